@@ -1,0 +1,42 @@
+# One command each; every target makes its own virtual environment on a fresh machine.
+# Another interpreter: make setup PYTHON=python3.12. Another place: make test VENV=/tmp/venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types check slow clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## create the virtual environment and install everything for work on the code
+
+# The stamp makes a second call free, and a changed dependency list re-installs by itself.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,train]'
+	touch $@
+
+demo: $(STAMP)  ## show all of it: the embedded model chats, segments and tracks; writes demo/
+	$(BIN)/sa2va demo --output demo
+
+test: $(STAMP)  ## run the tests (without the slow ones)
+	$(BIN)/python -m pytest
+
+slow: $(STAMP)  ## run the slow tests as well
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(STAMP)  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## ty: type hints
+	$(BIN)/ty check --python $(VENV)
+
+check: lint types test  ## what CI runs: lint, types, tests
+
+clean:  ## remove the virtual environment and what tools left behind
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis dist build
