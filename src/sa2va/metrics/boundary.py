@@ -1,0 +1,97 @@
+"""Score a mask track by region and by outline: J, F and J&F.
+
+Flow: evaluation/ -> jaccard, boundary_f per frame -> j_and_f per track -> mean over expressions.
+Source: DAVIS, Perazzi et al., CVPR 2016; the Sa2VA evaluation counts every frame and scores two empty masks 1.
+Shapes: ... any leading dimensions (usually T frames), H W picture.
+"""
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2va.metrics.iou import intersection_union, ratio
+
+TOLERANCE = 0.008  # of the picture's diagonal: how far two outlines may lie apart and still agree
+
+
+def boundary_map(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Mark the outline, one pixel thick: where a pixel differs from its right, lower or lower-right neighbour.
+
+    The picture's edge is no outline: a mask that fills the picture has none.
+
+    Args:
+        masks: (..., H, W) bool.
+
+    Returns:
+        (..., H, W) bool.
+    """
+    padded = np.pad(masks, [(0, 0)] * (masks.ndim - 2) + [(0, 1), (0, 1)], mode="edge")
+    here = padded[..., :-1, :-1]
+    return (here ^ padded[..., :-1, 1:]) | (here ^ padded[..., 1:, :-1]) | (here ^ padded[..., 1:, 1:])
+
+
+def tolerance_radius(height: int, width: int) -> int:
+    """How far apart, in px, two outlines may lie: a share of the diagonal, rounded up."""
+    return math.ceil(TOLERANCE * math.hypot(height, width))
+
+
+def disk(radius: int) -> NDArray[np.uint8]:
+    """A filled disk as (2 * radius + 1) square of 0 and 1, for dilation."""
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    return (x * x + y * y <= radius * radius).astype(np.uint8)
+
+
+def jaccard(pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """J per frame: IoU, and 1 where both masks are empty.
+
+    Args:
+        pred: (..., H, W) bool.
+        target: (..., H, W) bool.
+
+    Returns:
+        (...), 0..1.
+    """
+    return ratio(*intersection_union(pred, target))
+
+
+def boundary_f(pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """F per frame: harmonic mean of how much of each outline lies near the other one.
+
+    No outline in both scores 1, in one of them 0.
+
+    Args:
+        pred: (..., H, W) bool.
+        target: (..., H, W) bool.
+
+    Returns:
+        (...), 0..1.
+    """
+    if pred.shape != target.shape:
+        raise ValueError(f"masks to compare differ in shape: predicted {pred.shape}, true {target.shape}")
+    height, width = pred.shape[-2:]
+    kernel = disk(tolerance_radius(height, width))
+    pred_lines = boundary_map(np.asarray(pred, bool)).reshape(-1, height, width)  # (..., H, W) -> (T, H, W)
+    target_lines = boundary_map(np.asarray(target, bool)).reshape(-1, height, width)
+    scores = [_outline_f(one, other, kernel) for one, other in zip(pred_lines, target_lines, strict=True)]
+    return np.asarray(scores, float).reshape(pred.shape[:-2])
+
+
+def _outline_f(pred: NDArray[np.bool_], target: NDArray[np.bool_], kernel: NDArray[np.uint8]) -> float:
+    num_pred, num_target = int(pred.sum()), int(target.sum())
+    if not num_pred or not num_target:
+        return float(num_pred == num_target)
+    precision = np.count_nonzero(pred & cv2.dilate(target.view(np.uint8), kernel).view(bool)) / num_pred
+    recall = np.count_nonzero(target & cv2.dilate(pred.view(np.uint8), kernel).view(bool)) / num_target
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def j_and_f(pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> float:
+    """J&F of one track: the mean of J and F over all frames, frames without the object included.
+
+    Args:
+        pred: (T, H, W) bool.
+        target: (T, H, W) bool.
+    """
+    return float((jaccard(pred, target).mean() + boundary_f(pred, target).mean()) / 2)

@@ -1,0 +1,110 @@
+import contextlib
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from sa2va.metrics.ap import average_precision, detections, greedy_match, matched_iou
+from sa2va.metrics.iou import pairwise_iou
+
+
+def test_greedy_takes_the_best_pair_first() -> None:
+    similarity = np.array([[0.9, 0.8], [0.85, 0.1]])
+    assert greedy_match(similarity) == [(0, 0), (1, 1)]
+    assert greedy_match(similarity, minimum=0.5) == [(0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("similarity", "expected"),
+    [
+        (np.zeros((0, 0)), 1.0),
+        (np.zeros((0, 2)), 0.0),
+        (np.zeros((2, 0)), 0.0),
+        (np.eye(3), 1.0),
+        (np.array([[1.0, 0.0]]), 0.5),  # one of two missed
+        (np.array([[1.0], [0.0]]), 0.5),  # one invented
+        (np.array([[0.6, 0.0], [0.0, 0.0]]), 0.2),  # one missed and one invented: three objects
+    ],
+)
+def test_unmatched_masks_count_zero(similarity: np.ndarray, expected: float) -> None:
+    assert matched_iou(similarity) == pytest.approx(expected)
+
+
+def test_a_second_mask_on_the_same_object_is_no_hit() -> None:
+    found = detections(np.array([[0.8, 0.0], [0.9, 0.0], [0.0, 0.6]]), [0.5, 0.9, 0.7])
+    assert found.scores == (0.9, 0.7, 0.5)
+    assert found.hits == (True, True, False)
+    assert found.num_targets == 2
+
+
+def test_average_precision_by_hand() -> None:
+    """Hits 1, 0, 1 of 2: precision 1 up to recall 0.5 (51 of 101 points), then 2/3 (50 points)."""
+    found = detections(np.array([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]), [0.9, 0.8, 0.7])
+    assert average_precision([found]) == pytest.approx((51 + 50 * 2 / 3) / 101)
+
+
+def test_nothing_to_find() -> None:
+    assert average_precision([detections(np.zeros((0, 0)), [])]) == 1.0
+    assert average_precision([detections(np.zeros((1, 0)), [1.0])]) == 0.0
+    assert average_precision([detections(np.zeros((0, 3)), [])]) == 0.0
+
+
+def random_picture(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[float]]:
+    target = np.zeros((int(rng.integers(0, 5)), 16, 16), bool)
+    for mask in target:
+        x, y = rng.integers(0, 10, 2)
+        mask[y : y + 5, x : x + 5] = True
+    pred = np.zeros((int(rng.integers(0, 5)), 16, 16), bool)
+    for mask in pred:
+        x, y = rng.integers(0, 10, 2)
+        mask[y : y + 5, x : x + 5] = True
+    keep = min(len(target), len(pred), int(rng.integers(0, 4)))
+    pred[:keep] = np.roll(target[:keep], 1, axis=-1)
+    return pred, target, rng.choice([0.2, 0.4, 0.6, 0.8], len(pred)).tolist()
+
+
+def coco_ap50(pictures: list[tuple[np.ndarray, np.ndarray, list[float]]]) -> float:
+    def encode(mask: np.ndarray) -> dict:
+        return coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+
+    truth, found = [], []
+    for index, (pred, target, scores) in enumerate(pictures):
+        for mask in target:
+            ids = {"id": len(truth) + 1, "image_id": index, "category_id": 1}
+            truth.append({**ids, "segmentation": encode(mask), "area": float(mask.sum()), "iscrowd": 0})
+        for mask, score in zip(pred, scores, strict=True):
+            found.append({"image_id": index, "category_id": 1, "segmentation": encode(mask), "score": score})
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        images = [{"id": index, "height": 16, "width": 16} for index in range(len(pictures))]
+        coco.dataset = {"info": {}, "images": images, "annotations": truth, "categories": [{"id": 1}]}
+        coco.createIndex()
+        judge = COCOeval(coco, coco.loadRes(found), "segm")
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    return float(judge.stats[1])
+
+
+def test_agrees_with_the_coco_evaluation() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        pictures = [random_picture(rng) for _ in range(8)]
+        ours = average_precision([detections(pairwise_iou(pred, target), scores) for pred, target, scores in pictures])
+        assert ours == pytest.approx(coco_ap50(pictures), abs=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_bounded_and_perfect_on_itself(seed: int) -> None:
+    pred, target, scores = random_picture(np.random.default_rng(seed))
+    similarity = pairwise_iou(pred, target)
+    assert 0 <= matched_iou(similarity) <= 1
+    assert 0 <= average_precision([detections(similarity, scores)]) <= 1
+    itself = pairwise_iou(target, target)
+    assert matched_iou(itself) == 1.0
+    assert average_precision([detections(itself, [1.0] * len(target))]) == 1.0

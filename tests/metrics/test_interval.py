@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sa2va.metrics.interval import bootstrap_interval
+
+
+def test_close_to_the_normal_interval() -> None:
+    values = np.random.default_rng(0).normal(3.0, 2.0, 400)
+    low, high = bootstrap_interval(values, num_resamples=2000)
+    half = 1.96 * values.std() / 20
+    assert low == pytest.approx(values.mean() - half, abs=0.03)
+    assert high == pytest.approx(values.mean() + half, abs=0.03)
+
+
+def test_covers_the_truth_about_as_often_as_promised() -> None:
+    rng = np.random.default_rng(1)
+    inside = 0
+    for _ in range(200):
+        low, high = bootstrap_interval((rng.random(100) < 0.7).astype(float), num_resamples=200)
+        inside += low <= 0.7 <= high
+    assert 0.88 <= inside / 200 <= 0.99
+
+
+def test_same_seed_same_interval_and_rows_stay_together() -> None:
+    rows = np.array([[1.0, 2.0], [3.0, 6.0], [5.0, 10.0]])
+
+    def share(drawn: np.ndarray) -> float:
+        return float(drawn[:, 0].sum() / drawn[:, 1].sum())
+
+    assert bootstrap_interval(rows, share, seed=4) == (0.5, 0.5)
+    values = np.arange(20.0)
+    assert bootstrap_interval(values, seed=7) == bootstrap_interval(values, seed=7)
+    assert bootstrap_interval(values, seed=7) != bootstrap_interval(values, seed=8)
+
+
+def test_sequences_of_records() -> None:
+    records = [{"hit": True}] * 5
+    assert bootstrap_interval(records, lambda drawn: float(np.mean([one["hit"] for one in drawn]))) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(("values", "level", "message"), [([], 0.95, "at least one item"), ([1.0], 1.0, "level")])
+def test_bad_input(values: list[float], level: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        bootstrap_interval(np.array(values), level=level)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=30))
+def test_holds_the_estimate(values: list[float]) -> None:
+    low, high = bootstrap_interval(np.array(values), num_resamples=50)
+    assert low <= np.mean(values) <= high

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis.extra.numpy import arrays
+
+from sa2va.metrics.iou import ciou, giou, intersection_union, iou, pairwise_iou
+
+MASKS = arrays(bool, (3, 6, 7))
+
+
+def box(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    mask = np.zeros((10, 12), bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def test_two_boxes_by_hand() -> None:
+    intersection, union = intersection_union(box(0, 0, 4, 4), box(2, 2, 6, 6))
+    assert (int(intersection), int(union)) == (4, 28)
+    assert iou(box(0, 0, 4, 4), box(2, 2, 6, 6)) == pytest.approx(4 / 28)
+
+
+@pytest.mark.parametrize(
+    ("pred", "target", "expected"),
+    [
+        (box(0, 0, 0, 0), box(0, 0, 0, 0), 1.0),
+        (box(0, 0, 2, 2), box(0, 0, 0, 0), 0.0),
+        (box(0, 0, 0, 0), box(0, 0, 2, 2), 0.0),
+        (box(0, 0, 12, 10), box(0, 0, 12, 10), 1.0),
+    ],
+)
+def test_empty_and_full(pred: np.ndarray, target: np.ndarray, expected: float) -> None:
+    assert iou(pred, target) == expected
+
+
+def test_ciou_weighs_pixels_and_giou_weighs_pairs() -> None:
+    intersections, unions = [90, 0], [100, 10]
+    assert ciou(intersections, unions) == pytest.approx(90 / 110)
+    assert giou(intersections, unions) == pytest.approx(0.45)
+    assert giou([0], [0]) == 1.0
+
+
+def test_sizes_must_agree() -> None:
+    with pytest.raises(ValueError, match=r"\(2, 2\).*\(2, 3\)"):
+        intersection_union(np.zeros((2, 2), bool), np.zeros((2, 3), bool))
+
+
+@pytest.mark.parametrize(("num_pred", "num_target"), [(0, 0), (0, 2), (3, 0)])
+def test_pairwise_without_masks(num_pred: int, num_target: int) -> None:
+    shape = pairwise_iou(np.zeros((num_pred, 4, 4), bool), np.zeros((num_target, 4, 4), bool)).shape
+    assert shape == (num_pred, num_target)
+
+
+@given(MASKS, MASKS)
+def test_iou_is_symmetric_and_bounded(one: np.ndarray, other: np.ndarray) -> None:
+    assert iou(one, other) == iou(other, one)
+    assert 0 <= iou(one, other) <= 1
+    assert iou(one, one) == 1
+    assert pairwise_iou(one, other).shape == (3, 3)
+    assert pairwise_iou(one, other)[1, 2] == pytest.approx(iou(one[1], other[2]))
