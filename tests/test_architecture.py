@@ -1,0 +1,286 @@
+"""Hold the house to its own rules: floors, budgets, docstrings, and a README tree that tells the truth.
+
+Flow: every .py file of the repository is parsed, never imported; each rule names the file and line that breaks it.
+Source: the floor table of CONTRIBUTING.md.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SRC = ROOT / "src" / "sa2va"
+SOURCES = sorted(SRC.rglob("*.py"))
+EVERY_FILE = SOURCES + [path for folder in ("tests", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+MAX_CORE_DEPENDENCIES = 12
+
+# Room -> floor. A room imports itself and what lies strictly below it, so rooms of one floor are blind to each
+# other; the ground floor alone is one shared room, kept free of cycles by a test of its own.
+FLOORS = {
+    "types": 0, "tokens": 0, "media": 0, "masks": 0, "draw": 0, "metrics": 0, "journal": 0,
+    "model": 1, "data": 1,
+    "training": 2, "evaluation": 2, "synth": 2,
+    "gaze": 3,
+    "apps": 4,
+}  # fmt: skip
+FACE = "sa2va"  # src/sa2va/__init__.py, for users and for the top floor only
+
+# What a room may not import, whatever its floor: the ground needs no model library, a dataset no tokenizer.
+FORBIDDEN_LIBRARIES = {0: {"transformers", "tokenizers", "peft", "accelerate"}}
+FORBIDDEN_IN_DATA = {"transformers", "tokenizers"}
+
+IMPORT_NAMES = {  # where the name to import is not the name to install
+    "PIL": "pillow",
+    "cv2": "opencv-python-headless",
+    "yaml": "pyyaml",
+}
+
+
+def where(path: Path, line: int = 0) -> str:
+    name = path.relative_to(ROOT).as_posix()
+    return f"{name}:{line}" if line else name
+
+
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(SRC.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in SOURCES}
+
+
+def imported_modules(path: Path) -> list[tuple[str, int]]:
+    """List (dotted name, line) of each import, those inside functions and under TYPE_CHECKING included."""
+    found = []
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{where(path, node.lineno)}: relative import; write it in full"
+            base = node.module or ""
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                found.append((full if full in MODULES else base, node.lineno))
+    return found
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else FACE
+
+
+def may_import(importer: str, imported: str) -> bool:
+    """Tell whether one room may import another; both are names of FLOORS or FACE."""
+    if importer == FACE:
+        return True  # lazily, which test_the_face_is_lazy checks
+    if imported == FACE:
+        return FLOORS[importer] == max(FLOORS.values())
+    if importer == imported:
+        return True
+    below = FLOORS[imported] < FLOORS[importer]
+    ground = FLOORS[importer] == FLOORS[imported] == 0
+    return below or ground
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {room_of(name) for name in MODULES} - {FACE}
+    assert rooms <= set(FLOORS), f"no floor for {sorted(rooms - set(FLOORS))}: add it to FLOORS and to the README"
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported", "allowed"),
+    [
+        ("media", "types", True),  # the ground floor is one room
+        ("model", "masks", True),
+        ("model", "data", False),  # siblings are blind
+        ("data", "model", False),
+        ("training", "data", True),
+        ("training", "evaluation", False),
+        ("evaluation", "training", False),
+        ("masks", "model", False),  # upwards
+        ("evaluation", "gaze", False),  # the extension is unknown to what it stands on
+        ("gaze", "model", True),
+        ("apps", "gaze", True),
+        ("apps", FACE, True),
+        ("training", FACE, False),
+    ],
+)
+def test_the_floor_rule_says(importer: str, imported: str, allowed: bool) -> None:
+    assert may_import(importer, imported) is allowed
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_imports_go_down(path: Path) -> None:
+    importer = room_of(module_name(path))
+    for name, line in imported_modules(path):
+        if name.split(".")[0] != FACE:
+            continue
+        imported = room_of(name)
+        assert may_import(importer, imported), f"{where(path, line)}: {importer} must not import {imported}"
+
+
+def test_no_import_cycles() -> None:
+    graph = {
+        name: {target for target, _ in imported_modules(path) if target in MODULES and target != name}
+        for name, path in MODULES.items()
+        if name != FACE
+    }
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, f"import cycle: {' -> '.join((*trail[trail.index(name) :], name))}"
+        if name not in done:
+            for target in graph.get(name, ()):
+                visit(target, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_libraries_are_declared_and_allowed(path: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {requirement_name(text) for text in project["dependencies"]}
+    declared |= {requirement_name(text) for texts in project["optional-dependencies"].values() for text in texts}
+    room = room_of(module_name(path))
+    forbidden = FORBIDDEN_LIBRARIES.get(FLOORS.get(room, -1), set()) | (FORBIDDEN_IN_DATA if room == "data" else set())
+    for name, line in imported_modules(path):
+        top = name.split(".")[0]
+        if top == FACE or top in sys.stdlib_module_names:
+            continue
+        assert IMPORT_NAMES.get(top, top) in declared, f"{where(path, line)}: {top} is not declared in pyproject.toml"
+        assert top not in forbidden, f"{where(path, line)}: {room} must not import {top}"
+
+
+def requirement_name(text: str) -> str:
+    return re.split(r"[\[<>=!~; ]", text, maxsplit=1)[0].lower()
+
+
+def test_core_dependencies_fit_the_budget() -> None:
+    core = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert len(core) <= MAX_CORE_DEPENDENCIES, f"{len(core)} core dependencies, at most {MAX_CORE_DEPENDENCIES}"
+
+
+def test_dependencies_have_a_tested_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = {requirement_name(text) for text in [*project["dependencies"], *extras["dev"], *extras["train"]]}
+    pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in pins), "constraints.txt: exact, public versions only"
+    pinned = {requirement_name(line).replace("_", "-") for line in pins}
+    assert wanted <= pinned, f"not in constraints.txt: {sorted(wanted - pinned)}"
+    assert "torchvision" not in pinned, "torchvision has no build for every torch we support"
+
+
+@pytest.mark.parametrize("path", EVERY_FILE, ids=where)
+def test_files_and_functions_fit_the_budget(path: Path) -> None:
+    num_lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert num_lines <= MAX_FILE_LINES, f"{where(path)}: {num_lines} lines, at most {MAX_FILE_LINES}"
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            message = f"{where(path, node.lineno)}: {node.name} has {length} lines, at most {MAX_FUNCTION_LINES}"
+            assert length <= MAX_FUNCTION_LINES, message
+
+
+@pytest.mark.parametrize("path", EVERY_FILE, ids=where)
+def test_names_say_something(path: Path) -> None:
+    assert path.stem not in {"utils", "util", "misc", "common", "helpers"}, f"{where(path)}: name what it does"
+    assert path.parent.name not in {"utils", "misc", "common"}, f"{where(path)}: name what the folder is for"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_modules_introduce_themselves(path: Path) -> None:
+    if path.name == "__init__.py" and path.parent != SRC:
+        assert not path.read_text().strip(), f"{where(path)}: keep it empty; the only face is sa2va/__init__.py"
+        return
+    text = ast.get_docstring(parse(path))
+    assert text, f"{where(path)}: no module docstring"
+    first = text.partition("\n\n")[0].replace("\n", " ")
+    assert re.match(r"[A-Z]\w+ .*\.$", first), f"{where(path)}: start with one sentence, got {first!r}"
+    assert "Flow:" in text, f"{where(path)}: the docstring lacks 'Flow:' (what comes in and where it goes)"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_no_code_comes_from_a_file(path: Path) -> None:
+    """Weights are safetensors: nothing that can run code is ever read."""
+    for name, line in imported_modules(path):
+        assert name.split(".")[0] not in {"pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}, (
+            f"{where(path, line)}: {name} runs code from files"
+        )
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            assert (node.value.id, node.attr) != ("torch", "load"), f"{where(path, node.lineno)}: use safetensors"
+        if isinstance(node, ast.keyword):
+            assert node.arg not in {"trust_remote_code", "allow_pickle"}, (
+                f"{where(path, node.value.lineno)}: {node.arg}"
+            )
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_nothing_is_left_lying_about(path: Path) -> None:
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        assert not re.search(r"#.*\b(TODO|FIXME|XXX|HACK)\b", line), f"{where(path, number)}: finish it or drop it"
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None, f"{where(path, node.lineno)}: bare except"
+
+
+def test_the_face_is_lazy() -> None:
+    code = "import sys, sa2va; print(sorted({'torch', 'transformers', 'numpy', 'PIL'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_tests_mirror_the_source() -> None:
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        folder = path.relative_to(ROOT / "tests").parent
+        if folder.parts and folder.parts[0] not in {"parity", "e2e"}:
+            assert (SRC / folder).is_dir(), f"{where(path)}: src/sa2va/{folder} does not exist"
+
+
+def readme_tree() -> dict[str, str]:
+    """Read path -> description from the tree in README.md; folders end with a slash."""
+    block = re.search(r"## The tree\n.*?```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert block, "README.md: no '## The tree' with a ```text block"
+    found: dict[str, str] = {}
+    trail: list[str] = []
+    for line in block.group(1).splitlines():
+        match = re.fullmatch(r"((?:\|  |   )*)\|- (\S+)(?: +(.*))?", line)
+        if not match:
+            continue  # the root line and the headings of the floors
+        depth = len(match.group(1)) // 3
+        trail = [*trail[:depth], match.group(2).rstrip("/")]
+        assert len(trail) == depth + 1, f"README tree: {line!r} hangs in the air"
+        found["/".join(trail) + ("/" if match.group(2).endswith("/") else "")] = match.group(3) or ""
+    return found
+
+
+def test_readme_tree_is_true() -> None:
+    tree = readme_tree()
+    gone = [name for name in tree if not (ROOT / name).exists() or (ROOT / name).is_dir() != name.endswith("/")]
+    assert not gone, f"README tree names what does not exist: {gone}"
+    silent = [name for name, text in tree.items() if name.endswith(".py") and not text]
+    assert not silent, f"README tree: say in a few words what is in {silent}"
+
+
+def test_readme_tree_is_complete() -> None:
+    tree = readme_tree()
+    files = [path for path in SOURCES if path.name != "__init__.py" or path.parent == SRC]
+    missing = [where(path) for path in files if where(path) not in tree]
+    assert not missing, f"README tree lacks a line for {missing}"
