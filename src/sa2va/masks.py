@@ -1,0 +1,332 @@
+"""Store, measure, resize and read masks: run lengths, polygons, boxes and what a user points at.
+
+Flow: model/predictor.py (masks) -> encode_rle -> JSON; data/* (RLE, polygons) -> bool masks -> Sample;
+    a user's region -> region_to_mask -> model/processor.py.
+Source: the COCO mask format (https://github.com/cocodataset/cocoapi): column-major run lengths that start
+    with the zeros, polygons drawn on a grid five times as fine as the pixels.
+Shapes: H, W picture; K points of a polygon or a scribble. Coordinates are px in (x, y) order; the pixel in
+    column i covers i..i+1.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+MAX_MASK_PIXELS = 1 << 28  # a run length is a few bytes whatever its size says, so the size needs a limit
+POLYGON_SCALE = 5  # COCO draws outlines on a grid this many times finer than the pixels
+STROKE_SHARE = 0.012  # radius of a point or a scribble, as a share of the longer side of the picture
+
+Mask = NDArray[np.bool_]
+
+
+class RLE(TypedDict):
+    """A COCO run-length mask that is ready for JSON."""
+
+    size: list[int]  # [H, W]
+    counts: str
+
+
+def encode_rle(mask: ArrayLike) -> RLE:
+    """Pack a mask into COCO's compressed run lengths.
+
+    Args:
+        mask: bool (H, W).
+
+    Returns:
+        {"size": [H, W], "counts": str}.
+
+    Raises:
+        ValueError: the mask does not have two dimensions.
+    """
+    array = np.asarray(mask, bool)
+    if array.ndim != 2:
+        raise ValueError(f"mask: expected shape (H, W), got {array.shape}; encode one object and one frame at a time")
+    size = [int(side) for side in array.shape]
+    coco = _pycocotools()
+    if coco is not None and array.size:
+        return RLE(size=size, counts=coco.encode(np.asfortranarray(array, np.uint8))["counts"].decode("ascii"))
+    return RLE(size=size, counts=_pack_runs(_runs(array)))
+
+
+def decode_rle(rle: Mapping[str, Any]) -> Mask:
+    """Unpack COCO run lengths, compressed (str or bytes) or plain (list of int).
+
+    The runs are checked here and not handed to pycocotools: its decoder returns uninitialised memory where
+    the runs end before the picture does.
+
+    Args:
+        rle: {"size": [H, W], "counts": ...}.
+
+    Returns:
+        bool (H, W).
+
+    Raises:
+        ValueError: the runs do not fill the size exactly, or cannot be read.
+    """
+    height, width, runs = _parse_rle(rle)
+    values = np.zeros(len(runs), bool)
+    values[1::2] = True
+    return np.repeat(values, runs).reshape(width, height).T
+
+
+def area(rle: Mapping[str, Any]) -> int:
+    """Count the pixels of a run-length mask without unpacking it."""
+    return int(_parse_rle(rle)[2][1::2].sum())
+
+
+def bbox(mask: ArrayLike) -> tuple[float, float, float, float] | None:
+    """Return the tight box (x0, y0, x1, y1) px of a mask (H, W), x1 and y1 exclusive; None for an empty mask."""
+    array = np.asarray(mask, bool)
+    columns, rows = np.flatnonzero(array.any(0)), np.flatnonzero(array.any(1))
+    if not len(columns):
+        return None
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def polygons_to_mask(polygons: Sequence[ArrayLike], height: int, width: int) -> Mask:
+    """Fill polygons as COCO does and unite them.
+
+    Args:
+        polygons: each (K, 2) px or its flat form [x0, y0, x1, y1, ...], K >= 3.
+        height, width: size of the mask, px.
+
+    Returns:
+        bool (H, W); empty where there is no polygon.
+
+    Raises:
+        ValueError: a polygon has fewer than three points, or a coordinate is not finite or far outside.
+    """
+    mask = np.zeros((height, width), bool)
+    coco = _pycocotools()
+    for number, polygon in enumerate(polygons):
+        points = _polygon_points(polygon, number, height, width)
+        if coco is not None:
+            mask |= decode_rle(coco.frPyObjects([points.ravel().tolist()], height, width)[0])
+        else:
+            mask |= _fill_polygon(points, height, width)
+    return mask
+
+
+def resize_mask(mask: ArrayLike, height: int, width: int) -> Mask:
+    """Resize masks to another size, each new pixel taking the old pixel under its centre.
+
+    Args:
+        mask: bool (..., H, W).
+        height, width: the new size, px.
+
+    Returns:
+        bool (..., height, width).
+    """
+    array = np.asarray(mask, bool)
+    rows = (2 * np.arange(height) + 1) * array.shape[-2] // (2 * height)
+    columns = (2 * np.arange(width) + 1) * array.shape[-1] // (2 * width)
+    return array[..., rows[:, None], columns]  # (..., H, W) -> (..., height, width)
+
+
+def region_to_mask(region: ArrayLike, height: int, width: int) -> Mask:
+    """Turn what a user pointed at into a mask of the picture.
+
+    Args:
+        region: bool or uint8 mask (H, W), box (x0, y0, x1, y1) px, point (x, y) px or scribble (K, 2) px. A box
+            that leaves the picture is cut off at its border, and so is a scribble.
+        height, width: size of the picture, px.
+
+    Returns:
+        bool (H, W) with at least one pixel set. A point becomes a disk and a scribble a thick line.
+
+    Raises:
+        ValueError: the region is none of these, is empty or lies outside the picture.
+    """
+    array = _numbers(region)
+    if array.dtype == bool or (array.dtype == np.uint8 and array.ndim == 2):
+        mask = _checked_mask(array, height, width)
+    else:
+        mask = _shape_to_mask(array.astype(np.float64), height, width)
+    if not mask.any():
+        raise ValueError(f"region {_short(region)}: no pixel of the {width}x{height} picture lies in it")
+    return mask
+
+
+def _checked_mask(array: NDArray[Any], height: int, width: int) -> Mask:
+    if array.shape != (height, width):
+        raise ValueError(
+            f"region: a mask of shape {array.shape} does not fit a picture of height {height} and width {width}; "
+            "give the mask at the picture's own size"
+        )
+    return array.astype(bool)
+
+
+def _shape_to_mask(points: NDArray[np.float64], height: int, width: int) -> Mask:
+    if points.shape == (4,):
+        return _box_to_mask(points, height, width)
+    if points.shape == (2,):
+        x, y = points
+        if not (0 <= x <= width and 0 <= y <= height):
+            raise ValueError(f"region {_short(points)}: the point lies outside the {width}x{height} picture")
+        return _draw_stroke(points[None], height, width)
+    if points.ndim == 2 and points.shape[1] == 2 and len(points):
+        inside = (points >= 0).all(1) & (points <= (width, height)).all(1)
+        if not inside.any():
+            raise ValueError(f"region {_short(points)}: the scribble lies outside the {width}x{height} picture")
+        return _draw_stroke(points, height, width)
+    raise ValueError(
+        f"region of shape {points.shape}: expected a bool mask ({height}, {width}), a box (x0, y0, x1, y1), "
+        "a point (x, y) or a scribble (K, 2), in px"
+    )
+
+
+def _box_to_mask(box: NDArray[np.float64], height: int, width: int) -> Mask:
+    x0, y0, x1, y1 = box
+    if x1 <= x0 or y1 <= y0:
+        raise ValueError(f"region {_short(box)}: a box is x0,y0,x1,y1 in px with x0 < x1 and y0 < y1")
+    if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
+        raise ValueError(f"region {_short(box)}: the box lies outside the {width}x{height} picture")
+    mask = np.zeros((height, width), bool)
+    left, top = max(int(np.floor(x0)), 0), max(int(np.floor(y0)), 0)
+    mask[top : int(np.ceil(min(y1, height))), left : int(np.ceil(min(x1, width)))] = True
+    return mask
+
+
+def _draw_stroke(points: NDArray[np.float64], height: int, width: int) -> Mask:
+    """Draw points (K, 2) px as one round-ended line; a single point gives a disk."""
+    radius = max(1, round(STROKE_SHARE * max(height, width)))
+    # Far corners are pulled in, so that the integers inside OpenCV cannot overflow.
+    reach = 4 * max(height, width)
+    corners = np.floor(np.clip(points, -reach, reach)).astype(np.int32)
+    corners = np.where(corners == (width, height), corners - 1, corners)  # the far border belongs to the last pixel
+    canvas = np.zeros((height, width), np.uint8)
+    if len(corners) > 1:
+        cv2.polylines(canvas, [corners], False, 1, thickness=2 * radius + 1)
+    for x, y in corners[[0, -1]].tolist():
+        cv2.circle(canvas, (x, y), radius, 1, thickness=-1)
+    return canvas.astype(bool)
+
+
+def _numbers(region: ArrayLike) -> NDArray[Any]:
+    try:
+        array = np.asarray(region)
+    except ValueError:  # rows of different lengths
+        array = np.asarray(None)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"region {_short(region)}: expected numbers in px, as in x0,y0,x1,y1")
+    if not np.isfinite(array).all():
+        raise ValueError(f"region {_short(region)}: every coordinate has to be a finite number of px")
+    return array
+
+
+def _short(value: ArrayLike) -> str:
+    """Write a value into one short line of an error."""
+    text = str(value.tolist() if isinstance(value, np.ndarray) else value).replace("\n", " ")
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _pycocotools() -> Any:
+    """Return pycocotools.mask, or None on a machine that does not have it."""
+    try:
+        from pycocotools import mask
+    except ImportError:
+        return None
+    return mask
+
+
+def _runs(mask: Mask) -> NDArray[np.int64]:
+    """Return the column-major run lengths of a mask; the first run counts zeros and may be 0 long."""
+    flat = mask.ravel(order="F")
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    edges = np.concatenate([[0] if len(flat) and flat[0] else [], [0], changes, [len(flat)]])
+    return np.diff(np.sort(edges)).astype(np.int64)
+
+
+def _pack_runs(runs: NDArray[np.int64]) -> str:
+    """Write run lengths as COCO's text: from the fourth on the change to the last but one, five bits a letter."""
+    changes = runs.tolist()
+    changes[3:] = (runs[3:] - runs[1:-2]).tolist()
+    letters = bytearray()
+    for value in changes:
+        more = True
+        while more:
+            low, value = value & 31, value >> 5
+            more = value != (-1 if low & 16 else 0)
+            letters.append(48 + low + 32 * more)
+    return letters.decode("ascii")
+
+
+def _unpack_runs(letters: bytes) -> NDArray[np.int64]:
+    codes = np.frombuffer(letters, np.uint8).astype(np.int64) - 48
+    last = codes & 32 == 0
+    if not len(codes) or (codes < 0).any() or (codes > 63).any() or not last[-1]:
+        raise ValueError("the text is cut off or holds letters outside the format")
+    ends = np.flatnonzero(last)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    places = 5 * (np.arange(len(codes)) - np.repeat(starts, ends - starts + 1))
+    if places.max() > 35:
+        raise ValueError("a run is longer than any picture")
+    changes = np.add.reduceat((codes & 31) << places, starts)
+    changes -= np.where(codes[ends] & 16, np.int64(1) << (places[ends] + 5), 0)  # the top bit is the sign
+    runs = changes.copy()
+    runs[1::2] = np.cumsum(changes[1::2])
+    runs[2::2] = np.cumsum(changes[2::2])
+    return runs
+
+
+def _parse_rle(rle: Mapping[str, Any]) -> tuple[int, int, NDArray[np.int64]]:
+    """Return height, width and checked run lengths."""
+    try:
+        height, width = (int(side) for side in rle["size"])
+        counts = rle["counts"]
+        if isinstance(counts, str):
+            counts = counts.encode("ascii")
+        runs = _unpack_runs(counts) if isinstance(counts, bytes) else np.asarray(counts, np.int64).reshape(-1)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f'RLE: expected {{"size": [H, W], "counts": text or list of run lengths}}: {reason}') from None
+    if height < 0 or width < 0 or height * width > MAX_MASK_PIXELS:
+        raise ValueError(f"RLE: a size of {height}x{width} is outside 0..{MAX_MASK_PIXELS} pixels")
+    if (runs < 0).any() or runs.sum() != height * width:
+        raise ValueError(f"RLE: the runs cover {runs.sum()} pixels and the size {height}x{width} has {height * width}")
+    return height, width, runs
+
+
+def _polygon_points(polygon: ArrayLike, number: int, height: int, width: int) -> NDArray[np.float64]:
+    flat = np.asarray(polygon, np.float64).ravel()
+    if len(flat) < 6 or len(flat) % 2:
+        raise ValueError(f"polygon {number}: expected at least three (x, y) points, got {len(flat)} numbers")
+    reach = 2 * max(height, width)
+    if not (np.abs(flat) <= reach).all():
+        raise ValueError(
+            f"polygon {number}: its coordinates do not belong to a {width}x{height} picture; give px in x, y order"
+        )
+    return flat.reshape(-1, 2)
+
+
+def _fill_polygon(points: NDArray[np.float64], height: int, width: int) -> Mask:
+    """Fill one polygon exactly as pycocotools does.
+
+    Each edge is walked on the fine grid one step at a time along its longer side. Where the walk enters a new
+    pixel column, the mask is switched from that row on; an odd number of switches is inside.
+    """
+    fine = (POLYGON_SCALE * points + 0.5).astype(np.int64)  # (K, 2); truncation, as in C
+    walk = np.concatenate([_walk(a, b) for a, b in zip(fine, np.roll(fine, -1, axis=0), strict=True)])  # (P, 2)
+    (u, v), (last_u, last_v) = walk[1:].T, walk[:-1].T
+    column = (np.where(u < last_u, u, u - 1) + 0.5) / POLYGON_SCALE - 0.5
+    crossing = (u != last_u) & (column == np.floor(column)) & (column >= 0) & (column <= width - 1)
+    row = np.ceil(np.clip((np.minimum(v, last_v) + 0.5) / POLYGON_SCALE - 0.5, 0, height))
+    switches = (column * height + row)[crossing].astype(np.int64)
+    inside = np.cumsum(np.bincount(switches, minlength=height * width)[: height * width]) % 2
+    return inside.astype(bool).reshape(width, height).T
+
+
+def _walk(start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the fine grid points (P, 2) from start to end, one step at a time along the longer side."""
+    longer = int(abs(end[1] - start[1]) > abs(end[0] - start[0]))
+    # COCO computes every edge from its lower end, which decides how halves are rounded.
+    low, high = (end, start) if start[longer] > end[longer] else (start, end)
+    steps = np.arange(high[longer] - low[longer] + 1)
+    slope = (high[1 - longer] - low[1 - longer]) / max(int(high[longer] - low[longer]), 1)
+    path = np.empty((len(steps), 2), np.int64)
+    path[:, longer] = low[longer] + steps
+    path[:, 1 - longer] = (low[1 - longer] + slope * steps + 0.5).astype(np.int64)
+    return path if low is start else path[::-1]
