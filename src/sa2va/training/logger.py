@@ -1,0 +1,176 @@
+"""Write down how a run goes: a JSONL file, TensorBoard where it is installed, and one line on the screen.
+
+Flow: loop.py -> RunLogger -> `log.jsonl`, `tensorboard/`, progress bar (a terminal) or a line now and then (a file).
+"""
+
+import importlib.util
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from sa2va.training.config import StageConfig
+
+LOG_NAME = "log.jsonl"
+
+
+class RunLogger:
+    """Log every stage of a run into one folder. Use as a context manager."""
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        quiet: bool = False,
+        tensorboard: bool = True,
+        stream: TextIO | None = None,
+        line_every_s: float = 30.0,
+    ) -> None:
+        """Open the log.
+
+        Args:
+            folder: folder of the run; created when it is not there.
+            quiet: write the files only.
+            tensorboard: also write TensorBoard events, when the package is importable.
+            stream: where progress goes; by default standard error.
+            line_every_s: seconds between two lines when `stream` is no terminal.
+        """
+        self.folder = Path(folder)
+        self.quiet = quiet
+        self._stream = stream or sys.stderr
+        self._line_every_s = line_every_s
+        self._wants_tensorboard = tensorboard and importlib.util.find_spec("tensorboard") is not None
+        self._board: Any = None
+        self._bar: Any = None
+        self._stage: StageConfig | None = None
+        self._last_line = self._stage_began = 0.0
+        self._first_step = 0
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._file = (self.folder / LOG_NAME).open("a", encoding="utf-8")
+        except OSError as error:
+            raise ValueError(
+                f"{self.folder}: cannot write the log there ({error.strerror}); choose another folder"
+            ) from error
+
+    def __enter__(self) -> "RunLogger":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def start_stage(self, config: StageConfig, step: int) -> None:
+        """Begin a stage at `step`; lines of it that a killed run wrote beyond that step are dropped."""
+        self._stage = config
+        self._first_step = step
+        self._stage_began = self._last_line = time.monotonic()
+        self._rewind(config.name, step)
+        if self._wants_tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._close_board()
+            board_folder = self.folder / "tensorboard" / config.name
+            self._board = SummaryWriter(str(board_folder), purge_step=step + 1 if step else None)
+        if not self.quiet and self._stream.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=config.steps, initial=step, desc=config.name, file=self._stream, dynamic_ncols=True)
+        elif not self.quiet:
+            self._print(f"{config.name}: {step} of {config.steps} steps done, {config.batch_size} samples a step")
+
+    def advance(self, step: int) -> None:
+        """Count one finished step on the progress bar."""
+        if self._bar is not None:
+            self._bar.update(1)
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Write one line of figures; `record` has stage, step, losses, lr, grad_norm, seconds, samples_per_s."""
+        self._write(record)
+        if self._board is not None:
+            for name, value in record["losses"].items():
+                self._board.add_scalar(f"loss/{name}", value, record["step"])
+            for name in ("lr", "grad_norm", "samples_per_s"):
+                self._board.add_scalar(f"run/{name}", record[name], record["step"])
+        if self.quiet or self._stage is None:
+            return
+        losses = " ".join(f"{name} {value:.4g}" for name, value in record["losses"].items())
+        speed = f"{record['samples_per_s']:.1f} samples/s"
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{losses} | {speed}", refresh=False)
+        elif time.monotonic() - self._last_line >= self._line_every_s or record["step"] == self._stage.steps:
+            self._last_line = time.monotonic()
+            done, total = record["step"], self._stage.steps
+            pace = (self._last_line - self._stage_began) / max(1, done - self._first_step)
+            self._print(f"{self._stage.name} {done}/{total} {losses} | {speed}, {_clock(pace * (total - done))} left")
+
+    def validation(self, stage: str, step: int, figures: dict[str, float]) -> None:
+        """Write the figures of one validation."""
+        self._write({"stage": stage, "step": step, "validation": figures})
+        if self._board is not None:
+            for name, value in figures.items():
+                self._board.add_scalar(f"validation/{name}", value, step)
+        self.note(f"{stage} {step}: " + " ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+
+    def note(self, text: str) -> None:
+        """Show one line above the progress bar."""
+        if self.quiet:
+            return
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            self._print(text)
+
+    def end_stage(self) -> None:
+        """Take the stage's bar off the screen and flush the files."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        self._close_board()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """End the log."""
+        if not self._file.closed:
+            self.end_stage()
+            self._file.close()
+
+    def _write(self, record: dict[str, Any]) -> None:
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+
+    def _print(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+    def _close_board(self) -> None:
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+    def _rewind(self, stage: str, step: int) -> None:
+        """Drop the stage's lines after `step`, and a last line that was cut off."""
+        self._file.close()
+        path = self.folder / LOG_NAME
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        kept = [line for line in lines if _belongs(line, stage, step)]
+        if kept != lines:
+            draft = path.with_suffix(".draft")
+            draft.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            draft.replace(path)
+        self._file = path.open("a", encoding="utf-8")
+
+
+def _belongs(line: str, stage: str, step: int) -> bool:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    return record.get("stage") != stage or record.get("step", 0) <= step
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,26 @@
+"""Seed every random generator from (seed, stage, step), so that a step never depends on the steps before it.
+
+Flow: prefetch.py seeds before a batch is prepared, loop.py before the losses; a resumed run draws the same numbers.
+"""
+
+import random
+import zlib
+
+import numpy as np
+import torch
+
+
+def seed_step(seed: int, stage: str, step: int, *, salt: int = 0) -> None:
+    """Seed `random`, numpy and torch as a pure function of the arguments.
+
+    Args:
+        seed: the stage's seed, >= 0.
+        stage: name of the stage, so that two stages of one seed differ.
+        step: number of the step, >= 0.
+        salt: separates the uses within one step (0 batch, 1 losses, 2 validation).
+    """
+    entropy = np.random.SeedSequence([seed, zlib.crc32(stage.encode()), step, salt])
+    words = entropy.generate_state(3, dtype=np.uint64)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]) % 2**32)
+    torch.manual_seed(int(words[2]) % 2**63)

@@ -1,0 +1,175 @@
+"""Save and restore a run's state: safetensors and one JSON, complete or not at all.
+
+Flow: loop.py -> save_state every few minutes -> after an interruption latest_state + read_state -> loop.py.
+A state is a folder `state-<step>` holding `<part>.safetensors` files and `state.json`. It is written under another
+name, flushed to the disk and renamed; only then is the one before it deleted.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+FORMAT = "sa2va-training-state-1"
+FINAL = "final"
+ALIASES = "aliases"
+
+
+@dataclass(frozen=True)
+class State:
+    """One saved moment of a stage."""
+
+    step: int  # steps that are done
+    record: dict[str, Any]  # config, counters: whatever JSON holds
+    parts: dict[str, dict[str, Tensor]]  # file stem -> name -> tensor
+
+
+def save_state(folder: Path, state: State, *, name: str | None = None) -> Path:
+    """Write a state into `folder` and delete the ones before it.
+
+    Args:
+        folder: the stage's folder; created when it is not there.
+        state: what to write; tensors may be on any device, shared ones are written once.
+        name: name of the state's own folder; by default `state-<step>`.
+
+    Returns:
+        The folder written.
+
+    Raises:
+        ValueError: when the disk refuses (full, read-only); nothing half-written stays.
+    """
+    target = folder / (name or f"state-{state.step:08d}")
+    draft = folder / f".draft-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(".draft-*"):
+            shutil.rmtree(leftover)
+        draft.mkdir()
+        _write(draft, state)
+        if target.exists():
+            shutil.rmtree(target)
+        draft.rename(target)
+        _flush(folder)
+        for old in folder.glob("state-*"):
+            if old != target:
+                shutil.rmtree(old)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise ValueError(
+            f"{target}: the state cannot be written ({error}); free the disk or choose another folder"
+        ) from error
+    return target
+
+
+def latest_state(folder: Path) -> Path | None:
+    """Return the newest state in a stage's folder: the final one, else the one of the highest step, else None."""
+    if (folder / FINAL).is_dir():
+        return folder / FINAL
+    states = sorted(path for path in folder.glob("state-*") if path.is_dir())
+    return states[-1] if states else None
+
+
+def read_state(path: Path) -> State:
+    """Read one state folder.
+
+    Raises:
+        ValueError: one line that names the file when it is truncated, missing or of another kind.
+    """
+    fix = f"delete {path} to go back to what was saved before it, or start over in a new output folder"
+    try:
+        record = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}/state.json is missing or damaged ({type(error).__name__}); {fix}") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise ValueError(f"{path}/state.json is not a training state of this version ({FORMAT}); {fix}")
+    parts: dict[str, dict[str, Tensor]] = {}
+    for part, size in record["files"].items():
+        file = path / f"{part}.safetensors"
+        found = file.stat().st_size if file.is_file() else 0
+        if found != size:
+            raise ValueError(f"{file} has {found} bytes, expected {size}: the state is truncated; {fix}")
+        try:
+            parts[part] = load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{file} is damaged ({error}); {fix}") from error
+        for alias, name in record[ALIASES].get(part, {}).items():
+            parts[part][alias] = parts[part][name]
+    return State(step=record["step"], record=record["record"], parts=parts)
+
+
+def load_weights(module: nn.Module, weights: dict[str, Tensor], *, source: Path) -> None:
+    """Copy saved weights into a module, every name and shape checked.
+
+    Raises:
+        ValueError: one line with the first name that differs.
+    """
+    own = module.state_dict()
+    for name in sorted(set(own) ^ set(weights)):
+        where = "the model" if name in own else "the state"
+        raise ValueError(f"{source}: only {where} has {name}; it was saved by another model: use a new output folder")
+    for name, tensor in own.items():
+        if tensor.shape != weights[name].shape:
+            shapes = f"{tuple(weights[name].shape)} saved, {tuple(tensor.shape)} in the model"
+            raise ValueError(f"{source}: {name} is {shapes}; it was saved by another model: use a new output folder")
+    module.load_state_dict(weights, strict=True)
+
+
+def _write(draft: Path, state: State) -> None:
+    sizes: dict[str, int] = {}
+    aliases: dict[str, dict[str, str]] = {}
+    for part, tensors in state.parts.items():
+        if not tensors:
+            continue
+        unique, aliases[part] = _without_copies(tensors)
+        file = draft / f"{part}.safetensors"
+        save_file(unique, file)
+        sizes[part] = file.stat().st_size
+        _flush(file)
+    document = {"format": FORMAT, "step": state.step, "files": sizes, ALIASES: aliases, "record": state.record}
+    (draft / "state.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+    _flush(draft / "state.json")
+    _flush(draft)
+
+
+def _without_copies(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the distinct tensors on the CPU, and alias -> name for tied ones (safetensors refuses shared memory)."""
+    unique: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    first: dict[tuple[Any, ...], str] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        if tensor.numel() and key in first:
+            aliases[name] = first[key]
+            continue
+        first[key] = name
+        storage = tensor.untyped_storage().data_ptr()
+        plain = tensor.detach().to("cpu").contiguous()
+        # views of one storage (an expanded buffer, a slice) become tensors of their own
+        unique[name] = plain.clone() if storage in storages else plain
+        storages.add(storage)
+    return unique, aliases
+
+
+def _flush(path: Path) -> None:
+    """Make the operating system write a file or a folder's entries to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def module_weights(module: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a module's state dict (a non-tensor entry cannot be saved without pickle)."""
+    weights = module.state_dict()
+    odd = [name for name, value in weights.items() if not isinstance(value, torch.Tensor)]
+    assert not odd, f"state_dict entries {odd} are not tensors"
+    return weights
