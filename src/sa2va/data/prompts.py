@@ -1,0 +1,52 @@
+"""List the questions and answers that every dataset words its tasks with.
+
+Flow: a dataset picks a template with its own generator and fills it -> Turn.question and Turn.answer.
+"""
+
+import numpy as np
+
+CAPTION = (
+    "Describe the image.",
+    "What is in this image?",
+    "Please describe what you see.",
+    "Write a caption for the image.",
+)
+VIDEO_CAPTION = (
+    "Describe the video.",
+    "What happens in this video?",
+    "Please describe what happens.",
+    "Write a caption for the video.",
+)
+GROUNDED_CAPTION = (
+    "Describe the image and mark each object.",
+    "Please describe the image with a mask for every phrase.",
+    "What is in this image? Show each object with a mask.",
+)
+SEGMENT = (
+    "Please segment {}.",
+    "Segment {}.",
+    "Can you segment {}?",
+    "Where is {}? Answer with a mask.",
+    "Show me {} with a mask.",
+    "Mark {} for me.",
+)
+SEGMENT_GROUP = (
+    "Please segment {}.",
+    "Segment {}.",
+    "Can you segment {}?",
+    "Where are {}? Answer with masks.",
+    "Show me {} with masks.",
+    "Mark {} for me.",
+)
+# A mask stands before the full stop; the text itself has nothing there.
+FOUND = ("It is .", "Sure, it is .", "Here it is: .")
+FOUND_GROUP = ("They are .", "Sure, they are .", "Here they are: .")
+NOT_FOUND = "There is no {}."
+NOT_FOUND_ANY = "There is no such object."
+REGION = ("Describe {}.", "What is {}?", "Please describe {}.")
+NEXT_REGION = ("And {}?", "Describe {}.", "What is {}?")
+
+
+def pick(rng: np.random.Generator, templates: tuple[str, ...]) -> str:
+    """Pick one template."""
+    return templates[int(rng.integers(len(templates)))]
