@@ -48,8 +48,8 @@ def to_plural(noun: str) -> str:
 
 
 def with_article(words: str) -> str:
-    """Put "a" or "an" before words."""
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+    """Put "a" or "an" before words; the h of "hourglass" is silent."""
+    return f"{'an' if words[0] in 'aeiou' or words.startswith('hour') else 'a'} {words}"
 
 
 NOUNS = {"object": "object", **{shape: shape for shape in SHAPES}}

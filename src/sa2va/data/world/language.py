@@ -7,6 +7,7 @@ Shapes: N objects of a scene; targets are positions in `scene.objects`.
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from sa2va.data.world.grammar import (
 )
 from sa2va.data.world.motion import MOTIONS
 from sa2va.data.world.relations import SUPERLATIVES
-from sa2va.data.world.scene import HELD_OUT_PAIRS, Scene
+from sa2va.data.world.scene import HELD_OUT_PAIRS, Scene, WorldObject
 
 __all__ = ["Expression", "KINDS", "CLIP_KINDS", "denotes", "expressions", "identify", "vocabulary"]
 
@@ -156,7 +157,7 @@ def _pick_target(scene: Scene, rng: np.random.Generator, only: Collection[int] |
     return int(rng.choice(list(choices), p=weights / weights.sum()))
 
 
-def identify(scene: Scene, target: int, rng: np.random.Generator, without: Collection[str] = ()) -> Attributes | None:
+def identify(scene: Scene, target: int, rng: np.random.Generator, without: tuple[str, ...] = ()) -> Attributes | None:
     """Choose looks that fit one object alone: mostly no more than needed.
 
     Args:
@@ -168,29 +169,29 @@ def identify(scene: Scene, target: int, rng: np.random.Generator, without: Colle
     Returns:
         The looks, or None where none tell the object from the others.
     """
-    unique = [a for a in _looks_of(scene, target, without) if find_meaning(scene, Phrase(a)) == {target}]
+    unique = [a for a in _looks_of(scene.objects[target], without) if find_meaning(scene, Phrase(a)) == {target}]
     if not unique:
         return None
     if rng.random() < 0.75:
-        fewest = min(_count_said(a) for a in unique)
-        unique = [a for a in unique if _count_said(a) == fewest]
+        fewest = min(_count_adjectives(a) for a in unique)
+        unique = [a for a in unique if _count_adjectives(a) == fewest]
     weights = np.array([_weigh(a) for a in unique])
     return unique[int(rng.choice(len(unique), p=weights / weights.sum()))]
 
 
-def _looks_of(scene: Scene, target: int, without: Collection[str] = ()) -> list[Attributes]:
+@lru_cache(maxsize=4096)
+def _looks_of(obj: WorldObject, without: tuple[str, ...] = ()) -> tuple[Attributes, ...]:
     """List every way to say some of an object's looks."""
-    obj = scene.objects[target]
     found = []
     for said in range(16):
         names = [name for bit, name in enumerate(_FIELDS) if said >> bit & 1]
         if not set(names) & set(without):
             found.append(Attributes(**{name: getattr(obj, name) for name in names}))
-    return found
+    return tuple(found)
 
 
-def _count_said(attributes: Attributes) -> int:
-    return sum(getattr(attributes, name) is not None for name in _FIELDS)
+def _count_adjectives(attributes: Attributes) -> int:
+    return sum(word is not None for word in (attributes.size, attributes.texture, attributes.color))
 
 
 def _weigh(attributes: Attributes) -> float:
@@ -201,15 +202,15 @@ def _weigh(attributes: Attributes) -> float:
     return weight * (0.7 if attributes.size else 1.0)
 
 
-def _shared_looks(scene: Scene, rng: np.random.Generator, target: int, without: Collection[str] = ()) -> Attributes:
+def _shared_looks(scene: Scene, rng: np.random.Generator, target: int, without: tuple[str, ...] = ()) -> Attributes:
     """Choose looks that the target shares with another object, so that they do not decide alone."""
     shared = []
-    for attributes in _looks_of(scene, target, without):
+    for attributes in _looks_of(scene.objects[target], without):
         if sum(attributes.is_true(obj) is True for obj in scene.objects) > 1:
             shared.append(attributes)
     if not shared:
         return Attributes()
-    weights = np.array([_weigh(a) * (0.5 if _count_said(a) == 0 else 1.0) for a in shared])
+    weights = np.array([_weigh(a) * (0.5 if a == Attributes() else 1.0) for a in shared])
     return shared[int(rng.choice(len(shared), p=weights / weights.sum()))]
 
 
@@ -293,7 +294,7 @@ def _propose_group(scene: Scene, rng: np.random.Generator, moving: bool) -> Phra
     extra = rng.random()
     if extra < 0.15:
         modifier = _say_place(rng, moving)
-    elif extra < 0.3 or _count_said(attributes) == 0:
+    elif extra < 0.3 or attributes == Attributes():
         name = str(rng.choice([name for name in _FIELDS if getattr(attributes, name) is None] or ["size"]))
         words = sorted({getattr(obj, name) for obj in scene.objects})
         attributes = replace(attributes, **{name: None})
@@ -339,6 +340,6 @@ _ABSENT_FORMS = {"attribute": 0.6, "relation": 0.2, "place": 0.12, "negation": 0
 
 
 def _some_looks(scene: Scene, rng: np.random.Generator, target: int) -> Attributes:
-    said = [attributes for attributes in _looks_of(scene, target) if 1 <= _count_said(attributes) <= 3]
+    said = [attributes for attributes in _looks_of(scene.objects[target]) if attributes != Attributes()]
     weights = np.array([_weigh(attributes) for attributes in said])
     return said[int(rng.choice(len(said), p=weights / weights.sum()))]
