@@ -13,9 +13,9 @@ from sa2va.data.world.scene import COLORS, HELD_OUT_PAIRS, RADII, SHAPES, SIZES,
 _ALL_PAIRS = tuple((color, shape) for color in COLORS for shape in SHAPES)
 _SEEN_PAIRS = tuple(pair for pair in _ALL_PAIRS if pair not in HELD_OUT_PAIRS)
 _HELD_OUT = tuple(sorted(HELD_OUT_PAIRS))
-_FROM_PALETTE = 0.7  # how often a colour or a shape comes from the scene's own few
-_COMPANY = 0.8  # how often an object that shares nothing is given the colour or the shape of another one
-_DOUBLE = 0.45  # how often one object repeats colour, shape and size of another one
+_FROM_PALETTE = 0.6  # how often a colour or a shape comes from the scene's own few
+_COMPANY = 0.65  # how often an object that shares nothing is given the colour or the shape of another one
+_DOUBLE = 0.3  # how often one object repeats colour, shape and size of another one
 _SIZE_ODDS = np.array([0.36, 0.40, 0.24])
 
 

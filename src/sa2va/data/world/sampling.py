@@ -1,6 +1,6 @@
 """Draw scenes by chance: item i of a split is a pure function of the seed, the split and i.
 
-Flow: (seed, split, index) -> make_scene -> looks.draw_looks, then places -> Scene.
+Flow: (seed, split, index) -> make_scene -> looks, then places (choreography.draw_clip for clips) -> Scene.
 Shapes: N objects; places and lengths are fractions of the side, y down.
 """
 
@@ -9,6 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
+from sa2va.data.world.choreography import draw_clip
 from sa2va.data.world.looks import Look, draw_looks, draw_radius, pick
 from sa2va.data.world.paint import Coverage, coverage
 from sa2va.data.world.scene import BACKGROUNDS, SIZES, Scene, WorldObject
@@ -58,7 +59,7 @@ def make_scene(seed: int, split: str, index: int, *, moving: bool = False, requi
         raise ValueError(f'make_scene: split "{TRAIN}" has no held-out pairs; name another split')
     rng = np.random.default_rng([seed, crc32(split.encode()), index, int(moving), int(require_heldout)])
     held_out = require_heldout or (split != TRAIN and bool(rng.random() < _HELD_OUT_SCENES))
-    objects = _draw_still(rng, held_out)
+    objects = draw_clip(rng, held_out=held_out) if moving else _draw_still(rng, held_out)
     return Scene(objects=tuple(objects), background=pick(rng, BACKGROUNDS), seed=int(rng.integers(2**31)))
 
 
