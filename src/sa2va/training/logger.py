@@ -86,13 +86,17 @@ class RunLogger:
             self._bar.update(1)
 
     def log(self, record: dict[str, Any]) -> None:
-        """Write one line of figures; `record` has stage, step, losses, lr, grad_norm, seconds, samples_per_s."""
+        """Write one line of figures; `record` has stage, step, losses, lr, grad_norm, seconds, samples_per_s.
+
+        When every step since the last line was skipped there are no losses and grad_norm is None.
+        """
         self._write(record)
         if self._board is not None:
             for name, value in record["losses"].items():
                 self._board.add_scalar(f"loss/{name}", value, record["step"])
             for name in ("lr", "grad_norm", "samples_per_s"):
-                self._board.add_scalar(f"run/{name}", record[name], record["step"])
+                if record[name] is not None:
+                    self._board.add_scalar(f"run/{name}", record[name], record["step"])
         if self.quiet or self._stage is None:
             return
         losses = " ".join(f"{name} {value:.4g}" for name, value in record["losses"].items())

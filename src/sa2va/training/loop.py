@@ -247,13 +247,13 @@ class _StageRun:
             saved_at, saved_step, logged_at = time.monotonic(), self.step, time.monotonic()
             last, logged_step = logged_at, self.step
             for step, batch in _timed(batches, self):
-                norm = self.take_step(step, batch)
+                self.take_step(step, batch)
                 self.step = step + 1
                 now = time.monotonic()
                 self.train_s, last = self.train_s + now - last, now
                 self.logger.advance(self.step)
                 if self.step % config.log_every == 0 or self.step == config.steps:
-                    self.log(norm, num_steps=self.step - logged_step, seconds=now - logged_at)
+                    self.log(num_steps=self.step - logged_step, seconds=now - logged_at)
                     logged_at, logged_step = now, self.step
                 if config.validate_every and self.step % config.validate_every == 0:
                     self.validate()
@@ -267,8 +267,8 @@ class _StageRun:
                     raise SystemExit(INTERRUPTED)
         self.finish()
 
-    def take_step(self, step: int, batch: Any) -> Tensor:
-        """Forward, backward and update; return the gradient norm before clipping."""
+    def take_step(self, step: int, batch: Any) -> None:
+        """Forward, backward and update."""
         config = self.config
         self.module.train()
         seed_step(config.seed, config.name, step, salt=1)
@@ -286,13 +286,12 @@ class _StageRun:
         # one test, hence one wait for the device
         if not torch.isfinite(losses["total"].detach() + norm):
             self.skip(losses, norm)
-            return norm
+            return
         self.bad_in_a_row = 0
         self.optimizer.step()
         if self.ema is not None:
             self.ema.update()
         self.meter.add({**losses, "grad_norm": norm})
-        return norm
 
     def skip(self, losses: dict[str, Tensor], norm: Tensor) -> None:
         """Count a step that cannot be used; give up after too many in a row."""
@@ -310,14 +309,14 @@ class _StageRun:
         enabled = self.config.autocast and self.device.type in ("cpu", "cuda")
         return torch.autocast(self.device.type, dtype=torch.bfloat16) if enabled else nullcontext()
 
-    def log(self, norm: Tensor, *, num_steps: int, seconds: float) -> None:
+    def log(self, *, num_steps: int, seconds: float) -> None:
         """Write the means since the last line; the speed is that of the `num_steps` steps of this process."""
         means = self.meter.means()
         self.meter.clear()
         record = {
             "stage": self.config.name,
             "step": self.step,
-            "grad_norm": means.pop("grad_norm", norm.item()),
+            "grad_norm": means.pop("grad_norm", None),
             "losses": means,
             "lr": self.optimizer.param_groups[0]["lr"],
             "seconds": round(self.train_s, 3),

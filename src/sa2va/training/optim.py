@@ -132,7 +132,7 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, 
         parameter = trained.get(name)
         if parameter is None or moment not in MOMENTS or (moment != "step" and value.shape != parameter.shape):
             raise ValueError(f"the optimizer state has {key} {tuple(value.shape)}, which fits no trained parameter")
-        optimizer.state[parameter][moment] = value.to(parameter.device)
+        optimizer.state[parameter][moment] = value.to(parameter.device, copy=True)
 
 
 class Ema:

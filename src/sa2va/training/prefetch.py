@@ -142,9 +142,9 @@ class _Worker:
         try:
             while True:
                 step, body, sizes, error, trace = self._connection.recv()
-                buffers = [bytearray(size) for size in sizes]
+                buffers = [np.empty(size, dtype=np.uint8) for size in sizes]
                 for buffer in buffers:
-                    self._connection.recv_bytes_into(buffer)
+                    _read_into(self._connection.fileno(), memoryview(buffer))
                 batch = pickle.loads(body, buffers=buffers) if not error else None
                 self._results.put((step, batch, error, trace))
                 if error:
@@ -173,7 +173,7 @@ def _work(connection: Connection, payload: bytes) -> None:
             body, buffers = encode_batch(source(step))
             connection.send((step, body, [buffer.nbytes for buffer in buffers], "", ""))
             for buffer in buffers:
-                connection.send_bytes(buffer)
+                _write_all(connection.fileno(), buffer)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except Exception as error:
@@ -182,6 +182,20 @@ def _work(connection: Connection, payload: bytes) -> None:
         kind = "ValueError" if isinstance(error, ValueError) else "RuntimeError"
         line = text if kind == type(error).__name__ else f"{kind}: {text}"
         connection.send((step, b"", [], line, traceback.format_exc()))
+
+
+def _write_all(descriptor: int, view: memoryview) -> None:
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _read_into(descriptor: int, view: memoryview) -> None:
+    """Fill `view`; Connection.recv_bytes_into would copy everything twice more."""
+    while view:
+        count = os.readv(descriptor, [view])
+        if not count:
+            raise EOFError
+        view = view[count:]
 
 
 def _end_with_parent() -> None:

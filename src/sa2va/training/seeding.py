@@ -23,4 +23,7 @@ def seed_step(seed: int, stage: str, step: int, *, salt: int = 0) -> None:
     words = entropy.generate_state(3, dtype=np.uint64)
     random.seed(int(words[0]))
     np.random.seed(int(words[1]) % 2**32)
-    torch.manual_seed(int(words[2]) % 2**63)
+    # torch.manual_seed walks the stack for each GPU call it defers: half a millisecond, so seed what exists
+    torch.default_generator.manual_seed(int(words[2]) % 2**63)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(int(words[2]) % 2**63)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 FORMAT = "sa2va-training-state-1"
 FINAL = "final"
 ALIASES = "aliases"
+KEYS = {"step", "files", ALIASES, "record"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def read_state(path: Path) -> State:
         record = json.loads((path / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}/state.json is missing or damaged ({type(error).__name__}); {fix}") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
+    if not isinstance(record, dict) or record.get("format") != FORMAT or not KEYS <= set(record):
         raise ValueError(f"{path}/state.json is not a training state of this version ({FORMAT}); {fix}")
     parts: dict[str, dict[str, Tensor]] = {}
     for part, size in record["files"].items():
