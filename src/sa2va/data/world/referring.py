@@ -61,8 +61,8 @@ def refseg(
         empty_share: chance that an absent expression brings an empty mask with it; 0 for an evaluation.
 
     Returns:
-        The sample; `meta` has per turn "expressions", "kinds", "forms", "targets" (rows of `masks`), "present",
-        "heldout" and "answers".
+        The sample; `meta` has the "scene", and per turn "expressions", "kinds", "forms", "targets" (rows of
+        `masks`), "present", "heldout" and "answers".
 
     Raises:
         ValueError: no scene offers what is asked for.
@@ -150,6 +150,7 @@ def _build(task: str, index: int, scene: Scene, rng: np.random.Generator, asks: 
     heard = [ask.expression for ask in asks]
     meta = {
         "index": index,
+        "scene": scene,
         "expressions": [expression.text for expression in heard],
         "kinds": [expression.kind for expression in heard],
         "forms": [expression.form for expression in heard],
