@@ -1,0 +1,310 @@
+"""Decode video files frame-exactly at constant memory.
+
+Flow: media.py -> open_video -> frames, uint8 (H, W, 3), one at a time. PyAV decodes; where it is missing, OpenCV.
+Source: FFmpeg (https://ffmpeg.org), whose demuxers are restricted to the containers below: a playlist, for
+    one, could make it open other files.
+Shapes: T frames, H W picture.
+"""
+
+import importlib
+import warnings
+from bisect import bisect_left, bisect_right
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2va.pictures import check_size
+
+Frame = NDArray[np.uint8]  # (H, W, 3)
+
+DEMUXERS = "mov,matroska,avi,mpegts,ogg,flv,asf"
+FALLBACK_FPS = 25.0  # of a video with a single frame that names no rate
+MAX_FPS = 1000.0  # a header can claim anything
+
+
+def is_video(head: bytes) -> bool:
+    """Tell from its first 64 bytes whether a file is one of the video containers we open."""
+    if head[4:8] == b"ftyp":
+        return head[8:12] not in (b"avif", b"avis")  # Pillow reads those
+    return (
+        head[4:8] in (b"moov", b"mdat", b"free", b"wide", b"skip")
+        or head.startswith((b"\x1a\x45\xdf\xa3", b"OggS", b"FLV\x01", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"))
+        or (head.startswith(b"RIFF") and head[8:12] == b"AVI ")
+        or (head.startswith(b"\x47") and not head.startswith(b"GIF"))
+    )
+
+
+def open_video(path: Path, *, max_pixels: int, max_frames: int) -> "VideoReader | OpenCVReader":
+    """Open a video file and count its frames.
+
+    Raises:
+        ValueError: the file is damaged, holds no pictures, or is over a cap.
+    """
+    reader = VideoReader if pyav() is not None else OpenCVReader
+    return reader(path, max_pixels=max_pixels, max_frames=max_frames)
+
+
+class VideoReader:
+    """A video file, addressed by frame number.
+
+    The time stamps of the packets, read without decoding, number the frames: frame i is what a player shows
+    at the i-th time stamp. The length in the header is not used. A packet that does not decode repeats the
+    picture before it, with a warning, so that the numbers hold for damaged files too.
+    """
+
+    def __init__(self, path: Path, *, max_pixels: int, max_frames: int) -> None:
+        self.name, self._path, self._max_pixels = str(path), path, max_pixels
+        self._stamps: list[int] = []  # of all frames, increasing; empty where the container has none
+        self._keys: list[int] = []  # indices of the frames at which decoding can start
+        self._warned = False
+        self.height = self.width = 0  # until the first picture tells
+        with self._open() as (container, stream):
+            rate, tick = float(stream.average_rate or 0), float(stream.time_base)
+            stamps, usable = self._scan(container, stream, max_frames)
+        if usable:
+            stamps.sort()
+            self._stamps = [stamp for stamp, _ in stamps]
+            self._keys = [index for index, (_, is_key) in enumerate(stamps) if is_key]
+            self.times = (np.array(self._stamps, np.float64) - (self._stamps or [0])[0]) * tick  # (T,) seconds
+        else:
+            self.times = np.arange(self._count_by_decoding(max_frames)) / (rate or FALLBACK_FPS)  # (T,) seconds
+        self.num_frames = len(self.times)
+        first = next(self.read([0]), None)
+        if first is None:
+            raise ValueError(f"{path}: no frame of the video can be decoded; it is empty or damaged")
+        self.height, self.width = first.shape[:2]
+        self.fps = _mean_rate(self.times, rate)
+
+    def read(self, indices: Iterable[int]) -> Iterator[Frame]:
+        """Yield the frames at increasing indices, seeking only where that saves decoding."""
+        cursor = _Cursor(iter(()))
+        try:
+            for target in indices:
+                key = self._key_before(target)
+                if cursor.index < key or cursor.index < 0:
+                    cursor.close()
+                    cursor = _Cursor(self._pictures(key))
+                index, picture = cursor.advance(target)
+                if key > 0 and (picture is None or index > target):
+                    # Nothing decodes from the key frame to the target: show what a full pass would show.
+                    cursor.close()
+                    cursor = _Cursor(self._pictures(0))
+                    index, picture = cursor.advance(target)
+                if picture is None:
+                    return
+                if index != target:
+                    self._warn(target)
+                yield self._to_rgb(picture)
+        finally:
+            cursor.close()
+
+    @contextmanager
+    def _open(self) -> Generator[tuple[Any, Any]]:
+        """Open the file anew, so that any number of passes can run side by side."""
+        av = pyav()
+        options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file", "max_pixels": str(self._max_pixels)}
+        try:
+            # "file:" keeps a colon in a name from being read as a protocol.
+            container = av.open(f"file:{self._path}", metadata_errors="replace", options=options)
+        except (av.error.FFmpegError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise ValueError(f"{self._path}: not a readable video ({reason}); convert it to MP4 (H.264)") from None
+        with container:
+            stream = container.streams.best("video")
+            if stream is None or stream.codec_context is None:
+                raise ValueError(f"{self._path}: the file has no video that can be decoded; convert it to MP4 (H.264)")
+            context = stream.codec_context
+            if context.width and context.height:
+                check_size(self.name, context.height, context.width, self._max_pixels)
+            context.options = {"max_pixels": str(self._max_pixels)}
+            stream.thread_type = "AUTO"
+            yield container, stream
+
+    def _scan(self, container: Any, stream: Any, max_frames: int) -> tuple[list[tuple[int, bool]], bool]:
+        """List (time stamp, is a key frame) per packet, and tell whether the time stamps can number the frames."""
+        stamps: list[tuple[int, bool]] = []
+        for packet in _packets(container, stream):
+            if packet.pts is None:
+                return [], False
+            if not packet.is_discard:  # decoded for its successors' sake and not shown
+                stamps.append((packet.pts, packet.is_keyframe))
+            if len(stamps) > max_frames:
+                raise ValueError(f"{self.name}: more than the {max_frames} frames allowed; cut it into pieces")
+        return stamps, len({stamp for stamp, _ in stamps}) == len(stamps)
+
+    def _count_by_decoding(self, max_frames: int) -> int:
+        """Count the frames of a container whose time stamps cannot number them."""
+        count = 0
+        with closing(self._pictures(0)) as pictures:
+            for count, _ in enumerate(pictures, 1):  # noqa: B007
+                if count > max_frames:
+                    raise ValueError(f"{self.name}: more than the {max_frames} frames allowed; cut it into pieces")
+        return count
+
+    def _key_before(self, index: int) -> int:
+        place = bisect_right(self._keys, index)
+        return self._keys[place - 1] if place else 0
+
+    def _pictures(self, key: int) -> Generator[tuple[int, Any]]:
+        """Decode from the key frame with index `key`, or one before it; yield (index, picture), increasing."""
+        if key > 0:
+            with self._open() as (container, stream):
+                whole_from = self._seek(container, stream, key)
+                if whole_from is not None:
+                    yield from self._decode(container, stream, whole_from)
+                    return
+        with self._open() as (container, stream):
+            yield from self._decode(container, stream, self._stamps[0] if self._stamps else None)
+
+    def _seek(self, container: Any, stream: Any, key: int) -> int | None:
+        """Go to a key frame; return the time stamp from which on pictures are whole, None where that fails."""
+        # Demuxers that seek by decoding time can land late: look where we are, and ask for less.
+        for place in range(bisect_right(self._keys, key) - 1, 0, -1)[:3]:
+            asked = self._stamps[self._keys[place]]
+            try:
+                container.seek(asked, stream=stream)
+                landed = next((packet.pts for packet in _packets(container, stream) if packet.is_keyframe), None)
+                container.seek(asked, stream=stream)
+            except pyav().error.FFmpegError:
+                return None
+            if landed is not None and landed <= self._stamps[key]:
+                return landed
+        return None
+
+    def _decode(self, container: Any, stream: Any, whole_from: int | None) -> Iterator[tuple[int, Any]]:
+        last = -1
+        for picture in _decoded(container, stream):
+            index = last + 1
+            if whole_from is not None:
+                if picture.pts is None or picture.pts < whole_from:
+                    continue
+                index = bisect_left(self._stamps, picture.pts)
+                if index == len(self._stamps) or self._stamps[index] != picture.pts or index <= last:
+                    continue
+            last = index
+            yield index, picture
+
+    def _to_rgb(self, picture: Any) -> Frame:
+        """Convert one decoded picture to upright RGB at the size of the first one."""
+        turns = round(picture.rotation / 90) % 4
+        height, width = (self.width, self.height) if turns % 2 else (self.height, self.width)
+        array = picture.reformat(width or None, height or None, "rgb24").to_ndarray()
+        return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
+
+    def _warn(self, index: int) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(f"{self.name}: frame {index} is damaged and shows its neighbour", stacklevel=3)
+
+
+class _Cursor:
+    """A pass over the decoded pictures that stops at chosen ones and looks ahead only where one is missing."""
+
+    def __init__(self, pictures: Iterator[tuple[int, Any]]) -> None:
+        self._pictures = pictures
+        self._held: tuple[int, Any] = (-1, None)
+        self._ahead: tuple[int, Any] | None = None
+
+    @property
+    def index(self) -> int:
+        """Of the picture we stand at; -1 before the first one."""
+        return self._held[0]
+
+    def advance(self, target: int) -> tuple[int, Any]:
+        """Return the last picture not after `target`, else the first one after it, else (-1, None)."""
+        while self.index < target:
+            self._ahead = self._ahead or next(self._pictures, None)
+            if self._ahead is None or self._ahead[0] > target:
+                break
+            self._held, self._ahead = self._ahead, None
+        return self._ahead if self._ahead is not None and self.index < 0 else self._held
+
+    def close(self) -> None:
+        if isinstance(self._pictures, Generator):
+            self._pictures.close()
+
+
+class OpenCVReader:
+    """The same without PyAV: exact too, but every pass decodes from the start, and opening decodes all once."""
+
+    def __init__(self, path: Path, *, max_pixels: int, max_frames: int) -> None:
+        self.name, self._path = str(path), path
+        milliseconds = []
+        with self._open() as capture:
+            check_size(self.name, *(int(capture.get(side)) for side in self._SIZE), max_pixels)
+            rate = capture.get(cv2.CAP_PROP_FPS)
+            while capture.grab():
+                milliseconds.append(capture.get(cv2.CAP_PROP_POS_MSEC))
+                if len(milliseconds) > max_frames:
+                    raise ValueError(f"{path}: more than the {max_frames} frames allowed; cut it into pieces")
+        if not milliseconds:
+            raise ValueError(f"{path}: no frame of the video can be decoded; it is empty or damaged")
+        self.num_frames = len(milliseconds)
+        times = np.array(milliseconds, np.float64) / 1000
+        self.times = times - times[0]  # (T,) seconds
+        self.fps = _mean_rate(self.times, rate)
+        self.height, self.width = next(self.read([0])).shape[:2]
+
+    _SIZE = (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)
+
+    def read(self, indices: Iterable[int]) -> Iterator[Frame]:
+        with self._open() as capture:
+            position = -1
+            for target in indices:
+                while position < target and capture.grab():
+                    position += 1
+                good, frame = capture.retrieve()
+                if not good:
+                    raise ValueError(f"{self.name}: frame {target} can no longer be decoded; the file has changed")
+                yield np.asarray(frame[..., ::-1], np.uint8, order="C")  # BGR -> RGB
+
+    @contextmanager
+    def _open(self) -> Generator[cv2.VideoCapture]:
+        capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
+        try:
+            if not capture.isOpened():
+                raise ValueError(f"{self._path}: not a readable video; convert it to MP4 (H.264)")
+            yield capture
+        finally:
+            capture.release()
+
+
+def pyav() -> Any:
+    """Return the module av, or None on a machine that does not have it."""
+    try:
+        return importlib.import_module("av")
+    except ImportError:
+        return None
+
+
+def _packets(container: Any, stream: Any) -> Iterator[Any]:
+    """Yield the packets that hold something, up to the end or to where the file is cut off."""
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+    except (pyav().error.FFmpegError, OSError):
+        return
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """Yield every picture that decodes, in the order they are shown; a damaged packet gives none."""
+    for packet in chain(_packets(container, stream), [None]):  # None asks for the pictures still in the decoder
+        try:
+            pictures = stream.decode(packet)
+        except (pyav().error.FFmpegError, OSError):
+            continue
+        yield from pictures
+
+
+def _mean_rate(times: NDArray[np.float64], claimed: float) -> float:
+    """Return the mean number of frames a second; what the header claims counts for a single frame only."""
+    if len(times) > 1 and times[-1] > 0:
+        return min((len(times) - 1) / float(times[-1]), MAX_FPS)
+    return claimed if 0 < claimed <= MAX_FPS else FALLBACK_FPS
