@@ -6,7 +6,6 @@ Shapes: N objects, P moments at which paths are checked; lengths are fractions o
 """
 
 from dataclasses import dataclass, replace
-from itertools import count
 
 import numpy as np
 
@@ -71,21 +70,20 @@ def draw_clip(rng: np.random.Generator, *, held_out: bool) -> list[WorldObject]:
         2 to 5 objects, back to front; 1 to 3 of them move.
     """
     num_objects, twins = int(rng.integers(2, 6)), bool(rng.random() < _TWINS)
-    for attempt in count():
-        plan = _draw_plan(rng, num_objects, twins=twins, held_out=held_out, crowded=attempt >= 3)
-        for _ in range(4 if plan is not None else 0):
-            assert plan is not None
-            objects = _place_all(rng, plan)
-            if objects is not None:
-                return _stack(rng, objects, plan)
-    raise AssertionError("unreachable")
+    num_movers = int(rng.integers(1, min(3, num_objects) + 1))
+    failures = 0
+    while True:
+        plan = _draw_plan(rng, num_objects, num_movers, twins=twins, held_out=held_out, crowded=failures >= 12)
+        objects = _place_all(rng, plan) if plan is not None else None
+        if plan is not None and objects is not None:
+            return _stack(rng, objects, plan)
+        failures += plan is not None
 
 
 def _draw_plan(
-    rng: np.random.Generator, num_objects: int, *, twins: bool, held_out: bool, crowded: bool
+    rng: np.random.Generator, num_objects: int, num_movers: int, *, twins: bool, held_out: bool, crowded: bool
 ) -> _Plan | None:
-    """Choose looks and motions, or return None where they do not go together."""
-    num_movers = int(rng.integers(1, min(3, num_objects) + 1))
+    """Choose looks and motions, or None where they do not go together; `crowded` picks small ones."""
     kinds = [str(kind) for kind in rng.choice(_MOVING, size=num_movers, p=_ODDS)]
     kinds += ["stays still"] * (num_objects - num_movers)
     looks = draw_looks(rng, num_objects, held_out=held_out)
