@@ -53,6 +53,7 @@ CLIP_KINDS = {  # the same for a clip, where a motion may be what decides
     "absent": 0.12,
 }
 _ATTEMPTS = 24  # proposals of one kind before another kind is tried
+_MOTION_WORDS = frozenset(to_motion_words(kind, plural=plural) for kind in MOTIONS for plural in (False, True))
 _FIELDS = ("size", "texture", "color", "shape")
 
 
@@ -65,12 +66,14 @@ class Expression:
         targets: positions in `scene.objects`, left to right; empty if the object is not there.
         kind: how it refers; one of KINDS or "motion".
         form: `kind`, but for an absent object how it would have referred.
+        needs_motion: it names a motion, and without that its words would fit other objects too.
     """
 
     text: str
     targets: tuple[int, ...]
     kind: str
     form: str
+    needs_motion: bool = False
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -141,8 +144,13 @@ def _write(
         text = " ".join(phrase.to_words())
         if wanted and text not in known:
             targets = tuple(sorted(meaning, key=lambda i: (scene.objects[i].x, scene.objects[i].y)))
-            return Expression(text=text, targets=targets, kind=kind, form=form)
+            needs_motion = _names_motion(phrase) and find_meaning(scene, replace(phrase, modifier=())) != meaning
+            return Expression(text=text, targets=targets, kind=kind, form=form, needs_motion=needs_motion)
     return None
+
+
+def _names_motion(phrase: Phrase) -> bool:
+    return phrase.modifier in _MOTION_WORDS
 
 
 def _pick_target(scene: Scene, rng: np.random.Generator, only: Collection[int] | None) -> int:

@@ -15,7 +15,7 @@ from sa2va.data.world.describe import describe
 from sa2va.data.world.grammar import NUMBERS, Attributes, Phrase, find_meaning, to_plural, with_article
 from sa2va.data.world.language import identify
 from sa2va.data.world.motion import MOTIONS
-from sa2va.data.world.relations import RATIO, RESIZING, keeps_place
+from sa2va.data.world.relations import RATIO, RESIZING, keeps_place, moves_as
 from sa2va.data.world.scene import COLORS, HELD_OUT_PAIRS, SHAPES, Scene, WorldObject
 
 _CELL_MARGIN = 0.04  # of the side: nearer than this to a line of the 3 x 3 grid is not asked about
@@ -165,21 +165,25 @@ def _ask_motion(scene: Scene, rng: np.random.Generator) -> Made:
 
 
 def _ask_who(scene: Scene, rng: np.random.Generator) -> Made:
-    kinds = Counter(obj.motion.kind for obj in scene.objects)
-    single = sorted(kind for kind, count in kinds.items() if count == 1 and kind != "stays still")
-    if not single:
+    """Ask for the only object that moves in one way, where no other could be meant."""
+    fitting = {}
+    for kind in MOTIONS[1:]:
+        truths = [moves_as(obj, kind) for obj in scene.objects]
+        if None not in truths and sum(map(bool, truths)) == 1:
+            fitting[kind] = truths.index(True)
+    if not fitting:
         return None
-    kind = str(rng.choice(single))
-    index = next(i for i, obj in enumerate(scene.objects) if obj.motion.kind == kind)
-    if kind.startswith("moves") and any(obj.motion.kind in _TRAVELLING for obj in scene.objects[:index]):
-        return None
-    return f"Which object {_DOES[kind][3:]}?", describe(scene.objects[index]), index
+    kind = str(rng.choice(list(fitting)))
+    return f"Which object {_DOES[kind][3:]}?", describe(scene.objects[fitting[kind]]), fitting[kind]
 
 
 def _any_motion(scene: Scene, rng: np.random.Generator) -> Made:
-    kinds = {obj.motion.kind for obj in scene.objects} & set(_EVENTS)
     is_so = bool(rng.random() < 0.5)
-    choices = [kind for kind in _EVENTS if (kind in kinds) == is_so]
+    choices = []
+    for kind in _EVENTS:
+        truths = {moves_as(obj, kind) for obj in scene.objects}
+        if True in truths if is_so else truths == {False}:
+            choices.append(kind)
     if not choices:
         return None
     return f"Is there an object that {_DOES[str(rng.choice(choices))][3:]}?", "yes" if is_so else "no"

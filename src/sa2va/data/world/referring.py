@@ -157,6 +157,8 @@ def _build(task: str, index: int, scene: Scene, rng: np.random.Generator, asks: 
         "targets": [[rows[target] for target in expression.targets] for expression in heard],
         "present": [bool(expression.targets) for expression in heard],
         "heldout": [is_heldout(scene, expression.targets) for expression in heard],
+        "motions": [[scene.objects[target].motion.kind for target in expression.targets] for expression in heard],
+        "needs_motion": [expression.needs_motion for expression in heard],
         "answers": [turn.answer for turn in turns],
     }
     return Sample(frames=picture.frames, turns=turns, masks=masks, task=f"world/{task}", meta=meta)

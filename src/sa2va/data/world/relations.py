@@ -23,13 +23,14 @@ _LOW, _LOW_OUT = 0.38, 0.48  # clearly on the left below the first, clearly not 
 _CENTRE, _CENTRE_OUT = 0.14, 0.22  # half width of the middle
 _CORNER, _CORNER_OUT = 0.34, 0.44
 
-# How an ongoing motion looks may also fit these others, so calling it either is unclear.
+# Kind of motion -> other kinds that the same words could fit, so that calling them so is unclear.
 _ALIKE = {
     "moves left": ("enters", "leaves", "stops", "passes behind"),
     "moves right": ("enters", "leaves", "stops", "passes behind"),
     "moves up": ("enters", "leaves", "stops", "passes behind"),
     "moves down": ("enters", "leaves", "stops", "passes behind"),
     "stays still": ("grows", "shrinks", "blinks"),
+    "stops": ("enters",),  # what has come in stands still afterwards
 }
 
 

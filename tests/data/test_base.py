@@ -1,0 +1,88 @@
+"""Check that mixtures keep their shares, and that an item depends on the seed and its number alone.
+
+Flow: datasets that tell their own name and index -> Take, Repeat, Mixture -> which items come, in which order.
+"""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from sa2va.data.base import Dataset, Generated, Mixture, Repeat, Take
+from sa2va.data.catalog import DATASETS
+from sa2va.types import Sample
+
+FRAME = np.zeros((1, 2, 2, 3), np.uint8)
+
+
+def name_items(name: str) -> Generated:
+    return Generated(lambda index: Sample(frames=FRAME, turns=(), task=name, meta={"index": index}))
+
+
+def test_a_mixture_has_its_exact_shares_in_every_block() -> None:
+    mixture = Mixture([name_items("a"), name_items("b"), name_items("c")], [5, 3, 2], seed=1)
+    for block in range(3):
+        tasks = Counter(mixture.sample(block * 1000 + i).task for i in range(1000))
+        assert tasks == {"a": 500, "b": 300, "c": 200}
+
+
+def test_a_mixture_uses_every_item_once() -> None:
+    mixture = Mixture([name_items("a"), name_items("b")], [1, 2], seed=1)
+    seen = [mixture.locate(i) for i in range(3000)]
+    assert len(set(seen)) == 3000
+    for source in (0, 1):
+        items = sorted(item for where, item in seen if where == source)
+        assert items == list(range(len(items)))
+
+
+def test_a_mixture_is_a_pure_function_of_seed_and_number() -> None:
+    def order(seed: int, numbers: list[int]) -> dict[int, tuple[int, int]]:
+        mixture = Mixture([name_items("a"), name_items("b")], [1, 1], seed=seed)
+        return {number: mixture.locate(number) for number in numbers}
+
+    numbers = [5, 2999, 17, 100_000]
+    assert order(1, numbers) == {n: order(1, [n])[n] for n in reversed(numbers)}
+    assert order(1, list(range(100))) != order(2, list(range(100)))
+
+
+def test_repeat_shuffles_every_round_and_misses_nothing() -> None:
+    dataset = Repeat(Take(name_items("a"), 7), seed=3)
+    rounds = [[dataset.sample(r * 7 + i).meta["index"] for i in range(7)] for r in range(4)]
+    assert all(sorted(items) == list(range(7)) for items in rounds)
+    assert len({tuple(items) for items in rounds}) > 1
+
+
+def test_a_mixture_repeats_a_finite_dataset() -> None:
+    mixture = Mixture([Take(name_items("a"), 3), name_items("b")], [1, 1])
+    found = [mixture.sample(i) for i in range(200)]
+    assert {s.meta["index"] for s in found if s.task == "a"} == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Mixture([], []), "one weight each"),
+        (lambda: Mixture([name_items("a")], [1, 2]), "one weight each"),
+        (lambda: Mixture([name_items("a")], [0]), "not all zero"),
+        (lambda: Mixture([name_items("a"), name_items("b")], [1, -1]), "must not be negative"),
+        (lambda: Mixture([name_items("a"), name_items("b")], [1, 1e-9]), "under a thousandth"),
+        (lambda: Repeat(name_items("a")), "number of items"),
+        (lambda: Take(Take(name_items("a"), 3), 4), "the dataset has 3"),
+    ],
+)
+def test_bad_mixtures_are_refused(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_take_ends() -> None:
+    with pytest.raises(IndexError):
+        Take(name_items("a"), 2).sample(2)
+
+
+def test_the_catalog_builds_datasets() -> None:
+    for name, build in DATASETS.items():
+        dataset = build(seed=1, split="val")
+        assert isinstance(dataset, Dataset) and dataset.num_items is None
+        assert name.startswith("world/")
+    assert DATASETS["world/refseg"](num_turns=1, empty_share=0).sample(0).task == "world/refseg"
