@@ -6,14 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from toy_stage import ToyStage, run_toy, toy_config
 
-from sa2va.training.loop import choose_device, is_done, run_stage, to_device
+from sa2va.training.loop import choose_device, is_done, run_stage
 from sa2va.training.state import latest_state, read_state
 
 SLOW_RUN = Path(__file__).with_name("toy_stage.py")
@@ -172,19 +172,6 @@ def test_validation_runs_in_eval_mode_on_its_steps(tmp_path):
     plain = ToyStage(toy_config())
     run_toy(plain, tmp_path / "plain")
     assert torch.equal(plain.net[0].weight, stage.net[0].weight)
-
-
-@dataclass(frozen=True)
-class Bag:
-    items: list
-    name: str = "bag"
-
-
-def test_to_device_walks_a_batch():
-    meta = torch.device("meta")
-    moved = to_device({"bag": Bag([torch.ones(2), "text"]), "pair": (torch.ones(1), 3)}, meta)
-    assert moved["bag"].items[0].device == moved["pair"][0].device == meta
-    assert moved["bag"].items[1] == "text" and moved["pair"][1] == 3 and moved["bag"].name == "bag"
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99:1", ""])

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from sa2va.training.batches import to_device
 from sa2va.training.config import RunConfig, StageConfig
 from sa2va.training.logger import RunLogger
 from sa2va.training.optim import (
@@ -102,22 +103,6 @@ def prepare_process(config: RunConfig) -> torch.device:
 def is_done(folder: str | Path, stage: str) -> bool:
     """Tell whether a stage of the run in `folder` has finished."""
     return (Path(folder) / stage / FINAL).is_dir()
-
-
-def to_device(batch: Any, device: torch.device) -> Any:
-    """Return a batch with its tensors on `device`: walks dicts, lists, tuples, dataclasses; uses `.to` where it is."""
-    if hasattr(batch, "to"):
-        return batch.to(device)
-    if isinstance(batch, dict):
-        return {key: to_device(value, device) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(to_device(value, device) for value in batch))
-    if isinstance(batch, list | tuple):
-        return type(batch)(to_device(value, device) for value in batch)
-    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
-        fields = {f.name: to_device(getattr(batch, f.name), device) for f in dataclasses.fields(batch) if f.init}
-        return dataclasses.replace(batch, **fields)
-    return batch
 
 
 class _Meter:

@@ -1,13 +1,11 @@
 """Prepare batches ahead of the training loop in worker processes, in order.
 
 Flow: Stage.batch (a pure function of the step) -> worker process -> pipe -> reader thread -> loop.py.
-Tensors and arrays travel as raw bytes beside a small pickle (protocol 5, out of band): no shared-memory files, whose
-space is small in containers. A worker only ever prepares steps it was asked for, so memory is bounded.
+The bytes of tensors and arrays go through the pipe as they are: no shared-memory files, whose space is small in
+containers. A worker only ever prepares steps it was asked for, so memory is bounded.
 """
 
-import io
 import os
-import pickle
 import queue
 import signal
 import threading
@@ -17,17 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from sa2va.training.batches import put_arrays, take_arrays
 from sa2va.training.seeding import seed_step
 
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
-IN_BAND_BYTES = 4096  # smaller buffers are not worth a message of their own
 
 
 @dataclass(frozen=True)
@@ -43,11 +39,36 @@ class SeededSource:
         return self.source(step)
 
 
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong while a batch was prepared, in words that cross between processes."""
+
+    kind: str  # name of the exception's class
+    text: str
+    is_value_error: bool = False
+    trace: str = ""
+
+    @classmethod
+    def of(cls, error: Exception) -> "Failure":
+        """Describe an exception that is being handled."""
+        text = " ".join(str(error).split())
+        return cls(type(error).__name__, text, isinstance(error, ValueError), traceback.format_exc())
+
+    def to_exception(self, step: int) -> Exception:
+        """Return the exception for the training loop: bad input stays a ValueError."""
+        if self.is_value_error:
+            failure: Exception = ValueError(f"the batch of step {step} failed: {self.text}")
+        else:
+            failure = RuntimeError(f"the batch of step {step} failed: {self.kind}: {self.text}")
+        failure.add_note(self.trace)
+        return failure
+
+
 class Prefetcher:
     """Iterate over (step, batch) for step in [first, last), prepared ahead by `num_workers` processes.
 
     Use as a context manager: leaving it ends the workers. An exception in the source is raised here at its step:
-    a ValueError stays one, anything else becomes a RuntimeError; both carry the worker's traceback as a note.
+    a ValueError stays one, anything else becomes a RuntimeError; both carry the original traceback as a note.
     """
 
     def __init__(
@@ -64,13 +85,8 @@ class Prefetcher:
             depth: batches in preparation or waiting, per worker.
         """
         self._source, self._first, self._last, self._depth = source, first, last, depth
-        self._workers: list[_Worker] = []
-        if num_workers and first < last:
-            try:
-                payload = pickle.dumps(source, protocol=5)
-            except (pickle.PicklingError, TypeError, AttributeError) as error:
-                raise TypeError(f"a batch function must be picklable to run in a worker: {error}") from error
-            self._workers = [_Worker(payload, index) for index in range(min(num_workers, last - first))]
+        count = min(num_workers, max(0, last - first))
+        self._workers = [_Worker(source, index) for index in range(count)]
 
     def __enter__(self) -> "Prefetcher":
         return self
@@ -80,16 +96,25 @@ class Prefetcher:
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         count = len(self._workers)
-        for step in range(self._first, min(self._last, self._first + self._depth * count)):
+        if not count:
+            yield from self._inline()
+            return
+        ahead = self._depth * count
+        for step in range(self._first, min(self._last, self._first + ahead)):
             self._workers[(step - self._first) % count].request(step)
         for step in range(self._first, self._last):
-            if not count:
-                yield step, self._source(step)
-                continue
             worker = self._workers[(step - self._first) % count]
             batch = worker.result(step)
-            if step + self._depth * count < self._last:
-                worker.request(step + self._depth * count)
+            if step + ahead < self._last:
+                worker.request(step + ahead)
+            yield step, batch
+
+    def _inline(self) -> Iterator[tuple[int, Any]]:
+        for step in range(self._first, self._last):
+            try:
+                batch = self._source(step)
+            except Exception as error:
+                raise Failure.of(error).to_exception(step) from error
             yield step, batch
 
     def close(self) -> None:
@@ -102,37 +127,39 @@ class Prefetcher:
 class _Worker:
     """The parent's end of one worker: requests out, a thread that collects the results."""
 
-    def __init__(self, payload: bytes, index: int) -> None:
+    def __init__(self, source: Callable[[int], Any], index: int) -> None:
         context = get_context("spawn")
         self._connection, far_end = context.Pipe()
-        self._results: queue.SimpleQueue[tuple[int, Any, str, str]] = queue.SimpleQueue()
-        self._process: BaseProcess = context.Process(
-            target=_work, args=(far_end, payload), name=f"batches-{index}", daemon=True
-        )
-        with _one_thread_environment():
-            self._process.start()
+        self._results: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        name = f"batches-{index}"
+        self._process = context.Process(target=_work, args=(far_end, source), name=name, daemon=True)
+        try:
+            with _one_thread_environment():
+                self._process.start()
+        except Exception as error:
+            error.add_note("a stage's batch function must be picklable to run in a worker, or set num_workers to 0")
+            raise
         far_end.close()
-        self._thread = threading.Thread(target=self._collect, name=f"batches-{index}", daemon=True)
+        self._thread = threading.Thread(target=self._collect, name=name, daemon=True)
         self._thread.start()
 
     def request(self, step: int) -> None:
+        """Ask for the batch of a step."""
         try:
             self._connection.send(step)
         except OSError:
             pass  # the worker is gone: result() says so, at the right step
 
     def result(self, step: int) -> Any:
-        found, batch, error, trace = self._results.get()
-        if error:
-            kind, _, text = error.partition(": ")
-            message = f"the batch of step {step} failed: {text if kind == 'ValueError' else error}"
-            failure = ValueError(message) if kind == "ValueError" else RuntimeError(message)
-            failure.add_note(trace)
-            raise failure
+        """Wait for the batch that was asked for longest ago, which is that of `step`."""
+        found, batch = self._results.get()
+        if isinstance(batch, Failure):
+            raise batch.to_exception(step)
         assert found == step, f"worker answered step {found}, expected {step}"
         return batch
 
     def close(self) -> None:
+        """End the process and the thread."""
         self._process.terminate()
         self._process.join()
         self._thread.join()
@@ -141,47 +168,37 @@ class _Worker:
     def _collect(self) -> None:
         try:
             while True:
-                step, body, sizes, error, trace = self._connection.recv()
-                buffers = [np.empty(size, dtype=np.uint8) for size in sizes]
-                for buffer in buffers:
-                    _read_into(self._connection.fileno(), memoryview(buffer))
-                batch = pickle.loads(body, buffers=buffers) if not error else None
-                self._results.put((step, batch, error, trace))
-                if error:
-                    return
+                step, batch, sizes = self._connection.recv()
+                arrays = [np.empty(size, dtype=np.uint8) for size in sizes]
+                for array in arrays:
+                    _read_into(self._connection.fileno(), array.data)
+                self._results.put((step, put_arrays(batch, arrays)))
         except (EOFError, OSError):
             self._process.join()
-            code = self._process.exitcode
-            self._results.put((-1, None, f"RuntimeError: the worker process ended with exit code {code}", ""))
+            self._results.put((-1, Failure("WorkerEnded", f"exit code {self._process.exitcode}")))
         except Exception as error:
             # the loop waits on this queue, so whatever went wrong must arrive there
-            self._results.put((-1, None, f"RuntimeError: {type(error).__name__}: {error}", traceback.format_exc()))
+            self._results.put((-1, Failure.of(error)))
 
 
-def _work(connection: Connection, payload: bytes) -> None:
+def _work(connection: Connection, source: Callable[[int], Any]) -> None:
     """Answer requests until the parent goes away (the body of a worker process)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     step = -1
     try:
-        source: Callable[[int], Any] | None = None
         while True:
             step = connection.recv()
-            if source is None:
-                source = pickle.loads(payload)
-            body, buffers = encode_batch(source(step))
-            connection.send((step, body, [buffer.nbytes for buffer in buffers], "", ""))
-            for buffer in buffers:
-                _write_all(connection.fileno(), buffer)
+            batch, arrays = take_arrays(source(step))
+            connection.send((step, batch, [array.nbytes for array in arrays]))
+            for array in arrays:
+                _write_all(connection.fileno(), array.data)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except Exception as error:
         # everything must reach the parent, which raises it again at this step
-        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        kind = "ValueError" if isinstance(error, ValueError) else "RuntimeError"
-        line = text if kind == type(error).__name__ else f"{kind}: {text}"
-        connection.send((step, b"", [], line, traceback.format_exc()))
+        connection.send((step, Failure.of(error), []))
 
 
 def _write_all(descriptor: int, view: memoryview) -> None:
@@ -218,33 +235,3 @@ def _one_thread_environment() -> Generator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-class _BatchPickler(pickle.Pickler):
-    """Pickle CPU tensors as byte arrays, whose bytes travel out of band."""
-
-    def reducer_override(self, obj: Any) -> Any:
-        if type(obj) is Tensor and obj.device.type == "cpu" and obj.layout == torch.strided:
-            raw = obj.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-            return _to_tensor, (raw, obj.dtype, tuple(obj.shape))
-        return NotImplemented
-
-
-def _to_tensor(raw: np.ndarray, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    return torch.from_numpy(raw).view(dtype).reshape(shape)
-
-
-def encode_batch(batch: Any) -> tuple[bytes, list[memoryview]]:
-    """Return a small pickle of a batch and the raw bytes of its large tensors and arrays."""
-    buffers: list[memoryview] = []
-
-    def keep(buffer: pickle.PickleBuffer) -> bool:
-        raw = buffer.raw()
-        if raw.nbytes < IN_BAND_BYTES:
-            return True
-        buffers.append(raw)
-        return False
-
-    stream = io.BytesIO()
-    _BatchPickler(stream, protocol=5, buffer_callback=keep).dump(batch)
-    return stream.getvalue(), buffers
