@@ -25,12 +25,12 @@ COLORS: dict[str, tuple[int, int, int]] = {
 }
 # The second tone of a texture: darker or lighter, whichever stays clear of the other colours.
 TONES: dict[str, tuple[int, int, int]] = {
-    "red": (150, 20, 30),
+    "red": (166, 16, 34),
     "green": (112, 210, 112),
     "blue": (116, 160, 255),
-    "yellow": (206, 168, 0),
-    "orange": (255, 188, 110),
-    "purple": (186, 128, 226),
+    "yellow": (206, 172, 0),
+    "orange": (255, 180, 96),
+    "purple": (172, 106, 216),
     "pink": (212, 78, 146),
     "brown": (176, 124, 82),
     "black": (104, 104, 114),
