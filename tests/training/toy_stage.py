@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ class ToyStage:
 
 def toy_config(**changes) -> StageConfig:
     """Return the config the tests share: short, exact (no autocast), every step logged."""
-    settings = {
+    settings: dict[str, Any] = {
         "name": "toy",
         "steps": 12,
         "batch_size": 16,
