@@ -188,6 +188,15 @@ def test_one_kind_alone(kind: str, moving: bool) -> None:
     assert {expression.kind for expression in found} == {kind}
 
 
+@pytest.mark.parametrize("moving", [False, True], ids=["picture", "clip"])
+def test_absent_objects_are_referred_to_in_several_ways(moving: bool) -> None:
+    forms = Counter(e.form for index in range(80) for e in write(4, index, moving, 2, kinds=("absent",))[1])
+    assert set(forms) == (
+        {"attribute", "motion", "place"} if moving else {"attribute", "relation", "place", "negation"}
+    )
+    assert max(forms.values()) < 0.75 * forms.total()
+
+
 def test_only_limits_the_targets() -> None:
     for index in range(30):
         _, found = write(2, index, False, 4, only=(1,), kinds=("attribute", "relation", "place", "superlative"))

@@ -335,6 +335,10 @@ def _propose_absent(scene: Scene, rng: np.random.Generator, moving: bool) -> tup
     elif form == "motion":
         kind = str(rng.choice(MOTIONS if rng.random() < 0.4 else [obj.motion.kind for obj in scene.objects]))
         phrase = Phrase(_some_looks(scene, rng, target), modifier=to_motion_words(kind))
+    elif form == "negation":  # the object is what it is said not to be
+        name = str(rng.choice(_FIELDS))
+        said = replace(_some_looks(scene, rng, target), **{name: None})
+        phrase = Phrase(said, modifier=_say_not(name, getattr(scene.objects[target], name)))
     else:
         phrase = _PROPOSALS[form](scene, rng, target, moving)
         if phrase is not None and rng.random() < 0.5:
@@ -344,7 +348,7 @@ def _propose_absent(scene: Scene, rng: np.random.Generator, moving: bool) -> tup
     return phrase, form
 
 
-_ABSENT_FORMS = {"attribute": 0.6, "relation": 0.2, "place": 0.12, "negation": 0.08}
+_ABSENT_FORMS = {"attribute": 0.59, "relation": 0.25, "place": 0.12, "negation": 0.04}
 
 
 def _some_looks(scene: Scene, rng: np.random.Generator, target: int) -> Attributes:

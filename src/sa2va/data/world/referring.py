@@ -21,8 +21,9 @@ from sa2va.types import Sample, Span, Turn
 
 BALANCED = "balanced"  # not a kind: half absent objects, half present ones that are referred to in the same ways
 REGION_FORMS = ("mask", "box", "point")
-_PRESENT_LIKE_ABSENT = ("attribute", "attribute", "relation", "place", "negation")
-_PRESENT_LIKE_ABSENT_CLIP = ("attribute", "attribute", "motion", "motion", "place")
+# The ways to refer of absent objects, in about the proportion they come in: the words must not give absence away.
+_PRESENT_LIKE_ABSENT = (*("attribute",) * 5, *("relation",) * 2, *("place",) * 2, "negation")
+_PRESENT_LIKE_ABSENT_CLIP = ("attribute", "motion", "motion", "place")
 _ATTEMPTS = 50
 
 
