@@ -5,6 +5,7 @@ Source: own drawings; edges are 4x supersampled, textures and backgrounds are sm
 Shapes: S side of the picture in px, h w box of one object in px; colours are RGB 0..255.
 """
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -133,10 +134,9 @@ def _field(kind: str, rng: np.random.Generator, size: int) -> np.ndarray:
         return np.zeros((size, size), np.float32)
     if kind == "gradient":
         angle = rng.uniform(0, 2 * np.pi)
-        field = np.cos(angle) * (place[None, :] - 0.5) + np.sin(angle) * (place[:, None] - 0.5)
-        return (1.5 * field).astype(np.float32)
+        return 1.5 * (math.cos(angle) * (place[None, :] - 0.5) + math.sin(angle) * (place[:, None] - 0.5))
     if kind == "grid":
-        repeat, offset = rng.integers(7, 12), rng.uniform(size=2)
+        repeat, offset = int(rng.integers(7, 12)), (rng.uniform(), rng.uniform())
         lines = [np.clip((np.abs(((place * repeat + o) % 1.0) - 0.5) - 0.455) * 30, 0, 1) for o in offset]
         return 0.35 - 1.1 * np.maximum(lines[0][None, :], lines[1][:, None])
     if kind == "waves":
@@ -150,11 +150,12 @@ def _field(kind: str, rng: np.random.Generator, size: int) -> np.ndarray:
 
 def paint_background(kind: str, seed: int, size: int) -> np.ndarray:
     """Return a muted background, uint8 (S, S, 3), a pure function of its arguments but for the resolution."""
-    rng = np.random.default_rng([seed, 7])
+    rng = np.random.default_rng(seed)
     tint = np.array(_TINTS[rng.integers(len(_TINTS))], np.float32) + rng.uniform(-14, 10)
     warmth = rng.uniform(-5, 5, 3)
     field = _field(kind, rng, size)
-    level = np.clip(field * 100 + 128, 0, 255).astype(np.uint8)
+    field = field * 100 + 128
+    level = np.clip(field, 0, 255, out=field).astype(np.uint8)
     ramp = (np.arange(256, dtype=np.float32)[:, None] - 128) / 100
     palette = np.clip(tint + warmth * np.abs(ramp) + 17 * ramp, 105, 222).astype(np.uint8)  # (256, 3)
     return cv2.applyColorMap(level, palette[:, None, :])
