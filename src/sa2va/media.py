@@ -18,14 +18,13 @@ from sa2va.pictures import (
     AnimationReader,
     FolderReader,
     check_size,
+    decode_picture,
     is_animation,
-    open_picture,
     read_picture,
     save_image,
-    to_rgb,
 )
 from sa2va.types import Frames
-from sa2va.video import is_video, open_video
+from sa2va.video import HEAD_BYTES, is_video, open_video
 from sa2va.video_writer import VideoWriter
 
 __all__ = ["Media", "VideoWriter", "open_media", "save_image", "uniform_indices"]
@@ -35,8 +34,7 @@ Frame = NDArray[np.uint8]  # (H, W, 3)
 DEFAULT_FPS = 25.0  # for sources without a clock: arrays, folders and iterators
 MAX_PIXELS = 89_478_485  # per frame; the size beyond which Pillow, too, speaks of a bomb
 MAX_FRAMES = 1_000_000  # nine hours at 30 frames a second; frames are never held together
-MAX_BYTES = 64 * 2**30
-READABLE = "JPEG, PNG, WebP, AVIF, GIF, MP4, MOV, MKV, WebM, AVI or a folder of pictures"
+MAX_BYTES = 64 * 2**30  # per file
 
 
 class Reader(Protocol):
@@ -181,7 +179,7 @@ def open_media(
         return Media(_open_path(Path(source), clock, max_frames, max_pixels, max_bytes))
     if isinstance(source, Image.Image):
         check_size("image", source.height, source.width, max_pixels)
-        return Media(ArrayReader("image", to_rgb(source)[None], clock))
+        return Media(ArrayReader("image", decode_picture(source, Path("image"))[None], clock))
     if isinstance(source, np.ndarray):
         return Media(_open_array(source, clock, max_frames, max_pixels))
     if isinstance(source, Iterator):
@@ -287,12 +285,13 @@ def _open_path(path: Path, fps: float, max_frames: int, max_pixels: int, max_byt
         raise ValueError(f"{path}: the file is empty")
     if num_bytes > max_bytes:
         raise ValueError(f"{path}: {num_bytes} bytes are more than the {max_bytes} allowed")
-    with path.open("rb") as file:
-        head = file.read(64)
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        raise ValueError(f"{path}: the file cannot be opened ({error.strerror})") from None
     if is_video(head):
         return open_video(path, max_pixels=max_pixels, max_frames=max_frames)
-    with open_picture(path, max_pixels) as image:
-        animated = is_animation(image)
-    if animated:
+    if is_animation(path, max_pixels):
         return AnimationReader(path, max_pixels=max_pixels, max_frames=max_frames)
     return ArrayReader(str(path), read_picture(path, max_pixels)[None], fps)

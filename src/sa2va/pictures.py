@@ -7,10 +7,8 @@ Shapes: T frames, H W picture, 3 colours in RGB order.
 
 import os
 import re
-import struct
 import uuid
 import warnings
-import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,15 +20,12 @@ from PIL import Image, ImageOps
 Picture = NDArray[np.uint8]  # (H, W, 3)
 
 # Only decoders that stay inside Pillow: EPS, for one, would start another program.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # MPO and TIFF hold several pictures too, but not a film
 SUFFIXES = frozenset(".jpg .jpeg .png .webp .avif .gif .bmp .tif .tiff .ppm .pgm".split())
+READABLE = "give JPEG, PNG, WebP, AVIF, GIF, TIFF, MP4, MOV, MKV, WebM, AVI or a folder of pictures"
 SAVED_AS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".avif": "AVIF"}
 EXIF_ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # orientations that swap width and height
-DAMAGE = (  # what Pillow's decoders raise on broken files
-    OSError, SyntaxError, EOFError, ValueError, TypeError, IndexError, KeyError, MemoryError, struct.error, zlib.error,
-    Image.DecompressionBombError,
-)  # fmt: skip
 STILL_SECONDS = 0.1  # how long a frame that names no duration is shown, as browsers do
 
 
@@ -48,7 +43,7 @@ def read_picture(path: Path, max_pixels: int) -> Picture:
         ValueError: the file cannot be read, is damaged or has too many pixels.
     """
     with open_picture(path, max_pixels) as image:
-        return _decode(image, path)
+        return decode_picture(image, path)
 
 
 def open_picture(path: Path, max_pixels: int) -> Image.Image:
@@ -59,15 +54,16 @@ def open_picture(path: Path, max_pixels: int) -> Image.Image:
             image = Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError:
         raise ValueError(f"{path}: the picture has more than {max_pixels} pixels; make it smaller") from None
-    except DAMAGE as error:
-        raise ValueError(f"{path}: not a readable picture ({_reason(error)}); save it again as PNG or JPEG") from None
+    except Exception as error:  # a broken file can make a decoder raise anything
+        raise ValueError(f"{path}: {_complaint(path, error)}") from None
     check_size(str(path), image.height, image.width, max_pixels)
     return image
 
 
-def is_animation(image: Image.Image) -> bool:
-    """Tell whether an open picture is a film of several frames."""
-    return image.format in ANIMATED and getattr(image, "is_animated", False)
+def is_animation(path: Path, max_pixels: int) -> bool:
+    """Tell whether a picture file is a film of several frames."""
+    with open_picture(path, max_pixels) as image:
+        return image.format in ANIMATED and _seek(image, 1)
 
 
 def check_size(name: str, height: int, width: int, max_pixels: int) -> None:
@@ -80,11 +76,11 @@ def check_size(name: str, height: int, width: int, max_pixels: int) -> None:
 
 def to_rgb(image: Image.Image) -> Picture:
     """Turn any PIL image into uint8 (H, W, 3): upright, eight bits a colour, transparent parts white."""
+    if image.mode == "F":
+        raise ValueError("a picture of floating point numbers has no agreed range; save it with 8 bits a colour")
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip and not scale
         image = Image.fromarray((np.asarray(image, np.int64).clip(0, 65535) >> 8).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("pictures of floating point numbers have no agreed range; save it with 8 bits a colour")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -92,18 +88,21 @@ def to_rgb(image: Image.Image) -> Picture:
     return np.array(image.convert("RGB"))
 
 
-def _decode(image: Image.Image, path: Path) -> Picture:
+def decode_picture(image: Image.Image, path: Path) -> Picture:
+    """Decode an open picture to uint8 (H, W, 3); raise a ValueError that names `path` where that fails."""
     try:
         return to_rgb(image)
-    except DAMAGE as error:
-        raise ValueError(f"{path}: the picture is damaged ({_reason(error)}); save it again") from None
+    except Exception as error:  # a broken file can make a decoder raise anything
+        raise ValueError(f"{path}: {_complaint(path, error)}") from None
 
 
-def _reason(error: BaseException) -> str:
-    """Name a decoder's complaint in one short line, without the file's name, which the message has already."""
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "unknown format"
-    return (str(error) or type(error).__name__).splitlines()[0][:100]
+def _complaint(path: Path, error: BaseException) -> str:
+    """Say in one line what is wrong with a file that a decoder refused, and what to do."""
+    unknown = isinstance(error, Image.UnidentifiedImageError)
+    if unknown and path.suffix.lower() not in SUFFIXES:
+        return f"its content is of no supported type; {READABLE}"
+    reason = "no decoder knows it" if unknown else (str(error) or type(error).__name__).splitlines()[0][:100]
+    return f"the picture cannot be decoded ({reason}); save it again as PNG or JPEG"
 
 
 class FolderReader:
@@ -140,7 +139,7 @@ class AnimationReader:
         self.name, self._path, self._max_pixels = str(path), path, max_pixels
         seconds = []
         with open_picture(path, max_pixels) as image:
-            self.height, self.width = _decode(image, path).shape[:2]
+            self.height, self.width = decode_picture(image, path).shape[:2]
             # The header's count may be wrong and the end may be missing: only what decodes is counted.
             while _seek(image, len(seconds)):
                 seconds.append(float(image.info.get("duration") or 0) / 1000 or STILL_SECONDS)
@@ -155,7 +154,7 @@ class AnimationReader:
             for index in indices:
                 if not _seek(image, index):
                     raise ValueError(f"{self.name}: frame {index} can no longer be read; the file has changed")
-                yield _decode(image, self._path)
+                yield decode_picture(image, self._path)
 
 
 def _seek(image: Image.Image, index: int) -> bool:
@@ -163,7 +162,7 @@ def _seek(image: Image.Image, index: int) -> bool:
     try:
         image.seek(index)
         image.load()
-    except DAMAGE:
+    except Exception:  # a broken file can make a decoder raise anything
         return False
     return True
 

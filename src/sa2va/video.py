@@ -24,19 +24,21 @@ from sa2va.pictures import check_size
 Frame = NDArray[np.uint8]  # (H, W, 3)
 
 DEMUXERS = "mov,matroska,avi,mpegts,ogg,flv,asf"
+HEAD_BYTES = 512  # enough to tell a container from its start
+TS_PACKET = 188  # bytes; an MPEG transport stream is known by one letter repeated at this distance
 FALLBACK_FPS = 25.0  # of a video with a single frame that names no rate
 MAX_FPS = 1000.0  # a header can claim anything
 
 
 def is_video(head: bytes) -> bool:
-    """Tell from its first 64 bytes whether a file is one of the video containers we open."""
+    """Tell from its first HEAD_BYTES bytes whether a file is one of the video containers we open."""
     if head[4:8] == b"ftyp":
         return head[8:12] not in (b"avif", b"avis")  # Pillow reads those
     return (
         head[4:8] in (b"moov", b"mdat", b"free", b"wide", b"skip")
         or head.startswith((b"\x1a\x45\xdf\xa3", b"OggS", b"FLV\x01", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"))
         or (head.startswith(b"RIFF") and head[8:12] == b"AVI ")
-        or (head.startswith(b"\x47") and not head.startswith(b"GIF"))
+        or head[: 2 * TS_PACKET : TS_PACKET] == b"\x47\x47"
     )
 
 
@@ -129,6 +131,8 @@ class VideoReader:
     def _scan(self, container: Any, stream: Any, max_frames: int) -> tuple[list[tuple[int, bool]], bool]:
         """List (time stamp, is a key frame) per packet, and tell whether the time stamps can number the frames."""
         stamps: list[tuple[int, bool]] = []
+        if container.format.name == "avi":  # it stores no presentation times, FFmpeg makes them up
+            return [], False
         for packet in _packets(container, stream):
             if packet.pts is None:
                 return [], False
@@ -247,6 +251,8 @@ class OpenCVReader:
             raise ValueError(f"{path}: no frame of the video can be decoded; it is empty or damaged")
         self.num_frames = len(milliseconds)
         times = np.array(milliseconds, np.float64) / 1000
+        if not (np.diff(times) > 0).all():  # as in AVI, which stores no presentation times
+            times = np.arange(self.num_frames) / (rate if 0 < rate <= MAX_FPS else FALLBACK_FPS)
         self.times = times - times[0]  # (T,) seconds
         self.fps = _mean_rate(self.times, rate)
         self.height, self.width = next(self.read([0])).shape[:2]
@@ -289,7 +295,7 @@ def _packets(container: Any, stream: Any) -> Iterator[Any]:
         for packet in container.demux(stream):
             if packet.size:
                 yield packet
-    except (pyav().error.FFmpegError, OSError):
+    except (pyav().error.FFmpegError, OSError, IndexError):  # IndexError: a damaged file announces another stream
         return
 
 

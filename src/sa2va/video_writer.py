@@ -67,11 +67,13 @@ class VideoWriter:
         Raises:
             ValueError: the frame is of another size or type, or its time does not come after the last one.
         """
-        height, width = self._size = self._size or frame.shape[:2]
-        if frame.dtype != np.uint8 or frame.shape != (height, width, 3):
+        if self._size is None and frame.ndim == 3:
+            self._size = frame.shape[0], frame.shape[1]
+        height, width = self._size or (0, 0)
+        if frame.dtype != np.uint8 or frame.shape != (height, width, 3) or not frame.size:
+            expected = f"({height}, {width}, 3)" if height and width else "(H, W, 3)"
             raise ValueError(
-                f"{self._path}: frame {self.num_frames}: expected uint8 ({height}, {width}, 3), "
-                f"got {frame.dtype} {frame.shape}"
+                f"{self._path}: frame {self.num_frames}: expected uint8 {expected}, got {frame.dtype} {frame.shape}"
             )
         tick = round(time * CLOCK) if time is not None else self._next_tick()
         if tick <= self._last_tick:
