@@ -63,6 +63,13 @@ def test_attribute_counts(pred: list, gold: list, expected: tuple) -> None:
     assert attribute_counts(pred, gold) == expected
 
 
+def test_some_attributes_alone() -> None:
+    moving = {**RED_CIRCLE, "motion": "grows"}
+    assert attribute_counts([RED_CIRCLE, moving], [moving, RED_CIRCLE], {"motion"}) == (1, 1, 1)
+    assert attribute_counts([moving], [RED_CIRCLE], {"motion"}) == (0, 1, 0)
+    assert attribute_counts([moving], [RED_CIRCLE], {"colour", "shape"}) == (2, 2, 2)
+
+
 def test_f1_from_counts() -> None:
     assert f1(0, 0, 0) == 1.0
     assert f1(2, 4, 4) == 0.5

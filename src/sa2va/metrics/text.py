@@ -4,7 +4,7 @@ Flow: evaluation/ -> exact_match (conversation), set_f1 (one object), attribute_
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -43,7 +43,9 @@ def f1(num_shared: float, num_pred: float, num_gold: float) -> float:
     return 2 * num_shared / (num_pred + num_gold) if num_pred + num_gold else 1.0
 
 
-def attribute_counts(pred: Sequence[Attributes], gold: Sequence[Attributes]) -> tuple[int, int, int]:
+def attribute_counts(
+    pred: Sequence[Attributes], gold: Sequence[Attributes], only: Collection[str] | None = None
+) -> tuple[int, int, int]:
     """Compare two lists of described objects, attribute by attribute.
 
     Objects are paired one to one, the most alike first, so that "a red circle and a blue square" does not
@@ -52,11 +54,18 @@ def attribute_counts(pred: Sequence[Attributes], gold: Sequence[Attributes]) -> 
     Args:
         pred: attributes of each described object.
         gold: attributes of each true object.
+        only: names of the attributes that count; objects are paired by all of them. None counts all.
 
     Returns:
         Attributes that agree, that were said, that should have been said; `f1` takes the three.
     """
     shared = np.array([[len(set(one.items()) & set(other.items())) for other in gold] for one in pred], float)
     pairs = greedy_match(shared.reshape(len(pred), len(gold)))
-    agree = sum(int(shared[pair]) for pair in pairs)
-    return agree, sum(map(len, pred)), sum(map(len, gold))
+    said = [_pick(one, only) for one in pred]
+    true = [_pick(one, only) for one in gold]
+    agree = sum(len(said[row] & true[column]) for row, column in pairs)
+    return agree, sum(map(len, said)), sum(map(len, true))
+
+
+def _pick(one: Attributes, only: Collection[str] | None) -> set[tuple[str, str]]:
+    return {(name, value) for name, value in one.items() if only is None or name in only}

@@ -1,0 +1,154 @@
+"""Say what a benchmark is: items, what to ask about each, how to score the answer, which figures come out.
+
+Flow: catalog.py builds a Benchmark -> runner.py loads, asks and scores item by item -> Record -> figures -> report.py.
+Shapes: N items, E rows (one per item that a figure counts).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2va.metrics.interval import bootstrap_interval
+from sa2va.model.results import Options, Prediction, Request
+from sa2va.types import Sample
+
+Record = dict[str, Any]  # what one item contributes, as JSON holds it
+
+
+class Answers(Protocol):
+    """What an evaluation needs of a predictor."""
+
+    def predict_batch(self, requests: Sequence[Request], options: Options = ...) -> list[Prediction]:
+        """Answer each request as `predict` would."""
+        ...
+
+    def probe_batch(self, requests: Sequence[Request], options: Options = ...) -> list[Prediction]:
+        """Answer each request with one mask, whether or not the model would have drawn any."""
+        ...
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure to reach."""
+
+    threshold: float
+    at_most: bool = False
+
+    def holds(self, value: float) -> bool:
+        return value <= self.threshold if self.at_most else value >= self.threshold
+
+    def __str__(self) -> str:
+        return f"{'<=' if self.at_most else '>='} {self.threshold:.2f}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One line of a report.
+
+    Attributes:
+        name: what is measured.
+        value: None where no item counts.
+        low: lower end of the 95 % interval.
+        high: upper end of it.
+        num_items: items that count.
+        chance: what the baseline reaches on the same items; None where there is no honest one.
+        baseline: the baseline in words.
+        bar: what to reach, if anything.
+    """
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    num_items: int
+    chance: float | None = None
+    baseline: str = ""
+    bar: Bar | None = None
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the bar is reached; None without a bar. No items is a miss."""
+        if self.bar is None:
+            return None
+        return self.value is not None and self.bar.holds(self.value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """One family of items and its figures.
+
+    Attributes:
+        name: key in the catalog.
+        title: heading in the report.
+        num_items: N.
+        load: item number -> Sample; the same one every time.
+        ask: Sample -> the requests to put to the model.
+        score: Sample and its predictions, one per request -> Record.
+        summarise: all records, in order -> figures.
+        options: of every request.
+        forced: ask for a mask even where the model would say that the object is not there.
+        batch_size: items that go through the model together.
+    """
+
+    name: str
+    title: str
+    num_items: int
+    load: Callable[[int], Sample]
+    ask: Callable[[Sample], list[Request]]
+    score: Callable[[Sample, list[Prediction]], Record]
+    summarise: Callable[[list[Record]], list[Figure]]
+    options: Options = field(default_factory=Options)
+    forced: bool = False
+    batch_size: int = 32
+
+
+def ask_first(sample: Sample) -> list[Request]:
+    """Ask the first question of a sample alone."""
+    return ask_each(sample)[:1]
+
+
+def ask_each(sample: Sample) -> list[Request]:
+    """Ask every question of a sample on its own, without the answers before it."""
+    media = sample.frames if len(sample.frames) > 1 else sample.frames[0]  # (T, H, W, 3) or (H, W, 3)
+    return [Request(media=media, prompt=turn.question, regions=list(turn.regions) or None) for turn in sample.turns]
+
+
+def mean_of(rows: NDArray[np.float64]) -> float:
+    """Mean over items."""
+    return float(np.mean(rows))
+
+
+def share_of(rows: NDArray[np.float64]) -> float:
+    """Sum of the first column over sum of the second: (E, 2), parts and wholes."""
+    return float(rows[:, 0].sum() / rows[:, 1].sum())
+
+
+def measure(
+    name: str,
+    rows: Sequence[Any] | NDArray[Any],
+    statistic: Callable[[Any], float] = mean_of,
+    *,
+    chance: float | None = None,
+    baseline: str = "",
+    bar: Bar | None = None,
+) -> Figure:
+    """Compute one figure with its interval.
+
+    Args:
+        name: what is measured.
+        rows: E rows, one per item; everything of an item stays in its row.
+        statistic: rows -> number.
+        chance: what the baseline reaches.
+        baseline: the baseline in words.
+        bar: what to reach.
+    """
+    value = low = high = None
+    if len(rows):
+        value = float(statistic(rows))
+        low, high = bootstrap_interval(rows, statistic)
+    return Figure(
+        name=name, value=value, low=low, high=high, num_items=len(rows), chance=chance, baseline=baseline, bar=bar
+    )

@@ -1,0 +1,47 @@
+"""List every benchmark by name. Open this first.
+
+Flow: a command names benchmarks -> build_benchmarks -> runner.evaluate.
+Shapes: none.
+"""
+
+from collections.abc import Callable, Sequence
+
+from sa2va.evaluation import world
+from sa2va.evaluation.benchmark import Benchmark
+
+# Name -> function of a seed and a number of items.
+BENCHMARKS: dict[str, Callable[[int, int], Benchmark]] = {
+    "world/referring": world.referring,
+    "world/heldout": world.heldout,
+    "world/kinds": world.kinds,
+    "world/absent": world.absent,
+    "world/groups": world.groups,
+    "world/calibration": world.calibration,
+    "world/conversation": world.conversation,
+    "world/grounded_caption": world.grounded_caption,
+    "world/region": world.region,
+    "world/caption": world.caption,
+    "world/video": world.video,
+    "world/occlusion": world.occlusion,
+    "world/video_conversation": world.video_conversation,
+    "world/video_caption": world.video_caption,
+}
+
+
+def build_benchmarks(names: Sequence[str] | None = None, *, seed: int = 0, num_items: int = 500) -> list[Benchmark]:
+    """Build benchmarks by name.
+
+    Args:
+        names: keys of BENCHMARKS; None takes all.
+        seed: of the drawn world, >= 0.
+        num_items: of each benchmark, >= 1.
+
+    Raises:
+        ValueError: a name that is not there, or a number out of range.
+    """
+    unknown = [name for name in names or () if name not in BENCHMARKS]
+    if unknown:
+        raise ValueError(f"benchmark {unknown[0]!r} is unknown: use one of {', '.join(BENCHMARKS)}")
+    if seed < 0 or num_items < 1:
+        raise ValueError(f"seed {seed} and items {num_items}: expected a seed of at least 0 and at least 1 item")
+    return [BENCHMARKS[name](seed, num_items) for name in names or BENCHMARKS]

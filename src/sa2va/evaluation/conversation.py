@@ -1,0 +1,56 @@
+"""Score short answers by exact match, overall and per kind of question.
+
+Flow: world.py -> answers_record per item -> answer_figures over records.
+Shapes: none.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from sa2va.evaluation.benchmark import Bar, Figure, Record, measure, share_of
+from sa2va.metrics.text import exact_match, normalise
+from sa2va.model.results import Prediction
+
+USUAL = "the most frequent answer of its kind"
+
+
+def answers_record(predictions: Sequence[Prediction], answers: Sequence[str], kinds: Sequence[str]) -> Record:
+    """Judge each answer of a conversation."""
+    return {
+        "kinds": list(kinds),
+        "gold": list(answers),
+        "said": [prediction.text for prediction in predictions],
+        "right": [exact_match(p.text, gold) for p, gold in zip(predictions, answers, strict=True)],
+    }
+
+
+def answer_figures(records: Sequence[Record], bar: Bar) -> list[Figure]:
+    """Exact match over all questions, then per kind; an item is a whole conversation."""
+    usual = most_frequent(records)
+    kinds = sorted(usual)
+    return [_exact(records, "exact match", kinds, usual, bar), *(_exact(records, k, [k], usual) for k in kinds)]
+
+
+def most_frequent(records: Sequence[Record]) -> dict[str, str]:
+    """Find the answer that is right most often for each kind of question."""
+    counts: dict[str, Counter[str]] = {}
+    for record in records:
+        for kind, gold in zip(record["kinds"], record["gold"], strict=True):
+            counts.setdefault(kind, Counter())[normalise(gold)] += 1
+    return {kind: counter.most_common(1)[0][0] for kind, counter in counts.items()}
+
+
+def _exact(
+    records: Sequence[Record], name: str, kinds: Sequence[str], usual: dict[str, str], bar: Bar | None = None
+) -> Figure:
+    rows, guessed = [], []
+    for record in records:
+        asked = list(zip(record["kinds"], record["gold"], record["right"], strict=True))
+        asked = [(gold, right, usual[kind]) for kind, gold, right in asked if kind in kinds]
+        if asked:
+            rows.append([sum(right for _, right, _ in asked), len(asked)])
+            guessed += [normalise(gold) == guess for gold, _, guess in asked]
+    chance = float(np.mean(guessed)) if guessed else None
+    return measure(name, np.array(rows, float), share_of, chance=chance, baseline=USUAL, bar=bar)

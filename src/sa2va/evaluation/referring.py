@@ -1,0 +1,156 @@
+"""Score masks asked for in words: pictures, groups, absent objects, and how sure the model is of them.
+
+Flow: world.py -> *_record per item -> *_figures over records.
+Source: cIoU and gIoU as in RefCOCO and gRefCOCO (metrics/iou.py); calibration as in metrics/calibration.py.
+Shapes: N predicted masks, M objects of a scene, T frames, H W picture.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2va.evaluation.benchmark import Bar, Figure, Record, measure
+from sa2va.metrics.calibration import ece
+from sa2va.metrics.iou import ciou, giou, intersection_union, ratio
+from sa2va.model.results import Prediction
+from sa2va.types import Masks
+
+KINDS = ("attribute", "place", "relation", "ordinal", "superlative", "negation")
+RANDOM_OBJECT = "a random object of the scene"
+
+
+def choices(candidates: Masks, number: int) -> NDArray[np.bool_]:
+    """Lay together every choice of `number` objects out of M: (M, T, H, W) -> (choices, T, H, W)."""
+    return np.stack(
+        [np.any(candidates[list(chosen)], axis=0) for chosen in combinations(range(len(candidates)), number)]
+    )
+
+
+def overlap_record(prediction: Prediction, target: NDArray[np.bool_], candidates: Masks, number: int = 1) -> Record:
+    """Compare the union of the predicted masks with the target, and with objects picked blindly.
+
+    Args:
+        prediction: any number of masks.
+        target: (T, H, W), the true pixels.
+        candidates: (M, T, H, W), every object of the scene.
+        number: how many of them the expression means.
+
+    Returns:
+        Pixels shared and covered by the prediction, and their expectation for `number` random objects.
+    """
+    intersection, union = intersection_union(np.any(prediction.masks, axis=0), target)
+    blind = choices(candidates, number)
+    blind_shared, blind_covered = intersection_union(blind, np.broadcast_to(target, blind.shape))
+    shared, covered = blind_shared.sum(-1), blind_covered.sum(-1)  # (choices, T) -> (choices,)
+    return {
+        "intersection": int(intersection.sum()),
+        "union": int(union.sum()),
+        "num_objects": len(prediction.objects),
+        "num_targets": number,
+        "chance_intersection": float(shared.mean()),
+        "chance_union": float(covered.mean()),
+        "chance_iou": float(ratio(shared, covered).mean()),
+    }
+
+
+def overlap_rows(records: Sequence[Record]) -> NDArray[np.float64]:
+    """Collect (E, 2): pixels shared and covered."""
+    return np.array([[r["intersection"], r["union"]] for r in records], float).reshape(-1, 2)
+
+
+def cumulative(rows: NDArray[np.float64]) -> float:
+    """cIoU of rows (E, 2)."""
+    return ciou(rows[:, 0], rows[:, 1])
+
+
+def averaged(rows: NDArray[np.float64]) -> float:
+    """gIoU of rows (E, 2)."""
+    return giou(rows[:, 0], rows[:, 1])
+
+
+def overlap_figures(
+    records: Sequence[Record], name: str, *, ciou_bar: Bar | None = None, giou_bar: Bar | None = None
+) -> list[Figure]:
+    """cIoU and gIoU of the same pairs, beside those of a random object."""
+    rows = overlap_rows(records)
+    blind = [(r["chance_intersection"], r["chance_union"]) for r in records]
+    chance = ciou(*zip(*blind, strict=True)) if blind else None
+    blind_iou = float(np.mean([r["chance_iou"] for r in records])) if records else None
+    return [
+        measure(f"cIoU, {name}", rows, cumulative, chance=chance, baseline=RANDOM_OBJECT, bar=ciou_bar),
+        measure(f"gIoU, {name}", rows, averaged, chance=blind_iou, baseline=RANDOM_OBJECT, bar=giou_bar),
+    ]
+
+
+def kind_figures(records: Sequence[Record]) -> list[Figure]:
+    """cIoU and gIoU per kind of expression."""
+    bar = Bar(0.45)
+    figures = []
+    for kind in KINDS:
+        figures += overlap_figures([r for r in records if r["kind"] == kind], kind, ciou_bar=bar, giou_bar=bar)
+    return figures
+
+
+def group_figures(records: Sequence[Record]) -> list[Figure]:
+    """IoU of the union of all masks, and how often there are as many masks as objects."""
+    guess = "random objects of the scene, as many as meant"
+    rows, counts = overlap_rows(records), [r["num_targets"] for r in records]
+    chance = float(np.mean([r["chance_iou"] for r in records])) if records else None
+    right = np.array([r["num_objects"] == r["num_targets"] for r in records], float)
+    usual = max(counts.count(count) for count in set(counts)) / len(counts) if counts else None
+    return [
+        measure("IoU of the union", rows, averaged, chance=chance, baseline=guess, bar=Bar(0.65)),
+        measure("cIoU of the union", rows, cumulative),
+        measure("right number of masks", right, chance=usual, baseline="the most frequent number"),
+    ]
+
+
+def absent_figures(records: Sequence[Record]) -> list[Figure]:
+    """Recall of "it is there" and of "it is not there" on a balanced set."""
+    always = 'always "there"'
+    there = np.array([r["said"] for r in records if r["present"]], float)
+    not_there = np.array([not r["said"] for r in records if not r["present"]], float)
+    return [
+        measure('recall of "there"', there, chance=1.0, baseline=always, bar=Bar(0.90)),
+        measure('recall of "not there"', not_there, chance=0.0, baseline=always, bar=Bar(0.90)),
+    ]
+
+
+def probe_record(prediction: Prediction, target: NDArray[np.bool_], present: bool) -> Record:
+    """Hold what a forced mask claims against what is true.
+
+    Args:
+        prediction: exactly one object.
+        target: (T, H, W), empty where the object is absent.
+        present: whether it is there.
+    """
+    found = prediction.objects[0]
+    intersection, union = intersection_union(prediction.masks[0], target)
+    reached = ratio(intersection, union)  # (T,)
+    return {
+        "present": present,
+        "presence": float(found.presence),
+        "scores": [float(score) for score in found.scores],
+        "ious": [float(value) for value in reached],
+    }
+
+
+def paired_ece(rows: Sequence[NDArray[np.float64]]) -> float:
+    """Calibration error of rows that hold (k, 2) confidences and outcomes each."""
+    pairs = np.concatenate(rows)
+    return ece(pairs[:, 0], pairs[:, 1])
+
+
+def calibration_figures(records: Sequence[Record]) -> list[Figure]:
+    """Calibration error of presence over all objects, and of the scores over those that are there."""
+    sure, bar = "always sure (confidence 1)", Bar(0.05, at_most=True)
+    presence = [np.array([[r["presence"], float(r["present"])]]) for r in records]
+    scores = [np.array([r["scores"], r["ious"]]).T for r in records if r["present"]]
+    absent = float(np.mean([not r["present"] for r in records])) if records else None
+    short = 1 - float(np.concatenate(scores)[:, 1].mean()) if scores else None
+    return [
+        measure("calibration error of presence", presence, paired_ece, chance=absent, baseline=sure, bar=bar),
+        measure("calibration error of scores", scores, paired_ece, chance=short, baseline=sure, bar=bar),
+    ]

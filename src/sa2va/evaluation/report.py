@@ -1,0 +1,133 @@
+"""Show what an evaluation found: one table for people, one JSON for programs.
+
+Flow: runner.py -> Report -> table, to_dict, save.
+Shapes: none.
+"""
+
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import sa2va
+from sa2va.evaluation.benchmark import Figure
+
+_PACKAGES = ("torch", "transformers", "numpy", "opencv-python-headless")
+_WIDTH = 120  # of the table as text, characters
+
+
+def describe_environment() -> dict[str, Any]:
+    """Say what a figure was computed with: versions, machine, date."""
+    return {
+        "sa2va": sa2va.__version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in _PACKAGES},
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """The figures of one benchmark."""
+
+    name: str
+    title: str
+    figures: tuple[Figure, ...]
+    seconds: float  # this run took, kept records not counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All figures of an evaluation and what they were computed with."""
+
+    sections: tuple[Section, ...]
+    environment: dict[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every bar is reached."""
+        return all(figure.passed is not False for section in self.sections for figure in section.figures)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON holds it."""
+        sections = []
+        for section in self.sections:
+            figures = [
+                asdict(figure) | {"bar": str(figure.bar) if figure.bar else None, "passed": figure.passed}
+                for figure in section.figures
+            ]
+            head = {"name": section.name, "title": section.title, "seconds": round(section.seconds, 2)}
+            sections.append(head | {"figures": figures})
+        return {"passed": self.passed, "environment": self.environment, "sections": sections}
+
+    def table(self) -> Table:
+        """Lay out all figures, a heading per benchmark."""
+        stamp = self.environment
+        about = f"{stamp['model']} ({stamp['model_hash']}), seed {stamp['seed']}, {stamp['items']} items a task"
+        table = Table(title=f"sa2va eval: {about}", title_justify="left")
+        table.add_column("figure")
+        for name in ("value", "95 % interval", "items", "chance", "bar"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        for section in self.sections:
+            table.add_section()
+            table.add_row(f"[bold]{section.title}[/bold]")
+            for figure in section.figures:
+                table.add_row(*_cells(figure))
+        sources = {figure.baseline for section in self.sections for figure in section.figures if figure.baseline}
+        table.caption = "chance: " + "; ".join(sorted(sources))
+        table.caption_justify = "left"
+        return table
+
+    def to_text(self) -> str:
+        """Write the table as plain text."""
+        console = Console(width=_WIDTH, file=open(os.devnull, "w"), record=True)  # noqa: SIM115
+        console.print(self.table())
+        return console.export_text()
+
+    def save(self, folder: Path) -> None:
+        """Write report.json and report.txt, each whole or not at all."""
+        for name, text in (("report.json", json.dumps(self.to_dict(), indent=1)), ("report.txt", self.to_text())):
+            draft = folder / f".{name}.part"
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(folder / name)
+
+
+def show(report: Report, *, as_json: bool = False) -> None:
+    """Print a report on standard output."""
+    if as_json:
+        json.dump(report.to_dict(), sys.stdout, indent=1)
+        sys.stdout.write("\n")
+    else:
+        Console().print(report.table())
+
+
+def _cells(figure: Figure) -> tuple[str, ...]:
+    interval = "-" if figure.low is None or figure.high is None else f"{figure.low:.3f} .. {figure.high:.3f}"
+    verdict = {True: "[green]pass[/green]", False: "[red]miss[/red]", None: ""}[figure.passed]
+    return (
+        f"  {figure.name}",
+        _number(figure.value),
+        interval,
+        str(figure.num_items),
+        _number(figure.chance),
+        str(figure.bar) if figure.bar else "",
+        verdict,
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

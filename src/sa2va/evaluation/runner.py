@@ -1,0 +1,157 @@
+"""Put every item of every benchmark to a model, keep each score, and report.
+
+Flow: Benchmark -> run (load, ask in batches, score, journal) -> records -> figures -> report.Report.
+    A run that was stopped goes on where it was: the journal keeps one record per item, under a key made of
+    everything that decides it: model, code, benchmark, seed and item.
+Shapes: none.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+import sa2va
+from sa2va.evaluation.benchmark import Answers, Benchmark, Record
+from sa2va.evaluation.report import Report, Section, describe_environment
+from sa2va.journal import Journal, content_key
+
+JOURNAL = "journal.jsonl"
+_CODE = ("data", "evaluation", "metrics", "model")  # rooms whose change makes kept scores stale
+
+
+def hash_folder(folder: Path, pattern: str = "*") -> str:
+    """Hash names and bytes of the files of a folder and its subfolders.
+
+    Raises:
+        ValueError: there are none.
+    """
+    files = sorted(path for path in folder.rglob(pattern) if path.is_file())
+    if not files:
+        raise ValueError(f"{str(folder)!r}: expected a folder with files, found none; check the model's name")
+    total = hashlib.sha256()
+    for path in files:
+        total.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()[:16]
+
+
+def hash_code() -> str:
+    """Hash the source that decides a score."""
+    root = Path(sa2va.__file__).parent
+    return hashlib.sha256("".join(hash_folder(root / room, "*.py") for room in _CODE).encode()).hexdigest()[:16]
+
+
+def run(
+    benchmark: Benchmark,
+    predictor: Answers,
+    *,
+    journal: Journal | None = None,
+    key: Callable[[int], str] = str,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> list[Record]:
+    """Score every item of a benchmark.
+
+    Args:
+        benchmark: what to ask and how to score it.
+        predictor: who answers.
+        journal: where records are kept and found again; None keeps nothing.
+        key: item number -> its key in the journal.
+        batch_size: items that go through the model together; None takes the benchmark's. No score depends on it.
+        progress: show a bar on standard error.
+
+    Returns:
+        One record per item, in order.
+    """
+    records: dict[int, Record] = {}
+    if journal is not None:
+        records = {i: journal.get(key(i)) for i in range(benchmark.num_items) if journal.done(key(i))}
+    todo = [index for index in range(benchmark.num_items) if index not in records]
+    bar = tqdm(total=benchmark.num_items, initial=len(records), desc=benchmark.title, disable=not progress, unit="item")
+    with bar:
+        for batch in _chunks(todo, batch_size or benchmark.batch_size):
+            for index, record in zip(batch, score_items(benchmark, predictor, batch), strict=True):
+                records[index] = record
+                if journal is not None:
+                    journal.append(key(index), record)
+            bar.update(len(batch))
+    return [records[index] for index in range(benchmark.num_items)]
+
+
+def _chunks(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def score_items(benchmark: Benchmark, predictor: Answers, indices: Sequence[int]) -> list[Record]:
+    """Load some items, ask all their questions in one batch, and score each."""
+    samples = [benchmark.load(index) for index in indices]
+    asked = [benchmark.ask(sample) for sample in samples]
+    requests = [request for several in asked for request in several]
+    answer = predictor.probe_batch if benchmark.forced else predictor.predict_batch
+    predictions = iter(answer(requests, benchmark.options))
+    records = []
+    for sample, several in zip(samples, asked, strict=True):
+        record = benchmark.score(sample, [next(predictions) for _ in several])
+        records.append(json.loads(json.dumps(record)))  # the same whether just made or read back
+    return records
+
+
+def evaluate(
+    predictor: Answers,
+    benchmarks: Sequence[Benchmark],
+    *,
+    seed: int,
+    model: str,
+    model_folder: Path,
+    folder: Path | None = None,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> Report:
+    """Run benchmarks and report their figures.
+
+    Args:
+        predictor: who answers.
+        benchmarks: from the catalog, built with `seed`.
+        seed: goes into the report and into the keys of the journal.
+        model: its name, for the report.
+        model_folder: its files, for their hash.
+        folder: where the journal and the report go; None writes nothing. The same folder again resumes.
+        batch_size: see `run`.
+        progress: show bars on standard error.
+    """
+    begin = time.perf_counter()
+    model_hash, code_hash = hash_folder(model_folder), hash_code()
+    journal = None
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        journal = Journal(folder / JOURNAL)
+    sections = []
+    for benchmark in benchmarks:
+        decides: dict[str, object] = {"model": model_hash, "code": code_hash, "benchmark": benchmark.name, "seed": seed}
+
+        def key(index: int, decides: dict[str, object] = decides) -> str:
+            return content_key({**decides, "item": index})
+
+        start = time.perf_counter()
+        records = run(benchmark, predictor, journal=journal, key=key, batch_size=batch_size, progress=progress)
+        figures = tuple(benchmark.summarise(records))
+        seconds = time.perf_counter() - start
+        sections.append(Section(name=benchmark.name, title=benchmark.title, figures=figures, seconds=seconds))
+    environment = describe_environment() | {
+        "model": model,
+        "model_hash": model_hash,
+        "code_hash": code_hash,
+        "seed": seed,
+        "items": max(benchmark.num_items for benchmark in benchmarks),
+        "seconds": round(time.perf_counter() - begin, 1),
+    }
+    report = Report(sections=tuple(sections), environment=environment)
+    if folder is not None:
+        report.save(folder)
+    return report

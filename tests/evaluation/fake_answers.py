@@ -1,0 +1,73 @@
+"""Stand in for a model: answer drawn-world questions from the truth, or not at all, or like another scene."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from sa2va.evaluation.benchmark import Benchmark
+from sa2va.types import Sample, Turn
+
+
+@dataclass
+class FakeObject:
+    presence: float = 1.0
+    scores: np.ndarray = field(default_factory=lambda: np.ones(1))
+
+
+@dataclass
+class FakePrediction:
+    text: str
+    masks: np.ndarray
+    objects: list[FakeObject]
+
+
+def fake(text: str, masks: np.ndarray, presence: float = 1.0, score: float = 1.0) -> Any:
+    objects = [FakeObject(presence, np.full(masks.shape[1], score)) for _ in masks]
+    return FakePrediction(text, masks, objects)
+
+
+Answer = Callable[[Sample, Turn, bool], Any]
+
+
+def identify(media: np.ndarray, prompt: str) -> str:
+    return sha256(np.ascontiguousarray(media).tobytes() + prompt.encode()).hexdigest()
+
+
+class FakePredictor:
+    """Recognise the items of a benchmark and answer each with a function of the truth."""
+
+    def __init__(self, benchmark: Benchmark, answer: Answer) -> None:
+        self._answer = answer
+        self._known: dict[str, tuple[Sample, Turn]] = {}
+        self.asked: list[int] = []  # requests per call
+        for sample in map(benchmark.load, range(benchmark.num_items)):
+            for request, turn in zip(benchmark.ask(sample), sample.turns, strict=False):
+                self._known[identify(request.media, request.prompt)] = (sample, turn)
+
+    def predict_batch(self, requests: Sequence[Any], options: Any = None, forced: bool = False) -> list[Any]:
+        self.asked.append(len(requests))
+        return [self._answer(*self._known[identify(r.media, r.prompt)], forced) for r in requests]
+
+    def probe_batch(self, requests: Sequence[Any], options: Any = None) -> list[Any]:
+        return self.predict_batch(requests, options, forced=True)
+
+
+def tell_truth(sample: Sample, turn: Turn, forced: bool) -> FakePrediction:
+    rows = [row for span in turn.spans for row in span.objects]
+    masks = sample.masks[rows] if rows else no_masks(sample)
+    present = float(len(rows) > 0)
+    if forced and not rows:
+        masks = np.zeros((1, *sample.frames.shape[:3]), bool)
+    return fake(turn.answer, masks, presence=present, score=1.0)
+
+
+def say_nothing(sample: Sample, turn: Turn, forced: bool) -> FakePrediction:
+    masks = np.zeros((1, *sample.frames.shape[:3]), bool) if forced else no_masks(sample)
+    return fake("", masks)
+
+
+def no_masks(sample: Sample) -> np.ndarray:
+    return np.zeros((0, *sample.frames.shape[:3]), bool)

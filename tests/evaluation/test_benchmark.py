@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from sa2va.evaluation.benchmark import Bar, Figure, ask_each, ask_first, measure, share_of
+from sa2va.types import Sample, Turn
+
+
+@pytest.mark.parametrize(
+    ("bar", "value", "holds", "text"),
+    [
+        (Bar(0.75), 0.75, True, ">= 0.75"),
+        (Bar(0.75), 0.749, False, ">= 0.75"),
+        (Bar(0.05, at_most=True), 0.05, True, "<= 0.05"),
+        (Bar(0.05, at_most=True), 0.051, False, "<= 0.05"),
+    ],
+)
+def test_bar(bar: Bar, value: float, holds: bool, text: str) -> None:
+    assert bar.holds(value) is holds
+    assert str(bar) == text
+
+
+def test_a_figure_without_items_misses_its_bar_and_claims_nothing() -> None:
+    figure = measure("nothing", np.zeros((0, 2)), share_of, chance=0.5, bar=Bar(0.0))
+    assert figure == Figure(name="nothing", value=None, low=None, high=None, num_items=0, chance=0.5, bar=Bar(0.0))
+    assert figure.passed is False
+    assert measure("nothing", []).passed is None
+
+
+def test_measure_weighs_an_item_by_its_parts() -> None:
+    figure = measure("share", np.array([[1.0, 1.0], [0.0, 3.0]]), share_of, bar=Bar(0.25))
+    assert (figure.value, figure.num_items, figure.passed) == (0.25, 2, True)
+    assert (figure.low, figure.high) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("num_frames", "shape"), [(1, (8, 9, 3)), (3, (3, 8, 9, 3))])
+def test_each_question_is_asked_on_its_own(num_frames: int, shape: tuple[int, ...]) -> None:
+    mark = np.ones((8, 9), bool)
+    turns = (Turn(question="What is region1?", answer="a", regions=(mark,)), Turn(question="And?", answer="b"))
+    sample = Sample(frames=np.zeros((num_frames, 8, 9, 3), np.uint8), turns=turns)
+    first, second = ask_each(sample)
+    assert first.media.shape == shape
+    assert first.prompt == "What is region1?"
+    assert first.regions is not None and first.regions[0] is mark
+    assert (second.prompt, second.regions) == ("And?", None)
+    assert [request.prompt for request in ask_first(sample)] == ["What is region1?"]

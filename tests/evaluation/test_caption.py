@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+from fake_answers import fake
+
+from sa2va.evaluation import caption
+from sa2va.evaluation.benchmark import Bar
+
+RED, BLUE = {"color": "red", "shape": "circle"}, {"color": "blue", "shape": "star"}
+
+
+def quarters() -> np.ndarray:
+    masks = np.zeros((4, 8, 8), bool)
+    for index, mask in enumerate(masks):
+        row, column = divmod(index, 2)
+        mask[row * 4 : row * 4 + 4, column * 4 : column * 4 + 4] = True
+    return masks
+
+
+def grounded(said: np.ndarray, scores: list[float], target: np.ndarray, other: np.ndarray) -> dict:
+    prediction = fake("", said[:, None])
+    for found, score in zip(prediction.objects, scores, strict=True):
+        found.scores = np.array([score])
+    return caption.grounded_record(prediction, target, other)
+
+
+def test_missed_and_invented_masks_count_zero() -> None:
+    masks = quarters()
+    record = grounded(masks[[0, 3]], [0.9, 0.2], masks[:2], masks[2:])
+    assert record["iou"] == pytest.approx(1 / 3)
+    assert record["chance_iou"] == 0.0
+    plain, ranked, iou = caption.grounded_figures([record])
+    assert plain.value == ranked.value == pytest.approx(51 / 101)
+    assert (iou.value, iou.passed) == (pytest.approx(1 / 3), False)
+    assert plain.chance == 0.0
+
+
+def test_scores_rank_across_pictures() -> None:
+    """One mask is wrong and knows it: ranked last it costs nothing, unranked it comes first."""
+    masks = quarters()
+    wrong = grounded(masks[[3]], [0.1], masks[:1], masks[:1])
+    right = grounded(masks[[0]], [0.9], masks[:1], masks[:1])
+    plain, ranked, _ = caption.grounded_figures([wrong, right])
+    assert ranked.value == pytest.approx(51 / 101)
+    assert plain.value == pytest.approx(51 / 101 / 2)
+    assert plain.chance == 1.0
+
+
+def test_attribute_f1_beside_the_next_description() -> None:
+    records = [caption.described_record([RED], [RED], ""), caption.described_record([RED], [BLUE], "")]
+    figure = caption.attribute_f1(records, Bar(0.85), "attribute F1")
+    assert (figure.value, figure.chance, figure.passed) == (0.5, 0.0, False)
+    colors = caption.attribute_f1(records, None, "colours", ("color",))
+    assert colors.value == 0.5
+
+
+def test_long_descriptions_weigh_more() -> None:
+    records = [
+        caption.described_record([RED, BLUE, BLUE], [RED, BLUE, BLUE], ""),
+        caption.described_record([], [RED], ""),
+    ]
+    assert caption.attribute_f1(records, None, "f1").value == pytest.approx(2 * 6 / (6 + 8))
+
+
+def test_one_item_has_no_other_to_compare_with() -> None:
+    assert caption.attribute_f1([caption.described_record([RED], [RED], "")], None, "f1").chance is None
