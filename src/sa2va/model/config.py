@@ -1,0 +1,46 @@
+"""Describe a whole Sa2VA model in one frozen dataclass that is saved beside the weights.
+
+Flow: config.json <-> Sa2VAConfig -> sa2va.py, processor.py.
+"""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from sa2va.model.backbones.catalog import FAMILIES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sa2VAConfig:
+    """Every fact that is needed to rebuild a model and to prepare its input.
+
+    `mllm` and `sam2` are the native Transformers configurations as plain dictionaries.
+    """
+
+    family: str = "internvl"
+    mllm: dict[str, Any] = field(default_factory=dict)
+    sam2: dict[str, Any] = field(default_factory=dict)
+    tile_size: int = 448  # px, side of one MLLM tile
+    tokens_per_tile: int = 256
+    max_tiles: int = 12  # 1 = the picture is squeezed into one tile
+    num_keyframes: int = 5  # frames of a clip that the MLLM reads and that are prompted
+    gate_absent: bool = False  # an object with presence < 0.5 in a frame gets an empty mask there
+
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise ValueError(f"unknown model family {self.family!r}; known: {', '.join(FAMILIES)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"model_type": "sa2va", **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Sa2VAConfig":
+        """Rebuild a config.
+
+        Raises:
+            ValueError: a key is unknown, which means that the file was written by another program or version.
+        """
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - known - {"model_type"})
+        if unknown:
+            raise ValueError(f"config.json has unknown keys {unknown}; expected a Sa2VA model with {sorted(known)}")
+        return cls(**{key: value for key, value in values.items() if key in known})

@@ -1,0 +1,68 @@
+"""Compose Sa2VA: an MLLM that speaks, a projector for its [SEG] states, SAM 2 that draws.
+
+Flow: Batch -> encode (text and pictures) -> hidden states -> [SEG] states -> decode_masks -> MaskOutput;
+    forward() ends in losses, Predictor in masks; both go through the same two functions.
+Source: Sa2VA, arXiv:2501.04001, figure 2.
+Shapes: B samples, L tokens, D MLLM width, C SAM 2 width, N [SEG] tokens, K prompted frames, F frames of the batch.
+"""
+
+from torch import Tensor, nn
+
+from sa2va.model.config import Sa2VAConfig
+from sa2va.model.losses import LossConfig, language_loss, mask_losses, total_loss
+from sa2va.model.mllm import Mllm
+from sa2va.model.processor import Batch
+from sa2va.model.projector import SegProjector, SegProjectorConfig
+from sa2va.model.sam2 import FrameFeatures, MaskOutput, Sam2
+
+
+class Sa2VA(nn.Module):
+    """The whole model, built from native Transformers parts."""
+
+    def __init__(self, config: Sa2VAConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.mllm = Mllm(config.family, config.mllm)
+        self.sam2 = Sam2(config.sam2)
+        self.projector = SegProjector(SegProjectorConfig(in_dim=self.mllm.width, out_dim=self.sam2.width))
+
+    def encode(self, input_ids: Tensor, pixel_values: Tensor, visual_index: Tensor) -> Tensor:
+        """Embed text and pictures for the language model; see `Mllm.embed_inputs`."""
+        return self.mllm.embed_inputs(input_ids, pixel_values, visual_index)
+
+    def decode_masks(self, seg_states: Tensor, frames: FrameFeatures, seg_frames: Tensor) -> MaskOutput:
+        """Decode each [SEG] on each of its prompted frames, all in one decoder batch.
+
+        Args:
+            seg_states: (N, D) hidden states at [SEG].
+            frames: features of all frames, each encoded once however many objects look at it.
+            seg_frames: (N, K) which of the frames each [SEG] is decoded on.
+
+        Returns:
+            N * K rows, those of one [SEG] together.
+        """
+        prompts = self.projector(seg_states)  # (N, D) -> (N, C)
+        prompts = prompts.repeat_interleave(seg_frames.shape[1], dim=0)  # (N*K, C): one embedding for all frames
+        seen = frames.select(seg_frames.flatten())
+        sparse = self.sam2.language_prompt(prompts, len(prompts))
+        return self.sam2.decode(self.sam2.without_memory(seen.embeds), seen.high_res, sparse)
+
+    def hidden_states(self, batch: Batch) -> Tensor:
+        """Run the language model over whole conversations: Batch -> (B, L, D)."""
+        embeds = self.encode(batch.input_ids, batch.pixel_values, batch.visual_index)
+        return self.mllm.run_text(embeds, batch.attention_mask)
+
+    def gather_seg_states(self, hidden_states: Tensor, batch: Batch) -> Tensor:
+        """Pick the states where [SEG] is the input: (B, L, D) -> (N, D)."""
+        return hidden_states[batch.seg_positions[:, 0], batch.seg_positions[:, 1]]
+
+    def forward(self, batch: Batch, config: LossConfig | None = None) -> dict[str, Tensor]:
+        """Return the losses of a batch by name, with their weighted sum under "total"."""
+        config = config or LossConfig()
+        states = self.hidden_states(batch)
+        terms = {"lm": language_loss(self.mllm.logits(states), batch.labels)}
+        if len(batch.seg_positions):
+            frames = self.sam2.encode_frames(batch.sam_pixel_values)
+            output = self.decode_masks(self.gather_seg_states(states, batch), frames, batch.seg_frames)
+            terms |= mask_losses(output, batch.seg_targets.flatten(0, 1), config)
+        return terms | {"total": total_loss(terms, config)}

@@ -1,0 +1,14 @@
+"""Name the special tokens that carry meaning between text and pixels.
+
+Flow: model/processor.py writes them into a prompt, model/mllm.py looks for them, metrics strip them.
+Source: Sa2VA, arXiv:2501.04001, section 3.2; InternVL2.5, arXiv:2412.05271 (image tokens).
+"""
+
+SEG_TOKEN = "[SEG]"  # the state at this token becomes a SAM 2 prompt
+PHRASE_TOKENS = ("<p>", "</p>")  # around a grounded phrase
+REGION_TOKENS = ("<vp>", "</vp>")  # around the visual tokens of a marked region
+
+# Order matters: published checkpoints add these five, in this order, after their base tokenizer.
+ADDED_TOKENS = (SEG_TOKEN, *PHRASE_TOKENS, *REGION_TOKENS)
+
+IGNORE_INDEX = -100  # a label that the language loss skips

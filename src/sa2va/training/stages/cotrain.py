@@ -1,0 +1,169 @@
+"""Train all tasks together: text on every sample, masks where an answer has them, tracking on clips.
+
+Flow: world tasks -> Processor -> Batch -> Sa2VA.forward parts -> losses; clips go on through the tracker.
+Source: Sa2VA, arXiv:2501.04001, section 3.3 (one joint stage; SAM 2's image encoder stays frozen). Ours adds a pull of
+    the [SEG] embedding towards the object code of masks.py, which fades out, and a few tracked frames per clip.
+Shapes: B samples, N [SEG] tokens, K key frames, T tracked frames, C SAM 2 width.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sa2va.data.world.tasks import TASKS
+from sa2va.media import uniform_indices
+from sa2va.model.losses import LossConfig, language_loss, mask_losses, total_loss
+from sa2va.model.processor import Batch, Processor
+from sa2va.model.sa2va import Sa2VA
+from sa2va.model.sam2 import FrameFeatures, MaskOutput
+from sa2va.model.tracker import Tracker
+from sa2va.training.config import StageConfig
+from sa2va.training.stages.masks import UNKNOWN, ObjectCode
+from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, mask_boxes
+from sa2va.types import Sample
+
+# Tasks of one group share a batch: their answers have about one length, and a batch of pure text needs no SAM 2.
+GROUPS: dict[str, dict[str, float]] = {
+    "refseg": {"refseg": 1.0},
+    "gcg": {"gcg": 1.0},
+    "text": {"caption": 0.2, "conversation": 0.45, "region": 0.35},
+    "video_refseg": {"video_refseg": 1.0},
+    "video_text": {"video_conversation": 0.65, "video_caption": 0.35},
+}
+SHARES = {"refseg": 0.42, "gcg": 0.10, "text": 0.22, "video_refseg": 0.18, "video_text": 0.08}  # of the steps
+NUM_FRAMES = 16  # of a clip
+ALIGNMENT_SHARE = 0.5  # of the stage, during which the pull towards the object code fades out
+
+
+@dataclass(frozen=True)
+class CotrainBatch:
+    """A batch of pictures or of clips; clips bring frames to track."""
+
+    batch: Batch
+    tracked_pixel_values: Tensor  # (B*T, 3, S, S)
+    followed: Tensor  # (n,) the rows of the [SEG] tokens that are tracked; all would cost most of the step
+    tracked_targets: Tensor  # (n, T, H, W) bool
+    keyframes: tuple[int, ...]
+    tracked: tuple[int, ...]  # indices of the T frames, one after the other
+    alignment: float  # weight of the pull towards the object code
+
+
+@dataclass(frozen=True)
+class TaskSource:
+    """Build the batch of a step, all of one group of tasks."""
+
+    processor: Processor
+    config: StageConfig
+    num_clips: int = 6
+    num_tracked: int = 3  # T
+    num_followed: int = 6  # n
+    alignment: float = 1.0
+
+    def __call__(self, step: int) -> CotrainBatch:
+        rng = np.random.default_rng([self.config.seed, step])
+        group = str(rng.choice(list(SHARES), p=list(SHARES.values())))
+        if group.startswith("video"):
+            return self._clips(self._draw(group, self.num_clips, step, rng), rng)
+        batch = self.processor(self._draw(group, self.config.batch_size, step, rng))
+        fade = max(0.0, 1 - step / (ALIGNMENT_SHARE * self.config.steps))
+        return CotrainBatch(batch, *[torch.zeros(0)] * 3, (0,), (), self.alignment * fade)
+
+    def _draw(self, group: str, number: int, step: int, rng: np.random.Generator) -> list[Sample]:
+        shares = GROUPS[group]
+        names = rng.choice(list(shares), number, p=list(shares.values()))
+        # Every sample has an index of its own; tasks draw different scenes from the same index.
+        first = step * max(self.config.batch_size, self.num_clips)
+        return [TASKS[str(name)](self.config.seed, "train", first + i) for i, name in enumerate(names)]
+
+    def _clips(self, samples: list[Sample], rng: np.random.Generator) -> CotrainBatch:
+        num_keyframes = self.processor.config.num_keyframes
+        keyframes = uniform_indices(NUM_FRAMES, num_keyframes)
+        # Frames right after a key frame, so that memories have the distances they have in use.
+        begin = keyframes[int(rng.integers(num_keyframes - 1))] + 1
+        tracked = tuple(range(begin, begin + self.num_tracked))
+        batch = self.processor(samples, keyframes)
+        objects = [(s, i) for s in samples for turn in s.turns for i in self._objects(turn.spans)]
+        followed = rng.permutation(len(objects))[: self.num_followed]
+        targets = [torch.from_numpy(objects[row][0].masks[objects[row][1]][list(tracked)]) for row in followed]
+        return CotrainBatch(
+            batch=batch,
+            tracked_pixel_values=self.processor.sam_pixel_values(np.concatenate([s.frames[list(tracked)] for s in samples])),
+            followed=torch.from_numpy(followed),
+            tracked_targets=torch.stack(targets) if targets else torch.zeros(0),
+            keyframes=tuple(keyframes),
+            tracked=tracked,
+            alignment=0.0,
+        )
+
+    @staticmethod
+    def _objects(spans: Sequence[Any]) -> list[int]:
+        return [index for span in sorted(spans, key=lambda s: s.start) for index in span.objects]
+
+
+class CotrainStage:
+    """Stage of the training loop; optimises all but SAM 2's image encoder and the object code."""
+
+    def __init__(self, config: StageConfig, model: Sa2VA, processor: Processor, code: ObjectCode) -> None:
+        self.config = config
+        self.model, self.code = model, code
+        self._loss = LossConfig()
+        self.batch = TaskSource(processor, config)
+
+    def module(self) -> nn.Module:
+        return self.model
+
+    def parameters(self) -> Iterator[dict[str, Any]]:
+        tower = list(self.model.mllm.native.model.vision_tower.parameters())
+        rested = {id(p) for p in [*tower, *self.model.sam2.native.vision_encoder.parameters()]}
+        yield {"params": [p for p in self.model.parameters() if id(p) not in rested]}
+        yield {"params": tower, "lr_scale": 0.3}  # pre-trained and small: it may adapt, slowly
+
+    def losses(self, item: CotrainBatch) -> dict[str, Tensor]:
+        model, batch = self.model, item.batch
+        states = model.hidden_states(batch)
+        terms = {"lm": language_loss(model.mllm.logits(states), batch.labels)}
+        if len(batch.seg_positions):
+            seg_states = model.gather_seg_states(states, batch)
+            with torch.no_grad():
+                frames = model.sam2.encode_frames(batch.sam_pixel_values)
+            output = model.decode_masks(seg_states, frames, batch.seg_frames)
+            targets = batch.seg_targets.flatten(0, 1)
+            if item.tracked:
+                followed = self._track(item, frames, output)
+                output = MaskOutput.concatenate([output, *followed])
+                targets = torch.cat([targets, item.tracked_targets.transpose(0, 1).flatten(0, 1)])
+            terms |= mask_losses(output, targets, self._loss)
+            if item.alignment:
+                alignment = self._alignment(seg_states, batch.seg_targets[:, 0])
+                total = total_loss(terms, self._loss) + item.alignment * alignment
+                return terms | {"alignment": alignment, "total": total}
+        return terms | {"total": total_loss(terms, self._loss)}
+
+    def _alignment(self, seg_states: Tensor, targets: Tensor) -> Tensor:
+        """Squared distance between the [SEG] embeddings and the codes of where their objects are."""
+        there = targets.flatten(1).any(1)
+        if not there.any():
+            return seg_states.sum() * 0
+        boxes = mask_boxes(targets[there])
+        unknown = torch.full((len(boxes), len(ATTRIBUTE_SIZES)), UNKNOWN, device=boxes.device)
+        with torch.no_grad():
+            wanted = self.code(unknown, boxes, torch.ones(len(boxes), dtype=torch.bool, device=boxes.device))
+        return F.mse_loss(self.model.projector(seg_states[there]).float(), wanted.float())
+
+    def _track(self, item: CotrainBatch, frames: FrameFeatures, output: MaskOutput) -> list[MaskOutput]:
+        """Prompt every key frame, then follow some of the objects through the tracked frames."""
+        sam2, seg_frames = self.model.sam2, item.batch.seg_frames[item.followed]
+        num_keyframes = seg_frames.shape[1]
+        tracker = Tracker(sam2)
+        for k, frame in enumerate(item.keyframes):
+            tracker.prompt(frame, frames.select(seg_frames[:, k]), output.select(item.followed * num_keyframes + k))
+        with torch.no_grad():
+            ahead = sam2.encode_frames(item.tracked_pixel_values)
+        owner = torch.div(seg_frames[:, 0], num_keyframes, rounding_mode="floor")  # (n,) which clip
+        number = len(item.tracked)
+        return [tracker.step(frame, ahead.select(owner * number + t)) for t, frame in enumerate(item.tracked)]
