@@ -50,7 +50,7 @@ def open_picture(path: Path, max_pixels: int) -> Image.Image:
     """Read the header of a picture and hold it against the cap, before a pixel is decoded."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own cap speaks below
+            warnings.simplefilter("ignore")  # what matters is said below, in one line
             image = Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError:
         raise ValueError(f"{path}: the picture has more than {max_pixels} pixels; make it smaller") from None
