@@ -71,7 +71,7 @@ def assert_exact(media: Media, expected: list[int]) -> None:
     assert media.num_frames == len(expected)
     assert numbers_in(media) == expected
     rng = np.random.default_rng(0)
-    for index in rng.permutation(len(expected))[:8].tolist():
+    for index in rng.permutation(len(expected))[:5].tolist():
         assert number_in(media.frame(index)) == expected[index]
     for chosen in ([0, len(expected) - 1], [9, 10, 11, len(expected) - 3], rng.integers(0, len(expected), 9).tolist()):
         assert numbers_in(media.frames(chosen)) == [expected[index] for index in chosen]
@@ -208,7 +208,9 @@ def test_a_change_of_size_is_scaled_to_the_first(tmp_path: Path) -> None:
     assert numbers_in(open_media(both)) == [*range(10), *range(10)]
 
 
-def damaged_files(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def damaged_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("damaged")
     whole = encode(folder / "whole.mp4", num_frames=12).read_bytes()
     (folder / "no_index.mp4").write_bytes(whole[: len(whole) // 2])
     start = whole.index(b"mdat") + 4
@@ -220,6 +222,7 @@ def damaged_files(folder: Path) -> None:
         frame.rate = 44100
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -234,15 +237,14 @@ def damaged_files(folder: Path) -> None:
 )
 @pytest.mark.parametrize("library", ["pyav", "opencv"])
 def test_bad_videos_are_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str, library: str
+    damaged_files: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str, library: str
 ) -> None:
-    damaged_files(tmp_path)
     if library == "opencv":
         without_pyav(monkeypatch)
         message = "not a readable video|more than the 10"
     with pytest.raises(ValueError, match=message) as caught:
-        open_media(tmp_path / name, max_frames=10)
-    assert str(caught.value).startswith(str(tmp_path / name)) and "\n" not in str(caught.value)
+        open_media(damaged_files / name, max_frames=10)
+    assert str(caught.value).startswith(str(damaged_files / name)) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("library", ["pyav", "opencv"])
@@ -255,7 +257,7 @@ def test_too_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, librar
 
 
 @pytest.mark.filterwarnings("ignore:.*is damaged")
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(12))
 def test_damage_is_a_video_or_one_line(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     path = encode(tmp_path / ("a.mkv" if seed % 2 else "a.mp4"), num_frames=12)
