@@ -5,6 +5,9 @@ import pytest
 from fake_answers import fake
 
 from sa2va.evaluation import referring
+from sa2va.masks import encode_rle
+from sa2va.media import open_media
+from sa2va.model.results import ObjectMasks, Prediction
 
 
 def strips(num_objects: int = 4, side: int = 8) -> np.ndarray:
@@ -31,6 +34,19 @@ def test_chance_is_the_mean_over_the_objects_of_the_scene() -> None:
     assert record["chance_iou"] == pytest.approx(1 / 4)  # objects do not overlap: right once, else nothing
     assert record["chance_intersection"] == pytest.approx(16 / 4)
     assert record["chance_union"] == pytest.approx((24 + 16 + 40 + 48) / 4)
+
+
+def test_what_a_predictor_returns_can_be_scored() -> None:
+    candidates = strips()
+    rle = dict(encode_rle(candidates[1, 0]))
+    found = ObjectMasks(id=1, phrase=None, presence=0.75, scores=np.array([0.5], np.float32), rles=(rle,))
+    media = open_media(np.zeros((*candidates.shape[2:], 3), np.uint8))
+    said = Prediction(text="It is .", media=media, objects=(found,))
+    assert referring.overlap_record(said, candidates[1], candidates)["intersection"] == 16
+    nothing = Prediction(text="There is no star.", media=media)
+    assert referring.overlap_record(nothing, candidates[1], candidates)["intersection"] == 0
+    probed = referring.probe_record(said, candidates[1], True)
+    assert (probed["presence"], probed["scores"], probed["ious"]) == (0.75, [0.5], [1.0])
 
 
 def test_chance_of_a_group_is_the_mean_over_groups_of_its_size() -> None:

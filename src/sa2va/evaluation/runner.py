@@ -10,7 +10,10 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -127,22 +130,18 @@ def evaluate(
     """
     begin = time.perf_counter()
     model_hash, code_hash = hash_folder(model_folder), hash_code()
-    journal = None
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        journal = Journal(folder / JOURNAL)
+        folder.mkdir(parents=True, exist_ok=True)  # a place that cannot be written shows before any work is done
     sections = []
-    for benchmark in benchmarks:
-        decides: dict[str, object] = {"model": model_hash, "code": code_hash, "benchmark": benchmark.name, "seed": seed}
-
-        def key(index: int, decides: dict[str, object] = decides) -> str:
-            return content_key({**decides, "item": index})
-
-        start = time.perf_counter()
-        records = run(benchmark, predictor, journal=journal, key=key, batch_size=batch_size, progress=progress)
-        figures = tuple(benchmark.summarise(records))
-        seconds = time.perf_counter() - start
-        sections.append(Section(name=benchmark.name, title=benchmark.title, figures=figures, seconds=seconds))
+    with Journal(folder / JOURNAL) if folder is not None else nullcontext() as journal:
+        for benchmark in benchmarks:
+            start = time.perf_counter()
+            decides = {"model": model_hash, "code": code_hash, "benchmark": benchmark.name, "seed": seed}
+            key = partial(_key, decides)
+            records = run(benchmark, predictor, journal=journal, key=key, batch_size=batch_size, progress=progress)
+            figures = tuple(benchmark.summarise(records))
+            seconds = time.perf_counter() - start
+            sections.append(Section(name=benchmark.name, title=benchmark.title, figures=figures, seconds=seconds))
     environment = describe_environment() | {
         "model": model,
         "model_hash": model_hash,
@@ -155,3 +154,7 @@ def evaluate(
     if folder is not None:
         report.save(folder)
     return report
+
+
+def _key(decides: dict[str, Any], item: int) -> str:
+    return content_key({**decides, "item": item})
