@@ -91,9 +91,12 @@ def test_absent_figures_by_hand() -> None:
         {"present": False, "said": False},
         {"present": False, "said": False},
     ]
-    there, not_there = referring.absent_figures(records)
+    there, not_there, both = referring.absent_figures(records)
     assert (there.value, there.chance, there.passed) == (0.5, 1.0, False)
     assert (not_there.value, not_there.chance, not_there.passed) == (1.0, 0.0, True)
+    assert (both.value, both.chance) == (0.75, 0.5)
+    (one_class,) = referring.absent_figures(records[:2])[2:]
+    assert one_class.value == 0.5
 
 
 def test_calibration_of_presence_and_of_scores() -> None:

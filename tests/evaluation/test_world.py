@@ -40,8 +40,9 @@ def test_silence_scores_nothing(name: str) -> None:
 
 
 def test_silence_is_right_about_absent_objects_only() -> None:
-    there, not_there = figures("world/absent", say_nothing, 12)
+    there, not_there, both = figures("world/absent", say_nothing, 12)
     assert (there.value, not_there.value) == (0.0, 1.0)
+    assert both.value == 0.5
     assert there.num_items + not_there.num_items == 12
 
 

@@ -107,14 +107,22 @@ def group_figures(records: Sequence[Record]) -> list[Figure]:
     ]
 
 
+def balanced(rows: NDArray[np.float64]) -> float:
+    """Mean recall of both classes from rows (E, 2), class and right or wrong; a class without items is left out."""
+    recalls = [rows[rows[:, 0] == value, 1].mean() for value in (0, 1) if (rows[:, 0] == value).any()]
+    return float(np.mean(recalls))
+
+
 def absent_figures(records: Sequence[Record]) -> list[Figure]:
     """Recall of "it is there" and of "it is not there" on a balanced set."""
     always = 'always "there"'
     there = np.array([r["said"] for r in records if r["present"]], float)
+    rows = np.array([[r["present"], r["said"] == r["present"]] for r in records], float)
     not_there = np.array([not r["said"] for r in records if not r["present"]], float)
     return [
         measure('recall of "there"', there, chance=1.0, baseline=always, bar=Bar(0.90)),
         measure('recall of "not there"', not_there, chance=0.0, baseline=always, bar=Bar(0.90)),
+        measure("mean of both recalls", rows, balanced, chance=0.5 if records else None, baseline=always),
     ]
 
 
