@@ -1,0 +1,111 @@
+"""Turn a command line into one call, and every way it can fail into one line and an exit code.
+
+Flow: sys.argv -> typer -> apps/commands/*.py -> sa2va; 0 done, 1 a check failed or a fault of ours, 2 bad input,
+    130 interrupted. SA2VA_DEBUG=1 shows the traceback.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+import sa2va
+from sa2va.apps.commands.caption import caption
+from sa2va.apps.commands.chat import chat
+from sa2va.apps.commands.demo import demo
+from sa2va.apps.commands.eval import evaluate
+from sa2va.apps.commands.segment import segment
+from sa2va.apps.commands.track import track
+from sa2va.apps.commands.train import train
+
+DONE, FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+COMMANDS = {
+    "segment": segment,
+    "track": track,
+    "caption": caption,
+    "chat": chat,
+    "demo": demo,
+    "train": train,
+    "eval": evaluate,
+}
+
+app = typer.Typer(
+    name="sa2va",
+    help="Ask about an image or a video; get an answer, and a mask for everything the answer points at.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for name, command in COMMANDS.items():
+    app.command(name)(command)
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"sa2va {sa2va.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Ask about an image or a video; get an answer, and a mask for everything the answer points at."""
+
+
+def is_usage_error(error: BaseException) -> bool:
+    """Tell whether typer refused the command line; the class it raises differs between its versions."""
+    return hasattr(error, "format_message")
+
+
+def one_line(error: BaseException) -> str:
+    """Put an error into one line that names the file or value, as a user wants to read it."""
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror if error.filename is None else f"{error.strerror}: {os.fspath(error.filename)!r}"
+    elif is_usage_error(error):
+        explain: Callable[[], str] = getattr(error, "format_message")  # noqa: B009 - no type says that it is there
+        command = getattr(getattr(error, "ctx", None), "command_path", "sa2va")
+        text = f"{explain()} (see {command} --help)"
+    else:
+        text = str(error) or type(error).__name__
+    return " ".join(text.split())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after `sa2va`; None takes those of the process.
+
+    Returns:
+        The exit code: 0 done, 1 a check failed or a fault of ours, 2 bad input, 130 interrupted.
+    """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what it warns about is not the user's business
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        code = app(argv or ["--help"], prog_name="sa2va", standalone_mode=False)
+        return code if isinstance(code, int) else DONE
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has left, as in `sa2va ... | head -1`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the interpreter flushes it at exit
+        return DONE
+    except Exception as error:
+        if os.environ.get("SA2VA_DEBUG") == "1":
+            raise
+        if isinstance(error, ValueError | OSError) or is_usage_error(error):
+            print(f"sa2va: {one_line(error)}", file=sys.stderr)
+            return BAD_INPUT
+        print(
+            f"sa2va: unexpected {type(error).__name__}: {one_line(error)} (SA2VA_DEBUG=1 shows where)", file=sys.stderr
+        )
+        return FAULT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Describe an image, a video or a marked region: `sa2va caption photo.jpg --grounded -o out/`.
+
+Flow: media -> Predictor.predict -> text; with --grounded, a mask for each phrase of it.
+"""
+
+from typing import Annotated
+
+import typer
+
+import sa2va
+from sa2va.apps.options import (
+    JsonOption,
+    MediaArgument,
+    ModelOption,
+    OutputOption,
+    QuietOption,
+    RegionOption,
+    parse_regions,
+)
+from sa2va.apps.output import describe_files, staged
+from sa2va.apps.report import print_prediction, remark
+
+
+def caption(
+    media: MediaArgument,
+    grounded: Annotated[bool, typer.Option("--grounded", help="Mask each phrase of the caption.")] = False,
+    output: OutputOption = None,
+    model: ModelOption = "tiny",
+    region: RegionOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Describe an image, a video, or one region of it."""
+    regions = parse_regions(region)
+    if regions and (grounded or len(regions) > 1):
+        raise ValueError("--region: caption describes one region and masks nothing; leave out --grounded, give one")
+    with staged(output) as scratch:
+        from sa2va.data.prompts import CAPTION, GROUNDED_CAPTION, REGION, VIDEO_CAPTION
+        from sa2va.media import open_media
+
+        opened = open_media(media)
+        prompt = CAPTION[0] if opened.is_image else VIDEO_CAPTION[0]
+        if grounded:
+            prompt = GROUNDED_CAPTION[0]
+        if regions:
+            prompt = REGION[0].format("region1")
+        prediction = sa2va.load(model).predict(opened, prompt, regions=regions)
+        files = prediction.save(scratch) if scratch else []
+        places = [output / path.relative_to(scratch) for path in files] if output and scratch else []
+        print_prediction(prediction, as_json=as_json, quiet=quiet, files=places)
+        if output and scratch:
+            remark(describe_files(files, scratch, output), quiet)

@@ -1,0 +1,107 @@
+"""Talk about one image or video: `sa2va chat photo.jpg`, a question a line.
+
+Flow: standard input -> Conversation.ask, which keeps what was seen and said -> answer on standard output.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sa2va
+from sa2va.apps.options import (
+    JsonOption,
+    MediaArgument,
+    ModelOption,
+    OutputOption,
+    QuietOption,
+    Region,
+    RegionOption,
+    parse_regions,
+)
+from sa2va.apps.output import describe_files, staged
+from sa2va.apps.report import object_lines, prediction_to_dict, remark
+
+if TYPE_CHECKING:
+    from sa2va.model.predictor import Conversation
+
+LEAVE = {"exit", "quit", "bye"}
+
+
+def chat(
+    media: MediaArgument,
+    output: OutputOption = None,
+    model: ModelOption = "tiny",
+    region: RegionOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Ask about an image or a video, a question a line; an empty standard input or "exit" ends it.
+
+    Questions come from the keyboard or from a pipe. Regions belong to the first question, which calls them
+    region1, region2 and so on. With -o, the masks of answer 3 go to FOLDER/answer_03.
+    """
+    from sa2va.media import open_media
+
+    regions = parse_regions(region)
+    with staged(output):  # a folder that cannot be written is an error now, not after the first answer
+        opened = open_media(media)
+        conversation = sa2va.load(model).open(opened)
+    interactive = sys.stdin.isatty()
+    if interactive:
+        remark('ask away; "exit" or Ctrl-D ends', quiet)
+    for number, question in enumerate(read_questions(interactive), 1):
+        try:
+            folder = output / f"answer_{number:02d}" if output else None
+            answer(conversation, question, regions, folder, as_json=as_json, quiet=quiet)
+        except ValueError as error:
+            if not interactive:
+                raise
+            remark(f"sa2va: {error}")  # a person at the keyboard may simply ask again
+        regions = None
+
+
+def read_questions(interactive: bool) -> Iterator[str]:
+    """Yield the lines of standard input that are not blank, until it ends or says goodbye."""
+    while True:
+        try:
+            line = input("> " if interactive else "").strip()
+        except EOFError:
+            return
+        if line.lower() in LEAVE:
+            return
+        if line:
+            yield line
+
+
+def answer(
+    conversation: "Conversation",
+    question: str,
+    regions: list[Region] | None,
+    folder: Path | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Answer one question: print the words as they come, then what was masked; save masks to `folder`."""
+    if not (as_json or folder or regions):
+        for piece in conversation.stream(question):
+            print(piece, end="", flush=True)
+        print()
+        return
+    from sa2va.metrics.text import plain_text
+
+    prediction = conversation.ask(question, regions=regions)
+    folder = folder if prediction.objects else None
+    with staged(folder) as scratch:
+        files = prediction.save(scratch) if scratch else []
+        places = [folder / path.relative_to(scratch) for path in files] if folder and scratch else []
+        if as_json:
+            print(json.dumps(prediction_to_dict(prediction, places)), flush=True)
+        else:
+            print(plain_text(prediction.text), flush=True)
+            for line in object_lines(prediction):
+                remark(line, quiet)
+        if folder and scratch:
+            remark(describe_files(files, scratch, folder), quiet)

@@ -1,0 +1,174 @@
+"""Show everything the embedded model does, in the terminal and as one HTML page: `sa2va demo`.
+
+Flow: seed (and a user's media) -> demo/exhibits.py (tasks), evaluation/ (figures) -> demo/page.py -> index.html.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import sa2va
+from sa2va.apps.options import ModelOption, QuietOption
+from sa2va.apps.output import staged
+from sa2va.apps.report import remark
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sa2va.apps.demo.page import Exhibit, Row
+    from sa2va.media import Media
+    from sa2va.model.predictor import Predictor
+
+OUT_OF_PLACE = (
+    "note: the embedded model knows drawn shapes and nothing else, so what it says of your media is a guess; for real\n"
+    '      pictures take a published checkpoint: sa2va segment {media} "the dog" --model ByteDance/Sa2VA-4B'
+)
+MAX_SEED = 1_000_000
+SHEET_COLUMNS = 4
+
+
+def demo(
+    media: Annotated[str | None, typer.Option("--media", metavar="PATH", help="Your own image or video.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the page goes.")] = Path(
+        "demo"
+    ),
+    model: ModelOption = "tiny",
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the drawn scenes; a new one each time.")] = None,
+    items: Annotated[int, typer.Option(min=0, help="Fresh items measured of each task; 0 measures nothing.")] = 40,
+    quiet: QuietOption = False,
+) -> None:
+    """Chat, caption, segment and track on drawn scenes never seen before; measure; write one HTML page."""
+    from rich.console import Console
+
+    from sa2va.apps.demo.page import Page, render_page
+    from sa2va.media import open_media
+
+    start = time.perf_counter()
+    seed = secrets.randbelow(MAX_SEED) if seed is None else seed
+    with staged(output) as scratch:
+        assert scratch is not None
+        own = open_media(media) if media else None  # a damaged file is reported before the work
+        if own:
+            remark(OUT_OF_PLACE.format(media=media), quiet)
+        console = Console(quiet=quiet, highlight=False)
+        predictor = sa2va.load(model)
+        exhibits = run_sections(console, predictor, seed, scratch, own)
+        rows = measure(predictor, model, seed, items, quiet) if items else []
+        console.print(figure_table(rows)) if rows else None
+        write_pictures(exhibits, scratch)
+        seconds = time.perf_counter() - start
+        page = Page(
+            title="Sa2VA, the embedded model",
+            introduction=(
+                "Everything on this page was drawn, asked, answered and measured a moment ago, on scenes that the "
+                "model has never seen.",
+                f"Scenes of seed {seed}; sa2va demo --seed {seed} shows the same ones again.",
+            ),
+            exhibits=exhibits,
+            rows=rows,
+            footer=(f"sa2va {sa2va.__version__}, model {model}, {seconds:.0f} seconds.",),
+        )
+        (scratch / "index.html").write_text(render_page(page), encoding="utf-8")
+    console.print(f"\n[bold]{output / 'index.html'}[/bold]  the page: open it in a browser")
+    console.print(f"{output / 'contact_sheet.png'}  all pictures at a glance")
+
+
+def run_sections(
+    console: "Console", predictor: "Predictor", seed: int, scratch: Path, own: "Media | None"
+) -> list["Exhibit"]:
+    """Run the tasks and tell of each as it is done."""
+    from sa2va.apps.demo.exhibits import SECTIONS, show_own
+
+    exhibits: list[Exhibit] = []
+    section = ""
+    sources: list[Iterable[Exhibit]] = [show_own(predictor, own, scratch)] if own else []
+    sources += [show(predictor, seed, scratch) for show in SECTIONS]
+    for source in sources:
+        for exhibit in source:
+            if exhibit.section != section:
+                section = exhibit.section
+                console.print(f"\n[bold]{section}[/bold]")
+            tell(console, exhibit)
+            exhibits.append(exhibit)
+    return exhibits
+
+
+def tell(console: "Console", exhibit: "Exhibit") -> None:
+    """Print one exhibit as a short dialogue."""
+    from rich.markup import escape
+
+    marks = {True: "[green]right[/green]", False: "[red]wrong[/red]", None: ""}
+    for exchange in exhibit.exchanges:
+        console.print(f"  [dim]{escape(exchange.question)}[/dim]")
+        console.print(f"    {escape(exchange.answer)}  {marks[exchange.right]}")
+        if exchange.right is False and exchange.expected:
+            console.print(f"    [dim]expected: {escape(exchange.expected)}[/dim]")
+    for note in exhibit.notes:
+        console.print(f"    [dim]{escape(note)}[/dim]")
+
+
+def measure(predictor: "Predictor", model: str, seed: int, items: int, quiet: bool) -> list["Row"]:
+    """Compute all figures anew on scenes of this seed, and lay the card's beside them."""
+    from sa2va.apps.demo.page import Row
+    from sa2va.evaluation.catalog import build_benchmarks
+    from sa2va.evaluation.runner import evaluate
+    from sa2va.model.predictor import find_model
+
+    folder = find_model(model)
+    benchmarks = build_benchmarks(seed=seed, num_items=items)
+    report = evaluate(predictor, benchmarks, seed=seed, model=model, model_folder=folder, progress=not quiet)
+    card = read_card(folder)
+    return [
+        Row(task=section.title, figure=figure, card=card.get((section.name, figure.name)))
+        for section in report.sections
+        for figure in section.figures
+    ]
+
+
+def read_card(folder: Path) -> dict[tuple[str, str], float]:
+    """Read the figures of a model's card: (benchmark, figure) -> value; empty where there is no report."""
+    path = folder / "report.json"
+    if not path.is_file():
+        return {}
+    sections = json.loads(path.read_text(encoding="utf-8"))["sections"]
+    return {
+        (section["name"], figure["name"]): figure["value"]
+        for section in sections
+        for figure in section["figures"]
+        if figure["value"] is not None
+    }
+
+
+def write_pictures(exhibits: Sequence["Exhibit"], scratch: Path) -> None:
+    """Write each picture as a PNG, and all of them on one sheet."""
+    from sa2va.draw import contact_sheet
+    from sa2va.media import save_image
+
+    shown = [(exhibit.picture, exhibit.title) for exhibit in exhibits if exhibit.picture is not None]
+    for number, (picture, title) in enumerate(shown, 1):
+        save_image(scratch / "pictures" / f"{number:02d}_{title.replace(' ', '_').replace('.', '_')}.png", picture)
+    pictures, titles = zip(*shown, strict=True)
+    save_image(scratch / "contact_sheet.png", contact_sheet(list(pictures), SHEET_COLUMNS, list(titles)))
+
+
+def figure_table(rows: Sequence["Row"]) -> object:
+    """Lay the figures out for the terminal: here, on the card, by chance."""
+    from rich.table import Table
+
+    table = Table(title="\nMeasured just now", title_justify="left", box=None, pad_edge=False)
+    for name in ("task", "figure"):
+        table.add_column(name)
+    for name in ("here", "card", "chance", "items"):
+        table.add_column(name, justify="right")
+    task = ""
+    for row in rows:
+        shown = "" if row.task == task else row.task
+        task = row.task
+        numbers = ["" if value is None else f"{value:.2f}" for value in (row.figure.value, row.card, row.figure.chance)]
+        table.add_row(shown, row.figure.name, *numbers, str(row.figure.num_items))
+    return table

@@ -1,0 +1,52 @@
+"""Measure a model: `sa2va eval tiny --world --seed 7 --items 500`.
+
+Flow: model, names of benchmarks -> evaluation/runner.py -> table or JSON; with -o, a journal that resumes.
+"""
+
+from typing import Annotated
+
+import typer
+
+import sa2va
+from sa2va.apps.options import JsonOption, OutputOption, QuietOption
+
+CHECK_FAILED = 1
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help='"tiny" (embedded), or a folder with a checkpoint.')],
+    world: Annotated[bool, typer.Option("--world", help="All benchmarks of the drawn world.")] = False,
+    benchmark: Annotated[
+        list[str] | None, typer.Option("--benchmark", metavar="NAME", help="One benchmark, as in world/video.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the drawn world; every seed is a fresh test set.")] = 0,
+    items: Annotated[int, typer.Option(min=1, help="Items of each benchmark.")] = 500,
+    output: OutputOption = None,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 1 if a figure misses its bar.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Compute every figure with its 95 % interval, chance beside it.
+
+    With -o, each score is kept in FOLDER/journal.jsonl, and the same command again goes on where it stopped.
+    """
+    if not (world or benchmark):
+        raise ValueError("nothing to evaluate; add --world, or --benchmark NAME")
+    from sa2va.evaluation.catalog import build_benchmarks
+    from sa2va.evaluation.report import show
+    from sa2va.evaluation.runner import evaluate as run
+    from sa2va.model.predictor import find_model
+
+    benchmarks = build_benchmarks(None if world else benchmark, seed=seed, num_items=items)
+    report = run(
+        sa2va.load(model),
+        benchmarks,
+        seed=seed,
+        model=model,
+        model_folder=find_model(model),
+        folder=output,
+        progress=not quiet,
+    )
+    show(report, as_json=as_json)
+    if check and not report.passed:
+        raise typer.Exit(CHECK_FAILED)

@@ -1,0 +1,60 @@
+"""Find what an expression refers to: `sa2va segment photo.jpg "the red car" -o out/`.
+
+Flow: media, expression -> Predictor.predict -> text; overlay PNG, one mask PNG per object, COCO JSON.
+"""
+
+from typing import Annotated
+
+import typer
+
+import sa2va
+from sa2va.apps.options import (
+    ExpressionArgument,
+    JsonOption,
+    MediaArgument,
+    ModelOption,
+    OutputOption,
+    QuietOption,
+    RegionOption,
+    parse_regions,
+    require_text,
+)
+from sa2va.apps.output import describe_files, staged
+from sa2va.apps.report import print_prediction, remark
+
+
+def segment(
+    media: MediaArgument,
+    expression: ExpressionArgument,
+    output: OutputOption = None,
+    model: ModelOption = "tiny",
+    region: RegionOption = None,
+    max_objects: Annotated[int, typer.Option(min=1, help="Stop after this many objects.")] = 64,
+    threshold: Annotated[float, typer.Option(help="A pixel with a larger logit is part of the mask.")] = 0.0,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Mask what an expression refers to, in an image or a video.
+
+    An object that is not there gets no mask, and the answer says so.
+    """
+    expression = require_text(expression, "EXPRESSION").rstrip(".?")
+    regions = parse_regions(region)
+    with staged(output) as scratch:
+        from sa2va.data.prompts import SEGMENT
+        from sa2va.media import open_media
+        from sa2va.model.results import Options
+
+        opened = open_media(media)  # before the model: a damaged file is reported at once
+        options = Options(max_objects=max_objects, mask_threshold=threshold)
+        predictor = sa2va.load(model)
+        prediction = predictor.predict(opened, SEGMENT[0].format(expression), regions=regions, options=options)
+        files = prediction.save(scratch) if scratch else []
+        places = [output / path.relative_to(scratch) for path in files] if output and scratch else []
+        print_prediction(prediction, as_json=as_json, quiet=quiet, files=places)
+        if not prediction.objects:
+            remark(f"no mask: the model finds no {expression!r}", quiet)
+        if output and scratch:
+            remark(describe_files(files, scratch, output), quiet)
+        elif not as_json:
+            remark("nothing was written; add -o FOLDER for overlay, masks and COCO JSON", quiet)

@@ -1,0 +1,63 @@
+"""Tell a user what the model answered, as text or as JSON.
+
+Flow: Prediction, files -> standard output (the answer) and standard error (remarks).
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sa2va.model.results import Prediction
+
+
+def remark(text: str, quiet: bool = False) -> None:
+    """Say something beside the answer; it goes to standard error, so that a pipe carries the answer alone."""
+    if not quiet:
+        print(text, file=sys.stderr)
+
+
+def prediction_to_dict(prediction: "Prediction", files: Sequence[Path] = ()) -> dict[str, Any]:
+    """Return what `--json` prints: the text, the objects with their scores, COCO annotations, the files."""
+    objects = [
+        {
+            "id": found.id,
+            "phrase": found.phrase,
+            "presence": round(float(found.presence), 4),
+            "scores": [round(float(score), 4) for score in found.scores],
+        }
+        for found in prediction.objects
+    ]
+    return {
+        "text": prediction.text,
+        "objects": objects,
+        "coco": prediction.to_coco(),
+        "files": [str(path) for path in files],
+    }
+
+
+def object_lines(prediction: "Prediction") -> list[str]:
+    """Describe each object in one line: number, phrase, presence, expected IoU, size."""
+    from sa2va.masks import area
+
+    size = prediction.num_frames * prediction.media.height * prediction.media.width  # px
+    lines = []
+    for found in prediction.objects:
+        name = f" {found.phrase}" if found.phrase else ""
+        sure = f"presence {found.presence:.2f}, expected IoU {found.scores.mean():.2f}"
+        lines.append(f"  {found.id}{name}: {sure}, {100 * sum(map(area, found.rles)) / size:.1f} % of the picture")
+    return lines
+
+
+def print_prediction(prediction: "Prediction", *, as_json: bool, quiet: bool, files: Sequence[Path] = ()) -> None:
+    """Print an answer; the lines about its objects are remarks."""
+    from sa2va.metrics.text import plain_text
+
+    if as_json:
+        print(json.dumps(prediction_to_dict(prediction, files)))
+        return
+    print(plain_text(prediction.text))
+    for line in object_lines(prediction):
+        remark(line, quiet)

@@ -1,0 +1,70 @@
+"""Check a conversation through a pipe."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sa2va.apps import cli
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    picture = np.full((30, 40, 3), 255, np.uint8)
+    picture[10:20, 5:25] = 0
+    Image.fromarray(picture).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def say(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+
+
+def test_answers_come_a_line_each(
+    toy: Any, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say(monkeypatch, "how many?\n\nwhat color?\n")
+    assert cli.main(["chat", str(photo)]) == 0
+    assert capsys.readouterr().out == "answer 1 to how many?\nanswer 2 to what color?\n"
+
+
+def test_masks_of_an_answer_go_to_its_own_folder(
+    toy: Any, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say(monkeypatch, "segment nothing\nsegment the box\n")
+    out = photo.parent / "out"
+    assert cli.main(["chat", str(photo), "-o", str(out)]) == 0
+    assert capsys.readouterr().out == "There is no nothing.\nIt is.\n"
+    assert [path.name for path in out.iterdir()] == ["answer_02"]
+    assert (out / "answer_02" / "mask_1.png").is_file()
+
+
+def test_json_is_an_object_a_line(
+    toy: Any, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say(monkeypatch, "segment the box\nsegment nothing\n")
+    assert cli.main(["chat", str(photo), "--json"]) == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [len(answer["objects"]) for answer in answers] == [1, 0]
+
+
+def test_regions_belong_to_the_first_question(toy: Any, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    say(monkeypatch, "what is region1?\nand now?\n")
+    assert cli.main(["chat", str(photo), "--region", "5,5", "--json"]) == 0
+    assert [regions for _, regions in toy.asked] == [[(5.0, 5.0)], None]
+
+
+def test_a_bad_question_in_a_pipe_is_bad_input(
+    toy: Any, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def too_long(*args: Any, **kwargs: Any) -> Any:
+        raise ValueError("the prompt is too long")
+
+    monkeypatch.setattr(toy, "predict", too_long, raising=False)
+    say(monkeypatch, "segment the box\n")
+    assert cli.main(["chat", str(photo), "--json"]) == 2
+    assert capsys.readouterr().err == "sa2va: the prompt is too long\n"

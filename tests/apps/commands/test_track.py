@@ -1,0 +1,66 @@
+"""Check what `sa2va track` prints and writes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sa2va.apps import cli
+from sa2va.data import prompts
+from sa2va.media import VideoWriter, open_media
+
+NUM_FRAMES = 6
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    with VideoWriter(tmp_path / "clip.mp4", 10) as video:
+        for index in range(NUM_FRAMES):
+            frame = np.full((48, 64, 3), 255, np.uint8)
+            frame[16:32, 4 * index : 4 * index + 16] = 0
+            video.write(frame)
+    return tmp_path / "clip.mp4"
+
+
+def test_writes_overlay_masks_and_coco_video(toy: Any, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = clip.parent / "out"
+    words = ["track", str(clip), "the box that moves right", "-o", str(out), "--num-keyframes", "3"]
+    assert cli.main(words) == 0
+    assert toy.asked == [(prompts.SEGMENT[0].format("the box that moves right"), 3)]
+    text, remarks = capsys.readouterr()
+    assert text == "1 the box that moves right: seen in 6 of 6 frames\n"
+    assert "6/6" in remarks and f"wrote 8 files to {out}/" in remarks
+    assert sorted(path.name for path in out.iterdir()) == ["annotations.json", "mask_1", "overlay.mp4"]
+    assert len(list((out / "mask_1").iterdir())) == NUM_FRAMES
+    assert open_media(out / "overlay.mp4").num_frames == NUM_FRAMES
+    (track,) = json.loads((out / "annotations.json").read_text())["annotations"]
+    assert len(track["segmentations"]) == NUM_FRAMES
+    assert track["bboxes"][5][0] - track["bboxes"][0][0] == pytest.approx(20, abs=1)
+
+
+def test_nothing_found(toy: Any, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = clip.parent / "out"
+    assert cli.main(["track", str(clip), "nothing", "-o", str(out), "--quiet"]) == 0
+    text, remarks = capsys.readouterr()
+    assert "no 'nothing'" in text and remarks == ""
+    assert json.loads((out / "annotations.json").read_text())["annotations"] == []
+
+
+def test_json(toy: Any, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = clip.parent / "out"
+    assert cli.main(["track", str(clip), "the box", "-o", str(out), "--quiet", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["num_frames"] == NUM_FRAMES and answer["objects"] == [{"id": 1, "num_frames": NUM_FRAMES}]
+    assert all(Path(name).is_file() for name in answer["files"])
+
+
+def test_a_track_that_breaks_leaves_nothing(toy: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        yield next(iter(type(toy).track(toy, *args, **kwargs)))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(toy, "track", broken, raising=False)
+    assert cli.main(["track", str(clip), "the box", "-o", str(clip.parent / "out")]) == 2
+    assert [path.name for path in clip.parent.iterdir()] == ["clip.mp4"]

@@ -1,0 +1,201 @@
+"""Check the command line as a user meets it: exit codes, one-line errors, clean output, nothing half-written."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sa2va
+from sa2va.apps import cli
+from sa2va.apps.commands import chat as chat_module
+
+
+def run(*argv: str) -> int:
+    return cli.main(list(argv))
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    place = tmp_path / "photo.png"
+    Image.new("RGB", (40, 30), "white").save(place)
+    return place
+
+
+def no_model(*args: object, **kwargs: object) -> None:
+    pytest.fail("the model must not be loaded for bad input")
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from sa2va.apps.cli import main; code = main(['--help']);"
+        "print(sorted({'torch', 'transformers', 'numpy', 'cv2', 'av', 'PIL'} & set(sys.modules)), code)"
+    )
+    start = time.perf_counter()
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[] 0"
+    assert time.perf_counter() - start < 5  # under 0.5 s on a quiet machine
+
+
+@pytest.mark.parametrize("command", list(cli.COMMANDS))
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, "--help") == 0
+    assert f"sa2va {command}" in capsys.readouterr().out
+
+
+def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    assert "segment" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out.strip() == f"sa2va {sa2va.__version__}"
+
+
+BAD_INPUT = [
+    (["nope"], "nope"),
+    (["segment"], "MEDIA"),
+    (["segment", "PHOTO"], "EXPRESSION"),
+    (["segment", "PHOTO", " "], "EXPRESSION is empty"),
+    (["segment", "PHOTO", "a car", "--zz"], "--zz"),
+    (["segment", "PHOTO", "a car", "--max-objects", "0"], "--max-objects"),
+    (["segment", "PHOTO", "a car", "--threshold", "low"], "--threshold"),
+    (["segment", "PHOTO", "a car", "--region", "1,2,3"], "--region '1,2,3'"),
+    (["segment", "PHOTO", "a car", "--region", "9,9,1,1"], "empty box"),
+    (["segment", "FOLDER/missing.png", "a car"], "missing.png"),
+    (["segment", "EMPTY", "a car"], "empty.jpg"),
+    (["segment", "TEXT", "a car"], "text.jpg"),
+    (["segment", "TRUNCATED", "a car"], "truncated.png"),
+    (["segment", "HUGE", "a car"], "huge.png"),
+    (["segment", "PHOTO", "a car", "-o", "PHOTO"], "is a file"),
+    (["segment", "PHOTO", "a car", "-o", "PHOTO/below"], "cannot be written"),
+    (["track", "PHOTO", "a car", "-o", "FOLDER/out"], "one picture"),
+    (["track", "PHOTO", "a car"], "-o FOLDER"),
+    (["track", "CUT_CLIP", "a car", "-o", "FOLDER/out"], "cut.mp4"),
+    (["track", "PHOTO", "", "-o", "FOLDER/out"], "EXPRESSION is empty"),
+    (["caption", "FOLDER/missing.png"], "missing.png"),
+    (["caption", "PHOTO", "--grounded", "--region", "1,1,9,9"], "--region"),
+    (["caption", "PHOTO", "--region", "1,1,9,9", "--region", "2,2"], "--region"),
+    (["chat", "TEXT"], "text.jpg"),
+    (["chat", "PHOTO", "--region", "x"], "--region"),
+    (["demo", "--media", "FOLDER/missing.mp4", "-o", "FOLDER/out"], "missing.mp4"),
+    (["demo", "--seed", "-1"], "--seed"),
+    (["train", "nope"], "unknown recipe 'nope'"),
+    (["eval", "tiny"], "--world"),
+    (["eval", "tiny", "--world", "--items", "0"], "--items"),
+    (["eval", "tiny", "--benchmark", "nope"], "nope"),
+]
+
+
+@pytest.fixture
+def bad_files(tmp_path: Path, photo: Path) -> dict[str, str]:
+    """Files that are not what they seem, by the name that stands for them in BAD_INPUT."""
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (60, 60, 3), np.uint8)).save(tmp_path / "whole.png")
+    data = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "truncated.png").write_bytes(data[: len(data) // 2])
+    # A valid header of 50,000 x 50,000 px in a file of a few bytes.
+    header = bytearray(data)
+    header[16:24] = (50_000).to_bytes(4, "big") * 2
+    (tmp_path / "huge.png").write_bytes(header)
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "text.jpg").write_text("this is no picture\n")
+    (tmp_path / "cut.mp4").write_bytes(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(64))
+    names = {"EMPTY": "empty.jpg", "TEXT": "text.jpg", "TRUNCATED": "truncated.png", "HUGE": "huge.png"}
+    places = {key: str(tmp_path / name) for key, name in (names | {"CUT_CLIP": "cut.mp4"}).items()}
+    return places | {"PHOTO": str(photo), "FOLDER": str(tmp_path)}
+
+
+@pytest.mark.parametrize(("argv", "named"), BAD_INPUT, ids=[" ".join(argv) for argv, _ in BAD_INPUT])
+def test_bad_input_is_one_line_and_exit_code_2(
+    argv: list[str],
+    named: str,
+    bad_files: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(vars(sa2va), "load", no_model)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    words = []
+    for word in argv:
+        head, slash, tail = word.partition("/")
+        words.append(bad_files.get(head, head) + slash + tail if not word.startswith("-") else word)
+    assert run(*words) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.startswith("sa2va: ") and error.count("\n") == 1 and named in error, error
+    assert "Traceback" not in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ValueError("the prompt\n  is too long"), 2, "sa2va: the prompt is too long"),
+        (FileNotFoundError(2, "No such file or directory", "x.png"), 2, "sa2va: No such file or directory: 'x.png'"),
+        (OSError(28, "No space left on device"), 2, "sa2va: No space left on device"),
+        (KeyboardInterrupt(), 130, ""),
+        (BrokenPipeError(), 0, ""),
+        (RuntimeError("boom"), 1, "sa2va: unexpected RuntimeError: boom (SA2VA_DEBUG=1 shows where)"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_errors_become_exit_codes(
+    error: BaseException,
+    code: int,
+    line: str,
+    photo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(name: str) -> None:
+        raise error
+
+    monkeypatch.setitem(vars(sa2va), "load", fail)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # main replaces it when the reader has left
+    monkeypatch.delenv("SA2VA_DEBUG", raising=False)
+    assert run("caption", str(photo), "-o", str(tmp_path / "out")) == code
+    assert capsys.readouterr().err.strip() == line
+    assert not (tmp_path / "out").exists()
+
+
+def test_debug_shows_the_traceback(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SA2VA_DEBUG", "1")
+    with pytest.raises(ValueError, match="--region"):
+        run("caption", str(photo), "--region", "x")
+
+
+def test_exit_code_reaches_the_shell(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "sa2va.apps.cli", "caption", str(tmp_path / "missing.png")]
+    result = subprocess.run(program, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert result.returncode == 2
+    assert result.stdout == "" and result.stderr.count("\n") == 1 and "missing.png" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("lines", "questions"),
+    [
+        (["how many?", "", "  what color?  "], ["how many?", "what color?"]),
+        (["first", "exit", "never asked"], ["first"]),
+        (["QUIT"], []),
+        ([], []),
+    ],
+)
+def test_chat_reads_a_question_a_line(lines: list[str], questions: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = iter(lines)
+
+    def read(prompt: str) -> str:
+        try:
+            return next(feed)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("builtins.input", read)
+    assert list(chat_module.read_questions(interactive=False)) == questions
