@@ -9,7 +9,7 @@ import pytest
 import sa2va
 from sa2va.masks import encode_rle
 from sa2va.media import Media, open_media
-from sa2va.model.results import FrameObject, FrameResult, ObjectMasks, Options, Prediction
+from sa2va.model.results import FrameObject, FrameResult, ObjectMasks, Options, Prediction, Request
 
 
 class ToyConversation:
@@ -49,6 +49,12 @@ class ToyPredictor:
             rles=tuple(dict(encode_rle(frame.mean(-1) < 128)) for frame in frames),
         )
         return Prediction(text="It is [SEG].", media=opened, num_frames=len(frames), objects=(item,))
+
+    def predict_batch(self, requests: Sequence[Request], options: Options | None = None) -> list[Prediction]:
+        return [self.predict(request.media, request.prompt, regions=request.regions) for request in requests]
+
+    def probe_batch(self, requests: Sequence[Request], options: Options | None = None) -> list[Prediction]:
+        return self.predict_batch(requests)
 
     def open(self, media: Any) -> ToyConversation:
         return ToyConversation(self, open_media(media))

@@ -86,6 +86,8 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 0 done, 1 a check failed or a fault of ours, 2 bad input, 130 interrupted.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what it warns about is not the user's business
+    # Threads that spin while they wait make a small model many times slower on a busy machine (LOG.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     argv = sys.argv[1:] if argv is None else argv
     try:
         code = app(argv or ["--help"], prog_name="sa2va", standalone_mode=False)

@@ -53,13 +53,14 @@ def demo(
     with staged(output) as scratch:
         assert scratch is not None
         own = open_media(media) if media else None  # a damaged file is reported before the work
-        if own:
+        if own and model == "tiny":
             remark(OUT_OF_PLACE.format(media=media), quiet)
         console = Console(quiet=quiet, highlight=False)
         predictor = sa2va.load(model)
         exhibits = run_sections(console, predictor, seed, scratch, own)
         rows = measure(predictor, model, seed, items, quiet) if items else []
-        console.print(figure_table(rows)) if rows else None
+        if rows:
+            console.print(figure_table(rows))
         write_pictures(exhibits, scratch)
         seconds = time.perf_counter() - start
         page = Page(
@@ -152,6 +153,7 @@ def write_pictures(exhibits: Sequence["Exhibit"], scratch: Path) -> None:
     shown = [(exhibit.picture, exhibit.title) for exhibit in exhibits if exhibit.picture is not None]
     for number, (picture, title) in enumerate(shown, 1):
         save_image(scratch / "pictures" / f"{number:02d}_{title.replace(' ', '_').replace('.', '_')}.png", picture)
+    shown.sort(key=lambda entry: entry[0].shape[0] != entry[0].shape[1])  # drawings first; they set the cell's shape
     pictures, titles = zip(*shown, strict=True)
     save_image(scratch / "contact_sheet.png", contact_sheet(list(pictures), SHEET_COLUMNS, list(titles)))
 

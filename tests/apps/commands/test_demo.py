@@ -1,0 +1,57 @@
+"""Check the demo from the command line to the page."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from sa2va.apps import cli
+from sa2va.apps.commands.demo import read_card
+
+CARD = {"sections": [{"name": "world/groups", "figures": [{"name": "IoU of the union", "value": 0.123}]}]}
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "report.json").write_text(json.dumps(CARD))
+    monkeypatch.setattr("sa2va.model.predictor.find_model", lambda name: folder)
+    return folder
+
+
+def test_writes_one_page_and_the_files_beside_it(toy: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "demo"
+    assert cli.main(["demo", "-o", str(out), "--seed", "2", "--items", "0"]) == 0
+    told = capsys.readouterr().out
+    page = (out / "index.html").read_text()
+    assert "index.html" in told and "Chat" in told and "seed 2" in page
+    assert page.count("<video") == 4 and "<table" not in page
+    assert Image.open(out / "contact_sheet.png").width > 1000
+    assert len(list((out / "pictures").iterdir())) == page.count("<img")
+
+
+def test_measures_anew_beside_the_card(
+    toy: Any, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "demo"
+    assert cli.main(["demo", "-o", str(out), "--seed", "2", "--items", "1", "--quiet"]) == 0
+    page = (out / "index.html").read_text()
+    assert "Measured just now" in page and "IoU of the union" in page and "0.12" in page
+    assert capsys.readouterr() == ("", "")
+
+
+def test_own_media_come_with_a_warning(toy: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (64, 48), "gray").save(tmp_path / "photo.png")
+    words = ["demo", "-o", str(tmp_path / "demo"), "--items", "0", "--media", str(tmp_path / "photo.png")]
+    assert cli.main(words) == 0
+    told, remarks = capsys.readouterr()
+    assert remarks.count("sa2va segment") == 1 and "ByteDance/Sa2VA-4B" in remarks
+    assert "Your own" in told
+
+
+def test_a_card_may_be_missing(tmp_path: Path, model_folder: Path) -> None:
+    assert read_card(tmp_path) == {}
+    assert read_card(model_folder) == {("world/groups", "IoU of the union"): 0.123}
