@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.processor import Processor
@@ -59,7 +59,7 @@ def load_checkpoint(folder: Path, device: torch.device, dtype: torch.dtype) -> t
             _fill(model, {name: file.get_tensor(name) for name in file.keys()}, path)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or cut short ({error}); fetch it again") from error
-    processor = Processor(config, AutoTokenizer.from_pretrained(folder))
+    processor = Processor(config, PreTrainedTokenizerFast.from_pretrained(folder))
     return model.to(device, dtype).eval(), processor
 
 

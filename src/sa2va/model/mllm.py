@@ -1,13 +1,14 @@
 """Run the multimodal language model: embeddings in, hidden states and text out, one KV cache per stream.
 
-Flow: processor.py (Batch) -> embed_inputs -> forward (training) or open_stream -> generate (inference)
+Flow: processor.py (Batch) -> embed_inputs -> forward (training) or open_stream -> Decoding (inference)
     -> states at [SEG] -> projector.py.
 Source: Sa2VA, arXiv:2501.04001: the state is read where [SEG] is the *input*, after the text model's final norm.
 Shapes: B samples, L tokens, P tiles, D width, V vocabulary, N [SEG] tokens.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -50,12 +51,64 @@ class TextStream:
         return states
 
 
-@dataclass(frozen=True)
-class Generation:
-    """What `generate` gives back, row by row."""
+class Decoding:
+    """An answer in the making: iterate to get each step's tokens; the states at [SEG] are kept on the way.
 
-    token_ids: list[list[int]]  # answer without prompt and end token
-    seg_states: list[Tensor]  # per row (number of [SEG] in the answer, D)
+    Attributes:
+        token_ids: per row, the answer without prompt and end token.
+        seg_states: per row, the (D,) state of each [SEG] so far.
+    """
+
+    def __init__(self, mllm: "Mllm", stream: TextStream, last_state: Tensor, rules: "DecodingRules") -> None:
+        self._mllm, self._stream, self._state, self._rules = mllm, stream, last_state, rules
+        self.token_ids: list[list[int]] = [[] for _ in range(len(last_state))]
+        self.seg_states: list[list[Tensor]] = [[] for _ in range(len(last_state))]
+        # One generator a row, so that a row draws the same alone as in a batch.
+        self._generators = [torch.Generator(last_state.device).manual_seed(rules.seed) for _ in last_state]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield, step by step, the new token of each row; a row that has ended repeats its end token."""
+        rules = self._rules
+        ended = [False] * len(self.token_ids)
+        for _ in range(rules.max_new_tokens):
+            tokens = self._pick()
+            ended = [was or token in rules.end_ids for was, token in zip(ended, tokens, strict=True)]
+            if all(ended):
+                return
+            ids = torch.tensor(tokens, device=self._state.device)[:, None]
+            with torch.no_grad():
+                self._state = self._stream.append(self._mllm.embed_tokens(ids))[:, 0]
+            for row, token in enumerate(tokens):
+                if not ended[row]:
+                    self.token_ids[row].append(token)
+                    if token == rules.seg_id:
+                        self.seg_states[row].append(self._state[row])
+            yield tokens
+
+    @torch.no_grad()
+    def _pick(self) -> list[int]:
+        logits = self._mllm.logits(self._state).float()  # (B, V)
+        if self._rules.temperature <= 0:
+            return logits.argmax(-1).tolist()
+        chances = (logits / self._rules.temperature).softmax(-1)
+        return [int(torch.multinomial(p, 1, generator=g)) for p, g in zip(chances, self._generators, strict=True)]
+
+    def finish(self) -> Self:
+        """Run to the end."""
+        for _ in self:
+            pass
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingRules:
+    """How an answer is picked and when it ends."""
+
+    end_ids: tuple[int, ...]  # any of them ends a row
+    seg_id: int
+    max_new_tokens: int
+    temperature: float = 0.0  # 0 = greedy
+    seed: int = 0
 
 
 class Mllm(nn.Module):
@@ -119,55 +172,3 @@ class Mllm(nn.Module):
     def open_stream(self) -> TextStream:
         """Open an empty stream with its own KV cache."""
         return TextStream(self)
-
-    @torch.no_grad()
-    def generate(
-        self,
-        stream: TextStream,
-        last_state: Tensor,
-        *,
-        end_ids: tuple[int, ...],
-        seg_id: int,
-        max_new_tokens: int,
-        temperature: float = 0.0,
-        generator: torch.Generator | None = None,
-        on_token: Any = None,
-    ) -> Generation:
-        """Answer from an open stream and keep only the states at [SEG].
-
-        Args:
-            stream: holds the prompt.
-            last_state: (B, D) state of the prompt's last token.
-            end_ids: any of them ends a row.
-            seg_id: id of [SEG].
-            max_new_tokens: a row that reaches it is cut; a [SEG] that comes last still gets its state.
-            temperature: 0 = greedy.
-            generator: the source of randomness where temperature > 0.
-            on_token: called with the (B,) ids of each step, for streaming.
-        """
-        batch = last_state.shape[0]
-        answers: list[list[int]] = [[] for _ in range(batch)]
-        states: list[list[Tensor]] = [[] for _ in range(batch)]
-        alive = torch.ones(batch, dtype=torch.bool, device=last_state.device)
-        for _ in range(max_new_tokens):
-            token = self._pick(self.logits(last_state).float(), temperature, generator)  # (B,)
-            for end in end_ids:
-                alive = alive & (token != end)
-            if not alive.any():
-                break
-            if on_token is not None:
-                on_token(token)
-            last_state = stream.append(self.embed_tokens(token[:, None]))[:, 0]
-            for row in alive.nonzero()[:, 0].tolist():
-                answers[row].append(int(token[row]))
-                if answers[row][-1] == seg_id:
-                    states[row].append(last_state[row])
-        empty = last_state.new_zeros(0, last_state.shape[1])
-        return Generation(answers, [torch.stack(rows) if rows else empty for rows in states])
-
-    @staticmethod
-    def _pick(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
-        if temperature <= 0:
-            return logits.argmax(-1)
-        probabilities = (logits / temperature).softmax(-1)
-        return torch.multinomial(probabilities, 1, generator=generator)[:, 0]

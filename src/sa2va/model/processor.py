@@ -85,10 +85,10 @@ class Processor:
 
     # ---- pixels
 
-    def tiles(self, frames: Frames) -> NDArray[np.uint8]:
+    def tiles_per_frame(self, frames: Frames) -> list[NDArray[np.uint8]]:
         """Cut what the MLLM sees: a picture into up to `max_tiles` tiles, each frame of a clip into one."""
         limit = self.config.max_tiles if len(frames) == 1 else 1
-        return np.concatenate([self.family.split_tiles(frame, self.config.tile_size, limit) for frame in frames])
+        return [self.family.split_tiles(frame, self.config.tile_size, limit) for frame in frames]
 
     def pixel_values(self, tiles: NDArray[np.uint8]) -> Tensor:
         return normalise(tiles, self.family.PIXEL_MEAN, self.family.PIXEL_STD)
@@ -161,7 +161,12 @@ class Processor:
         ids += self._encode_text("\n") + self._encode_template(family.TURN_START) + self._encode_text("assistant\n")
         return ids, visual_index
 
-    def _encode_answer(self, turn: Turn) -> tuple[list[int], list[int]]:
+    def encode_follow_up(self, turn: Turn) -> list[int]:
+        """Encode what follows an answer that has been generated: its end, then the next question."""
+        end = self._encode_template(self.family.TURN_END) + self._encode_text("\n")
+        return end + self.encode_question(turn, ())[0]
+
+    def encode_answer(self, turn: Turn) -> tuple[list[int], list[int]]:
         """Encode an answer with one [SEG] per object; return ids and the object of each [SEG] in order."""
         ids: list[int] = []
         objects: list[int] = []
@@ -181,12 +186,12 @@ class Processor:
         ids: list[int] = []
         labels: list[int] = []
         encoded = _Encoded(ids, labels, [], [], [])
-        end = self._encode_template(self.family.TURN_END)
+        end, newline = self._encode_template(self.family.TURN_END), self._encode_text("\n")
         for number, turn in enumerate(sample.turns):
             question, visual_index = self.encode_question(turn, num_tiles if number == 0 else ())
             if number > 0:
-                question = self._encode_text("\n") + question
-            answer, objects = self._encode_answer(turn)
+                question = newline + question
+            answer, objects = self.encode_answer(turn)
             encoded.seg_columns.extend(
                 len(ids) + len(question) + i for i, token in enumerate(answer) if token == self.seg_id
             )
@@ -218,7 +223,7 @@ class Processor:
         offset = 0
         for row, sample in enumerate(samples):
             seen = sample.frames[chosen]
-            own = [self.tiles(frame[None]) for frame in seen] if len(seen) > 1 else [self.tiles(seen)]
+            own = self.tiles_per_frame(seen)
             one = self._encode_sample(sample, [len(t) for t in own])
             encoded.append(one)
             visual += [offset + index for index in one.visual_index]

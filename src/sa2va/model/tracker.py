@@ -39,8 +39,10 @@ class Tracker:
             raise ValueError("nothing to track: no frame has been prompted")
         num_objects = next(iter(self._prompted.values())).pointers.shape[0]
         embeds = self._condition(frame, features.embeds.expand(num_objects, -1, -1, -1))
-        high_res = (features.high_res[0].expand(num_objects, -1, -1, -1),
-                    features.high_res[1].expand(num_objects, -1, -1, -1))
+        high_res = (
+            features.high_res[0].expand(num_objects, -1, -1, -1),
+            features.high_res[1].expand(num_objects, -1, -1, -1),
+        )
         output = self._sam2.decode(embeds, high_res, self._sam2.language_prompt(None, num_objects))
         memory = self._remember(features, output)
         self._recent.append((frame, memory))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sa2va.model.checkpoint import save_checkpoint
 from sa2va.model.processor import Processor
@@ -18,7 +18,7 @@ from sa2va.training.logger import RunLogger
 from sa2va.training.loop import Stage, prepare_process, run_stage
 from sa2va.training.stages.cotrain import CotrainStage
 from sa2va.training.stages.masks import MaskStage, ObjectCode
-from sa2va.training.stages.vision import VisionStage
+from sa2va.training.stages.vision import SamVisionStage, VisionStage
 from sa2va.training.tiny import build_tiny_config, corpus, init_positions, train_tokenizer
 
 
@@ -28,10 +28,10 @@ def tiny() -> RunConfig:
         name="tiny",
         output="runs/tiny",
         stages=(
-            StageConfig(name="vision", steps=3500, batch_size=16, lr=1e-3, warmup_steps=200),
-            StageConfig(name="masks", steps=1800, batch_size=12, lr=8e-4, warmup_steps=200),
-            StageConfig(name="tracking", steps=500, batch_size=4, lr=5e-4, warmup_steps=50),
-            StageConfig(name="cotrain", steps=5000, batch_size=16, lr=8e-4, warmup_steps=200, ema=0.998),
+            StageConfig(name="vision", steps=3500, batch_size=16, lr=1.5e-3, warmup_steps=200),
+            StageConfig(name="sam_vision", steps=1500, batch_size=16, lr=1.5e-3, warmup_steps=100),
+            StageConfig(name="masks", steps=1000, batch_size=12, lr=1e-3, warmup_steps=50),
+            StageConfig(name="cotrain", steps=3000, batch_size=16, lr=8e-4, warmup_steps=100, ema=0.998),
         ),
     )
 
@@ -81,7 +81,7 @@ def load_tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerBase:
     """Train the tokenizer of a run once; a resumed run reads the one it began with."""
     if not (folder / "tokenizer.json").is_file():
         train_tokenizer(corpus(seed)).save_pretrained(folder)
-    return AutoTokenizer.from_pretrained(folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
 def build_stage(config: StageConfig, model: Sa2VA, processor: Processor, code: nn.Module) -> Stage:
@@ -90,10 +90,10 @@ def build_stage(config: StageConfig, model: Sa2VA, processor: Processor, code: n
     match config.name:
         case "vision":
             return VisionStage(config, model, processor)
+        case "sam_vision":
+            return SamVisionStage(config, model, processor)
         case "masks":
-            return MaskStage(config, model, processor, code, num_frames=1, num_objects=48)
-        case "tracking":
-            return MaskStage(config, model, processor, code, num_frames=6, num_objects=10)
+            return MaskStage(config, model, processor, code, num_objects=48)
         case "cotrain":
             return CotrainStage(config, model, processor, code)
-    raise ValueError(f"unknown stage {config.name!r}; known: vision, masks, tracking, cotrain")
+    raise ValueError(f"unknown stage {config.name!r}; known: vision, sam_vision, masks, cotrain")

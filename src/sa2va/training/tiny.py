@@ -18,7 +18,7 @@ from sa2va.model.sa2va import Sa2VA
 from sa2va.tokens import ADDED_TOKENS
 
 TILE_SIZE, PATCH_SIZE = 128, 8  # px
-SAM_SIZE, SAM_WIDTH, HIERA_WIDTH = 256, 128, 32
+SAM_SIZE, SAM_WIDTH, HIERA_WIDTH = 192, 128, 32
 VISION_WIDTH, TEXT_WIDTH = 192, 256
 
 
@@ -79,9 +79,9 @@ def _sam2_config() -> dict[str, object]:
         "blocks_per_stage": [1, 2, 4, 1],
         "embed_dim_per_stage": widths,
         "num_attention_heads_per_stage": [1, 2, 4, 8],
-        "window_size_per_stage": [8, 4, 8, 8],
+        "window_size_per_stage": [8, 4, 12, 6],
         "global_attention_blocks": [5],
-        "window_positional_embedding_background_size": [8, 8],
+        "window_positional_embedding_background_size": [12, 12],
     }
     grids = [[SAM_SIZE // stride] * 2 for stride in (4, 8, 16)]
     return {

@@ -92,7 +92,9 @@ class TaskSource:
         targets = [torch.from_numpy(objects[row][0].masks[objects[row][1]][list(tracked)]) for row in followed]
         return CotrainBatch(
             batch=batch,
-            tracked_pixel_values=self.processor.sam_pixel_values(np.concatenate([s.frames[list(tracked)] for s in samples])),
+            tracked_pixel_values=self.processor.sam_pixel_values(
+                np.concatenate([s.frames[list(tracked)] for s in samples])
+            ),
             followed=torch.from_numpy(followed),
             tracked_targets=torch.stack(targets) if targets else torch.zeros(0),
             keyframes=tuple(keyframes),

@@ -1,14 +1,15 @@
-"""Pre-train the vision tower: every patch names the object it lies on.
+"""Pre-train the two image encoders: every patch names the object it lies on.
 
-Flow: drawn scenes -> vision tower -> linear heads -> attributes of the object under each patch, way to its centre.
-Source: the paper's tower comes pre-trained; ours learns the world's attributes densely, which is far cheaper than
-    learning them through captions.
-Shapes: B scenes, G patches a side, D tower width.
+Flow: drawn scenes -> encoder -> linear heads -> attributes, box and outline of the object under each patch.
+Source: the paper's encoders come pre-trained; ours learn the world's objects densely, which is far cheaper than
+    learning them through captions and masks.
+Shapes: B scenes, N objects, G patches a side, D encoder width, h side of SAM 2's finest grid.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,9 +18,11 @@ from sa2va.data.world.sampling import make_scene
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.training.config import StageConfig
-from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, NUM_BACKGROUNDS, stack_scenes
+from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, NUM_BACKGROUNDS, SceneBatch, stack_scenes
+from sa2va.types import Frames
 
 NOTHING = -100  # label of a patch on the background
+SILHOUETTE_SIDE = 8
 WEIGHTS = {"color": 1.0, "shape": 2.0, "size": 0.5, "texture": 0.5}  # shape is the one that takes long
 
 
@@ -28,9 +31,11 @@ class PatchBatch:
     """Pixels and patch labels of B scenes."""
 
     pixel_values: Tensor  # (B, 3, s, s)
-    covered: Tensor  # (B, G*G) float, 1 where an object fills most of the patch
-    attributes: Tensor  # (B, G*G, 4) long, NOTHING on the background
+    attributes: Tensor  # (N, 4) long, of all objects of the batch
     offsets: Tensor  # (B, G*G, 4) way from the patch to the object's box: x0, y0, x1, y1 in pictures
+    owners: Tensor  # (B, G*G) long, which of the N objects a patch lies on, NOTHING on the background
+    silhouettes: Tensor  # (N, cells) share of each cell of the object's box that it covers
+    fine: Tensor  # (B, 2, h, h) share of object and of outline, for SAM 2
     backgrounds: Tensor  # (B,)
 
 
@@ -42,6 +47,7 @@ class PatchHeads(nn.Module):
         self.attributes = nn.ModuleList(nn.Linear(width, size) for size in ATTRIBUTE_SIZES)
         self.covered = nn.Linear(width, 1)
         self.offsets = nn.Linear(width, 4)
+        self.silhouette = nn.Linear(width, SILHOUETTE_SIDE**2)
         self.background = nn.Linear(width, NUM_BACKGROUNDS)
 
 
@@ -52,16 +58,17 @@ class PatchSource:
     processor: Processor
     seed: int
     batch_size: int
-    patch_size: int
+    grid: int  # G
+    least_cover: float  # of a patch, for it to belong to an object
+    for_sam: bool = False  # prepare pixels for SAM 2, and the targets of its finest grid
 
     def __call__(self, step: int) -> PatchBatch:
+        grid = self.grid
         first = step * self.batch_size
         scenes = [make_scene(self.seed, "train", first + i) for i in range(self.batch_size)]
         batch = stack_scenes(scenes)
-        grid = self.processor.config.tile_size // self.patch_size
         cover = F.adaptive_avg_pool2d(batch.masks.float(), grid)[:, 0].flatten(1)  # (N, G*G)
-        covered = torch.zeros(self.batch_size, grid * grid)
-        attributes = torch.full((self.batch_size, grid * grid, len(ATTRIBUTE_SIZES)), NOTHING)
+        owners = torch.full((self.batch_size, grid * grid), NOTHING)
         offsets = torch.zeros(self.batch_size, grid * grid, 4)
         steps = (torch.arange(grid) + 0.5) / grid
         centres = torch.stack([steps.repeat(grid), steps.repeat_interleave(grid)], dim=-1)  # (G*G, 2) xy
@@ -69,23 +76,49 @@ class PatchSource:
         corners = torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], dim=-1)  # (N, 4)
         best = torch.zeros(self.batch_size, grid * grid)
         for row, scene in enumerate(batch.scene_index.tolist()):
-            mine = (cover[row] > 0.4) & (cover[row] > best[scene])
+            mine = (cover[row] > self.least_cover) & (cover[row] > best[scene])
             best[scene] = torch.where(mine, cover[row], best[scene])
-            covered[scene, mine] = 1.0
-            attributes[scene, mine] = batch.attributes[row]
+            owners[scene, mine] = row
             offsets[scene, mine] = (corners[row] - centres.repeat(1, 2))[mine]
-        tiles = self.processor.tiles(batch.frames)
-        return PatchBatch(self.processor.pixel_values(tiles), covered, attributes, offsets, batch.backgrounds)
+        return PatchBatch(
+            pixel_values=self._pixels(batch.frames),
+            attributes=batch.attributes,
+            offsets=offsets,
+            owners=owners,
+            silhouettes=torch.stack([silhouette(mask) for mask in batch.masks[:, 0]]),
+            fine=self._fine(batch) if self.for_sam else torch.zeros(0),
+            backgrounds=batch.backgrounds,
+        )
+
+    def _pixels(self, frames: Frames) -> Tensor:
+        if self.for_sam:
+            return self.processor.sam_pixel_values(frames)
+        return self.processor.pixel_values(np.concatenate(self.processor.tiles_per_frame(frames)))
+
+    def _fine(self, batch: SceneBatch) -> Tensor:
+        """Share of each cell that is object, and that is outline: (B, 2, h, h)."""
+        masks = batch.masks[:, 0].float()  # (N, S, S)
+        outline = masks - 1 + F.max_pool2d(1 - masks, 5, stride=1, padding=2)
+        both = torch.stack([masks, outline], dim=1)
+        size = self.processor.sam_size // 4
+        fine = torch.zeros(self.batch_size, 2, size, size)
+        return fine.index_add_(0, batch.scene_index, F.adaptive_avg_pool2d(both, size)).clamp_(0, 1)
 
 
-class VisionStage:
-    """Stage of the training loop; optimises the tower and its heads."""
+def silhouette(mask: Tensor) -> Tensor:
+    """Squeeze a visible mask (S, S) from its box to a small square: (cells,) in 0..1."""
+    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+    crop = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].float()
+    return F.adaptive_avg_pool2d(crop[None], SILHOUETTE_SIDE).flatten()
 
-    def __init__(self, config: StageConfig, model: Sa2VA, processor: Processor) -> None:
+
+class _PatchStage:
+    """What both stages share: the source, the module, the losses of the heads."""
+
+    def __init__(self, config: StageConfig, encoder: nn.Module, heads: PatchHeads, source: PatchSource) -> None:
         self.config = config
-        tower = model.mllm.native.model.vision_tower
-        self._module = nn.ModuleDict({"tower": tower, "heads": PatchHeads(tower.config.hidden_size)})
-        self.batch = PatchSource(processor, config.seed, config.batch_size, tower.config.patch_size[0])
+        self.batch = source
+        self._module = nn.ModuleDict({"encoder": encoder, "heads": heads})
 
     def module(self) -> nn.Module:
         return self._module
@@ -93,14 +126,59 @@ class VisionStage:
     def parameters(self) -> Iterator[nn.Parameter]:
         return self._module.parameters()
 
-    def losses(self, batch: PatchBatch) -> dict[str, Tensor]:
-        states = self._module["tower"](pixel_values=batch.pixel_values).last_hidden_state[:, 1:]  # (B, G*G, D)
+    def patch_losses(self, states: Tensor, batch: PatchBatch) -> dict[str, Tensor]:
+        """Losses of the heads on patch states (B, G*G, D)."""
         heads = self._module["heads"]
-        there = batch.covered > 0
-        terms = {"covered": F.binary_cross_entropy_with_logits(heads.covered(states)[..., 0].float(), batch.covered)}
+        there = batch.owners != NOTHING
+        owners, on_object = batch.owners[there], states[there]
+        terms = {"covered": F.binary_cross_entropy_with_logits(heads.covered(states)[..., 0].float(), there.float())}
         for index, (name, weight) in enumerate(WEIGHTS.items()):
-            logits = heads.attributes[index](states[there]).float()
-            terms[name] = weight * F.cross_entropy(logits, batch.attributes[there][:, index])
-        terms["offset"] = 2 * F.smooth_l1_loss(heads.offsets(states[there]).float(), batch.offsets[there], beta=0.1)
+            logits = heads.attributes[index](on_object).float()
+            terms[name] = weight * F.cross_entropy(logits, batch.attributes[owners, index])
+        terms["offset"] = 2 * F.smooth_l1_loss(heads.offsets(on_object).float(), batch.offsets[there], beta=0.1)
+        # The outline says far more a patch than the name of the shape, and the name follows from it.
+        drawn = heads.silhouette(on_object).float()
+        terms["silhouette"] = 4 * F.binary_cross_entropy_with_logits(drawn, batch.silhouettes[owners])
         terms["background"] = 0.2 * F.cross_entropy(heads.background(states.mean(1)).float(), batch.backgrounds)
+        return terms
+
+
+class VisionStage(_PatchStage):
+    """Stage of the training loop; optimises the MLLM's vision tower."""
+
+    def __init__(self, config: StageConfig, model: Sa2VA, processor: Processor) -> None:
+        tower = model.mllm.native.model.vision_tower
+        grid = processor.config.tile_size // tower.config.patch_size[0]
+        source = PatchSource(processor, config.seed, config.batch_size, grid, least_cover=0.4)
+        super().__init__(config, tower, PatchHeads(tower.config.hidden_size), source)
+
+    def losses(self, batch: PatchBatch) -> dict[str, Tensor]:
+        states = self._module["encoder"](pixel_values=batch.pixel_values).last_hidden_state[:, 1:]  # (B, G*G, D)
+        terms = self.patch_losses(states, batch)
+        return terms | {"total": torch.stack(list(terms.values())).sum()}
+
+
+class SamVisionStage(_PatchStage):
+    """Stage of the training loop; optimises SAM 2's image encoder, whose finest grid also learns what is an object."""
+
+    def __init__(self, config: StageConfig, model: Sa2VA, processor: Processor) -> None:
+        grid = processor.sam_size // 16
+        source = PatchSource(processor, config.seed, config.batch_size, grid, least_cover=0.2, for_sam=True)
+        super().__init__(config, model.sam2, PatchHeads(model.sam2.width), source)
+        self._sam2 = model.sam2
+        fine = model.sam2.native.mask_decoder.conv_s0.out_channels
+        self._module["fine"] = nn.Conv2d(fine, 2, 1)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        native = self._sam2.native
+        yield from native.vision_encoder.parameters()
+        yield from native.mask_decoder.conv_s0.parameters()
+        for name in ("heads", "fine"):
+            yield from self._module[name].parameters()
+
+    def losses(self, batch: PatchBatch) -> dict[str, Tensor]:
+        features = self._sam2.encode_frames(batch.pixel_values)
+        terms = self.patch_losses(features.embeds.flatten(2).transpose(1, 2), batch)
+        fine = self._module["fine"](features.high_res[0]).float()  # (B, 2, h, h): object, outline
+        terms["fine"] = 2 * F.binary_cross_entropy_with_logits(fine, batch.fine)
         return terms | {"total": torch.stack(list(terms.values())).sum()}

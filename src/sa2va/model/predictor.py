@@ -1,0 +1,378 @@
+"""Answer questions about pictures and clips, with masks.
+
+Flow: media + prompt -> Processor -> Sa2VA.encode -> Decoding -> [SEG] states -> decode_masks -> Prediction.
+Source: Sa2VA, arXiv:2501.04001, for the order of things.
+Shapes: B requests, L tokens, D MLLM width, N objects, K key frames, T frames.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sa2va import masks
+from sa2va.media import Media, open_media
+from sa2va.model.checkpoint import load_checkpoint
+from sa2va.model.mllm import Decoding, DecodingRules, TextStream
+from sa2va.model.processor import Processor
+from sa2va.model.results import FrameResult, ObjectMasks, Options, Prediction, Request
+from sa2va.model.sa2va import Sa2VA
+from sa2va.model.session import TrackSession, choose_keyframes, to_masks
+from sa2va.tokens import PHRASE_TOKENS, SEG_TOKEN
+from sa2va.types import Frames, Span, Turn
+
+EMBEDDED = {"tiny": Path(__file__).parents[1] / "weights" / "tiny"}
+FORCED_ANSWER = Turn(question="", answer="It is .", spans=(Span(start=6, end=6, objects=(0,)),))
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class _Query:
+    """A request whose media has been opened and read as far as the MLLM needs it."""
+
+    media: Media  # gives all frames
+    pictures: list[Frames]  # what the MLLM sees: one array per picture, or one with the K key frames
+    keyframes: list[int]
+    turn: Turn
+
+    @property
+    def is_clip(self) -> bool:
+        return not self.media.is_image
+
+
+class Predictor:
+    """The library's main class; `sa2va.load` makes one."""
+
+    def __init__(self, model: Sa2VA, processor: Processor) -> None:
+        self.model = model.eval()
+        self.processor = processor
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.model.parameters()).dtype
+
+    # ---- the public calls
+
+    def predict(
+        self, media: Any, prompt: str, *, regions: Sequence[Any] | None = None, options: Options | None = None
+    ) -> Prediction:
+        """Answer one question.
+
+        Args:
+            media: see `sa2va.media.open_media`.
+            prompt: question or request; a literal special token in it is plain text.
+            regions: what "region1", "region2", ... in the prompt mean: each a bool mask (H, W), a box
+                (x0, y0, x1, y1) px, a point (x, y) px or a scribble (K, 2) px, on the first frame.
+            options: see Options.
+
+        Raises:
+            ValueError: the media cannot be read, the prompt is empty or a region lies outside the picture.
+        """
+        return self.predict_batch([Request(media, prompt, regions)], options)[0]
+
+    def predict_batch(self, requests: Sequence[Request], options: Options | None = None) -> list[Prediction]:
+        """Answer many questions at once; each answer is the one `predict` gives."""
+        options = options or Options()
+        queries = [self._open(request, options) for request in requests]
+        if not queries:
+            return []
+        stream, last = self._prefill(queries)
+        decoding = self._decoding(stream, last, options).finish()
+        answers = list(zip(decoding.token_ids, map(self._stack, decoding.seg_states), strict=True))
+        return self._finish(queries, answers, options)
+
+    def probe_batch(self, requests: Sequence[Request], options: Options | None = None) -> list[Prediction]:
+        """Answer each request with exactly one mask, whether or not the model would have drawn any.
+
+        The answer is forced; presence then says how likely the object is to be there.
+        """
+        options = options or Options()
+        queries = [self._open(request, options) for request in requests]
+        stream, _ = self._prefill(queries)
+        ids, _ = self.processor.encode_answer(FORCED_ANSWER)
+        ids = ids[: ids.index(self.processor.seg_id) + 1]
+        with torch.no_grad():
+            forced = self.model.mllm.embed_tokens(torch.tensor([ids], device=self.device))
+            states = stream.append(forced.expand(len(queries), -1, -1))[:, -1]  # (B, D)
+        return self._finish(queries, [(ids, state[None]) for state in states], options)
+
+    def open(self, media: Any) -> "Conversation":
+        """Start a conversation about a picture or clip; what has been seen and said is kept between questions."""
+        return Conversation(self, media)
+
+    def track(
+        self,
+        source: Any,
+        prompt: str,
+        *,
+        keyframes: str = "uniform",
+        num_keyframes: int = 5,
+        options: Options | None = None,
+    ) -> TrackSession:
+        """Find what a prompt asks for and follow it through a clip, in constant memory.
+
+        Args:
+            source: see `sa2va.media.open_media`; a source that cannot be rewound is prompted on its first frames.
+            prompt: a request for masks, for example "Please segment the red circle."
+            keyframes: "uniform" over the whole clip or "first".
+            num_keyframes: K, frames that the MLLM reads.
+            options: see Options.
+
+        Returns:
+            A session; iterate it for one FrameResult per frame.
+        """
+        options = options or Options()
+        media = open_media(source)
+        indices, frames, media = choose_keyframes(media, keyframes, num_keyframes)
+        query = _Query(media, [frames], indices, Turn(question=prompt, answer=""))
+        stream, last = self._prefill([query])
+        decoding = self._decoding(stream, last, options).finish()
+        return self._session(query, decoding.token_ids[0], self._stack(decoding.seg_states[0]), options)
+
+    def stream(self, source: Any, prompt: str) -> Iterator[FrameResult]:
+        """Give the results of `track` alone."""
+        yield from self.track(source, prompt)
+
+    # ---- the way there
+
+    def _open(self, request: Request, options: Options) -> _Query:
+        if request.images is not None:
+            opened = [open_media(image) for image in request.images]
+            if not opened or not all(media.is_image for media in opened):
+                raise ValueError("images: expected one or more pictures; pass a video as media")
+            media, pictures, keyframes = opened[0], [one.frames([0]) for one in opened], [0]
+        else:
+            number = options.num_keyframes or self.model.config.num_keyframes
+            keyframes, frames, media = choose_keyframes(open_media(request.media), "uniform", number)
+            pictures = [frames]
+        regions = tuple(masks.region_to_mask(r, media.height, media.width) for r in request.regions or ())
+        return _Query(media, pictures, keyframes, Turn(question=request.prompt, answer="", regions=regions))
+
+    @torch.no_grad()
+    def _prefill(self, queries: Sequence[_Query]) -> tuple[TextStream, Tensor]:
+        """Run all prompts, padded on the left; return the stream and the last states (B, D)."""
+        processor, per_tile = self.processor, self.model.config.tokens_per_tile
+        rows, tiles, visual, offset = [], [], [], 0
+        for query in queries:
+            own = [t for frames in query.pictures for t in processor.tiles_per_frame(frames)]
+            ids, index = processor.encode_question(query.turn, [len(t) for t in own])
+            rows.append(ids)
+            visual += [offset + i for i in index]
+            offset += sum(map(len, own)) * per_tile
+            tiles += own
+        length = max(map(len, rows))
+        pad = processor.tokenizer.pad_token_id
+        ids = torch.tensor([[pad] * (length - len(row)) + row for row in rows], device=self.device)
+        mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], device=self.device)
+        pixels = processor.pixel_values(np.concatenate(tiles)).to(self.device, self.dtype)
+        embeds = self.model.encode(ids, pixels, torch.tensor(visual, device=self.device))
+        stream = self.model.mllm.open_stream()
+        return stream, stream.append(embeds, mask)[:, -1]
+
+    def _decoding(self, stream: TextStream, last: Tensor, options: Options) -> Decoding:
+        rules = DecodingRules(
+            end_ids=self.processor.end_ids,
+            seg_id=self.processor.seg_id,
+            max_new_tokens=options.max_new_tokens,
+            temperature=options.temperature,
+            seed=options.seed,
+        )
+        return Decoding(self.model.mllm, stream, last, rules)
+
+    def _stack(self, states: list[Tensor]) -> Tensor:
+        """(N, D), also where N = 0."""
+        return torch.stack(states) if states else torch.zeros(0, self.model.mllm.width, device=self.device)
+
+    def _finish(
+        self, queries: Sequence[_Query], answers: Sequence[tuple[list[int], Tensor]], options: Options
+    ) -> list[Prediction]:
+        """Draw the masks: those of all pictures in one decoder batch, those of a clip along its frames."""
+        pictures = [i for i, query in enumerate(queries) if not query.is_clip]
+        drawn = self._draw_pictures([queries[i] for i in pictures], [answers[i] for i in pictures], options)
+        found = dict(zip(pictures, drawn, strict=True))
+        for i, query in enumerate(queries):
+            if query.is_clip:
+                found[i] = self._follow(self._session(query, *answers[i], options))
+        return [found[i] for i in range(len(queries))]
+
+    @torch.no_grad()
+    def _draw_pictures(
+        self, queries: Sequence[_Query], answers: Sequence[tuple[list[int], Tensor]], options: Options
+    ) -> list[Prediction]:
+        states = [state[: options.max_objects] for _, state in answers]
+        asked = [i for i, state in enumerate(states) if len(state)]
+        owner = [row for row, i in enumerate(asked) for _ in states[i]]
+        if asked:
+            pixels = torch.cat([self.processor.sam_pixel_values(queries[i].pictures[0]) for i in asked])
+            features = self.model.sam2.encode_frames(pixels.to(self.device, self.dtype))
+            index = torch.tensor(owner, device=self.device)[:, None]
+            output = self.model.decode_masks(torch.cat([states[i] for i in asked]), features, index)
+        predictions, done = [], 0
+        for query, (ids, _), own in zip(queries, answers, states, strict=True):
+            objects: list[ObjectMasks] = []
+            if len(own):
+                part = output.select(slice(done, done + len(own)))
+                done += len(own)
+                drawn = to_masks(self.model, part, query.media.height, query.media.width, options)
+                phrases = self._phrases(ids, len(own))
+                for n, mask in enumerate(drawn):
+                    objects.append(
+                        ObjectMasks(
+                            id=n + 1,
+                            phrase=phrases[n],
+                            presence=float(part.presence_logits[n].sigmoid()),
+                            scores=part.scores[n : n + 1].cpu().numpy(),
+                            rles=(masks.encode_rle(mask),),
+                        )
+                    )
+            predictions.append(Prediction(text=self._text(ids), media=query.media, objects=tuple(objects)))
+        return predictions
+
+    def _session(self, query: _Query, ids: list[int], states: Tensor, options: Options) -> TrackSession:
+        states = states[: options.max_objects]
+        answer = (self._text(ids), self._phrases(ids, len(states)))
+        keyframes = (query.keyframes, query.pictures[0])
+        return TrackSession(self.model, self.processor, query.media, states, keyframes, answer, options)
+
+    def _follow(self, session: TrackSession) -> Prediction:
+        """Run a session to its end and keep its masks as run lengths."""
+        results = list(session) if len(session.presence) else []
+        num_frames = len(results) or session.media.num_frames or 1
+        objects = tuple(
+            ObjectMasks(
+                id=n + 1,
+                phrase=results[0].objects[n].phrase,
+                presence=float(presence),
+                scores=np.array([r.objects[n].score for r in results], dtype=np.float32),
+                rles=tuple(r.objects[n].rle for r in results),
+            )
+            for n, presence in enumerate(session.presence)
+        )
+        return Prediction(text=session.text, media=session.media, num_frames=num_frames, objects=objects)
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self.processor.decode(ids).strip()
+
+    def _phrases(self, ids: Sequence[int], num_objects: int) -> list[str | None]:
+        """Return the phrase before each [SEG]; several masks in a row share theirs."""
+        convert = self.processor.tokenizer.convert_tokens_to_ids
+        start, end, seg = (convert(token) for token in (*PHRASE_TOKENS, SEG_TOKEN))
+        phrases: list[str | None] = []
+        phrase: str | None = None
+        begin = 0
+        for place, token in enumerate(ids):
+            if token == start:
+                begin = place + 1
+            elif token == end:
+                phrase = self.processor.decode(ids[begin:place]).strip()
+            elif token == seg:
+                phrases.append(phrase)
+            elif place and ids[place - 1] == seg:
+                phrase = None
+        return phrases[:num_objects]
+
+
+class Conversation:
+    """Questions and answers about one picture or clip. The pictures and what was said stay in the KV cache."""
+
+    def __init__(self, predictor: Predictor, media: Any) -> None:
+        self._predictor = predictor
+        self.media = open_media(media)
+        if not self.media.seekable:
+            raise ValueError(f"{self.media.name}: a conversation needs a source that can be rewound; pass a file")
+        self._stream: TextStream | None = None
+
+    def ask(self, prompt: str, regions: Sequence[Any] | None = None, options: Options | None = None) -> Prediction:
+        """Ask the next question; regions can be marked in the first one."""
+        options = options or Options()
+        query, decoding = self._begin(prompt, regions, options)
+        decoding.finish()
+        return self._end(query, decoding, options)
+
+    def stream(
+        self, prompt: str, regions: Sequence[Any] | None = None, options: Options | None = None
+    ) -> Iterator[str]:
+        """Ask the next question and yield the answer's text piece by piece."""
+        _, decoding = self._begin(prompt, regions, options or Options())
+        shown = ""
+        for _ in decoding:
+            text = self._predictor.processor.decode(decoding.token_ids[0])
+            if not text.endswith("\ufffd"):  # a letter of several bytes is not complete yet
+                yield text[len(shown) :]
+                shown = text
+
+    def _begin(self, prompt: str, regions: Sequence[Any] | None, options: Options) -> tuple[_Query, Decoding]:
+        predictor = self._predictor
+        query = predictor._open(Request(self.media, prompt, regions), options)
+        if self._stream is None:
+            self._stream, last = predictor._prefill([query])
+        else:
+            if query.turn.regions:
+                raise ValueError("regions can be marked in the first question of a conversation; open a new one")
+            ids = predictor.processor.encode_follow_up(query.turn)
+            with torch.no_grad():
+                embeds = predictor.model.mllm.embed_tokens(torch.tensor([ids], device=predictor.device))
+                last = self._stream.append(embeds)[:, -1]
+        return query, predictor._decoding(self._stream, last, options)
+
+    def _end(self, query: _Query, decoding: Decoding, options: Options) -> Prediction:
+        answer = (decoding.token_ids[0], self._predictor._stack(decoding.seg_states[0]))
+        return self._predictor._finish([query], [answer], options)[0]
+
+
+def find_model(name: str) -> Path:
+    """Return the folder of a model.
+
+    Raises:
+        ValueError: there is neither an embedded model nor a folder of that name.
+    """
+    folder = EMBEDDED.get(name, Path(name))
+    if not folder.is_dir():
+        raise ValueError(f"no model {name!r}; use {', '.join(EMBEDDED)} or a model folder on this machine")
+    return folder
+
+
+def choose_device(device: str) -> torch.device:
+    """Turn "auto" into the best device of this machine."""
+    if device != "auto":
+        try:
+            return torch.device(device)
+        except RuntimeError as error:
+            raise ValueError(f"unknown device {device!r}; use auto, cpu, cuda or mps") from error
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """Turn "auto" into float32 on a CPU, bfloat16 or else float16 on a GPU."""
+    if dtype == "auto":
+        if device.type == "cpu":
+            return torch.float32
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
+    if dtype not in DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}; use auto, {', '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def load(name: str = "tiny", *, device: str = "auto", dtype: str = "auto") -> Predictor:
+    """Load a model.
+
+    Args:
+        name: "tiny", the embedded model, or a model folder.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        dtype: "auto", "float32", "bfloat16", "float16".
+
+    Raises:
+        ValueError: there is no such model, its files are damaged, or device or dtype is unknown.
+    """
+    where = choose_device(device)
+    return Predictor(*load_checkpoint(find_model(name), where, choose_dtype(dtype, where)))

@@ -1,0 +1,231 @@
+"""Hold what a user asks and what a user gets.
+
+Flow: Request, Options -> predictor.py -> Prediction, FrameResult -> apps, evaluation.
+Shapes: N objects, T frames, H W the input's own size.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2va import draw, masks
+from sa2va.media import Media, VideoWriter, save_image
+from sa2va.types import Masks
+
+MODES = ("auto", "official", "consistent")
+FRAME_DIGITS = 5  # of a frame's number in a file name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Every knob of a prediction."""
+
+    max_new_tokens: int = 512
+    temperature: float = 0.0  # 0 = greedy
+    seed: int = 0  # of sampling, where temperature > 0
+    mask_threshold: float = 0.0  # a pixel with a larger logit belongs to the mask
+    max_objects: int = 64  # of one answer; [SEG] tokens beyond it get no mask
+    num_keyframes: int | None = None  # frames of a clip that the model reads; None = the model's own
+    mode: str = "auto"  # "auto" | "official" | "consistent"
+
+    def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "max_objects", "num_keyframes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; expected at least 1")
+        if self.temperature < 0:
+            raise ValueError(f"temperature is {self.temperature}; expected 0 (greedy) or more")
+        if self.mode not in MODES:
+            raise ValueError(f"mode {self.mode!r} is unknown; use one of {', '.join(MODES)}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question about one picture or clip, or about several pictures at once.
+
+    With `images`, masks and regions belong to the first of them.
+    """
+
+    media: Any = None
+    prompt: str = ""
+    regions: Sequence[Any] | None = None
+    images: Sequence[Any] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.media is None) == (self.images is None):
+            raise ValueError("a request needs either media or images")
+        if not self.prompt.strip():
+            raise ValueError("the prompt is empty; write a question or a request")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectMasks:
+    """One object of an answer."""
+
+    id: int  # counts from 1 in the order of the answer
+    phrase: str | None  # the grounded phrase, where the answer has one
+    presence: float  # 0..1, the object is there at all
+    scores: NDArray[np.float32]  # (T,) expected IoU, 0..1
+    rles: tuple[dict[str, Any], ...]  # T of them, COCO run lengths
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """(T, H, W)."""
+        return np.stack([masks.decode_rle(rle) for rle in self.rles])
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameObject:
+    """One object in one frame of a track."""
+
+    id: int
+    phrase: str | None
+    presence: float  # 0..1, the object is in this frame
+    score: float  # expected IoU, 0..1
+    mask: NDArray[np.bool_]  # (H, W)
+
+    @property
+    def rle(self) -> dict[str, Any]:
+        return masks.encode_rle(self.mask)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameResult:
+    """All objects of one frame."""
+
+    index: int
+    time: float  # s from the first frame
+    objects: tuple[FrameObject, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """Text and masks of one answer."""
+
+    text: str
+    media: Media = field(repr=False)  # what was asked about, for drawing
+    num_frames: int = 1
+    objects: tuple[ObjectMasks, ...] = ()
+
+    @property
+    def masks(self) -> Masks:
+        """(N, T, H, W) at the input's own size, decoded on demand."""
+        if not self.objects:
+            return np.zeros((0, self.num_frames, self.media.height, self.media.width), dtype=bool)
+        return np.stack([item.masks for item in self.objects])
+
+    def labels(self) -> list[str]:
+        """Return what is written on each object: its number, its phrase or the expected IoU."""
+        return [f"{o.id} {o.phrase}" if o.phrase else f"{o.id}  {o.scores.max():.2f}" for o in self.objects]
+
+    def plot(self, frame: int = 0) -> NDArray[np.uint8]:
+        """Draw the masks of one frame over it: uint8 (H, W, 3).
+
+        Raises:
+            ValueError: there is no such frame, or the source was an iterator, which cannot be read twice.
+        """
+        found = [masks.decode_rle(item.rles[frame]) for item in self.objects]
+        picture = self.media.frame(frame)
+        return draw.overlay(picture, np.stack(found), self.labels()) if found else picture
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write the overlay (PNG, or MP4 for a clip), one mask PNG per object and frame, and COCO JSON.
+
+        Returns:
+            The paths of all files.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [self._save_overlay(folder)]
+        for item in self.objects:
+            for frame, rle in enumerate(item.rles):
+                name = f"mask_{item.id}.png" if self.num_frames == 1 else self._frame_name(item.id, frame)
+                path = folder / name
+                path.parent.mkdir(exist_ok=True)
+                save_image(path, masks.decode_rle(rle))
+                paths.append(path)
+        coco = folder / "annotations.json"
+        coco.write_text(json.dumps(self.to_coco()) + "\n")
+        return [*paths, coco]
+
+    @staticmethod
+    def _frame_name(object_id: int, frame: int) -> str:
+        return f"mask_{object_id}/{frame:0{FRAME_DIGITS}d}.png"
+
+    def _save_overlay(self, folder: Path) -> Path:
+        if self.num_frames == 1:
+            path = folder / "overlay.png"
+            save_image(path, self.plot())
+            return path
+        path = folder / "overlay.mp4"
+        with VideoWriter(path, self.media.fps, (self.media.height, self.media.width)) as writer:
+            for frame in range(self.num_frames):
+                writer.write(self.plot(frame))
+        return path
+
+    def to_coco(self) -> dict[str, Any]:
+        """Return COCO JSON: one annotation per object for a picture, COCO-video tracks for a clip."""
+        size = {"width": self.media.width, "height": self.media.height}
+        names = list(dict.fromkeys(item.phrase or "object" for item in self.objects))
+        categories = [{"id": index + 1, "name": name} for index, name in enumerate(names)]
+        info = {"description": self.text}
+        if self.num_frames > 1:
+            video = {"id": 1, "length": self.num_frames, "file_names": [], **size}
+            tracks = [self._coco_track(item, names) for item in self.objects]
+            return {"info": info, "videos": [video], "annotations": tracks, "categories": categories}
+        image = {"id": 1, "file_name": Path(self.media.name).name, **size}
+        found = [self._coco_object(item, names) for item in self.objects]
+        return {"info": info, "images": [image], "annotations": found, "categories": categories}
+
+    @staticmethod
+    def _coco_base(item: ObjectMasks, names: list[str]) -> dict[str, Any]:
+        return {
+            "id": item.id,
+            "category_id": names.index(item.phrase or "object") + 1,
+            "iscrowd": 0,
+            "score": round(float(item.scores.max()), 4),
+            "presence": round(item.presence, 4),
+        }
+
+    def _coco_object(self, item: ObjectMasks, names: list[str]) -> dict[str, Any]:
+        place = {"image_id": 1, "segmentation": item.rles[0]}
+        return self._coco_base(item, names) | place | _box_and_area(item.rles[0])
+
+    def _coco_track(self, item: ObjectMasks, names: list[str]) -> dict[str, Any]:
+        frames = [_box_and_area(rle) for rle in item.rles]
+        track = {
+            "video_id": 1,
+            "segmentations": [rle if f["area"] else None for rle, f in zip(item.rles, frames, strict=True)],
+            "bboxes": [f["bbox"] if f["area"] else None for f in frames],
+            "areas": [f["area"] or None for f in frames],
+        }
+        return self._coco_base(item, names) | track
+
+    def to_supervision(self, frame: int = 0) -> Any:
+        """Return `supervision.Detections` of one frame.
+
+        Raises:
+            ValueError: the library is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise ValueError("to_supervision needs the supervision library: pip install supervision") from error
+        found = self.masks[:, frame]
+        scores = np.array([item.scores[frame] for item in self.objects], dtype=np.float32)
+        ids = np.array([item.id for item in self.objects], dtype=int)
+        return supervision.Detections(
+            xyxy=supervision.mask_to_xyxy(found), mask=found, confidence=scores, class_id=ids * 0, tracker_id=ids
+        )
+
+
+def _box_and_area(rle: dict[str, Any]) -> dict[str, Any]:
+    """Return COCO's x, y, width, height and the number of pixels."""
+    box = masks.bbox(masks.decode_rle(rle))
+    x0, y0, x1, y1 = box if box is not None else (0.0, 0.0, 0.0, 0.0)
+    return {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": masks.area(rle)}

@@ -1,0 +1,150 @@
+"""Check that training and inference are one model: same masks, any padding, any batch."""
+
+import numpy as np
+import pytest
+import torch
+from small_model import build_model, draw_sample
+
+from sa2va.model.losses import LossConfig
+from sa2va.model.predictor import Predictor
+from sa2va.model.processor import Processor
+from sa2va.model.results import Options, Request
+from sa2va.model.sa2va import Sa2VA
+from sa2va.types import Sample, Span, Turn
+
+Small = tuple[Sa2VA, Processor]
+
+
+@torch.no_grad()
+def forced_states(small: Small, sample: Sample) -> torch.Tensor:
+    """States at [SEG] of a teacher-forced sample."""
+    model, processor = small
+    batch = processor([sample])
+    return model.gather_seg_states(model.hidden_states(batch), batch)
+
+
+@torch.no_grad()
+def stepwise_states(small: Small, sample: Sample) -> torch.Tensor:
+    """The same, as generation gets them: the prompt at once, then token after token."""
+    model, processor = small
+    tiles = processor.tiles_per_frame(sample.frames)
+    question, index = processor.encode_question(sample.turns[0], [len(t) for t in tiles])
+    answer, _ = processor.encode_answer(sample.turns[0])
+    pixels = processor.pixel_values(np.concatenate(tiles))
+    stream = model.mllm.open_stream()
+    stream.append(model.encode(torch.tensor([question]), pixels, torch.tensor(index)))
+    found = []
+    for token in answer:
+        state = stream.append(model.mllm.embed_tokens(torch.tensor([[token]])))[:, 0]
+        if token == processor.seg_id:
+            found.append(state)
+    return torch.cat(found)
+
+
+def test_forced_and_generated_tokens_give_the_same_masks(small: Small, samples: list[Sample]) -> None:
+    model, processor = small
+    forced, stepwise = forced_states(small, samples[0]), stepwise_states(small, samples[0])
+    assert torch.allclose(forced, stepwise, atol=1e-5)
+    with torch.no_grad():
+        frames = model.sam2.encode_frames(processor.sam_pixel_values(samples[0].frames))
+        index = torch.zeros(1, 1, dtype=torch.long)
+        masks = [model.decode_masks(states, frames, index).mask_logits for states in (forced, stepwise)]
+    assert torch.allclose(*masks, atol=1e-4)
+
+
+def test_batch_equals_single(small: Small, samples: list[Sample]) -> None:
+    model, processor = small
+    longer = Sample(
+        frames=samples[1].frames,
+        masks=samples[1].masks,
+        turns=(
+            Turn(
+                question="Please segment the small red star left of the large blue circle?",
+                answer="It is .",
+                spans=(Span(start=6, end=6, objects=(0,)),),
+            ),
+        ),
+    )
+    with torch.no_grad():
+        batch = processor([samples[0], longer])
+        together = model.gather_seg_states(model.hidden_states(batch), batch)
+    assert torch.allclose(together[0], forced_states(small, samples[0])[0], atol=1e-4)
+    assert torch.allclose(together[1], forced_states(small, longer)[0], atol=1e-4)
+
+
+def test_left_padding_equals_right_padding(small: Small, samples: list[Sample]) -> None:
+    model, processor = small
+    batch = processor([samples[0]])
+    pad = torch.full((1, 7), processor.tokenizer.pad_token_id)
+    off, width = torch.zeros_like(pad), batch.input_ids.shape[1]
+    states = {}
+    for side in ("left", "right"):
+        order = (lambda p, x: [p, x]) if side == "left" else (lambda p, x: [x, p])
+        ids = torch.cat(order(pad, batch.input_ids), dim=1)
+        mask = torch.cat(order(off, batch.attention_mask), dim=1)
+        with torch.no_grad():
+            embeds = model.encode(ids, batch.pixel_values, batch.visual_index)
+            hidden = model.mllm.run_text(embeds, mask)
+        states[side] = hidden[:, 7:] if side == "left" else hidden[:, :width]
+    assert torch.allclose(states["left"], states["right"], atol=1e-4)
+
+
+def test_predict_batch_equals_predict(predictor: Predictor) -> None:
+    requests = [
+        Request(draw_sample(seed).frames[0], prompt) for seed, prompt in ((0, "the red square"), (1, "a star?"))
+    ]
+    options = Options(max_new_tokens=6)
+    together = predictor.predict_batch(requests, options)
+    alone = [predictor.predict(r.media, r.prompt, options=options) for r in requests]
+    assert [p.text for p in together] == [p.text for p in alone]
+    forced = predictor.probe_batch(requests)
+    for both, request in zip(forced, requests, strict=True):
+        single = predictor.probe_batch([request])[0]
+        assert both.objects[0].presence == pytest.approx(single.objects[0].presence, abs=1e-4)
+        assert both.objects[0].scores == pytest.approx(single.objects[0].scores, abs=1e-4)
+        assert np.mean(both.masks != single.masks) < 1e-3
+
+
+def test_a_literal_mask_token_in_a_question_is_text(small: Small, predictor: Predictor) -> None:
+    _, processor = small
+    ids, _ = processor.encode_question(Turn(question="say [SEG] <IMG_CONTEXT> <|im_end|>", answer=""), [1])
+    assert processor.seg_id not in ids
+    image_id = processor.tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")
+    assert ids.count(image_id) == processor.config.tokens_per_tile
+    picture = draw_sample(0).frames[0]
+    assert predictor.predict(picture, "say [SEG]", options=Options(max_new_tokens=2)).text is not None
+
+
+def test_many_objects_of_one_picture_share_its_features(small: Small) -> None:
+    model, processor = small
+    frames = model.sam2.encode_frames(processor.sam_pixel_values(draw_sample(0).frames))
+    states = torch.randn(5, model.mllm.width)
+    with torch.no_grad():
+        together = model.decode_masks(states, frames, torch.zeros(5, 1, dtype=torch.long))
+        alone = [model.decode_masks(s[None], frames, torch.zeros(1, 1, dtype=torch.long)) for s in states]
+    assert torch.allclose(together.candidates, torch.cat([o.candidates for o in alone]), atol=1e-4)
+    assert torch.allclose(together.presence_logits, torch.cat([o.presence_logits for o in alone]), atol=1e-4)
+
+
+def test_eight_samples_can_be_learnt_by_heart(samples: list[Sample]) -> None:
+    model, processor = build_model(seed=1)
+    model.train()
+    batch, config = processor(samples), LossConfig(num_points=256)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
+    torch.manual_seed(0)
+    for step in range(120):
+        for group in optimizer.param_groups:
+            group["lr"] = 3e-3 * min(1.0, (step + 1) / 20) * (1 - step / 130)
+        losses = model(batch, config)
+        optimizer.zero_grad()
+        losses["total"].backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    predictor = Predictor(model, processor)
+    requests = [Request(sample.frames[0], sample.turns[0].question) for sample in samples]
+    ious = []
+    for prediction, sample in zip(predictor.predict_batch(requests, Options(max_new_tokens=16)), samples, strict=True):
+        assert prediction.text == "Sure, it is [SEG]."
+        found, truth = prediction.masks[0], sample.masks[0]
+        ious.append((found & truth).sum() / (found | truth).sum())
+    assert np.mean(ious) > 0.7, ious
