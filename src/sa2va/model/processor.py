@@ -205,12 +205,15 @@ class Processor:
 
     # ---- batches
 
-    def __call__(self, samples: Sequence[Sample], keyframes: Sequence[int] | None = None) -> Batch:
+    def __call__(
+        self, samples: Sequence[Sample], keyframes: Sequence[int] | None = None, *, for_masks: bool = True
+    ) -> Batch:
         """Build a training batch.
 
         Args:
             samples: all with the same number of frames and the same picture size.
             keyframes: the frames that the MLLM reads and SAM 2 is prompted on; None = all of them.
+            for_masks: False leaves `sam_pixel_values` empty, for training that draws nothing.
 
         Raises:
             ValueError: samples of different shapes, which cannot share a batch.
@@ -233,13 +236,14 @@ class Processor:
             frames += [[row * len(chosen) + k for k in range(len(chosen))]] * len(one.seg_objects)
             targets += [sample.masks[index][chosen] for index in one.seg_objects]
         ids, mask, labels = self._pad(encoded)
+        seen_by_sam = np.concatenate([sample.frames[chosen] for sample in samples])
         return Batch(
             input_ids=ids,
             attention_mask=mask,
             labels=labels,
             pixel_values=self.pixel_values(np.concatenate(tiles)),
             visual_index=torch.tensor(visual, dtype=torch.long),
-            sam_pixel_values=self.sam_pixel_values(np.concatenate([sample.frames[chosen] for sample in samples])),
+            sam_pixel_values=self.sam_pixel_values(seen_by_sam) if for_masks else torch.zeros(0),
             seg_positions=torch.tensor(positions, dtype=torch.long).reshape(-1, 2),
             seg_frames=torch.tensor(frames, dtype=torch.long).reshape(-1, len(chosen)),
             seg_targets=self._stack_targets(targets, samples[0].frames.shape, len(chosen)),

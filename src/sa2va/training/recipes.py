@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sa2va.model.checkpoint import save_checkpoint
@@ -16,8 +15,8 @@ from sa2va.model.sa2va import Sa2VA
 from sa2va.training.config import RunConfig, StageConfig, apply_overrides
 from sa2va.training.logger import RunLogger
 from sa2va.training.loop import Stage, prepare_process, run_stage
-from sa2va.training.stages.cotrain import CotrainStage
-from sa2va.training.stages.masks import MaskStage, ObjectCode
+from sa2va.training.stages.cotrain import CotrainStage, Teachers
+from sa2va.training.stages.masks import MaskStage
 from sa2va.training.stages.vision import SamVisionStage, VisionStage
 from sa2va.training.tiny import build_tiny_config, corpus, init_positions, train_tokenizer
 
@@ -31,6 +30,7 @@ def tiny() -> RunConfig:
             StageConfig(name="vision", steps=3500, batch_size=16, lr=1.5e-3, warmup_steps=200),
             StageConfig(name="sam_vision", steps=1500, batch_size=16, lr=1.5e-3, warmup_steps=100),
             StageConfig(name="masks", steps=1000, batch_size=12, lr=1e-3, warmup_steps=50),
+            StageConfig(name="language", steps=2500, batch_size=16, lr=1e-3, warmup_steps=100),
             StageConfig(name="cotrain", steps=3000, batch_size=16, lr=8e-4, warmup_steps=100, ema=0.998),
         ),
     )
@@ -69,10 +69,10 @@ def train(name: str, overrides: Sequence[str] = (), output: str | None = None, q
     for part in (model.mllm.native, model.sam2.native):
         part.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
     processor = Processor(model.config, tokenizer)
-    code = ObjectCode(model.sam2.width)
+    teachers = Teachers(model)
     with RunLogger(folder, quiet=quiet) as logger:
         for stage in config.stages:
-            run_stage(build_stage(stage, model, processor, code), folder, device, logger)
+            run_stage(build_stage(stage, model, processor, teachers), folder, device, logger)
     save_checkpoint(model, tokenizer, folder / "model", torch.bfloat16)
     return folder / "model"
 
@@ -84,16 +84,15 @@ def load_tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
-def build_stage(config: StageConfig, model: Sa2VA, processor: Processor, code: nn.Module) -> Stage:
+def build_stage(config: StageConfig, model: Sa2VA, processor: Processor, teachers: Teachers) -> Stage:
     """Build the stage that a config names."""
-    assert isinstance(code, ObjectCode)
     match config.name:
         case "vision":
             return VisionStage(config, model, processor)
         case "sam_vision":
             return SamVisionStage(config, model, processor)
         case "masks":
-            return MaskStage(config, model, processor, code, num_objects=48)
-        case "cotrain":
-            return CotrainStage(config, model, processor, code)
-    raise ValueError(f"unknown stage {config.name!r}; known: vision, sam_vision, masks, cotrain")
+            return MaskStage(config, model, processor, teachers.code, num_objects=48)
+        case "language" | "cotrain":
+            return CotrainStage(config, model, processor, teachers, draws=config.name == "cotrain")
+    raise ValueError(f"unknown stage {config.name!r}; known: vision, sam_vision, masks, language, cotrain")

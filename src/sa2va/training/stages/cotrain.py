@@ -59,6 +59,7 @@ class TaskSource:
 
     processor: Processor
     config: StageConfig
+    draws: bool  # whether masks are trained, so that SAM 2 needs pixels
     num_clips: int = 6
     num_tracked: int = 3  # T
     num_followed: int = 6  # n
@@ -69,9 +70,11 @@ class TaskSource:
         group = str(rng.choice(list(SHARES), p=list(SHARES.values())))
         if group.startswith("video"):
             return self._clips(self._draw(group, self.num_clips, step, rng), rng)
-        batch = self.processor(self._draw(group, self.config.batch_size, step, rng))
+        samples = self._draw(group, self.config.batch_size, step, rng)
+        batch = self.processor(samples, for_masks=self.draws and group != "text")
         fade = max(0.0, 1 - step / (ALIGNMENT_SHARE * self.config.steps))
-        return CotrainBatch(batch, *[torch.zeros(0)] * 3, (0,), (), self.alignment * fade)
+        alignment = self.alignment * fade if self.draws else 0.0
+        return CotrainBatch(batch, *[torch.zeros(0)] * 3, (0,), (), alignment)
 
     def _draw(self, group: str, number: int, step: int, rng: np.random.Generator) -> list[Sample]:
         shares = GROUPS[group]
@@ -86,7 +89,9 @@ class TaskSource:
         # Frames right after a key frame, so that memories have the distances they have in use.
         begin = keyframes[int(rng.integers(num_keyframes - 1))] + 1
         tracked = tuple(range(begin, begin + self.num_tracked))
-        batch = self.processor(samples, keyframes)
+        batch = self.processor(samples, keyframes, for_masks=self.draws)
+        if not self.draws:
+            return CotrainBatch(batch, *[torch.zeros(0)] * 3, tuple(keyframes), (), 0.0)
         objects = [(s, i) for s in samples for turn in s.turns for i in self._objects(turn.spans)]
         followed = rng.permutation(len(objects))[: self.num_followed]
         targets = [torch.from_numpy(objects[row][0].masks[objects[row][1]][list(tracked)]) for row in followed]
@@ -107,22 +112,64 @@ class TaskSource:
         return [index for span in sorted(spans, key=lambda s: s.start) for index in span.objects]
 
 
-class CotrainStage:
-    """Stage of the training loop; optimises all but SAM 2's image encoder and the object code."""
+class Pointer(nn.Module):
+    """Read from a [SEG] state which visual tokens lie on its object. Thrown away after training.
 
-    def __init__(self, config: StageConfig, model: Sa2VA, processor: Processor, code: ObjectCode) -> None:
+    A choice among visual tokens is a far sharper lesson than a mask, and comes long before the first good mask.
+    """
+
+    def __init__(self, width: int, inner: int = 128) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, inner)
+        self.key = nn.Linear(width, inner)
+
+    def forward(self, seg_states: Tensor, visual_states: Tensor, cover: Tensor) -> Tensor:
+        """Cross-entropy between where each [SEG] points and where its object is.
+
+        Args:
+            seg_states: (N, D).
+            visual_states: (N, V, D) states of the V visual tokens of each one's sample.
+            cover: (N, V) share of each token's cell that the object covers.
+        """
+        logits = torch.einsum("nd,nvd->nv", self.query(seg_states), self.key(visual_states))
+        logits = logits.float() / self.query.out_features**0.5
+        return F.cross_entropy(logits, cover / cover.sum(1, keepdim=True))
+
+
+class Teachers(nn.Module):
+    """The two helpers that stages hand on to each other and that no model keeps."""
+
+    def __init__(self, model: Sa2VA) -> None:
+        super().__init__()
+        self.code = ObjectCode(model.sam2.width)
+        self.pointer = Pointer(model.mllm.width)
+
+
+class CotrainStage:
+    """Stage of the training loop; optimises all but SAM 2's image encoder and the object code.
+
+    With `draws=False` it trains the MLLM alone: it talks and points, and nothing is drawn. That is several times
+    cheaper, and teaches most of what the language has to learn.
+    """
+
+    def __init__(
+        self, config: StageConfig, model: Sa2VA, processor: Processor, teachers: Teachers, *, draws: bool
+    ) -> None:
         self.config = config
-        self.model, self.code = model, code
+        self.model, self.code = model, teachers.code
+        self.draws, self.pointer = draws, teachers.pointer
+        trained = model if draws else model.mllm
+        self._module = nn.ModuleDict({"model": trained, "pointer": self.pointer})
         self._loss = LossConfig()
-        self.batch = TaskSource(processor, config)
+        self.batch = TaskSource(processor, config, draws)
 
     def module(self) -> nn.Module:
-        return self.model
+        return self._module
 
     def parameters(self) -> Iterator[dict[str, Any]]:
         tower = list(self.model.mllm.native.model.vision_tower.parameters())
         rested = {id(p) for p in [*tower, *self.model.sam2.native.vision_encoder.parameters()]}
-        yield {"params": [p for p in self.model.parameters() if id(p) not in rested]}
+        yield {"params": [p for p in self._module.parameters() if id(p) not in rested]}
         yield {"params": tower, "lr_scale": 0.3}  # pre-trained and small: it may adapt, slowly
 
     def losses(self, item: CotrainBatch) -> dict[str, Tensor]:
@@ -131,31 +178,50 @@ class CotrainStage:
         terms = {"lm": language_loss(model.mllm.logits(states), batch.labels)}
         if len(batch.seg_positions):
             seg_states = model.gather_seg_states(states, batch)
-            with torch.no_grad():
-                frames = model.sam2.encode_frames(batch.sam_pixel_values)
-            output = model.decode_masks(seg_states, frames, batch.seg_frames)
-            targets = batch.seg_targets.flatten(0, 1)
-            if item.tracked:
-                followed = self._track(item, frames, output)
-                output = MaskOutput.concatenate([output, *followed])
-                targets = torch.cat([targets, item.tracked_targets.transpose(0, 1).flatten(0, 1)])
-            terms |= mask_losses(output, targets, self._loss)
-            if item.alignment:
-                alignment = self._alignment(seg_states, batch.seg_targets[:, 0])
-                total = total_loss(terms, self._loss) + item.alignment * alignment
-                return terms | {"alignment": alignment, "total": total}
+            helps = self._helps(item, seg_states, states)
+            if self.draws:
+                terms |= self._mask_losses(item, seg_states)
+            return terms | helps | {"total": total_loss(terms, self._loss) + torch.stack(list(helps.values())).sum()}
         return terms | {"total": total_loss(terms, self._loss)}
+
+    def _mask_losses(self, item: CotrainBatch, seg_states: Tensor) -> dict[str, Tensor]:
+        """Draw every [SEG] on its key frames, follow some of them on, and compare with what is visible."""
+        model, batch = self.model, item.batch
+        with torch.no_grad():
+            frames = model.sam2.encode_frames(batch.sam_pixel_values)
+        output = model.decode_masks(seg_states, frames, batch.seg_frames)
+        targets = batch.seg_targets.flatten(0, 1)
+        if item.tracked:
+            followed = self._track(item, frames, output)
+            output = MaskOutput.concatenate([output, *followed])
+            targets = torch.cat([targets, item.tracked_targets.transpose(0, 1).flatten(0, 1)])
+        return mask_losses(output, targets, self._loss)
+
+    def _helps(self, item: CotrainBatch, seg_states: Tensor, states: Tensor) -> dict[str, Tensor]:
+        """Lessons that only training has: where to point, and what a good embedding is."""
+        batch = item.batch
+        there = batch.seg_targets.flatten(1).any(1)
+        if not there.any():
+            return {"pointer": seg_states.sum() * 0}
+        targets, rows = batch.seg_targets[there], batch.seg_positions[there, 0]
+        num_keyframes, side = targets.shape[1], int(self.model.config.tokens_per_tile**0.5)
+        cover = F.adaptive_avg_pool2d(targets.float(), side).flatten(1)  # (N, K * tokens)
+        is_visual = batch.input_ids == self.model.mllm.native.config.image_token_id
+        # The picture comes first in every sample; later image places belong to marked regions.
+        columns = is_visual.int().argsort(dim=1, descending=True, stable=True)[:, : num_keyframes * side * side]
+        visual = states.gather(1, columns[..., None].expand(-1, -1, states.shape[-1]))  # (B, V, D)
+        helps = {"pointer": self.pointer(seg_states[there], visual[rows], cover)}
+        if item.alignment:
+            helps["alignment"] = item.alignment * self._alignment(seg_states[there], targets[:, 0])
+        return helps
 
     def _alignment(self, seg_states: Tensor, targets: Tensor) -> Tensor:
         """Squared distance between the [SEG] embeddings and the codes of where their objects are."""
-        there = targets.flatten(1).any(1)
-        if not there.any():
-            return seg_states.sum() * 0
-        boxes = mask_boxes(targets[there])
+        boxes = mask_boxes(targets)
         unknown = torch.full((len(boxes), len(ATTRIBUTE_SIZES)), UNKNOWN, device=boxes.device)
         with torch.no_grad():
             wanted = self.code(unknown, boxes, torch.ones(len(boxes), dtype=torch.bool, device=boxes.device))
-        return F.mse_loss(self.model.projector(seg_states[there]).float(), wanted.float())
+        return F.mse_loss(self.model.projector(seg_states).float(), wanted.float())
 
     def _track(self, item: CotrainBatch, frames: FrameFeatures, output: MaskOutput) -> list[MaskOutput]:
         """Prompt every key frame, then follow some of the objects through the tracked frames."""
