@@ -61,6 +61,8 @@ class Sample:
         for turn in self.turns:
             for span in turn.spans:
                 if not 0 <= span.start <= span.end <= len(turn.answer):
-                    raise ValueError(f"span {span.start}:{span.end} lies outside the answer of {len(turn.answer)} characters")
+                    raise ValueError(
+                        f"span {span.start}:{span.end} lies outside the answer of {len(turn.answer)} characters"
+                    )
                 if any(not 0 <= index < len(self.masks) for index in span.objects):
                     raise ValueError(f"span refers to objects {span.objects}, the sample has {len(self.masks)} masks")

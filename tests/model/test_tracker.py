@@ -84,8 +84,8 @@ def test_tracking_equals_the_native_session(small: Small) -> None:
     for row in range(3):
         native = native_track(model, pixels, prompts[row : row + 1])
         for t in range(NUM_FRAMES):
-            assert torch.allclose(ours[t].candidates[row], native[t].candidates[0], atol=2e-3), (row, t)
-            assert torch.allclose(ours[t].presence_logits[row], native[t].presence_logits[0], atol=2e-3), (row, t)
+            assert torch.allclose(ours[t].candidates[row], native[t].candidates[0], atol=1e-5), (row, t)
+            assert torch.allclose(ours[t].presence_logits[row], native[t].presence_logits[0], atol=1e-5), (row, t)
 
 
 def test_memory_is_bounded(small: Small) -> None:

@@ -5,7 +5,7 @@ Source: Sa2VA, arXiv:2501.04001, for the order of things.
 Shapes: B requests, L tokens, D MLLM width, N objects, K key frames, T frames.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -299,15 +299,17 @@ class Conversation:
 
     def stream(
         self, prompt: str, regions: Sequence[Any] | None = None, options: Options | None = None
-    ) -> Iterator[str]:
-        """Ask the next question and yield the answer's text piece by piece."""
-        _, decoding = self._begin(prompt, regions, options or Options())
+    ) -> Generator[str, None, Prediction]:
+        """Ask the next question and yield the answer's text piece by piece; return the whole prediction."""
+        options = options or Options()
+        query, decoding = self._begin(prompt, regions, options)
         shown = ""
         for _ in decoding:
             text = self._predictor.processor.decode(decoding.token_ids[0])
             if not text.endswith("\ufffd"):  # a letter of several bytes is not complete yet
                 yield text[len(shown) :]
                 shown = text
+        return self._end(query, decoding, options)
 
     def _begin(self, prompt: str, regions: Sequence[Any] | None, options: Options) -> tuple[_Query, Decoding]:
         predictor = self._predictor

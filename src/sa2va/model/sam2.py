@@ -82,6 +82,9 @@ class Sam2(nn.Module):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         self.native = Sam2VideoModel(Sam2VideoConfig(**config))
+        # SAM 2 has one random position matrix; the native class draws it twice, and a point would not find its pixel.
+        shared = self.native.prompt_encoder.shared_embedding.positional_embedding
+        self.native.shared_image_embedding.positional_embedding.data.copy_(shared.data)
 
     @property
     def width(self) -> int:
@@ -95,7 +98,14 @@ class Sam2(nn.Module):
 
     def encode_frames(self, sam_pixel_values: Tensor) -> FrameFeatures:
         """Run the image encoder once: (F, 3, S, S) -> features."""
-        maps = self.native.vision_encoder(sam_pixel_values, return_dict=True).fpn_hidden_states
+        return self.project_maps(self.encode_maps(sam_pixel_values))
+
+    def encode_maps(self, sam_pixel_values: Tensor) -> Sequence[Tensor]:
+        """Return the encoder's own three maps, finest first, all of width C; training may keep this part frozen."""
+        return self.native.vision_encoder(sam_pixel_values, return_dict=True).fpn_hidden_states
+
+    def project_maps(self, maps: Sequence[Tensor]) -> FrameFeatures:
+        """Prepare maps for the decoder with its own convolutions."""
         decoder = self.native.mask_decoder
         return FrameFeatures(maps[2], (decoder.conv_s0(maps[0]), decoder.conv_s1(maps[1])))
 
@@ -109,6 +119,10 @@ class Sam2(nn.Module):
         if prompt_embeds is None:
             return empty
         return torch.cat([empty, prompt_embeds[:, None].to(empty.dtype)], dim=1)
+
+    def embed_places(self, places: Tensor) -> Tensor:
+        """Embed places as SAM 2 embeds the positions of image features: (..., 2) xy in 0..1 -> (..., C)."""
+        return self.native.prompt_encoder.shared_embedding(places)
 
     def decode(self, embeds: Tensor, high_res: tuple[Tensor, Tensor], sparse: Tensor) -> MaskOutput:
         """Decode one mask per row.

@@ -77,7 +77,8 @@ class Tracker:
             memory_posision_embeddings=torch.cat([*positions, pointer_positions]),
             num_object_pointer_tokens=len(pointers),
         )
-        return conditioned.reshape(g * g, n, c).permute(1, 2, 0).reshape(n, c, g, g)
+        # The native module gives (1, N, g*g, C) back, however its docstring reads.
+        return conditioned.reshape(n, g * g, c).transpose(1, 2).reshape(n, c, g, g)
 
     def _pointer_tokens(self, frame: int) -> tuple[Tensor, Tensor]:
         """Split each pointer into tokens of the memory's width: tokens and positions, both (M, N, 64)."""

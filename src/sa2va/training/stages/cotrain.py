@@ -188,7 +188,8 @@ class CotrainStage:
         """Draw every [SEG] on its key frames, follow some of them on, and compare with what is visible."""
         model, batch = self.model, item.batch
         with torch.no_grad():
-            frames = model.sam2.encode_frames(batch.sam_pixel_values)
+            maps = model.sam2.encode_maps(batch.sam_pixel_values)
+        frames = model.sam2.project_maps(maps)
         output = model.decode_masks(seg_states, frames, batch.seg_frames)
         targets = batch.seg_targets.flatten(0, 1)
         if item.tracked:
@@ -220,7 +221,8 @@ class CotrainStage:
         boxes = mask_boxes(targets)
         unknown = torch.full((len(boxes), len(ATTRIBUTE_SIZES)), UNKNOWN, device=boxes.device)
         with torch.no_grad():
-            wanted = self.code(unknown, boxes, torch.ones(len(boxes), dtype=torch.bool, device=boxes.device))
+            placed = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
+            wanted = self.code(self.model.sam2, unknown, boxes, placed)
         return F.mse_loss(self.model.projector(seg_states).float(), wanted.float())
 
     def _track(self, item: CotrainBatch, frames: FrameFeatures, output: MaskOutput) -> list[MaskOutput]:
@@ -231,7 +233,8 @@ class CotrainStage:
         for k, frame in enumerate(item.keyframes):
             tracker.prompt(frame, frames.select(seg_frames[:, k]), output.select(item.followed * num_keyframes + k))
         with torch.no_grad():
-            ahead = sam2.encode_frames(item.tracked_pixel_values)
+            maps = sam2.encode_maps(item.tracked_pixel_values)
+        ahead = sam2.project_maps(maps)
         owner = torch.div(seg_frames[:, 0], num_keyframes, rounding_mode="floor")  # (n,) which clip
         number = len(item.tracked)
         return [tracker.step(frame, ahead.select(owner * number + t)) for t, frame in enumerate(item.tracked)]

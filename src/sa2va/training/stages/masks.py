@@ -8,10 +8,8 @@ Source: the paper's SAM 2 comes pre-trained on points and boxes; ours gets the s
 Shapes: B scenes, N objects, S SAM 2 input side, H W picture, C SAM 2 width.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +19,7 @@ from sa2va.data.world.sampling import make_scene
 from sa2va.model.losses import LossConfig, mask_losses, total_loss
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
+from sa2va.model.sam2 import Sam2
 from sa2va.training.config import StageConfig
 from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, stack_scenes
 
@@ -32,26 +31,27 @@ FIRST_SCENE = 10_000_000  # other scenes than those the encoders have seen
 class ObjectCode(nn.Module):
     """Embed what is known of an object as one SAM 2 prompt token."""
 
-    def __init__(self, out_dim: int, width: int = 192, num_frequencies: int = 5) -> None:
+    def __init__(self, out_dim: int, width: int = 192) -> None:
         super().__init__()
         self.attributes = nn.ModuleList(nn.Embedding(size + 1, width) for size in ATTRIBUTE_SIZES)
-        frequencies = math.pi * 2.0 ** torch.arange(num_frequencies)
-        self.frequencies = nn.Buffer(frequencies, persistent=False)
-        self.place = nn.Linear(4 * 2 * num_frequencies + 1, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, out_dim))
+        self.place = nn.Linear(3 * out_dim + 4, width)
+        self.mlp = nn.Sequential(nn.GELU(), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, out_dim))
+        self.unplaced = nn.Parameter(torch.zeros(out_dim))
 
-    def forward(self, attributes: Tensor, boxes: Tensor, placed: Tensor) -> Tensor:
+    def forward(self, sam2: Sam2, attributes: Tensor, boxes: Tensor, placed: Tensor) -> Tensor:
         """Return (N, C) codes.
 
         Args:
+            sam2: embeds places; the code begins as the embedding of the object's centre.
             attributes: (N, 4) long, UNKNOWN where not told.
             boxes: (N, 4) centre x, y, width, height, 0..1.
             placed: (N,) bool, whether the box is told.
         """
-        angles = (boxes[..., None] * self.frequencies).flatten(1)  # (N, 4 * frequencies)
-        place = torch.cat([angles.sin(), angles.cos(), torch.ones_like(angles[:, :1])], dim=1) * placed[:, None]
+        centre, half = boxes[:, :2], boxes[:, 2:] / 2
+        places = sam2.embed_places(torch.stack([centre, centre - half, centre + half], dim=1))  # (N, 3, C)
+        place = self.place(torch.cat([places.flatten(1), boxes], dim=1)) * placed[:, None]
         told = [table(attributes[:, i] + 1) for i, table in enumerate(self.attributes)]
-        return self.mlp(torch.stack(told).sum(0) + self.place(place))
+        return torch.where(placed[:, None], places[:, 0], self.unplaced) + self.mlp(torch.stack(told).sum(0) + place)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class PromptSource:
 
 
 class MaskStage:
-    """Stage of the training loop; optimises SAM 2's prompts and decoder and the object code; its encoder, slowly."""
+    """Stage of the training loop; optimises SAM 2's prompts and decoder and the object code; its encoder rests."""
 
     def __init__(
         self, config: StageConfig, model: Sa2VA, processor: Processor, code: ObjectCode, num_objects: int
@@ -130,14 +130,14 @@ class MaskStage:
     def module(self) -> nn.Module:
         return self._module
 
-    def parameters(self) -> Iterator[dict[str, Any]]:
-        encoder = list(self.sam2.native.vision_encoder.parameters())
-        rested = {id(p) for p in encoder}
-        yield {"params": [p for p in self._module.parameters() if id(p) not in rested]}
-        yield {"params": encoder, "lr_scale": 0.3}
+    def parameters(self) -> Iterator[nn.Parameter]:
+        rested = {id(p) for p in self.sam2.native.vision_encoder.parameters()}
+        return (p for p in self._module.parameters() if id(p) not in rested)
 
     def losses(self, batch: PromptBatch) -> dict[str, Tensor]:
-        frames = self.sam2.encode_frames(batch.sam_pixel_values)
+        with torch.no_grad():
+            maps = self.sam2.encode_maps(batch.sam_pixel_values)
+        frames = self.sam2.project_maps(maps)
         sums: dict[str, Tensor] = {}
         for kind in (CODE, POINT, BOX):
             rows = torch.nonzero(batch.kinds == kind)[:, 0]
@@ -162,5 +162,5 @@ class MaskStage:
             x, y, width, height = (batch.boxes[rows] * self.sam2.size).unbind(-1)
             corners = torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], dim=-1)
             return encoder._embed_boxes(corners[:, None])[:, 0]
-        code = self.code(batch.attributes[rows], batch.boxes[rows], batch.placed[rows])
+        code = self.code(self.sam2, batch.attributes[rows], batch.boxes[rows], batch.placed[rows])
         return self.sam2.language_prompt(code, len(rows))
