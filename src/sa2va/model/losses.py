@@ -24,6 +24,7 @@ class LossConfig:
     lm: float = 1.0
     bce: float = 2.0
     dice: float = 0.5
+    place: float = 0.5
     iou: float = 1.0
     presence: float = 0.5
     num_points: int = 1024  # P, a mask
@@ -63,6 +64,23 @@ def point_losses(mask_logits: Tensor, targets: Tensor, config: LossConfig) -> tu
     return bce, dice.mean()
 
 
+def place_loss(mask_logits: Tensor, targets: Tensor, stride: int = 4) -> Tensor:
+    """Cross-entropy of the one choice that a mask makes: which cells of the coarse grid its object lies on.
+
+    Our own addition. Where several objects look alike to the decoder, point losses are content with a little of
+    each; a softmax over places is not, so the decoder learns to choose long before it draws well.
+
+    Args:
+        mask_logits: (N, h, w).
+        targets: (N, H, W) float, none of them empty.
+        stride: cells of the logit grid to one of the coarse grid.
+    """
+    logits = F.avg_pool2d(mask_logits[:, None], stride).flatten(1)  # (N, cells)
+    size = (mask_logits.shape[-2] // stride, mask_logits.shape[-1] // stride)
+    cover = F.adaptive_avg_pool2d(targets[:, None], size).flatten(1)
+    return F.cross_entropy(logits, cover / cover.sum(1, keepdim=True))
+
+
 @torch.no_grad()
 def candidate_ious(candidates: Tensor, targets: Tensor) -> Tensor:
     """Real IoU of each candidate on its own grid: (N, 3, h, w), (N, H, W) -> (N, 3)."""
@@ -84,20 +102,21 @@ def mask_losses(output: MaskOutput, targets: Tensor, config: LossConfig) -> dict
         config: weights are not applied here.
 
     Returns:
-        "bce", "dice", "iou", "presence": scalars.
+        "bce", "dice", "place", "iou", "presence": scalars.
     """
     there = targets.flatten(1).any(1)
     presence = F.binary_cross_entropy_with_logits(output.presence_logits, there.float())
     if not there.any():
         nothing = output.candidates.sum() * 0 + output.candidate_scores.sum() * 0
-        return {"bce": nothing, "dice": nothing, "iou": nothing, "presence": presence}
+        return {"bce": nothing, "dice": nothing, "place": nothing, "iou": nothing, "presence": presence}
     candidates, truth = output.candidates[there], targets[there].float()
     ious = candidate_ious(candidates, truth)
     best = candidates[torch.arange(len(ious), device=ious.device), ious.argmax(-1)]
     bce, dice = point_losses(best, truth, config)
     # Squared error, not the absolute one of SAM 2: its minimum is the mean, so the scores come out calibrated.
     iou = F.mse_loss(output.candidate_scores[there], ious)
-    return {"bce": bce, "dice": dice, "iou": iou, "presence": presence}
+    place = place_loss(best, truth)
+    return {"bce": bce, "dice": dice, "place": place, "iou": iou, "presence": presence}
 
 
 def total_loss(terms: dict[str, Tensor], config: LossConfig) -> Tensor:

@@ -18,7 +18,7 @@ from sa2va.training.loop import Stage, prepare_process, run_stage
 from sa2va.training.stages.cotrain import CotrainStage, Teachers
 from sa2va.training.stages.masks import MaskStage
 from sa2va.training.stages.vision import SamVisionStage, VisionStage
-from sa2va.training.tiny import build_tiny_config, corpus, init_positions, train_tokenizer
+from sa2va.training.tiny import build_tiny_config, corpus, init_place_attention, init_positions, train_tokenizer
 
 
 def tiny() -> RunConfig:
@@ -65,6 +65,7 @@ def train(name: str, overrides: Sequence[str] = (), output: str | None = None, q
     tokenizer = load_tokenizer(folder / "tokenizer", config.seed)
     model = Sa2VA(build_tiny_config(tokenizer))
     init_positions(model)
+    init_place_attention(model)
     # On CPUs the fused kernel is several times slower than plain products for bfloat16 and short rows.
     for part in (model.mllm.native, model.sam2.native):
         part.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")

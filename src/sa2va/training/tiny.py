@@ -33,6 +33,7 @@ def build_tiny_config(tokenizer: PreTrainedTokenizerBase) -> Sa2VAConfig:
         "patch_size": PATCH_SIZE,
         "attention_bias": True,
         "layer_scale_init_value": 0.5,
+        "initializer_range": 0.05,
         "use_absolute_position_embeddings": True,
         "use_mean_pooling": True,
     }
@@ -45,6 +46,7 @@ def build_tiny_config(tokenizer: PreTrainedTokenizerBase) -> Sa2VAConfig:
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": 4096,
+        "initializer_range": 0.05,
         "tie_word_embeddings": False,
         "bos_token_id": None,
         "eos_token_id": tokenizer.eos_token_id,
@@ -100,6 +102,7 @@ def _sam2_config() -> dict[str, object]:
             "iou_head_hidden_dim": SAM_WIDTH,
         },
         "image_size": SAM_SIZE,
+        "initializer_range": 0.06,  # 0.02 is for widths of a thousand; here attention would start out flat
         # As SAM 2.0, which the published models contain.
         "enable_occlusion_spatial_embedding": False,
         "enable_temporal_pos_encoding_for_object_pointers": False,
@@ -133,6 +136,23 @@ def init_positions(model: Sa2VA) -> None:
     columns = waves[None].expand(side, side, -1)
     with torch.no_grad():
         table[0, 1:] = torch.cat([rows, columns], dim=-1).flatten(0, 1) * 0.5
+
+
+def init_place_attention(model: Sa2VA, scale: float = 1.5) -> None:
+    """Start the mask decoder's cross-attention so that a place attends to itself, in place.
+
+    Queries and keys carry the same position embedding, but through two random projections nothing of their likeness
+    is left. From there the decoder drew all objects at once for thousands of prompts before it found the one
+    prompted; with one projection for both, large enough to tell places apart, it starts out knowing where.
+    """
+    transformer = model.sam2.native.mask_decoder.transformer
+    attentions = [transformer.final_attn_token_to_image]
+    for layer in transformer.layers:
+        attentions += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
+    with torch.no_grad():
+        for attention in attentions:
+            attention.q_proj.weight.mul_(scale)
+            attention.k_proj.weight.copy_(attention.q_proj.weight)
 
 
 def corpus(seed: int, num_samples: int = 60) -> Iterator[str]:
