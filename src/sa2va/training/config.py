@@ -73,6 +73,7 @@ class RunConfig:
     name: str
     output: str  # folder of the run: log, states, weights
     stages: tuple[StageConfig, ...]
+    start: str = ""  # model folder, or "tiny", whose weights the run begins with; "" = random ones
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda, cuda:1 ...
     threads: int = 0  # CPU threads of the training process; 0 = what torch chooses

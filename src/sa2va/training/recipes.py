@@ -4,12 +4,14 @@ Flow: `sa2va train NAME [name=value ...]` -> RECIPES[NAME]() -> apply_overrides 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from sa2va.model.checkpoint import save_checkpoint
+from sa2va.model.checkpoint import load_checkpoint, save_checkpoint
+from sa2va.model.predictor import find_model
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.training.config import RunConfig, StageConfig, apply_overrides
@@ -36,8 +38,19 @@ def tiny() -> RunConfig:
     )
 
 
+def tiny_more() -> RunConfig:
+    """Go on with the embedded model: all tasks together, from the weights in the package."""
+    return RunConfig(
+        name="tiny_more",
+        output="runs/tiny_more",
+        start="tiny",
+        stages=(StageConfig(name="more", steps=6000, batch_size=16, lr=6e-4, warmup_steps=100, ema=0.998),),
+    )
+
+
 RECIPES: dict[str, Callable[[], RunConfig]] = {
     "tiny": tiny,
+    "tiny_more": tiny_more,
 }
 
 
@@ -62,20 +75,29 @@ def train(name: str, overrides: Sequence[str] = (), output: str | None = None, q
     folder = Path(output or config.output)
     device = prepare_process(config)
     torch.manual_seed(config.seed)
+    model, processor = build_start(config, folder)
+    # On CPUs the fused kernel is several times slower than plain products for bfloat16 and short rows.
+    for part in (model.mllm.native, model.sam2.native):
+        part.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
+    teachers = Teachers(model).to(device)
+    model.to(device)
+    with RunLogger(folder, quiet=quiet) as logger:
+        for stage in config.stages:
+            stage = replace(stage, seed=config.seed)
+            run_stage(build_stage(stage, model, processor, teachers), folder, device, logger)
+    save_checkpoint(model, processor.tokenizer, folder / "model", torch.bfloat16)
+    return folder / "model"
+
+
+def build_start(config: RunConfig, folder: Path) -> tuple[Sa2VA, Processor]:
+    """Build the model a run begins with: random weights, or those of `config.start`."""
+    if config.start:
+        return load_checkpoint(find_model(config.start), torch.device("cpu"), torch.float32)
     tokenizer = load_tokenizer(folder / "tokenizer", config.seed)
     model = Sa2VA(build_tiny_config(tokenizer))
     init_positions(model)
     init_place_attention(model)
-    # On CPUs the fused kernel is several times slower than plain products for bfloat16 and short rows.
-    for part in (model.mllm.native, model.sam2.native):
-        part.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
-    processor = Processor(model.config, tokenizer)
-    teachers = Teachers(model)
-    with RunLogger(folder, quiet=quiet) as logger:
-        for stage in config.stages:
-            run_stage(build_stage(stage, model, processor, teachers), folder, device, logger)
-    save_checkpoint(model, tokenizer, folder / "model", torch.bfloat16)
-    return folder / "model"
+    return model, Processor(model.config, tokenizer)
 
 
 def load_tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerBase:
@@ -94,6 +116,6 @@ def build_stage(config: StageConfig, model: Sa2VA, processor: Processor, teacher
             return SamVisionStage(config, model, processor)
         case "masks":
             return MaskStage(config, model, processor, teachers.code, num_objects=48)
-        case "language" | "cotrain":
-            return CotrainStage(config, model, processor, teachers, draws=config.name == "cotrain")
-    raise ValueError(f"unknown stage {config.name!r}; known: vision, sam_vision, masks, language, cotrain")
+        case "language" | "cotrain" | "more":
+            return CotrainStage(config, model, processor, teachers, draws=config.name != "language")
+    raise ValueError(f"unknown stage {config.name!r}; known: vision, sam_vision, masks, language, cotrain, more")

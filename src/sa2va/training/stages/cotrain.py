@@ -60,10 +60,10 @@ class TaskSource:
     processor: Processor
     config: StageConfig
     draws: bool  # whether masks are trained, so that SAM 2 needs pixels
+    alignment: float  # weight of the pull towards the object code, at the start
     num_clips: int = 6
     num_tracked: int = 3  # T
     num_followed: int = 6  # n
-    alignment: float = 1.0
 
     def __call__(self, step: int) -> CotrainBatch:
         rng = np.random.default_rng([self.config.seed, step])
@@ -72,9 +72,8 @@ class TaskSource:
             return self._clips(self._draw(group, self.num_clips, step, rng), rng)
         samples = self._draw(group, self.config.batch_size, step, rng)
         batch = self.processor(samples, for_masks=self.draws and group != "text")
-        fade = max(0.0, 1 - step / (ALIGNMENT_SHARE * self.config.steps))
-        alignment = self.alignment * fade if self.draws else 0.0
-        return CotrainBatch(batch, *[torch.zeros(0)] * 3, (0,), (), alignment)
+        fade = max(0.0, 1 - step / (ALIGNMENT_SHARE * self.config.steps)) if self.draws else 1.0
+        return CotrainBatch(batch, *[torch.zeros(0)] * 3, (0,), (), self.alignment * fade)
 
     def _draw(self, group: str, number: int, step: int, rng: np.random.Generator) -> list[Sample]:
         shares = GROUPS[group]
@@ -148,8 +147,8 @@ class Teachers(nn.Module):
 class CotrainStage:
     """Stage of the training loop; optimises all but SAM 2's image encoder and the object code.
 
-    With `draws=False` it trains the MLLM alone: it talks and points, and nothing is drawn. That is several times
-    cheaper, and teaches most of what the language has to learn.
+    With `draws=False` it trains the MLLM and the projector alone: they talk, point and imitate the object code, and
+    nothing is drawn. That is several times cheaper, and teaches most of what the language has to learn.
     """
 
     def __init__(
@@ -158,10 +157,12 @@ class CotrainStage:
         self.config = config
         self.model, self.code = model, teachers.code
         self.draws, self.pointer = draws, teachers.pointer
-        trained = model if draws else model.mllm
+        trained = model if draws else nn.ModuleDict({"mllm": model.mllm, "projector": model.projector})
         self._module = nn.ModuleDict({"model": trained, "pointer": self.pointer})
         self._loss = LossConfig()
-        self.batch = TaskSource(processor, config, draws)
+        # The code means nothing in a run that did not train it.
+        alignment = 0.0 if config.name == "more" else 1.0
+        self.batch = TaskSource(processor, config, draws, alignment)
 
     def module(self) -> nn.Module:
         return self._module

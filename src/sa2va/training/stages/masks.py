@@ -148,7 +148,7 @@ class MaskStage:
             terms = mask_losses(output, batch.targets[rows], self._loss)
             share = len(rows) / len(batch.kinds)
             for name, value in terms.items():
-                sums[name] = sums.get(name, torch.zeros(())) + share * value
+                sums[name] = sums.get(name, torch.zeros((), device=value.device)) + share * value
         return sums | {"total": total_loss(sums, self._loss)}
 
     def _prompt(self, batch: PromptBatch, rows: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ class MaskStage:
         kind = int(batch.kinds[rows[0]])
         encoder = self.sam2.native.prompt_encoder
         if kind == POINT:
-            labels = torch.ones(len(rows), 1, 1, dtype=torch.long)
+            labels = torch.ones(len(rows), 1, 1, dtype=torch.long, device=rows.device)
             return encoder._embed_points(batch.points[rows, None, None], labels, pad=True)[:, 0]
         if kind == BOX:
             x, y, width, height = (batch.boxes[rows] * self.sam2.size).unbind(-1)
