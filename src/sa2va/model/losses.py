@@ -85,7 +85,7 @@ def place_loss(mask_logits: Tensor, targets: Tensor, stride: int = 4) -> Tensor:
 def candidate_ious(candidates: Tensor, targets: Tensor) -> Tensor:
     """Real IoU of each candidate on its own grid: (N, 3, h, w), (N, H, W) -> (N, 3)."""
     masks = candidates > 0
-    truth = F.adaptive_avg_pool2d(targets[:, None], candidates.shape[-2:]) > 0.5
+    truth = F.adaptive_avg_pool2d(targets[:, None], (candidates.shape[-2], candidates.shape[-1])) > 0.5
     union = (masks | truth).sum((-2, -1))
     return (masks & truth).sum((-2, -1)) / union.clamp(min=1)
 

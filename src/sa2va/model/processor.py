@@ -79,7 +79,7 @@ class Processor:
 
     def _token_id(self, token: str) -> int:
         index = self.tokenizer.convert_tokens_to_ids(token)
-        if index is None or index == self.tokenizer.unk_token_id:
+        if not isinstance(index, int) or index == self.tokenizer.unk_token_id:
             raise ValueError(f"the tokenizer has no {token} token; a Sa2VA tokenizer has {', '.join(ADDED_TOKENS)}")
         return index
 
@@ -268,4 +268,4 @@ class Processor:
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return an answer as text, special tokens included."""
-        return self.tokenizer.decode(list(token_ids), skip_special_tokens=False)
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=False))

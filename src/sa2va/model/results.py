@@ -71,7 +71,7 @@ class ObjectMasks:
     phrase: str | None  # the grounded phrase, where the answer has one
     presence: float  # 0..1, the object is there at all
     scores: NDArray[np.float32]  # (T,) expected IoU, 0..1
-    rles: tuple[dict[str, Any], ...]  # T of them, COCO run lengths
+    rles: tuple[masks.RLE, ...]  # T of them, COCO run lengths
 
     @property
     def masks(self) -> NDArray[np.bool_]:
@@ -90,7 +90,7 @@ class FrameObject:
     mask: NDArray[np.bool_]  # (H, W)
 
     @property
-    def rle(self) -> dict[str, Any]:
+    def rle(self) -> masks.RLE:
         return masks.encode_rle(self.mask)
 
 
@@ -213,7 +213,7 @@ class Prediction:
             ValueError: the library is not installed.
         """
         try:
-            import supervision
+            import supervision  # ty: ignore
         except ImportError as error:
             raise ValueError("to_supervision needs the supervision library: pip install supervision") from error
         found = self.masks[:, frame]
@@ -224,7 +224,7 @@ class Prediction:
         )
 
 
-def _box_and_area(rle: dict[str, Any]) -> dict[str, Any]:
+def _box_and_area(rle: masks.RLE) -> dict[str, Any]:
     """Return COCO's x, y, width, height and the number of pixels."""
     box = masks.bbox(masks.decode_rle(rle))
     x0, y0, x1, y1 = box if box is not None else (0.0, 0.0, 0.0, 0.0)

@@ -94,7 +94,9 @@ class Sam2(nn.Module):
     @property
     def size(self) -> int:
         """S, side of the square input in px."""
-        return self.native.config.image_size
+        size = self.native.config.image_size
+        assert isinstance(size, int)
+        return size
 
     def encode_frames(self, sam_pixel_values: Tensor) -> FrameFeatures:
         """Run the image encoder once: (F, 3, S, S) -> features."""

@@ -5,6 +5,7 @@ Source: sizes are our own, chosen so that the weights fit 30 MB in bfloat16 and 
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -146,9 +147,9 @@ def init_place_attention(model: Sa2VA, scale: float = 1.5) -> None:
     prompted; with one projection for both, large enough to tell places apart, it starts out knowing where.
     """
     transformer = model.sam2.native.mask_decoder.transformer
-    attentions = [transformer.final_attn_token_to_image]
+    attentions: list[Any] = [transformer.final_attn_token_to_image]
     for layer in transformer.layers:
-        attentions += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
+        attentions.extend((layer.cross_attn_token_to_image, layer.cross_attn_image_to_token))
     with torch.no_grad():
         for attention in attentions:
             attention.q_proj.weight.mul_(scale)

@@ -173,15 +173,15 @@ class CotrainStage:
         yield {"params": [p for p in self._module.parameters() if id(p) not in rested]}
         yield {"params": tower, "lr_scale": 0.3}  # pre-trained and small: it may adapt, slowly
 
-    def losses(self, item: CotrainBatch) -> dict[str, Tensor]:
-        model, batch = self.model, item.batch
-        states = model.hidden_states(batch)
-        terms = {"lm": language_loss(model.mllm.logits(states), batch.labels)}
-        if len(batch.seg_positions):
-            seg_states = model.gather_seg_states(states, batch)
-            helps = self._helps(item, seg_states, states)
+    def losses(self, batch: CotrainBatch) -> dict[str, Tensor]:
+        model, text = self.model, batch.batch
+        states = model.hidden_states(text)
+        terms = {"lm": language_loss(model.mllm.logits(states), text.labels)}
+        if len(text.seg_positions):
+            seg_states = model.gather_seg_states(states, text)
+            helps = self._helps(batch, seg_states, states)
             if self.draws:
-                terms |= self._mask_losses(item, seg_states)
+                terms |= self._mask_losses(batch, seg_states)
             return terms | helps | {"total": total_loss(terms, self._loss) + torch.stack(list(helps.values())).sum()}
         return terms | {"total": total_loss(terms, self._loss)}
 

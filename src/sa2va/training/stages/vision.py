@@ -44,7 +44,7 @@ class PatchHeads(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.attributes = nn.ModuleList(nn.Linear(width, size) for size in ATTRIBUTE_SIZES)
+        self.attributes = nn.ModuleList([nn.Linear(width, size) for size in ATTRIBUTE_SIZES])
         self.covered = nn.Linear(width, 1)
         self.offsets = nn.Linear(width, 4)
         self.silhouette = nn.Linear(width, SILHOUETTE_SIDE**2)
@@ -118,6 +118,7 @@ class _PatchStage:
     def __init__(self, config: StageConfig, encoder: nn.Module, heads: PatchHeads, source: PatchSource) -> None:
         self.config = config
         self.batch = source
+        self.encoder, self.heads = encoder, heads
         self._module = nn.ModuleDict({"encoder": encoder, "heads": heads})
 
     def module(self) -> nn.Module:
@@ -128,7 +129,7 @@ class _PatchStage:
 
     def patch_losses(self, states: Tensor, batch: PatchBatch) -> dict[str, Tensor]:
         """Losses of the heads on patch states (B, G*G, D)."""
-        heads = self._module["heads"]
+        heads = self.heads
         there = batch.owners != NOTHING
         owners, on_object = batch.owners[there], states[there]
         terms = {"covered": F.binary_cross_entropy_with_logits(heads.covered(states)[..., 0].float(), there.float())}
@@ -153,7 +154,7 @@ class VisionStage(_PatchStage):
         super().__init__(config, tower, PatchHeads(tower.config.hidden_size), source)
 
     def losses(self, batch: PatchBatch) -> dict[str, Tensor]:
-        states = self._module["encoder"](pixel_values=batch.pixel_values).last_hidden_state[:, 1:]  # (B, G*G, D)
+        states = self.encoder(pixel_values=batch.pixel_values).last_hidden_state[:, 1:]  # (B, G*G, D)
         terms = self.patch_losses(states, batch)
         return terms | {"total": torch.stack(list(terms.values())).sum()}
 
@@ -167,18 +168,19 @@ class SamVisionStage(_PatchStage):
         super().__init__(config, model.sam2, PatchHeads(model.sam2.width), source)
         self._sam2 = model.sam2
         fine = model.sam2.native.mask_decoder.conv_s0.out_channels
-        self._module["fine"] = nn.Conv2d(fine, 2, 1)
+        self.fine = nn.Conv2d(fine, 2, 1)
+        self._module["fine"] = self.fine
 
     def parameters(self) -> Iterator[nn.Parameter]:
         native = self._sam2.native
         yield from native.vision_encoder.parameters()
         yield from native.mask_decoder.conv_s0.parameters()
-        for name in ("heads", "fine"):
-            yield from self._module[name].parameters()
+        yield from self.heads.parameters()
+        yield from self.fine.parameters()
 
     def losses(self, batch: PatchBatch) -> dict[str, Tensor]:
         features = self._sam2.encode_frames(batch.pixel_values)
         terms = self.patch_losses(features.embeds.flatten(2).transpose(1, 2), batch)
-        fine = self._module["fine"](features.high_res[0]).float()  # (B, 2, h, h): object, outline
+        fine = self.fine(features.high_res[0]).float()  # (B, 2, h, h): object, outline
         terms["fine"] = 2 * F.binary_cross_entropy_with_logits(fine, batch.fine)
         return terms | {"total": torch.stack(list(terms.values())).sum()}
