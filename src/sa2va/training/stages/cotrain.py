@@ -1,7 +1,7 @@
 """Train all tasks together: text on every sample, masks where an answer has them, tracking on clips.
 
 Flow: world tasks -> Processor -> Batch -> Sa2VA.forward parts -> losses; clips go on through the tracker.
-Source: Sa2VA, arXiv:2501.04001, section 3.3 (one joint stage; SAM 2's image encoder stays frozen). Ours adds a pull of
+Source: Sa2VA, arXiv:2501.04001, section 3.3 (one joint stage; both image encoders stay frozen). Ours adds a pull of
     the [SEG] embedding towards the object code of masks.py, which fades out, and a few tracked frames per clip.
 Shapes: B samples, N [SEG] tokens, K key frames, T tracked frames, C SAM 2 width.
 """
@@ -150,7 +150,7 @@ class Teachers(nn.Module):
 
 
 class CotrainStage:
-    """Stage of the training loop; optimises all but SAM 2's image encoder and the object code.
+    """Stage of the training loop; optimises all but the two image encoders and the object code.
 
     With `draws=False` it trains the MLLM and the projector alone: they talk, point and imitate the object code, and
     nothing is drawn. That is several times cheaper, and teaches most of what the language has to learn.
@@ -165,6 +165,9 @@ class CotrainStage:
         trained = model if draws else nn.ModuleDict({"mllm": model.mllm, "projector": model.projector})
         self._module = nn.ModuleDict({"model": trained, "pointer": self.pointer})
         self._loss = LossConfig()
+        # Both image encoders rest, as in the paper: left free, the tower forgot its shapes within 400 steps.
+        for encoder in (model.mllm.native.model.vision_tower, model.sam2.native.vision_encoder):
+            encoder.requires_grad_(False)
         # The code means nothing in a run that did not train it.
         alignment = 0.0 if config.name == "more" else 1.0
         self.batch = TaskSource(processor, config, draws, alignment)
@@ -173,10 +176,11 @@ class CotrainStage:
         return self._module
 
     def parameters(self) -> Iterator[dict[str, Any]]:
-        tower = list(self.model.mllm.native.model.vision_tower.parameters())
-        rested = {id(p) for p in [*tower, *self.model.sam2.native.vision_encoder.parameters()]}
-        yield {"params": [p for p in self._module.parameters() if id(p) not in rested]}
-        yield {"params": tower, "lr_scale": 0.3}  # pre-trained and small: it may adapt, slowly
+        projector = list(self.model.mllm.native.model.multi_modal_projector.parameters())
+        apart = {id(p) for p in projector}
+        yield {"params": [p for p in self._module.parameters() if p.requires_grad and id(p) not in apart]}
+        # At the full rate its output grew to a hundred times a word's embedding, and no layer could add to it.
+        yield {"params": projector, "lr_scale": 0.3}
 
     def losses(self, batch: CotrainBatch) -> dict[str, Tensor]:
         model, text = self.model, batch.batch
