@@ -1,0 +1,98 @@
+"""Check pixels and prompts: tiles, regions, labels, places of the mask token."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_model import draw_sample
+
+from sa2va.model.backbones.internvl import choose_grid, split_tiles
+from sa2va.model.processor import Processor
+from sa2va.model.results import Options, Request
+from sa2va.model.sa2va import Sa2VA
+from sa2va.tokens import IGNORE_INDEX
+from sa2va.types import Sample, Span, Turn
+
+Small = tuple[Sa2VA, Processor]
+
+
+@pytest.mark.parametrize(
+    ("size", "grid"),
+    [((640, 480), (4, 3)), ((400, 400), (1, 1)), ((640, 640), (2, 2)), ((1280, 720), (4, 2)), ((500, 250), (2, 1))],
+)
+def test_grid_of_tiles_as_published(size: tuple[int, int], grid: tuple[int, int]) -> None:
+    assert choose_grid(*size, max_tiles=12, tile_size=448) == grid
+
+
+@given(st.integers(8, 200), st.integers(8, 200), st.integers(1, 6))
+def test_tiles_cover_any_picture(width: int, height: int, limit: int) -> None:
+    tiles = split_tiles(np.zeros((height, width, 3), np.uint8), 16, limit)
+    columns, rows = choose_grid(width, height, limit, 16)
+    assert tiles.shape == (columns * rows + (columns * rows > 1), 16, 16, 3)
+    assert columns * rows <= limit
+
+
+def test_one_mask_token_per_object_after_its_phrase(small: Small) -> None:
+    _, processor = small
+    turn = Turn(
+        question="?",
+        answer="A red circle and two stars.",
+        spans=(Span(start=2, end=12, objects=(0,)), Span(start=17, end=26, objects=(1, 2))),
+    )
+    ids, objects = processor.encode_answer(turn)
+    text = processor.decode(ids)
+    assert text == "A <p>red circle</p>[SEG] and <p>two stars</p>[SEG][SEG]."
+    assert objects == [0, 1, 2]
+
+
+def test_labels_cover_supervised_answers_and_their_end(small: Small) -> None:
+    _, processor = small
+    frames, masks = draw_sample(0).frames, np.zeros((1, 1, 64, 64), bool)
+    turns = (
+        Turn(question="circle?", answer="It is small."),
+        Turn(question="star?", answer="It is .", spans=(Span(start=6, end=6, objects=(0,)),), supervised=False),
+    )
+    batch = processor([Sample(frames=frames, turns=turns, masks=masks)])
+    taught = batch.labels[0][batch.labels[0] != IGNORE_INDEX]
+    assert processor.decode(taught.tolist()) == "It is small.<|im_end|>"
+    assert batch.input_ids[0, batch.seg_positions[0, 1]] == processor.seg_id
+    assert len(batch.seg_positions) == 1
+
+
+def test_regions_repeat_the_visual_tokens_below_them(small: Small) -> None:
+    _, processor = small
+    region = np.zeros((64, 64), bool)
+    region[:32, 32:] = True  # upper right quarter: 2 x 2 cells of the 4 x 4 grid
+    ids, index = processor.encode_question(Turn(question="region1?", answer="", regions=(region,)), [1])
+    assert index == [*range(16), 2, 3, 6, 7]
+    assert ids.count(processor.tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")) == 20
+
+
+def test_a_region_smaller_than_a_cell_gets_the_cell_under_it(small: Small) -> None:
+    _, processor = small
+    region = np.zeros((64, 64), bool)
+    region[33, 17] = True
+    assert processor.region_cells(region) == [9]
+
+
+def test_samples_of_two_shapes_share_no_batch(small: Small) -> None:
+    _, processor = small
+    with pytest.raises(ValueError, match="one shape"):
+        processor([draw_sample(0), draw_sample(0, num_frames=2)])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Options(max_new_tokens=0), "max_new_tokens is 0"),
+        (lambda: Options(temperature=-1), "temperature is -1"),
+        (lambda: Options(mode="loud"), "mode 'loud' is unknown"),
+        (lambda: Request(None, "hello"), "needs either media or images"),
+        (lambda: Request(np.zeros((4, 4, 3), np.uint8), "  "), "prompt is empty"),
+    ],
+)
+def test_bad_input_is_one_line(make: object, message: str) -> None:
+    assert callable(make)
+    with pytest.raises(ValueError, match=message) as error:
+        make()
+    assert "\n" not in str(error.value)
