@@ -20,7 +20,14 @@ from sa2va.training.loop import Stage, prepare_process, run_stage
 from sa2va.training.stages.cotrain import CotrainStage, Teachers
 from sa2va.training.stages.masks import MaskStage
 from sa2va.training.stages.vision import SamVisionStage, VisionStage
-from sa2va.training.tiny import build_tiny_config, corpus, init_place_attention, init_positions, train_tokenizer
+from sa2va.training.tiny import (
+    build_tiny_config,
+    corpus,
+    init_place_attention,
+    init_positions,
+    init_text,
+    train_tokenizer,
+)
 
 
 def tiny() -> RunConfig:
@@ -96,6 +103,7 @@ def build_start(config: RunConfig, folder: Path) -> tuple[Sa2VA, Processor]:
     tokenizer = load_tokenizer(folder / "tokenizer", config.seed)
     model = Sa2VA(build_tiny_config(tokenizer))
     init_positions(model)
+    init_text(model)
     init_place_attention(model)
     return model, Processor(model.config, tokenizer)
 

@@ -139,6 +139,25 @@ def init_positions(model: Sa2VA) -> None:
         table[0, 1:] = torch.cat([rows, columns], dim=-1).flatten(0, 1) * 0.5
 
 
+def init_text(model: Sa2VA) -> None:
+    """Balance the text model's residual stream at the start, in place.
+
+    As the native class starts it, a word has length 0.8 and the first layer adds 200 to every position alike within a
+    few hundred steps; what a position is about drowns in that. Here words and visual tokens start as long as the
+    norms make them, and each layer adds little.
+    """
+    native = model.mllm.native
+    text, projector = native.model.language_model, native.model.multi_modal_projector
+    shrink = (2 * len(text.layers)) ** -0.5
+    with torch.no_grad():
+        text.embed_tokens.weight.normal_(0, 0.5)
+        for layer in text.layers:
+            layer.self_attn.o_proj.weight.mul_(shrink)
+            layer.mlp.down_proj.weight.mul_(shrink)
+        for linear in (projector.linear_1, projector.linear_2):
+            linear.weight.normal_(0, linear.in_features**-0.5)
+
+
 def init_place_attention(model: Sa2VA, scale: float = 1.5) -> None:
     """Start the mask decoder's cross-attention so that a place attends to itself, in place.
 
