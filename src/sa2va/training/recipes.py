@@ -46,12 +46,16 @@ def tiny() -> RunConfig:
 
 
 def tiny_more() -> RunConfig:
-    """Go on with the embedded model: all tasks together, from the weights in the package."""
+    """Go on with the embedded model from the weights in the package; its image encoders stay as they are."""
     return RunConfig(
         name="tiny_more",
         output="runs/tiny_more",
         start="tiny",
-        stages=(StageConfig(name="more", steps=6000, batch_size=16, lr=6e-4, warmup_steps=100, ema=0.998),),
+        stages=(
+            StageConfig(name="masks", steps=1500, batch_size=12, lr=5e-4, warmup_steps=50),
+            StageConfig(name="language", steps=6000, batch_size=16, lr=8e-4, warmup_steps=100),
+            StageConfig(name="cotrain", steps=4000, batch_size=16, lr=6e-4, warmup_steps=100, ema=0.998),
+        ),
     )
 
 
@@ -124,6 +128,6 @@ def build_stage(config: StageConfig, model: Sa2VA, processor: Processor, teacher
             return SamVisionStage(config, model, processor)
         case "masks":
             return MaskStage(config, model, processor, teachers.code, num_objects=48)
-        case "language" | "cotrain" | "more":
+        case "language" | "cotrain":
             return CotrainStage(config, model, processor, teachers, draws=config.name != "language")
-    raise ValueError(f"unknown stage {config.name!r}; known: vision, sam_vision, masks, language, cotrain, more")
+    raise ValueError(f"unknown stage {config.name!r}; known: vision, sam_vision, masks, language, cotrain")

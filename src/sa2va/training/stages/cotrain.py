@@ -64,8 +64,8 @@ class TaskSource:
     processor: Processor
     config: StageConfig
     draws: bool  # whether masks are trained, so that SAM 2 needs pixels
-    alignment: float  # weight of the pull towards the object code, at the start
     num_clips: int = 6
+    alignment: float = 1.0  # weight of the pull towards the object code, at the start
     num_tracked: int = 3  # T
     num_followed: int = 6  # n
 
@@ -168,9 +168,7 @@ class CotrainStage:
         # Both image encoders rest, as in the paper: left free, the tower forgot its shapes within 400 steps.
         for encoder in (model.mllm.native.model.vision_tower, model.sam2.native.vision_encoder):
             encoder.requires_grad_(False)
-        # The code means nothing in a run that did not train it.
-        alignment = 0.0 if config.name == "more" else 1.0
-        self.batch = TaskSource(processor, config, draws, alignment)
+        self.batch = TaskSource(processor, config, draws)
 
     def module(self) -> nn.Module:
         return self._module
