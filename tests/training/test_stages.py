@@ -1,0 +1,91 @@
+"""Check the stages of the embedded model: pure batches, finite losses, and gradients only where they belong."""
+
+import dataclasses
+
+import pytest
+import torch
+from small_model import build_model
+
+from sa2va.training.config import StageConfig
+from sa2va.training.loop import Stage
+from sa2va.training.optim import build_optimizer, trained_parameters
+from sa2va.training.recipes import RECIPES, build_stage, train
+from sa2va.training.stages.cotrain import FIRST_SHARES, GROUPS, SHARES, Teachers
+
+STAGES = ("vision", "sam_vision", "masks", "language", "cotrain")
+RESTING = {  # what a stage must leave as it is
+    "masks": "vision_encoder",
+    "language": "vision_tower",
+    "cotrain": "vision_encoder",
+}
+
+
+def make_stage(name: str) -> Stage:
+    model, processor = build_model(seed=2)
+    config = StageConfig(name=name, steps=100, batch_size=2, lr=1e-3)
+    return build_stage(config, model, processor, Teachers(model))
+
+
+def tensors_of(batch: object) -> list[torch.Tensor]:
+    """All tensors of a batch, in order."""
+    found = []
+    for field in dataclasses.fields(batch):
+        value = getattr(batch, field.name)
+        found += (
+            [value] if isinstance(value, torch.Tensor) else tensors_of(value) if dataclasses.is_dataclass(value) else []
+        )
+    return found
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_batch_is_a_pure_function_of_its_step(name: str) -> None:
+    stage = make_stage(name)
+    one, again, other = (tensors_of(stage.batch(step)) for step in (3, 3, 4))
+    assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
+    assert any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_step_trains_what_it_should(name: str) -> None:
+    stage = make_stage(name)
+    optimizer = build_optimizer(stage.module(), stage.parameters(), stage.config)
+    names = trained_parameters(optimizer)
+    assert names
+    assert not [n for n in names if name in RESTING and RESTING[name] in n]
+    seen: set[str] = set()
+    for step in range(3):
+        losses = stage.losses(stage.batch(step))
+        assert all(torch.isfinite(value) for value in losses.values()), (name, losses)
+        losses["total"].backward()
+        seen |= {n for n, p in names.items() if p.grad is not None and bool(p.grad.any())}
+    assert len(seen) > len(names) // 2, sorted(set(names) - seen)[:9]
+
+
+@pytest.mark.parametrize("shares", [FIRST_SHARES, SHARES])
+def test_shares_of_the_tasks_are_complete(shares: dict[str, float]) -> None:
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert set(shares) <= set(GROUPS)
+    assert all(sum(group.values()) == pytest.approx(1.0) for group in GROUPS.values())
+
+
+def test_clips_are_tracked_beyond_their_key_frames() -> None:
+    stage = make_stage("cotrain")
+    batches = (stage.batch(step) for step in range(40))
+    clip = next(b for b in batches if b.tracked and len(b.followed))
+    assert clip.keyframes == (0, 5, 10, 15)
+    assert not set(clip.tracked) & set(clip.keyframes)
+    losses = stage.losses(clip)
+    losses["total"].backward()
+    memory = stage.module().model.sam2.native.memory_encoder
+    assert any(p.grad is not None and p.grad.any() for p in memory.parameters())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_name_known_stages_once(name: str) -> None:
+    config = RECIPES[name]()
+    assert {stage.name for stage in config.stages} <= set(STAGES)
+
+
+def test_an_unknown_recipe_is_named() -> None:
+    with pytest.raises(ValueError, match="unknown recipe 'huge'; known: tiny"):
+        train("huge")
