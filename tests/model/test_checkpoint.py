@@ -101,7 +101,7 @@ def test_damaged_files_are_named(folder: Path, tmp_path: Path, name: str, conten
     ("arguments", "message"),
     [
         ({"name": "no/such/model"}, "no model 'no/such/model'"),
-        ({"name": ".", "device": "abacus"}, "unknown device 'abacus'"),
+        ({"name": ".", "device": "abacus"}, "device 'abacus' is unknown"),
         ({"name": ".", "dtype": "float7"}, "unknown dtype 'float7'"),
         ({"name": "."}, "is not a model folder"),
     ],

@@ -342,16 +342,23 @@ def find_model(name: str) -> Path:
     return folder
 
 
-def choose_device(device: str) -> torch.device:
-    """Turn "auto" into the best device of this machine."""
-    if device != "auto":
-        try:
-            return torch.device(device)
-        except RuntimeError as error:
-            raise ValueError(f"unknown device {device!r}; use auto, cpu, cuda or mps") from error
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device called `name`; "auto" is the best of this machine.
+
+    Raises:
+        ValueError: the name is unknown, or this machine has no such device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device {name!r} is unknown; use auto, cpu, cuda or mps") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name!r} is not available on this machine; use auto or cpu")
+    return device
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:

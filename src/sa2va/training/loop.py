@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from sa2va.model.predictor import choose_device
 from sa2va.training.batches import to_device
 from sa2va.training.config import RunConfig, StageConfig
 from sa2va.training.logger import RunLogger
@@ -78,19 +79,6 @@ def run_stage(stage: Stage, folder: str | Path, device: str | torch.device, logg
             run.train(signals)
     finally:
         logger.end_stage()
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """Return the device called `name`; "auto" is the first GPU where there is one, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device {name!r} is unknown; use auto, cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r} is not available on this machine; use cpu")
-    return device
 
 
 def prepare_process(config: RunConfig) -> torch.device:
