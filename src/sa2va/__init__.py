@@ -8,13 +8,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sa2va.model.predictor import load as load
+    from sa2va.model.loading import load as load
 
 __all__ = ["__version__", "load"]
 
 __version__ = version("sa2va")
 
-_LAZY = {"load": "sa2va.model.predictor"}
+_LAZY = {"load": "sa2va.model.loading"}
 
 
 def __getattr__(name: str) -> Any:

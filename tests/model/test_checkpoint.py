@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from small_model import draw_sample
 
 from sa2va.model.checkpoint import save_checkpoint
-from sa2va.model.predictor import Predictor, load
+from sa2va.model.loading import load
+from sa2va.model.predictor import Predictor
 from sa2va.model.processor import Processor
 from sa2va.model.results import Request
 from sa2va.model.sa2va import Sa2VA

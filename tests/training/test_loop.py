@@ -13,7 +13,7 @@ import pytest
 import torch
 from toy_stage import ToyStage, run_toy, toy_config
 
-from sa2va.model.predictor import choose_device
+from sa2va.model.loading import choose_device
 from sa2va.training.loop import is_done, run_stage
 from sa2va.training.state import latest_state, read_state
 

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sa2va.model.checkpoint import load_checkpoint, save_checkpoint
-from sa2va.model.predictor import find_model
+from sa2va.model.loading import find_model
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.training.config import RunConfig, StageConfig, apply_overrides

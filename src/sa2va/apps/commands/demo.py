@@ -118,7 +118,7 @@ def measure(predictor: "Predictor", model: str, seed: int, items: int, quiet: bo
     from sa2va.apps.demo.page import Row
     from sa2va.evaluation.catalog import build_benchmarks
     from sa2va.evaluation.runner import evaluate
-    from sa2va.model.predictor import find_model
+    from sa2va.model.loading import find_model
 
     folder = find_model(model)
     benchmarks = build_benchmarks(seed=seed, num_items=items)

@@ -35,7 +35,7 @@ def evaluate(
     from sa2va.evaluation.catalog import build_benchmarks
     from sa2va.evaluation.report import show
     from sa2va.evaluation.runner import evaluate as run
-    from sa2va.model.predictor import find_model
+    from sa2va.model.loading import find_model
 
     benchmarks = build_benchmarks(None if world else benchmark, seed=seed, num_items=items)
     report = run(
