@@ -43,6 +43,7 @@ class Turn:
     spans: tuple[Span, ...] = ()
     regions: tuple[NDArray[np.bool_], ...] = ()  # each (H, W), on the first frame: "region1", "region2", ...
     supervised: bool = True
+    heard: tuple[Span, ...] = ()  # words of the question, each with the objects that it and those before may mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +60,9 @@ class Sample:
         if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:
             raise ValueError(f"frames: expected uint8 (T, H, W, 3), got {self.frames.dtype} {self.frames.shape}")
         for turn in self.turns:
-            for span in turn.spans:
-                if not 0 <= span.start <= span.end <= len(turn.answer):
-                    raise ValueError(
-                        f"span {span.start}:{span.end} lies outside the answer of {len(turn.answer)} characters"
-                    )
+            texts = [("answer", turn.answer)] * len(turn.spans) + [("question", turn.question)] * len(turn.heard)
+            for span, (name, text) in zip((*turn.spans, *turn.heard), texts, strict=True):
+                if not 0 <= span.start <= span.end <= len(text):
+                    raise ValueError(f"span {span.start}:{span.end} lies outside the {name} of {len(text)} characters")
                 if any(not 0 <= index < len(self.masks) for index in span.objects):
                     raise ValueError(f"span refers to objects {span.objects}, the sample has {len(self.masks)} masks")

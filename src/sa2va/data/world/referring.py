@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sa2va.data import prompts
 from sa2va.data.world.describe import describe
 from sa2va.data.world.items import draw_item, is_clip, is_heldout, render_item
-from sa2va.data.world.language import Expression, expressions
+from sa2va.data.world.language import Expression, denotes, expressions
 from sa2va.data.world.scene import Scene
 from sa2va.masks import bbox, region_to_mask
 from sa2va.types import Sample, Span, Turn
@@ -142,12 +142,10 @@ def _add_empty(
 
 def _build(task: str, index: int, scene: Scene, rng: np.random.Generator, asks: list[_Ask]) -> Sample:
     picture = render_item(scene, task)
-    used = sorted({target for ask in asks for target in ask.expression.targets})
-    rows = {target: row for row, target in enumerate(used)}
-    masks = picture.masks[used]  # (N, T, S, S) -> (M, T, S, S)
+    masks, nothing = picture.masks, len(picture.masks)
     if not all(ask.shown for ask in asks):
-        masks = np.concatenate([masks, np.zeros_like(picture.masks[:1])])  # the last row is nothing
-    turns = tuple(_build_turn(ask, rows, len(used), rng) for ask in asks)
+        masks = np.concatenate([masks, np.zeros_like(masks[:1])])  # the last row is nothing
+    turns = tuple(_build_turn(ask, scene, nothing, rng) for ask in asks)
     heard = [ask.expression for ask in asks]
     meta = {
         "index": index,
@@ -155,7 +153,7 @@ def _build(task: str, index: int, scene: Scene, rng: np.random.Generator, asks: 
         "expressions": [expression.text for expression in heard],
         "kinds": [expression.kind for expression in heard],
         "forms": [expression.form for expression in heard],
-        "targets": [[rows[target] for target in expression.targets] for expression in heard],
+        "targets": [list(expression.targets) for expression in heard],
         "present": [bool(expression.targets) for expression in heard],
         "heldout": [is_heldout(scene, expression.targets) for expression in heard],
         "motions": [[scene.objects[target].motion.kind for target in expression.targets] for expression in heard],
@@ -165,18 +163,30 @@ def _build(task: str, index: int, scene: Scene, rng: np.random.Generator, asks: 
     return Sample(frames=picture.frames, turns=turns, masks=masks, task=f"world/{task}", meta=meta)
 
 
-def _build_turn(ask: _Ask, rows: dict[int, int], empty_row: int, rng: np.random.Generator) -> Turn:
+def _build_turn(ask: _Ask, scene: Scene, empty_row: int, rng: np.random.Generator) -> Turn:
     expression = ask.expression
     is_group = len(expression.targets) > 1
     question = prompts.pick(rng, prompts.SEGMENT_GROUP if is_group else prompts.SEGMENT).format(expression.text)
     if not expression.targets and ask.shown:
         named = prompts.NOT_FOUND.format(expression.text.removeprefix("the "))
-        return Turn(question=question, answer=named if expression.form == "attribute" else prompts.NOT_FOUND_ANY)
+        answer = named if expression.form == "attribute" else prompts.NOT_FOUND_ANY
+        return Turn(question=question, answer=answer, heard=_hear(scene, expression, question))
     answer = prompts.pick(rng, prompts.FOUND_GROUP if is_group else prompts.FOUND)
-    objects = tuple(rows[target] for target in expression.targets) or (empty_row,)
     place = len(answer) - 1  # before the full stop
-    span = Span(start=place, end=place, objects=objects)
-    return Turn(question=question, answer=answer, spans=(span,), supervised=ask.shown)
+    span = Span(start=place, end=place, objects=expression.targets or (empty_row,))
+    heard = _hear(scene, expression, question)
+    return Turn(question=question, answer=answer, spans=(span,), supervised=ask.shown, heard=heard)
+
+
+def _hear(scene: Scene, expression: Expression, question: str) -> tuple[Span, ...]:
+    """List the words after which some of the objects, but not all, may still be meant."""
+    start, spans = question.index(expression.text), []
+    for number, word in enumerate(expression.words):
+        possible = denotes(scene, expression.words[: number + 1])
+        if 0 < len(possible) < len(scene.objects):
+            spans.append(Span(start=start, end=start + len(word), objects=tuple(sorted(possible))))
+        start += len(word) + 1
+    return tuple(spans)
 
 
 def region(seed: int, split: str, index: int, *, num_regions: int | None = None, form: str | None = None) -> Sample:

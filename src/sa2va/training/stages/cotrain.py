@@ -23,6 +23,7 @@ from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.tracker import Tracker
 from sa2va.training.config import StageConfig
+from sa2va.training.stages.hearing import hear
 from sa2va.training.stages.masks import UNKNOWN, ObjectCode
 from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, mask_boxes
 from sa2va.types import Sample
@@ -38,7 +39,7 @@ GROUPS: dict[str, dict[str, float]] = {
 }
 # Shares of the steps, by stage. A picture's marked region is the plainest lesson in reading the visual tokens, so the
 # language begins with many; a request for a mask teaches no word of its answer.
-FIRST_SHARES = {"region": 0.3, "gcg": 0.25, "refseg": 0.3, "text": 0.15}
+FIRST_SHARES = {"region": 0.2, "gcg": 0.2, "refseg": 0.45, "text": 0.15}
 SHARES = {"region": 0.08, "gcg": 0.12, "refseg": 0.40, "text": 0.14, "video_refseg": 0.18, "video_text": 0.08}
 NUM_FRAMES = 16  # of a clip
 ALIGNMENT_SHARE = 0.5  # of the stage, during which the pull towards the object code fades out
@@ -55,6 +56,8 @@ class CotrainBatch:
     keyframes: tuple[int, ...]
     tracked: tuple[int, ...]  # indices of the T frames, one after the other
     alignment: float  # weight of the pull towards the object code
+    word_positions: Tensor  # (W, 2) row and column of the words that objects are told by
+    word_cover: Tensor  # (W, V) where the objects lie that a word and those before it may mean
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,13 @@ class TaskSource:
         samples = self._draw(group, self.config.batch_size, step, rng)
         batch = self.processor(samples, for_masks=self.draws and group in ("refseg", "gcg"))
         fade = max(0.0, 1 - step / (ALIGNMENT_SHARE * self.config.steps)) if self.draws else 1.0
-        return CotrainBatch(batch, *[torch.zeros(0)] * 3, (0,), (), self.alignment * fade)
+        return CotrainBatch(
+            batch, *[torch.zeros(0)] * 3, (0,), (), self.alignment * fade, *self._hear(samples, batch, [0])
+        )
+
+    def _hear(self, samples: list[Sample], batch: Batch, keyframes: Sequence[int]) -> tuple[Tensor, Tensor]:
+        side = int(self.processor.config.tokens_per_tile**0.5)
+        return hear(samples, batch.input_ids, keyframes, side, self.processor.tokenizer)
 
     def _draw(self, group: str, number: int, step: int, rng: np.random.Generator) -> list[Sample]:
         shares = GROUPS[group]
@@ -94,8 +103,9 @@ class TaskSource:
         begin = keyframes[int(rng.integers(num_keyframes - 1))] + 1
         tracked = tuple(range(begin, begin + self.num_tracked))
         batch = self.processor(samples, keyframes, for_masks=self.draws)
+        words = self._hear(samples, batch, keyframes)
         if not self.draws:
-            return CotrainBatch(batch, *[torch.zeros(0)] * 3, tuple(keyframes), (), 0.0)
+            return CotrainBatch(batch, *[torch.zeros(0)] * 3, tuple(keyframes), (), 0.0, *words)
         objects = [(s, i) for s in samples for turn in s.turns for i in self._objects(turn.spans)]
         followed = rng.permutation(len(objects))[: self.num_followed]
         targets = [torch.from_numpy(objects[row][0].masks[objects[row][1]][list(tracked)]) for row in followed]
@@ -109,6 +119,8 @@ class TaskSource:
             keyframes=tuple(keyframes),
             tracked=tracked,
             alignment=0.0,
+            word_positions=words[0],
+            word_cover=words[1],
         )
 
     @staticmethod
@@ -117,7 +129,7 @@ class TaskSource:
 
 
 class Pointer(nn.Module):
-    """Read from a [SEG] state which visual tokens lie on its object. Thrown away after training.
+    """Read from a state which visual tokens lie on the object that it stands for. Thrown away after training.
 
     A choice among visual tokens is a far sharper lesson than a mask, and comes long before the first good mask.
     """
@@ -127,16 +139,17 @@ class Pointer(nn.Module):
         self.query = nn.Linear(width, inner)
         self.key = nn.Linear(width, inner)
 
-    def forward(self, seg_states: Tensor, visual_states: Tensor, cover: Tensor) -> Tensor:
-        """Cross-entropy between where each [SEG] points and where its object is.
+    def forward(self, states: Tensor, visual_states: Tensor, rows: Tensor, cover: Tensor) -> Tensor:
+        """Cross-entropy between where each state points and where its objects are.
 
         Args:
-            seg_states: (N, D).
-            visual_states: (N, V, D) states of the V visual tokens of each one's sample.
-            cover: (N, V) share of each token's cell that the object covers.
+            states: (N, D) that point.
+            visual_states: (B, V, D) states of the V visual tokens of each sample.
+            rows: (N,) the sample of each state.
+            cover: (N, V) share of each token's cell that the objects cover.
         """
-        logits = torch.einsum("nd,nvd->nv", self.query(seg_states), self.key(visual_states))
-        logits = logits.float() / self.query.out_features**0.5
+        keys = self.key(visual_states)[rows]  # (N, V, inner)
+        logits = torch.einsum("nd,nvd->nv", self.query(states), keys).float() / self.query.out_features**0.5
         return F.cross_entropy(logits, cover / cover.sum(1, keepdim=True))
 
 
@@ -207,7 +220,7 @@ class CotrainStage:
         return mask_losses(output, targets, self._loss)
 
     def _helps(self, item: CotrainBatch, seg_states: Tensor, states: Tensor) -> dict[str, Tensor]:
-        """Lessons that only training has: where to point, and what a good embedding is."""
+        """Lessons that only training has: where to point, word by word and at [SEG], and what a good embedding is."""
         batch = item.batch
         there = batch.seg_targets.flatten(1).any(1)
         if not there.any():
@@ -219,7 +232,10 @@ class CotrainStage:
         # The picture comes first in every sample; later image places belong to marked regions.
         columns = is_visual.int().argsort(dim=1, descending=True, stable=True)[:, : num_keyframes * side * side]
         visual = states.gather(1, columns[..., None].expand(-1, -1, states.shape[-1]))  # (B, V, D)
-        helps = {"pointer": self.pointer(seg_states[there], visual[rows], cover)}
+        helps = {"pointer": self.pointer(seg_states[there], visual, rows, cover)}
+        if len(item.word_positions):
+            rows, columns = item.word_positions.unbind(1)
+            helps["words"] = self.pointer(states[rows, columns], visual, rows, item.word_cover)
         if item.alignment:
             helps["alignment"] = item.alignment * self._alignment(seg_states[there], targets[:, 0])
         return helps

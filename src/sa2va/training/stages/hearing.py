@@ -1,0 +1,74 @@
+"""Find the tokens of the words that a question is heard by, and where the objects lie that they may still mean.
+
+Flow: Turn.heard (a dataset) + input_ids (processor.py) -> hear -> word_positions, word_cover -> cotrain.py.
+Source: our own. The answer's [SEG] tells once a question which object was meant; its words tell it one after the
+    other, and the first of them need no composition at all.
+Shapes: B samples, L tokens, M masks of a sample, K key frames, g side of the grid of visual tokens, W words.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from sa2va.types import Sample
+
+
+def hear(
+    samples: Sequence[Sample],
+    input_ids: Tensor,
+    keyframes: Sequence[int],
+    side: int,
+    tokenizer: PreTrainedTokenizerBase,
+) -> tuple[Tensor, Tensor]:
+    """Place the words of all questions.
+
+    Args:
+        samples: B conversations.
+        input_ids: (B, L) their tokens.
+        keyframes: K, the frames that are seen.
+        side: g.
+        tokenizer: that `input_ids` come from.
+
+    Returns:
+        (W, 2) row and column of each word's last token, and (W, K * g * g) the share of each visual token's cell that
+        is covered by objects it may mean; words whose objects cannot be seen are left out.
+    """
+    positions, covers = [], []
+    for row, sample in enumerate(samples):
+        seen = torch.from_numpy(sample.masks[:, list(keyframes)]).float()  # (M, K, H, W)
+        cells = F.adaptive_avg_pool2d(seen, side).flatten(1)  # (M, K * g * g)
+        for column, objects in _place_words(sample, input_ids[row].tolist(), tokenizer):
+            cover = cells[list(objects)].sum(0)
+            if cover.any():
+                positions.append((row, column))
+                covers.append(cover)
+    stacked = torch.stack(covers) if covers else torch.zeros(0, len(keyframes) * side * side)
+    return torch.tensor(positions, dtype=torch.long).reshape(-1, 2), stacked
+
+
+def _place_words(
+    sample: Sample, ids: list[int], tokenizer: PreTrainedTokenizerBase
+) -> list[tuple[int, tuple[int, ...]]]:
+    """Return the column of each heard word and its objects."""
+    found, begin = [], 0
+    for turn in sample.turns:
+        if not turn.heard:
+            continue
+        encoded = tokenizer(turn.question, add_special_tokens=False, return_offsets_mapping=True)
+        # The first token may differ in the prompt, where a newline comes before it; the rest is the question's own.
+        tokens, offsets = encoded["input_ids"][1:], encoded["offset_mapping"][1:]
+        begin = _find(ids, tokens, begin)
+        ends = {end: place for place, (_, end) in enumerate(offsets)}
+        found += [(begin + ends[span.end], span.objects) for span in turn.heard]
+    return found
+
+
+def _find(ids: list[int], part: list[int], begin: int) -> int:
+    """Return where `part` begins in `ids`, not before `begin`."""
+    for start in range(begin, len(ids) - len(part) + 1):
+        if ids[start] == part[0] and ids[start : start + len(part)] == part:
+            return start
+    raise AssertionError("a question of the sample is not in its own tokens")

@@ -1,0 +1,65 @@
+"""The words of a question are found in its tokens, each with the objects that it may still mean."""
+
+import numpy as np
+import pytest
+import torch
+from small_model import build_model
+
+from sa2va.data.world.tasks import TASKS
+from sa2va.training.stages.hearing import hear
+from sa2va.types import Sample, Span, Turn
+
+SIDE = 4
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return build_model()[1]
+
+
+@pytest.mark.parametrize("task", ["refseg", "video_refseg"])
+def test_each_heard_word_is_the_token_at_its_place(processor, task):
+    samples = [TASKS[task](0, "train", index) for index in range(3)]
+    keyframes = list(range(0, len(samples[0].frames), 5))
+    batch = processor(samples, keyframes, for_masks=False)
+    positions, cover = hear(samples, batch.input_ids, keyframes, SIDE, processor.tokenizer)
+    words = [
+        turn.question[span.start : span.end]
+        for sample in samples
+        for turn in sample.turns
+        for span in turn.heard
+        if sample.masks[list(span.objects)][:, keyframes].any()
+    ]
+    ids = batch.input_ids[positions[:, 0], positions[:, 1]]
+    read = [processor.tokenizer.decode([int(i)]).strip() for i in ids]
+    assert len(words) == len(read) > 10
+    assert all(word.endswith(token) for word, token in zip(words, read, strict=True))
+    assert cover.shape == (len(words), len(keyframes) * SIDE**2)
+    assert (cover.sum(1) > 0).all()
+
+
+def test_the_cover_is_the_share_of_each_cell(processor):
+    masks = np.zeros((2, 1, 64, 64), bool)
+    masks[0, 0, :16, :16] = True  # the first of sixteen cells
+    masks[1, 0, 48:, 56:] = True  # half of the last one
+    heard = (Span(start=8, end=14, objects=(0, 1)),)
+    turn = Turn(question="Segment things.", answer="No.", heard=heard)
+    sample = Sample(frames=np.zeros((1, 64, 64, 3), np.uint8), turns=(turn,), masks=masks)
+    batch = processor([sample], for_masks=False)
+    _, cover = hear([sample], batch.input_ids, [0], SIDE, processor.tokenizer)
+    expected = torch.zeros(1, 16)
+    expected[0, 0], expected[0, 15] = 1, 0.5
+    torch.testing.assert_close(cover, expected)
+
+
+def test_questions_without_words_to_hear_give_nothing(processor):
+    samples = [TASKS["caption"](0, "train", 0)]
+    batch = processor(samples, for_masks=False)
+    positions, cover = hear(samples, batch.input_ids, [0], SIDE, processor.tokenizer)
+    assert positions.shape == (0, 2) and cover.shape == (0, SIDE**2)
+
+
+def test_a_word_outside_its_question_is_refused():
+    turn = Turn(question="Segment it.", answer="No.", heard=(Span(start=8, end=99, objects=()),))
+    with pytest.raises(ValueError, match="outside the question of 11 characters"):
+        Sample(frames=np.zeros((1, 8, 8, 3), np.uint8), turns=(turn,))
