@@ -48,6 +48,7 @@ IMPORT_NAMES = {  # where the name to import is not the name to install
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
     "yaml": "pyyaml",
+    "huggingface_hub": "transformers",  # which cannot work without it
 }
 
 

@@ -1,0 +1,72 @@
+"""Fetch a model from a hub: tensors, configs and tokenizer files, never code.
+
+Flow: "org/name" -> snapshot in the hub's cache, resumed where it broke off -> local folder -> checkpoint.py.
+"""
+
+import errno
+import os
+import re
+from pathlib import Path
+
+HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+DESCRIPTIONS = ("*.json", "*.jinja", "*.model", "merges.txt")  # configs and what makes a tokenizer
+WEIGHTS = ("*.safetensors",)
+
+
+def is_hub_name(name: str) -> bool:
+    """Tell whether a name has the form "org/name"; a folder on this machine may have it too."""
+    return HUB_NAME.fullmatch(name) is not None
+
+
+def fetch(name: str, *, revision: str | None = None, offline: bool = False, weights: bool = True) -> Path:
+    """Fetch the files of a model once and return their folder.
+
+    Only files at the top of the repository whose names say safetensors, config or tokenizer are fetched; a file that
+    could hold code (.py, .bin, .pt) never is. Where the hub cannot be reached, a complete earlier copy is used.
+
+    Args:
+        name: "org/name"; the hub is the one HF_ENDPOINT names, or huggingface.co.
+        revision: branch, tag or commit; None = "main".
+        offline: use only what was fetched before.
+        weights: False fetches what describes the model and none of its tensors.
+
+    Raises:
+        ValueError: the model or revision is unknown or closed to this user, nothing can be reached and nothing was
+            fetched before, the disk is full, or the model has no safetensors.
+    """
+    from huggingface_hub import constants, errors, snapshot_download
+
+    host = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)
+    try:
+        folder = Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                endpoint=host,
+                local_files_only=offline,
+                allow_patterns=[*DESCRIPTIONS, *(WEIGHTS if weights else ())],
+                ignore_patterns=["*/*"],
+            )
+        )
+    except errors.GatedRepoError as error:
+        raise ValueError(f"{name} is gated; accept its terms on {host}/{name}, then run: hf auth login") from error
+    except errors.RevisionNotFoundError as error:
+        raise ValueError(f"{name} has no revision {revision!r}; see {host}/{name}/commits/main") from error
+    except errors.RepositoryNotFoundError as error:
+        raise ValueError(f"no folder and no model on {host} is called {name!r}; check the name, or log in") from error
+    except errors.LocalEntryNotFoundError as error:
+        version = f" at revision {revision!r}" if revision else ""
+        if offline or constants.HF_HUB_OFFLINE:
+            raise ValueError(f"{name}{version} is not on this machine; load it once without offline") from error
+        raise ValueError(f"{host} cannot be reached, and {name}{version} is not on this machine") from error
+    except (OSError, errors.HTTPError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            cache = constants.HF_HUB_CACHE
+            raise ValueError(f"no space left in {cache} for {name}; make room or set HF_HOME elsewhere") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"fetching {name} broke off ({reason}); the same call again goes on from there") from error
+    if not any(path.suffix in (".json", ".safetensors") for path in folder.glob("*")):
+        raise ValueError(f"{name} holds no model: no config and no safetensors")
+    if weights and not any(folder.glob("*.safetensors")):
+        raise ValueError(f"{name} has no *.safetensors; other weight files can run code and are never read")
+    return folder
