@@ -1,0 +1,120 @@
+"""Measure time and memory the same way everywhere, and keep the tables: what every benchmark shares.
+
+Flow: a script measures -> Table -> printed, and with --record its section of RESULTS.md is replaced.
+"""
+
+import argparse
+import os
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+HEADER = """# Speed and memory
+
+Each table is printed by the command above it; ratios are between things measured in one run on one machine.
+"""
+
+
+@dataclass
+class Table:
+    """A table in Markdown with its verdicts below."""
+
+    title: str
+    columns: Sequence[str]
+    rows: list[Sequence[str]] = field(default_factory=list)
+    verdicts: list[str] = field(default_factory=list)
+    passed: bool = True
+
+    def add(self, *cells: object) -> None:
+        assert len(cells) == len(self.columns)
+        self.rows.append([f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in cells])
+
+    def judge(self, what: str, value: float, limit: float, *, at_least: bool = False) -> None:
+        """Compare a figure with its bar and remember the verdict."""
+        holds = value >= limit if at_least else value <= limit
+        self.passed &= holds
+        bar = f"{'at least' if at_least else 'at most'} {limit:g}"
+        self.verdicts.append(f"{what}: {value:.3g} (bar: {bar}) {'holds' if holds else 'MISSED'}")
+
+    def __str__(self) -> str:
+        lines = [f"| {' | '.join(row)} |" for row in (self.columns, ["---"] * len(self.columns), *self.rows)]
+        return "\n".join([*lines, "", *(f"- {verdict}" for verdict in self.verdicts)])
+
+
+def describe_machine(device: str = "cpu") -> str:
+    """Return date, device and versions in one line."""
+    import torch
+    import transformers
+
+    if device.startswith("cuda"):
+        where = torch.cuda.get_device_name(device)
+    else:
+        where = f"{os.cpu_count()} cores of {_cpu_name()}, {torch.get_num_threads()} threads"
+    return f"{date.today()}, {where}, torch {torch.__version__}, transformers {transformers.__version__}"
+
+
+def _cpu_name() -> str:
+    try:
+        found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def rss_mb(kind: str = "VmRSS") -> float:
+    """Return the resident memory of this process, MB (Linux); `kind` may be VmHWM, the peak, or RssAnon."""
+    status = Path("/proc/self/status").read_text()
+    found = re.search(rf"{kind}:\s+(\d+) kB", status)
+    assert found is not None, f"/proc/self/status has no {kind}"
+    return int(found[1]) / 1024
+
+
+def seconds(action: Callable[[], object], repeats: int = 3) -> float:
+    """Return the median time of some calls, s."""
+    return statistics.median(_once(action) for _ in range(repeats))
+
+
+def seconds_side_by_side(actions: dict[str, Callable[[], object]], repeats: int = 3) -> dict[str, float]:
+    """Time several actions in turns, so that a busy moment of the machine meets all of them: medians, s."""
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    for _ in range(repeats):
+        for name, action in actions.items():
+            times[name].append(_once(action))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _once(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the options that all benchmarks take."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("--record", action="store_true", help="write the tables into RESULTS.md")
+    return made
+
+
+def report(command: str, tables: Sequence[Table], *, record: bool, device: str = "cpu") -> int:
+    """Print the tables, keep them if asked to, and return the exit status: 1 where a bar is missed."""
+    machine = describe_machine(device)
+    body = "\n\n".join(f"### {table.title}\n\n{table}" for table in tables)
+    text = f"## `{command}`\n\n{machine}\n\n{body}\n"
+    print(text)
+    if record:
+        _replace_section(command, text)
+    return 0 if all(table.passed for table in tables) else 1
+
+
+def _replace_section(command: str, text: str) -> None:
+    old = RESULTS.read_text() if RESULTS.exists() else HEADER
+    sections = re.split(r"(?m)^(?=## )", old)
+    kept = [section for section in sections[1:] if not section.startswith(f"## `{command}`")]
+    RESULTS.write_text("\n\n".join(part.rstrip() for part in [sections[0], *sorted([*kept, text])]) + "\n")
