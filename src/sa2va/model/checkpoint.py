@@ -1,75 +1,230 @@
-"""Save and load a model folder: model.safetensors, config.json and the tokenizer's files, nothing else.
+"""Open, load and save a model folder: safetensors, config.json and the tokenizer's files, nothing else.
 
-Flow: Sa2VA + Processor -> folder -> Sa2VA + Processor, strictly.
+Flow: folder in our layout or the published one -> open_checkpoint (headers, all checks) -> load_checkpoint, one tensor
+    after the other into an empty model -> Sa2VA + Processor; Sa2VA -> save_checkpoint -> folder.
 """
 
 import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sa2va.model import published
 from sa2va.model.config import Sa2VAConfig
+from sa2va.model.keymap import Step, convert, keep, to_native, to_official
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
+from sa2va.model.shards import (
+    INDEX_FILE,
+    WEIGHTS_FILE,
+    SafetensorFiles,
+    TensorFiles,
+    list_shards,
+    read_json,
+    write_shards,
+)
+from sa2va.model.tokenizers import load_tokenizer
 
-WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+CONFIG_FILE = "config.json"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+def build_empty(config: Sa2VAConfig) -> Sa2VA:
+    """Build a model on the meta device: names, shapes and modules without any memory.
+
+    Raises:
+        ValueError: the configuration does not describe a model.
+    """
+    try:
+        with torch.device("meta"):
+            return Sa2VA(config)
+    except (TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{CONFIG_FILE} does not describe a model ({type(error).__name__}: {reason})") from error
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model folder that has been opened and checked; of the weights, only names and shapes have been read."""
+
+    folder: Path
+    config: Sa2VAConfig
+    is_published: bool  # layout of the files: published, or ours
+    tokenizer: PreTrainedTokenizerBase
+    files: TensorFiles
+
+    @cached_property
+    def empty(self) -> Sa2VA:
+        """The model on the meta device."""
+        return build_empty(self.config)
+
+    def steps(self, *, published_layout: bool = False) -> tuple[Step, ...]:
+        """Plan how the tensors of one layout are made from those of the files."""
+        names = list(self.files.outlines)
+        if published_layout == self.is_published:
+            return tuple(Step((name,), (name,), keep) for name in names)
+        plan = to_official if published_layout else to_native
+        return plan(published.key_rules(self.config), names)
+
+    def read(self, name: str) -> Tensor:
+        """Return one tensor of the files.
+
+        Raises:
+            ValueError: it holds values that are not finite.
+        """
+        value = self.files.read(name)
+        if not is_finite(value):
+            raise ValueError(
+                f"{self.files.file_of(name)}: {name} holds values that are not finite; the file is damaged"
+            )
+        return value
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Read all tensors by our names, one after the other."""
+        return convert(self.steps(), self.read)
+
+
+def is_finite(value: Tensor) -> bool:
+    """Tell whether a tensor holds neither NaN nor infinity, without a second one of its size."""
+    if not value.numel() or not value.is_floating_point():
+        return True
+    low, high = value.aminmax()
+    return bool(low.isfinite() & high.isfinite())
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read config.json, in whichever layout it is.
+
+    Raises:
+        ValueError: it is missing or damaged, or describes another kind of model.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise ValueError(f"{folder} is not a model folder: it has no {CONFIG_FILE}")
+    return read_json(path)
+
+
+def load_config(folder: Path) -> Sa2VAConfig:
+    """Read config.json of a folder in our layout or, with its tokenizer, of a published one.
+
+    Raises:
+        ValueError: the folder or the file is missing, or not the config of a Sa2VA model.
+    """
+    values = read_config(folder)
+    if published.is_published(values):
+        return published.config_from_official(values, load_tokenizer(folder))
+    kind = values.get("model_type", "sa2va")
+    if kind != "sa2va":
+        raise ValueError(f"{folder / CONFIG_FILE}: unknown architecture {kind!r}; expected a Sa2VA model")
+    return Sa2VAConfig.from_dict(values)
+
+
+def open_files(folder: Path) -> SafetensorFiles:
+    """Open the weights of a folder.
+
+    Raises:
+        ValueError: there are none, or a file is missing or damaged.
+    """
+    if not (folder / WEIGHTS_FILE).is_file() and not (folder / INDEX_FILE).is_file():
+        pickled = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+        if pickled:
+            raise ValueError(
+                f"{folder} holds only {pickled[0]}, a pickle, which can run code when it is opened; if you trust it, "
+                f"make a safe copy: sa2va convert {folder} NEW_FOLDER --unsafe-pickle-ok"
+            )
+        raise ValueError(f"{folder} has no {WEIGHTS_FILE}; copy the whole model folder")
+    return SafetensorFiles(list_shards(folder))
+
+
+def open_checkpoint(folder: Path, files: TensorFiles | None = None) -> Checkpoint:
+    """Open a model folder and check everything that can be checked without reading the weights.
+
+    Args:
+        folder: in our layout or the published one.
+        files: its weights, where they are not safetensors.
+
+    Raises:
+        ValueError: a file is missing or damaged, the architecture is unknown, config and tokenizer disagree, or a
+            tensor is missing, unknown or of another shape.
+    """
+    values = read_config(folder)
+    official = published.is_published(values)
+    config = load_config(folder)
+    files = files or open_files(folder)
+    tokenizer = load_tokenizer(folder)
+    if not official:
+        published.check_tokens(config, tokenizer, exact=False)
+    checkpoint = Checkpoint(folder, config, official, tokenizer, files)
+    wanted: Mapping[str, Tensor] = checkpoint.empty.state_dict()
+    if official:
+        wanted = dict(convert(to_official(published.key_rules(config), list(wanted)), wanted.__getitem__))
+    check_outlines(folder, files, wanted)
+    return checkpoint
+
+
+def check_outlines(folder: Path, files: TensorFiles, wanted: Mapping[str, Tensor]) -> None:
+    """Compare the tensors of files with those a model has.
+
+    Raises:
+        ValueError: one is missing, unknown or of another shape.
+    """
+    for name in files.outlines:
+        if name not in wanted:
+            raise ValueError(f"{files.file_of(name)}: tensor {name} is unknown; wrong or mixed files")
+    for name, outline in wanted.items():
+        if name not in files.outlines:
+            raise ValueError(f"{folder}: tensor {name} is missing from the weights; wrong or mixed files")
+        shape = tuple(files.outlines[name].shape)
+        if shape != tuple(outline.shape):
+            raise ValueError(f"{files.file_of(name)}: {name} has shape {shape}, expected {tuple(outline.shape)}")
+
+
+def load_checkpoint(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Sa2VA, Processor]:
+    """Rebuild a model from its folder, in our layout or the published one.
+
+    Memory never exceeds the finished model by more than one tensor; buffers such as rotary frequencies stay float32.
+
+    Raises:
+        ValueError: as `open_checkpoint`, or a tensor is not finite.
+    """
+    checkpoint = open_checkpoint(folder)
+    values = {}
+    for name, value in checkpoint.tensors():
+        # A copy always: a tensor mapped from the file would change with it.
+        values[name] = value.to(device, dtype if value.is_floating_point() else value.dtype, copy=True).contiguous()
+        if dtype == torch.float16 and not is_finite(values[name]):
+            raise ValueError(f"{folder}: {name} holds values beyond the range of float16; use bfloat16 or float32")
+    model = checkpoint.empty
+    model.load_state_dict(values, strict=True, assign=True)
+    for native in (model.mllm.native, model.sam2.native):
+        _compute_buffers(native, device)
+        native.tie_weights()
+    left = [name for name, value in (*model.named_parameters(), *model.named_buffers()) if value.is_meta]
+    assert not left, f"no values for {left}"
+    return model.eval(), Processor(checkpoint.config, checkpoint.tokenizer)
+
+
+def _compute_buffers(native: PreTrainedModel, device: torch.device) -> None:
+    """Compute the buffers that no file holds, as the native class does when it builds a model."""
+    for name, buffer in list(native.named_non_persistent_buffers()):
+        parent, _, leaf = name.rpartition(".")
+        native.get_submodule(parent)._buffers[leaf] = torch.empty_like(buffer, device=device)
+    for value in native.state_dict(keep_vars=True).values():
+        value._is_hf_initialized = True  # what Transformers leaves alone when it initialises the rest
+    native.initialize_weights()
 
 
 def save_checkpoint(model: Sa2VA, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: torch.dtype) -> None:
     """Write a model folder; weights that are shared are written once per name."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in model.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    state = model.state_dict()
+    outlines = {name: torch.empty(value.shape, dtype=dtype, device="meta") for name, value in state.items()}
+    write_shards(folder, outlines, ((name, value.detach().to("cpu", dtype)) for name, value in state.items()))
     (folder / CONFIG_FILE).write_text(json.dumps(model.config.to_dict(), indent=1) + "\n")
     tokenizer.save_pretrained(folder)
-
-
-def load_config(folder: Path) -> Sa2VAConfig:
-    """Read config.json.
-
-    Raises:
-        ValueError: the folder or the file is missing, or not the config of a Sa2VA model.
-    """
-    path = folder / CONFIG_FILE
-    if not path.is_file():
-        raise ValueError(f"{folder} is not a model folder: it has no {CONFIG_FILE}")
-    try:
-        values = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON (line {error.lineno}); restore it from the source") from error
-    return Sa2VAConfig.from_dict(values)
-
-
-def load_checkpoint(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Sa2VA, Processor]:
-    """Rebuild a model from its folder.
-
-    Raises:
-        ValueError: a file is missing or damaged, or a tensor is missing, unknown, of another shape or not finite.
-    """
-    config = load_config(folder)
-    path = folder / WEIGHTS_FILE
-    if not path.is_file():
-        raise ValueError(f"{folder} has no {WEIGHTS_FILE}; copy the whole model folder")
-    model = Sa2VA(config)
-    try:
-        with safe_open(path, framework="pt") as file:
-            _fill(model, {name: file.get_tensor(name) for name in file.keys()}, path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or cut short ({error}); fetch it again") from error
-    processor = Processor(config, PreTrainedTokenizerFast.from_pretrained(folder))
-    return model.to(device, dtype).eval(), processor
-
-
-def _fill(model: Sa2VA, tensors: dict[str, torch.Tensor], path: Path) -> None:
-    wanted = model.state_dict()
-    for name in sorted(set(wanted) ^ set(tensors)):
-        raise ValueError(f"{path}: tensor {name} is {'missing' if name in wanted else 'unknown'}; wrong or mixed files")
-    for name, value in tensors.items():
-        if value.shape != wanted[name].shape:
-            raise ValueError(f"{path}: {name} has shape {tuple(value.shape)}, expected {tuple(wanted[name].shape)}")
-        if not torch.isfinite(value).all():
-            raise ValueError(f"{path}: {name} holds values that are not finite; the file is damaged")
-    model.load_state_dict(tensors, strict=True)

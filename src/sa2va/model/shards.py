@@ -1,0 +1,173 @@
+"""Read tensors by name from one safetensors file or many, and write them back without holding them all.
+
+Flow: model folder -> SafetensorFiles (headers only) -> read(name), mapped from the disk; named tensors -> write_shards.
+Source: the safetensors format, https://huggingface.co/docs/safetensors; index files as Transformers writes them.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
+SHARD_BYTES = 5 * 10**9
+
+DTYPE_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
+
+
+class TensorFiles(Protocol):
+    """Tensors on a disk."""
+
+    @property
+    def outlines(self) -> Mapping[str, Tensor]:
+        """Every tensor by name, on the meta device: shape and dtype without data."""
+        ...
+
+    def read(self, name: str) -> Tensor:
+        """Return one tensor; it may be mapped from the file, so copy what is to be kept or changed."""
+        ...
+
+    def file_of(self, name: str) -> Path:
+        """Return where a tensor lies, for messages."""
+        ...
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ValueError: it is not JSON, or not an object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON (line {error.lineno}); restore it from the source") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file; restore it from the source") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds a {type(values).__name__}; expected a JSON object")
+    return values
+
+
+def list_shards(folder: Path) -> list[Path]:
+    """Return the weight files of a folder.
+
+    Raises:
+        ValueError: there are none, or the index names one that is not there.
+    """
+    index = folder / INDEX_FILE
+    if not index.is_file():
+        return [folder / WEIGHTS_FILE]
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise ValueError(f"{index} has no weight_map; restore it from the source")
+    paths = []
+    for name in sorted(set(names.values())):
+        if Path(name).name != name:
+            raise ValueError(f"{index}: {name!r} lies outside the model folder; expected a plain file name")
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} has no {name}, which {INDEX_FILE} names; copy the whole model folder")
+        paths.append(folder / name)
+    return paths
+
+
+class SafetensorFiles:
+    """The tensors of a folder's safetensors files; nothing but the headers is read before it is asked for."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._places: dict[str, tuple[Path, Any]] = {}
+        self.outlines: dict[str, Tensor] = {}
+        for path in paths:
+            try:
+                file = safe_open(path, framework="pt")
+            except (SafetensorError, OSError) as error:
+                raise ValueError(f"{path} is damaged or cut short ({error}); fetch it again") from error
+            for name in file.keys():  # noqa: SIM118 - the handle is no mapping
+                if name in self._places:
+                    raise ValueError(f"{path}: tensor {name} is also in {self._places[name][0].name}; wrong files")
+                self._places[name] = path, file
+                header = file.get_slice(name)
+                if header.get_dtype() not in DTYPES:
+                    raise ValueError(f"{path}: {name} has type {header.get_dtype()}; expected {', '.join(DTYPES)}")
+                dtype = DTYPES[header.get_dtype()]
+                self.outlines[name] = torch.empty(header.get_shape(), dtype=dtype, device="meta")
+
+    def read(self, name: str) -> Tensor:
+        path, file = self._places[name]
+        try:
+            return file.get_tensor(name)
+        except (SafetensorError, RuntimeError) as error:
+            raise ValueError(f"{path}: {name} cannot be read ({error}); fetch the file again") from error
+
+    def file_of(self, name: str) -> Path:
+        return self._places[name][0]
+
+
+def plan_shards(outlines: Mapping[str, Tensor], limit: int = SHARD_BYTES) -> dict[str, list[str]]:
+    """Return the tensors of each file, in order; a file ends before it would exceed `limit` bytes."""
+    groups: list[list[str]] = [[]]
+    size = 0
+    for name, outline in outlines.items():
+        if groups[-1] and size + outline.nbytes > limit:
+            groups.append([])
+            size = 0
+        groups[-1].append(name)
+        size += outline.nbytes
+    if len(groups) == 1:
+        return {WEIGHTS_FILE: groups[0]}
+    return {f"model-{n:05}-of-{len(groups):05}.safetensors": names for n, names in enumerate(groups, 1)}
+
+
+def write_shards(
+    folder: Path, outlines: Mapping[str, Tensor], tensors: Iterable[tuple[str, Tensor]], limit: int = SHARD_BYTES
+) -> None:
+    """Write tensors as they come, so that no more than one has to be in memory.
+
+    Args:
+        folder: exists and holds no weights.
+        outlines: shape and dtype of each tensor to come; wide types before narrow ones, which keeps every
+            tensor of a file at a multiple of its own width.
+        tensors: the same names in the same order.
+        limit: bytes, largest size of a file.
+    """
+    files = plan_shards(outlines, limit)
+    coming = iter(tensors)
+    for file_name, names in files.items():
+        header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+        end = 0
+        for name in names:
+            start, end = end, end + outlines[name].nbytes
+            kind = DTYPE_NAMES[outlines[name].dtype]
+            header[name] = {"dtype": kind, "shape": list(outlines[name].shape), "data_offsets": [start, end]}
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        with open(folder / file_name, "wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for name in names:
+                given, tensor = next(coming)
+                assert (given, tensor.shape, tensor.dtype) == (name, outlines[name].shape, outlines[name].dtype)
+                file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            file.flush()
+            os.fsync(file.fileno())
+    if len(files) > 1:
+        total = sum(outline.nbytes for outline in outlines.values())
+        places = {name: file_name for file_name, names in files.items() for name in names}
+        index = {"metadata": {"total_size": total}, "weight_map": places}
+        (folder / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
