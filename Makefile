@@ -17,7 +17,7 @@ setup: $(STAMP)  ## create the virtual environment and install everything for wo
 # The stamp makes a second call free, and a changed dependency list re-installs by itself.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,train]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,train,gaze]'
 	touch $@
 
 demo: $(STAMP)  ## show all of it: the embedded model chats, segments and tracks; writes demo/

@@ -1,0 +1,78 @@
+"""Say how much a model knows about where people look, in bits per fixation above a stated baseline.
+
+Flow: log density of a model at human fixations, that of a baseline -> bits_per_fixation; fixations of other
+    pictures -> center_bias -> log_density_at.
+Source: Kümmerer et al., PNAS 2015 (information gain).
+Shapes: K fixations, H W canvas.
+"""
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sa2va.gaze.metrics.maps import fixation_map
+from sa2va.gaze.metrics.strings import pixel_indices
+
+
+def bits_per_fixation(log_density: ArrayLike, log_baseline: ArrayLike) -> float:
+    """Information gain: mean log2 of the model's density over the baseline's, at what people fixated.
+
+    Args:
+        log_density: (K,) natural log of the model's density per px^2, -inf where it gave no chance.
+        log_baseline: (K,) the same of the baseline, finite.
+
+    Returns:
+        bits, higher is better; 0 for the baseline itself.
+    """
+    ours, base = np.asarray(log_density, float), np.asarray(log_baseline, float)
+    if ours.shape != base.shape or not ours.size:
+        raise ValueError(f"bits per fixation: {ours.size} and {base.size} log densities, expected as many, at least 1")
+    if not np.isfinite(base).all() or np.isnan(ours).any():
+        raise ValueError("bits per fixation: log densities must be numbers, and finite for the baseline")
+    return float((ours - base).mean() / math.log(2))
+
+
+def uniform_log_density(num_fixations: int, width: int, height: int) -> NDArray[np.float64]:
+    """The plainest baseline: every pixel of the canvas alike.
+
+    Returns:
+        (K,) natural log of the density per px^2.
+    """
+    return np.full(num_fixations, -math.log(width * height))
+
+
+def center_bias(
+    points: ArrayLike, width: int, height: int, sigma: float = 20.0, uniform_share: float = 0.01
+) -> NDArray[np.float64]:
+    """Density of fixations over other pictures: a baseline that knows people, but not the picture.
+
+    Args:
+        points: (K, 2) xy, px; fixations of pictures that are not scored.
+        width: W of the canvas.
+        height: H.
+        sigma: of the Gaussian kernel, px.
+        uniform_share: 0..1 of the density that is spread evenly, so that no place is impossible.
+
+    Returns:
+        (H, W) density per px^2, sums to 1.
+    """
+    if not 0 < uniform_share <= 1:
+        raise ValueError(f"center bias: uniform share {uniform_share}, expected more than 0 and at most 1")
+    counts = fixation_map(points, width, height, counts=True)
+    if not counts.any():
+        raise ValueError("center bias: no fixations, expected at least one of another picture")
+    smooth = cv2.GaussianBlur(counts, (0, 0), sigma, borderType=cv2.BORDER_REFLECT).astype(float)
+    return (1 - uniform_share) * smooth / smooth.sum() + uniform_share / (width * height)
+
+
+def log_density_at(density: NDArray[np.float64], points: ArrayLike) -> NDArray[np.float64]:
+    """Natural log of a density map (H, W) at fixations (K, 2), px; beyond the canvas its nearest pixel counts.
+
+    Returns:
+        (K,), -inf where the density is 0.
+    """
+    height, width = density.shape
+    with np.errstate(divide="ignore"):
+        return np.log(density[pixel_indices(points, width, height)])

@@ -1,0 +1,78 @@
+"""Compare two scanpaths as strings of grid cells whose likeness falls with their distance: ScanMatch.
+
+Flow: fixations -> grid_symbols (-> strings.repeated_by_time) -> scanmatch.
+Source: Cristino et al., Behavior Research Methods 2010; the setting of OSIE, 12 x 12 cells, best reward 3.5, gap 0.
+Shapes: K fixations, G cells.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sa2va.gaze.metrics.strings import Symbols, alignment_table, as_points
+
+GRID = (12, 12)  # columns, rows
+THRESHOLD = 3.5  # reward for the same cell; falls by 1 per cell of distance
+PUBLISHED_SCREEN = (800, 600)  # px; the published code looks cells up in a picture of this size
+
+
+def grid_symbols(
+    points: ArrayLike, width: int, height: int, grid: tuple[int, int] = GRID, *, published: bool = False
+) -> list[int]:
+    """Number of the grid cell under each fixation, row by row.
+
+    Args:
+        points: (K, 2) xy, px; beyond the canvas means its nearest cell.
+        width: of the canvas, px.
+        height: px.
+        grid: columns, rows.
+        published: round fixations down to the pixels of an 800 x 600 screen first, which moves those just right of
+            or below the edge of a cell into the cell before.
+
+    Returns:
+        K numbers, 0..columns * rows - 1.
+    """
+    shares = as_points(points) / (width, height)
+    if published:
+        shares = np.floor(shares * PUBLISHED_SCREEN) / PUBLISHED_SCREEN
+    cells = np.clip(np.floor(shares * grid), 0, np.array(grid) - 1).astype(int)
+    return (cells[:, 1] * grid[0] + cells[:, 0]).tolist()
+
+
+def substitution_scores(grid: tuple[int, int] = GRID, threshold: float = THRESHOLD) -> NDArray[np.float64]:
+    """Reward of putting one cell beside another: the threshold minus their distance in cells.
+
+    Returns:
+        (G, G); the diagonal holds the threshold.
+    """
+    rows, columns = np.divmod(np.arange(grid[0] * grid[1]), grid[0])
+    return threshold - np.hypot(rows[:, None] - rows, columns[:, None] - columns)
+
+
+def scanmatch(
+    one: Symbols,
+    other: Symbols,
+    scores: NDArray[np.float64] | None = None,
+    gap: float = 0.0,
+    *,
+    published: bool = False,
+) -> float:
+    """Best global alignment, divided by that of the longer string with itself.
+
+    Args:
+        one: cells of the first scanpath.
+        other: cells of the second.
+        scores: (G, G) rewards; None takes substitution_scores().
+        gap: reward (negative: cost) of a fixation without a partner.
+        published: take the best cell of the table instead of its last one, which rewards a good part of a bad
+            match. With gap 0 both are the same.
+
+    Returns:
+        At most 1; at least 0 with gap 0. 1 for two empty strings.
+    """
+    longer = max(len(one), len(other))
+    if not longer:
+        return 1.0
+    rewards = substitution_scores() if scores is None else np.asarray(scores, float)
+    table = alignment_table(rewards[np.ix_(np.asarray(one, int), np.asarray(other, int))], gap)
+    best = table.max() if published else table[-1, -1]
+    return float(best) / (float(rewards.max()) * longer)

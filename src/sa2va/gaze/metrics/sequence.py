@@ -1,0 +1,121 @@
+"""Score a predicted scanpath as a string against those of several people: SS and FED, whole and per pack.
+
+Flow: strings.py -> (pack_strings) -> sequence_score, fixation_edit_distance, pack_..., against all people of a case.
+Source: RefCOCO-Gaze, arXiv:2407.19605 (per pack); Yang et al., CVPR 2020 (SS); Mondal et al., CVPR 2023 (FED, not
+    normalised). The published per-pack code never counts an empty pack as rightly empty: it puts a stand-in
+    fixation there. Ours compares what is there; `published=True` gives the published numbers.
+Shapes: P people, N + 2 packs.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sa2va.gaze.metrics.strings import Symbols, as_points, edit_distance, nearest_symbols, string_similarity
+
+PackStrings = Sequence[Symbols]  # one string per pack
+
+
+def pack_strings(packs: Sequence[ArrayLike], centers: ArrayLike) -> list[list[int]]:
+    """Symbols of each pack by the nearest centre.
+
+    Args:
+        packs: N + 2 arrays (K, 2) xy, px.
+        centers: (C, 2) xy, px.
+    """
+    return [nearest_symbols(pack, centers) for pack in packs]
+
+
+def stand_in_strings(
+    packs: Sequence[ArrayLike], centers: ArrayLike, middle: tuple[float, float] = (256.0, 160.0)
+) -> list[list[int]]:
+    """Symbols of each pack as published: an empty pack says the last symbol before it once more.
+
+    Args:
+        packs: N + 2 arrays (K, 2) xy, px.
+        centers: (C, 2) xy, px.
+        middle: xy of the canvas's middle; its cluster stands in for an empty first pack.
+    """
+    last = nearest_symbols([middle], centers)[0]
+    strings = []
+    for pack in packs:
+        string = nearest_symbols(pack, centers) if len(as_points(pack)) else [last]
+        last = string[-1]
+        strings.append(string)
+    return strings
+
+
+def sequence_score(pred: Symbols, humans: Sequence[Symbols]) -> float:
+    """SS: longest common subsequence over the longer length, mean over people.
+
+    Args:
+        pred: symbols of the whole prediction.
+        humans: P strings.
+
+    Returns:
+        0..1, higher is better.
+    """
+    return _mean_over_people(pred, humans, string_similarity)
+
+
+def fixation_edit_distance(pred: Symbols, humans: Sequence[Symbols]) -> float:
+    """FED: Levenshtein distance, mean over people. Not normalised, so that short predictions have it easy.
+
+    Returns:
+        0 or more symbols, lower is better.
+    """
+    return _mean_over_people(pred, humans, edit_distance)
+
+
+def pack_sequence_score(pred: PackStrings, humans: Sequence[PackStrings], *, published: bool = False) -> float:
+    """SS of each pack, mean over packs, then over people.
+
+    Args:
+        pred: a string per pack.
+        humans: P times a string per pack.
+        published: fill packs that one side lacks as the published code does; the strings then come from
+            stand_in_strings. Otherwise a pack that is not there is an empty one, and empty matches empty.
+
+    Returns:
+        0..1, higher is better.
+    """
+    return _mean_over_people(pred, humans, _per_pack(string_similarity, published))
+
+
+def pack_edit_distance(pred: PackStrings, humans: Sequence[PackStrings], *, published: bool = False) -> float:
+    """FED of each pack, mean over packs, then over people; arguments as in pack_sequence_score.
+
+    Returns:
+        0 or more symbols, lower is better.
+    """
+    return _mean_over_people(pred, humans, _per_pack(edit_distance, published))
+
+
+def _mean_over_people(pred: Sequence[Any], humans: Sequence[Sequence[Any]], compare: Callable[..., float]) -> float:
+    if not humans:
+        raise ValueError("scanpath score: nobody to compare with, expected at least one person's scanpath")
+    return float(np.mean([compare(pred, human) for human in humans]))
+
+
+def _per_pack(compare: Callable[[Symbols, Symbols], float], published: bool) -> Callable[..., float]:
+    def score(pred: PackStrings, human: PackStrings) -> float:
+        if not len(pred) or not len(human):
+            raise ValueError(f"scanpath score: {len(pred)} and {len(human)} packs, expected at least one each")
+        ours, theirs = (_filled_up if published else _lengthened)(pred, human)
+        return float(np.mean([compare(one, other) for one, other in zip(ours, theirs, strict=True)]))
+
+    return score
+
+
+def _lengthened(pred: PackStrings, human: PackStrings) -> tuple[list[Symbols], list[Symbols]]:
+    longer = max(len(pred), len(human))
+    return [*pred, *[[]] * (longer - len(pred))], [*human, *[[]] * (longer - len(human))]
+
+
+def _filled_up(pred: PackStrings, human: PackStrings) -> tuple[list[Symbols], list[Symbols]]:
+    """Repeat the last symbol: as often as the person fixated for a missing prediction, once for a missing person."""
+    ours = [*pred, *([pred[-1][-1]] * len(pack) for pack in human[len(pred) :])]
+    theirs = [*human, *([human[-1][-1]] for _ in pred[len(human) :])]
+    return ours, theirs

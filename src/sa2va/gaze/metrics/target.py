@@ -1,0 +1,126 @@
+"""Ask when and whether the eyes reach the target: last and any fixation, hit rate by words left, latency.
+
+Flow: fixations, target box or mask -> inside_box, inside_mask -> last_hit, any_hit, hit_curve, latency_to_target.
+Source: RefCOCO-Gaze, arXiv:2407.19605, keeps correct trials only: there the last fixation is on the target, always.
+Shapes: K fixations, N words, H W canvas.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sa2va.gaze.metrics.strings import as_points
+
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1, px
+
+
+def inside_box(points: ArrayLike, box: Box) -> NDArray[np.bool_]:
+    """Tell which fixations lie in a box, its edges included.
+
+    Args:
+        points: (K, 2) xy, px.
+        box: x0, y0, x1, y1, px.
+
+    Returns:
+        (K,) bool.
+    """
+    x0, y0, x1, y1 = box
+    if not (x0 <= x1 and y0 <= y1):
+        raise ValueError(f"target box {box}: expected x0, y0, x1, y1 with x0 <= x1 and y0 <= y1")
+    x, y = as_points(points).T
+    return (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)
+
+
+def inside_mask(points: ArrayLike, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell which fixations lie on a mask (H, W); beyond its picture is off target.
+
+    Returns:
+        (K,) bool.
+    """
+    height, width = mask.shape
+    columns, rows = np.floor(as_points(points)).astype(int).T
+    seen = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    return seen & mask[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]
+
+
+def last_hit(on_target: ArrayLike) -> bool:
+    """Whether the last fixation is on the target; no fixation is no hit.
+
+    Args:
+        on_target: (K,) bool.
+    """
+    flags = np.asarray(on_target, bool)
+    return bool(len(flags) and flags[-1])
+
+
+def any_hit(on_target: ArrayLike) -> bool:
+    """Whether any of K fixations is on the target."""
+    return bool(np.asarray(on_target, bool).any())
+
+
+@dataclass(frozen=True, kw_only=True)
+class HitCurve:
+    """Share of fixations on the target while an expression is heard; nan where nobody fixated."""
+
+    before: float  # before the first word
+    words_left: Mapping[int, float]  # words still to come after the one that is spoken -> share
+    after: float  # after the last word
+
+
+def hit_curve(scanpaths: Sequence[Sequence[ArrayLike]]) -> HitCurve:
+    """Pool fixations of many scanpaths by the number of words still to come.
+
+    Args:
+        scanpaths: each N + 2 arrays (K,) bool: whether the fixations of a pack are on the target.
+
+    Raises:
+        ValueError: a scanpath has fewer than two packs.
+    """
+    pooled: dict[int, list[bool]] = {}
+    before: list[bool] = []
+    for packs in scanpaths:
+        if len(packs) < 2:
+            raise ValueError(f"hit curve: a scanpath of {len(packs)} packs, expected at least 2 (before and after)")
+        flags = [np.asarray(pack, bool).tolist() for pack in packs]
+        before += flags[0]
+        for position, values in enumerate(flags[1:], 1):
+            pooled.setdefault(len(packs) - 2 - position, []).extend(values)  # -1: after the last word
+    after = pooled.pop(-1, [])
+    shares = {left: float(np.mean(values)) for left, values in sorted(pooled.items()) if values}
+    return HitCurve(before=_share(before), words_left=shares, after=_share(after))
+
+
+def _share(flags: Sequence[bool]) -> float:
+    return float(np.mean(flags)) if flags else float("nan")
+
+
+def curve_gap(pred: HitCurve, human: HitCurve) -> float:
+    """Mean absolute difference of two curves over the places that both have.
+
+    Returns:
+        0..1, lower is better; nan when they share no place.
+    """
+    pairs = [(pred.before, human.before), (pred.after, human.after)]
+    pairs += [(pred.words_left[left], human.words_left[left]) for left in pred.words_left if left in human.words_left]
+    gaps = [abs(ours - theirs) for ours, theirs in pairs if np.isfinite(ours) and np.isfinite(theirs)]
+    return float(np.mean(gaps)) if gaps else float("nan")
+
+
+def latency_to_target(starts: ArrayLike, on_target: ArrayLike, onset: float) -> float:
+    """Time from the onset of the noun to the first fixation on the target that begins then or later.
+
+    Args:
+        starts: (K,) ms.
+        on_target: (K,) bool.
+        onset: ms, on the same clock.
+
+    Returns:
+        ms, at least 0; nan when there is none.
+    """
+    times, flags = np.asarray(starts, float), np.asarray(on_target, bool)
+    if times.shape != flags.shape:
+        raise ValueError(f"latency: {times.size} starts and {flags.size} hits, expected as many")
+    reached = times[flags & (times >= onset)]
+    return float(reached.min() - onset) if len(reached) else float("nan")
