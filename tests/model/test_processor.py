@@ -63,7 +63,7 @@ def test_regions_repeat_the_visual_tokens_below_them(small: Small) -> None:
     _, processor = small
     region = np.zeros((64, 64), bool)
     region[:32, 32:] = True  # upper right quarter: 2 x 2 cells of the 4 x 4 grid
-    ids, index = processor.encode_question(Turn(question="region1?", answer="", regions=(region,)), [1])
+    ids, index = processor.encode_question(Turn(question="region1?", answer="", regions=(region,)), [16])
     assert index == [*range(16), 2, 3, 6, 7]
     assert ids.count(processor.tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")) == 20
 

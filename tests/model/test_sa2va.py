@@ -1,5 +1,7 @@
 """Check that training and inference are one model: same masks, any padding, any batch."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -27,12 +29,9 @@ def forced_states(small: Small, sample: Sample) -> torch.Tensor:
 def stepwise_states(small: Small, sample: Sample) -> torch.Tensor:
     """The same, as generation gets them: the prompt at once, then token after token."""
     model, processor = small
-    tiles = processor.tiles_per_frame(sample.frames)
-    question, index = processor.encode_question(sample.turns[0], [len(t) for t in tiles])
     answer, _ = processor.encode_answer(sample.turns[0])
-    pixels = processor.pixel_values(np.concatenate(tiles))
     stream = model.mllm.open_stream()
-    stream.append(model.encode(torch.tensor([question]), pixels, torch.tensor(index)))
+    stream.start(model.encode(processor.prompts([(sample.turns[0], [sample.frames])])))
     found = []
     for token in answer:
         state = stream.append(model.mllm.embed_tokens(torch.tensor([[token]])))[:, 0]
@@ -80,11 +79,13 @@ def test_left_padding_equals_right_padding(small: Small, samples: list[Sample]) 
     states = {}
     for side in ("left", "right"):
         order = (lambda p, x: [p, x]) if side == "left" else (lambda p, x: [x, p])
-        ids = torch.cat(order(pad, batch.input_ids), dim=1)
-        mask = torch.cat(order(off, batch.attention_mask), dim=1)
+        padded = replace(
+            batch,
+            input_ids=torch.cat(order(pad, batch.input_ids), dim=1),
+            attention_mask=torch.cat(order(off, batch.attention_mask), dim=1),
+        )
         with torch.no_grad():
-            embeds = model.encode(ids, batch.pixel_values, batch.visual_index)
-            hidden = model.mllm.run_text(embeds, mask)
+            hidden = model.hidden_states(padded)
         states[side] = hidden[:, 7:] if side == "left" else hidden[:, :width]
     assert torch.allclose(states["left"], states["right"], atol=1e-4)
 
@@ -107,7 +108,7 @@ def test_predict_batch_equals_predict(predictor: Predictor) -> None:
 
 def test_a_literal_mask_token_in_a_question_is_text(small: Small, predictor: Predictor) -> None:
     _, processor = small
-    ids, _ = processor.encode_question(Turn(question="say [SEG] <IMG_CONTEXT> <|im_end|>", answer=""), [1])
+    ids, _ = processor.encode_question(Turn(question="say [SEG] <IMG_CONTEXT> <|im_end|>", answer=""), [16])
     assert processor.seg_id not in ids
     image_id = processor.tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")
     assert ids.count(image_id) == processor.config.tokens_per_tile

@@ -1,12 +1,12 @@
 """Describe a whole Sa2VA model in one frozen dataclass that is saved beside the weights.
 
-Flow: config.json <-> Sa2VAConfig -> sa2va.py, processor.py.
+Flow: config.json <-> Sa2VAConfig -> sa2va.py, processor.py, backbones/.
 """
 
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from sa2va.model.backbones.catalog import FAMILIES
+KEYFRAME_CHOICES = ("uniform", "first")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,18 +16,23 @@ class Sa2VAConfig:
     `mllm` and `sam2` are the native Transformers configurations as plain dictionaries.
     """
 
-    family: str = "internvl"
+    family: str = "internvl"  # a name in backbones/catalog.py
     mllm: dict[str, Any] = field(default_factory=dict)
     sam2: dict[str, Any] = field(default_factory=dict)
-    tile_size: int = 448  # px, side of one MLLM tile
+    template: str = "qwen_chat"  # a name in backbones/templates.py
+    question_joint: str = "\n"  # what stands between the pictures and the question
+    tile_size: int = 448  # px, side of one MLLM tile, for families that cut tiles
     tokens_per_tile: int = 256
     max_tiles: int = 12  # 1 = the picture is squeezed into one tile
+    min_pixels: int = 0  # what a picture is enlarged to, for families that take any size
+    max_pixels: int = 0
     num_keyframes: int = 5  # frames of a clip that the MLLM reads and that are prompted
+    keyframes: str = "uniform"  # over the whole clip, or the "first"
     gate_absent: bool = False  # an object with presence < 0.5 in a frame gets an empty mask there
 
     def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            raise ValueError(f"unknown model family {self.family!r}; known: {', '.join(FAMILIES)}")
+        if self.keyframes not in KEYFRAME_CHOICES:
+            raise ValueError(f"keyframes {self.keyframes!r} is unknown; use one of {', '.join(KEYFRAME_CHOICES)}")
 
     def to_dict(self) -> dict[str, Any]:
         return {"model_type": "sa2va", **asdict(self)}

@@ -1,20 +1,22 @@
 """Run the multimodal language model: embeddings in, hidden states and text out, one KV cache per stream.
 
-Flow: processor.py (Batch) -> embed_inputs -> forward (training) or open_stream -> Decoding (inference)
+Flow: processor.py (Prompts) -> embed_inputs -> run_text (training) or open_stream -> Decoding (inference)
     -> states at [SEG] -> projector.py.
-Source: Sa2VA, arXiv:2501.04001: the state is read where [SEG] is the *input*, after the text model's final norm.
-Shapes: B samples, L tokens, P tiles, D width, V vocabulary, N [SEG] tokens.
+Source: Sa2VA, arXiv:2501.04001: the state is read where [SEG] is the *input*.
+Shapes: B samples, L tokens, n image places, D width, V vocabulary, N [SEG] tokens.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from sa2va.model.backbones.catalog import FAMILIES
+from sa2va.model.backbones.catalog import find_family
+from sa2va.model.backbones.seam import TextInput
+from sa2va.model.processor import Prompts
 
 
 class TextStream:
@@ -27,27 +29,39 @@ class TextStream:
         self._mllm = mllm
         self._cache = DynamicCache()
         self._mask: Tensor | None = None  # (B, length so far)
+        self._next: Tensor | None = None  # (B,) position of the next token; a picture may take fewer than it has tokens
 
     @property
     def length(self) -> int:
-        """Number of positions in the cache, padding included."""
+        """Number of places in the cache, padding included."""
         return 0 if self._mask is None else self._mask.shape[1]
 
-    def append(self, inputs_embeds: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Feed (B, L, D) embeddings; return their hidden states (B, L, D) after the final norm."""
-        if attention_mask is None:
-            attention_mask = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
-        whole = attention_mask if self._mask is None else torch.cat([self._mask, attention_mask], dim=1)
-        states = self._mllm.run_text(inputs_embeds, whole, cache=self._cache)
-        self._mask = whole
+    def start(self, inputs: TextInput) -> Tensor:
+        """Feed whole prompts, pictures included, to an empty stream; return their states (B, L, D)."""
+        assert self._mask is None
+        states = self._mllm.run_text(inputs, self._cache)
+        self._mask, self._next = inputs.attention_mask, inputs.next_positions
+        return states
+
+    def append(self, inputs_embeds: Tensor) -> Tensor:
+        """Feed (B, L, D) embeddings of text that goes on in every row; return their states (B, L, D)."""
+        new = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
+        first = new.new_zeros(len(new)) if self._next is None else self._next
+        inputs = TextInput(
+            embeds=inputs_embeds,
+            attention_mask=new if self._mask is None else torch.cat([self._mask, new], dim=1),
+            position_ids=first[:, None] + new.cumsum(1) - 1,
+        )
+        states = self._mllm.run_text(inputs, self._cache)
+        self._mask, self._next = inputs.attention_mask, inputs.next_positions
         return states
 
     def probe(self, inputs_embeds: Tensor) -> Tensor:
         """Feed a side branch, return its states (B, L, D), and leave the stream as it was."""
-        length, mask = self.length, self._mask
+        length, mask, following = self.length, self._mask, self._next
         states = self.append(inputs_embeds)
         self._cache.crop(length)
-        self._mask = mask
+        self._mask, self._next = mask, following
         return states
 
 
@@ -116,7 +130,7 @@ class Mllm(nn.Module):
 
     def __init__(self, family: str, config: dict[str, Any]) -> None:
         super().__init__()
-        self._family = FAMILIES[family]
+        self._family = find_family(family)
         self.native = self._family.build_mllm(config)
 
     @property
@@ -127,47 +141,41 @@ class Mllm(nn.Module):
     def embed_tokens(self, input_ids: Tensor) -> Tensor:
         return self.native.get_input_embeddings()(input_ids)  # (B, L) -> (B, L, D)
 
-    def embed_inputs(self, input_ids: Tensor, pixel_values: Tensor, visual_index: Tensor) -> Tensor:
+    def embed_inputs(self, prompts: Prompts) -> TextInput:
         """Embed the text and put a visual token at every image place, in order.
-
-        Args:
-            input_ids: (B, L).
-            pixel_values: (P, 3, s, s), normalised.
-            visual_index: (n,) for each image place, in reading order, which of the P * tokens visual tokens
-                stands there. Regions repeat tokens of the picture, so an index can occur more than once.
-
-        Returns:
-            (B, L, D).
 
         Raises:
             ValueError: the number of image places differs from the number of visual tokens, which means that
                 text and pictures belong to different prompts.
         """
-        embeds = self.embed_tokens(input_ids)
-        places = input_ids == self.native.config.image_token_id
-        if int(places.sum()) != len(visual_index):
-            raise ValueError(f"{int(places.sum())} image places in the text, {len(visual_index)} visual tokens")
-        if len(visual_index) == 0:
-            return embeds
-        visual = self._family.encode_images(self.native, pixel_values)  # (P, tokens, D)
-        visual = visual.flatten(0, 1)[visual_index].to(embeds.dtype)  # (n, D)
-        return embeds.masked_scatter(places[..., None], visual)
-
-    def run_text(self, inputs_embeds: Tensor, attention_mask: Tensor, cache: DynamicCache | None = None) -> Tensor:
-        """Return the hidden states (B, L, D); `attention_mask` covers the cached positions too."""
-        new = inputs_embeds.shape[1]
-        position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)[:, -new:]
-        output = self._family.language_model(self.native)(
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=cache,
-            use_cache=cache is not None,
+        family, native, index = self._family, self.native, prompts.visual_index
+        inputs = TextInput(
+            embeds=self.embed_tokens(prompts.input_ids),
+            attention_mask=prompts.attention_mask,
+            position_ids=family.positions(native, prompts.input_ids, prompts.attention_mask, prompts.grids),
         )
-        return output.last_hidden_state
+        places = prompts.input_ids == native.config.image_token_id
+        if int(places.sum()) != len(index):
+            raise ValueError(f"{int(places.sum())} image places in the text, {len(index)} visual tokens")
+        if len(index) == 0:
+            return inputs
+        dtype = inputs.embeds.dtype
+        visual = family.encode_images(native, prompts.pixel_values.to(dtype), prompts.grids)
+        seen = visual.tokens[index].to(dtype)  # (n, D)
+        return replace(
+            inputs,
+            embeds=inputs.embeds.masked_scatter(places[..., None], seen),
+            visual_places=places,
+            deepstack=tuple(level[index] for level in visual.deepstack),
+        )
+
+    def run_text(self, inputs: TextInput, cache: DynamicCache | None = None) -> Tensor:
+        """Return the states (B, L, D) of the new tokens, as the family reads [SEG] from them."""
+        return self._family.run_text(self.native, inputs, cache)
 
     def logits(self, hidden_states: Tensor) -> Tensor:
-        return self.native.lm_head(hidden_states)  # (..., D) -> (..., V)
+        """Return the scores of the next token, from states as `run_text` gives them: (..., D) -> (..., V)."""
+        return self._family.logits(self.native, hidden_states)
 
     def open_stream(self) -> TextStream:
         """Open an empty stream with its own KV cache."""

@@ -109,7 +109,7 @@ class Predictor:
         source: Any,
         prompt: str,
         *,
-        keyframes: str = "uniform",
+        keyframes: str | None = None,
         num_keyframes: int = 5,
         options: Options | None = None,
     ) -> TrackSession:
@@ -118,7 +118,7 @@ class Predictor:
         Args:
             source: see `sa2va.media.open_media`; a source that cannot be rewound is prompted on its first frames.
             prompt: a request for masks, for example "Please segment the red circle."
-            keyframes: "uniform" over the whole clip or "first".
+            keyframes: "uniform" over the whole clip or "first"; None = as the model was trained.
             num_keyframes: K, frames that the MLLM reads.
             options: see Options.
 
@@ -127,7 +127,8 @@ class Predictor:
         """
         options = options or Options()
         media = open_media(source)
-        indices, frames, media = choose_keyframes(media, keyframes, num_keyframes)
+        choice = keyframes or self._keyframe_choice(options)
+        indices, frames, media = choose_keyframes(media, choice, num_keyframes)
         query = _Query(media, [frames], indices, Turn(question=prompt, answer=""))
         stream, last = self._prefill([query])
         decoding = self._decoding(stream, last, options).finish()
@@ -147,31 +148,22 @@ class Predictor:
             media, pictures, keyframes = opened[0], [one.frames([0]) for one in opened], [0]
         else:
             number = options.num_keyframes or self.model.config.num_keyframes
-            keyframes, frames, media = choose_keyframes(open_media(request.media), "uniform", number)
+            choice = self._keyframe_choice(options)
+            keyframes, frames, media = choose_keyframes(open_media(request.media), choice, number)
             pictures = [frames]
         regions = tuple(masks.region_to_mask(r, media.height, media.width) for r in request.regions or ())
         return _Query(media, pictures, keyframes, Turn(question=request.prompt, answer="", regions=regions))
 
+    def _keyframe_choice(self, options: Options) -> str:
+        """Say where the frames that the MLLM reads lie, unless a caller says so."""
+        return "uniform" if options.mode == "consistent" else self.model.config.keyframes
+
     @torch.no_grad()
     def _prefill(self, queries: Sequence[_Query]) -> tuple[TextStream, Tensor]:
         """Run all prompts, padded on the left; return the stream and the last states (B, D)."""
-        processor, per_tile = self.processor, self.model.config.tokens_per_tile
-        rows, tiles, visual, offset = [], [], [], 0
-        for query in queries:
-            own = [t for frames in query.pictures for t in processor.tiles_per_frame(frames)]
-            ids, index = processor.encode_question(query.turn, [len(t) for t in own])
-            rows.append(ids)
-            visual += [offset + i for i in index]
-            offset += sum(map(len, own)) * per_tile
-            tiles += own
-        length = max(map(len, rows))
-        pad = processor.tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (length - len(row)) + row for row in rows], device=self.device)
-        mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], device=self.device)
-        pixels = processor.pixel_values(np.concatenate(tiles)).to(self.device, self.dtype)
-        embeds = self.model.encode(ids, pixels, torch.tensor(visual, device=self.device))
+        prompts = self.processor.prompts([(query.turn, query.pictures) for query in queries])
         stream = self.model.mllm.open_stream()
-        return stream, stream.append(embeds, mask)[:, -1]
+        return stream, stream.start(self.model.encode(prompts.to(self.device)))[:, -1]
 
     def _decoding(self, stream: TextStream, last: Tensor, options: Options) -> Decoding:
         rules = DecodingRules(

@@ -1,62 +1,66 @@
 """Turn Samples into a Batch: prompt text, pixels for both encoders, labels, places of [SEG].
 
-Flow: Sample (data/ or predictor.py) -> Processor -> Batch -> sa2va.py.
-Source: Sa2VA, arXiv:2501.04001, section 3.2; its released code for the exact template, which has no system turn.
-Shapes: B samples, L tokens, P tiles, F frames for SAM 2 (all samples), K of them per sample, N [SEG] tokens.
+Flow: Sample (data/) -> Processor -> Batch -> sa2va.py; questions and frames (predictor.py) -> Processor -> Prompts.
+Source: Sa2VA, arXiv:2501.04001, section 3.2.
+Shapes: B samples, L tokens, P tiles, s their side, F frames for SAM 2 (all samples), K of them per sample, N [SEG].
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from types import ModuleType
-from typing import Self
+from typing import Any, Self
 
-import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from sa2va.model.backbones.catalog import FAMILIES
+from sa2va.model.backbones.catalog import find_family
+from sa2va.model.backbones.seam import NO_GRID, Picture
+from sa2va.model.backbones.templates import find_template
 from sa2va.model.config import Sa2VAConfig
+from sa2va.model.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise
 from sa2va.tokens import ADDED_TOKENS, IGNORE_INDEX, PHRASE_TOKENS, REGION_TOKENS, SEG_TOKEN
 from sa2va.types import Frames, Masks, Sample, Turn
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Tensors of B samples. Everything about [SEG] is listed sample by sample, in reading order."""
+class Prompts:
+    """What the language model needs of B prompts or conversations."""
 
     input_ids: Tensor  # (B, L) long
     attention_mask: Tensor  # (B, L) long
-    labels: Tensor  # (B, L) long, IGNORE_INDEX where the language loss does not look
-    pixel_values: Tensor  # (P, 3, s, s)
-    visual_index: Tensor  # (places,) which visual token stands at each image place
-    sam_pixel_values: Tensor  # (F, 3, S, S)
-    seg_positions: Tensor  # (N, 2) row and column of each [SEG] in input_ids
-    seg_frames: Tensor  # (N, K) which of the F frames each [SEG] is decoded on
-    seg_targets: Tensor  # (N, K, H, W) bool, visible pixels; N = 0 rows where there is nothing to learn
+    pixel_values: Tensor  # of all pictures, one after the other: (P, 3, s, s) tiles, or (patches, values of a patch)
+    grids: Tensor  # (pictures, 3) time, rows, columns of patches, where the image encoder takes any size; else (0, 3)
+    visual_index: Tensor  # (places,) which visual token stands at each image place; regions repeat some
 
     def to(self, device: torch.device | str) -> Self:
         return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
+@dataclass(frozen=True, kw_only=True)
+class Batch(Prompts):
+    """Tensors of B samples. Everything about [SEG] is listed sample by sample, in reading order."""
+
+    labels: Tensor  # (B, L) long, IGNORE_INDEX where the language loss does not look
+    sam_pixel_values: Tensor  # (F, 3, S, S)
+    seg_positions: Tensor  # (N, 2) row and column of each [SEG] in input_ids
+    seg_frames: Tensor  # (N, K) which of the F frames each [SEG] is decoded on
+    seg_targets: Tensor  # (N, K, H, W) bool, visible pixels; N = 0 rows where there is nothing to learn
+
+
 @dataclass(frozen=True)
 class _Encoded:
-    """One sample as lists; a place is a visual token of this sample's own tiles."""
+    """One sample as lists; a place is a visual token of this sample's own pictures."""
 
     ids: list[int]
     labels: list[int]
     seg_columns: list[int]
     seg_objects: list[int]
     visual_index: list[int]
-
-
-def normalise(pixels: NDArray[np.uint8], mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """uint8 (F, S, S, 3) -> float32 (F, 3, S, S)."""
-    values = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-    return (values - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
 
 
 class Processor:
@@ -66,16 +70,20 @@ class Processor:
         self.config = config
         self.tokenizer = tokenizer
         self.seg_id = self._token_id(SEG_TOKEN)
-        self.end_ids = tuple({self._token_id(self.family.TURN_END), tokenizer.eos_token_id})
+        self._template = find_template(config.template)
+        self._special_ids = frozenset(tokenizer.get_added_vocab().values())
+        stops = [token for token in self._template.stops if token in tokenizer.get_added_vocab()]
+        ends = [self._token_id(token) for token in (self._template.end, *stops)]
+        self.end_ids = tuple(sorted({*ends, tokenizer.eos_token_id} - {None}))
         self.sam_size: int = config.sam2["image_size"]
         # The released model normalises SAM 2 pixels with constants rounded to bfloat16, whatever its dtype.
-        rounded = [torch.tensor(v).bfloat16().float().tolist() for v in (self.family.PIXEL_MEAN, self.family.PIXEL_STD)]
+        rounded = [torch.tensor(v).bfloat16().float().tolist() for v in (IMAGENET_MEAN, IMAGENET_STD)]
         self._sam_mean, self._sam_std = (tuple(v) for v in rounded)
 
     @property
     def family(self) -> ModuleType:
         """The backbone family; looked up each time because a module cannot travel to a worker process."""
-        return FAMILIES[self.config.family]
+        return find_family(self.config.family)
 
     def _token_id(self, token: str) -> int:
         index = self.tokenizer.convert_tokens_to_ids(token)
@@ -85,13 +93,9 @@ class Processor:
 
     # ---- pixels
 
-    def tiles_per_frame(self, frames: Frames) -> list[NDArray[np.uint8]]:
-        """Cut what the MLLM sees: a picture into up to `max_tiles` tiles, each frame of a clip into one."""
-        limit = self.config.max_tiles if len(frames) == 1 else 1
-        return [self.family.split_tiles(frame, self.config.tile_size, limit) for frame in frames]
-
-    def pixel_values(self, tiles: NDArray[np.uint8]) -> Tensor:
-        return normalise(tiles, self.family.PIXEL_MEAN, self.family.PIXEL_STD)
+    def read_pictures(self, frames: Frames) -> list[Picture]:
+        """Prepare what the MLLM sees: a picture in full detail, or the frames of a clip, each in less."""
+        return [self.family.read_picture(frame, self.config, is_frame=len(frames) > 1) for frame in frames]
 
     def sam_pixel_values(self, frames: Frames) -> Tensor:
         """Squeeze each frame to the square that SAM 2 reads: (F, H, W, 3) -> (F, 3, S, S)."""
@@ -103,12 +107,24 @@ class Processor:
 
     # ---- text
 
+    def _encode(self, text: str, literal: range, *, opening: bool = False) -> list[int]:
+        """Tokenise a prompt at once; a special token within `literal`, a user's words, is plain text.
+
+        At once, because some tokenizers treat the start of a text differently.
+        """
+        encoding = self.tokenizer(text, add_special_tokens=opening, return_offsets_mapping=True, verbose=False)
+        ids: list[int] = []
+        for index, (start, end) in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True):
+            if index in self._special_ids and start in literal:
+                pieces = (text[start : start + 1], text[start + 1 : end])
+                ids += [i for piece in pieces for i in self.tokenizer.encode(piece, add_special_tokens=False)]
+            else:
+                ids.append(index)
+        return ids
+
     def _encode_text(self, text: str) -> list[int]:
         """Tokenise text in which a literal special token is plain text."""
-        return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True) if text else []
-
-    def _encode_template(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False)
+        return self._encode(text, range(len(text))) if text else []
 
     def region_cells(self, region: NDArray[np.bool_]) -> list[int]:
         """Return the indices of the visual tokens, within one tile, that lie under a region.
@@ -117,8 +133,8 @@ class Processor:
         no region at all.
         """
         side = int(self.config.tokens_per_tile**0.5)
-        grid = cv2.resize(region.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST)
-        cells = np.flatnonzero(grid).tolist()
+        grid = F.interpolate(torch.from_numpy(region)[None, None].float(), (side, side), mode="nearest")
+        cells = grid.flatten().nonzero().flatten().tolist()
         if not cells:
             rows, columns = np.nonzero(region)
             row = int(rows.mean() * side / region.shape[0])
@@ -129,42 +145,45 @@ class Processor:
         """Write the sentence that shows the marked regions; return it with the cells it needs."""
         if not turn.regions:
             return "", []
+        if not self.family.TAKES_REGIONS:
+            raise ValueError(f"a {self.config.family} model takes no regions; say in words what you mean")
         cells = [self.region_cells(region) for region in turn.regions]
         start, end = REGION_TOKENS
         marks = [f"region{i + 1}{start}{self.family.IMAGE_TOKEN * len(c)}{end}" for i, c in enumerate(cells)]
         sentence = f"There are {len(marks)} part regions in the picture: {', '.join(marks)}.\n"
         return sentence, [cell for group in cells for cell in group]
 
-    def encode_question(self, turn: Turn, num_tiles: Sequence[int]) -> tuple[list[int], list[int]]:
+    def encode_question(self, turn: Turn, num_tokens: Sequence[int], before: str = "") -> tuple[list[int], list[int]]:
         """Encode a user turn up to the place where the answer begins.
 
         Args:
             turn: its question and regions.
-            num_tiles: tiles of each frame, for a first turn; empty for a follow-up.
+            num_tokens: visual tokens of each picture, for a first turn; empty for a follow-up.
+            before: text of the template that precedes a follow-up.
 
         Returns:
             Token ids, and for each image place the index of its visual token among those of the sample.
+
+        Raises:
+            ValueError: the turn has regions, and the family takes none.
         """
-        family, per_tile = self.family, self.config.tokens_per_tile
-        blocks = "\n".join(family.image_block(count, per_tile) for count in num_tiles)
+        family, template = self.family, self._template
+        pictures = family.PICTURE_JOINT.join(map(family.image_block, num_tokens))
         sentence, cells = self._region_prompt(turn)
-        # Regions lie on the first picture; its last tile is the one that shows the whole of it.
-        whole = (num_tiles[0] - 1) * per_tile if num_tiles else 0
-        visual_index = list(range(sum(num_tiles) * per_tile)) + [whole + cell for cell in cells]
-        start = self._encode_template(family.TURN_START) + self._encode_text("user\n")
-        ids = start + self._encode_template(blocks)
-        newline = "\n" if num_tiles else ""
+        joint = self.config.question_joint if num_tokens else ""
         if sentence:
-            ids += self._encode_template(newline + sentence)
-            newline = ""
-        ids += self._encode_text(newline + turn.question) + self._encode_template(family.TURN_END)
-        ids += self._encode_text("\n") + self._encode_template(family.TURN_START) + self._encode_text("assistant\n")
-        return ids, visual_index
+            joint = f"\n{sentence}" if num_tokens else sentence
+        # Regions lie on the first picture; its last tile is the one that shows the whole of it.
+        whole = num_tokens[0] - self.config.tokens_per_tile if num_tokens else 0
+        visual_index = [*range(sum(num_tokens)), *[whole + cell for cell in cells]]
+        head = before + template.before_question + pictures + joint
+        text = head + turn.question + template.before_answer
+        literal = range(len(head), len(head) + len(turn.question))
+        return self._encode(text, literal, opening=not before), visual_index
 
     def encode_follow_up(self, turn: Turn) -> list[int]:
         """Encode what follows an answer that has been generated: its end, then the next question."""
-        end = self._encode_template(self.family.TURN_END) + self._encode_text("\n")
-        return end + self.encode_question(turn, ())[0]
+        return self.encode_question(turn, (), before=self._template.end + self._template.between)[0]
 
     def encode_answer(self, turn: Turn) -> tuple[list[int], list[int]]:
         """Encode an answer with one [SEG] per object; return ids and the object of each [SEG] in order."""
@@ -182,22 +201,19 @@ class Processor:
             done = span.end
         return ids + self._encode_text(turn.answer[done:]), objects
 
-    def _encode_sample(self, sample: Sample, num_tiles: Sequence[int]) -> _Encoded:
-        ids: list[int] = []
-        labels: list[int] = []
-        encoded = _Encoded(ids, labels, [], [], [])
-        end, newline = self._encode_template(self.family.TURN_END), self._encode_text("\n")
+    def _encode_sample(self, sample: Sample, num_tokens: Sequence[int]) -> _Encoded:
+        encoded = _Encoded([], [], [], [], [])
+        ids, labels = encoded.ids, encoded.labels
         for number, turn in enumerate(sample.turns):
-            question, visual_index = self.encode_question(turn, num_tiles if number == 0 else ())
-            if number > 0:
-                question = newline + question
+            seen, before = ((), self._template.between) if number else (num_tokens, "")
+            question, visual_index = self.encode_question(turn, seen, before)
             answer, objects = self.encode_answer(turn)
             encoded.seg_columns.extend(
                 len(ids) + len(question) + i for i, token in enumerate(answer) if token == self.seg_id
             )
             encoded.seg_objects.extend(objects)
             encoded.visual_index.extend(visual_index)
-            answer += end
+            answer.append(self._token_id(self._template.end))
             ids += question + answer
             labels += [IGNORE_INDEX] * len(question)
             labels += answer if turn.supervised else [IGNORE_INDEX] * len(answer)
@@ -222,49 +238,74 @@ class Processor:
         if len(shapes) != 1:
             raise ValueError(f"samples of one batch need frames of one shape, got {sorted(shapes)}")
         chosen = list(range(samples[0].frames.shape[0]) if keyframes is None else keyframes)
-        encoded, tiles, positions, frames, targets, visual = [], [], [], [], [], []
-        offset = 0
+        encoded, pictures, positions, frames, targets = [], [], [], [], []
         for row, sample in enumerate(samples):
-            seen = sample.frames[chosen]
-            own = self.tiles_per_frame(seen)
-            one = self._encode_sample(sample, [len(t) for t in own])
+            own = self.read_pictures(sample.frames[chosen])
+            one = self._encode_sample(sample, [picture.num_tokens for picture in own])
             encoded.append(one)
-            visual += [offset + index for index in one.visual_index]
-            offset += sum(len(t) for t in own) * self.config.tokens_per_tile
-            tiles += own
+            pictures.append(own)
             positions += [(row, column) for column in one.seg_columns]
             frames += [[row * len(chosen) + k for k in range(len(chosen))]] * len(one.seg_objects)
             targets += [sample.masks[index][chosen] for index in one.seg_objects]
-        ids, mask, labels = self._pad(encoded)
         seen_by_sam = np.concatenate([sample.frames[chosen] for sample in samples])
         return Batch(
-            input_ids=ids,
-            attention_mask=mask,
-            labels=labels,
-            pixel_values=self.pixel_values(np.concatenate(tiles)),
-            visual_index=torch.tensor(visual, dtype=torch.long),
+            **self._collate([(one.ids, one.visual_index) for one in encoded], pictures, left=False),
+            labels=self._pad([one.labels for one in encoded], IGNORE_INDEX, left=False),
             sam_pixel_values=self.sam_pixel_values(seen_by_sam) if for_masks else torch.zeros(0),
             seg_positions=torch.tensor(positions, dtype=torch.long).reshape(-1, 2),
             seg_frames=torch.tensor(frames, dtype=torch.long).reshape(-1, len(chosen)),
             seg_targets=self._stack_targets(targets, samples[0].frames.shape, len(chosen)),
         )
 
+    def prompts(self, questions: Sequence[tuple[Turn, Sequence[Frames]]]) -> Prompts:
+        """Build the prompts of first turns, padded on the left.
+
+        Args:
+            questions: each a turn and what it is about: pictures, one array each, or the frames of one clip.
+        """
+        rows, pictures = [], []
+        for turn, seen in questions:
+            own = [picture for frames in seen for picture in self.read_pictures(frames)]
+            rows.append(self.encode_question(turn, [picture.num_tokens for picture in own]))
+            pictures.append(own)
+        return Prompts(**self._collate(rows, pictures, left=True))
+
+    def _collate(
+        self, rows: Sequence[tuple[list[int], list[int]]], pictures: Sequence[Sequence[Picture]], *, left: bool
+    ) -> dict[str, Any]:
+        """Make the tensors of Prompts from each row's ids, visual index and pictures."""
+        visual: list[int] = []
+        offset = 0
+        for (_, index), own in zip(rows, pictures, strict=True):
+            visual += [offset + i for i in index]
+            offset += sum(picture.num_tokens for picture in own)
+        flat = [picture for own in pictures for picture in own]
+        grids = [picture.grid for picture in flat if picture.grid != NO_GRID]
+        ids = [row for row, _ in rows]
+        return {
+            "input_ids": self._pad(ids, self.pad_id, left=left),
+            "attention_mask": self._pad([[1] * len(row) for row in ids], 0, left=left),
+            "pixel_values": torch.cat([picture.pixel_values for picture in flat]),
+            "grids": torch.tensor(grids, dtype=torch.long).reshape(-1, 3),
+            "visual_index": torch.tensor(visual, dtype=torch.long),
+        }
+
+    @property
+    def pad_id(self) -> int:
+        """What fills a row; never attended to, so that any token will do."""
+        return self.end_ids[0] if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
+
+    @staticmethod
+    def _pad(rows: Sequence[list[int]], value: int, *, left: bool) -> Tensor:
+        length = max(map(len, rows))
+        padding = [[value] * (length - len(row)) for row in rows]
+        return torch.tensor([pad + row if left else row + pad for pad, row in zip(padding, rows, strict=True)])
+
     @staticmethod
     def _stack_targets(targets: list[Masks], shape: tuple[int, ...], num_frames: int) -> Tensor:
         if not targets:
             return torch.zeros((0, num_frames, *shape[1:3]), dtype=torch.bool)
         return torch.from_numpy(np.stack(targets))
-
-    def _pad(self, rows: Sequence[_Encoded]) -> tuple[Tensor, Tensor, Tensor]:
-        length = max(len(row.ids) for row in rows)
-        ids = torch.full((len(rows), length), self.tokenizer.pad_token_id, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        labels = torch.full_like(ids, IGNORE_INDEX)
-        for index, row in enumerate(rows):
-            ids[index, : len(row.ids)] = torch.tensor(row.ids)
-            mask[index, : len(row.ids)] = 1
-            labels[index, : len(row.ids)] = torch.tensor(row.labels)
-        return ids, mask, labels
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return an answer as text, special tokens included."""

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from sa2va.model import sam2_keys
+from sa2va.model.backbones import catalog
 from sa2va.model.backbones.catalog import FAMILIES
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.keymap import Rule
@@ -60,7 +61,7 @@ def check_tokens(config: Sa2VAConfig, tokenizer: PreTrainedTokenizerBase, *, exa
     for token in ADDED_TOKENS:
         if token not in known:
             raise ValueError(f"the tokenizer has no {token} token; a Sa2VA tokenizer has {', '.join(ADDED_TOKENS)}")
-    image_token = FAMILIES[config.family].IMAGE_TOKEN
+    image_token = catalog.find_family(config.family).IMAGE_TOKEN
     wanted = config.mllm.get("image_token_id")
     if known.get(image_token) != wanted:
         raise ValueError(

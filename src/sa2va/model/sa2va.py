@@ -8,10 +8,11 @@ Shapes: B samples, L tokens, D MLLM width, C SAM 2 width, N [SEG] tokens, K prom
 
 from torch import Tensor, nn
 
+from sa2va.model.backbones.seam import TextInput
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.losses import LossConfig, language_loss, mask_losses, total_loss
 from sa2va.model.mllm import Mllm
-from sa2va.model.processor import Batch
+from sa2va.model.processor import Batch, Prompts
 from sa2va.model.projector import SegProjector, SegProjectorConfig
 from sa2va.model.sam2 import FrameFeatures, MaskOutput, Sam2
 
@@ -26,9 +27,9 @@ class Sa2VA(nn.Module):
         self.sam2 = Sam2(config.sam2)
         self.projector = SegProjector(SegProjectorConfig(in_dim=self.mllm.width, out_dim=self.sam2.width))
 
-    def encode(self, input_ids: Tensor, pixel_values: Tensor, visual_index: Tensor) -> Tensor:
+    def encode(self, prompts: Prompts) -> TextInput:
         """Embed text and pictures for the language model; see `Mllm.embed_inputs`."""
-        return self.mllm.embed_inputs(input_ids, pixel_values, visual_index)
+        return self.mllm.embed_inputs(prompts)
 
     def decode_masks(self, seg_states: Tensor, frames: FrameFeatures, seg_frames: Tensor) -> MaskOutput:
         """Decode each [SEG] on each of its prompted frames, all in one decoder batch.
@@ -49,8 +50,7 @@ class Sa2VA(nn.Module):
 
     def hidden_states(self, batch: Batch) -> Tensor:
         """Run the language model over whole conversations: Batch -> (B, L, D)."""
-        embeds = self.encode(batch.input_ids, batch.pixel_values, batch.visual_index)
-        return self.mllm.run_text(embeds, batch.attention_mask)
+        return self.mllm.run_text(self.encode(batch))
 
     def gather_seg_states(self, hidden_states: Tensor, batch: Batch) -> Tensor:
         """Pick the states where [SEG] is the input: (B, L, D) -> (N, D)."""

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sa2va.media import Media, open_media, uniform_indices
+from sa2va.model.config import KEYFRAME_CHOICES
 from sa2va.model.processor import Processor
 from sa2va.model.results import FrameObject, FrameResult, Options
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.tracker import Tracker
 from sa2va.types import Frames
-
-KEYFRAME_CHOICES = ("uniform", "first")
 
 
 def choose_keyframes(media: Media, choice: str, number: int) -> tuple[list[int], Frames, Media]:

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from sa2va.data.world.grammar import vocabulary
 from sa2va.data.world.tasks import TASKS
 from sa2va.model.backbones import internvl
+from sa2va.model.backbones.templates import TURN_END, TURN_START
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.sa2va import Sa2VA
 from sa2va.tokens import ADDED_TOKENS
@@ -200,14 +201,14 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 1536) -> PreTrainedT
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=["<|endoftext|>", internvl.TURN_START, internvl.TURN_END],
+        special_tokens=["<|endoftext|>", TURN_START, TURN_END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     core.train_from_iterator(texts, trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,
-        eos_token=internvl.TURN_END,
+        eos_token=TURN_END,
         pad_token="<|endoftext|>",
         clean_up_tokenization_spaces=False,
     )

@@ -9,7 +9,6 @@ Shapes: B scenes, N objects, G patches a side, D encoder width, h side of SAM 2'
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -93,7 +92,7 @@ class PatchSource:
     def _pixels(self, frames: Frames) -> Tensor:
         if self.for_sam:
             return self.processor.sam_pixel_values(frames)
-        return self.processor.pixel_values(np.concatenate(self.processor.tiles_per_frame(frames)))
+        return torch.cat([picture.pixel_values for picture in self.processor.read_pictures(frames)])
 
     def _fine(self, batch: SceneBatch) -> Tensor:
         """Share of each cell that is object, and that is outline: (B, 2, h, h)."""

@@ -1,0 +1,19 @@
+"""Bring pictures to the value range that image encoders were trained on.
+
+Flow: uint8 frames -> normalise -> backbones/internvl.py, processor.py (SAM 2).
+Shapes: F pictures, H W their size.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def normalise(pixels: NDArray[np.uint8], mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """uint8 (F, H, W, 3) -> float32 (F, 3, H, W)."""
+    values = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    return (values - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
