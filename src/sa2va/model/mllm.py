@@ -161,7 +161,7 @@ class Mllm(nn.Module):
             return inputs
         dtype = inputs.embeds.dtype
         visual = family.encode_images(native, prompts.pixel_values.to(dtype), prompts.grids)
-        seen = visual.tokens[index].to(dtype)  # (n, D)
+        seen = visual.tokens[index].to(inputs.embeds)  # (n, D)
         return replace(
             inputs,
             embeds=inputs.embeds.masked_scatter(places[..., None], seen),
@@ -171,11 +171,12 @@ class Mllm(nn.Module):
 
     def run_text(self, inputs: TextInput, cache: DynamicCache | None = None) -> Tensor:
         """Return the states (B, L, D) of the new tokens, as the family reads [SEG] from them."""
-        return self._family.run_text(self.native, inputs, cache)
+        # The layers may be spread over several devices; what comes out belongs where the input was.
+        return self._family.run_text(self.native, inputs, cache).to(inputs.embeds.device)
 
     def logits(self, hidden_states: Tensor) -> Tensor:
         """Return the scores of the next token, from states as `run_text` gives them: (..., D) -> (..., V)."""
-        return self._family.logits(self.native, hidden_states)
+        return self._family.logits(self.native, hidden_states).to(hidden_states.device)
 
     def open_stream(self) -> TextStream:
         """Open an empty stream with its own KV cache."""

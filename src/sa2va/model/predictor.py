@@ -49,11 +49,11 @@ class Predictor:
 
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        return self.model.projector.fc1.weight.device  # the MLLM may be packed, or spread over several devices
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.model.parameters()).dtype
+        return self.model.projector.fc1.weight.dtype
 
     # ---- the public calls
 
