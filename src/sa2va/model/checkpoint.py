@@ -5,7 +5,7 @@ Flow: folder in our layout or the published one -> open_checkpoint (headers, all
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -161,28 +161,41 @@ def open_checkpoint(folder: Path, files: TensorFiles | None = None) -> Checkpoin
     if not official:
         published.check_tokens(config, tokenizer, exact=False)
     checkpoint = Checkpoint(folder, config, official, tokenizer, files)
-    wanted: Mapping[str, Tensor] = checkpoint.empty.state_dict()
-    if official:
-        wanted = dict(convert(to_official(published.key_rules(config), list(wanted)), wanted.__getitem__))
-    check_outlines(folder, files, wanted)
+    check_outlines(checkpoint)
     return checkpoint
 
 
-def check_outlines(folder: Path, files: TensorFiles, wanted: Mapping[str, Tensor]) -> None:
-    """Compare the tensors of files with those a model has.
+def check_outlines(checkpoint: Checkpoint) -> None:
+    """Compare the names and shapes in the files with those of the model.
 
     Raises:
-        ValueError: one is missing, unknown or of another shape.
+        ValueError: a tensor is missing, unknown or of another shape.
     """
-    for name in files.outlines:
+    files, wanted = checkpoint.files, checkpoint.empty.state_dict()
+    try:
+        steps = checkpoint.steps()
+        made = dict(convert(steps, files.outlines.__getitem__))
+    except ValueError as error:
+        raise ValueError(f"{checkpoint.folder}: {error}") from error
+    sources = {target: step.sources[0] for step in steps for target in step.targets}
+    for name, source in sources.items():
         if name not in wanted:
-            raise ValueError(f"{files.file_of(name)}: tensor {name} is unknown; wrong or mixed files")
-    for name, outline in wanted.items():
-        if name not in files.outlines:
-            raise ValueError(f"{folder}: tensor {name} is missing from the weights; wrong or mixed files")
-        shape = tuple(files.outlines[name].shape)
-        if shape != tuple(outline.shape):
-            raise ValueError(f"{files.file_of(name)}: {name} has shape {shape}, expected {tuple(outline.shape)}")
+            raise ValueError(f"{files.file_of(source)}: tensor {source} is unknown; wrong or mixed files")
+        if made[name].shape != wanted[name].shape:
+            shape, expected = tuple(files.outlines[source].shape), tuple(wanted[name].shape)
+            part = "" if shape == tuple(made[name].shape) else f" for {name}, part of it or made of it"
+            raise ValueError(f"{files.file_of(source)}: {source} has shape {shape}, expected {expected}{part}")
+    for name in wanted.keys() - made.keys():
+        known_as = _name_in_files(checkpoint, name)
+        raise ValueError(f"{checkpoint.folder}: tensor {known_as} is missing from the weights; wrong or mixed files")
+
+
+def _name_in_files(checkpoint: Checkpoint, name: str) -> str:
+    """Return what one of our tensors is called in the layout of the files."""
+    if not checkpoint.is_published:
+        return name
+    steps = to_official(published.key_rules(checkpoint.config), list(checkpoint.empty.state_dict()))
+    return next(step.targets[0] for step in steps if name in step.sources)
 
 
 def load_checkpoint(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Sa2VA, Processor]:
