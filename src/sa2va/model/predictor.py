@@ -19,6 +19,7 @@ from sa2va.model.mllm import Decoding, DecodingRules, TextStream
 from sa2va.model.processor import Processor
 from sa2va.model.results import FrameResult, ObjectMasks, Options, Prediction, Request
 from sa2va.model.sa2va import Sa2VA
+from sa2va.model.sam2 import Sam2
 from sa2va.model.session import TrackSession, choose_keyframes, to_masks
 from sa2va.tokens import PHRASE_TOKENS, SEG_TOKEN
 from sa2va.types import Frames, Span, Turn
@@ -43,9 +44,10 @@ class _Query:
 class Predictor:
     """The library's main class; `sa2va.load` makes one."""
 
-    def __init__(self, model: Sa2VA, processor: Processor) -> None:
+    def __init__(self, model: Sa2VA, processor: Processor, *, original_sam2: Sam2 | None = None) -> None:
         self.model = model.eval()
         self.processor = processor
+        self.original_sam2 = original_sam2  # propagates what the model's own SAM 2 has drawn, in mode "consistent"
 
     @property
     def device(self) -> torch.device:
