@@ -6,6 +6,7 @@ Shapes: K points, x before y.
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,14 +29,20 @@ class Letterbox:
             raise ValueError(f"letterbox: {self.image_size} in {self.canvas_size} px, expected sizes of at least 1 px")
 
     @property
+    def exact_scale(self) -> Fraction:
+        """Canvas px per image px, without rounding: where the picture touches the canvas there is no bar at all."""
+        return min(Fraction(canvas, image) for canvas, image in zip(self.canvas_size, self.image_size, strict=True))
+
+    @property
     def scale(self) -> float:
         """Canvas px per image px, the same in x and y."""
-        return min(canvas / image for canvas, image in zip(self.canvas_size, self.image_size, strict=True))
+        return float(self.exact_scale)
 
     @property
     def offset(self) -> NDArray[np.float64]:
         """(2,) canvas px left of and above the picture."""
-        return (np.array(self.canvas_size, float) - np.array(self.image_size, float) * self.scale) / 2
+        pairs = zip(self.canvas_size, self.image_size, strict=True)
+        return np.array([float((canvas - image * self.exact_scale) / 2) for canvas, image in pairs])
 
     def to_canvas(self, points: ArrayLike) -> NDArray[np.float64]:
         """Image px -> canvas px, (K, 2) -> (K, 2)."""

@@ -41,14 +41,14 @@ def spoken_word(start: float, timing: SpeechTiming) -> int | None:
     Returns:
         0..N - 1; N once the sound is over; None before the first word and in a pause.
     """
-    if start >= timing.duration:
-        return len(timing.onsets)
     candidates = [
         number
         for number, (onset, end) in enumerate(zip(timing.onsets, timing.ends, strict=True))
         if onset <= start <= end
     ]
-    return candidates[-1] if candidates else None  # where two words touch, the later one
+    if candidates:
+        return candidates[-1]  # where two words touch, the later one
+    return len(timing.onsets) if start >= timing.duration else None
 
 
 def pack_indices(starts: Sequence[float], timing: SpeechTiming) -> list[int]:
@@ -61,8 +61,11 @@ def pack_indices(starts: Sequence[float], timing: SpeechTiming) -> list[int]:
     Returns:
         K numbers: 0 before the first word, 1..N, N + 1 once the sound is over.
     """
-    after = len(timing.onsets) + 1
-    return [after if start >= timing.duration else sum(onset <= start for onset in timing.onsets) for start in starts]
+    over = len(timing.onsets)
+    return [
+        over + 1 if spoken_word(start, timing) == over else sum(onset <= start for onset in timing.onsets)
+        for start in starts
+    ]
 
 
 def carried_indices(word_indices: Sequence[int], num_words: int) -> list[int]:

@@ -62,8 +62,7 @@ def correlation(one: Map, other: Map) -> float:
     """
     if one.shape != other.shape:
         raise ValueError(f"maps to compare differ in shape: {one.shape} and {other.shape}")
-    left, right = _standard(one) + TINY, _standard(other) + TINY
-    return float((left * right).sum() / np.sqrt((left**2).sum() * (right**2).sum()))
+    return _agreement(standardised(one), standardised(other))
 
 
 def nss(saliency: Map, marked: Map) -> float:
@@ -76,12 +75,22 @@ def nss(saliency: Map, marked: Map) -> float:
     Returns:
         Standard deviations above the mean, higher is better; nan when nothing was fixated.
     """
-    weight = float(marked.sum())
-    return float((_standard(saliency) * marked).sum() / weight) if weight else float("nan")
+    return _mean_at(standardised(saliency), marked)
 
 
-def _standard(values: Map) -> Map:
+def standardised(values: Map) -> Map:
+    """Mean 0 and standard deviation 1; a flat map becomes 0."""
     return (values - values.mean()) / (values.std() + TINY)
+
+
+def _agreement(one: Map, other: Map) -> float:
+    left, right = one.ravel() + TINY, other.ravel() + TINY
+    return float(left @ right / np.sqrt((left @ left) * (right @ right)))
+
+
+def _mean_at(values: Map, marked: Map) -> float:
+    places = np.nonzero(marked)
+    return float(np.average(values[places], weights=marked[places])) if places[0].size else float("nan")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +143,13 @@ def score_packs(
         theirs = [fixation_map(human[pack], width, height) for human in humans if len(human) > pack]
         reached = [pred[pack] for pred in preds if len(pred) > pack]
         ours = reached if published else [*reached, *[np.zeros((0, 2))] * (len(preds) - len(reached))]
-        maps = [blurred(fixation_map(points, width, height), sigma) for points in ours or [np.zeros((0, 2))]]
-        target = blurred(np.mean(theirs, axis=0), sigma)
-        cc_samples.append(tuple(correlation(one, target) for one in maps))
-        nss_people.append(tuple(tuple(nss(one, marked) for one in maps) if marked.any() else () for marked in theirs))
+        marks = [fixation_map(points, width, height) for points in ours or [np.zeros((0, 2))]]
+        maps = [standardised(blurred(marked, sigma)) for marked in marks]
+        target = standardised(blurred(np.mean(theirs, axis=0), sigma))
+        cc_samples.append(tuple(_agreement(one, target) for one in maps))
+        nss_people.append(
+            tuple(tuple(_mean_at(one, marked) for one in maps) if marked.any() else () for marked in theirs)
+        )
     return PackMaps(cc_samples=tuple(cc_samples), nss_people=tuple(nss_people))
 
 
