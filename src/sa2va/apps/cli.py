@@ -14,6 +14,7 @@ import typer
 import sa2va
 from sa2va.apps.commands.caption import caption
 from sa2va.apps.commands.chat import chat
+from sa2va.apps.commands.convert import convert
 from sa2va.apps.commands.demo import demo
 from sa2va.apps.commands.eval import evaluate
 from sa2va.apps.commands.segment import segment
@@ -29,6 +30,7 @@ COMMANDS = {
     "demo": demo,
     "train": train,
     "eval": evaluate,
+    "convert": convert,
 }
 
 app = typer.Typer(

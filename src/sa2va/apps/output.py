@@ -1,6 +1,7 @@
 """Write results all or not at all: files appear in the user's folder only when every one of them is complete.
 
-Flow: command -> staged(folder) -> hidden scratch folder inside it -> moved into place at the end, or removed.
+Flow: command -> staged(folder) -> hidden scratch folder inside it -> moved into place at the end, or removed;
+    new_folder(folder) -> hidden scratch folder beside it -> renamed, or removed.
 """
 
 from collections.abc import Generator, Sequence
@@ -41,6 +42,37 @@ def staged(folder: Path | None) -> Generator[Path | None]:
         for place in made:  # a failed run leaves no empty folder behind
             if place.is_dir() and not any(place.iterdir()):
                 place.rmdir()
+
+
+@contextmanager
+def new_folder(folder: Path) -> Generator[Path]:
+    """Give a scratch folder that becomes `folder`, by one rename, when the block ends without an error.
+
+    Raises:
+        ValueError: `folder` is there already and not empty, or cannot be written.
+    """
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ValueError(f"{str(folder)!r}: is there already; choose a new or empty folder")
+        place = folder.resolve().parent
+        made = [parent for parent in (place, *place.parents) if not parent.exists()]
+        place.mkdir(parents=True, exist_ok=True)
+        scratch = TemporaryDirectory(prefix=".sa2va-", dir=place)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(f"{str(folder)!r}: cannot be written ({reason}); choose another folder") from error
+    try:
+        with scratch:
+            inner = Path(scratch.name, folder.name)
+            inner.mkdir()
+            yield inner
+            if folder.is_dir():
+                folder.rmdir()  # not every system renames over a folder, even an empty one
+            inner.replace(folder)
+    finally:
+        for parent in made:
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
 
 
 def move_files(source: Path, target: Path) -> None:
