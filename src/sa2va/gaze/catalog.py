@@ -62,7 +62,7 @@ METRICS: dict[str, Metric] = {
     "empty_calibration": Metric(sizes.empty_calibration, "lower", 0, 1, "share", "Naeini et al., AAAI 2015"),
     "motion_kl": Metric(motion.kl_divergence, "lower", 0, INF, "nats", "own"),
     "motion_emd": Metric(motion.earth_mover, "lower", 0, INF, "px, ms", "Rubner et al., IJCV 2000"),
-    "angle_emd": Metric(motion.circular_earth_mover, "lower", 0, 90, "degrees", "Rabin et al., 2011"),
+    "angle_emd": Metric(motion.circular_earth_mover, "lower", 0, 180, "degrees", "Rabin et al., 2011"),
     "waiting": Metric(motion.waiting_share, "human", 0, 1, "share", "RefCOCO-Gaze, ECCV 2024"),
     "DSS": Metric(diversity.diversity_score, "higher", 0, 1, "share", "ScanDiff, ICCV 2025"),
     "RSS": Metric(diversity.recall_score, "higher", 0, 1, "share", "ScanDiff, ICCV 2025"),

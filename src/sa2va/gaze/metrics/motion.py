@@ -91,7 +91,7 @@ def circular_earth_mover(human: ArrayLike, pred: ArrayLike, num_bins: int = 360)
         num_bins: B equal parts of the circle.
 
     Returns:
-        degrees, 0..90, lower is better.
+        degrees, 0..180, lower is better.
     """
     edges = np.linspace(-180, 180, num_bins + 1)
     turned = [(_values(values) + 180) % 360 - 180 for values in (human, pred)]
