@@ -58,9 +58,9 @@ class TextStream:
 
     def probe(self, inputs_embeds: Tensor) -> Tensor:
         """Feed a side branch, return its states (B, L, D), and leave the stream as it was."""
-        length, mask, following = self.length, self._mask, self._next
+        mask, following = self._mask, self._next
         states = self.append(inputs_embeds)
-        self._cache.crop(length)
+        self._cache.crop(-inputs_embeds.shape[1])  # negative: how many to drop
         self._mask, self._next = mask, following
         return states
 
