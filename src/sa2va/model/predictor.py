@@ -92,15 +92,22 @@ class Predictor:
 
         The answer is forced; presence then says how likely the object is to be there.
         """
+        ids, _ = self.processor.encode_answer(FORCED_ANSWER)
+        return self.predict_forced(requests, ids[: ids.index(self.processor.seg_id) + 1], options)
+
+    def predict_forced(
+        self, requests: Sequence[Request], answer_ids: Sequence[int], options: Options | None = None
+    ) -> list[Prediction]:
+        """Answer each request with the given tokens, as if the model had chosen them."""
         options = options or Options()
         queries = [self._open(request, options) for request in requests]
         stream, _ = self._prefill(queries)
-        ids, _ = self.processor.encode_answer(FORCED_ANSWER)
-        ids = ids[: ids.index(self.processor.seg_id) + 1]
+        ids = list(answer_ids)
         with torch.no_grad():
             forced = self.model.mllm.embed_tokens(torch.tensor([ids], device=self.device))
-            states = stream.append(forced.expand(len(queries), -1, -1))[:, -1]  # (B, D)
-        return self._finish(queries, [(ids, state[None]) for state in states], options)
+            states = stream.append(forced.expand(len(queries), -1, -1))  # (B, L, D)
+        places = [place for place, token in enumerate(ids) if token == self.processor.seg_id]
+        return self._finish(queries, [(ids, row[places]) for row in states], options)
 
     def open(self, media: Any) -> "Conversation":
         """Start a conversation about a picture or clip; what has been seen and said is kept between questions."""

@@ -42,8 +42,11 @@ class Sa2VA(nn.Module):
         Returns:
             N * K rows, those of one [SEG] together.
         """
-        prompts = self.projector(seg_states)  # (N, D) -> (N, C)
-        prompts = prompts.repeat_interleave(seg_frames.shape[1], dim=0)  # (N*K, C): one embedding for all frames
+        return self.decode_prompts(self.projector(seg_states), frames, seg_frames)  # (N, D) -> (N, C)
+
+    def decode_prompts(self, prompt_embeds: Tensor, frames: FrameFeatures, seg_frames: Tensor) -> MaskOutput:
+        """Decode prompt embeddings (N, C) as `decode_masks` does with the states they come from."""
+        prompts = prompt_embeds.repeat_interleave(seg_frames.shape[1], dim=0)  # (N*K, C): one for all frames
         seen = frames.select(seg_frames.flatten())
         sparse = self.sam2.language_prompt(prompts, len(prompts))
         return self.sam2.decode(self.sam2.without_memory(seen.embeds), seen.high_res, sparse)
