@@ -1,29 +1,48 @@
 """Find a model, choose where and in which precision it runs, and load it.
 
-Flow: name -> folder -> checkpoint.py -> Predictor on a device.
+Flow: name -> folder (embedded, local or hub.py) -> checkpoint.py -> adapter.py, quantise.py, placement.py -> Predictor.
 """
 
 from pathlib import Path
 
 import torch
 
-from sa2va.model.checkpoint import load_checkpoint
+from sa2va.model.adapter import merge_adapter
+from sa2va.model.checkpoint import build_empty, load_checkpoint, load_config
+from sa2va.model.hub import fetch, is_hub_name
+from sa2va.model.memory import CHOICES, list_places, measure, memory_need
+from sa2va.model.placement import Plan, budgets, plan_layers, spread
 from sa2va.model.predictor import Predictor
+from sa2va.model.processor import Processor
+from sa2va.model.quantise import import_quantiser, quantise
+from sa2va.model.sa2va import Sa2VA
+from sa2va.model.sam2_original import load_original_sam2
 
 EMBEDDED = {"tiny": Path(__file__).parents[1] / "weights" / "tiny"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CPU = torch.device("cpu")
 
 
-def find_model(name: str) -> Path:
-    """Return the folder of a model.
+def find_model(name: str | Path, *, revision: str | None = None, offline: bool = False) -> Path:
+    """Return the folder of a model; what is on no disk here yet is fetched.
+
+    Args:
+        name: of an embedded model, a folder, or "org/name" on a hub.
+        revision: branch, tag or commit of the hub's model.
+        offline: fetch nothing.
 
     Raises:
-        ValueError: there is neither an embedded model nor a folder of that name.
+        ValueError: there is no such model, or it cannot be fetched.
     """
+    name = str(name)
     folder = EMBEDDED.get(name, Path(name))
-    if not folder.is_dir():
-        raise ValueError(f"no model {name!r}; use {', '.join(EMBEDDED)} or a model folder on this machine")
-    return folder
+    if folder.is_dir():
+        if revision is not None:
+            raise ValueError(f"{name} is on this machine and has no revision {revision!r}; leave revision out")
+        return folder
+    if is_hub_name(name):
+        return fetch(name, revision=revision, offline=offline)
+    raise ValueError(f"no model {name!r}; use {', '.join(EMBEDDED)}, a model folder, or org/name on the hub")
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -46,26 +65,90 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """Turn "auto" into float32 on a CPU, bfloat16 or else float16 on a GPU."""
+    """Turn "auto" into float32 on a CPU, bfloat16 on a GPU that has it, and else float16.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
     if dtype == "auto":
         if device.type == "cpu":
             return torch.float32
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
+        has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_bfloat16 else torch.float16
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; use auto, {', '.join(DTYPES)}")
     return DTYPES[dtype]
 
 
-def load(name: str = "tiny", *, device: str = "auto", dtype: str = "auto") -> Predictor:
+def load(
+    name: str | Path = "tiny",
+    *,
+    adapter: str | Path | None = None,
+    sam: str | Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+) -> Predictor:
     """Load a model.
 
     Args:
-        name: "tiny", the embedded model, or a model folder.
-        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        name: "tiny", the embedded model, a model folder in our layout or the published one, or "org/name" on a hub.
+        adapter: LoRA adapter for the MLLM, as PEFT saves it: a folder or "org/name".
+        sam: original SAM 2 for the video mode "consistent", as in "facebook/sam2-hiera-large".
+        device: "auto", "cpu", "cuda", "cuda:1", "mps". "auto" takes the best one, and where the model does not fit
+            the GPU, all GPUs and the RAM.
         dtype: "auto", "float32", "bfloat16", "float16".
+        quantize: None, "int8" or "int4" for the MLLM's linear layers.
+        revision: branch, tag or commit of `name` on the hub.
+        offline: take everything from this machine.
 
     Raises:
-        ValueError: there is no such model, its files are damaged, or device or dtype is unknown.
+        ValueError: there is no such model, its files are damaged, an extra is not installed, the memory does not
+            suffice, or an argument is unknown.
     """
     where = choose_device(device)
-    return Predictor(*load_checkpoint(find_model(name), where, choose_dtype(dtype, where)))
+    kind = choose_dtype(dtype, where)
+    if quantize is not None:
+        import_quantiser(quantize, where)  # says what is missing before anything is fetched
+    folder = find_model(name, revision=revision, offline=offline)
+    extra = None if adapter is None else find_model(adapter, offline=offline)
+    original = None if sam is None else find_model(sam, offline=offline)
+    try:
+        plan = None
+        if device == "auto" and where.type == "cuda" and quantize is None:
+            plan = _plan(folder, kind)
+        model, processor = _build(folder, extra, quantize, where, kind, plan)
+        sam2 = None if original is None else load_original_sam2(original, where, kind)
+    except torch.OutOfMemoryError as error:
+        raise ValueError(f"{name} does not fit the memory of {where}; `sa2va doctor {name}` says what does") from error
+    return Predictor(model, processor, original_sam2=sam2)
+
+
+def _plan(folder: Path, dtype: torch.dtype) -> Plan | None:
+    """Return where the layers of a model go that does not fit the first GPU; None if it does fit."""
+    config, places = load_config(folder), list_places()
+    need = memory_need(measure(config), CHOICES["float32" if dtype == torch.float32 else "bfloat16"])
+    if places[0].usable >= need.total:
+        return None
+    return plan_layers(build_empty(config).mllm.native, dtype, budgets(need, places))
+
+
+def _build(
+    folder: Path,
+    adapter: Path | None,
+    quantize: str | None,
+    where: torch.device,
+    dtype: torch.dtype,
+    plan: Plan | None,
+) -> tuple[Sa2VA, Processor]:
+    """Read the weights where they will stay, or on the CPU if they are to be packed or spread first."""
+    model, processor = load_checkpoint(folder, CPU if plan or quantize else where, dtype)
+    if adapter is not None:
+        merge_adapter(model, adapter)
+    if quantize is not None:
+        quantise(model, quantize, where)
+    if plan is not None:
+        spread(model, plan, where)
+    return model, processor

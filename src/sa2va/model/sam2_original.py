@@ -1,0 +1,66 @@
+"""Load an original SAM 2, which propagates masks that the fine-tuned one has drawn.
+
+Flow: folder in the native Transformers layout -> Sam2 -> Predictor(original_sam2=...) -> mode "consistent".
+Source: SAM 2, arXiv:2408.00714; Sa2VA-i, arXiv:2509.19082, for propagating with the weights nobody fine-tuned.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import Sam2VideoConfig, Sam2VideoModel
+from transformers.utils import logging
+
+from sa2va.model.checkpoint import CONFIG_FILE, read_config
+from sa2va.model.sam2 import Sam2
+
+MODEL_TYPES = ("sam2_video", "sam2")
+EXAMPLE = "facebook/sam2-hiera-large"
+
+
+@contextmanager
+def silent_transformers() -> Iterator[None]:
+    """Keep Transformers from reporting and drawing bars; what matters of it becomes an error."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load_original_sam2(folder: Path, device: torch.device, dtype: torch.dtype) -> Sam2:
+    """Load SAM 2 as it was published for Transformers, facebook/sam2-hiera-large for example.
+
+    Raises:
+        ValueError: the folder holds no such model, or one without the parts that remember a video.
+    """
+    kind = read_config(folder).get("model_type")
+    if kind not in MODEL_TYPES:
+        raise ValueError(f"{folder / CONFIG_FILE} describes a {kind!r} model; sam needs SAM 2, as in {EXAMPLE}")
+    try:
+        with silent_transformers():
+            config = Sam2VideoConfig.from_pretrained(folder)
+            native, loaded = Sam2VideoModel.from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{folder} holds no SAM 2 that can be read ({reason}); take {EXAMPLE}") from error
+    for problem in ("missing", "mismatched", "unexpected"):
+        for name in sorted(map(str, loaded[f"{problem}_keys"])):
+            raise ValueError(f"{folder}: tensor {name} is {problem}; sam needs a whole SAM 2, as in {EXAMPLE}")
+    with torch.device("meta"):
+        sam2 = Sam2(config.to_dict())
+    sam2.native = native
+    return sam2.to(device).eval()

@@ -1,0 +1,108 @@
+"""Check that a LoRA adapter changes the model as PEFT itself would, and that a wrong one is refused."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from small_model import build_model, draw_sample
+
+from sa2va.model.adapter import merge_adapter
+from sa2va.model.checkpoint import save_checkpoint
+from sa2va.model.loading import load
+from sa2va.model.predictor import Predictor
+from sa2va.model.results import Options, Request
+
+peft = pytest.importorskip("peft", reason="pip install 'sa2va[adapter]'")
+REQUEST = Request(draw_sample(3).frames[0], "Please segment the red square.")
+
+
+def last_state(predictor: Predictor) -> torch.Tensor:
+    return predictor._prefill([predictor._open(REQUEST, Options())])[1]
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """An adapter for two of the linear layers of each block, as PEFT saves it; no weight is zero."""
+    model, _ = build_model()
+    config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    torch.manual_seed(7)
+    peft.get_peft_model(model.mllm.native, config).save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def test_merging_equals_the_adapter_at_work(adapter: Path) -> None:
+    attached, processor = build_model()
+    attached.mllm.native = peft.PeftModel.from_pretrained(attached.mllm.native, str(adapter)).base_model.model
+    merged, _ = build_model()
+    merge_adapter(merged, adapter)
+    expected, got = last_state(Predictor(attached, processor)), last_state(Predictor(merged, processor))
+    assert torch.allclose(got, expected, atol=1e-4)
+    assert not torch.allclose(got, last_state(Predictor(*build_model())), atol=1e-2)
+    assert merged.state_dict().keys() == build_model()[0].state_dict().keys()  # nothing of PEFT is left
+
+
+def test_load_takes_an_adapter(adapter: Path, tmp_path: Path) -> None:
+    model, processor = build_model()
+    save_checkpoint(model, processor.tokenizer, tmp_path / "model", torch.float32)
+    merge_adapter(model, adapter)
+    got = last_state(load(tmp_path / "model", adapter=adapter, device="cpu"))
+    assert torch.allclose(got, last_state(Predictor(model, processor)), atol=1e-5)
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    tensors = load_file(folder / "adapter_model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "adapter_model.safetensors")
+
+
+def change_config(folder: Path, **values: object) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def drop_one(tensors: dict[str, torch.Tensor]) -> None:
+    tensors.pop(min(tensors))
+
+
+def add_one(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["surplus.lora_A.weight"] = torch.zeros(2)
+
+
+def spoil_one(tensors: dict[str, torch.Tensor]) -> None:
+    tensors[min(tensors)][0, 0] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "adapter_config.json").unlink(), "is not a LoRA adapter: it has no adapter_config.json"),
+        (
+            lambda f: (f / "adapter_model.safetensors").rename(f / "adapter_model.bin"),
+            "is not a LoRA adapter: it has no adapter_model.safetensors",
+        ),
+        (lambda f: (f / "adapter_model.safetensors").write_bytes(b"\x10\x00"), "is damaged"),
+        (lambda f: (f / "adapter_config.json").write_text("{"), "is damaged"),
+        (lambda f: change_config(f, peft_type="LOHA"), "is a .*LOHA adapter; only LoRA adapters can be merged"),
+        (lambda f: change_config(f, target_modules=["wqkv"]), "does not fit this model"),
+        (lambda f: change_config(f, target_modules=["q_proj"]), "does not fit this model: it has an unknown tensor"),
+        (lambda f: change_config(f, r=8), "does not fit this model"),
+        (lambda f: change_weights(f, drop_one), "does not fit this model: it lacks tensor"),
+        (lambda f: change_weights(f, add_one), "it has an unknown tensor surplus.lora_A.weight"),
+        (lambda f: change_weights(f, spoil_one), "holds values that are not finite"),
+    ],
+)
+def test_a_wrong_adapter_is_refused(adapter: Path, damage: Callable[[Path], object], message: str) -> None:
+    damage(adapter)
+    with pytest.raises(ValueError, match=message) as error:
+        merge_adapter(build_model()[0], adapter)
+    assert "\n" not in str(error.value)
+
+
+def test_without_the_extra_the_error_says_what_to_install(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ValueError, match=r"pip install 'sa2va\[adapter\]'"):
+        merge_adapter(build_model()[0], adapter)
