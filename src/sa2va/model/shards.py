@@ -79,7 +79,7 @@ def list_shards(folder: Path) -> list[Path]:
     if not isinstance(names, dict) or not names:
         raise ValueError(f"{index} has no weight_map; restore it from the source")
     paths = []
-    for name in sorted(set(names.values())):
+    for name in sorted({str(name) for name in names.values()}):
         if Path(name).name != name:
             raise ValueError(f"{index}: {name!r} lies outside the model folder; expected a plain file name")
         if not (folder / name).is_file():
