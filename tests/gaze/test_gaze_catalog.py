@@ -1,5 +1,6 @@
-from sa2va.gaze.catalog import METRICS
+from sa2va.gaze.catalog import DATASETS, METRICS
 from sa2va.gaze.metrics import sequence
+from sa2va.gaze.statistics import EXPECTED
 
 
 def test_every_entry_can_be_read() -> None:
@@ -13,3 +14,7 @@ def test_every_entry_can_be_read() -> None:
 def test_names_lead_to_functions() -> None:
     assert METRICS["SS"].function is sequence.sequence_score
     assert METRICS["FED"].function([1, 2], [[1, 2]]) == 0
+
+
+def test_every_dataset_is_named_where_its_figures_are() -> None:
+    assert set(DATASETS) == set(EXPECTED)

@@ -1,6 +1,7 @@
-"""List every scanpath metric by name. Open this first.
+"""List every scanpath metric and every gaze dataset by name. Open this first.
 
-Flow: evaluation or a reader looks a name up -> METRICS[name] -> a pure function of arrays, and how to read its figure.
+Flow: evaluation looks a name up -> METRICS[name] -> a pure function of arrays, and how to read its figure;
+    a recipe or a check -> DATASETS[name](path) -> trials.
 Shapes: none.
 """
 
@@ -8,6 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sa2va.gaze.datasets.coco_search18 import read_coco_search18
+from sa2va.gaze.datasets.osie import read_osie
+from sa2va.gaze.datasets.refcoco_gaze import read_refcoco_gaze
 from sa2va.gaze.metrics import (
     distance,
     diversity,
@@ -20,6 +24,7 @@ from sa2va.gaze.metrics import (
     sizes,
     target,
 )
+from sa2va.gaze.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -67,4 +72,11 @@ METRICS: dict[str, Metric] = {
     "DSS": Metric(diversity.diversity_score, "higher", 0, 1, "share", "ScanDiff, ICCV 2025"),
     "RSS": Metric(diversity.recall_score, "higher", 0, 1, "share", "ScanDiff, ICCV 2025"),
     "bits": Metric(likelihood.bits_per_fixation, "higher", -INF, INF, "bits", "Kümmerer et al., PNAS 2015"),
+}
+
+# Name -> function of a file that returns its trials.
+DATASETS: dict[str, Callable[..., list[Trial]]] = {
+    "refcoco_gaze": read_refcoco_gaze,
+    "coco_search18": read_coco_search18,
+    "osie": read_osie,
 }

@@ -1,0 +1,109 @@
+"""Read RefCOCO-Gaze: people listen to an expression and look for what it means.
+
+Flow: refcocogaze_{train,val}_correct.json (1680 x 1050) or a 512 x 320 version (-> word-timing.json) -> Trial.
+Source: Mondal et al., ECCV 2024, arXiv:2407.19605; data under the MIT license. TARGET_SPOKEN_PERIOD is on the clock
+    of the trial, as the fixations are; one public loader adds SOUND_ON a second time.
+Shapes: K fixations, N words.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sa2va.gaze.datasets.records import NUMBER, located, numbers, read_records
+from sa2va.gaze.letterbox import CANVAS, SCREEN
+from sa2va.gaze.metrics.target import Box
+from sa2va.gaze.scanpath import Fixation, Scanpath
+from sa2va.gaze.timing import SpeechTiming, carried_indices, pack_indices
+from sa2va.gaze.trial import Trial
+
+TRIAL_FIELDS = {
+    "REF_ID": int, "SUBJECT_ID": str, "IMAGEFILE": str, "REF_SENTENCE": str, "REF_WORDS": list, "BBOX": list,
+    "SOUND_ON": NUMBER, "TARGET_SPOKEN_PERIOD": list, "BUTTON_PRESS_TIME": NUMBER, "NATIVE_SPEAKER": bool,
+    "FIX_X": list, "FIX_Y": list, "FIX_START": list, "FIX_DURATION": list, "FIX_WORDINDEX": list,
+}  # fmt: skip
+TIMING_FIELDS = {"ref_id": int, "word_onset": list, "word_end": list, "sentence_duration": NUMBER}
+SLACK = 1.01  # a box may pass the edge of the stimulus by a hundredth, from rounding
+
+
+def read_refcoco_gaze(path: Path, timing: Path | None = None, size: tuple[int, int] | None = None) -> list[Trial]:
+    """Read one file of trials.
+
+    Args:
+        path: the JSON file.
+        timing: word-timing.json; packs then follow the clock of the speech, otherwise the recorded word numbers,
+            which differ only for fixations in a pause after a word without a fixation.
+        size: width and height of the stimulus, px; None takes 512 x 320 if the file's name says 512, else 1680 x 1050.
+
+    Raises:
+        ValueError: naming the file and the record, when something in it is wrong or does not fit the size.
+    """
+    if size is None:
+        size = CANVAS if "512" in path.name else SCREEN
+    clocks = read_timing(timing) if timing is not None else {}
+    trials = []
+    for number, record in enumerate(read_records(path, TRIAL_FIELDS)):
+        with located(path, number):
+            if timing is not None and record["REF_ID"] not in clocks:
+                raise ValueError(f"REF_ID {record['REF_ID']} is not in {timing.name}")
+            trials.append(_read_trial(record, clocks.get(record["REF_ID"]), size))
+    return trials
+
+
+def read_timing(path: Path) -> dict[int, SpeechTiming]:
+    """Read word-timing.json: expression id -> when its words are spoken, ms after the beginning of the sound."""
+    clocks = {}
+    for number, record in enumerate(read_records(path, TIMING_FIELDS)):
+        with located(path, number):
+            clocks[record["ref_id"]] = SpeechTiming(
+                onsets=tuple(numbers(record, "word_onset")),
+                ends=tuple(numbers(record, "word_end")),
+                duration=float(record["sentence_duration"]),
+            )
+    return clocks
+
+
+def _read_trial(record: Mapping[str, Any], timing: SpeechTiming | None, size: tuple[int, int]) -> Trial:
+    sound = float(record["SOUND_ON"])
+    columns = [numbers(record, f"FIX_{name}") for name in ("X", "Y", "START", "DURATION", "WORDINDEX")]
+    if len({len(column) for column in columns}) != 1:
+        raise ValueError(f"FIX_ lists of {[len(column) for column in columns]} entries, expected as many in each")
+    x, y, start, duration, recorded = columns
+    starts = [moment - sound for moment in start]
+    fixations = [Fixation(*values) for values in zip(x, y, starts, duration, strict=True)]
+    words = record["REF_WORDS"]
+    if timing is None:
+        indices = carried_indices([int(index) for index in recorded], len(words))
+    else:
+        indices = pack_indices(starts, timing)
+    noun = [moment - sound for moment in numbers(record, "TARGET_SPOKEN_PERIOD")]
+    if len(noun) != 2:
+        raise ValueError(f"TARGET_SPOKEN_PERIOD has {len(noun)} numbers, expected begin and end")
+    return Trial(
+        scanpath=Scanpath.from_packs(
+            fixations, indices, words, width=size[0], height=size[1], image=record["IMAGEFILE"]
+        ),
+        case=str(record["REF_ID"]),
+        subject=record["SUBJECT_ID"],
+        expression=record["REF_SENTENCE"],
+        target=read_box(record, "BBOX", size),
+        timing=timing,
+        noun=(noun[0], noun[1]),
+        ended=float(record["BUTTON_PRESS_TIME"]) - sound,
+        native_speaker=record["NATIVE_SPEAKER"],
+    )
+
+
+def read_box(record: Mapping[str, Any], name: str, size: tuple[int, int]) -> Box:
+    """Read a box written as left, top, width, height, and see that it fits the stimulus.
+
+    Returns:
+        x0, y0, x1, y1, px.
+    """
+    values = numbers(record, name)
+    if len(values) != 4 or min(values[2:]) < 0:
+        raise ValueError(f"{name} is {values}, expected left, top, width and height")
+    left, top, width, height = values
+    if left + width > size[0] * SLACK or top + height > size[1] * SLACK:
+        raise ValueError(f"{name} {values} passes the edge of {size[0]} x {size[1]} px: give the size of this file")
+    return left, top, left + width, top + height

@@ -1,0 +1,170 @@
+"""Describe how people looked, in a few figures, and hold them against what is known of a dataset.
+
+Flow: trials of a file -> describe -> compare with EXPECTED[name] -> a table and a verdict.
+Source: figures measured on the public validation split of RefCOCO-Gaze (869 scanpaths), lengths in px of 512 x 320.
+Shapes: K fixations, N words.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sa2va.gaze.letterbox import CANVAS
+from sa2va.gaze.metrics.motion import WAITING, amplitudes
+from sa2va.gaze.metrics.target import hit_curve, inside_box, last_hit, latency_to_target
+from sa2va.gaze.trial import Trial, group_cases
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A known figure and how far a part of the dataset may lie from it."""
+
+    value: float
+    tolerance: float
+
+
+# Tolerances hold for a hundred scanpaths or more of the dataset.
+EXPECTED: dict[str, dict[str, Expected]] = {
+    "refcoco_gaze": {
+        "fixations per scanpath": Expected(8.08, 0.6),
+        "share before the words": Expected(0.154, 0.02),
+        "share during the words": Expected(0.604, 0.04),
+        "share after the words": Expected(0.241, 0.04),
+        "empty packs before": Expected(0.006, 0.01),
+        "empty packs of words": Expected(0.250, 0.03),
+        "single fixations per word": Expected(0.494, 0.03),
+        "empty packs after": Expected(0.326, 0.06),
+        "mean pack after": Expected(1.95, 0.4),
+        "on target before": Expected(0.063, 0.03),
+        "on target, 2 words left": Expected(0.24, 0.08),
+        "on target, 1 word left": Expected(0.34, 0.08),
+        "on target, last word": Expected(0.52, 0.08),
+        "on target after": Expected(0.66, 0.05),
+        "last fixation on target": Expected(1.0, 0.002),
+        "duration median, ms": Expected(221, 12),
+        "duration mean, ms": Expected(262, 15),
+        "gap median, ms": Expected(44, 5),
+        "saccade median, px": Expected(52, 5),
+        "saccade mean, px": Expected(68, 6),
+        "short saccades": Expected(0.19, 0.03),
+        "latency median, ms": Expected(840, 120),
+        "target share of the canvas": Expected(0.066, 0.02),
+    },
+    "coco_search18": {"people": Expected(10, 0)},
+    "osie": {  # as measured on 48 of its 700 pictures
+        "people per case": Expected(15, 0.01),
+        "fixations per scanpath": Expected(9.37, 0.7),
+        "duration mean, ms": Expected(213, 20),
+    },
+}
+
+
+def describe(trials: Sequence[Trial]) -> dict[str, float]:
+    """Figures of a dataset; those it has nothing for (no target, no words, no starts) are left out.
+
+    Raises:
+        ValueError: no trials.
+    """
+    if not trials:
+        raise ValueError("statistics: no trials, expected at least one")
+    figures = _counts(trials) | _packs(trials) | _motion(trials) | _targets(trials)
+    return {name: float(value) for name, value in figures.items() if np.isfinite(value)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure beside what was expected of it."""
+
+    name: str
+    value: float
+    expected: Expected
+
+    @property
+    def passed(self) -> bool:
+        return abs(self.value - self.expected.value) <= self.expected.tolerance
+
+
+def compare(figures: Mapping[str, float], expected: Mapping[str, Expected]) -> list[Row]:
+    """Hold figures against what is known; one that is missing counts as failed (nan)."""
+    return [Row(name, figures.get(name, float("nan")), known) for name, known in expected.items()]
+
+
+def _counts(trials: Sequence[Trial]) -> dict[str, float]:
+    cases = group_cases(trials)
+    return {
+        "scanpaths": len(trials),
+        "cases": len(cases),
+        "people": len({trial.subject for trial in trials}),
+        "people per case": len(trials) / len(cases),
+        "fixations per scanpath": _mean([sum(trial.scanpath.sizes) for trial in trials]),
+    }
+
+
+def _packs(trials: Sequence[Trial]) -> dict[str, float]:
+    sizes = [trial.scanpath.sizes for trial in trials]
+    words = np.array([size for one in sizes for size in one[1:-1]], int)
+    if not words.size:
+        return {}
+    before, after = (np.array([one[place] for one in sizes], int) for place in (0, -1))
+    total = max(words.sum() + before.sum() + after.sum(), 1)
+    return {
+        "share before the words": before.sum() / total,
+        "share during the words": words.sum() / total,
+        "share after the words": after.sum() / total,
+        "empty packs before": (before == 0).mean(),
+        "empty packs of words": (words == 0).mean(),
+        "single fixations per word": (words == 1).mean(),
+        "empty packs after": (after == 0).mean(),
+        "mean pack after": after.mean(),
+    }
+
+
+def _motion(trials: Sequence[Trial]) -> dict[str, float]:
+    paths = [trial.scanpath for trial in trials]
+    durations = np.concatenate([path.durations for path in paths])
+    gaps = np.concatenate([np.diff(path.starts) - path.durations[:-1] for path in paths])
+    saccades = np.concatenate([amplitudes(path.points) * CANVAS[0] / path.width for path in paths])
+    return {
+        "duration median, ms": _median(durations),
+        "duration mean, ms": _mean(durations),
+        "gap median, ms": _median(gaps) if np.any(gaps) else float("nan"),  # else starts were made of durations
+        "saccade median, px": _median(saccades),
+        "saccade mean, px": _mean(saccades),
+        "short saccades": _mean(saccades < WAITING),
+    }
+
+
+def _targets(trials: Sequence[Trial]) -> dict[str, float]:
+    hits, flat, latencies, areas = [], [], [], []
+    for trial in trials:
+        if trial.target is None:
+            continue
+        path, box = trial.scanpath, trial.target
+        hits.append([inside_box(pack, box) for pack in path.pack_points])
+        flat.append(inside_box(path.points, box))
+        areas.append((box[2] - box[0]) * (box[3] - box[1]) / (path.width * path.height))
+        if trial.noun is not None:
+            latencies.append(latency_to_target(path.starts, flat[-1], trial.noun[0]))
+    if not hits:
+        return {}
+    curve = hit_curve(hits)
+    left = {f"on target, {count} words left": share for count, share in curve.words_left.items() if count > 1}
+    return left | {
+        "on target before": curve.before,
+        "on target, 1 word left": curve.words_left.get(1, float("nan")),
+        "on target, last word": curve.words_left.get(0, float("nan")),
+        "on target after": curve.after,
+        "last fixation on target": _mean([last_hit(flags) for flags in flat]),
+        "latency median, ms": _median([latency for latency in latencies if np.isfinite(latency)]),
+        "target share of the canvas": _mean(areas),
+    }
+
+
+def _mean(values: ArrayLike) -> float:
+    return float(np.mean(np.asarray(values, float))) if np.size(values) else float("nan")
+
+
+def _median(values: ArrayLike) -> float:
+    return float(np.median(np.asarray(values, float))) if np.size(values) else float("nan")

@@ -1,0 +1,85 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from recorded_gaze import OSIE, recorded
+from scipy.io import savemat
+
+from sa2va.gaze.datasets.osie import read_osie
+
+SCANPATHS = [
+    {"subject": 0, "x": [395.5, 390.0], "y": [265.5, 326.0], "duration": [246, 136]},
+    {"subject": 1, "x": [392.5], "y": [344.0], "duration": [200]},
+]
+
+
+def cell(values: list[Any]) -> np.ndarray:
+    """A MATLAB cell array."""
+    array = np.empty((len(values), 1), object)
+    array[:, 0] = values
+    return array
+
+
+def write_mat(path: Path) -> Path:
+    """The layout as published: a cell per picture, in it a cell per person."""
+    people = [
+        {"fix_x": np.array(one["x"]), "fix_y": np.array(one["y"]), "fix_duration": np.array(one["duration"])}
+        for one in SCANPATHS
+    ]
+    savemat(path, {"fixations": cell([{"img": "1001.jpg", "subjects": cell(people)}] * 2)})
+    return path
+
+
+def test_json(tmp_path: Path) -> None:
+    path = tmp_path / "fixations.json"
+    path.write_text(json.dumps({"images": {"1001.jpg": {"width": 800, "height": 600, "scanpaths": SCANPATHS}}}))
+    first, second = read_osie(path)
+    assert first.scanpath.points.tolist() == [[395.5, 265.5], [390, 326]]
+    assert first.scanpath.starts.tolist() == [0, 246]
+    assert first.scanpath.sizes == [0, 2] and first.scanpath.words == ()
+    assert (first.case, first.subject, second.subject) == ("1001.jpg", "0", "1")
+    assert first.target is None and first.expression == ""
+
+
+def test_matlab_file_reads_alike(tmp_path: Path) -> None:
+    path = tmp_path / "fixations.json"
+    path.write_text(json.dumps({"images": {"1001.jpg": {"width": 800, "height": 600, "scanpaths": SCANPATHS}}}))
+    trials = read_osie(write_mat(tmp_path / "fixations.mat"))
+    assert len(trials) == 4 and trials[:2] == read_osie(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "expected images with width"),
+        ({"images": {"a.jpg": {"width": 8}}}, "expected images with width"),
+        ({"images": {"a.jpg": {"width": 8, "height": 6, "scanpaths": [SCANPATHS[1] | {"x": [1, 2]}]}}}, "2 x, 1 y"),
+    ],
+)
+def test_bad_json(tmp_path: Path, content: Any, message: str) -> None:
+    path = tmp_path / "fixations.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        read_osie(path)
+
+
+def test_bad_matlab_files(tmp_path: Path) -> None:
+    path = tmp_path / "fixations.mat"
+    for content in (None, b"not a matlab file at all"):
+        if content:
+            path.write_bytes(content)
+        with pytest.raises(ValueError, match="expected the MATLAB file fixations.mat"):
+            read_osie(path)
+    savemat(path, {"other": 1})
+    with pytest.raises(ValueError, match="expected the MATLAB file fixations.mat"):
+        read_osie(path)
+
+
+@pytest.mark.parity
+def test_recorded_pictures() -> None:
+    trials = read_osie(recorded(OSIE / "fixations.json"))
+    assert len(trials) == 720 and len({trial.case for trial in trials}) == 48
+    assert np.mean([len(trial.scanpath.points) for trial in trials]) == pytest.approx(9.37, abs=0.01)
+    assert max(trial.scanpath.starts[-1] for trial in trials) < 3000

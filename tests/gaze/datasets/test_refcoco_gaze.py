@@ -1,0 +1,131 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from recorded_gaze import REFCOCO_GAZE, read_json, recorded
+
+from sa2va.gaze.datasets.refcoco_gaze import read_refcoco_gaze, read_timing
+from sa2va.gaze.metrics.target import inside_box, last_hit
+from sa2va.gaze.trial import group_cases
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    """A trial in the layout of the raw files: "red car", three fixations, the sound begins at 200 ms."""
+    fields = {
+        "REF_ID": 7, "REF_GAZE_ID": "p1-1", "SUBJECT_ID": "p1", "IMAGEFILE": "7.jpg", "REF_SENTENCE": "red car",
+        "REF_WORDS": ["red", "car"], "BBOX": [1000, 200, 300, 100], "SOUND_ON": 200, "SOUND_OVER": 1200,
+        "TARGET_SPOKEN_PERIOD": [600, 1100], "BUTTON_PRESS_TIME": 1500, "NATIVE_SPEAKER": True,
+        "FIX_X": [840.0, 500.0, 1100.0], "FIX_Y": [525.0, 300.0, 250.0], "FIX_START": [210, 300, 1300],
+        "FIX_DURATION": [80, 900, 0], "FIX_WORDINDEX": [-99, 0, 99], "FIX_IN_BBOX": [False, False, True],
+    }  # fmt: skip
+    return fields | changes
+
+
+TIMING = {"ref_id": 7, "word_onset": [50, 400], "word_end": [350, 900], "sentence_duration": 1000}
+
+
+def write(path: Path, content: Any) -> Path:
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_raw_layout(tmp_path: Path) -> None:
+    (trial,) = read_refcoco_gaze(write(tmp_path / "refcocogaze_val_correct.json", [record()]))
+    path = trial.scanpath
+    assert (path.width, path.height, path.image, path.words) == (1680, 1050, "7.jpg", ("red", "car"))
+    assert path.sizes == [1, 1, 0, 1]
+    assert path.starts.tolist() == [10, 100, 1100] and path.durations.tolist() == [80, 900, 0]
+    assert trial.target == (1000, 200, 1300, 300)
+    assert trial.noun == (400, 900)  # the sound's beginning is taken off once
+    assert (trial.case, trial.subject, trial.expression, trial.ended) == ("7", "p1", "red car", 1300)
+    assert trial.native_speaker is True and trial.timing is None
+
+
+def test_small_layout_is_known_by_its_name(tmp_path: Path) -> None:
+    small = record(BBOX=[305, 61, 91, 30], FIX_X=[256, 152, 335], FIX_Y=[160, 91, 76])
+    (trial,) = read_refcoco_gaze(write(tmp_path / "refcocogaze_test_512X320.json", [small]))
+    assert (trial.scanpath.width, trial.scanpath.height) == (512, 320)
+    (told,) = read_refcoco_gaze(write(tmp_path / "other.json", [small]), size=(512, 320))
+    assert told == trial
+
+
+def test_the_clock_of_the_words(tmp_path: Path) -> None:
+    """A fixation in the pause after a word without one: recorded numbers cannot say which word, the clock can."""
+    trial = record(FIX_START=[210, 570, 1300], FIX_WORDINDEX=[-99, -99, 99])
+    path = write(tmp_path / "val.json", [trial])
+    clock = write(tmp_path / "word-timing.json", [TIMING])
+    (without,) = read_refcoco_gaze(path)
+    (with_clock,) = read_refcoco_gaze(path, clock)
+    assert without.scanpath.sizes == [2, 0, 0, 1]
+    assert with_clock.scanpath.sizes == [1, 1, 0, 1]
+    assert with_clock.timing == read_timing(clock)[7]
+
+
+def test_cases_are_what_people_share(tmp_path: Path) -> None:
+    records = [record(), record(REF_ID=8), record(SUBJECT_ID="p2")]
+    cases = group_cases(read_refcoco_gaze(write(tmp_path / "val.json", records)))
+    assert {name: [trial.subject for trial in trials] for name, trials in cases.items()} == {
+        "7": ["p1", "p2"],
+        "8": ["p1"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "at least one record"),
+        ({"a": 1}, "expected a list"),
+        ([5], "record 0: expected fields, got int"),
+        ([record(), {"REF_ID": 1}], "record 1: SUBJECT_ID is missing"),
+        ([record(REF_WORDS="red car")], "record 0: REF_WORDS is 'red car'"),
+        ([record(FIX_X=[1.0])], r"FIX_ lists of \[1, 3, 3, 3, 3\] entries"),
+        ([record(FIX_X=[1.0, "a", 2.0])], "FIX_X is .* expected numbers"),
+        ([record(FIX_WORDINDEX=[-99, 5, 99])], "word number 5"),
+        ([record(FIX_WORDINDEX=[99, 0, 99])], "expected them not to fall"),
+        ([record(FIX_START=[300, 210, 1300])], "expected time order"),
+        ([record(FIX_DURATION=[80, -1, 0])], "duration is -1.0 ms"),
+        ([record(BBOX=[1, 2, 3])], "expected left, top, width and height"),
+        ([record(BBOX=[1500, 2, 300, 3])], "passes the edge of 1680 x 1050 px: give the size"),
+        ([record(TARGET_SPOKEN_PERIOD=[1])], "TARGET_SPOKEN_PERIOD has 1 numbers"),
+    ],
+)
+def test_bad_files(tmp_path: Path, content: Any, message: str) -> None:
+    path = write(tmp_path / "val.json", content)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_refcoco_gaze(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nowhere.json: cannot be read"):
+        read_refcoco_gaze(tmp_path / "nowhere.json")
+    (tmp_path / "half.json").write_text("[{")
+    with pytest.raises(ValueError, match="half.json: no JSON"):
+        read_refcoco_gaze(tmp_path / "half.json")
+    path = write(tmp_path / "val.json", [record()])
+    with pytest.raises(ValueError, match="REF_ID 7 is not in word-timing.json"):
+        read_refcoco_gaze(path, write(tmp_path / "word-timing.json", [TIMING | {"ref_id": 1}]))
+    with pytest.raises(ValueError, match="record 0: timing: 2 onsets and 1 ends"):
+        read_refcoco_gaze(path, write(tmp_path / "word-timing.json", [TIMING | {"word_end": [350]}]))
+
+
+@pytest.mark.parity
+def test_recorded_trials() -> None:
+    """Who is on target is recorded as well, and recomputes; packs by clock and by recorded number nearly agree."""
+    path = recorded(REFCOCO_GAZE / "refcocogaze_val_part.json")
+    trials = read_refcoco_gaze(path, REFCOCO_GAZE / "word-timing.json")
+    assert len(trials) == 574 and len(group_cases(trials)) == 60
+    for trial, raw in zip(trials, read_json(path), strict=True):
+        assert trial.target is not None
+        hits = inside_box(trial.scanpath.points, trial.target)
+        assert hits.tolist() == raw["FIX_IN_BBOX"] and last_hit(hits)
+        assert trial.noun is not None and trial.timing is not None
+        assert any(abs(onset - trial.noun[0]) < 1e-9 for onset in trial.timing.onsets)  # the noun is one of the words
+    by_number = read_refcoco_gaze(path)
+    moved = [
+        np.abs(np.subtract(one.scanpath.sizes, other.scanpath.sizes)).sum() // 2
+        for one, other in zip(trials, by_number, strict=True)
+    ]
+    assert sum(moved) <= 10
