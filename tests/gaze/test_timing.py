@@ -34,6 +34,11 @@ def test_a_sound_that_ends_with_its_last_word() -> None:
     assert pack_indices([399, 400, 401], timing) == [1, 1, 2]
 
 
+def test_latency_charges_a_fixation_to_an_earlier_word() -> None:
+    assert pack_indices([100, 320, 1000], TIMING) == [1, 2, 4]
+    assert pack_indices([100, 320, 1000], TIMING, latency=200) == [0, 1, 3]
+
+
 def test_recorded_numbers_are_carried_over_pauses() -> None:
     recorded = [BEFORE_OR_PAUSE, 0, BEFORE_OR_PAUSE, 2, BEFORE_OR_PAUSE, AFTER, AFTER]
     assert carried_indices(recorded, 3) == [0, 1, 1, 3, 3, 4, 4]

@@ -13,6 +13,7 @@ from sa2va.gaze.datasets.coco_search18 import read_coco_search18
 from sa2va.gaze.datasets.osie import read_osie
 from sa2va.gaze.datasets.refcoco_gaze import read_refcoco_gaze
 from sa2va.gaze.metrics import (
+    behaviour,
     distance,
     diversity,
     likelihood,
@@ -69,6 +70,7 @@ METRICS: dict[str, Metric] = {
     "motion_emd": Metric(motion.earth_mover, "lower", 0, INF, "px, ms", "Rubner et al., IJCV 2000"),
     "angle_emd": Metric(motion.circular_earth_mover, "lower", 0, 180, "degrees", "Rabin et al., 2011"),
     "waiting": Metric(motion.waiting_share, "human", 0, 1, "share", "RefCOCO-Gaze, ECCV 2024"),
+    "saccade_kinds": Metric(behaviour.saccade_kinds, "human", 0, INF, "saccades", "RefCOCO-Gaze, ECCV 2024"),
     "DSS": Metric(diversity.diversity_score, "higher", 0, 1, "share", "ScanDiff, ICCV 2025"),
     "RSS": Metric(diversity.recall_score, "higher", 0, 1, "share", "ScanDiff, ICCV 2025"),
     "bits": Metric(likelihood.bits_per_fixation, "higher", -INF, INF, "bits", "Kümmerer et al., PNAS 2015"),

@@ -51,20 +51,22 @@ def spoken_word(start: float, timing: SpeechTiming) -> int | None:
     return len(timing.onsets) if start >= timing.duration else None
 
 
-def pack_indices(starts: Sequence[float], timing: SpeechTiming) -> list[int]:
+def pack_indices(starts: Sequence[float], timing: SpeechTiming, latency: float = 0.0) -> list[int]:
     """Pack of each fixation; a pause between words counts for the word before it.
 
     Args:
         starts: (K,) ms after the beginning of the sound.
         timing: of the N words.
+        latency: ms from hearing to moving the eyes. 0 is the rule of the recordings; other work uses 200.
 
     Returns:
         K numbers: 0 before the first word, 1..N, N + 1 once the sound is over.
     """
     over = len(timing.onsets)
+    heard = [start - latency for start in starts]
     return [
-        over + 1 if spoken_word(start, timing) == over else sum(onset <= start for onset in timing.onsets)
-        for start in starts
+        over + 1 if spoken_word(moment, timing) == over else sum(onset <= moment for onset in timing.onsets)
+        for moment in heard
     ]
 
 

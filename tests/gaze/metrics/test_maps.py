@@ -76,6 +76,15 @@ def test_samples_that_end_early() -> None:
     assert nobody.cc == pytest.approx(0.5)  # no sample came so far: an empty map
 
 
+def test_the_mean_map_of_samples() -> None:
+    """Two samples, each like one of two people: together they agree altogether, each alone by half of the map."""
+    here, there = [[10.0, 10.0]], [[50.0, 30.0]]
+    each = score_packs([[here], [there]], [[here], [there]], WIDTH, HEIGHT, sigma=2)
+    pooled = score_packs([[here], [there]], [[here], [there]], WIDTH, HEIGHT, sigma=2, pooled=True)
+    assert len(each.cc_samples[0]) == 2 and len(pooled.cc_samples[0]) == 1
+    assert pooled.cc == pytest.approx(1) and each.cc == pytest.approx(1 / math.sqrt(2), abs=0.02)
+
+
 def test_people_without_fixations() -> None:
     result = score_packs([[[], []]], [[[], []], [[], []]], WIDTH, HEIGHT)
     assert result.cc == pytest.approx(1) and math.isnan(result.nss)

@@ -120,6 +120,7 @@ def score_packs(
     height: int,
     *,
     sigma: float = SIGMA,
+    pooled: bool = False,
     published: bool = False,
 ) -> PackMaps:
     """Compare sampled scanpaths with people's, word by word.
@@ -130,6 +131,7 @@ def score_packs(
         width: W of the canvas.
         height: H.
         sigma: of the blur, px.
+        pooled: score the mean map of all samples, what the model believes, instead of each sample's own map.
         published: leave a sample that ended before a pack out of that pack, as the published code does, which
             favours ending early. Otherwise its pack is an empty one.
 
@@ -144,6 +146,7 @@ def score_packs(
         reached = [pred[pack] for pred in preds if len(pred) > pack]
         ours = reached if published else [*reached, *[np.zeros((0, 2))] * (len(preds) - len(reached))]
         marks = [fixation_map(points, width, height) for points in ours or [np.zeros((0, 2))]]
+        marks = [np.mean(marks, axis=0)] if pooled else marks
         maps = [standardised(blurred(marked, sigma)) for marked in marks]
         target = standardised(blurred(np.mean(theirs, axis=0), sigma))
         cc_samples.append(tuple(_agreement(one, target) for one in maps))

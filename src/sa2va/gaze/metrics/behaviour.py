@@ -1,0 +1,67 @@
+"""Sort saccades by what they do: wait, go to something new, or check something seen before.
+
+Flow: fixations and the object under each -> saccade_kinds, compared between people and a model.
+Source: RefCOCO-Gaze, arXiv:2407.19605, which describes waiting, scanning and verification; the sorting is our own.
+Shapes: K fixations.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from numpy.typing import ArrayLike
+
+from sa2va.gaze.metrics.motion import WAITING, amplitudes
+from sa2va.gaze.metrics.strings import as_points
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaccadeKinds:
+    """Numbers of saccades of one scanpath."""
+
+    waiting: int = 0  # too short to leave what is looked at, or still on the same object
+    scanning: int = 0  # to an object that was not looked at before
+    verifying: int = 0  # back to an object seen earlier
+    elsewhere: int = 0  # to no object
+
+    def __add__(self, other: "SaccadeKinds") -> "SaccadeKinds":
+        return SaccadeKinds(
+            waiting=self.waiting + other.waiting,
+            scanning=self.scanning + other.scanning,
+            verifying=self.verifying + other.verifying,
+            elsewhere=self.elsewhere + other.elsewhere,
+        )
+
+    @property
+    def total(self) -> int:
+        return self.waiting + self.scanning + self.verifying + self.elsewhere
+
+
+def saccade_kinds(points: ArrayLike, objects: Sequence[int | None]) -> SaccadeKinds:
+    """Sort the saccades of one scanpath.
+
+    Args:
+        points: (K, 2) xy, px of 512 x 320.
+        objects: (K,) number of the object under each fixation, None for the background.
+
+    Returns:
+        K - 1 saccades, sorted.
+
+    Raises:
+        ValueError: not one object per fixation.
+    """
+    places = as_points(points)
+    if len(objects) != len(places):
+        raise ValueError(f"saccades: {len(objects)} objects for {len(places)} fixations, expected as many")
+    kinds = SaccadeKinds()
+    seen = {objects[0]} if objects else set()
+    for length, before, here in zip(amplitudes(places), objects, objects[1:], strict=False):
+        if length < WAITING or (here is not None and here == before):
+            kinds += SaccadeKinds(waiting=1)
+        elif here is None:
+            kinds += SaccadeKinds(elsewhere=1)
+        elif here in seen:
+            kinds += SaccadeKinds(verifying=1)
+        else:
+            kinds += SaccadeKinds(scanning=1)
+        seen.add(here)
+    return kinds
