@@ -1,20 +1,24 @@
 """Decode masks with native SAM 2 parts: one frame's features and prompt embeddings in, mask logits out.
 
-Flow: processor.py (sam_pixel_values) -> encode_frames (once per frame) -> decode (all objects in one batch)
-    -> tracker.py (memory) or sa2va.py.
+Flow: processor.py (sam_pixel_values) -> encode_frames (once per frame) -> decode (all objects in one batch), or
+    take_masks where a mask is given -> tracker.py (memory) or sa2va.py.
 Source: SAM 2, arXiv:2408.00714; Sa2VA, arXiv:2501.04001, for how the language enters: the sparse prompt is
     [not a point, not a point, [SEG] embedding], the dense one is "no mask", the best of three masks is taken.
-Shapes: F frames, N decoded masks, C width, S input side, h w finest grid (S/4), g g coarsest grid (S/16), Q prompts.
+Shapes: F frames, N decoded masks, C width, S input side, h w finest grid (S/4), g g coarsest grid (S/16), Q prompts,
+    P clicks.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Sam2VideoConfig, Sam2VideoModel
+
+ABSENT_LOGIT = -1024.0  # of every pixel of an object that is not there, as in SAM 2
+GIVEN_LOGIT = 10.0  # plus or minus, of a mask that was given and not decoded, as in SAM 2
 
 
 class FrameFeatures(NamedTuple):
@@ -26,13 +30,18 @@ class FrameFeatures(NamedTuple):
     def select(self, index: Tensor | slice) -> "FrameFeatures":
         return FrameFeatures(self.embeds[index], (self.high_res[0][index], self.high_res[1][index]))
 
+    def expand(self, num_objects: int) -> "FrameFeatures":
+        """Show one frame to several objects: F = 1 -> N rows; N rows stay as they are."""
+        rows = (num_objects, -1, -1, -1)
+        return FrameFeatures(self.embeds.expand(rows), (self.high_res[0].expand(rows), self.high_res[1].expand(rows)))
+
 
 @dataclass(frozen=True)
 class MaskOutput:
-    """Decoder output for N masks."""
+    """Decoder output for N masks, with three candidates each where the prompt was ambiguous and else with one."""
 
-    candidates: Tensor  # (N, 3, h, w) logits
-    candidate_scores: Tensor  # (N, 3) predicted IoU
+    candidates: Tensor  # (N, 3 or 1, h, w) logits
+    candidate_scores: Tensor  # (N, 3 or 1) predicted IoU
     presence_logits: Tensor  # (N,) > 0: the object is in the frame
     pointers: Tensor  # (N, C) object pointer for the memory
 
@@ -57,6 +66,18 @@ class MaskOutput:
             self.candidates[rows], self.candidate_scores[rows], self.presence_logits[rows], self.pointers[rows]
         )
 
+    def settled(self) -> "MaskOutput":
+        """Keep the best candidate alone: (N, 1, h, w)."""
+        best = self.best[:, None]
+        return replace(
+            self, candidates=self.mask_logits[:, None], candidate_scores=self.candidate_scores.gather(1, best)
+        )
+
+    def without_absent(self) -> "MaskOutput":
+        """Empty the masks of objects that are not in the frame."""
+        seen = (self.presence_logits > 0)[:, None, None, None]
+        return replace(self, candidates=self.candidates.where(seen, ABSENT_LOGIT))
+
     @staticmethod
     def concatenate(outputs: Sequence["MaskOutput"]) -> "MaskOutput":
         """Put several outputs into one, in order."""
@@ -74,6 +95,11 @@ class Memory(NamedTuple):
     features: Tensor  # (g*g, N, 64), bfloat16 as in the reference
     positions: Tensor  # (g*g, N, 64)
     pointers: Tensor  # (N, C)
+
+    def row(self, n: int) -> "Memory":
+        """Take one object's part, N = 1, so that it does not keep the others' alive."""
+        rows = slice(n, n + 1)
+        return Memory(self.features[:, rows].clone(), self.positions[:, rows], self.pointers[rows].clone())
 
 
 class Sam2(nn.Module):
@@ -126,41 +152,118 @@ class Sam2(nn.Module):
         """Embed places as SAM 2 embeds the positions of image features: (..., 2) xy in 0..1 -> (..., C)."""
         return self.native.prompt_encoder.shared_embedding(places)
 
-    def decode(self, embeds: Tensor, high_res: tuple[Tensor, Tensor], sparse: Tensor) -> MaskOutput:
+    def click_prompt(self, points: Tensor, labels: Tensor) -> Tensor:
+        """Build the sparse prompt of clicks: (N, P, 2) xy in px of the S x S input, labels (N, P) -> (N, P + 1, C).
+
+        A label is 1 on the object, 0 beside it, 2 and 3 the first and the second corner of a box.
+        """
+        return self.native.prompt_encoder(points[:, None], labels[:, None], None, None)[0][:, 0]
+
+    def decode(
+        self,
+        embeds: Tensor,
+        high_res: tuple[Tensor, Tensor],
+        sparse: Tensor,
+        *,
+        previous: Tensor | None = None,
+        num_candidates: int = 3,
+    ) -> MaskOutput:
         """Decode one mask per row.
 
         Args:
             embeds: (N, C, g, g), already with or without memory.
             high_res: features of the same rows.
             sparse: (N, Q, C) prompt tokens.
+            previous: logits (N, h, w) of a mask to start from.
+            num_candidates: 3, or 1 where the prompt leaves no doubt.
         """
         native = self.native
-        dense = native.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand_as(embeds)
+        if previous is None:
+            dense = native.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand_as(embeds)
+        else:
+            dense = native.prompt_encoder.mask_embed(previous[:, None].to(embeds.dtype))
         positions = native.get_image_wide_positional_embeddings().to(embeds.dtype).expand_as(embeds)
         masks, scores, tokens, presence = native.mask_decoder(
             image_embeddings=embeds,
             image_positional_embeddings=positions,
             sparse_prompt_embeddings=sparse[:, None],
             dense_prompt_embeddings=dense,
-            multimask_output=True,  # the single-mask token would silently fall back to these in eval mode
+            # Without a click the single-mask token would silently fall back to the three in eval mode.
+            multimask_output=num_candidates > 1,
             high_resolution_features=list(high_res),
         )
         scores, presence = scores[:, 0].float(), presence[:, 0, 0].float()
         best = tokens[torch.arange(len(tokens), device=tokens.device), 0, scores.argmax(-1)]  # (N, C)
-        seen = (presence > 0).to(best.dtype)[:, None]
-        pointers = seen * native.object_pointer_proj(best) + (1 - seen) * native.no_object_pointer
+        pointers = self._gate_pointers(native.object_pointer_proj(best), presence > 0)
         return MaskOutput(masks[:, 0].float(), scores, presence, pointers)
+
+    def _gate_pointers(self, pointers: Tensor, seen: Tensor) -> Tensor:
+        """Replace the pointers (N, C) of objects that are not seen (N,)."""
+        gate = seen.to(pointers.dtype)[:, None]
+        return gate * pointers + (1 - gate) * self.native.no_object_pointer
+
+    def take_masks(self, features: FrameFeatures, given: Tensor) -> MaskOutput:
+        """Take masks that were given as they are, and let the decoder only say how to recognise the objects.
+
+        Args:
+            features: N rows, or F = 1 for all.
+            given: bool (N, S, S).
+        """
+        native, features = self.native, features.expand(len(given))
+        filled = given[:, None].to(features.embeds.dtype)  # (N, 1, S, S)
+        pointers = self.decode(
+            features.embeds,
+            features.high_res,
+            self.language_prompt(None, len(given)),
+            previous=native.mask_downsample(filled)[:, 0],
+        ).pointers
+        seen = given.flatten(1).any(1)
+        return MaskOutput(
+            candidates=F.interpolate(
+                self._given_logits(given), native.prompt_encoder.mask_input_size, mode="bilinear", antialias=True
+            ),
+            candidate_scores=pointers.new_ones(len(given), 1, dtype=torch.float32),
+            presence_logits=(2 * seen.float() - 1) * GIVEN_LOGIT,
+            pointers=self._gate_pointers(pointers, seen),
+        )
+
+    @staticmethod
+    def _given_logits(given: Tensor) -> Tensor:
+        """Turn bool masks (N, S, S) into logits (N, 1, S, S)."""
+        return (2 * given[:, None].float() - 1) * GIVEN_LOGIT
 
     def upscale(self, mask_logits: Tensor) -> Tensor:
         """Enlarge logits to the input size: (N, h, w) -> (N, S, S)."""
         return F.interpolate(mask_logits[:, None].float(), (self.size, self.size), mode="bilinear")[:, 0]
 
-    def encode_memory(self, embeds: Tensor, output: MaskOutput) -> Memory:
-        """Remember a frame: its features without memory (N, C, g, g) and the masks found on it."""
+    def enlarge(self, mask_logits: Tensor, height: int, width: int) -> Tensor:
+        """Bring logits (N, h, w) to the picture's size (N, H, W).
+
+        Twice bilinear, through SAM 2's own size, as in the released model: one resize moves boundary pixels.
+        """
+        return F.interpolate(self.upscale(mask_logits)[:, None], (height, width), mode="bilinear")[:, 0]
+
+    def squeeze_masks(self, masks: Tensor) -> Tensor:
+        """Bring bool masks of the picture (N, H, W) to SAM 2's own size (N, S, S), as SAM 2 takes in given masks."""
+        sizes = (self.size, self.size)
+        return F.interpolate(masks[:, None].float(), sizes, mode="bilinear", antialias=True)[:, 0] >= 0.5
+
+    def encode_memory(
+        self, embeds: Tensor, output: MaskOutput, *, given: Tensor | None = None, binarise: bool = False
+    ) -> Memory:
+        """Remember a frame.
+
+        Args:
+            embeds: its features without memory (N, C, g, g).
+            output: the masks found on it.
+            given: bool (N, S, S), the same masks at full size where they were given.
+            binarise: remember hard masks and not how sure each pixel was.
+        """
         native, config = self.native, self.native.config
-        masks = self.upscale(output.mask_logits).sigmoid()
+        logits = self.upscale(output.mask_logits)[:, None] if given is None else self._given_logits(given)
+        masks = (logits > 0).float() if binarise else logits.sigmoid()  # (N, 1, S, S)
         masks = masks * config.sigmoid_scale_for_mem_enc + config.sigmoid_bias_for_mem_enc
-        features, positions = native.memory_encoder(embeds, masks[:, None].to(embeds.dtype))
+        features, positions = native.memory_encoder(embeds, masks.to(embeds.dtype))
         if native.occlusion_spatial_embedding_parameter is not None:
             gone = (output.presence_logits <= 0).to(features.dtype)[:, None, None, None]
             features = features + gone * native.occlusion_spatial_embedding_parameter[..., None, None]

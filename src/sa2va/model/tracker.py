@@ -1,11 +1,15 @@
-"""Follow objects through frames with SAM 2's memory: bounded state, all objects in one batch.
+"""Follow objects through frames with SAM 2's memory: bounded state per object, all objects in one batch.
 
 Flow: sam2.py (features, prompted masks) -> Tracker.prompt / Tracker.step, frame by frame -> MaskOutput.
 Source: SAM 2, arXiv:2408.00714, section 4: 6 recent memories, up to 15 recent pointers and the prompted frames.
-Shapes: N objects, C width, g side of the coarsest grid, M memory tokens.
+    Where we differ from its code: whether a memory is binarised is decided per object and not per frame, and a
+    prompted frame beyond the cap loses its pointer with its memory.
+Shapes: N objects, C width, g side of the coarsest grid, L memory tokens of one object.
 """
 
 from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,86 +17,221 @@ from torch import Tensor
 from sa2va.model.sam2 import FrameFeatures, MaskOutput, Memory, Sam2
 
 
-class Tracker:
-    """Memory of N objects. Its size does not depend on how many frames have gone by."""
+@dataclass(frozen=True, kw_only=True)
+class MemoryPolicy:
+    """In what the published systems differ, once the prompts are given."""
 
-    def __init__(self, sam2: Sam2) -> None:
+    overwrite_absent: bool  # an object that is not in a tracked frame leaves an empty mask, also in memory
+    binarise_prompted: bool  # a prompted frame is remembered as a hard mask
+    max_conditioning: int | None = None  # prompted frames that an object may read at once; None = all
+
+
+SOFT = MemoryPolicy(overwrite_absent=False, binarise_prompted=False)  # Sa2VA
+STOCK = MemoryPolicy(overwrite_absent=True, binarise_prompted=True)  # SAM 2
+
+
+def nearest_frames(frames: Collection[int], frame: int, number: int | None) -> set[int]:
+    """Choose the prompted frames that one frame reads: the last before it, the first not before it, then the nearest.
+
+    Args:
+        frames: all prompted frames.
+        frame: the one to be tracked.
+        number: how many to choose at most; None = all.
+    """
+    if number is None or len(frames) <= number:
+        return set(frames)
+    sides = [max((f for f in frames if f < frame), default=None), min((f for f in frames if f >= frame), default=None)]
+    chosen = [f for f in sides if f is not None][:number]
+    rest = sorted((f for f in frames if f not in chosen), key=lambda f: abs(f - frame))
+    return {*chosen, *rest[: number - len(chosen)]}
+
+
+class ObjectMemory:
+    """What one object has left behind. Its size does not depend on how many frames have gone by."""
+
+    def __init__(self, sam2: Sam2, max_conditioning: int | None) -> None:
         config = sam2.native.config
-        self._sam2 = sam2
-        self._prompted: dict[int, Memory] = {}
-        self._recent: deque[tuple[int, Memory]] = deque(maxlen=config.num_maskmem - 1)
-        self._pointers: deque[tuple[int, Tensor]] = deque(maxlen=config.max_object_pointers_in_encoder - 1)
+        self._max_conditioning = max_conditioning
+        self._reach = config.num_maskmem  # frames; the memory of an older one is not read
+        self.prompted: dict[int, Memory] = {}
+        self.recent: deque[tuple[int, Memory]] = deque(maxlen=config.num_maskmem - 1)
+        self.pointers: deque[tuple[int, Tensor]] = deque(maxlen=config.max_object_pointers_in_encoder - 1)
 
-    def prompt(self, frame: int, features: FrameFeatures, output: MaskOutput) -> None:
+    def prompt(self, frame: int, memory: Memory) -> None:
+        """Remember a frame with a prompt; what was tracked there no longer counts."""
+        self.prompted[frame] = memory
+        self._keep_tracked({index for index, _ in self.pointers} - {frame})
+
+    def track(self, frame: int, memory: Memory) -> None:
+        """Remember a frame without a prompt."""
+        self.recent.append((frame, memory))
+        self.pointers.append((frame, memory.pointers))
+
+    def forget(self, *, prompted: bool) -> None:
+        """Drop what was tracked and, if asked, every prompted frame too."""
+        self._keep_tracked(set())
+        if prompted:
+            self.prompted.clear()
+
+    def choose(self, frame: int) -> list[int]:
+        """Return which prompted frames are read at a frame; drop past ones that no later frame can choose.
+
+        A past frame that is not chosen now is never chosen later: all that are chosen stay nearer than it. Within
+        reach it is read on as if it had been tracked.
+        """
+        chosen = nearest_frames(self.prompted, frame, self._max_conditioning)
+        for index in [i for i in self.prompted if i < frame and i not in chosen]:
+            memory = self.prompted.pop(index)
+            if frame - index < self._reach:
+                self._insert(index, memory)
+        return [index for index in self.prompted if index in chosen]
+
+    def _insert(self, frame: int, memory: Memory) -> None:
+        self.recent = deque(sorted([*self.recent, (frame, memory)], key=_frame), maxlen=self.recent.maxlen)
+        pointers = sorted([*self.pointers, (frame, memory.pointers)], key=_frame)
+        self.pointers = deque(pointers, maxlen=self.pointers.maxlen)
+
+    def _keep_tracked(self, frames: set[int]) -> None:
+        self.recent = deque([item for item in self.recent if item[0] in frames], maxlen=self.recent.maxlen)
+        self.pointers = deque([item for item in self.pointers if item[0] in frames], maxlen=self.pointers.maxlen)
+
+
+def _frame(item: tuple[int, object]) -> int:
+    return item[0]
+
+
+class Tracker:
+    """The memories of any number of objects, which may start and end at any frame.
+
+    Time may run backwards too: give the frames negative numbers.
+    """
+
+    def __init__(self, sam2: Sam2, policy: MemoryPolicy = SOFT, *, num_frames: int | None = None) -> None:
+        """Start without objects.
+
+        Args:
+            sam2: in eval mode, or in training.
+            policy: what is remembered, and how.
+            num_frames: of the whole clip, where it is known; SAM 2.1 counts the age of pointers in parts of it.
+        """
+        config = sam2.native.config
+        self._sam2, self.policy = sam2, policy
+        limits = [n for n in (policy.max_conditioning, config.max_cond_frame_num) if n is not None and n > 0]
+        self._max_conditioning = min(limits, default=None)
+        most = config.max_object_pointers_in_encoder
+        self._max_pointers = most if num_frames is None else min(num_frames, most)
+        self._objects: dict[int, ObjectMemory] = {}
+
+    @property
+    def objects(self) -> dict[int, ObjectMemory]:
+        """The memory of each object by its id, in the order in which they came."""
+        return self._objects
+
+    def prompt(
+        self,
+        frame: int,
+        features: FrameFeatures,
+        output: MaskOutput,
+        *,
+        ids: Sequence[int] | None = None,
+        given: Tensor | None = None,
+    ) -> None:
         """Remember a frame whose masks came from a prompt.
 
         Args:
             frame: its index; may lie ahead of the frames tracked so far.
-            features: of this one frame, F = 1.
-            output: the masks decoded on it, N rows.
+            features: of this frame, F = 1, or N rows.
+            output: the masks on it, N rows.
+            ids: of the objects, known or new; 0..N-1 when None.
+            given: bool (N, S, S), the masks themselves where they were given and not decoded.
         """
-        self._prompted[frame] = self._remember(features, output)
+        embeds = features.expand(len(output.pointers)).embeds
+        memory = self._sam2.encode_memory(embeds, output, given=given, binarise=self.policy.binarise_prompted)
+        for row, key in enumerate(range(len(output.pointers)) if ids is None else ids):
+            known = self._objects.setdefault(key, ObjectMemory(self._sam2, self._max_conditioning))
+            known.prompt(frame, memory.row(row))
 
-    def step(self, frame: int, features: FrameFeatures) -> MaskOutput:
-        """Find all objects on the next frame, F = 1, and remember what was found."""
-        if not self._prompted:
+    def remove(self, key: int) -> None:
+        """Forget an object."""
+        del self._objects[key]
+
+    def condition(self, frame: int, features: FrameFeatures, ids: Sequence[int]) -> Tensor:
+        """Let a frame's features read the memory of each object: (N, C, g, g)."""
+        embeds = features.expand(len(ids)).embeds
+        read = [self._read(frame, self._objects[key], embeds.dtype) for key in ids]
+        groups: dict[tuple[int, int], list[int]] = {}
+        for row, (memory, _, num_pointer_tokens) in enumerate(read):
+            groups.setdefault((len(memory), num_pointer_tokens), []).append(row)
+        if len(groups) == 1:
+            return self._attend(embeds, read)
+        conditioned = torch.empty_like(embeds)
+        for rows in groups.values():  # attention has no mask here: who remembers as much as another goes with it
+            conditioned[rows] = self._attend(embeds[rows], [read[row] for row in rows])
+        return conditioned
+
+    def step(self, frame: int, features: FrameFeatures, ids: Sequence[int] | None = None) -> MaskOutput:
+        """Find objects on the next frame and remember what was found.
+
+        Args:
+            frame: its index.
+            features: of this frame, F = 1, or one row per object.
+            ids: which objects; all when None.
+
+        Returns:
+            One row per object, in the order of `ids`.
+        """
+        ids = list(self._objects) if ids is None else list(ids)
+        if not ids:
             raise ValueError("nothing to track: no frame has been prompted")
-        num_objects = next(iter(self._prompted.values())).pointers.shape[0]
-        embeds = self._condition(frame, features.embeds.expand(num_objects, -1, -1, -1))
-        high_res = (
-            features.high_res[0].expand(num_objects, -1, -1, -1),
-            features.high_res[1].expand(num_objects, -1, -1, -1),
-        )
-        output = self._sam2.decode(embeds, high_res, self._sam2.language_prompt(None, num_objects))
-        memory = self._remember(features, output)
-        self._recent.append((frame, memory))
-        self._pointers.append((frame, memory.pointers))
+        features = features.expand(len(ids))
+        embeds = self.condition(frame, features, ids)
+        output = self._sam2.decode(embeds, features.high_res, self._sam2.language_prompt(None, len(ids)))
+        if self.policy.overwrite_absent:
+            output = output.without_absent()
+        memory = self._sam2.encode_memory(features.embeds, output)
+        for row, key in enumerate(ids):
+            self._objects[key].track(frame, memory.row(row))
         return output
 
-    def _remember(self, features: FrameFeatures, output: MaskOutput) -> Memory:
-        num_objects = len(output.pointers)
-        return self._sam2.encode_memory(features.embeds.expand(num_objects, -1, -1, -1), output)
-
-    def _condition(self, frame: int, embeds: Tensor) -> Tensor:
-        """Let features (N, C, g, g) read the memory."""
+    def _read(self, frame: int, known: ObjectMemory, dtype: torch.dtype) -> tuple[Tensor, Tensor, int]:
+        """Gather what one object remembers: tokens and positions, both (L, 1, 64), and how many are of pointers."""
         native = self._sam2.native
         temporal = native.memory_temporal_positional_encoding  # (7, 1, 1, 64)
-        features, positions = [], []
-        for memory in self._prompted.values():
-            features.append(memory.features)
-            positions.append(memory.positions + temporal[-1])
-        for index, memory in self._recent:  # oldest first
-            offset = frame - index
-            if offset < native.num_maskmem:
+        chosen = known.choose(frame)
+        features = [known.prompted[index].features for index in chosen]
+        positions = [known.prompted[index].positions + temporal[-1] for index in chosen]
+        for index, memory in known.recent:  # oldest first
+            if frame - index < native.num_maskmem:
                 features.append(memory.features)
-                positions.append(memory.positions + temporal[offset - 1])
-        pointers, pointer_positions = self._pointer_tokens(frame)
+                positions.append(memory.positions + temporal[frame - index - 1])
+        offsets = [frame - index for index in chosen if index <= frame]
+        pointers = [known.prompted[index].pointers for index in chosen if index <= frame]
+        for index, pointer in reversed(known.pointers):  # newest first
+            if frame - index < native.config.max_object_pointers_in_encoder:
+                offsets.append(frame - index)
+                pointers.append(pointer)
+        count = 0
+        if pointers:
+            tokens, places = native._process_object_pointers(
+                offsets, pointers, self._max_pointers, *pointers[0].shape, pointers[0].device
+            )
+            count = len(tokens)
+            features.append(tokens)
+            positions.append(places)
+        return torch.cat(features).to(dtype), torch.cat(positions), count
+
+    def _attend(self, embeds: Tensor, read: Sequence[tuple[Tensor, Tensor, int]]) -> Tensor:
+        """Let features (N, C, g, g) attend to the memories of as many objects, all of one size."""
+        native = self._sam2.native
         n, c, g, _ = embeds.shape
         flat = embeds.flatten(2).permute(2, 0, 1)  # (N, C, g, g) -> (g*g, N, C)
         own_positions = native.vision_encoder.neck.position_encoding(embeds.shape, embeds.device, embeds.dtype)
         conditioned = native.memory_attention(
             current_vision_features=flat,
             current_vision_position_embeddings=own_positions.flatten(2).permute(2, 0, 1),
-            memory=torch.cat([*features, pointers.to(features[0].dtype)]).to(embeds.dtype),
-            memory_posision_embeddings=torch.cat([*positions, pointer_positions]),
-            num_object_pointer_tokens=len(pointers),
+            memory=torch.cat([memory for memory, _, _ in read], dim=1),  # (L, N, 64)
+            memory_posision_embeddings=torch.cat([positions for _, positions, _ in read], dim=1),
+            num_object_pointer_tokens=read[0][2],
         )
         # The native module gives (1, N, g*g, C) back, however its docstring reads.
         return conditioned.reshape(n, g * g, c).transpose(1, 2).reshape(n, c, g, g)
-
-    def _pointer_tokens(self, frame: int) -> tuple[Tensor, Tensor]:
-        """Split each pointer into tokens of the memory's width: tokens and positions, both (M, N, 64)."""
-        native = self._sam2.native
-        offsets = [frame - index for index in self._prompted if index <= frame]
-        pointers = [memory.pointers for index, memory in self._prompted.items() if index <= frame]
-        for index, pointer in reversed(self._pointers):  # newest first
-            if frame - index < native.config.max_object_pointers_in_encoder:
-                offsets.append(frame - index)
-                pointers.append(pointer)
-        reference = next(iter(self._prompted.values())).pointers
-        if not pointers:
-            empty = reference.new_zeros(0, len(reference), native.mem_dim)
-            return empty, empty
-        return native._process_object_pointers(
-            offsets, pointers, native.config.max_object_pointers_in_encoder, *reference.shape, reference.device
-        )
