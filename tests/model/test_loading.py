@@ -12,12 +12,13 @@ from safetensors.torch import load_file, save_file
 from small_model import build_model, draw_sample
 
 from sa2va.model import loading
-from sa2va.model.checkpoint import load_config, save_checkpoint
+from sa2va.model.checkpoint import save_checkpoint
 from sa2va.model.loading import EMBEDDED, choose_dtype, find_model, load
-from sa2va.model.memory import CHOICES, SHARE, Place, measure, memory_need
+from sa2va.model.memory import GIB, Place
 from sa2va.model.placement import Plan
 from sa2va.model.predictor import Predictor
 from sa2va.model.processor import Processor
+from sa2va.model.released import RELEASED
 from sa2va.model.results import Request
 from sa2va.model.sa2va import Sa2VA
 
@@ -109,18 +110,23 @@ def test_the_precision_follows_the_device(
     assert choose_dtype(name, torch.device(device)) == expected
 
 
-def test_a_model_too_large_for_one_gpu_is_planned_over_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_too_large_for_one_gpu_is_planned_over_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("accelerate")
-    need = memory_need(measure(load_config(folder)), CHOICES["float32"])
+    values = RELEASED["ByteDance/Sa2VA-8B"].config.to_dict()  # 16 GiB in bfloat16; nothing but its config is needed
+    (tmp_path / "config.json").write_text(json.dumps(values))
 
-    def plan(memory: float) -> Plan | None:
-        places = [Place(f"cuda:{i}", "GPU", int(memory), int(memory)) for i in range(2)]
-        monkeypatch.setattr(loading, "list_places", lambda: [*places, Place("cpu", "2 cores", 2**34, 2**34)])
-        return loading._plan(folder, torch.float32)
+    def choose(gibs: list[float], may_spread: bool = True) -> tuple[torch.device, Plan | None]:
+        places = [Place(f"cuda:{i}", "GPU", 80 * GIB, int(gib * GIB)) for i, gib in enumerate(gibs)]
+        monkeypatch.setattr(loading, "list_places", lambda: [*places, Place("cpu", "2 cores", 64 * GIB, 64 * GIB)])
+        return loading._choose_gpus(tmp_path, torch.bfloat16, may_spread=may_spread)
 
-    assert plan(1.01 * need.total / SHARE) is None
-    spread = plan((need.total - need.language / 2) / SHARE)
-    assert spread is not None and set(spread.values()) == {0, 1}
+    roomier = torch.device("cuda:1")
+    assert choose([10, 24]) == (roomier, None)
+    device, plan = choose([10, 16])
+    assert device == roomier and plan is not None and set(plan.values()) == {0, 1}
+    device, plan = choose([8])
+    assert device == torch.device("cuda:0") and plan is not None and set(plan.values()) == {0, "cpu"}
+    assert choose([10, 16], may_spread=False) == (roomier, None)
 
 
 def test_too_little_memory_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,8 +117,8 @@ def load(
     original = None if sam is None else find_model(sam, offline=offline)
     try:
         plan = None
-        if device == "auto" and where.type == "cuda" and quantize is None:
-            plan = _plan(folder, kind)
+        if device == "auto" and where.type == "cuda":
+            where, plan = _choose_gpus(folder, kind, may_spread=quantize is None)
         model, processor = _build(folder, extra, quantize, where, kind, plan)
         sam2 = None if original is None else load_original_sam2(original, where, kind)
     except torch.OutOfMemoryError as error:
@@ -126,13 +126,14 @@ def load(
     return Predictor(model, processor, original_sam2=sam2)
 
 
-def _plan(folder: Path, dtype: torch.dtype) -> Plan | None:
-    """Return where the layers of a model go that does not fit the first GPU; None if it does fit."""
-    config, places = load_config(folder), list_places()
+def _choose_gpus(folder: Path, dtype: torch.dtype, *, may_spread: bool) -> tuple[torch.device, Plan | None]:
+    """Return the GPU with most room and, for a model that does not fit it, where each of its layers goes."""
+    places = sorted(list_places(), key=lambda place: (place.device == "cpu", -place.free))
+    first, config = torch.device(places[0].device), load_config(folder)
     need = memory_need(measure(config), CHOICES["float32" if dtype == torch.float32 else "bfloat16"])
-    if places[0].usable >= need.total:
-        return None
-    return plan_layers(build_empty(config).mllm.native, dtype, budgets(need, places))
+    if places[0].usable >= need.total or not may_spread:
+        return first, None
+    return first, plan_layers(build_empty(config).mllm.native, dtype, budgets(need, places))
 
 
 def _build(

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -102,7 +103,7 @@ def measure(config: Sa2VAConfig) -> Size:
         sam2=sum(p.numel() for part in (model.sam2, model.projector) for p in part.parameters()),
         cache_per_token=2 * text.num_hidden_layers * text.num_key_value_heads * head_dim,
         picture_tokens=count_picture_tokens(config),
-        working=count_working(config, native),
+        working=count_working(config, native.config),
     )
 
 
@@ -111,12 +112,12 @@ def count_tiles(config: Sa2VAConfig) -> int:
     return config.max_tiles + (config.max_tiles > 1)
 
 
-def count_patches(config: Sa2VAConfig, vision: object) -> int:
-    """Most patches of one picture that the vision tower reads at once."""
-    patch = getattr(vision, "patch_size")  # noqa: B009 - no type says what a native config has
+def count_patches(config: Sa2VAConfig, patch: int | Sequence[int]) -> int:
+    """Most patches of one picture that the vision tower reads at once; `patch` is the side of one in px."""
+    patch = patch if isinstance(patch, int) else patch[0]
     if config.max_pixels:
         return config.max_pixels // patch**2
-    side = config.tile_size // (patch if isinstance(patch, int) else patch[0])
+    side = config.tile_size // patch
     return count_tiles(config) * (side * side + 1)  # one more that stands for the whole tile
 
 
@@ -128,18 +129,22 @@ def count_picture_tokens(config: Sa2VAConfig) -> int:
     return config.max_pixels // (vision["patch_size"] * vision["spatial_merge_size"]) ** 2
 
 
-def count_working(config: Sa2VAConfig, native: nn.Module) -> int:
+def count_working(config: Sa2VAConfig, native: Any) -> int:
     """Most numbers alive at once: the three stages follow each other, so the largest of them counts.
 
     Each is the peak within one layer, counted while layers of the released sizes ran: in a block of the vision
     tower 5 D + 2 I a patch, of the language model 3 D + 3 I a token, in the first stage of SAM 2's encoder 12 widths
     for each of its (S/4)^2 places.
+
+    Args:
+        config: of the whole model.
+        native: configuration of the native MLLM.
     """
-    vision, text = native.config.vision_config, native.config.get_text_config()
+    vision, text = native.vision_config, native.get_text_config()
     backbone = config.sam2["vision_config"]["backbone_config"]
     tokens = count_picture_tokens(config) + TEXT_TOKENS
     return max(
-        count_patches(config, vision) * (5 * vision.hidden_size + 2 * vision.intermediate_size),
+        count_patches(config, vision.patch_size) * (5 * vision.hidden_size + 2 * vision.intermediate_size),
         tokens * (3 * text.hidden_size + 3 * text.intermediate_size),
         12 * backbone["hidden_size"] * (config.sam2["image_size"] // 4) ** 2,
     )
@@ -186,17 +191,17 @@ def list_places() -> list[Place]:
     return [*places, Place("cpu", f"{os.cpu_count()} CPU cores", total, free)]
 
 
-def read_ram() -> tuple[int, int]:
+def read_ram(root: Path = Path("/")) -> tuple[int, int]:
     """Return the RAM of this machine, or of the container that it is, in bytes: all and free; 0 where unknown."""
     if not hasattr(os, "sysconf"):
         return 0, 0
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     free = total
-    report = Path("/proc/meminfo")
+    report = root / "proc/meminfo"
     if report.is_file():
         lines = dict(line.split(":", 1) for line in report.read_text().splitlines() if ":" in line)
         free = int(lines["MemAvailable"].split()[0]) * 1024
-    group = Path("/sys/fs/cgroup")
+    group = root / "sys/fs/cgroup"
     try:
         limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
     except (OSError, ValueError):  # no container, or one without a limit
@@ -209,13 +214,14 @@ def find_place(need: Need, choice: Choice, places: Sequence[Place]) -> str | Non
 
     Packed weights stay on one device, and not on an Apple GPU.
     """
-    for place in places:
-        if place.usable >= need.total and not (choice.quantize and place.device == "mps"):
-            return place.device
     gpus = [place for place in places if place.device.startswith("cuda")]
+    others = [place for place in places if place not in gpus and not (choice.quantize and place.device == "mps")]
+    for place in gpus:
+        if place.usable >= need.total:
+            return place.device
     if gpus and not choice.quantize and sum(place.usable for place in places) >= need.total:
         return "cuda"
-    return None
+    return next((place.device for place in others if place.usable >= need.total), None)
 
 
 def to_gib(number: Need) -> dict[str, float]:

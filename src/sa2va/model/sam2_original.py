@@ -4,9 +4,10 @@ Flow: folder in the native Transformers layout -> Sam2 -> Predictor(original_sam
 Source: SAM 2, arXiv:2408.00714; Sa2VA-i, arXiv:2509.19082, for propagating with the weights nobody fine-tuned.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,7 +22,7 @@ EXAMPLE = "facebook/sam2-hiera-large"
 
 
 @contextmanager
-def silent_transformers() -> Iterator[None]:
+def silent_transformers() -> Generator[None]:
     """Keep Transformers from reporting and drawing bars; what matters of it becomes an error."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -46,7 +47,7 @@ def load_original_sam2(folder: Path, device: torch.device, dtype: torch.dtype) -
     try:
         with silent_transformers():
             config = Sam2VideoConfig.from_pretrained(folder)
-            native, loaded = Sam2VideoModel.from_pretrained(
+            loaded: Any = Sam2VideoModel.from_pretrained(
                 folder,
                 config=config,
                 dtype=dtype,
@@ -57,8 +58,9 @@ def load_original_sam2(folder: Path, device: torch.device, dtype: torch.dtype) -
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{folder} holds no SAM 2 that can be read ({reason}); take {EXAMPLE}") from error
+    native, report = loaded
     for problem in ("missing", "mismatched", "unexpected"):
-        for name in sorted(map(str, loaded[f"{problem}_keys"])):
+        for name in sorted(map(str, report[f"{problem}_keys"])):
             raise ValueError(f"{folder}: tensor {name} is {problem}; sam needs a whole SAM 2, as in {EXAMPLE}")
     with torch.device("meta"):
         sam2 = Sam2(config.to_dict())
