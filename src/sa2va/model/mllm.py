@@ -139,7 +139,8 @@ class Mllm(nn.Module):
         return self.native.get_input_embeddings().embedding_dim
 
     def embed_tokens(self, input_ids: Tensor) -> Tensor:
-        return self.native.get_input_embeddings()(input_ids)  # (B, L) -> (B, L, D)
+        # Parts of the native model may be spread over several devices; what comes out belongs where the input was.
+        return self.native.get_input_embeddings()(input_ids).to(input_ids.device)  # (B, L) -> (B, L, D)
 
     def embed_inputs(self, prompts: Prompts) -> TextInput:
         """Embed the text and put a visual token at every image place, in order.
@@ -171,7 +172,6 @@ class Mllm(nn.Module):
 
     def run_text(self, inputs: TextInput, cache: DynamicCache | None = None) -> Tensor:
         """Return the states (B, L, D) of the new tokens, as the family reads [SEG] from them."""
-        # The layers may be spread over several devices; what comes out belongs where the input was.
         return self._family.run_text(self.native, inputs, cache).to(inputs.embeds.device)
 
     def logits(self, hidden_states: Tensor) -> Tensor:
