@@ -20,15 +20,16 @@ QWEN_MARKS = (qwen_vl.IMAGE_START, qwen_vl.IMAGE_END, qwen_vl.IMAGE_TOKEN, "<|vi
 
 
 @cache
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Bytes, and every token that any family needs."""
+def build_tokenizer(*lacking: str) -> PreTrainedTokenizerFast:
+    """Bytes, and every token that any family needs, some aside."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core)
     special = [*MARKS, *QWEN_MARKS, *internvl.BASE_TOKENS, *ADDED_TOKENS]
-    tokenizer.add_special_tokens({"additional_special_tokens": special})
+    wanted = [token for token in special if token not in lacking]
+    tokenizer.add_special_tokens({"additional_special_tokens": wanted})
     tokenizer.eos_token, tokenizer.pad_token = "<|im_end|>", "<|endoftext|>"
     return tokenizer
 
@@ -59,20 +60,21 @@ def _qwen(vision: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
     ids = build_tokenizer().get_vocab()
     return {
         "architectures": ["Sa2VAChatModelQwen"], "model_type": "sa2va_chat", "template": "qwen_chat",
-        "vision_config": {**shared, "out_hidden_size": 32, "temporal_patch_size": 2, "initializer_range": 0.2, **vision},
+        "vision_config": shared | {"out_hidden_size": 32, "temporal_patch_size": 2, "initializer_range": 0.2} | vision,
         "text_config": _text(**text),
         "image_token_id": ids[qwen_vl.IMAGE_TOKEN], "video_token_id": ids["<|video_pad|>"],
         "vision_start_token_id": ids[qwen_vl.IMAGE_START], "vision_end_token_id": ids[qwen_vl.IMAGE_END],
     }  # fmt: skip
 
 
+DYNAMIC = {"type": "dynamic", "factor": 2.0}
 SU = {"type": "su", "short_factor": [1.0, 1.2, 1.4, 1.6], "long_factor": [2.0, 3.0, 4.0, 5.0]}
 OFFICIAL: dict[str, tuple[str, dict[str, Any]]] = {
     "internvl_qwen2": ("internvl", _internvl("Qwen2ForCausalLM", use_sliding_window=False, sliding_window=128)),
     "internvl_qwen3": ("internvl", _internvl("Qwen3ForCausalLM", head_dim=16, attention_bias=False)),
     "internvl_internlm2": (
         "internvl",
-        _internvl("InternLM2ForCausalLM", "internlm2_chat", bias=False, rope_scaling={"type": "dynamic", "factor": 2.0}),
+        _internvl("InternLM2ForCausalLM", "internlm2_chat", bias=False, rope_scaling=DYNAMIC),
     ),
     "internvl_phi3": (
         "internvl",

@@ -1,10 +1,15 @@
 """Check pixels and prompts: tiles, regions, labels, places of the mask token."""
 
+import copy
+import dataclasses
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_families import build_family, build_tokenizer
 from small_model import draw_sample
+from tokenizers.processors import TemplateProcessing
 
 from sa2va.model.backbones.internvl import choose_grid, split_tiles
 from sa2va.model.processor import Processor
@@ -73,6 +78,72 @@ def test_a_region_smaller_than_a_cell_gets_the_cell_under_it(small: Small) -> No
     region = np.zeros((64, 64), bool)
     region[33, 17] = True
     assert processor.region_cells(region) == [9]
+
+
+SPECIAL = ["[SEG]", "<p>", "</p>", "<vp>", "<IMG_CONTEXT>", "<img>", "<|im_end|>", "<|endoftext|>", "<s>"]
+
+
+@settings(deadline=None)  # the first example builds the model
+@given(st.lists(st.sampled_from(SPECIAL) | st.text(max_size=6), max_size=6).map("".join).filter(str.strip))
+def test_every_word_of_a_user_is_text(question: str) -> None:
+    _, processor = build_family("internvl_qwen2")
+    template = [processor.tokenizer.convert_tokens_to_ids(t) for t in ("<|im_start|>", "<|im_end|>", "<|im_start|>")]
+    ids = processor.encode_follow_up(Turn(question=question, answer=""))
+    added = set(processor.tokenizer.get_added_vocab().values())
+    assert [i for i in ids if i in added] == [template[1], *template]
+    text = f"<|im_end|>\n<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+    assert processor.decode(ids) == text
+    if not any(token in question for token in SPECIAL):
+        assert ids == processor.tokenizer.encode(text)
+
+
+def test_a_first_token_stands_before_the_first_turn_alone() -> None:
+    _, built = build_family("internvl_internlm2")
+    tokenizer = copy.deepcopy(built.tokenizer)
+    start = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", start)]
+    )
+    processor = Processor(built.config, tokenizer)
+    turn = Turn(question="What?", answer="A cat.")
+    assert processor.encode_question(turn, [4])[0] == [start, *built.encode_question(turn, [4])[0]]
+    assert processor.encode_follow_up(turn) == built.encode_follow_up(turn)
+    assert processor.encode_answer(turn) == built.encode_answer(turn)
+    batch = processor([Sample(frames=draw_sample(0).frames, turns=(turn, turn))])
+    assert (batch.input_ids[0] == start).nonzero().tolist() == [[0]]
+
+
+def test_a_template_whose_marks_are_text_to_the_tokenizer() -> None:
+    model, _ = build_family("internvl_qwen2")
+    tokenizer = build_tokenizer("<|user|>", "<|assistant|>", "<|end|>")
+    processor = Processor(dataclasses.replace(model.config, template="phi3_chat"), tokenizer)
+    assert processor.end_texts == ("<|end|>",)
+    turn = Turn(question="What?", answer="A cat.")
+    ids, _ = processor.encode_question(turn, [4])
+    text = "<|user|>\n<img>" + "<IMG_CONTEXT>" * 4 + "</img>What?<|end|>\n<|assistant|>\n"
+    assert ids == tokenizer.encode(text) and processor.decode(ids) == text
+    said = tokenizer.encode("A cat.<|end|>")
+    ended = [processor.has_ended(said[:count]) for count in range(1, len(said) + 1)]
+    assert ended == [False] * (len(said) - 1) + [True]
+    assert processor.decode(said) == "A cat."
+    assert [processor.is_settled(text) for text in ("A cat.", "A cat.<", "A cat.<|end|", "A cat.<|<")] == [
+        True, False, False, False,
+    ]  # fmt: skip
+    after = "\n<|user|>\nWhat?<|end|>\n<|assistant|>\n"
+    assert processor.decode(processor.encode_follow_up(turn)) == f"<|end|>{after}"
+    assert processor.decode(processor.encode_follow_up(turn, is_ended=True)) == after
+    batch = processor([Sample(frames=draw_sample(0).frames, turns=(turn,))])
+    taught = batch.labels[0][batch.labels[0] != IGNORE_INDEX].tolist()
+    assert taught == said
+
+
+def test_a_system_turn_stands_before_the_first_question_alone() -> None:
+    model, plain = build_family("qwen2_5_vl")
+    processor = Processor(dataclasses.replace(model.config, system="Be brief."), plain.tokenizer)
+    turn = Turn(question="What?", answer="")
+    said = plain.tokenizer.encode("<|im_start|>system\nBe brief.<|im_end|>\n")
+    assert processor.encode_question(turn, [4])[0] == said + plain.encode_question(turn, [4])[0]
+    assert processor.encode_follow_up(turn) == plain.encode_follow_up(turn)
 
 
 def test_samples_of_two_shapes_share_no_batch(small: Small) -> None:

@@ -7,9 +7,10 @@ import pytest
 import torch
 from small_model import build_model, draw_sample
 
+from sa2va.model.backbones.seam import TextInput
 from sa2va.model.losses import LossConfig
 from sa2va.model.predictor import Predictor
-from sa2va.model.processor import Processor
+from sa2va.model.processor import Processor, Prompts
 from sa2va.model.results import Options, Request
 from sa2va.model.sa2va import Sa2VA
 from sa2va.types import Sample, Span, Turn
@@ -104,6 +105,30 @@ def test_predict_batch_equals_predict(predictor: Predictor) -> None:
         assert both.objects[0].presence == pytest.approx(single.objects[0].presence, abs=1e-4)
         assert both.objects[0].scores == pytest.approx(single.objects[0].scores, abs=1e-4)
         assert np.mean(both.masks != single.masks) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("keyframes", "mode", "wanted"),
+    [("first", "auto", [0, 1]), ("first", "official", [0, 1]), ("uniform", "official", [0, 5])],
+)
+def test_a_clip_is_read_as_the_model_was_trained(small: Small, keyframes: str, mode: str, wanted: list[int]) -> None:
+    model, processor = small
+    other = Sa2VA(replace(model.config, keyframes=keyframes))
+    other.load_state_dict(model.state_dict())
+    clip = draw_sample(0, num_frames=6).frames
+    clip[:, 0, 0] = np.arange(6)[:, None]  # each frame tells its number
+    predictor, seen = Predictor(other, processor), []
+    encode = other.encode
+
+    def spy(prompts: Prompts) -> TextInput:
+        seen.append((prompts.pixel_values[:, 0, 0, 0] * 0.229 + 0.485) * 255)
+        return encode(prompts)
+
+    other.encode = spy
+    options = Options(num_keyframes=2, mode=mode, max_new_tokens=1)
+    predictor.predict(clip, "the red square", options=options)
+    predictor.track(clip, "the red square", num_keyframes=2, options=options)
+    assert [frames.round().int().tolist() for frames in seen] == [wanted, wanted]
 
 
 def test_a_literal_mask_token_in_a_question_is_text(small: Small, predictor: Predictor) -> None:

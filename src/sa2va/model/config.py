@@ -20,6 +20,7 @@ class Sa2VAConfig:
     mllm: dict[str, Any] = field(default_factory=dict)
     sam2: dict[str, Any] = field(default_factory=dict)
     template: str = "qwen_chat"  # a name in backbones/templates.py
+    system: str = ""  # what the system turn says; empty = there is no such turn
     question_joint: str = "\n"  # what stands between the pictures and the question
     tile_size: int = 448  # px, side of one MLLM tile, for families that cut tiles
     tokens_per_tile: int = 256

@@ -6,7 +6,8 @@ Source: Sa2VA, arXiv:2501.04001: the state is read where [SEG] is the *input*.
 Shapes: B samples, L tokens, n image places, D width, V vocabulary, N [SEG] tokens.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -71,12 +72,14 @@ class Decoding:
     Attributes:
         token_ids: per row, the answer without prompt and end token.
         seg_states: per row, the (D,) state of each [SEG] so far.
+        said_end: per row, whether the answer ended in words, which are then part of `token_ids` and of the stream.
     """
 
     def __init__(self, mllm: "Mllm", stream: TextStream, last_state: Tensor, rules: "DecodingRules") -> None:
         self._mllm, self._stream, self._state, self._rules = mllm, stream, last_state, rules
         self.token_ids: list[list[int]] = [[] for _ in range(len(last_state))]
         self.seg_states: list[list[Tensor]] = [[] for _ in range(len(last_state))]
+        self.said_end = [False] * len(last_state)
         # One generator a row, so that a row draws the same alone as in a batch.
         self._generators = [torch.Generator(last_state.device).manual_seed(rules.seed) for _ in last_state]
 
@@ -97,7 +100,10 @@ class Decoding:
                     self.token_ids[row].append(token)
                     if token == rules.seg_id:
                         self.seg_states[row].append(self._state[row])
+                    ended[row] = self.said_end[row] = rules.has_ended(self.token_ids[row])
             yield tokens
+            if all(ended):
+                return
 
     @torch.no_grad()
     def _pick(self) -> list[int]:
@@ -119,6 +125,7 @@ class DecodingRules:
     """How an answer is picked and when it ends."""
 
     end_ids: tuple[int, ...]  # any of them ends a row
+    has_ended: Callable[[Sequence[int]], bool] = lambda token_ids: False  # whether an answer ends in closing words
     seg_id: int
     max_new_tokens: int
     temperature: float = 0.0  # 0 = greedy
@@ -131,7 +138,7 @@ class Mllm(nn.Module):
     def __init__(self, family: str, config: dict[str, Any]) -> None:
         super().__init__()
         self._family = find_family(family)
-        self.native = self._family.build_mllm(config)
+        self.native = self._family.build_mllm(deepcopy(config))  # a native config writes into its parts
 
     @property
     def width(self) -> int:

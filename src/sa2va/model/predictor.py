@@ -177,6 +177,7 @@ class Predictor:
     def _decoding(self, stream: TextStream, last: Tensor, options: Options) -> Decoding:
         rules = DecodingRules(
             end_ids=self.processor.end_ids,
+            has_ended=self.processor.has_ended,
             seg_id=self.processor.seg_id,
             max_new_tokens=options.max_new_tokens,
             temperature=options.temperature,
@@ -286,6 +287,7 @@ class Conversation:
         if not self.media.seekable:
             raise ValueError(f"{self.media.name}: a conversation needs a source that can be rewound; pass a file")
         self._stream: TextStream | None = None
+        self._is_ended = False  # the last answer said its own end
 
     def ask(self, prompt: str, regions: Sequence[Any] | None = None, options: Options | None = None) -> Prediction:
         """Ask the next question; regions can be marked in the first one."""
@@ -300,12 +302,15 @@ class Conversation:
         """Ask the next question and yield the answer's text piece by piece; return the whole prediction."""
         options = options or Options()
         query, decoding = self._begin(prompt, regions, options)
-        shown = ""
+        processor, shown = self._predictor.processor, ""
         for _ in decoding:
-            text = self._predictor.processor.decode(decoding.token_ids[0])
-            if not text.endswith("\ufffd"):  # a letter of several bytes is not complete yet
+            text = processor.decode(decoding.token_ids[0])
+            if processor.is_settled(text) and text != shown:
                 yield text[len(shown) :]
                 shown = text
+        rest = processor.decode(decoding.token_ids[0])[len(shown) :]
+        if rest:
+            yield rest
         return self._end(query, decoding, options)
 
     def _begin(self, prompt: str, regions: Sequence[Any] | None, options: Options) -> tuple[_Query, Decoding]:
@@ -316,12 +321,13 @@ class Conversation:
         else:
             if query.turn.regions:
                 raise ValueError("regions can be marked in the first question of a conversation; open a new one")
-            ids = predictor.processor.encode_follow_up(query.turn)
+            ids = predictor.processor.encode_follow_up(query.turn, is_ended=self._is_ended)
             with torch.no_grad():
                 embeds = predictor.model.mllm.embed_tokens(torch.tensor([ids], device=predictor.device))
                 last = self._stream.append(embeds)[:, -1]
         return query, predictor._decoding(self._stream, last, options)
 
     def _end(self, query: _Query, decoding: Decoding, options: Options) -> Prediction:
+        self._is_ended = decoding.said_end[0]
         answer = (decoding.token_ids[0], self._predictor._stack(decoding.seg_states[0]))
         return self._predictor._finish([query], [answer], options)[0]

@@ -72,9 +72,11 @@ class Processor:
         self.seg_id = self._token_id(SEG_TOKEN)
         self._template = find_template(config.template)
         self._special_ids = frozenset(tokenizer.get_added_vocab().values())
-        stops = [token for token in self._template.stops if token in tokenizer.get_added_vocab()]
-        ends = [self._token_id(token) for token in (self._template.end, *stops)]
-        self.end_ids = tuple(sorted({*ends, tokenizer.eos_token_id} - {None}))
+        ends = dict.fromkeys((self._template.end, *self._template.stops))
+        tokens = [end for end in ends if end in tokenizer.get_added_vocab()]
+        # An answer ends at any of these tokens, or when its text ends in any of these words.
+        self.end_ids = tuple(sorted({*map(self._token_id, tokens), tokenizer.eos_token_id} - {None}))
+        self.end_texts = tuple(end for end in ends if end not in tokens)
         self.sam_size: int = config.sam2["image_size"]
         # The released model normalises SAM 2 pixels with constants rounded to bfloat16, whatever its dtype.
         rounded = [torch.tensor(v).bfloat16().float().tolist() for v in (IMAGENET_MEAN, IMAGENET_STD)]
@@ -176,14 +178,18 @@ class Processor:
         # Regions lie on the first picture; its last tile is the one that shows the whole of it.
         whole = num_tokens[0] - self.config.tokens_per_tile if num_tokens else 0
         visual_index = [*range(sum(num_tokens)), *[whole + cell for cell in cells]]
+        is_first = not before
+        if is_first and self.config.system:
+            before = template.system.format(self.config.system)
         head = before + template.before_question + pictures + joint
         text = head + turn.question + template.before_answer
         literal = range(len(head), len(head) + len(turn.question))
-        return self._encode(text, literal, opening=not before), visual_index
+        return self._encode(text, literal, opening=is_first), visual_index
 
-    def encode_follow_up(self, turn: Turn) -> list[int]:
-        """Encode what follows an answer that has been generated: its end, then the next question."""
-        return self.encode_question(turn, (), before=self._template.end + self._template.between)[0]
+    def encode_follow_up(self, turn: Turn, *, is_ended: bool = False) -> list[int]:
+        """Encode what follows an answer that has been generated: its end, unless it said that, and a question."""
+        end = "" if is_ended else self._template.end
+        return self.encode_question(turn, (), before=end + self._template.between)[0]
 
     def encode_answer(self, turn: Turn) -> tuple[list[int], list[int]]:
         """Encode an answer with one [SEG] per object; return ids and the object of each [SEG] in order."""
@@ -213,7 +219,7 @@ class Processor:
             )
             encoded.seg_objects.extend(objects)
             encoded.visual_index.extend(visual_index)
-            answer.append(self._token_id(self._template.end))
+            answer += self._encode(self._template.end, range(0))
             ids += question + answer
             labels += [IGNORE_INDEX] * len(question)
             labels += answer if turn.supervised else [IGNORE_INDEX] * len(answer)
@@ -308,5 +314,19 @@ class Processor:
         return torch.from_numpy(np.stack(targets))
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Return an answer as text, special tokens included."""
-        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=False))
+        """Return an answer as text, special tokens included, the words that end it left out."""
+        text = str(self.tokenizer.decode(list(token_ids), skip_special_tokens=False))
+        return next((text.removesuffix(end) for end in self.end_texts if text.endswith(end)), text)
+
+    def has_ended(self, token_ids: Sequence[int]) -> bool:
+        """Tell whether an answer has just said words that end it."""
+        for end in self.end_texts:
+            tail = self.tokenizer.decode(list(token_ids[-2 * len(end) :]), skip_special_tokens=False)
+            if str(tail).replace("\r", "").replace("\n", "").endswith(end):
+                return True
+        return False
+
+    def is_settled(self, text: str) -> bool:
+        """Tell whether no further token can change an answer's text so far: no half letter, no half end."""
+        halves = ["\ufffd", *(end[:length] for end in self.end_texts for length in range(1, len(end)))]
+        return not text.endswith(tuple(halves))

@@ -83,7 +83,9 @@ def config_from_official(official: dict[str, Any], tokenizer: PreTrainedTokenize
     """
     family = find_family(official)
     try:
-        fields = FAMILIES[family].config_from_official(official, tokenizer.get_vocab())
+        fields = FAMILIES[family].config_from_official(
+            official, tokenizer.get_vocab(), str(tokenizer.chat_template or "")
+        )
     except (KeyError, TypeError) as error:
         raise ValueError(f"config.json: not a complete {family} configuration ({error!r})") from error
     values = {"keyframes": "first"} | fields

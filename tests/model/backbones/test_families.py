@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_families import OFFICIAL, build_family
+from small_families import OFFICIAL, build_family, build_tokenizer
 from torch import Tensor
 
-from sa2va.model.mllm import Decoding, DecodingRules
+from sa2va.model.mllm import Decoding, DecodingRules, TextStream
 from sa2va.model.predictor import Predictor
 from sa2va.model.processor import Processor, Prompts
 from sa2va.model.results import Options, Request
+from sa2va.model.sa2va import Sa2VA
 from sa2va.types import Frames, Sample, Span, Turn
 
 KINDS = list(OFFICIAL)
@@ -165,6 +166,26 @@ def test_predictor_serves_every_family(kind: str) -> None:
     assert first.text == predictor.predict(requests[0].media, "What?", options=options).text
     pieces = "".join(talks[1].stream("And now?", options=options))  # lacks a last letter that is not complete
     assert talks[0].ask("And now?", options=options).text.startswith(pieces.strip())
+
+
+def test_an_answer_that_ends_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    built, _ = build_family("internvl_qwen2")
+    tokenizer = build_tokenizer("<|user|>", "<|assistant|>", "<|end|>")
+    mllm = built.config.mllm | {"image_token_id": tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")}
+    model = Sa2VA(replace(built.config, mllm=mllm, template="phi3_chat")).eval()
+    coming = iter([*tokenizer.encode("It is [SEG].<|end|>"), *tokenizer.encode("Yes <|e <|end|> more")])
+    monkeypatch.setattr(Decoding, "_pick", lambda self: [next(coming)])
+    seen = []
+    append = TextStream.append
+    monkeypatch.setattr(TextStream, "append", lambda self, x: seen.append(x.shape[1]) or append(self, x))
+    talk = Predictor(model, Processor(model.config, tokenizer)).open(draw(48, 48))
+    first = talk.ask("What?")
+    assert first.text == "It is [SEG]." and len(first.objects) == 1
+    num_said = len(seen)
+    pieces = list(talk.stream("Really?"))
+    assert "".join(pieces) == "Yes <|e " and not any(piece.endswith(("<", "<|")) for piece in pieces)
+    follow_up = "\n<|user|>\nReally?<|end|>\n<|assistant|>\n"  # the end is there already
+    assert seen[num_said] == len(tokenizer.encode(follow_up))
 
 
 @pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen3_vl"])

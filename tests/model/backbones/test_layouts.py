@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sa2va.model import keymap
 from sa2va.model.backbones.catalog import find_family
+from sa2va.model.backbones.qwen_vl import find_system_turn
 from sa2va.model.backbones.templates import find_template
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.mllm import Mllm
@@ -170,6 +171,23 @@ def test_rotary_settings_are_carried_over() -> None:
     assert ropes["internvl_phi3"]["rope_type"] == "longrope"
     assert ropes["qwen2_5_vl"] == {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 1, 1]}
     assert ropes["qwen3_vl"]["rope_theta"] == 5e6 and ropes["qwen3_vl"]["mrope_interleaved"]
+
+
+@pytest.mark.parametrize(
+    ("chat_template", "said"),
+    [
+        ("", ""),
+        ("{% if loop.first %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}",
+         "You are a helpful assistant."),
+        (r"{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }}", "Be kind."),
+        (r"{{- '<|im_start|>system\n' + messages[0].content + '<|im_end|>\n' }}", ""),
+        ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}", ""),
+    ],
+)  # fmt: skip
+def test_a_system_turn_that_a_chat_template_adds(chat_template: str, said: str) -> None:
+    assert find_system_turn(chat_template) == said
+    fields = find_family("qwen2_5_vl").config_from_official(OFFICIAL["qwen2_5_vl"][1], {}, chat_template)
+    assert fields["system"] == said
 
 
 @pytest.mark.parametrize(

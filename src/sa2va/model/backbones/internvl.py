@@ -163,12 +163,15 @@ def _architecture(text: dict[str, Any]) -> str:
     return next(name for name, (_, native) in _TEXT_MODELS.items() if native == text["model_type"])
 
 
-def config_from_official(official: dict[str, Any], tokenizer_ids: dict[str, int]) -> dict[str, Any]:
+def config_from_official(
+    official: dict[str, Any], tokenizer_ids: dict[str, int], chat_template: str = ""
+) -> dict[str, Any]:
     """Return the fields of a Sa2VAConfig, `family` and `sam2` aside, from a published config.json.
 
     Args:
         official: the file's content.
         tokenizer_ids: token -> id of its tokenizer.
+        chat_template: of its tokenizer; the released code of this family has templates of its own.
 
     Raises:
         ValueError: the text model or a setting is one that no published model has.

@@ -53,9 +53,11 @@ def logits(mllm: Qwen2_5_VLForConditionalGeneration, states: Tensor) -> Tensor:
     return mllm.lm_head(states)  # (..., D) -> (..., Y)
 
 
-def config_from_official(official: dict[str, Any], tokenizer_ids: dict[str, int]) -> dict[str, Any]:
+def config_from_official(
+    official: dict[str, Any], tokenizer_ids: dict[str, int], chat_template: str = ""
+) -> dict[str, Any]:
     """Return the fields of a Sa2VAConfig, `family` and `sam2` aside; the file itself has all ids."""
-    return qwen_vl.config_from_official(official)
+    return qwen_vl.config_from_official(official, chat_template)
 
 
 def config_to_official(config: Sa2VAConfig) -> dict[str, Any]:

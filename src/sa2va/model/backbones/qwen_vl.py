@@ -7,6 +7,7 @@ Shapes: H W picture, p patch side in px, m patches that are merged into a token 
 """
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,16 @@ def positions(mllm: Any, input_ids: Tensor, attention_mask: Tensor, grids: Tenso
 # ---- the published layout
 
 
-def config_from_official(official: dict[str, Any]) -> dict[str, Any]:
+def find_system_turn(chat_template: str) -> str:
+    """Return what a published chat template says before all else where nobody gives a system turn.
+
+    The one of Qwen2.5-VL does so, that of Qwen3-VL does not. The template is searched, never run.
+    """
+    found = re.search(r"<\|im_start\|>system(?:\n|\\n)([^'\"{}<]+)<\|im_end\|>", chat_template)
+    return found.group(1) if found else ""
+
+
+def config_from_official(official: dict[str, Any], chat_template: str) -> dict[str, Any]:
     """Return the fields of a Sa2VAConfig, `family` and `sam2` aside, from a published config.json."""
     text, vision = official.get("text_config") or official, official["vision_config"]
     native = {key: text[key] for key in _TEXT_KEYS if text.get(key) is not None}
@@ -138,6 +148,7 @@ def config_from_official(official: dict[str, Any]) -> dict[str, Any]:
             "tie_word_embeddings": False,
         },
         "template": official.get("template", "qwen_chat").replace("-", "_"),
+        "system": find_system_turn(chat_template),
         "question_joint": "",
         "min_pixels": MIN_PIXELS,
         "max_pixels": MAX_PIXELS,

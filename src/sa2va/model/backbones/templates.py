@@ -1,10 +1,10 @@
-"""Hold the chat templates of the published models; none of them writes a system turn.
+"""Hold the chat templates of the published models.
 
 Flow: Sa2VAConfig.template -> find_template -> processor.py writes prompts with it, mllm.py stops at its end.
 Source: the prompt templates of the released Sa2VA inference code.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
 
@@ -13,24 +13,31 @@ TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
 class Template:
     """Text around questions and answers; special tokens in it are meant as such."""
 
+    system: str  # a turn that says {} before all else
     before_question: str
     before_answer: str  # ends the question
-    end: str  # ends the answer
+    end: str  # ends the answer: a token, or mere text where the tokenizer has no such token
     between: str = "\n"  # what follows an ended answer when the talk goes on
-    stops: tuple[str, ...] = ()  # further tokens at which an answer ends, where the tokenizer has them
+    stops: tuple[str, ...] = ()  # further ends of an answer
 
 
-_CHATML = Template(
+_INTERNLM2 = Template(
+    system=f"{TURN_START}system\n{{}}{TURN_END}\n",
     before_question=f"{TURN_START}user\n",
     before_answer=f"{TURN_END}\n{TURN_START}assistant\n",
     end=TURN_END,
-    stops=("<|endoftext|>",),
 )
 
 TEMPLATES = {
-    "qwen_chat": _CHATML,
-    "internlm2_chat": _CHATML,  # the same text; its tokenizer puts a token in front of all
-    "phi3_chat": Template(before_question="<|user|>\n", before_answer="<|end|>\n<|assistant|>\n", end="<|end|>"),
+    "internlm2_chat": _INTERNLM2,
+    "qwen_chat": replace(_INTERNLM2, stops=("<|endoftext|>",)),
+    # Phi-3's, which the published 4B model has too: there it is text, as its Qwen tokenizer lacks these tokens.
+    "phi3_chat": Template(
+        system="<|system|>\n{}<|end|>\n",
+        before_question="<|user|>\n",
+        before_answer="<|end|>\n<|assistant|>\n",
+        end="<|end|>",
+    ),
 }
 
 
