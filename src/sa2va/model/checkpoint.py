@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sa2va.model import published
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.keymap import Step, convert, keep, to_native, to_official
+from sa2va.model.pickled import list_pickles
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.shards import (
@@ -32,7 +33,6 @@ from sa2va.model.shards import (
 from sa2va.model.tokenizers import load_tokenizer
 
 CONFIG_FILE = "config.json"
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def build_empty(config: Sa2VAConfig) -> Sa2VA:
@@ -132,11 +132,11 @@ def open_files(folder: Path) -> SafetensorFiles:
         ValueError: there are none, or a file is missing or damaged.
     """
     if not (folder / WEIGHTS_FILE).is_file() and not (folder / INDEX_FILE).is_file():
-        pickled = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+        pickled = list_pickles(folder)
         if pickled:
             raise ValueError(
-                f"{folder} holds only {pickled[0]}, a pickle, which can run code when it is opened; if you trust it, "
-                f"make a safe copy: sa2va convert {folder} NEW_FOLDER --unsafe-pickle-ok"
+                f"{folder} holds only {pickled[0].name}, a pickle, which can run code when it is opened; "
+                f"if you trust it, make a safe copy: sa2va convert {folder} NEW_FOLDER --unsafe-pickle-ok"
             )
         raise ValueError(f"{folder} has no {WEIGHTS_FILE}; copy the whole model folder")
     return SafetensorFiles(list_shards(folder))
