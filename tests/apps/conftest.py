@@ -70,5 +70,5 @@ class ToyPredictor:
 def toy(monkeypatch: pytest.MonkeyPatch) -> ToyPredictor:
     """Put the stand-in where commands look for a model."""
     predictor = ToyPredictor()
-    monkeypatch.setitem(vars(sa2va), "load", lambda name: predictor)
+    monkeypatch.setitem(vars(sa2va), "load", lambda name, **options: predictor)
     return predictor

@@ -65,6 +65,8 @@ BAD_INPUT = [
     (["segment", "PHOTO", "a car", "--zz"], "--zz"),
     (["segment", "PHOTO", "a car", "--max-objects", "0"], "--max-objects"),
     (["segment", "PHOTO", "a car", "--threshold", "low"], "--threshold"),
+    (["segment", "PHOTO", "a car", "--dtype", "float7"], "--dtype"),
+    (["segment", "PHOTO", "a car", "--quantize", "int2"], "--quantize"),
     (["segment", "PHOTO", "a car", "--region", "1,2,3"], "--region '1,2,3'"),
     (["segment", "PHOTO", "a car", "--region", "9,9,1,1"], "empty box"),
     (["segment", "FOLDER/missing.png", "a car"], "missing.png"),
@@ -155,7 +157,7 @@ def test_errors_become_exit_codes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def fail(name: str) -> None:
+    def fail(name: str, **options: object) -> None:
         raise error
 
     monkeypatch.setitem(vars(sa2va), "load", fail)

@@ -1,10 +1,21 @@
 """Check how the words of a command line become numbers."""
 
+import os
+from dataclasses import fields
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from sa2va.apps.options import parse_region, parse_regions, require_text
+import sa2va
+from sa2va.apps import cli
+from sa2va.apps.options import Dtype, ModelChoice, Quantize, parse_region, parse_regions, require_text
+from sa2va.model.loading import DTYPES, load
+from sa2va.model.quantise import KINDS
 
 
 @pytest.mark.parametrize(
@@ -41,3 +52,60 @@ def test_a_text_is_stripped_and_must_say_something() -> None:
     assert require_text(" the red car ", "EXPRESSION") == "the red car"
     with pytest.raises(ValueError, match="EXPRESSION is empty"):
         require_text(" \n", "EXPRESSION")
+
+
+def test_a_model_is_chosen_as_in_the_library() -> None:
+    """The options are the arguments of `sa2va.load`, by the same names and with the same defaults."""
+    arguments = {p.name: p.default for p in signature(load).parameters.values()}
+    chosen = {field.name: field.default for field in fields(ModelChoice)}
+    assert list(chosen.values()) == list(arguments.values())
+    assert list(chosen)[1:] == list(arguments)[1:]  # the first is `name` there and --model here
+    assert set(Dtype) == {"auto", *DTYPES} and set(Quantize) == set(KINDS)
+
+
+@pytest.fixture
+def loaded(toy: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    calls: list[tuple[str, dict[str, Any]]] = []
+
+    def record(name: str, **options: Any) -> Any:
+        calls.append((name, options))
+        return toy
+
+    monkeypatch.setitem(vars(sa2va), "load", record)
+    return calls
+
+
+WORDS = ["--model", "lab/m", "--adapter", "a", "--sam", "s", "--device", "cpu", "--revision", "v1"]
+FLAGS = ["--dtype", "bfloat16", "--quantize", "int4", "--offline"]
+
+
+def test_every_option_reaches_the_library(loaded: list[Any], tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30), "white").save(tmp_path / "photo.png")
+    for command in (["segment", str(tmp_path / "photo.png"), "a car"], ["caption", str(tmp_path / "photo.png")]):
+        assert cli.main([*command, *WORDS, *FLAGS]) == 0
+        name, options = loaded.pop()
+        assert name == "lab/m" and options == {
+            "adapter": "a",
+            "sam": "s",
+            "device": "cpu",
+            "dtype": "bfloat16",
+            "quantize": "int4",
+            "revision": "v1",
+            "offline": True,
+        }
+
+
+def test_eval_takes_its_model_as_an_argument(loaded: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sa2va.evaluation.runner.evaluate", lambda *args, **kwargs: pytest.fail("stop here"))
+    with pytest.raises(pytest.fail.Exception, match="stop here"):
+        cli.main(["eval", "tiny", "--benchmark", "world/kinds", "--dtype", "float32"])
+    assert loaded[0][0] == "tiny" and loaded[0][1]["dtype"] == "float32"
+
+
+def test_quiet_also_silences_the_hub(loaded: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (40, 30), "white").save(tmp_path / "photo.png")
+    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)
+    assert cli.main(["caption", str(tmp_path / "photo.png")]) == 0
+    assert "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ
+    assert cli.main(["caption", str(tmp_path / "photo.png"), "--quiet"]) == 0
+    assert os.environ.pop("HF_HUB_DISABLE_PROGRESS_BARS") == "1"

@@ -1,13 +1,24 @@
 """Name the options that several commands share, and read their values.
 
-Flow: command line -> Annotated types of apps/commands/*.py -> numbers and paths.
+Flow: command line -> Annotated types of apps/commands/*.py -> numbers, paths and the chosen model.
 """
 
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from enum import StrEnum
+from functools import wraps
 from math import isfinite
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+
+import sa2va
+
+if TYPE_CHECKING:
+    from sa2va.model.predictor import Predictor
 
 MediaArgument = Annotated[
     str, typer.Argument(metavar="MEDIA", help="Image, video, GIF or folder of frames.", show_default=False)
@@ -18,9 +29,6 @@ ExpressionArgument = Annotated[
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Write the results here.", show_default=False)
 ]
-ModelOption = Annotated[
-    str, typer.Option("--model", "-m", metavar="NAME", help='"tiny" (embedded), or a folder with a checkpoint.')
-]
 RegionOption = Annotated[
     list[str] | None,
     typer.Option("--region", metavar="X0,Y0,X1,Y1", help="Mark a box (or X,Y: a point) in px. Repeatable."),
@@ -29,6 +37,90 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer: no remarks, no progress bar.")]
 
 Region = tuple[float, ...]  # (x, y) point or (x0, y0, x1, y1) box, px
+
+MODEL_HELP = '"tiny" (embedded), a model folder, or ORG/NAME on the hub.'
+MODEL_PANEL = "The model"
+
+
+class Dtype(StrEnum):
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+class Quantize(StrEnum):
+    INT8 = "int8"
+    INT4 = "int4"
+
+
+def model_option(name: str, metavar: str | None, text: str) -> Any:
+    return typer.Option(name, metavar=metavar, help=text, rich_help_panel=MODEL_PANEL)
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """The model of a command and how to load it: the arguments of `sa2va.load`, as options."""
+
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="NAME", help=MODEL_HELP, rich_help_panel=MODEL_PANEL)
+    ] = "tiny"
+    adapter: Annotated[str | None, model_option("--adapter", "NAME", "LoRA adapter: a folder, or ORG/NAME.")] = None
+    sam: Annotated[
+        str | None,
+        model_option("--sam", "NAME", "Original SAM 2 for consistent video, as in facebook/sam2-hiera-large."),
+    ] = None
+    device: Annotated[str, model_option("--device", "NAME", "auto, cpu, cuda, cuda:1 or mps.")] = "auto"
+    dtype: Annotated[Dtype, model_option("--dtype", None, "Precision of the weights.")] = Dtype.AUTO
+    quantize: Annotated[Quantize | None, model_option("--quantize", None, "Pack the MLLM into fewer bits.")] = None
+    revision: Annotated[str | None, model_option("--revision", "NAME", "Branch, tag or commit on the hub.")] = None
+    offline: Annotated[bool, model_option("--offline", None, "Take everything from this machine.")] = False
+
+    def load(self) -> "Predictor":
+        """Load the model."""
+        return sa2va.load(
+            self.model,
+            adapter=self.adapter,
+            sam=self.sam,
+            device=self.device,
+            dtype=self.dtype.value,
+            quantize=None if self.quantize is None else self.quantize.value,
+            revision=self.revision,
+            offline=self.offline,
+        )
+
+    def folder(self) -> Path:
+        """Return where its files are."""
+        from sa2va.model.loading import find_model
+
+        return find_model(self.model, revision=self.revision, offline=self.offline)
+
+
+def takes_model(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command, which takes `choice: ModelChoice`, an option for each of its fields.
+
+    A field that the command itself has as a parameter, an argument MODEL for example, is taken from there.
+    """
+    own = inspect.signature(command).parameters
+    hints, choices = get_type_hints(command, include_extras=True), get_type_hints(ModelChoice, include_extras=True)
+    parameters = [p.replace(annotation=hints[p.name]) for p in own.values() if p.name != "choice"]
+    added = [field for field in fields(ModelChoice) if field.name not in own]
+    assert all(field.default is not MISSING for field in added)
+    parameters += [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=choices[f.name])
+        for f in added
+    ]
+
+    @wraps(command)
+    def run(**values: Any) -> Any:
+        if values.get("quiet"):
+            os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+        choice = ModelChoice(**{f.name: values[f.name] for f in fields(ModelChoice)})
+        return command(**{name: values[name] for name in own if name != "choice"}, choice=choice)
+
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    setattr(run, "__signature__", inspect.Signature(parameters))  # noqa: B010 - what typer reads
+    return run
 
 
 def parse_region(text: str) -> Region:

@@ -7,28 +7,30 @@ from typing import Annotated
 
 import typer
 
-import sa2va
 from sa2va.apps.options import (
     JsonOption,
     MediaArgument,
-    ModelOption,
+    ModelChoice,
     OutputOption,
     QuietOption,
     RegionOption,
     parse_regions,
+    takes_model,
 )
 from sa2va.apps.output import describe_files, staged
 from sa2va.apps.report import print_prediction, remark
 
 
+@takes_model
 def caption(
     media: MediaArgument,
     grounded: Annotated[bool, typer.Option("--grounded", help="Mask each phrase of the caption.")] = False,
     output: OutputOption = None,
-    model: ModelOption = "tiny",
     region: RegionOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    *,
+    choice: ModelChoice,
 ) -> None:
     """Describe an image, a video, or one region of it."""
     regions = parse_regions(region)
@@ -44,7 +46,7 @@ def caption(
             prompt = GROUNDED_CAPTION[0]
         if regions:
             prompt = REGION[0].format("region1")
-        prediction = sa2va.load(model).predict(opened, prompt, regions=regions)
+        prediction = choice.load().predict(opened, prompt, regions=regions)
         files = prediction.save(scratch) if scratch else []
         places = [output / path.relative_to(scratch) for path in files] if output and scratch else []
         print_prediction(prediction, as_json=as_json, quiet=quiet, files=places)

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import sa2va
 from sa2va.apps.options import (
     JsonOption,
     MediaArgument,
-    ModelOption,
+    ModelChoice,
     OutputOption,
     QuietOption,
     Region,
     RegionOption,
     parse_regions,
+    takes_model,
 )
 from sa2va.apps.output import describe_files, staged
 from sa2va.apps.report import object_lines, prediction_to_dict, remark
@@ -29,13 +29,15 @@ if TYPE_CHECKING:
 LEAVE = {"exit", "quit", "bye"}
 
 
+@takes_model
 def chat(
     media: MediaArgument,
     output: OutputOption = None,
-    model: ModelOption = "tiny",
     region: RegionOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    *,
+    choice: ModelChoice,
 ) -> None:
     """Ask about an image or a video, a question a line; an empty standard input or "exit" ends it.
 
@@ -47,7 +49,7 @@ def chat(
     regions = parse_regions(region)
     with staged(output):  # a folder that cannot be written is an error now, not after the first answer
         opened = open_media(media)
-        conversation = sa2va.load(model).open(opened)
+        conversation = choice.load().open(opened)
     interactive = sys.stdin.isatty()
     if interactive:
         remark('ask away; "exit" or Ctrl-D ends', quiet)

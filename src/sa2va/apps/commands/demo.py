@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import sa2va
-from sa2va.apps.options import ModelOption, QuietOption
+from sa2va.apps.options import ModelChoice, QuietOption, takes_model
 from sa2va.apps.output import staged
 from sa2va.apps.report import remark
 
@@ -32,15 +32,17 @@ MAX_SEED = 1_000_000
 SHEET_COLUMNS = 4
 
 
+@takes_model
 def demo(
     media: Annotated[str | None, typer.Option("--media", metavar="PATH", help="Your own image or video.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the page goes.")] = Path(
         "demo"
     ),
-    model: ModelOption = "tiny",
     seed: Annotated[int | None, typer.Option(min=0, help="Of the drawn scenes; a new one each time.")] = None,
     items: Annotated[int, typer.Option(min=0, help="Fresh items measured of each task; 0 measures nothing.")] = 40,
     quiet: QuietOption = False,
+    *,
+    choice: ModelChoice,
 ) -> None:
     """Chat, caption, segment and track on drawn scenes never seen before; measure; write one HTML page."""
     from rich.console import Console
@@ -53,12 +55,12 @@ def demo(
     with staged(output) as scratch:
         assert scratch is not None
         own = open_media(media) if media else None  # a damaged file is reported before the work
-        if own and model == "tiny":
+        if own and choice.model == "tiny":
             remark(OUT_OF_PLACE.format(media=media), quiet)
         console = Console(quiet=quiet, highlight=False)
-        predictor = sa2va.load(model)
+        predictor = choice.load()
         exhibits = run_sections(console, predictor, seed, scratch, own)
-        rows = measure(predictor, model, seed, items, quiet) if items else []
+        rows = measure(predictor, choice, seed, items, quiet) if items else []
         if rows:
             console.print(figure_table(rows))
         write_pictures(exhibits, scratch)
@@ -72,7 +74,7 @@ def demo(
             ),
             exhibits=exhibits,
             rows=rows,
-            footer=(f"sa2va {sa2va.__version__}, model {model}, {seconds:.0f} seconds.",),
+            footer=(f"sa2va {sa2va.__version__}, model {choice.model}, {seconds:.0f} seconds.",),
         )
         (scratch / "index.html").write_text(render_page(page), encoding="utf-8")
     console.print(f"\n[bold]{output / 'index.html'}[/bold]  the page: open it in a browser")
@@ -113,16 +115,15 @@ def tell(console: "Console", exhibit: "Exhibit") -> None:
         console.print(f"    [dim]{escape(note)}[/dim]")
 
 
-def measure(predictor: "Predictor", model: str, seed: int, items: int, quiet: bool) -> list["Row"]:
+def measure(predictor: "Predictor", choice: ModelChoice, seed: int, items: int, quiet: bool) -> list["Row"]:
     """Compute all figures anew on scenes of this seed, and lay the card's beside them."""
     from sa2va.apps.demo.page import Row
     from sa2va.evaluation.catalog import build_benchmarks
     from sa2va.evaluation.runner import evaluate
-    from sa2va.model.loading import find_model
 
-    folder = find_model(model)
+    folder = choice.folder()
     benchmarks = build_benchmarks(seed=seed, num_items=items)
-    report = evaluate(predictor, benchmarks, seed=seed, model=model, model_folder=folder, progress=not quiet)
+    report = evaluate(predictor, benchmarks, seed=seed, model=choice.model, model_folder=folder, progress=not quiet)
     card = read_card(folder)
     return [
         Row(task=section.title, figure=figure, card=card.get((section.name, figure.name)))

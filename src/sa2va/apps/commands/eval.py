@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-import sa2va
-from sa2va.apps.options import JsonOption, OutputOption, QuietOption
+from sa2va.apps.options import MODEL_HELP, JsonOption, ModelChoice, OutputOption, QuietOption, takes_model
 
 CHECK_FAILED = 1
 
 
+@takes_model
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help='"tiny" (embedded), or a folder with a checkpoint.')],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     world: Annotated[bool, typer.Option("--world", help="All benchmarks of the drawn world.")] = False,
     benchmark: Annotated[
         list[str] | None, typer.Option("--benchmark", metavar="NAME", help="One benchmark, as in world/video.")
@@ -25,6 +25,8 @@ def evaluate(
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 if a figure misses its bar.")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    *,
+    choice: ModelChoice,
 ) -> None:
     """Compute every figure with its 95 % interval, chance beside it.
 
@@ -35,15 +37,14 @@ def evaluate(
     from sa2va.evaluation.catalog import build_benchmarks
     from sa2va.evaluation.report import show
     from sa2va.evaluation.runner import evaluate as run
-    from sa2va.model.loading import find_model
 
     benchmarks = build_benchmarks(None if world else benchmark, seed=seed, num_items=items)
     report = run(
-        sa2va.load(model),
+        choice.load(),
         benchmarks,
         seed=seed,
         model=model,
-        model_folder=find_model(model),
+        model_folder=choice.folder(),
         folder=output,
         progress=not quiet,
     )

@@ -7,32 +7,34 @@ from typing import Annotated
 
 import typer
 
-import sa2va
 from sa2va.apps.options import (
     ExpressionArgument,
     JsonOption,
     MediaArgument,
-    ModelOption,
+    ModelChoice,
     OutputOption,
     QuietOption,
     RegionOption,
     parse_regions,
     require_text,
+    takes_model,
 )
 from sa2va.apps.output import describe_files, staged
 from sa2va.apps.report import print_prediction, remark
 
 
+@takes_model
 def segment(
     media: MediaArgument,
     expression: ExpressionArgument,
     output: OutputOption = None,
-    model: ModelOption = "tiny",
     region: RegionOption = None,
     max_objects: Annotated[int, typer.Option(min=1, help="Stop after this many objects.")] = 64,
     threshold: Annotated[float, typer.Option(help="A pixel with a larger logit is part of the mask.")] = 0.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    *,
+    choice: ModelChoice,
 ) -> None:
     """Mask what an expression refers to, in an image or a video.
 
@@ -47,7 +49,7 @@ def segment(
 
         opened = open_media(media)  # before the model: a damaged file is reported at once
         options = Options(max_objects=max_objects, mask_threshold=threshold)
-        predictor = sa2va.load(model)
+        predictor = choice.load()
         prediction = predictor.predict(opened, SEGMENT[0].format(expression), regions=regions, options=options)
         files = prediction.save(scratch) if scratch else []
         places = [output / path.relative_to(scratch) for path in files] if output and scratch else []

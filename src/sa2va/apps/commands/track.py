@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import sa2va
 from sa2va.apps.options import (
     ExpressionArgument,
     JsonOption,
     MediaArgument,
-    ModelOption,
+    ModelChoice,
     OutputOption,
     QuietOption,
     require_text,
+    takes_model,
 )
 from sa2va.apps.output import describe_files, staged
 from sa2va.apps.report import remark
@@ -29,14 +29,16 @@ if TYPE_CHECKING:
     from sa2va.model.results import FrameResult
 
 
+@takes_model
 def track(
     video: MediaArgument,
     expression: ExpressionArgument,
     output: OutputOption = None,
-    model: ModelOption = "tiny",
     num_keyframes: Annotated[int, typer.Option(min=1, help="How many frames of the clip the model reads.")] = 5,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    *,
+    choice: ModelChoice,
 ) -> None:
     """Mask what an expression refers to in every frame of a video."""
     from sa2va.apps.track_files import TrackWriter
@@ -51,7 +53,7 @@ def track(
         media = open_media(video)
         if media.is_image:
             raise ValueError(f"{video}: one picture; track needs a video, for a picture use sa2va segment")
-        predictor = sa2va.load(model)
+        predictor = choice.load()
         session = predictor.track(media, SEGMENT[0].format(expression), num_keyframes=num_keyframes)
         with TrackWriter(scratch, media, expression) as writer:
             seen = follow(session, media, writer, quiet)
