@@ -15,7 +15,7 @@ from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.tokens import ADDED_TOKENS
 
-MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|user|>", "<|assistant|>", "<|end|>")
+MARKS = ("</s>", "<image>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|user|>", "<|assistant|>", "<|end|>")
 QWEN_MARKS = (qwen_vl.IMAGE_START, qwen_vl.IMAGE_END, qwen_vl.IMAGE_TOKEN, "<|video_pad|>")
 
 
@@ -98,6 +98,19 @@ OFFICIAL: dict[str, tuple[str, dict[str, Any]]] = {
             {"model_type": "qwen3_vl_text", "head_dim": 16, "attention_bias": False, "rope_theta": 5e6,
              "rope_scaling": {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True}},
         ),
+    ),
+    "llava": (
+        "llava",
+        {
+            "architectures": ["Sa2VAChatModelLlava"], "model_type": "sa2va_chat", "template": "vicuna",
+            "vision_config": {
+                "model_type": "clip_vision_model", "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2,
+                "intermediate_size": 40, "image_size": 28, "patch_size": 14, "projection_dim": 16,
+            },
+            "text_config": _text(model_type="llama"),
+            "image_token_index": build_tokenizer().get_vocab()["<image>"],
+            "vision_feature_layer": -2, "vision_feature_select_strategy": "default",
+        },
     ),
 }  # fmt: skip
 

@@ -1,6 +1,6 @@
 """Bring pictures to the value range that image encoders were trained on.
 
-Flow: uint8 frames -> normalise -> backbones/internvl.py, processor.py (SAM 2).
+Flow: uint8 frames -> normalise -> backbones/, processor.py (SAM 2).
 Shapes: F pictures, H W their size.
 """
 
@@ -11,6 +11,8 @@ from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def normalise(pixels: NDArray[np.uint8], mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

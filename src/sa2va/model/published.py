@@ -35,6 +35,8 @@ def find_family(official: dict[str, Any]) -> str:
     kinds = [str((official.get(part) or {}).get("model_type", "")) for part in ("vision_config", "text_config")]
     if kinds[0].startswith("intern_vit") and "llm_config" in official:
         return "internvl"
+    if kinds == ["clip_vision_model", "llama"]:
+        return "llava"
     for family in FAMILIES:
         if any(kind.startswith(family) for kind in kinds):
             return family

@@ -152,7 +152,7 @@ def test_a_talk_held_open_equals_the_talk_at_once(kind: str) -> None:
     assert torch.allclose(at_once[:2], torch.stack(opened), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["internvl_phi3", "qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("kind", ["internvl_phi3", "qwen2_5_vl", "qwen3_vl", "llava"])
 def test_predictor_serves_every_family(kind: str) -> None:
     predictor = Predictor(*build_family(kind))
     requests = [Request(seen[0][0], turn.question) for turn, seen in QUESTIONS]
@@ -188,7 +188,7 @@ def test_an_answer_that_ends_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen[num_said] == len(tokenizer.encode(follow_up))
 
 
-@pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen3_vl", "llava"])
 def test_a_region_for_a_model_that_takes_none(kind: str) -> None:
     with pytest.raises(ValueError, match=f"a {kind} model takes no regions; say in words") as error:
         Predictor(*build_family(kind)).predict(draw(64, 64), "What is region1?", regions=[(10, 10)])
@@ -221,6 +221,11 @@ def texts(processor: Processor, rows: Sequence[list[int]]) -> list[str]:
             "<|end|>\n<|user|>\nHi <p>!<|end|>\n<|assistant|>\n",
         ),
         (
+            "llava",
+            "USER: *\n*\nHi <p>! ASSISTANT:",
+            "</s>\nUSER: Hi <p>! ASSISTANT:",
+        ),
+        (
             "qwen3_vl",
             "<|im_start|>user\n<|vision_start|>*<|vision_end|><|vision_start|>*<|vision_end|>Hi <p>!<|im_end|>\n"
             "<|im_start|>assistant\n",
@@ -237,6 +242,6 @@ def test_prompts_as_published(kind: str, first: str, after: str) -> None:
     assert index == list(range(8))
     phrase = processor.tokenizer.convert_tokens_to_ids("<p>")
     assert phrase not in ids + follow_up  # a user's token is text
-    stop = "<|end|>" if kind == "internvl_phi3" else "<|endoftext|>"
+    stop = {"internvl_phi3": "<|end|>", "llava": "</s>"}.get(kind, "<|endoftext|>")
     assert processor.tokenizer.convert_tokens_to_ids(stop) in processor.end_ids
     assert processor.tokenizer.eos_token_id in processor.end_ids

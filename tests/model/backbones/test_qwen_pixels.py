@@ -11,8 +11,12 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from sa2va.model.backbones import qwen2_5_vl, qwen3_vl
 from sa2va.model.backbones.qwen_vl import MAX_PIXELS, MIN_PIXELS, fit_size, resize_twice
+from sa2va.model.pixels import CLIP_MEAN, CLIP_STD
 
-KINDS = {"qwen2_5_vl": qwen2_5_vl, "qwen3_vl": qwen3_vl}
+KINDS = {
+    "qwen2_5_vl": (qwen2_5_vl, CLIP_MEAN, CLIP_STD),
+    "qwen3_vl": (qwen3_vl, qwen3_vl.PIXEL_MEAN, qwen3_vl.PIXEL_STD),
+}
 
 
 @given(st.integers(20, 5000), st.integers(20, 5000), st.sampled_from([28, 32]))
@@ -32,7 +36,7 @@ def test_sizes_of_known_pictures(size: tuple[int, int], grid: int, tokens: int) 
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_patches_are_those_of_the_stock_processor(kind: str) -> None:
-    config, family = build_config(kind), KINDS[kind]
+    config, (family, mean, std) = build_config(kind), KINDS[kind]
     vision = config.mllm["vision_config"]
     picture = np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
     ours = family.read_picture(picture, config, is_frame=False)
@@ -41,8 +45,8 @@ def test_patches_are_those_of_the_stock_processor(kind: str) -> None:
     stock = Qwen2VLImageProcessorPil(
         do_resize=False,
         patch_size=vision["patch_size"],
-        image_mean=list(family.PIXEL_MEAN),
-        image_std=list(family.PIXEL_STD),
+        image_mean=list(mean),
+        image_std=list(std),
     )(Image.fromarray(resized), return_tensors="pt")
     assert torch.allclose(ours.pixel_values, stock["pixel_values"], atol=1e-6)
     assert list(ours.grid) == stock["image_grid_thw"][0].tolist()

@@ -8,12 +8,13 @@ encode_images, positions, run_text, logits; config_from_official, config_to_offi
 
 from types import ModuleType
 
-from sa2va.model.backbones import internvl, qwen2_5_vl, qwen3_vl
+from sa2va.model.backbones import internvl, llava, qwen2_5_vl, qwen3_vl
 
 FAMILIES: dict[str, ModuleType] = {
     "internvl": internvl,
     "qwen2_5_vl": qwen2_5_vl,
     "qwen3_vl": qwen3_vl,
+    "llava": llava,
 }
 
 

@@ -16,10 +16,9 @@ from sa2va.model.backbones import qwen_vl
 from sa2va.model.backbones.seam import Picture, TextInput, VisualTokens, call_text_model
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.keymap import Rule
+from sa2va.model.pixels import CLIP_MEAN, CLIP_STD
 
 IMAGE_TOKEN, PICTURE_JOINT, TAKES_REGIONS = qwen_vl.IMAGE_TOKEN, qwen_vl.PICTURE_JOINT, qwen_vl.TAKES_REGIONS
-PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP
-PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 
 image_block, positions = qwen_vl.image_block, qwen_vl.positions
 
@@ -31,7 +30,7 @@ def build_mllm(config: dict[str, Any]) -> Qwen2_5_VLForConditionalGeneration:
 
 def read_picture(picture: NDArray[np.uint8], config: Sa2VAConfig, *, is_frame: bool) -> Picture:
     """Prepare a picture (H, W, 3); a frame of a clip is a picture like any other."""
-    return qwen_vl.read_picture(picture, config, PIXEL_MEAN, PIXEL_STD)
+    return qwen_vl.read_picture(picture, config, CLIP_MEAN, CLIP_STD)
 
 
 def language_model(mllm: Qwen2_5_VLForConditionalGeneration) -> nn.Module:

@@ -38,6 +38,7 @@ TEMPLATES = {
         before_answer="<|end|>\n<|assistant|>\n",
         end="<|end|>",
     ),
+    "vicuna": Template(system="{}\n", before_question="USER: ", before_answer=" ASSISTANT:", end="</s>"),
 }
 
 
