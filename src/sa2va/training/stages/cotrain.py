@@ -23,7 +23,7 @@ from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.tracker import Tracker
 from sa2va.training.config import StageConfig
-from sa2va.training.stages.hearing import hear
+from sa2va.training.stages.hearing import hear, name_cells
 from sa2va.training.stages.masks import UNKNOWN, ObjectCode
 from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, mask_boxes
 from sa2va.types import Sample
@@ -39,7 +39,7 @@ GROUPS: dict[str, dict[str, float]] = {
 }
 # Shares of the steps, by stage. A picture's marked region is the plainest lesson in reading the visual tokens, so the
 # language begins with many; a request for a mask teaches no word of its answer.
-FIRST_SHARES = {"region": 0.2, "gcg": 0.2, "refseg": 0.45, "text": 0.15}
+FIRST_SHARES = {"region": 0.15, "gcg": 0.3, "refseg": 0.4, "text": 0.15}
 SHARES = {"region": 0.08, "gcg": 0.12, "refseg": 0.40, "text": 0.14, "video_refseg": 0.18, "video_text": 0.08}
 NUM_FRAMES = 16  # of a clip
 ALIGNMENT_SHARE = 0.5  # of the stage, during which the pull towards the object code fades out
@@ -58,6 +58,8 @@ class CotrainBatch:
     alignment: float  # weight of the pull towards the object code
     word_positions: Tensor  # (W, 2) row and column of the words that objects are told by
     word_cover: Tensor  # (W, V) where the objects lie that a word and those before it may mean
+    cells: Tensor  # (Z, 2) row and cell of visual tokens
+    cell_words: Tensor  # (Z,) a word that is true of each
 
 
 @dataclass(frozen=True)
@@ -81,13 +83,13 @@ class TaskSource:
         samples = self._draw(group, self.config.batch_size, step, rng)
         batch = self.processor(samples, for_masks=self.draws and group in ("refseg", "gcg"))
         fade = max(0.0, 1 - step / (ALIGNMENT_SHARE * self.config.steps)) if self.draws else 1.0
-        return CotrainBatch(
-            batch, *[torch.zeros(0)] * 3, (0,), (), self.alignment * fade, *self._hear(samples, batch, [0])
-        )
+        words = self._tie_words(samples, batch, [0])
+        return CotrainBatch(batch, *[torch.zeros(0)] * 3, (0,), (), self.alignment * fade, *words)
 
-    def _hear(self, samples: list[Sample], batch: Batch, keyframes: Sequence[int]) -> tuple[Tensor, Tensor]:
-        side = int(self.processor.config.tokens_per_tile**0.5)
-        return hear(samples, batch.input_ids, keyframes, side, self.processor.tokenizer)
+    def _tie_words(self, samples: list[Sample], batch: Batch, keyframes: Sequence[int]) -> tuple[Tensor, ...]:
+        side, tokenizer = int(self.processor.config.tokens_per_tile**0.5), self.processor.tokenizer
+        heard = hear(samples, batch.input_ids, keyframes, side, tokenizer)
+        return *heard, *name_cells(samples, side, tokenizer)
 
     def _draw(self, group: str, number: int, step: int, rng: np.random.Generator) -> list[Sample]:
         shares = GROUPS[group]
@@ -103,7 +105,7 @@ class TaskSource:
         begin = keyframes[int(rng.integers(num_keyframes - 1))] + 1
         tracked = tuple(range(begin, begin + self.num_tracked))
         batch = self.processor(samples, keyframes, for_masks=self.draws)
-        words = self._hear(samples, batch, keyframes)
+        words = self._tie_words(samples, batch, keyframes)
         if not self.draws:
             return CotrainBatch(batch, *[torch.zeros(0)] * 3, tuple(keyframes), (), 0.0, *words)
         objects = [(s, i) for s in samples for turn in s.turns for i in self._objects(turn.spans)]
@@ -121,6 +123,8 @@ class TaskSource:
             alignment=0.0,
             word_positions=words[0],
             word_cover=words[1],
+            cells=words[2],
+            cell_words=words[3],
         )
 
     @staticmethod
@@ -129,27 +133,25 @@ class TaskSource:
 
 
 class Pointer(nn.Module):
-    """Read from a state which visual tokens lie on the object that it stands for. Thrown away after training.
+    """Read from a state where the object is that it stands for. Thrown away after training.
 
-    A choice among visual tokens is a far sharper lesson than a mask, and comes long before the first good mask.
+    A choice among the cells of the visual grid is a far sharper lesson than a mask, and comes long before the first
+    good mask. It sees nothing but the state: compared with the visual tokens, a state that only repeats the words
+    would do, and nothing that SAM 2 could draw from.
     """
 
-    def __init__(self, width: int, inner: int = 128) -> None:
+    def __init__(self, width: int, num_cells: int) -> None:
         super().__init__()
-        self.query = nn.Linear(width, inner)
-        self.key = nn.Linear(width, inner)
+        self.place = nn.Linear(width, num_cells)
 
-    def forward(self, states: Tensor, visual_states: Tensor, rows: Tensor, cover: Tensor) -> Tensor:
+    def forward(self, states: Tensor, cover: Tensor) -> Tensor:
         """Cross-entropy between where each state points and where its objects are.
 
         Args:
             states: (N, D) that point.
-            visual_states: (B, V, D) states of the V visual tokens of each sample.
-            rows: (N,) the sample of each state.
-            cover: (N, V) share of each token's cell that the objects cover.
+            cover: (N, V) share of each cell that the objects cover.
         """
-        keys = self.key(visual_states)[rows]  # (N, V, inner)
-        logits = torch.einsum("nd,nvd->nv", self.query(states), keys).float() / self.query.out_features**0.5
+        logits = self.place(states)[:, : cover.shape[1]].float()
         return F.cross_entropy(logits, cover / cover.sum(1, keepdim=True))
 
 
@@ -159,7 +161,7 @@ class Teachers(nn.Module):
     def __init__(self, model: Sa2VA) -> None:
         super().__init__()
         self.code = ObjectCode(model.sam2.width)
-        self.pointer = Pointer(model.mllm.width)
+        self.pointer = Pointer(model.mllm.width, model.config.tokens_per_tile * model.config.num_keyframes)
 
 
 class CotrainStage:
@@ -195,11 +197,12 @@ class CotrainStage:
 
     def losses(self, batch: CotrainBatch) -> dict[str, Tensor]:
         model, text = self.model, batch.batch
-        states = model.hidden_states(text)
+        inputs = model.encode(text)
+        states = model.mllm.run_text(inputs)
         terms = {"lm": language_loss(model.mllm.logits(states), text.labels)}
         if len(text.seg_positions):
             seg_states = model.gather_seg_states(states, text)
-            helps = self._helps(batch, seg_states, states)
+            helps = self._helps(batch, seg_states, states, inputs.embeds)
             if self.draws:
                 terms |= self._mask_losses(batch, seg_states)
             return terms | helps | {"total": total_loss(terms, self._loss) + torch.stack(list(helps.values())).sum()}
@@ -219,26 +222,36 @@ class CotrainStage:
             targets = torch.cat([targets, item.tracked_targets.transpose(0, 1).flatten(0, 1)])
         return mask_losses(output, targets, self._loss)
 
-    def _helps(self, item: CotrainBatch, seg_states: Tensor, states: Tensor) -> dict[str, Tensor]:
-        """Lessons that only training has: where to point, word by word and at [SEG], and what a good embedding is."""
+    def _helps(self, item: CotrainBatch, seg_states: Tensor, states: Tensor, embeds: Tensor) -> dict[str, Tensor]:
+        """Lessons that only training has: where to point, what a place shows, what a good embedding is."""
         batch = item.batch
         there = batch.seg_targets.flatten(1).any(1)
         if not there.any():
             return {"pointer": seg_states.sum() * 0}
-        targets, rows = batch.seg_targets[there], batch.seg_positions[there, 0]
-        num_keyframes, side = targets.shape[1], int(self.model.config.tokens_per_tile**0.5)
+        targets = batch.seg_targets[there]
+        side = int(self.model.config.tokens_per_tile**0.5)
         cover = F.adaptive_avg_pool2d(targets.float(), side).flatten(1)  # (N, K * tokens)
-        is_visual = batch.input_ids == self.model.mllm.native.config.image_token_id
-        # The picture comes first in every sample; later image places belong to marked regions.
-        columns = is_visual.int().argsort(dim=1, descending=True, stable=True)[:, : num_keyframes * side * side]
-        visual = states.gather(1, columns[..., None].expand(-1, -1, states.shape[-1]))  # (B, V, D)
-        helps = {"pointer": self.pointer(seg_states[there], visual, rows, cover)}
+        helps = {"pointer": self.pointer(seg_states[there], cover)}
         if len(item.word_positions):
-            rows, columns = item.word_positions.unbind(1)
-            helps["words"] = self.pointer(states[rows, columns], visual, rows, item.word_cover)
+            helps["words"] = self.pointer(states[item.word_positions.unbind(1)], item.word_cover)
+        if len(item.cells):
+            helps["names"] = self._names(item, embeds)
         if item.alignment:
             helps["alignment"] = item.alignment * self._alignment(seg_states[there], targets[:, 0])
         return helps
+
+    def _names(self, item: CotrainBatch, embeds: Tensor) -> Tensor:
+        """Cross-entropy of the words that are true of a visual token, read with the words' own embeddings.
+
+        A place that shows a red circle then looks like "red" and "circle" to attention, which finds equal words.
+        """
+        native = self.model.mllm.native
+        is_visual = item.batch.input_ids == native.config.image_token_id
+        first = is_visual.int().argmax(dim=1)  # the picture's tokens stand in one run
+        rows, cells = item.cells.unbind(1)
+        tokens = embeds[rows, first[rows] + cells]  # (Z, D)
+        logits = tokens @ native.get_input_embeddings().weight.T / tokens.shape[-1] ** 0.5
+        return F.cross_entropy(logits.float(), item.cell_words)
 
     def _alignment(self, seg_states: Tensor, targets: Tensor) -> Tensor:
         """Squared distance between the [SEG] embeddings and the codes of where their objects are."""
