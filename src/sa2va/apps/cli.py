@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 import sa2va
+from sa2va.apps.commands.assemble import assemble
 from sa2va.apps.commands.caption import caption
 from sa2va.apps.commands.chat import chat
 from sa2va.apps.commands.convert import convert
@@ -31,6 +32,7 @@ COMMANDS = {
     "train": train,
     "eval": evaluate,
     "convert": convert,
+    "assemble": assemble,
 }
 
 app = typer.Typer(

@@ -216,14 +216,14 @@ def load_checkpoint(folder: Path, device: torch.device, dtype: torch.dtype) -> t
     model = checkpoint.empty
     model.load_state_dict(values, strict=True, assign=True)
     for native in (model.mllm.native, model.sam2.native):
-        _compute_buffers(native, device)
+        compute_buffers(native, device)
         native.tie_weights()
     left = [name for name, value in (*model.named_parameters(), *model.named_buffers()) if value.is_meta]
     assert not left, f"no values for {left}"
     return model.eval(), Processor(checkpoint.config, checkpoint.tokenizer)
 
 
-def _compute_buffers(native: PreTrainedModel, device: torch.device) -> None:
+def compute_buffers(native: PreTrainedModel, device: torch.device) -> None:
     """Compute the buffers that no file holds, as the native class does when it builds a model."""
     for name, buffer in list(native.named_non_persistent_buffers()):
         parent, _, leaf = name.rpartition(".")

@@ -59,6 +59,7 @@ def load_original_sam2(folder: Path, device: torch.device, dtype: torch.dtype) -
         reason = " ".join(str(error).split())
         raise ValueError(f"{folder} holds no SAM 2 that can be read ({reason}); take {EXAMPLE}") from error
     native, report = loaded
+    _share_positions(native, report["missing_keys"])
     for problem in ("missing", "mismatched", "unexpected"):
         for name in sorted(map(str, report[f"{problem}_keys"])):
             raise ValueError(f"{folder}: tensor {name} is {problem}; sam needs a whole SAM 2, as in {EXAMPLE}")
@@ -66,3 +67,16 @@ def load_original_sam2(folder: Path, device: torch.device, dtype: torch.dtype) -
         sam2 = Sam2(config.to_dict())
     sam2.native = native
     return sam2.to(device).eval()
+
+
+def _share_positions(native: Sam2VideoModel, missing: set[str]) -> None:
+    """Fill in the one matrix that older Transformers wrote only once, and take its name off the missing ones."""
+    places = {
+        "prompt_encoder.shared_embedding.positional_embedding": native.prompt_encoder.shared_embedding,
+        "shared_image_embedding.positional_embedding": native.shared_image_embedding,
+    }
+    absent = [name for name in places if name in missing]
+    if len(absent) == 1:
+        (given,) = [place for name, place in places.items() if name not in missing]
+        places[absent[0]].positional_embedding.copy_(given.positional_embedding)
+        missing.discard(absent[0])

@@ -1,0 +1,45 @@
+"""Put a new model together: `sa2va assemble --mllm OpenGVLab/InternVL3-2B-hf --sam facebook/sam2.1-hiera-large DST`.
+
+Flow: MLLM, SAM 2 -> model/assembly.py -> a new model folder that appears only when it is complete.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sa2va.apps.commands.convert import PickleOption, Precision, TargetArgument
+from sa2va.apps.options import QuietOption
+from sa2va.apps.output import new_folder
+from sa2va.apps.report import remark
+
+
+def assemble(
+    target: TargetArgument,
+    mllm: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="MLLM as Transformers has it: folder or hub name.", show_default=False),
+    ],
+    sam: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="SAM 2: folder, hub name, or a raw .pt file.", show_default=False),
+    ],
+    dtype: Annotated[Precision, typer.Option(help="Precision to write; keep = that of the MLLM.")] = Precision.KEEP,
+    seed: Annotated[int, typer.Option(min=0, help="Of the projector and the rows for new tokens.")] = 0,
+    unsafe_pickle: PickleOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Put a new model together from an MLLM and a SAM 2; it speaks at once and draws after training."""
+    with new_folder(target) as scratch:
+        import torch
+
+        from sa2va.model.assembly import assemble as build
+        from sa2va.model.checkpoint import save_checkpoint
+        from sa2va.model.loading import find_model
+
+        sam_path = Path(sam) if Path(sam).is_file() else find_model(sam)
+        wanted = None if dtype is Precision.KEEP else getattr(torch, dtype.value)
+        model, tokenizer = build(find_model(mllm), sam_path, dtype=wanted, seed=seed, unsafe_pickle=unsafe_pickle)
+        save_checkpoint(model, tokenizer, scratch, next(model.parameters()).dtype)
+        count = sum(parameter.numel() for parameter in model.parameters())
+    remark(f"wrote a {model.config.family} model of {count / 1e6:.1f} M parameters to {target}/", quiet)
