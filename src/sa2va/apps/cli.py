@@ -17,6 +17,7 @@ from sa2va.apps.commands.caption import caption
 from sa2va.apps.commands.chat import chat
 from sa2va.apps.commands.convert import convert
 from sa2va.apps.commands.demo import demo
+from sa2va.apps.commands.doctor import doctor
 from sa2va.apps.commands.eval import evaluate
 from sa2va.apps.commands.segment import segment
 from sa2va.apps.commands.track import track
@@ -32,6 +33,7 @@ COMMANDS = {
     "train": train,
     "eval": evaluate,
     "convert": convert,
+    "doctor": doctor,
     "assemble": assemble,
 }
 

@@ -1,0 +1,205 @@
+"""Say what runs on this machine before anything large is fetched: `sa2va doctor ByteDance/Sa2VA-4B`.
+
+Flow: name -> config alone (table of released models, folder, or hub) -> model/memory.py -> what each choice needs,
+    what the machine has, what fits; exit code 1 if nothing does, or if the installation is broken.
+"""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sa2va.apps.installation import Part, inspect_installation
+from sa2va.apps.options import MODEL_HELP, JsonOption
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sa2va.model.config import Sa2VAConfig
+    from sa2va.model.memory import Place
+
+CHECK_FAILED = 1
+
+
+def doctor(
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)] = None,
+    revision: Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit on the hub.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing, not even a config.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell which models run here, and in which precision; with MODEL, what each choice of it needs.
+
+    Weights are never fetched for this. The exit code is 1 if nothing fits or a library is broken.
+    """
+    parts = inspect_installation()
+    if any(part.is_broken for part in parts if part.name in ("torch", "transformers")):
+        show_installation(parts, as_json)
+        raise typer.Exit(CHECK_FAILED)
+    from sa2va.model.memory import list_places
+    from sa2va.model.released import RELEASED
+
+    places = list_places()
+    if model is None:
+        reports = [examine(name, released.config, places) for name, released in RELEASED.items()]
+    else:
+        reports = [examine(model, read_config(model, revision, offline), places)]
+    machine = {"memory": [asdict(place) for place in places], "disk_free": free_disk()}
+    if as_json:
+        print(json.dumps({"models": reports, "machine": machine, "installation": [asdict(part) for part in parts]}))
+    else:
+        show(reports, places, parts, in_detail=model is not None)
+    broken = any(part.is_broken for part in parts)
+    if broken or not any(choice["fits"] for report in reports for choice in report["choices"].values()):
+        raise typer.Exit(CHECK_FAILED)
+
+
+def read_config(model: str, revision: str | None, offline: bool) -> "Sa2VAConfig":
+    """Return the config of a model: of a released one from the table, of others from their small files."""
+    from sa2va.model.checkpoint import load_config
+    from sa2va.model.hub import fetch, is_hub_name
+    from sa2va.model.loading import find_model
+    from sa2va.model.released import RELEASED
+
+    if Path(model).is_dir() or not is_hub_name(model):
+        return load_config(find_model(model, revision=revision))
+    if model in RELEASED and revision is None:
+        return RELEASED[model].config
+    return load_config(fetch(model, revision=revision, offline=offline, weights=False))
+
+
+def examine(name: str, config: "Sa2VAConfig", places: "list[Place]") -> dict[str, Any]:
+    """Work out what a model needs in each precision, and where it fits."""
+    from sa2va.model.memory import CHOICES, find_place, measure, memory_need, to_gib
+    from sa2va.model.released import RELEASED
+
+    size = measure(config)
+    choices = {}
+    for key, choice in CHOICES.items():
+        need = memory_need(size, choice)
+        choices[key] = {
+            "gib": to_gib(need),
+            "cache_mib_per_1000_tokens": round(1000 * size.cache_per_token * choice.rest / 2**20, 1),
+            "fits": find_place(need, choice, places),
+            "options": load_options(choice.dtype, choice.quantize),
+        }
+    released = RELEASED.get(name)
+    return {
+        "name": name,
+        "family": config.family,
+        "parameters": size.parameters,
+        "language": released.language if released else None,
+        "terms": released.terms if released else None,
+        "largest_download_gib": round(size.parameters * 4 / 2**30, 1),
+        "choices": choices,
+    }
+
+
+def load_options(dtype: str, quantize: str | None) -> str:
+    """Write a choice as options of a command."""
+    return f"--dtype {dtype}" + (f" --quantize {quantize}" if quantize else "")
+
+
+def free_disk() -> int:
+    """Return the bytes that are free where models are kept."""
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE)
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+# ---- for people
+
+
+def show(reports: list[dict[str, Any]], places: "list[Place]", parts: list[Part], *, in_detail: bool) -> None:
+    from rich.console import Console
+
+    from sa2va.model.memory import GIB
+
+    console = Console(highlight=False)
+    console.print(needs_table(reports[0]) if in_detail else overview_table(reports))
+    if in_detail:
+        console.print(advice(reports[0]))
+    console.print("\n[bold]This machine[/bold]")
+    for place in places:
+        known = f"{place.free / GIB:.1f} of {place.total / GIB:.1f} GiB free" if place.total else "memory unknown"
+        console.print(f"  {place.device}: {place.name}, {known}")
+    console.print(f"  disk: {free_disk() / GIB:.1f} GiB free for downloads")
+    print_parts(parts)
+
+
+def needs_table(report: dict[str, Any]) -> "Table":
+    """Lay out the memory of one model, a row for each choice."""
+    from rich.table import Table
+
+    words = [report["family"], report["language"], f"{report['parameters'] / 1e9:.2f} billion parameters"]
+    title = f"{report['name']}: {', '.join(word for word in words if word)}"
+    if report["terms"]:
+        title += f"\nterms: {report['terms']}"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("GiB")
+    for name in ("vision", "language", "SAM 2", "KV cache", "working", "total"):
+        table.add_column(name, justify="right")
+    table.add_column("fits")
+    for key, choice in report["choices"].items():
+        table.add_row(key, *(f"{value:.2f}" for value in choice["gib"].values()), choice["fits"] or "-")
+    return table
+
+
+def overview_table(reports: list[dict[str, Any]]) -> "Table":
+    """Lay out the totals of the released models, and where each choice fits."""
+    from rich.table import Table
+
+    table = Table(title="GiB in memory, and where that fits", title_justify="left", box=None, pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    for key in reports[0]["choices"]:
+        table.add_column(key, justify="right")
+    marks: dict[str, str] = {}  # terms -> what marks the models that have them; most have the same
+    for report in reports:
+        mark = marks.setdefault(report["terms"], "*" * len(marks))
+        cells = [f"{c['gib']['total']:.1f} {c['fits'] or '-'}" for c in report["choices"].values()]
+        table.add_row(report["name"] + mark, *cells)
+    table.caption = "\n".join(f"{mark or 'terms:'} {terms}" for terms, mark in marks.items())
+    table.caption_justify = "left"
+    return table
+
+
+def advice(report: dict[str, Any]) -> str:
+    """Say what to do next with one model."""
+    largest = f"largest possible download: {report['largest_download_gib']} GiB"
+    cache = ", ".join(
+        f"{c['cache_mib_per_1000_tokens']} MiB in {key}" for key, c in list(report["choices"].items())[:2]
+    )
+    notes = f"KV cache: {cache} for each 1,000 tokens more; working: one picture at its finest; {largest}"
+    fitting = [choice for choice in report["choices"].values() if choice["fits"]]
+    if not fitting:
+        return f"{notes}\nNothing fits. Take a smaller model: sa2va doctor lists them."
+    # The best that fits: on a GPU not float32, which is twice as slow and says the same.
+    full = load_options("float32", None)
+    best = next((c for c in fitting if c["fits"] != "cpu" and c["options"] != full), fitting[0])
+    device = "" if best["fits"] in ("cuda", "cuda:0", "mps") else f" --device {best['fits']}"
+    return f"{notes}\nTry: sa2va chat photo.jpg --model {report['name']} {best['options']}{device}"
+
+
+def show_installation(parts: list[Part], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"models": [], "machine": {}, "installation": [asdict(part) for part in parts]}))
+    else:
+        print_parts(parts)
+
+
+def print_parts(parts: list[Part]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False)
+    good = ", ".join(f"{part.name} {part.version}" for part in parts if part.problem is None)
+    console.print(f"\n[bold]Installed[/bold]\n  {good}")
+    for part in parts:
+        if part.problem is not None:
+            color = "red" if part.is_broken else "dim"
+            console.print(f"  [{color}]{part.name}[/{color}] {escape(part.problem)}")

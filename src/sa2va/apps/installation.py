@@ -1,0 +1,70 @@
+"""Look at what is installed: does every library import, and which extras are there.
+
+Flow: PARTS -> inspect_installation -> Part (version, or what is wrong and the fix) -> commands/doctor.py.
+"""
+
+import platform
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+REQUIRED = {
+    "torch": "torch",
+    "transformers": "transformers",
+    "numpy": "numpy",
+    "pillow": "PIL",
+    "av": "av",
+    "opencv-python-headless": "cv2",
+    "pycocotools": "pycocotools.mask",
+    "safetensors": "safetensors",
+    "tokenizers": "tokenizers",
+}
+EXTRAS = {"bitsandbytes": "quantize", "accelerate": "spread", "peft": "adapter"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One library."""
+
+    name: str
+    version: str | None  # None = not installed
+    problem: str | None = None  # in one line, with the fix
+    extra: str | None = None  # the extra that it belongs to; without it the rest works
+
+    @property
+    def is_broken(self) -> bool:
+        """Something that is needed does not work, or something that is there breaks the rest."""
+        return self.problem is not None and (self.extra is None or self.version is not None)
+
+
+def inspect_installation() -> list[Part]:
+    """Import every library that the package needs, and look whether those of the extras are there."""
+    parts = [Part("Python", platform.python_version())]
+    parts += [try_import(name, module, "pip install --force-reinstall sa2va") for name, module in REQUIRED.items()]
+    for name, extra in EXTRAS.items():
+        number = find_version(name)
+        hint = None if number else f"optional: pip install 'sa2va[{extra}]'"
+        parts.append(Part(name, number, hint, extra))
+    # Not needed. But Transformers imports it wherever it finds it, and a build for another torch then breaks all.
+    if find_version("torchvision"):
+        parts.append(try_import("torchvision", "torchvision", "pip uninstall torchvision, which is not needed"))
+    return parts
+
+
+def try_import(name: str, module: str, fix: str) -> Part:
+    """Import a module and report how that went."""
+    number = find_version(name)
+    try:
+        import_module(module)
+    except Exception as error:  # a library can fail in any way, and this is where a user hears of it
+        reason = " ".join(str(error).split())
+        return Part(name, number, f"cannot be imported ({type(error).__name__}: {reason}); {fix}")
+    return Part(name, number or "unknown")
+
+
+def find_version(name: str) -> str | None:
+    """Return the version of an installed distribution."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
