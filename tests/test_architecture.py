@@ -28,7 +28,7 @@ MAX_CORE_DEPENDENCIES = 12
 # other; the ground floor alone is one shared room, kept free of cycles by a test of its own.
 FLOORS = {
     "types": 0, "tokens": 0, "masks": 0, "draw": 0, "metrics": 0, "journal": 0,
-    "media": 0, "pictures": 0, "video": 0, "video_writer": 0,
+    "media": 0, "pictures": 0, "video": 0, "video_writer": 0, "live": 0,
     "model": 1, "data": 1,
     "training": 2, "evaluation": 2, "synth": 2,
     "gaze": 3,

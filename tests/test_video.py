@@ -121,7 +121,7 @@ def test_opencv_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_a_seek_decodes_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     media = open_media(encode(tmp_path / "a.mp4"))
     decoded = 0
-    original = video._decoded
+    original = video.decode_pictures
 
     def counting(*args: Any) -> Any:
         nonlocal decoded
@@ -129,7 +129,7 @@ def test_a_seek_decodes_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             decoded += 1
             yield picture
 
-    monkeypatch.setattr(video, "_decoded", counting)
+    monkeypatch.setattr(video, "decode_pictures", counting)
     media.frame(45)
     assert decoded <= 12
     decoded = 0

@@ -1,12 +1,13 @@
 """Open whatever a user calls a picture or a video, and give out its frames lazily.
 
-Flow: path, PIL image, array or iterator -> open_media -> Media -> frames -> model/processor.py and model/tracker.py.
-    Files are decoded by pictures.py and video.py; every cap on pixels, frames and bytes is set here.
+Flow: path, PIL image, array, iterator, camera or address -> open_media -> Media -> frames -> model/.
+    Files are decoded by pictures.py and video.py, streams by live.py; every cap on pixels, frames and bytes is set
+    here.
 Shapes: T frames, K chosen frames, H W picture; a frame is uint8 (H, W, 3) in RGB order.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sa2va.live import LiveReader, is_address
 from sa2va.pictures import (
     AnimationReader,
     FolderReader,
@@ -33,7 +35,7 @@ Frame = NDArray[np.uint8]  # (H, W, 3)
 
 DEFAULT_FPS = 25.0  # for sources without a clock: arrays, folders and iterators
 MAX_PIXELS = 89_478_485  # per frame; the size beyond which Pillow, too, speaks of a bomb
-MAX_FRAMES = 1_000_000  # nine hours at 30 frames a second; frames are never held together
+MAX_FRAMES = 1_000_000  # of a file, nine hours at 30 frames a second; frames are never held together
 MAX_BYTES = 64 * 2**30  # per file
 
 
@@ -64,6 +66,8 @@ class Media:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
+        self._held: list[Frame] = []  # of a source without a length: seen by peek, and still to come
+        self._rest: Iterator[Frame] | None = None
 
     @property
     def name(self) -> str:
@@ -85,13 +89,18 @@ class Media:
 
     @property
     def num_frames(self) -> int | None:
-        """Exact number of frames, T; None for an iterator."""
+        """Exact number of frames, T; None for an iterator or a live source."""
         return self._reader.num_frames
 
     @property
     def times(self) -> NDArray[np.float64] | None:
-        """When each frame is shown, (T,) seconds from the first one; None for an iterator."""
+        """When each frame is shown, (T,) seconds from the first one; None where the length is not known."""
         return self._reader.times
+
+    def close(self) -> None:
+        """Hand back the camera or the connection of a live source; nothing else is held between calls."""
+        if isinstance(self._reader, LiveReader):
+            self._reader.close()
 
     @property
     def seekable(self) -> bool:
@@ -104,8 +113,27 @@ class Media:
         return self.num_frames == 1
 
     def __iter__(self) -> Iterator[Frame]:
-        num_frames = self.num_frames
-        return self._reader.read(range(num_frames) if num_frames is not None else ())
+        if self.num_frames is not None:
+            return self._reader.read(range(self.num_frames))
+        rest = self._reader.read(()) if self._rest is None else self._rest
+        held, self._held, self._rest = self._held, [], None
+        return chain(held, rest) if held else rest
+
+    def peek(self, number: int) -> Frames:
+        """Return the first frames without using them up, from a source without a length too.
+
+        Args:
+            number: K, at most.
+
+        Returns:
+            uint8 (K, H, W, 3).
+        """
+        if self.num_frames is not None:
+            return self.frames(range(min(number, self.num_frames)))
+        if self._rest is None:
+            self._rest = self._reader.read(())
+        self._held += islice(self._rest, max(number - len(self._held), 0))
+        return np.stack(self._held[:number])
 
     def frame(self, index: int) -> Frame:
         """Return frame `index` as uint8 (H, W, 3).
@@ -150,7 +178,8 @@ def open_media(
     source: Any,
     *,
     fps: float | None = None,
-    max_frames: int = MAX_FRAMES,
+    allow_stream: bool = False,
+    max_frames: int | None = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
 ) -> Media:
@@ -159,8 +188,11 @@ def open_media(
     Args:
         source: path (JPEG, PNG, WebP, AVIF; MP4, MOV, MKV, GIF; a folder of frames), PIL image, uint8 array
             (H, W, 3) or (T, H, W, 3), an iterator of (H, W, 3) frames, or a Media, which is returned as it is.
+            With `allow_stream` also the number of a camera, or an address (rtsp, rtsps, http, https).
         fps: frames a second of a source without a clock (array, folder, iterator); DEFAULT_FPS when None.
-        max_frames: more frames are an error; of an iterator, the error comes with the first frame too many.
+        allow_stream: whether a camera or the network may be used.
+        max_frames: more frames are an error; of a source without a length, the error comes with the first frame too
+            many. None = MAX_FRAMES, and no bound where frames come one by one.
         max_pixels: a frame with more than this H * W is an error, raised before it is decoded.
         max_bytes: a larger file is an error.
 
@@ -175,13 +207,18 @@ def open_media(
     clock = fps or DEFAULT_FPS
     if isinstance(source, Media):
         return source
+    if is_address(source):
+        if not allow_stream:
+            raise ValueError("media: a camera or an address is opened on request only; pass allow_stream=True")
+        return Media(LiveReader(source, fps=clock, max_frames=max_frames, max_pixels=max_pixels))
+    most = MAX_FRAMES if max_frames is None else max_frames
     if isinstance(source, str | Path):
-        return Media(_open_path(Path(source), clock, max_frames, max_pixels, max_bytes))
+        return Media(_open_path(Path(source), clock, most, max_pixels, max_bytes))
     if isinstance(source, Image.Image):
         check_size("image", source.height, source.width, max_pixels)
         return Media(ArrayReader("image", decode_picture(source, Path("image"))[None], clock))
     if isinstance(source, np.ndarray):
-        return Media(_open_array(source, clock, max_frames, max_pixels))
+        return Media(_open_array(source, clock, most, max_pixels))
     if isinstance(source, Iterator):
         return Media(IteratorReader(source, clock, max_frames, max_pixels))
     if isinstance(source, Sequence) and not isinstance(source, bytes):
@@ -226,7 +263,7 @@ class IteratorReader:
     num_frames = None
     times = None
 
-    def __init__(self, source: Iterator[Any], fps: float, max_frames: int, max_pixels: int) -> None:
+    def __init__(self, source: Iterator[Any], fps: float, max_frames: int | None, max_pixels: int) -> None:
         self.name, self.fps, self._max_frames = "iterator of frames", fps, max_frames
         first = next(source, None)
         if first is None:
@@ -244,7 +281,7 @@ class IteratorReader:
 
     def _checked(self, source: Iterator[Any]) -> Iterator[Frame]:
         for index, frame in enumerate(source):
-            if index >= self._max_frames:
+            if self._max_frames is not None and index >= self._max_frames:
                 raise ValueError(f"{self.name}: more than the {self._max_frames} frames allowed")
             _check_frame(frame, index, (self.height, self.width))
             yield frame

@@ -11,4 +11,6 @@ REGION_TOKENS = ("<vp>", "</vp>")  # around the visual tokens of a marked region
 # Order matters: published checkpoints add these five, in this order, after their base tokenizer.
 ADDED_TOKENS = (SEG_TOKEN, *PHRASE_TOKENS, *REGION_TOKENS)
 
+SEGMENT_REQUEST = "Please segment {}."  # for a mask of what an expression means
+
 IGNORE_INDEX = -100  # a label that the language loss skips

@@ -102,7 +102,7 @@ class VideoReader:
                     return
                 if index != target:
                     self._warn(target)
-                yield self._to_rgb(picture)
+                yield to_rgb(picture, self.height, self.width)
         finally:
             cursor.close()
 
@@ -183,7 +183,7 @@ class VideoReader:
 
     def _decode(self, container: Any, stream: Any, whole_from: int | None) -> Iterator[tuple[int, Any]]:
         last = -1
-        for picture in _decoded(container, stream):
+        for picture in decode_pictures(container, stream):
             index = last + 1
             if whole_from is not None:
                 if picture.pts is None or picture.pts < whole_from:
@@ -193,13 +193,6 @@ class VideoReader:
                     continue
             last = index
             yield index, picture
-
-    def _to_rgb(self, picture: Any) -> Frame:
-        """Convert one decoded picture to upright RGB at the size of the first one."""
-        turns = round(picture.rotation / 90) % 4
-        height, width = (self.width, self.height) if turns % 2 else (self.height, self.width)
-        array = picture.reformat(width or None, height or None, "rgb24").to_ndarray()
-        return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
 
     def _warn(self, index: int) -> None:
         if not self._warned:
@@ -281,6 +274,15 @@ class OpenCVReader:
             capture.release()
 
 
+def to_rgb(picture: Any, height: int, width: int) -> Frame:
+    """Convert one decoded picture to upright RGB of a size in px; 0 keeps its own."""
+    turns = round(picture.rotation / 90) % 4
+    if turns % 2:
+        height, width = width, height
+    array = picture.reformat(width or None, height or None, "rgb24").to_ndarray()
+    return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
+
+
 def pyav() -> Any:
     """Return the module av, or None on a machine that does not have it."""
     try:
@@ -299,7 +301,7 @@ def _packets(container: Any, stream: Any) -> Iterator[Any]:
         return
 
 
-def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+def decode_pictures(container: Any, stream: Any) -> Iterator[Any]:
     """Yield every picture that decodes, in the order they are shown; a damaged packet gives none."""
     for packet in chain(_packets(container, stream), [None]):  # None asks for the pictures still in the decoder
         try:

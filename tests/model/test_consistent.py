@@ -6,14 +6,14 @@ from stock_sam2 import Tracked, build_sam2, draw_clip, draw_masks, propagate
 from torch import Tensor
 
 from sa2va.model.sam2 import Sam2
-from sa2va.model.tracker import STOCK, MemoryPolicy, Tracker
+from sa2va.model.tracker import STOCK, Tracker, TrackPolicy
 
 NUM_FRAMES, KEYFRAMES, NUM_OBJECTS = 24, (0, 6, 11, 17, 23), 3
 
 
 @torch.no_grad()
 def track_given(
-    sam2: Sam2, pixels: Tensor, masks: dict[int, Tensor], policy: MemoryPolicy = STOCK, *, known: bool = True
+    sam2: Sam2, pixels: Tensor, masks: dict[int, Tensor], policy: TrackPolicy = STOCK, *, known: bool = True
 ) -> Tracked:
     """Give masks (N, S, S) on some frames, all at once, and follow all objects in one batch."""
     tracker, found = Tracker(sam2, policy, num_frames=len(pixels)), {}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sa2va.model.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise
 from sa2va.model.sam2 import Memory, Sam2
-from sa2va.model.tracker import SOFT, STOCK, MemoryPolicy, Tracker
+from sa2va.model.tracker import SOFT, STOCK, Tracker, TrackPolicy
 
 NUM_FRAMES, NUM_PROMPTED = 12, 3
 MATCH = 1e-4  # what is left where nothing is wrong
@@ -22,7 +22,7 @@ Mistake = Callable[[Sam2, pytest.MonkeyPatch], None]
 
 @torch.no_grad()
 def follow(
-    sam2: Sam2, pixels: Tensor, prompt: Tensor, policy: MemoryPolicy = SOFT, conditioning: int = NUM_PROMPTED
+    sam2: Sam2, pixels: Tensor, prompt: Tensor, policy: TrackPolicy = SOFT, conditioning: int = NUM_PROMPTED
 ) -> Tracked:
     """Follow one object with our tracker, from the same embedding as the reference."""
     found, memory = {}, Tracker(sam2, policy, num_frames=len(pixels))
@@ -156,13 +156,13 @@ def test_a_mistake_shows(
 @pytest.mark.parametrize(
     ("policy", "prompted", "tracked"),
     [
-        (MemoryPolicy(overwrite_absent=True, binarise_prompted=False), 1000, 1000),
-        (MemoryPolicy(overwrite_absent=False, binarise_prompted=True), 0, 0.1),
+        (TrackPolicy(overwrite_absent=True, binarise_prompted=False, single_mask=False), 1000, 1000),
+        (TrackPolicy(overwrite_absent=False, binarise_prompted=True, single_mask=False), 0, 0.1),
     ],
     ids=["absent masks overwritten", "prompted memory binarised"],
 )
 def test_the_stock_policy_is_a_mistake_for_language(
-    policy: MemoryPolicy,
+    policy: TrackPolicy,
     prompted: float,
     tracked: float,
     sam2: Sam2,
@@ -213,7 +213,7 @@ def track(
     sam2: Sam2,
     clip: Tensor,
     masks: dict[int, Tensor],
-    policy: MemoryPolicy = STOCK,
+    policy: TrackPolicy = STOCK,
     *,
     exact: bool = True,
     ahead: bool = True,

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from transformers import Sam2VideoModel
 
 from sa2va.model import tracker as tracker_module
 from sa2va.model.sam2 import FrameFeatures, Memory, Sam2
-from sa2va.model.tracker import STOCK, MemoryPolicy, ObjectMemory, Tracker, nearest_frames
+from sa2va.model.tracker import SOFT, STOCK, ObjectMemory, Tracker, nearest_frames
 
 NUM_FRAMES, NUM_PROMPTED = 10, 2
 
@@ -107,7 +108,7 @@ def test_sixty_four_frames_equal_the_library(sam2: Sam2, clip: Tensor, seen: lis
 
 
 def test_memory_is_bounded(sam2: Sam2, seen: list[FrameFeatures]) -> None:
-    tracker = Tracker(sam2, MemoryPolicy(overwrite_absent=False, binarise_prompted=False, max_conditioning=3))
+    tracker = Tracker(sam2, replace(SOFT, max_conditioning=3))
     with torch.no_grad():
         for t in range(24):
             if t % 4 == 0:

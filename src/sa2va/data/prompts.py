@@ -5,6 +5,8 @@ Flow: a dataset picks a template with its own generator and fills it -> Turn.que
 
 import numpy as np
 
+from sa2va.tokens import SEGMENT_REQUEST
+
 CAPTION = (
     "Describe the image.",
     "What is in this image?",
@@ -23,7 +25,7 @@ GROUNDED_CAPTION = (
     "What is in this image? Show each object with a mask.",
 )
 SEGMENT = (
-    "Please segment {}.",
+    SEGMENT_REQUEST,
     "Segment {}.",
     "Can you segment {}?",
     "Where is {}? Answer with a mask.",

@@ -1,27 +1,31 @@
 """Answer questions about pictures and clips, with masks.
 
-Flow: media + prompt -> Processor -> Sa2VA.encode -> Decoding -> [SEG] states -> decode_masks -> Prediction.
+Flow: media + prompt -> Processor -> Sa2VA.encode -> Decoding -> [SEG] states -> decode_masks -> Prediction, or for a
+    clip -> session.py -> FrameResults -> Prediction.
 Source: Sa2VA, arXiv:2501.04001, for the order of things.
 Shapes: B requests, L tokens, D MLLM width, N objects, K key frames, T frames.
 """
 
+import warnings
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sa2va import masks
 from sa2va.media import Media, open_media
+from sa2va.model.consistent import ConsistentPrompter
+from sa2va.model.keyframes import choose_keyframes
 from sa2va.model.mllm import Decoding, DecodingRules, TextStream
 from sa2va.model.processor import Processor
+from sa2va.model.prompter import Answer, Prompter
 from sa2va.model.results import FrameResult, ObjectMasks, Options, Prediction, Request
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import Sam2
-from sa2va.model.session import TrackSession, choose_keyframes, to_masks
-from sa2va.tokens import PHRASE_TOKENS, SEG_TOKEN
+from sa2va.model.session import DEFAULT_CONDITIONING, TrackSession
+from sa2va.tokens import PHRASE_TOKENS, SEG_TOKEN, SEGMENT_REQUEST
 from sa2va.types import Frames, Span, Turn
 
 FORCED_ANSWER = Turn(question="", answer="It is .", spans=(Span(start=6, end=6, objects=(0,)),))
@@ -35,6 +39,7 @@ class _Query:
     pictures: list[Frames]  # what the MLLM sees: one array per picture, or one with the K key frames
     keyframes: list[int]
     turn: Turn
+    mode: str  # "official" or "consistent"
 
     @property
     def is_clip(self) -> bool:
@@ -113,22 +118,46 @@ class Predictor:
         """Start a conversation about a picture or clip; what has been seen and said is kept between questions."""
         return Conversation(self, media)
 
+    def segment_regions(self, media: Any, regions: Sequence[Any], options: Options | None = None) -> Prediction:
+        """Cut out what regions mark, without the language model: one object per region, in a clip through all frames.
+
+        Args:
+            media: see `sa2va.media.open_media`.
+            regions: on the first frame, as in `predict`.
+            options: see Options.
+
+        Raises:
+            ValueError: the media cannot be read, or a region lies outside the picture.
+        """
+        with self.track(media, options=options) as session:
+            for region in regions:
+                session.add_region(region)
+            return self._follow(session)
+
     def track(
         self,
         source: Any,
-        prompt: str,
+        prompt: str | None = None,
         *,
         keyframes: str | None = None,
         num_keyframes: int = 5,
+        max_conditioning: int | None = None,
+        chunk: int = 1,
+        prefetch: bool = True,
         options: Options | None = None,
     ) -> TrackSession:
-        """Find what a prompt asks for and follow it through a clip, in constant memory.
+        """Find what a prompt asks for and follow it through a clip or an endless stream, in constant memory.
 
         Args:
             source: see `sa2va.media.open_media`; a source that cannot be rewound is prompted on its first frames.
-            prompt: a request for masks, for example "Please segment the red circle."
-            keyframes: "uniform" over the whole clip or "first"; None = as the model was trained.
+            prompt: a request for masks, for example "Please segment the red circle."; None = start without objects
+                and add them to the session.
+            keyframes: "uniform" over the whole clip, "first", or "content", those that differ most; None = as the
+                model was trained.
             num_keyframes: K, frames that the MLLM reads.
+            max_conditioning: prompted frames that an object may read at once; the nearest in time are kept.
+            chunk: frames that SAM 2's image encoder takes at once.
+            prefetch: decode a file ahead of time.
             options: see Options.
 
         Returns:
@@ -136,16 +165,17 @@ class Predictor:
         """
         options = options or Options()
         media = open_media(source)
-        choice = keyframes or self._keyframe_choice(options)
-        indices, frames, media = choose_keyframes(media, choice, num_keyframes)
-        query = _Query(media, [frames], indices, Turn(question=prompt, answer=""))
-        stream, last = self._prefill([query])
-        decoding = self._decoding(stream, last, options).finish()
-        return self._session(query, decoding.token_ids[0], self._stack(decoding.seg_states[0]), options)
+        mode = self._choose_mode(media, options)
+        session = self._start(media, mode, options, max_conditioning, num_keyframes, chunk=chunk, prefetch=prefetch)
+        if prompt is not None:
+            indices, frames = choose_keyframes(media, keyframes or self._keyframe_choice(mode), num_keyframes)
+            session.prompt(self._ask(frames, prompt, options), indices, frames)
+        return session
 
     def stream(self, source: Any, prompt: str) -> Iterator[FrameResult]:
         """Give the results of `track` alone."""
-        yield from self.track(source, prompt)
+        with self.track(source, prompt) as session:
+            yield from session
 
     # ---- the way there
 
@@ -155,17 +185,44 @@ class Predictor:
             if not opened or not all(media.is_image for media in opened):
                 raise ValueError("images: expected one or more pictures; pass a video as media")
             media, pictures, keyframes = opened[0], [one.frames([0]) for one in opened], [0]
+            mode = self._choose_mode(media, options)
         else:
+            media = open_media(request.media)
+            mode = self._choose_mode(media, options)
             number = options.num_keyframes or self.model.config.num_keyframes
-            choice = self._keyframe_choice(options)
-            keyframes, frames, media = choose_keyframes(open_media(request.media), choice, number)
+            keyframes, frames = choose_keyframes(media, self._keyframe_choice(mode), number)
             pictures = [frames]
         regions = tuple(masks.region_to_mask(r, media.height, media.width) for r in request.regions or ())
-        return _Query(media, pictures, keyframes, Turn(question=request.prompt, answer="", regions=regions))
+        return _Query(media, pictures, keyframes, Turn(question=request.prompt, answer="", regions=regions), mode)
 
-    def _keyframe_choice(self, options: Options) -> str:
+    def _choose_mode(self, media: Media, options: Options) -> str:
+        """Say whose SAM 2 follows the objects: the original one where it is there, unless a caller says so."""
+        if options.mode == "official" or (options.mode == "auto" and self.original_sam2 is None):
+            return "official"
+        if options.mode == "consistent" and media.is_image:
+            warnings.warn("mode consistent is for clips; a picture is drawn in mode official", stacklevel=2)
+        elif self.original_sam2 is None:
+            warnings.warn(
+                "mode consistent needs the original SAM 2, as in load(..., sam='facebook/sam2-hiera-large'); "
+                "going on in mode official",
+                stacklevel=2,
+            )
+        return "official" if media.is_image or self.original_sam2 is None else "consistent"
+
+    def _keyframe_choice(self, mode: str) -> str:
         """Say where the frames that the MLLM reads lie, unless a caller says so."""
-        return "uniform" if options.mode == "consistent" else self.model.config.keyframes
+        return "uniform" if mode == "consistent" else self.model.config.keyframes
+
+    def _ask(self, frames: Frames, prompt: str, options: Options) -> Answer:
+        """Ask about the key frames of a clip, or one frame of a stream, by themselves."""
+        query = self._open(Request(frames, prompt), replace(options, num_keyframes=len(frames), mode="official"))
+        stream, last = self._prefill([query])
+        decoding = self._decoding(stream, last, options).finish()
+        return self._answer(decoding.token_ids[0], self._stack(decoding.seg_states[0]), options)
+
+    def _answer(self, ids: list[int], states: Tensor, options: Options) -> Answer:
+        states = states[: options.max_objects]
+        return Answer(self._text(ids), states, self._phrases(ids, len(states)))
 
     @torch.no_grad()
     def _prefill(self, queries: Sequence[_Query]) -> tuple[TextStream, Tensor]:
@@ -198,7 +255,9 @@ class Predictor:
         found = dict(zip(pictures, drawn, strict=True))
         for i, query in enumerate(queries):
             if query.is_clip:
-                found[i] = self._follow(self._session(query, *answers[i], options))
+                with self._start(query.media, query.mode, options, None, len(query.keyframes)) as session:
+                    session.prompt(self._answer(*answers[i], options), query.keyframes, query.pictures[0])
+                    found[i] = self._follow(session)
         return [found[i] for i in range(len(queries))]
 
     @torch.no_grad()
@@ -219,7 +278,7 @@ class Predictor:
             if len(own):
                 part = output.select(slice(done, done + len(own)))
                 done += len(own)
-                drawn = to_masks(self.model, part, query.media.height, query.media.width, options)
+                drawn = Prompter(self.model, options).masks(part, query.media.height, query.media.width)
                 phrases = self._phrases(ids, len(own))
                 for n, mask in enumerate(drawn):
                     objects.append(
@@ -234,27 +293,33 @@ class Predictor:
             predictions.append(Prediction(text=self._text(ids), media=query.media, objects=tuple(objects)))
         return predictions
 
-    def _session(self, query: _Query, ids: list[int], states: Tensor, options: Options) -> TrackSession:
-        states = states[: options.max_objects]
-        answer = (self._text(ids), self._phrases(ids, len(states)))
-        keyframes = (query.keyframes, query.pictures[0])
-        return TrackSession(self.model, self.processor, query.media, states, keyframes, answer, options)
+    def _start(
+        self,
+        media: Media,
+        mode: str,
+        options: Options,
+        max_conditioning: int | None,
+        num_keyframes: int,
+        **how: Any,
+    ) -> TrackSession:
+        """Start a session without objects."""
+        prompter = Prompter(self.model, options)
+        if mode == "consistent":
+            assert self.original_sam2 is not None
+            prompter = ConsistentPrompter(self.model, self.original_sam2, options)
+        return TrackSession(
+            prompter,
+            self.processor,
+            media,
+            ask=lambda frames, expression: self._ask(frames, SEGMENT_REQUEST.format(expression), options),
+            max_conditioning=max(DEFAULT_CONDITIONING, num_keyframes) if max_conditioning is None else max_conditioning,
+            **how,
+        )
 
     def _follow(self, session: TrackSession) -> Prediction:
         """Run a session to its end and keep its masks as run lengths."""
-        results = list(session) if len(session.presence) else []
-        num_frames = len(results) or session.media.num_frames or 1
-        objects = tuple(
-            ObjectMasks(
-                id=n + 1,
-                phrase=results[0].objects[n].phrase,
-                presence=float(presence),
-                scores=np.array([r.objects[n].score for r in results], dtype=np.float32),
-                rles=tuple(r.objects[n].rle for r in results),
-            )
-            for n, presence in enumerate(session.presence)
-        )
-        return Prediction(text=session.text, media=session.media, num_frames=num_frames, objects=objects)
+        results = session if session.ids else ()
+        return Prediction.collect(results, session.presence, text=session.text, media=session.media)
 
     def _text(self, ids: Sequence[int]) -> str:
         return self.processor.decode(ids).strip()

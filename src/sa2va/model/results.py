@@ -5,7 +5,7 @@ Shapes: N objects, T frames, H W the input's own size.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,35 @@ class Prediction:
     media: Media = field(repr=False)  # what was asked about, for drawing
     num_frames: int = 1
     objects: tuple[ObjectMasks, ...] = ()
+
+    @classmethod
+    def collect(
+        cls, results: Iterable[FrameResult], presence: Mapping[int, float], *, text: str, media: Media
+    ) -> "Prediction":
+        """Keep the results of a whole track as run lengths.
+
+        Args:
+            results: one per frame, read once; each has every object.
+            presence: of each object by its id, 0..1.
+            text: of the answer.
+            media: what was tracked.
+        """
+        tracks: dict[int, list[tuple[str | None, float, masks.RLE]]] = {key: [] for key in presence}
+        num_frames = 0
+        for num_frames, result in enumerate(results, 1):  # noqa: B007
+            for found in result.objects:
+                tracks[found.id].append((found.phrase, found.score, found.rle))
+        objects = tuple(
+            ObjectMasks(
+                id=key,
+                phrase=track[0][0],
+                presence=presence[key],
+                scores=np.array([score for _, score, _ in track], dtype=np.float32),
+                rles=tuple(rle for _, _, rle in track),
+            )
+            for key, track in tracks.items()
+        )
+        return cls(text=text, media=media, num_frames=num_frames or media.num_frames or 1, objects=objects)
 
     @property
     def masks(self) -> Masks:

@@ -1,144 +1,396 @@
-"""Track the objects of an answer through a clip, frame by frame.
+"""Track objects through a clip or an endless stream, frame by frame, and let a user step in between frames.
 
-Flow: predictor.py ([SEG] states, key frames) -> TrackSession -> FrameResult, one per frame, in constant memory.
-Source: SAM 2, arXiv:2408.00714; Sa2VA-i, arXiv:2509.19082, for key frames spread over the whole clip.
+Flow: predictor.py (what an answer is about) -> TrackSession -> FrameResult, one per frame, in constant memory;
+    add, correct and remove between two frames.
+Source: SAM 2, arXiv:2408.00714, for prompts that come while tracking; the prompter says whose SAM 2 follows.
 Shapes: N objects, K key frames, D MLLM width, H W picture, S SAM 2 input side, h w logit grid.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from sa2va.media import Media, open_media, uniform_indices
-from sa2va.model.config import KEYFRAME_CHOICES
+from sa2va.masks import region_to_mask
+from sa2va.media import Media
+from sa2va.model.clicks import Clicks, decode_clicks
+from sa2va.model.frames import FrameStream, SeenFrame, read_backwards
 from sa2va.model.processor import Processor
-from sa2va.model.results import FrameObject, FrameResult, Options
-from sa2va.model.sa2va import Sa2VA
+from sa2va.model.prompter import Answer, Ask, Prompter
+from sa2va.model.results import FrameObject, FrameResult
 from sa2va.model.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.tracker import Tracker
 from sa2va.types import Frames
 
-
-def choose_keyframes(media: Media, choice: str, number: int) -> tuple[list[int], Frames, Media]:
-    """Pick the frames that the MLLM reads.
-
-    Args:
-        media: a source without a length can only give its first frames.
-        choice: "uniform" over the whole clip, or "first".
-        number: K, at most.
-
-    Returns:
-        Their indices, the frames (K, H, W, 3), and a media that still has all frames to give.
-    """
-    if choice not in KEYFRAME_CHOICES:
-        raise ValueError(f"keyframes {choice!r} is unknown; use one of {', '.join(KEYFRAME_CHOICES)}")
-    if media.num_frames is not None:
-        last = range(min(number, media.num_frames))
-        indices = uniform_indices(media.num_frames, number) if choice == "uniform" else list(last)
-        return indices, media.frames(indices), media
-    frames = iter(media)
-    first = [frame for _, frame in zip(range(number), frames, strict=False)]
-    return list(range(len(first))), np.stack(first), open_media(chain(first, frames), fps=media.fps)
-
-
-def enlarge(mask_logits: Tensor, sam_size: int, height: int, width: int) -> Tensor:
-    """Bring logits (N, h, w) to the picture's size (N, H, W).
-
-    Twice bilinear, through SAM 2's own size, as in the released model: one resize moves boundary pixels.
-    """
-    square = F.interpolate(mask_logits[:, None].float(), (sam_size, sam_size), mode="bilinear")
-    return F.interpolate(square, (height, width), mode="bilinear")[:, 0]
-
-
-def to_masks(model: Sa2VA, output: MaskOutput, height: int, width: int, options: Options) -> NDArray[np.bool_]:
-    """Threshold the best candidates at the picture's size: (N, H, W)."""
-    logits = enlarge(output.mask_logits, model.sam2.size, height, width)
-    masks = logits > options.mask_threshold
-    if model.config.gate_absent:
-        masks &= (output.presence_logits > 0)[:, None, None]
-    return masks.cpu().numpy()
+DEFAULT_CONDITIONING = 16  # prompted frames that an object may read at once, unless more key frames are asked for
 
 
 class TrackSession:
-    """The frames of a clip with the masks of N objects, computed as they are asked for. Iterate once.
+    """The frames of a source with the masks of any number of objects, computed as they are asked for.
+
+    Iterate once; leaving a loop and entering another goes on where the first one stopped. Between two frames objects
+    can be added, corrected and removed. Use it as a context manager, or close() it, to stop before the end.
 
     Attributes:
-        text: the answer that the objects come from.
-        presence: (N,) of each object over its prompted frames, 0..1.
+        media: the source.
+        text: what the language model answered last.
     """
 
     def __init__(
         self,
-        model: Sa2VA,
+        prompter: Prompter,
         processor: Processor,
         media: Media,
-        seg_states: Tensor,
-        keyframes: tuple[Sequence[int], Frames],
-        answer: tuple[str, Sequence[str | None]],
-        options: Options,
+        *,
+        ask: Ask | None = None,
+        max_conditioning: int = DEFAULT_CONDITIONING,
+        chunk: int = 1,
+        prefetch: bool = True,
     ) -> None:
-        """Prompt the key frames.
+        """Start without objects.
 
         Args:
-            model: in eval mode.
-            processor: its processor.
+            prompter: draws what the language model means; its SAM 2 tracks.
+            processor: of the model.
             media: gives every frame, once.
-            seg_states: (N, D); N = 0 tracks nothing.
-            keyframes: K indices and their frames (K, H, W, 3).
-            answer: text and the phrase of each object.
-            options: of the prediction.
+            ask: asks the language model about some frames, for add(expression=...).
+            max_conditioning: prompted frames that an object may read at once; the nearest in time are kept.
+            chunk: frames that are encoded at once.
+            prefetch: whether a file is decoded ahead of time.
         """
-        self._model, self._processor, self._options = model, processor, options
-        self.media = media
-        self.text, self._phrases = answer
-        self._tracker = Tracker(model.sam2)
-        self._prompted: dict[int, MaskOutput] = {}
-        self.presence = torch.zeros(len(seg_states))
-        if len(seg_states):
-            self._prompt(seg_states, *keyframes)
+        if max_conditioning < 1:
+            raise ValueError(f"max_conditioning is {max_conditioning}; expected at least 1 frame")
+        self.media, self.text = media, ""
+        self._prompter, self._processor, self._ask = prompter, processor, ask
+        policy = replace(prompter.policy, max_conditioning=max_conditioning)
+        self._tracker = Tracker(prompter.sam2, policy, num_frames=media.num_frames)
+        self._stream = FrameStream(media, processor, prompter.encode, chunk=chunk, prefetch=prefetch)
+        self._phrases: dict[int, str | None] = {}  # of each object, in the order in which they came
+        self._presence: dict[int, float] = {}  # of each object, 0..1, the most of its prompted frames
+        self._next_id = 1
+        self._ahead: dict[int, dict[int, MaskOutput]] = {}  # frame -> object -> its mask, prompted before its time
+        self._here: SeenFrame | None = None
+        self._shown = True  # whether the present frame has been given out
+        self._found: dict[int, MaskOutput] = {}  # on the present frame
+        self._clicks: dict[int, Clicks] = {}  # on the present frame
 
-    @torch.no_grad()
-    def _prompt(self, seg_states: Tensor, indices: Sequence[int], frames: Frames) -> None:
-        features = self._encode(frames)
-        number = len(indices)
-        seg_frames = torch.arange(number, device=seg_states.device).expand(len(seg_states), -1)  # (N, K)
-        output = self._model.decode_masks(seg_states, features, seg_frames)
-        for k, index in enumerate(indices):
-            one = output.select(slice(k, None, number))  # (N,) rows of this key frame
-            self._prompted[index] = one
-            self._tracker.prompt(index, features.select(slice(k, k + 1)), one)
-        self.presence = output.presence_logits.reshape(-1, number).max(1).values.sigmoid().cpu()
-
-    def _encode(self, frames: Frames) -> FrameFeatures:
-        parameter = next(self._model.parameters())
-        pixels = self._processor.sam_pixel_values(frames).to(parameter.device, parameter.dtype)
-        return self._model.sam2.encode_frames(pixels)
-
-    @torch.no_grad()
-    def _masks(self, index: int, frame: NDArray[np.uint8]) -> MaskOutput:
-        if index in self._prompted:
-            return self._prompted[index]
-        return self._tracker.step(index, self._encode(frame[None]))
+    # ---- frames
 
     def __iter__(self) -> Iterator[FrameResult]:
-        times = self.media.times
-        for index, frame in enumerate(self.media):
-            time = float(times[index]) if times is not None else index / self.media.fps
-            objects: tuple[FrameObject, ...] = ()
-            if self._prompted:
-                objects = self._describe(self._masks(index, frame), *frame.shape[:2])
-            yield FrameResult(index=index, time=time, objects=objects)
+        return self
 
-    def _describe(self, output: MaskOutput, height: int, width: int) -> tuple[FrameObject, ...]:
-        masks = to_masks(self._model, output, height, width, self._options)
+    def __next__(self) -> FrameResult:
+        if self._shown:
+            self._advance()
+        self._shown = True
+        return self.current
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop: there is no next frame. Files, connections and threads are handed back."""
+        self._stream.close()
+
+    @property
+    def frame(self) -> NDArray[np.uint8]:
+        """The present frame, (H, W, 3): the one given out last, or the first one."""
+        return self._present().image
+
+    @property
+    def current(self) -> FrameResult:
+        """The present frame's result, with all that was added and corrected since it was given out."""
+        here = self._present()
+        return self._describe(here.index, here.time, here.image, self._found)
+
+    @property
+    def ids(self) -> list[int]:
+        """Of all objects, in the order in which they came."""
+        return list(self._phrases)
+
+    @property
+    def presence(self) -> dict[int, float]:
+        """By id, the most of an object's prompted frames, 0..1."""
+        return dict(self._presence)
+
+    def _present(self) -> SeenFrame:
+        if self._here is None:
+            try:
+                self._advance()
+            except StopIteration:
+                raise ValueError(f"{self.media.name}: the source gives no frame") from None
+            self._shown = False
+        assert self._here is not None
+        return self._here
+
+    @torch.no_grad()
+    def _advance(self) -> None:
+        try:
+            here = next(self._stream)
+        except Exception:
+            self.close()
+            raise
+        found = self._ahead.pop(here.index, {})
+        rest = [key for key in self._phrases if key not in found]
+        if rest:
+            output = self._tracker.step(here.index, here.features, rest).settled()
+            found |= {key: output.select(slice(row, row + 1)) for row, key in enumerate(rest)}
+        self._here, self._found, self._clicks = here, found, {}
+
+    # ---- objects
+
+    @torch.no_grad()
+    def prompt(self, answer: Answer, indices: Sequence[int], frames: Frames) -> list[int]:
+        """Prompt key frames with what the language model said of them, before the first frame is given out.
+
+        Args:
+            answer: N objects.
+            indices: of the K key frames.
+            frames: (K, H, W, 3).
+
+        Returns:
+            Their ids.
+        """
+        self.text = answer.text
+        keys = [self._new_object(phrase) for phrase in answer.phrases]
+        if keys:
+            pixels = self._processor.sam_pixel_values(frames)
+            self._draw(keys, answer.seg_states, indices, self._prompter.encode(pixels), pixels, frames)
+        return keys
+
+    def add(
+        self,
+        *,
+        expression: str | None = None,
+        point: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+    ) -> int | None:
+        """Start to follow an object that is on the present frame; give one of the four.
+
+        Args:
+            expression: asks the language model, which sees this frame alone.
+            point: (x, y) px on it, or a scribble (K, 2) px.
+            box: (x0, y0, x1, y1) px around it.
+            mask: bool (H, W).
+
+        Returns:
+            Its id. Where an expression means several objects each is added, and the first one's id returned; None
+            where it means none.
+
+        Raises:
+            ValueError: not exactly one is given, or it lies outside the picture.
+        """
+        _check_one(expression=expression, point=point, box=box, mask=mask)
+        if expression is None:
+            return self._point_at(None, point, box, mask, inside=True)
+        answer = self._ask_here(expression)
+        keys = [self._new_object(phrase or expression) for phrase in answer.phrases]
+        if keys:
+            self._draw_here(keys, answer.seg_states)
+        return keys[0] if keys else None
+
+    def add_region(self, region: ArrayLike) -> int:
+        """Start to follow what a region marks: a mask, a box, a point or a scribble, told apart by their shape."""
+        array = np.asarray(region)
+        if array.dtype == bool or (array.dtype == np.uint8 and array.ndim == 2):
+            return self._point_at(None, None, None, region, inside=True)
+        if array.shape == (4,):
+            return self._point_at(None, None, region, None, inside=True)
+        return self._point_at(None, region, None, None, inside=True)
+
+    def correct(
+        self,
+        key: int,
+        *,
+        point: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        expression: str | None = None,
+        inside: bool = True,
+    ) -> FrameObject:
+        """Repair an object's mask on the present frame; what follows starts from there.
+
+        Clicks refine the mask, one after the other. A box, a mask or an expression says anew what the object is:
+        all that was remembered of it is forgotten.
+
+        Args:
+            key: id of the object.
+            point: (x, y) px or a scribble (K, 2) px.
+            box: (x0, y0, x1, y1) px around it.
+            mask: bool (H, W).
+            expression: asks the language model, which sees this frame alone; its first mask counts.
+            inside: whether the point is on the object or beside it.
+
+        Returns:
+            The object as it is now.
+
+        Raises:
+            ValueError: there is no such object, not exactly one repair is given, it lies outside the picture, or the
+                model finds nothing.
+        """
+        self._check_known(key)
+        _check_one(point=point, box=box, mask=mask, expression=expression)
+        if expression is None:
+            self._point_at(key, point, box, mask, inside=inside)
+        else:
+            answer = self._ask_here(expression)
+            if not len(answer.seg_states):
+                raise ValueError(f"expression {expression!r}: the model finds nothing on frame {self._present().index}")
+            self._forget(key)
+            self._phrases[key] = answer.phrases[0] or expression
+            self._draw_here([key], answer.seg_states[:1])
+        return next(found for found in self.current.objects if found.id == key)
+
+    def remove(self, key: int) -> None:
+        """Stop following an object; its id is not given again.
+
+        Raises:
+            ValueError: there is no such object.
+        """
+        self._check_known(key)
+        self._forget(key)
+        del self._phrases[key], self._presence[key]
+
+    def rewind(self, key: int) -> Iterator[FrameResult]:
+        """Follow an object that was found late back to the first frame.
+
+        Args:
+            key: its id.
+
+        Returns:
+            One result per frame with this object alone, from the frame before its first prompt down to 0.
+
+        Raises:
+            ValueError: there is no such object, or the source cannot be rewound.
+        """
+        self._check_known(key)
+        if not self.media.seekable:
+            raise ValueError(f"{self.media.name}: it cannot be rewound; pass a file")
+        return self._go_back(key, self._tracker.reversed(key))
+
+    def _go_back(self, key: int, tracker: Tracker) -> Iterator[FrameResult]:
+        first = -max(tracker.objects[key].prompted)
+        for index, image in read_backwards(self.media, first):
+            with torch.no_grad():
+                features = self._prompter.encode(self._processor.sam_pixel_values(image[None]))
+                output = tracker.step(-index, features)
+            times = self.media.times
+            time = index / self.media.fps if times is None else float(times[index])
+            yield self._describe(index, time, image, {key: output})
+
+    # ---- the way there
+
+    def _new_object(self, phrase: str | None) -> int:
+        key, self._next_id = self._next_id, self._next_id + 1
+        self._phrases[key], self._presence[key] = phrase, 0.0
+        return key
+
+    def _check_known(self, key: int) -> None:
+        if key not in self._phrases:
+            raise ValueError(f"there is no object {key}; the session follows {self.ids or 'none'}")
+
+    def _forget(self, key: int) -> None:
+        self._tracker.remove(key)
+        for found in (self._found, self._clicks, *self._ahead.values()):
+            found.pop(key, None)
+
+    def _ask_here(self, expression: str) -> Answer:
+        if self._ask is None:
+            raise ValueError("expression: this session has no language model; give a point, a box or a mask")
+        answer = self._ask(self._present().image[None], expression)
+        self.text = answer.text
+        return answer
+
+    def _draw_here(self, keys: Sequence[int], seg_states: Tensor) -> None:
+        here = self._present()
+        self._draw(keys, seg_states, [here.index], here.features, here.pixels, here.image[None])
+        self._found |= self._ahead.pop(here.index)
+
+    @torch.no_grad()
+    def _draw(
+        self,
+        keys: Sequence[int],
+        seg_states: Tensor,
+        indices: Sequence[int],
+        features: FrameFeatures,
+        pixels: Tensor,
+        frames: Frames,
+    ) -> None:
+        """Draw objects on K frames and remember them there."""
+        output, given = self._prompter.draw(seg_states, features, pixels, frames)
+        number = len(indices)
+        for k, index in enumerate(indices):
+            rows = slice(k, None, number)
+            self._remember(
+                index,
+                keys,
+                features.select(slice(k, k + 1)),
+                output.select(rows),
+                None if given is None else given[rows],
+            )
+
+    def _remember(
+        self, index: int, keys: Sequence[int], features: FrameFeatures, output: MaskOutput, given: Tensor | None
+    ) -> None:
+        """Prompt N objects on one frame with the masks found there."""
+        self._tracker.prompt(index, features, output, ids=keys, given=given)
         presence = output.presence_logits.sigmoid().tolist()
-        scores = output.scores.tolist()
-        return tuple(
-            FrameObject(id=n + 1, phrase=phrase, presence=presence[n], score=scores[n], mask=masks[n])
-            for n, phrase in enumerate(self._phrases)
-        )
+        output = output.settled()
+        for row, key in enumerate(keys):
+            self._ahead.setdefault(index, {})[key] = output.select(slice(row, row + 1))
+            self._presence[key] = max(self._presence[key], presence[row])
+
+    @torch.no_grad()
+    def _point_at(
+        self, key: int | None, point: ArrayLike | None, box: ArrayLike | None, mask: ArrayLike | None, inside: bool
+    ) -> int:
+        """Prompt an object, or a new one, on the present frame by hand; return its id."""
+        here, sam2, policy = self._present(), self._prompter.sam2, self._tracker.policy
+        features, size, clicks, given = here.features, here.image.shape[:2], Clicks(), None
+        if mask is not None:
+            drawn = torch.from_numpy(region_to_mask(mask, *size))
+            given = sam2.squeeze_masks(drawn[None].to(features.embeds.device))
+            output = sam2.take_masks(features, given)
+        elif box is not None:
+            output = decode_clicks(sam2, policy, Clicks.around(box, *size), size, features)
+        else:
+            assert point is not None
+            embeds = previous = None
+            if key is not None:  # start from its mask here, and from what is remembered of it
+                clicks, previous = self._clicks.get(key, clicks), self._found[key].mask_logits
+                embeds = self._tracker.condition(here.index, features, [key])
+            clicks = clicks.at(point, *size, inside=inside)
+            output = decode_clicks(sam2, policy, clicks, size, features, embeds=embeds, previous=previous)
+        if key is None:
+            key = self._new_object(None)
+        elif point is None:
+            self._forget(key)
+        self._remember(here.index, [key], features, output, given)
+        self._found |= self._ahead.pop(here.index)
+        self._clicks[key] = clicks
+        return key
+
+    def _describe(
+        self, index: int, time: float, image: NDArray[np.uint8], found: Mapping[int, MaskOutput]
+    ) -> FrameResult:
+        ordered = {key: found[key] for key in self._phrases if key in found}
+        objects = self._prompter.describe(ordered, self._phrases, *image.shape[:2])
+        return FrameResult(index=index, time=time, objects=objects)
+
+
+def _check_one(**given: object) -> None:
+    chosen = [name for name, value in given.items() if value is not None]
+    if len(chosen) != 1:
+        got = " and ".join(chosen) or "none"
+        raise ValueError(f"expected exactly one of {', '.join(given)}, got {got}")

@@ -18,16 +18,17 @@ from sa2va.model.sam2 import FrameFeatures, MaskOutput, Memory, Sam2
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryPolicy:
+class TrackPolicy:
     """In what the published systems differ, once the prompts are given."""
 
-    overwrite_absent: bool  # an object that is not in a tracked frame leaves an empty mask, also in memory
+    overwrite_absent: bool  # an object that is not in a frame leaves an empty mask, also in memory
     binarise_prompted: bool  # a prompted frame is remembered as a hard mask
+    single_mask: bool  # a box or several clicks leave no doubt: decode one mask, not the best of three
     max_conditioning: int | None = None  # prompted frames that an object may read at once; None = all
 
 
-SOFT = MemoryPolicy(overwrite_absent=False, binarise_prompted=False)  # Sa2VA
-STOCK = MemoryPolicy(overwrite_absent=True, binarise_prompted=True)  # SAM 2
+SOFT = TrackPolicy(overwrite_absent=False, binarise_prompted=False, single_mask=False)  # Sa2VA trains it so
+STOCK = TrackPolicy(overwrite_absent=True, binarise_prompted=True, single_mask=True)  # SAM 2
 
 
 def nearest_frames(frames: Collection[int], frame: int, number: int | None) -> set[int]:
@@ -106,7 +107,7 @@ class Tracker:
     Time may run backwards too: give the frames negative numbers.
     """
 
-    def __init__(self, sam2: Sam2, policy: MemoryPolicy = SOFT, *, num_frames: int | None = None) -> None:
+    def __init__(self, sam2: Sam2, policy: TrackPolicy = SOFT, *, num_frames: int | None = None) -> None:
         """Start without objects.
 
         Args:
@@ -152,13 +153,21 @@ class Tracker:
             known.prompt(frame, memory.row(row))
 
     def remove(self, key: int) -> None:
-        """Forget an object."""
-        del self._objects[key]
+        """Forget an object; one that has never been prompted is not known anyway."""
+        self._objects.pop(key, None)
+
+    def reversed(self, key: int) -> "Tracker":
+        """Return a tracker of one object for the way back: it knows the prompted frames and counts frames negatively."""
+        back = Tracker(self._sam2, self.policy)
+        back._max_pointers = self._max_pointers
+        memory = back._objects[key] = ObjectMemory(self._sam2, self._max_conditioning)
+        memory.prompted = {-frame: kept for frame, kept in self._objects[key].prompted.items()}
+        return back
 
     def condition(self, frame: int, features: FrameFeatures, ids: Sequence[int]) -> Tensor:
-        """Let a frame's features read the memory of each object: (N, C, g, g)."""
+        """Let a frame's features read what each object remembers of other frames: (N, C, g, g)."""
         embeds = features.expand(len(ids)).embeds
-        read = [self._read(frame, self._objects[key], embeds.dtype) for key in ids]
+        read = [self._read(frame, self._objects.get(key), embeds) for key in ids]
         groups: dict[tuple[int, int], list[int]] = {}
         for row, (memory, _, num_pointer_tokens) in enumerate(read):
             groups.setdefault((len(memory), num_pointer_tokens), []).append(row)
@@ -193,23 +202,27 @@ class Tracker:
             self._objects[key].track(frame, memory.row(row))
         return output
 
-    def _read(self, frame: int, known: ObjectMemory, dtype: torch.dtype) -> tuple[Tensor, Tensor, int]:
+    def _read(self, frame: int, known: ObjectMemory | None, like: Tensor) -> tuple[Tensor, Tensor, int]:
         """Gather what one object remembers: tokens and positions, both (L, 1, 64), and how many are of pointers."""
         native = self._sam2.native
+        if known is None:
+            return like.new_zeros(0, 1, native.mem_dim), like.new_zeros(0, 1, native.mem_dim), 0
         temporal = native.memory_temporal_positional_encoding  # (7, 1, 1, 64)
-        chosen = known.choose(frame)
+        chosen = [index for index in known.choose(frame) if index != frame]
         features = [known.prompted[index].features for index in chosen]
         positions = [known.prompted[index].positions + temporal[-1] for index in chosen]
         for index, memory in known.recent:  # oldest first
-            if frame - index < native.num_maskmem:
+            if 0 < frame - index < native.num_maskmem:
                 features.append(memory.features)
                 positions.append(memory.positions + temporal[frame - index - 1])
-        offsets = [frame - index for index in chosen if index <= frame]
-        pointers = [known.prompted[index].pointers for index in chosen if index <= frame]
+        offsets = [frame - index for index in chosen if index < frame]
+        pointers = [known.prompted[index].pointers for index in chosen if index < frame]
         for index, pointer in reversed(known.pointers):  # newest first
-            if frame - index < native.config.max_object_pointers_in_encoder:
+            if 0 < frame - index < native.config.max_object_pointers_in_encoder:
                 offsets.append(frame - index)
                 pointers.append(pointer)
+        if not features:
+            return self._read(frame, None, like)
         count = 0
         if pointers:
             tokens, places = native._process_object_pointers(
@@ -218,11 +231,13 @@ class Tracker:
             count = len(tokens)
             features.append(tokens)
             positions.append(places)
-        return torch.cat(features).to(dtype), torch.cat(positions), count
+        return torch.cat(features).to(like.dtype), torch.cat(positions), count
 
     def _attend(self, embeds: Tensor, read: Sequence[tuple[Tensor, Tensor, int]]) -> Tensor:
         """Let features (N, C, g, g) attend to the memories of as many objects, all of one size."""
         native = self._sam2.native
+        if not len(read[0][0]):
+            return self._sam2.without_memory(embeds)
         n, c, g, _ = embeds.shape
         flat = embeds.flatten(2).permute(2, 0, 1)  # (N, C, g, g) -> (g*g, N, C)
         own_positions = native.vision_encoder.neck.position_encoding(embeds.shape, embeds.device, embeds.dtype)
