@@ -227,4 +227,4 @@ def find_place(need: Need, choice: Choice, places: Sequence[Place]) -> str | Non
 def to_gib(number: Need) -> dict[str, float]:
     """Return the parts of a need and their sum in GiB."""
     parts = {field.name: getattr(number, field.name) for field in fields(number)} | {"total": number.total}
-    return {name: round(value / GIB, 2) for name, value in parts.items()}
+    return {name: round(value / GIB, 3) for name, value in parts.items()}

@@ -71,10 +71,11 @@ def test_a_released_model_needs_no_network(
 @pytest.mark.parametrize(
     ("gibs", "code", "expected"),
     [
-        ({"cpu": 64}, 0, "--dtype float32 --device cpu"),
-        ({"cpu": 24}, 0, "--dtype bfloat16 --device cpu"),
-        ({"cpu": 12}, 0, "--dtype bfloat16 --quantize int8 --device cpu"),
-        ({"cpu": 8}, 0, "--dtype bfloat16 --quantize int4 --device cpu"),
+        ({"cpu": 64}, 0, "--dtype float32\n"),
+        ({"cpu": 24}, 0, "--dtype bfloat16\n"),
+        ({"cpu": 12}, 0, "--dtype bfloat16 --quantize int8\n"),
+        ({"cpu": 8}, 0, "--dtype bfloat16 --quantize int4\n"),
+        ({"cpu": 12, "cuda": 4}, 0, "--dtype bfloat16 --quantize int8 --device cpu\n"),
         ({"cpu": 4}, 1, "Nothing fits"),
         ({"cpu": 64, "cuda": 80}, 0, "--dtype bfloat16\n"),
         ({"cpu": 4, "cuda": 12}, 0, "--dtype bfloat16 --quantize int8\n"),

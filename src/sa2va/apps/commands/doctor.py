@@ -123,7 +123,7 @@ def show(reports: list[dict[str, Any]], places: "list[Place]", parts: list[Part]
     console = Console(highlight=False)
     console.print(needs_table(reports[0]) if in_detail else overview_table(reports))
     if in_detail:
-        console.print(advice(reports[0]))
+        console.print(advice(reports[0], places))
     console.print("\n[bold]This machine[/bold]")
     for place in places:
         known = f"{place.free / GIB:.1f} of {place.total / GIB:.1f} GiB free" if place.total else "memory unknown"
@@ -136,7 +136,9 @@ def needs_table(report: dict[str, Any]) -> "Table":
     """Lay out the memory of one model, a row for each choice."""
     from rich.table import Table
 
-    words = [report["family"], report["language"], f"{report['parameters'] / 1e9:.2f} billion parameters"]
+    number = report["parameters"]
+    size = f"{number / 1e9:.2f} billion" if number > 1e8 else f"{number / 1e6:.2f} million"
+    words = [report["family"], report["language"], f"{size} parameters"]
     title = f"{report['name']}: {', '.join(word for word in words if word)}"
     if report["terms"]:
         title += f"\nterms: {report['terms']}"
@@ -145,8 +147,9 @@ def needs_table(report: dict[str, Any]) -> "Table":
     for name in ("vision", "language", "SAM 2", "KV cache", "working", "total"):
         table.add_column(name, justify="right")
     table.add_column("fits")
+    digits = 2 if number > 1e8 else 3
     for key, choice in report["choices"].items():
-        table.add_row(key, *(f"{value:.2f}" for value in choice["gib"].values()), choice["fits"] or "-")
+        table.add_row(key, *(f"{value:.{digits}f}" for value in choice["gib"].values()), choice["fits"] or "-")
     return table
 
 
@@ -168,7 +171,7 @@ def overview_table(reports: list[dict[str, Any]]) -> "Table":
     return table
 
 
-def advice(report: dict[str, Any]) -> str:
+def advice(report: dict[str, Any], places: "list[Place]") -> str:
     """Say what to do next with one model."""
     largest = f"largest possible download: {report['largest_download_gib']} GiB"
     cache = ", ".join(
@@ -181,7 +184,8 @@ def advice(report: dict[str, Any]) -> str:
     # The best that fits: on a GPU not float32, which is twice as slow and says the same.
     full = load_options("float32", None)
     best = next((c for c in fitting if c["fits"] != "cpu" and c["options"] != full), fitting[0])
-    device = "" if best["fits"] in ("cuda", "cuda:0", "mps") else f" --device {best['fits']}"
+    is_default = best["fits"].startswith("cuda") or best["fits"] == places[0].device
+    device = "" if is_default else f" --device {best['fits']}"
     return f"{notes}\nTry: sa2va chat photo.jpg --model {report['name']} {best['options']}{device}"
 
 
