@@ -1,5 +1,6 @@
 """Check that a model folder comes back exactly, and that a wrong one is refused in one line."""
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -11,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_model import draw_sample
 
-from sa2va.model.checkpoint import save_checkpoint
+from sa2va.model.checkpoint import load_checkpoint, save_checkpoint
+from sa2va.model.config import Sa2VAConfig
 from sa2va.model.loading import load
 from sa2va.model.predictor import Predictor
 from sa2va.model.processor import Processor
@@ -43,6 +45,23 @@ def test_a_folder_holds_nothing_but_weights_config_and_tokenizer(folder: Path) -
     assert names == {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"}
 
 
+def test_frequencies_stay_float32_and_ties_stay_tied(small: Small, tmp_path: Path) -> None:
+    """What no file holds is computed anew: rounding rotary frequencies would turn distant words by wrong angles."""
+    model, processor = small
+    values = copy.deepcopy(model.config.to_dict())
+    values["mllm"]["tie_word_embeddings"] = values["mllm"]["text_config"]["tie_word_embeddings"] = True
+    tied = Sa2VA(Sa2VAConfig.from_dict(values))
+    save_checkpoint(tied, processor.tokenizer, tmp_path, torch.float32)
+    again, _ = load_checkpoint(tmp_path, torch.device("cpu"), torch.bfloat16)
+    plain = dict(tied.named_buffers())
+    buffers = {name: value for name, value in again.named_buffers() if name not in again.state_dict()}
+    assert {name.rpartition(".")[2] for name in buffers} == {"inv_freq", "original_inv_freq", "position_ids"}
+    assert all(torch.equal(value, plain[name]) and value.dtype == plain[name].dtype for name, value in buffers.items())
+    assert {value.dtype for value in again.parameters()} == {torch.bfloat16}
+    native = again.mllm.native
+    assert native.lm_head.weight is native.get_input_embeddings().weight
+
+
 def drop_tensor(tensors: dict[str, torch.Tensor]) -> None:
     del tensors["projector.fc1.weight"]
 
@@ -71,13 +90,13 @@ def spoil_tensor(tensors: dict[str, torch.Tensor]) -> None:
 def test_wrong_tensors_are_named(
     folder: Path, tmp_path: Path, change: Callable[[dict[str, torch.Tensor]], None], message: str
 ) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(folder, copy)
-    tensors = load_file(copy / "model.safetensors")
+    wrong = tmp_path / "copy"
+    shutil.copytree(folder, wrong)
+    tensors = load_file(wrong / "model.safetensors")
     change(tensors)
-    save_file(tensors, copy / "model.safetensors")
+    save_file(tensors, wrong / "model.safetensors")
     with pytest.raises(ValueError, match=message):
-        load(str(copy))
+        load(str(wrong))
 
 
 @pytest.mark.parametrize(
@@ -90,11 +109,11 @@ def test_wrong_tensors_are_named(
     ],
 )
 def test_damaged_files_are_named(folder: Path, tmp_path: Path, name: str, content: bytes, message: str) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(folder, copy)
-    (copy / name).write_bytes(content)
+    wrong = tmp_path / "copy"
+    shutil.copytree(folder, wrong)
+    (wrong / name).write_bytes(content)
     with pytest.raises(ValueError, match=message) as error:
-        load(str(copy))
+        load(str(wrong))
     assert "\n" not in str(error.value)
 
 

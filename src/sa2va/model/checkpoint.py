@@ -155,9 +155,13 @@ def open_checkpoint(folder: Path, files: TensorFiles | None = None) -> Checkpoin
     """
     values = read_config(folder)
     official = published.is_published(values)
-    config = load_config(folder)
+    if official:
+        tokenizer = load_tokenizer(folder)
+        config = published.config_from_official(values, tokenizer)
+    else:
+        config = load_config(folder)
+        tokenizer = load_tokenizer(folder)
     files = files or open_files(folder)
-    tokenizer = load_tokenizer(folder)
     if not official:
         published.check_tokens(config, tokenizer, exact=False)
     checkpoint = Checkpoint(folder, config, official, tokenizer, files)
