@@ -36,7 +36,9 @@ def main() -> int:
         picture, out = make_picture(Path(name)), Path(name) / "out"
         actions = {
             "import torch and two classes": lambda: run("-c", IMPORTS),
-            "sa2va segment": lambda: run("-m", "sa2va.apps.cli", "segment", str(picture), "the red circle", "-o", str(out)),
+            "sa2va segment": lambda: run(
+                "-m", "sa2va.apps.cli", "segment", str(picture), "the red circle", "-o", str(out)
+            ),
         }
         for action in actions.values():
             action()  # the disk cache is warm from here on, for both

@@ -19,6 +19,7 @@ from sa2va.apps.commands.convert import convert
 from sa2va.apps.commands.demo import demo
 from sa2va.apps.commands.doctor import doctor
 from sa2va.apps.commands.eval import evaluate
+from sa2va.apps.commands.parity import parity
 from sa2va.apps.commands.segment import segment
 from sa2va.apps.commands.track import track
 from sa2va.apps.commands.train import train
@@ -33,8 +34,9 @@ COMMANDS = {
     "train": train,
     "eval": evaluate,
     "convert": convert,
-    "doctor": doctor,
     "assemble": assemble,
+    "doctor": doctor,
+    "parity": parity,
 }
 
 app = typer.Typer(
