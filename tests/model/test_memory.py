@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from live_memory import peak_numbers
+from small_families import OFFICIAL, build_family
 from small_model import build_model
 from transformers import DynamicCache
 
@@ -38,6 +40,17 @@ def test_weights_are_counted_to_the_byte(choice: str, dtype: torch.dtype) -> Non
     assert need.vision + need.language == stored["mllm"]
     language = find_family(model.config.family).language_model(model.mllm.native)
     assert need.language >= sum(p.numel() * p.element_size() for p in language.parameters())
+
+
+@pytest.mark.parametrize("kind", OFFICIAL)
+def test_every_family_is_counted(kind: str) -> None:
+    model, processor = build_family(kind)
+    size = measure(model.config)
+    assert size.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert 0 < size.vision_linear and 0 < size.vision_other and 0 < size.language_linear < size.parameters
+    pictures = [np.zeros((h, w, 3), np.uint8) for h, w in ((30, 30), (40, 400), (500, 500))]
+    tokens = [processor.read_pictures(picture[None])[0].num_tokens for picture in pictures]
+    assert max(tokens) <= size.picture_tokens
 
 
 def test_the_cache_is_counted_to_the_byte() -> None:

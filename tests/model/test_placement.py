@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from small_families import build_family
 from small_model import build_model, draw_sample
 
 from sa2va.model.memory import Need, Place
@@ -80,3 +81,14 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(ValueError, match=r"does not fit one GPU; to spread it: pip install 'sa2va\[spread\]'"):
         plan_layers(build_model()[0].mllm.native, torch.float32, {0: 1000})
+
+
+@pytest.mark.parametrize("kind", ["internvl_internlm2", "qwen2_5_vl", "qwen3_vl", "llava"])
+def test_every_family_can_be_spread(kind: str) -> None:
+    accelerate = pytest.importorskip("accelerate")
+    model, processor = build_family.__wrapped__(kind)  # a model of its own, to be changed
+    request = Request(draw_sample(0).frames[0], "Please segment the red square.")
+    before = Predictor(model, processor).probe_batch([request])[0]
+    native = model.mllm.native
+    model.mllm.native = accelerate.cpu_offload(native, execution_device=torch.device("cpu"))
+    assert np.array_equal(Predictor(model, processor).probe_batch([request])[0].masks, before.masks)

@@ -1,11 +1,13 @@
 """Check that a packed model says the same, in the memory that was promised."""
 
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from small_families import build_family
 from small_model import build_model
 from torch import Tensor
 
@@ -13,7 +15,7 @@ from sa2va.model.loading import load
 from sa2va.model.memory import CHOICES, measure, memory_need
 from sa2va.model.predictor import Predictor
 from sa2va.model.quantise import import_quantiser, quantise
-from sa2va.model.results import Request
+from sa2va.model.results import Options, Request
 
 CPU = torch.device("cpu")
 
@@ -36,8 +38,6 @@ REQUESTS = [Request(draw_shapes(), text) for text in ("What is in the picture?",
 
 def last_states(predictor: Predictor) -> Tensor:
     """Return what the language model has in mind at the end of each prompt: (2, D)."""
-    from sa2va.model.results import Options
-
     queries = [predictor._open(request, Options()) for request in REQUESTS]
     return predictor._prefill(queries)[1].float()
 
@@ -94,6 +94,20 @@ def test_only_the_mllm_is_packed_and_not_its_output(library: Any) -> None:
     assert kept and all(torch.equal(before[name], dict(model.named_parameters())[name]) for name in kept)
 
 
+@pytest.mark.parametrize("family", ["internvl_internlm2", "qwen2_5_vl", "qwen3_vl", "llava"])
+def test_every_family_can_be_packed(library: Any, family: str) -> None:
+    model, processor = build_family.__wrapped__(family)  # a model of its own, to be changed
+    request = Request(draw_shapes()[::4, ::4], "What is in the picture?")
+
+    def last_state() -> Tensor:
+        predictor = Predictor(model, processor)
+        return predictor._prefill([predictor._open(request, Options())])[1]
+
+    before = last_state()
+    quantise(model, "int8", CPU)
+    assert 0 < (last_state() - before).norm() / before.norm() < 0.05
+
+
 @pytest.mark.parametrize(
     ("kind", "device", "message"),
     [
@@ -107,6 +121,6 @@ def test_what_cannot_be_packed(kind: str, device: str, message: str) -> None:
 
 
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "bitsandbytes", None)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(ValueError, match=r"quantize='int4' needs an extra; run: pip install 'sa2va\[quantize\]'"):
         load("tiny", device="cpu", quantize="int4")
