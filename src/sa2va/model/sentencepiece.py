@@ -134,9 +134,7 @@ def build_tokenizer(path: Path, renamed: Mapping[int, str]) -> Tokenizer:
     """
     model = read_model(path)
     if not model.is_bpe or any(piece.kind == UNUSED for piece in model.pieces):
-        raise ValueError(
-            f"{path}: only plain BPE models can be read; save the tokenizer as tokenizer.json"
-        )
+        raise ValueError(f"{path}: only plain BPE models can be read; save the tokenizer as tokenizer.json")
     texts = [renamed.get(index, piece.text) for index, piece in enumerate(model.pieces)]
     if len(set(texts)) != len(texts):
         raise ValueError(f"{path}: two pieces have the same text; fetch the file and tokenizer_config.json again")
