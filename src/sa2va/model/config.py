@@ -6,7 +6,7 @@ Flow: config.json <-> Sa2VAConfig -> sa2va.py, processor.py, backbones/.
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-KEYFRAME_CHOICES = ("uniform", "first")
+from sa2va.model.keyframes import KEYFRAME_CHOICES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Sa2VAConfig:
     min_pixels: int = 0  # what a picture is enlarged to, for families that take any size
     max_pixels: int = 0
     num_keyframes: int = 5  # frames of a clip that the MLLM reads and that are prompted
-    keyframes: str = "uniform"  # over the whole clip, or the "first"
+    keyframes: str = "uniform"  # which frames these are; see keyframes.py
     gate_absent: bool = False  # an object with presence < 0.5 in a frame gets an empty mask there
 
     def __post_init__(self) -> None:
