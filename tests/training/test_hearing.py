@@ -81,3 +81,11 @@ def test_a_phrase_names_the_cells_of_its_object(processor):
 def test_a_request_without_phrases_names_nothing(processor):
     cells, words = name_cells([TASKS["refseg"](0, "train", 0)], SIDE, processor.tokenizer)
     assert cells.shape == (0, 2) and words.shape == (0,)
+
+
+def test_clips_without_masks_are_left_out(processor):
+    samples = [TASKS["video_caption"](0, "train", 0)]
+    positions, _ = hear(
+        samples, processor(samples, [0, 5], for_masks=False).input_ids, [0, 5], SIDE, processor.tokenizer
+    )
+    assert positions.shape == (0, 2)

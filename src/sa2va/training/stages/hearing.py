@@ -38,6 +38,8 @@ def hear(
     """
     positions, covers = [], []
     for row, sample in enumerate(samples):
+        if not any(turn.heard for turn in sample.turns):
+            continue  # may have no masks either
         seen = torch.from_numpy(sample.masks[:, list(keyframes)]).float()  # (M, K, H, W)
         cells = F.adaptive_avg_pool2d(seen, side).flatten(1)  # (M, K * g * g)
         for column, objects in _place_words(sample, input_ids[row].tolist(), tokenizer):
