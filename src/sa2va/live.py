@@ -118,7 +118,10 @@ class LiveReader:
             stream = container.streams.best("video")
             if stream is None or stream.codec_context is None:
                 raise ValueError(f"{self.name}: the stream has no video that can be decoded")
-            stream.codec_context.options = {"max_pixels": str(self._max_pixels)}
+            context = stream.codec_context
+            if context.width and context.height:
+                check_size(self.name, context.height, context.width, self._max_pixels)
+            context.options = {"max_pixels": str(self._max_pixels)}
             rate = float(stream.average_rate or 0)
             self.fps = rate if 0 < rate <= MAX_FPS else self.fps
             for picture in decode_pictures(container, stream):

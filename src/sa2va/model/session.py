@@ -359,7 +359,9 @@ class TrackSession:
         here, sam2, policy = self._present(), self._prompter.sam2, self._tracker.policy
         features, size, clicks, given = here.features, here.image.shape[:2], Clicks(), None
         if mask is not None:
-            drawn = torch.from_numpy(region_to_mask(mask, *size))
+            if np.shape(mask) != size:
+                raise ValueError(f"mask: expected bool {size}, the size of the frame, got shape {np.shape(mask)}")
+            drawn = torch.from_numpy(region_to_mask(np.asarray(mask, bool), *size))
             given = sam2.squeeze_masks(drawn[None].to(features.embeds.device))
             output = sam2.take_masks(features, given)
         elif box is not None:

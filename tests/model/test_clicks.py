@@ -1,0 +1,103 @@
+"""Check clicks and boxes against the library's own video model, and the px they stand for."""
+
+import numpy as np
+import pytest
+import torch
+from stock_sam2 import SIDE, build_sam2, draw_clip, open_session
+from torch import Tensor
+
+from sa2va.model.clicks import BESIDE, FIRST_CORNER, INSIDE, SECOND_CORNER, Clicks, decode_clicks
+from sa2va.model.sam2 import Sam2
+from sa2va.model.tracker import SOFT, STOCK, Tracker
+
+SIZE = (SIDE, SIDE)
+CASES = [
+    Clicks().at((20, 30), *SIZE),
+    Clicks().at((20, 30), *SIZE).at((50, 9), *SIZE, inside=False),
+    Clicks.around((8, 10, 40, 50), *SIZE),
+]
+
+
+@pytest.fixture(scope="module")
+def sam2() -> Sam2:
+    sam2 = build_sam2()
+    with torch.no_grad():
+        sam2.native.mask_decoder.output_hypernetworks_mlps[0].proj_out.weight *= 50  # a single mask that is stable
+    return sam2
+
+
+@torch.no_grad()
+def native_clicks(sam2: Sam2, pixels: Tensor, clicks: Clicks) -> dict[int, tuple[Tensor, Tensor]]:
+    """Let the library decode clicks on frame 0 and propagate."""
+    session = open_session(pixels)
+    places, labels = clicks.to_tensors(SIDE, *SIZE, pixels.device)
+    inputs = {"point_coords": places[:, None], "point_labels": labels[:, None]}
+    session.add_point_inputs(session.obj_id_to_idx(1), 0, inputs)
+    session.obj_with_new_inputs = [1]
+    found = {}
+    for t in range(len(pixels)):
+        out = sam2.native(session, frame_idx=t)
+        found[t] = out.pred_masks[:, 0].clone(), out.object_score_logits[:, 0].clone()
+    return found
+
+
+@pytest.mark.parametrize("clicks", CASES, ids=["one click", "two clicks", "box"])
+def test_clicks_equal_the_library(sam2: Sam2, clicks: Clicks) -> None:
+    pixels = draw_clip(5)
+    tracker, found = Tracker(sam2, STOCK, num_frames=5), {}
+    with torch.no_grad():
+        for t in range(5):
+            features = sam2.encode_frames(pixels[t : t + 1])
+            if t:
+                found[t] = tracker.step(t, features)
+            else:
+                found[t] = decode_clicks(sam2, STOCK, clicks, SIZE, features)
+                tracker.prompt(t, features, found[t])
+    for t, (masks, presence) in native_clicks(sam2, pixels, clicks).items():
+        assert torch.allclose(found[t].mask_logits, masks, atol=1e-3), t
+        assert torch.allclose(found[t].presence_logits, presence, atol=1e-3), t
+
+
+def test_a_model_tuned_on_three_masks_keeps_three(sam2: Sam2) -> None:
+    features = sam2.encode_frames(draw_clip(1))
+    with torch.no_grad():
+        soft, stock = (decode_clicks(sam2, policy, CASES[2], SIZE, features) for policy in (SOFT, STOCK))
+    assert soft.candidates.shape[1] == 3 and stock.candidates.shape[1] == 1
+
+
+def test_a_previous_mask_is_refined(sam2: Sam2) -> None:
+    features = sam2.encode_frames(draw_clip(1))
+    with torch.no_grad():
+        fresh = decode_clicks(sam2, SOFT, CASES[0], SIZE, features)
+        previous = torch.full((1, SIDE // 4, SIDE // 4), -1024.0)
+        refined = decode_clicks(sam2, SOFT, CASES[0], SIZE, features, previous=previous)
+        cut = decode_clicks(sam2, SOFT, CASES[0], SIZE, features, previous=previous.clamp(min=-32))
+    assert torch.equal(refined.candidates, cut.candidates)
+    assert not torch.allclose(refined.candidates, fresh.candidates, atol=1e-3)
+
+
+def test_places_are_scaled_to_the_input() -> None:
+    clicks = Clicks().at((30, 10), 50, 100).at((100, 50), 50, 100, inside=False)
+    places, labels = clicks.to_tensors(64, 50, 100, torch.device("cpu"))
+    assert torch.allclose(places, torch.tensor([[[19.2, 12.8], [64.0, 64.0]]]))
+    assert labels.tolist() == [[INSIDE, BESIDE]]
+
+
+def test_a_box_is_cut_off_at_the_border() -> None:
+    box = Clicks.around((-5, 4, 30, 99), 20, 40)
+    assert box == Clicks(((0.0, 4.0), (30.0, 20.0)), (FIRST_CORNER, SECOND_CORNER))
+
+
+def test_a_scribble_becomes_a_few_clicks() -> None:
+    line = np.stack([np.arange(100), np.arange(100)], axis=1)
+    clicks = Clicks().at(line, 60, 60)  # half of it lies outside
+    assert len(clicks.places) == 8 and clicks.places[0] == (0, 0) and clicks.places[-1] == (60, 60)
+
+
+@pytest.mark.parametrize(
+    ("point", "message"),
+    [((1,), "expected"), ((1, 2, 3, 4), "expected"), ((99, 3), "outside"), ([], "expected"), (("a", "b"), "numbers")],
+)
+def test_bad_points_are_refused(point: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Clicks().at(point, 40, 40)
