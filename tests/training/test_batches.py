@@ -69,3 +69,10 @@ def test_a_batch_without_arrays_is_left_as_it_is(nest):
     batch, arrays = take_arrays(nest)
     assert arrays == []
     assert batch == put_arrays(batch, []) == nest
+
+
+def test_an_empty_tensor_from_numpy_makes_the_trip():
+    empty = torch.from_numpy(np.random.default_rng(0).permutation(0)[:6])
+    batch, arrays = take_arrays({"rows": empty})
+    back = put_arrays(batch, arrays)["rows"]
+    assert back.shape == (0,) and back.dtype == torch.int64

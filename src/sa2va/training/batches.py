@@ -54,7 +54,9 @@ def take_arrays(batch: Any) -> tuple[Any, list[np.ndarray]]:
 
     def take(leaf: Any) -> Any:
         if isinstance(leaf, Tensor):
-            raw = leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            # an empty tensor that came from numpy has a stride that view() refuses
+            flat = leaf.detach().cpu().contiguous() if leaf.numel() else torch.empty(0, dtype=leaf.dtype)
+            raw = flat.reshape(-1).view(torch.uint8).numpy()
         elif isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biufc":
             raw = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
         else:
