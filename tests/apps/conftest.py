@@ -59,8 +59,10 @@ class ToyPredictor:
     def open(self, media: Any) -> ToyConversation:
         return ToyConversation(self, open_media(media))
 
-    def track(self, source: Any, prompt: str, *, num_keyframes: int = 5) -> Iterator[FrameResult]:
-        self.asked.append((prompt, num_keyframes))
+    def track(
+        self, source: Any, prompt: str, *, num_keyframes: int = 5, keyframes: str | None = None
+    ) -> Iterator[FrameResult]:
+        self.asked.append((prompt, num_keyframes) if keyframes is None else (prompt, num_keyframes, keyframes))
         for index, frame in enumerate(open_media(source)):
             found = FrameObject(id=1, phrase=None, presence=0.9, score=0.8, mask=frame.mean(-1) < 128)
             yield FrameResult(index=index, time=index / 10, objects=() if "nothing" in prompt else (found,))

@@ -445,8 +445,27 @@ def test_the_predictor_starts_sessions(predictor: Predictor, clip: np.ndarray) -
     assert [result.index for result in predictor.stream(iter(clip), "Please segment the red square.")] == list(
         range(10)
     )
-    with pytest.raises(ValueError, match="the prompt is empty"):
-        predictor.track(clip, " ")
+    for prompt, message in ((" ", "the prompt is empty"), ([], "at least one")):
+        with pytest.raises(ValueError, match=message):
+            predictor.track(clip, prompt)
+
+
+def test_several_prompts_are_followed_together(
+    predictor: Predictor, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(frames: np.ndarray, prompt: str, options: Options) -> Answer:
+        number = len(prompt)
+        states = torch.randn(number, predictor.model.mllm.width, generator=torch.Generator().manual_seed(number))
+        return Answer(prompt, states, [prompt] * number)
+
+    monkeypatch.setattr(predictor, "_ask", ask)
+    session = predictor.track(clip, ["a", "bb"], num_keyframes=2)
+    assert session.text == "a\nbb" and session.ids == [1, 2, 3]
+    alone = predictor.track(clip, "bb", num_keyframes=2)
+    for result, expected in zip(session, alone, strict=True):
+        assert [found.phrase for found in result.objects] == ["a", "bb", "bb"]
+        for one, other in zip(result.objects[1:], expected.objects, strict=True):
+            assert abs(one.score - other.score) < 1e-4 and np.mean(one.mask != other.mask) < 1e-3
 
 
 def test_regions_are_cut_out_without_the_language_model(

@@ -30,6 +30,17 @@ class Answer:
     seg_states: Tensor  # (N, D)
     phrases: Sequence[str | None]  # of each object
 
+    @staticmethod
+    def join(answers: Sequence["Answer"]) -> "Answer":
+        """Put the objects of several answers about the same frames together, in order."""
+        if not answers:
+            raise ValueError("prompt: expected a request, or a list with at least one")
+        return Answer(
+            "\n".join(answer.text for answer in answers),
+            torch.cat([answer.seg_states for answer in answers]),
+            [phrase for answer in answers for phrase in answer.phrases],
+        )
+
 
 Ask = Callable[[Frames, str], Answer]  # frames (K, H, W, 3), expression
 

@@ -68,12 +68,6 @@ class ObjectMemory:
         self.recent.append((frame, memory))
         self.pointers.append((frame, memory.pointers))
 
-    def forget(self, *, prompted: bool) -> None:
-        """Drop what was tracked and, if asked, every prompted frame too."""
-        self._keep_tracked(set())
-        if prompted:
-            self.prompted.clear()
-
     def choose(self, frame: int) -> list[int]:
         """Return which prompted frames are read at a frame; drop past ones that no later frame can choose.
 
@@ -157,7 +151,7 @@ class Tracker:
         self._objects.pop(key, None)
 
     def reversed(self, key: int) -> "Tracker":
-        """Return a tracker of one object for the way back: it knows the prompted frames and counts frames negatively."""
+        """Return a tracker of one object for the way back, which knows its prompted frames and counts negatively."""
         back = Tracker(self._sam2, self.policy)
         back._max_pointers = self._max_pointers
         memory = back._objects[key] = ObjectMemory(self._sam2, self._max_conditioning)

@@ -48,6 +48,14 @@ def test_nothing_found(toy: Any, clip: Path, capsys: pytest.CaptureFixture[str])
     assert json.loads((out / "annotations.json").read_text())["annotations"] == []
 
 
+def test_key_frames_are_chosen(toy: Any, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["track", str(clip), "the box", "-o", str(clip.parent / "out"), "--quiet", "--keyframes"]
+    assert cli.main([*words, "content"]) == 0
+    assert toy.asked[0][2] == "content"
+    assert cli.main([*words, "middle"]) == 2
+    assert "middle" in capsys.readouterr().err
+
+
 def test_json(toy: Any, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = clip.parent / "out"
     assert cli.main(["track", str(clip), "the box", "-o", str(out), "--quiet", "--json"]) == 0

@@ -6,6 +6,8 @@ Flow: video, expression -> Predictor.track -> FrameResult by FrameResult -> Trac
 import json
 import sys
 from collections.abc import Iterable
+from contextlib import closing
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,12 +31,24 @@ if TYPE_CHECKING:
     from sa2va.model.results import FrameResult
 
 
+class Keyframes(StrEnum):
+    """Which frames of a clip the model reads."""
+
+    UNIFORM = "uniform"
+    FIRST = "first"
+    CONTENT = "content"
+
+
 @takes_model
 def track(
     video: MediaArgument,
     expression: ExpressionArgument,
     output: OutputOption = None,
     num_keyframes: Annotated[int, typer.Option(min=1, help="How many frames of the clip the model reads.")] = 5,
+    keyframes: Annotated[
+        Keyframes | None,
+        typer.Option(help="Which: spread over the clip, its first, or those that differ most. [default: the model's]"),
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     *,
@@ -54,8 +68,9 @@ def track(
         if media.is_image:
             raise ValueError(f"{video}: one picture; track needs a video, for a picture use sa2va segment")
         predictor = choice.load()
-        session = predictor.track(media, SEGMENT[0].format(expression), num_keyframes=num_keyframes)
-        with TrackWriter(scratch, media, expression) as writer:
+        request = SEGMENT[0].format(expression)
+        session = predictor.track(media, request, num_keyframes=num_keyframes, keyframes=keyframes)
+        with closing(session), TrackWriter(scratch, media, expression) as writer:
             seen = follow(session, media, writer, quiet)
         files = writer.files
         summary = {"num_frames": writer.num_frames, "objects": [{"id": key, "num_frames": seen[key]} for key in seen]}
