@@ -14,7 +14,8 @@ from sa2va.model.losses import LossConfig, language_loss, mask_losses, total_los
 from sa2va.model.mllm import Mllm
 from sa2va.model.processor import Batch, Prompts
 from sa2va.model.projector import SegProjector, SegProjectorConfig
-from sa2va.model.sam2 import FrameFeatures, MaskOutput, Sam2
+from sa2va.model.sam2 import FrameFeatures, MaskOutput
+from sa2va.model.sam2_catalog import build_sam2
 
 
 class Sa2VA(nn.Module):
@@ -24,7 +25,7 @@ class Sa2VA(nn.Module):
         super().__init__()
         self.config = config
         self.mllm = Mllm(config.family, config.mllm)
-        self.sam2 = Sam2(config.sam2)
+        self.sam2 = build_sam2(config.sam2)
         self.projector = SegProjector(SegProjectorConfig(in_dim=self.mllm.width, out_dim=self.sam2.width))
 
     def encode(self, prompts: Prompts) -> TextInput:

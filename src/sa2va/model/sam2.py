@@ -5,7 +5,7 @@ Flow: processor.py (sam_pixel_values) -> encode_frames (once per frame) -> decod
 Source: SAM 2, arXiv:2408.00714; Sa2VA, arXiv:2501.04001, for how the language enters: the sparse prompt is
     [not a point, not a point, [SEG] embedding], the dense one is "no mask", the best of three masks is taken.
 Shapes: F frames, N decoded masks, C width, S input side, h w finest grid (S/4), g g coarsest grid (S/16), Q prompts,
-    P clicks.
+    P clicks, L memory tokens.
 """
 
 from collections.abc import Sequence
@@ -92,8 +92,8 @@ class MaskOutput:
 class Memory(NamedTuple):
     """What one frame leaves behind, for N objects."""
 
-    features: Tensor  # (g*g, N, 64), bfloat16 as in the reference
-    positions: Tensor  # (g*g, N, 64)
+    features: Tensor  # (L, N, 64), L = g*g; bfloat16 as in the reference
+    positions: Tensor  # (L, N, 64)
     pointers: Tensor  # (N, C)
 
     def row(self, n: int) -> "Memory":
@@ -105,9 +105,12 @@ class Memory(NamedTuple):
 class Sam2(nn.Module):
     """SAM 2 for prompts that come from a language model."""
 
+    NATIVE_CLASS: Any = Sam2VideoModel
+    CONFIG_CLASS: Any = Sam2VideoConfig
+
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
-        self.native = Sam2VideoModel(Sam2VideoConfig(**config))
+        self.native = self.NATIVE_CLASS(self.CONFIG_CLASS(**config))
         # SAM 2 has one random position matrix; the native class draws it twice, and a point would not find its pixel.
         shared = self.native.prompt_encoder.shared_embedding.positional_embedding
         self.native.shared_image_embedding.positional_embedding.data.copy_(shared.data)
@@ -267,9 +270,40 @@ class Sam2(nn.Module):
         if native.occlusion_spatial_embedding_parameter is not None:
             gone = (output.presence_logits <= 0).to(features.dtype)[:, None, None, None]
             features = features + gone * native.occlusion_spatial_embedding_parameter[..., None, None]
-        positions = positions.expand_as(features)
-        return Memory(
-            features.to(torch.bfloat16).flatten(2).permute(2, 0, 1),
-            positions.to(embeds.dtype).flatten(2).permute(2, 0, 1),
-            output.pointers,
+        return Memory(*self.pack_memory(features, positions.to(embeds.dtype).expand_as(features)), output.pointers)
+
+    def pack_memory(self, features: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn memory maps, both (N, 64, g, g), into the tokens that are kept, both (L, N, 64)."""
+        return features.to(torch.bfloat16).flatten(2).permute(2, 0, 1), positions.flatten(2).permute(2, 0, 1)
+
+    def attend(
+        self, embeds: Tensor, memory: Tensor, positions: Tensor, *, num_memories: int, num_pointer_tokens: int
+    ) -> Tensor:
+        """Let features attend to memory.
+
+        Args:
+            embeds: (N, C, g, g), without memory.
+            memory: (L, N, 64), the packed maps first and the tokens of pointers last.
+            positions: (L, N, 64).
+            num_memories: how many maps there are.
+            num_pointer_tokens: how many tokens of pointers.
+
+        Returns:
+            (N, C, g, g).
+        """
+        n, c, g, _ = embeds.shape
+        own_positions = self.native.vision_encoder.neck.position_encoding(embeds.shape, embeds.device, embeds.dtype)
+        conditioned = self.native.memory_attention(
+            current_vision_features=embeds.flatten(2).permute(2, 0, 1),  # (N, C, g, g) -> (g*g, N, C)
+            current_vision_position_embeddings=own_positions.flatten(2).permute(2, 0, 1),
+            memory=memory,
+            memory_posision_embeddings=positions,
+            num_object_pointer_tokens=num_pointer_tokens,
+            **self.describe_memory(num_memories),
         )
+        # The native module gives (1, N, g*g, C) back, however its docstring reads.
+        return conditioned.reshape(n, g * g, c).transpose(1, 2).reshape(n, c, g, g)
+
+    def describe_memory(self, num_memories: int) -> dict[str, int]:
+        """Return what else the library's memory attention has to know."""
+        return {}

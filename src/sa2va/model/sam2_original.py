@@ -11,13 +11,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import Sam2VideoConfig, Sam2VideoModel
 from transformers.utils import logging
 
 from sa2va.model.checkpoint import CONFIG_FILE, read_config
 from sa2va.model.sam2 import Sam2
+from sa2va.model.sam2_catalog import SAM2_CLASSES
 
-MODEL_TYPES = ("sam2_video", "sam2")
 EXAMPLE = "facebook/sam2-hiera-large"
 
 
@@ -36,18 +35,19 @@ def silent_transformers() -> Generator[None]:
 
 
 def load_original_sam2(folder: Path, device: torch.device, dtype: torch.dtype) -> Sam2:
-    """Load SAM 2 as it was published for Transformers, facebook/sam2-hiera-large for example.
+    """Load SAM 2 as it was published for Transformers, facebook/sam2-hiera-large for example, or EdgeTAM.
 
     Raises:
         ValueError: the folder holds no such model, or one without the parts that remember a video.
     """
     kind = read_config(folder).get("model_type")
-    if kind not in MODEL_TYPES:
+    variant = SAM2_CLASSES.get(str(kind))
+    if variant is None:
         raise ValueError(f"{folder / CONFIG_FILE} describes a {kind!r} model; sam needs SAM 2, as in {EXAMPLE}")
     try:
         with silent_transformers():
-            config = Sam2VideoConfig.from_pretrained(folder)
-            loaded: Any = Sam2VideoModel.from_pretrained(
+            config = variant.CONFIG_CLASS.from_pretrained(folder)
+            loaded: Any = variant.NATIVE_CLASS.from_pretrained(
                 folder,
                 config=config,
                 dtype=dtype,
@@ -55,7 +55,7 @@ def load_original_sam2(folder: Path, device: torch.device, dtype: torch.dtype) -
                 local_files_only=True,
                 output_loading_info=True,
             )
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (ImportError, OSError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{folder} holds no SAM 2 that can be read ({reason}); take {EXAMPLE}") from error
     native, report = loaded
@@ -64,12 +64,12 @@ def load_original_sam2(folder: Path, device: torch.device, dtype: torch.dtype) -
         for name in sorted(map(str, report[f"{problem}_keys"])):
             raise ValueError(f"{folder}: tensor {name} is {problem}; sam needs a whole SAM 2, as in {EXAMPLE}")
     with torch.device("meta"):
-        sam2 = Sam2(config.to_dict())
+        sam2 = variant(config.to_dict())
     sam2.native = native
     return sam2.to(device).eval()
 
 
-def _share_positions(native: Sam2VideoModel, missing: set[str]) -> None:
+def _share_positions(native: Any, missing: set[str]) -> None:
     """Fill in the one matrix that older Transformers wrote only once, and take its name off the missing ones."""
     places = {
         "prompt_encoder.shared_embedding.positional_embedding": native.prompt_encoder.shared_embedding,

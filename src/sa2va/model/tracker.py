@@ -10,6 +10,7 @@ Shapes: N objects, C width, g side of the coarsest grid, L memory tokens of one 
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -163,8 +164,8 @@ class Tracker:
         embeds = features.expand(len(ids)).embeds
         read = [self._read(frame, self._objects.get(key), embeds) for key in ids]
         groups: dict[tuple[int, int], list[int]] = {}
-        for row, (memory, _, num_pointer_tokens) in enumerate(read):
-            groups.setdefault((len(memory), num_pointer_tokens), []).append(row)
+        for row, one in enumerate(read):
+            groups.setdefault((one.num_memories, one.num_pointer_tokens), []).append(row)
         if len(groups) == 1:
             return self._attend(embeds, read)
         conditioned = torch.empty_like(embeds)
@@ -196,11 +197,11 @@ class Tracker:
             self._objects[key].track(frame, memory.row(row))
         return output
 
-    def _read(self, frame: int, known: ObjectMemory | None, like: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Gather what one object remembers: tokens and positions, both (L, 1, 64), and how many are of pointers."""
+    def _read(self, frame: int, known: ObjectMemory | None, like: Tensor) -> "_Read":
+        """Gather what one object remembers of other frames."""
         native = self._sam2.native
         if known is None:
-            return like.new_zeros(0, 1, native.mem_dim), like.new_zeros(0, 1, native.mem_dim), 0
+            return _Read(like, like, 0, 0)
         temporal = native.memory_temporal_positional_encoding  # (7, 1, 1, 64)
         chosen = [index for index in known.choose(frame) if index != frame]
         features = [known.prompted[index].features for index in chosen]
@@ -217,7 +218,7 @@ class Tracker:
                 pointers.append(pointer)
         if not features:
             return self._read(frame, None, like)
-        count = 0
+        num_memories, count = len(features), 0
         if pointers:
             tokens, places = native._process_object_pointers(
                 offsets, pointers, self._max_pointers, *pointers[0].shape, pointers[0].device
@@ -225,22 +226,25 @@ class Tracker:
             count = len(tokens)
             features.append(tokens)
             positions.append(places)
-        return torch.cat(features).to(like.dtype), torch.cat(positions), count
+        return _Read(torch.cat(features).to(like.dtype), torch.cat(positions), num_memories, count)
 
-    def _attend(self, embeds: Tensor, read: Sequence[tuple[Tensor, Tensor, int]]) -> Tensor:
+    def _attend(self, embeds: Tensor, read: Sequence["_Read"]) -> Tensor:
         """Let features (N, C, g, g) attend to the memories of as many objects, all of one size."""
-        native = self._sam2.native
-        if not len(read[0][0]):
+        if not read[0].num_memories:
             return self._sam2.without_memory(embeds)
-        n, c, g, _ = embeds.shape
-        flat = embeds.flatten(2).permute(2, 0, 1)  # (N, C, g, g) -> (g*g, N, C)
-        own_positions = native.vision_encoder.neck.position_encoding(embeds.shape, embeds.device, embeds.dtype)
-        conditioned = native.memory_attention(
-            current_vision_features=flat,
-            current_vision_position_embeddings=own_positions.flatten(2).permute(2, 0, 1),
-            memory=torch.cat([memory for memory, _, _ in read], dim=1),  # (L, N, 64)
-            memory_posision_embeddings=torch.cat([positions for _, positions, _ in read], dim=1),
-            num_object_pointer_tokens=read[0][2],
+        return self._sam2.attend(
+            embeds,
+            torch.cat([one.tokens for one in read], dim=1),  # (L, N, 64)
+            torch.cat([one.positions for one in read], dim=1),
+            num_memories=read[0].num_memories,
+            num_pointer_tokens=read[0].num_pointer_tokens,
         )
-        # The native module gives (1, N, g*g, C) back, however its docstring reads.
-        return conditioned.reshape(n, g * g, c).transpose(1, 2).reshape(n, c, g, g)
+
+
+class _Read(NamedTuple):
+    """What one object remembers, gathered for one frame."""
+
+    tokens: Tensor  # (L, 1, 64)
+    positions: Tensor  # (L, 1, 64)
+    num_memories: int
+    num_pointer_tokens: int
