@@ -55,6 +55,7 @@ class ObjectMemory:
         config = sam2.native.config
         self._max_conditioning = max_conditioning
         self._reach = config.num_maskmem  # frames; the memory of an older one is not read
+        self._pointer_reach = config.max_object_pointers_in_encoder
         self.prompted: dict[int, Memory] = {}
         self.recent: deque[tuple[int, Memory]] = deque(maxlen=config.num_maskmem - 1)
         self.pointers: deque[tuple[int, Tensor]] = deque(maxlen=config.max_object_pointers_in_encoder - 1)
@@ -81,6 +82,16 @@ class ObjectMemory:
             if frame - index < self._reach:
                 self._insert(index, memory)
         return [index for index in self.prompted if index in chosen]
+
+    def recall(self, frame: int) -> tuple[list[tuple[int, Memory]], list[tuple[int, Tensor]]]:
+        """Return what a frame reads of others: memories with their temporal slots, and pointers with their ages."""
+        chosen = [index for index in self.choose(frame) if index != frame]
+        memories = [(-1, self.prompted[index]) for index in chosen]  # the last slot is that of prompts
+        memories += [(frame - index - 1, memory) for index, memory in self.recent if 0 < frame - index < self._reach]
+        pointers = [(frame - index, self.prompted[index].pointers) for index in chosen if index < frame]
+        tracked = [(frame - index, pointer) for index, pointer in reversed(self.pointers)]  # newest first
+        pointers += [(age, pointer) for age, pointer in tracked if 0 < age < self._pointer_reach]
+        return memories, pointers
 
     def _insert(self, frame: int, memory: Memory) -> None:
         self.recent = deque(sorted([*self.recent, (frame, memory)], key=_frame), maxlen=self.recent.maxlen)
@@ -162,7 +173,8 @@ class Tracker:
     def condition(self, frame: int, features: FrameFeatures, ids: Sequence[int]) -> Tensor:
         """Let a frame's features read what each object remembers of other frames: (N, C, g, g)."""
         embeds = features.expand(len(ids)).embeds
-        read = [self._read(frame, self._objects.get(key), embeds) for key in ids]
+        places: dict[object, Tensor] = {}
+        read = [self._read(frame, self._objects.get(key), embeds, places) for key in ids]
         groups: dict[tuple[int, int], list[int]] = {}
         for row, one in enumerate(read):
             groups.setdefault((one.num_memories, one.num_pointer_tokens), []).append(row)
@@ -197,36 +209,29 @@ class Tracker:
             self._objects[key].track(frame, memory.row(row))
         return output
 
-    def _read(self, frame: int, known: ObjectMemory | None, like: Tensor) -> "_Read":
-        """Gather what one object remembers of other frames."""
-        native = self._sam2.native
-        if known is None:
+    def _read(self, frame: int, known: ObjectMemory | None, like: Tensor, places: dict[object, Tensor]) -> "_Read":
+        """Gather what one object remembers of other frames; `places` keeps positions, which objects share."""
+        memories, pointers = ([], []) if known is None else known.recall(frame)
+        if not memories:
             return _Read(like, like, 0, 0)
-        temporal = native.memory_temporal_positional_encoding  # (7, 1, 1, 64)
-        chosen = [index for index in known.choose(frame) if index != frame]
-        features = [known.prompted[index].features for index in chosen]
-        positions = [known.prompted[index].positions + temporal[-1] for index in chosen]
-        for index, memory in known.recent:  # oldest first
-            if 0 < frame - index < native.num_maskmem:
-                features.append(memory.features)
-                positions.append(memory.positions + temporal[frame - index - 1])
-        offsets = [frame - index for index in chosen if index < frame]
-        pointers = [known.prompted[index].pointers for index in chosen if index < frame]
-        for index, pointer in reversed(known.pointers):  # newest first
-            if 0 < frame - index < native.config.max_object_pointers_in_encoder:
-                offsets.append(frame - index)
-                pointers.append(pointer)
-        if not features:
-            return self._read(frame, None, like)
-        num_memories, count = len(features), 0
+        native = self._sam2.native
+        slots, ages = [slot for slot, _ in memories], [age for age, _ in pointers]
+        tokens, positions = [memory.features for _, memory in memories], []
+        num_pointer_tokens = 0
         if pointers:
-            tokens, places = native._process_object_pointers(
-                offsets, pointers, self._max_pointers, *pointers[0].shape, pointers[0].device
+            kept = [pointer for _, pointer in pointers]
+            split, where = native._process_object_pointers(
+                ages, kept, self._max_pointers, *kept[0].shape, kept[0].device
             )
-            count = len(tokens)
-            features.append(tokens)
-            positions.append(places)
-        return _Read(torch.cat(features).to(like.dtype), torch.cat(positions), num_memories, count)
+            num_pointer_tokens = len(split)
+            tokens.append(split)
+            positions.append(where)
+        key = (*slots, None, *ages)
+        if key not in places:
+            temporal = native.memory_temporal_positional_encoding  # (7, 1, 1, 64)
+            spatial = [memory.positions + temporal[slot] for slot, memory in memories]
+            places[key] = torch.cat([*spatial, *positions])
+        return _Read(torch.cat(tokens).to(like.dtype), places[key], len(memories), num_pointer_tokens)
 
     def _attend(self, embeds: Tensor, read: Sequence["_Read"]) -> Tensor:
         """Let features (N, C, g, g) attend to the memories of as many objects, all of one size."""
