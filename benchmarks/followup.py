@@ -1,0 +1,44 @@
+"""Time a second question about the same picture beside the first: what has been seen and said is kept.
+
+Flow: random model of a released size -> Conversation.ask twice, answers of one length -> ratio.
+Run: python benchmarks/followup.py [--model ByteDance/Sa2VA-1B]
+"""
+
+import sys
+import time
+
+import numpy as np
+from image_speed import build
+from measure import Table, parser, report
+
+from sa2va.model.results import Options
+
+LIMIT = 0.25
+ANSWER_TOKENS = 2
+
+
+def main() -> int:
+    made = parser("follow-up questions")
+    made.add_argument("--model", default="ByteDance/Sa2VA-1B")
+    made.add_argument("--dtype", default="bfloat16")
+    made.add_argument("--device", default="cpu")
+    options = made.parse_args()
+    predictor = build(options.model, options.dtype, options.device)
+    picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    limits = Options(max_new_tokens=ANSWER_TOKENS)
+    predictor.open(picture[:64, :64]).ask("Warm up?", options=limits)
+    chat, spent = predictor.open(picture), []
+    for question in ("What is in the picture?", "And what is left of it?"):
+        start = time.perf_counter()
+        chat.ask(question, options=limits)
+        spent.append(time.perf_counter() - start)
+    title = f"{options.model} at random, {options.dtype}, one 640x480 picture, {ANSWER_TOKENS} tokens an answer"
+    table = Table(title, ("question", "seconds"))
+    table.add("first", spent[0])
+    table.add("second", spent[1])
+    table.judge("second / first", spent[1] / spent[0], LIMIT)
+    return report("python benchmarks/followup.py", [table], record=options.record, device=options.device)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

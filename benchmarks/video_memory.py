@@ -1,0 +1,106 @@
+"""Watch the memory of a track that goes on: the embedded model over thousands of frames, SAM 2 beside Transformers.
+
+Flow: frames drawn one by one -> TrackSession or Transformers' streaming session -> resident memory by frame.
+Run: python benchmarks/video_memory.py [--frames 3000] [--stock-frames 150]
+"""
+
+import gc
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from measure import Table, parser, report, rss_mb
+from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
+from video_speed import build, draw_masks
+
+import sa2va
+from sa2va.model.tracker import STOCK, Tracker
+
+HEIGHT, WIDTH = 480, 854  # px
+BOXES = ((60, 60, 220, 220), (340, 140, 520, 320), (620, 240, 800, 420))
+EARLY, WARM = 100, 200  # frames
+GROWTH_LIMIT_MB, GROWTH_LIMIT = 20.0, 0.02
+FEW = 8  # frames after which the memories of both trackers are set up
+
+
+def draw_frames(number: int) -> Iterator[np.ndarray]:
+    """Yield noise with three squares that drift."""
+    noise = np.random.default_rng(0).integers(0, 60, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    for index in range(number):
+        frame = np.roll(noise, index, axis=1)
+        for channel, (x0, y0, x1, y1) in enumerate(BOXES):
+            shift = int(20 * np.sin(index / 40 + channel))
+            frame[y0:y1, x0 + shift : x1 + shift, channel] = 230
+        yield frame
+
+
+def track_embedded(num_frames: int) -> Table:
+    """Follow three objects; memory at some frames, MB."""
+    predictor = sa2va.load("tiny", device="cpu")
+    marks = {EARLY, WARM, num_frames // 2, num_frames}
+    seen: dict[int, float] = {}
+    with predictor.track(draw_frames(num_frames)) as session:
+        for result in session:
+            if result.index == 0:
+                for box in BOXES:
+                    session.add(box=box)
+            if result.index + 1 in marks:
+                gc.collect()
+                seen[result.index + 1] = rss_mb()
+    table = Table(f"embedded model, {num_frames} frames {WIDTH}x{HEIGHT}, 3 objects", ("frame", "resident memory, MB"))
+    for frame, used in seen.items():
+        table.add(frame, f"{used:.1f}")
+    table.judge(f"growth from frame {WARM} to the end, share", seen[num_frames] / seen[WARM] - 1, GROWTH_LIMIT)
+    table.judge(f"growth after frame {EARLY}, MB", seen[num_frames] - seen[EARLY], GROWTH_LIMIT_MB)
+    return table
+
+
+@torch.inference_mode()
+def grow_ours(frames: int) -> float:
+    """Return MB a frame of our tracker with a random hiera-tiny at 1024 px."""
+    sam2 = build("tiny", torch.bfloat16, "cpu")
+    tracker, masks = Tracker(sam2, STOCK), draw_masks(1, sam2.size, "cpu")
+    for index in range(frames):
+        features = sam2.encode_frames(torch.randn(1, 3, sam2.size, sam2.size, dtype=torch.bfloat16))
+        if index == 0:
+            tracker.prompt(0, features, sam2.take_masks(features, masks), given=masks)
+        else:
+            tracker.step(index, features)
+        if index == FEW:
+            start = rss_mb()
+    return (rss_mb() - start) / (frames - 1 - FEW)
+
+
+@torch.inference_mode()
+def grow_stock(frames: int) -> float:
+    """Return MB a frame of Transformers' streaming session with the same model."""
+    sam2 = build("tiny", torch.bfloat16, "cpu")
+    session = Sam2VideoInferenceSession(video=None, video_height=sam2.size, video_width=sam2.size, dtype=torch.bfloat16)
+    mask = draw_masks(1, sam2.size, "cpu")[None].to(torch.bfloat16)
+    session.add_mask_inputs(session.obj_id_to_idx(1), 0, mask)
+    session.obj_with_new_inputs = [1]
+    for index in range(frames):
+        sam2.native(inference_session=session, frame=torch.randn(3, sam2.size, sam2.size, dtype=torch.bfloat16))
+        if index == FEW:
+            start = rss_mb()
+    return (rss_mb() - start) / (frames - 1 - FEW)
+
+
+def main() -> int:
+    made = parser("memory of tracking")
+    made.add_argument("--frames", type=int, default=3000)
+    made.add_argument("--stock-frames", type=int, default=150, help="0 leaves the comparison out")
+    options = made.parse_args()
+    tables = [track_embedded(options.frames)]
+    if options.stock_frames:
+        title = f"hiera-tiny at 1024 px, random weights, bfloat16, {options.stock_frames} frames, 1 object"
+        growth = Table(title, ("tracker", "MB a frame"))
+        growth.add("ours", grow_ours(options.stock_frames))
+        growth.add("Transformers' session", grow_stock(options.stock_frames))
+        tables.append(growth)
+    return report("python benchmarks/video_memory.py", tables, record=options.record)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
