@@ -16,7 +16,7 @@ from sa2va.model.sam2 import Memory, Sam2
 from sa2va.model.tracker import SOFT, STOCK, Tracker, TrackPolicy
 
 NUM_FRAMES, NUM_PROMPTED = 12, 3
-MATCH = 1e-4  # what is left where nothing is wrong
+MATCH = 3e-4  # what is left where nothing is wrong: a last bit that flips a rounding of stored memory
 Mistake = Callable[[Sam2, pytest.MonkeyPatch], None]
 
 

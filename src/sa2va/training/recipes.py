@@ -52,9 +52,8 @@ def tiny_more() -> RunConfig:
         output="runs/tiny_more",
         start="tiny",
         stages=(
-            StageConfig(name="masks", steps=1500, batch_size=12, lr=5e-4, warmup_steps=50),
-            StageConfig(name="language", steps=6000, batch_size=16, lr=8e-4, warmup_steps=100),
-            StageConfig(name="cotrain", steps=4000, batch_size=16, lr=6e-4, warmup_steps=100, ema=0.998),
+            StageConfig(name="language", steps=3000, batch_size=16, lr=8e-4, warmup_steps=50),
+            StageConfig(name="cotrain", steps=4000, batch_size=16, lr=8e-4, warmup_steps=60, ema=0.998),
         ),
     )
 

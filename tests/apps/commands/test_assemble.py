@@ -1,5 +1,6 @@
 """Check `sa2va assemble`: every family with every form of SAM 2 gives a model that loads, answers and draws."""
 
+import copy
 import json
 import re
 from collections.abc import Callable
@@ -34,7 +35,7 @@ def write_mllm(folder: Path, kind: str, *, tied: bool = False) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(values))
     named = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
     PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **named).save_pretrained(folder)
-    config = build_family(kind)[0].mllm.native.config
+    config = copy.deepcopy(build_family(kind)[0].mllm.native.config)  # resizing writes into it
     torch.manual_seed(0)
     native = type(build_family(kind)[0].mllm.native)(config)
     native.resize_token_embeddings(len(build_tokenizer()) + 40)

@@ -7,7 +7,7 @@ Shapes: B samples, N [SEG] tokens, K key frames, T tracked frames, C SAM 2 width
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -83,13 +83,28 @@ class TaskSource:
         samples = self._draw(group, self.config.batch_size, step, rng)
         batch = self.processor(samples, for_masks=self.draws and group in ("refseg", "gcg"))
         fade = max(0.0, 1 - step / (ALIGNMENT_SHARE * self.config.steps)) if self.draws else 1.0
-        words = self._tie_words(samples, batch, [0])
-        return CotrainBatch(batch, *[torch.zeros(0)] * 3, (0,), (), self.alignment * fade, *words)
+        return self._untracked(samples, batch, [0], self.alignment * fade)
 
-    def _tie_words(self, samples: list[Sample], batch: Batch, keyframes: Sequence[int]) -> tuple[Tensor, ...]:
+    def _untracked(
+        self, samples: list[Sample], batch: Batch, keyframes: Sequence[int], alignment: float
+    ) -> CotrainBatch:
+        """Finish a batch of which nothing is followed."""
         side, tokenizer = int(self.processor.config.tokens_per_tile**0.5), self.processor.tokenizer
-        heard = hear(samples, batch.input_ids, keyframes, side, tokenizer)
-        return *heard, *name_cells(samples, side, tokenizer)
+        positions, cover = hear(samples, batch.input_ids, keyframes, side, tokenizer)
+        cells, cell_words = name_cells(samples, side, tokenizer)
+        return CotrainBatch(
+            batch=batch,
+            tracked_pixel_values=torch.zeros(0),
+            followed=torch.zeros(0),
+            tracked_targets=torch.zeros(0),
+            keyframes=tuple(keyframes),
+            tracked=(),
+            alignment=alignment,
+            word_positions=positions,
+            word_cover=cover,
+            cells=cells,
+            cell_words=cell_words,
+        )
 
     def _draw(self, group: str, number: int, step: int, rng: np.random.Generator) -> list[Sample]:
         shares = GROUPS[group]
@@ -105,26 +120,20 @@ class TaskSource:
         begin = keyframes[int(rng.integers(num_keyframes - 1))] + 1
         tracked = tuple(range(begin, begin + self.num_tracked))
         batch = self.processor(samples, keyframes, for_masks=self.draws)
-        words = self._tie_words(samples, batch, keyframes)
+        untracked = self._untracked(samples, batch, keyframes, 0.0)
         if not self.draws:
-            return CotrainBatch(batch, *[torch.zeros(0)] * 3, tuple(keyframes), (), 0.0, *words)
+            return untracked
         objects = [(s, i) for s in samples for turn in s.turns for i in self._objects(turn.spans)]
         followed = rng.permutation(len(objects))[: self.num_followed]
         targets = [torch.from_numpy(objects[row][0].masks[objects[row][1]][list(tracked)]) for row in followed]
-        return CotrainBatch(
-            batch=batch,
+        return replace(
+            untracked,
             tracked_pixel_values=self.processor.sam_pixel_values(
                 np.concatenate([s.frames[list(tracked)] for s in samples])
             ),
             followed=torch.from_numpy(followed),
             tracked_targets=torch.stack(targets) if targets else torch.zeros(0),
-            keyframes=tuple(keyframes),
             tracked=tracked,
-            alignment=0.0,
-            word_positions=words[0],
-            word_cover=words[1],
-            cells=words[2],
-            cell_words=words[3],
         )
 
     @staticmethod
