@@ -27,6 +27,7 @@ def test_exact_match(answer: str, gold: str, same: bool) -> None:
 
 def test_plain_text_keeps_case_and_punctuation() -> None:
     assert plain_text("There is <p>a red car</p> [SEG], and <p>a tree</p> [SEG].") == "There is a red car, and a tree."
+    assert plain_text("Here it is: [SEG].") == "Here it is."
 
 
 @given(st.text())

@@ -19,7 +19,8 @@ def plain_text(text: str) -> str:
     for token in ADDED_TOKENS:
         text = text.replace(token, " ")
     text = re.sub(r"\s+", " ", text).strip()
-    return re.sub(r" +([.,;:!?])", r"\1", text)
+    text = re.sub(r" +([.,;:!?])", r"\1", text)
+    return re.sub(r"[,;:]([.!?])", r"\1", text)  # "Here it is: [SEG]." has nothing left to announce
 
 
 def normalise(text: str) -> str:
