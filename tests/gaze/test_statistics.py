@@ -32,9 +32,12 @@ def test_by_hand() -> None:
         "scanpaths": 2, "cases": 1, "people": 2, "people per case": 2, "fixations per scanpath": 2.5,
         "share before the words": 0.4, "share during the words": 0.2, "share after the words": 0.4,
         "empty packs before": 0, "empty packs of words": 0.5, "single fixations per word": 0.5,
+        "two fixations per word": 0,
         "empty packs after": 0, "mean pack after": 1,
         "duration median, ms": 200, "duration mean, ms": 336, "gap median, ms": 50,
+        "duration, shortest 5 %, ms": 116, "duration, longest 5 %, ms": 780,
         "saccade median, px": 184, "saccade mean, px": (10 + 184 + 194) / 3, "short saccades": 1 / 3,
+        "saccade, shortest 25 %, px": 97, "saccade, longest 25 %, px": 189, "saccade, longest 5 %, px": 193,
         "on target before": 0, "on target, last word": 0, "on target after": 1, "last fixation on target": 1,
         "latency median, ms": (400 + 850) / 2, "target share of the canvas": 112 / 512,
     }  # fmt: skip
@@ -58,6 +61,14 @@ def test_people_who_looked_nowhere() -> None:
 def test_lengths_are_in_px_of_the_canvas() -> None:
     path = Scanpath.from_packs([Fixation(0, 0, 0, 1), Fixation(168, 0, 9, 1)], [1, 1], [], width=1680, height=1050)
     assert describe([Trial(scanpath=path, case="a", subject="p")])["saccade mean, px"] == pytest.approx(51.2)
+
+
+def test_a_square_picture_is_fitted_into_the_canvas() -> None:
+    """256 x 256 px become 320 x 320 of 512 x 320."""
+    path = Scanpath.from_packs([Fixation(0, 0, 0, 1), Fixation(64, 0, 9, 1)], [1, 1], [], width=256, height=256)
+    figures = describe([Trial(scanpath=path, case="a", subject="p", target=(0, 0, 128, 256))])
+    assert figures["saccade mean, px"] == pytest.approx(80)
+    assert figures["target share of the canvas"] == pytest.approx(160 * 320 / (512 * 320))
 
 
 def test_comparison() -> None:

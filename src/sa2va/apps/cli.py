@@ -7,11 +7,13 @@ Flow: sys.argv -> typer -> apps/commands/*.py -> sa2va; 0 done, 1 a check failed
 import os
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 import sa2va
+from sa2va.apps.commands import data
 from sa2va.apps.commands.assemble import assemble
 from sa2va.apps.commands.caption import caption
 from sa2va.apps.commands.chat import chat
@@ -38,6 +40,7 @@ COMMANDS = {
     "doctor": doctor,
     "parity": parity,
 }
+GROUPS = {"data": data.app} if find_spec("sa2va.gaze") else {}  # commands of the extension, while it is there
 
 app = typer.Typer(
     name="sa2va",
@@ -49,6 +52,8 @@ app = typer.Typer(
 
 for name, command in COMMANDS.items():
     app.command(name)(command)
+for name, group in GROUPS.items():
+    app.add_typer(group, name=name)
 
 
 def show_version(wanted: bool) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from sa2va.gaze.datasets.coco_search18 import read_coco_search18
 from sa2va.gaze.datasets.osie import read_osie
 from sa2va.gaze.datasets.refcoco_gaze import read_refcoco_gaze
+from sa2va.gaze.datasets.world import read_world
 from sa2va.gaze.metrics import (
     behaviour,
     distance,
@@ -76,9 +77,17 @@ METRICS: dict[str, Metric] = {
     "bits": Metric(likelihood.bits_per_fixation, "higher", -INF, INF, "bits", "Kümmerer et al., PNAS 2015"),
 }
 
-# Name -> function of a file that returns its trials.
+# Name -> function of a file that returns its trials; what FILES does not name is made, not read.
 DATASETS: dict[str, Callable[..., list[Trial]]] = {
     "refcoco_gaze": read_refcoco_gaze,
     "coco_search18": read_coco_search18,
     "osie": read_osie,
+    "world": read_world,
+}
+
+# Name -> how the file is called as it was published.
+FILES = {
+    "refcoco_gaze": "refcocogaze_*.json",
+    "coco_search18": "coco_search18_fixations_*.json",
+    "osie": "fixations.mat or fixations.json",
 }

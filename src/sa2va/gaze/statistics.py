@@ -1,7 +1,8 @@
 """Describe how people looked, in a few figures, and hold them against what is known of a dataset.
 
 Flow: trials of a file -> describe -> compare with EXPECTED[name] -> a table and a verdict.
-Source: figures measured on the public validation split of RefCOCO-Gaze (869 scanpaths), lengths in px of 512 x 320.
+Source: figures measured on the public validation split of RefCOCO-Gaze (869 scanpaths). Lengths are px of the canvas
+    of 512 x 320, into which the stimulus is fitted.
 Shapes: K fixations, N words.
 """
 
@@ -11,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sa2va.gaze.letterbox import CANVAS
+from sa2va.gaze.letterbox import CANVAS, Letterbox
 from sa2va.gaze.metrics.motion import WAITING, amplitudes
 from sa2va.gaze.metrics.target import hit_curve, inside_box, last_hit, latency_to_target
+from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.trial import Trial, group_cases
 
 
@@ -26,31 +28,46 @@ class Expected:
 
 
 # Tolerances hold for a hundred scanpaths or more of the dataset.
+LISTENERS: dict[str, Expected] = {
+    "fixations per scanpath": Expected(8.08, 0.6),
+    "share before the words": Expected(0.154, 0.02),
+    "share during the words": Expected(0.604, 0.04),
+    "share after the words": Expected(0.241, 0.04),
+    "empty packs before": Expected(0.006, 0.01),
+    "empty packs of words": Expected(0.250, 0.03),
+    "single fixations per word": Expected(0.494, 0.03),
+    "two fixations per word": Expected(0.230, 0.03),
+    "empty packs after": Expected(0.326, 0.06),
+    "mean pack after": Expected(1.95, 0.4),
+    "on target before": Expected(0.063, 0.03),
+    "on target, 3 words left": Expected(0.16, 0.08),
+    "on target, 2 words left": Expected(0.24, 0.08),
+    "on target, 1 word left": Expected(0.34, 0.08),
+    "on target, last word": Expected(0.52, 0.08),
+    "on target after": Expected(0.66, 0.05),
+    "last fixation on target": Expected(1.0, 0.002),
+    "duration median, ms": Expected(221, 12),
+    "duration mean, ms": Expected(262, 15),
+    "duration, shortest 5 %, ms": Expected(64, 15),
+    "duration, longest 5 %, ms": Expected(591, 50),
+    "gap median, ms": Expected(44, 5),
+    "saccade median, px": Expected(52, 5),
+    "saccade mean, px": Expected(68, 6),
+    "saccade, shortest 25 %, px": Expected(26, 5),
+    "saccade, longest 25 %, px": Expected(93, 9),
+    "saccade, longest 5 %, px": Expected(186, 20),
+    "short saccades": Expected(0.19, 0.03),
+    "latency median, ms": Expected(840, 120),
+    "target share of the canvas": Expected(0.066, 0.02),
+}
+
 EXPECTED: dict[str, dict[str, Expected]] = {
-    "refcoco_gaze": {
-        "fixations per scanpath": Expected(8.08, 0.6),
-        "share before the words": Expected(0.154, 0.02),
-        "share during the words": Expected(0.604, 0.04),
-        "share after the words": Expected(0.241, 0.04),
-        "empty packs before": Expected(0.006, 0.01),
-        "empty packs of words": Expected(0.250, 0.03),
-        "single fixations per word": Expected(0.494, 0.03),
-        "empty packs after": Expected(0.326, 0.06),
-        "mean pack after": Expected(1.95, 0.4),
-        "on target before": Expected(0.063, 0.03),
-        "on target, 2 words left": Expected(0.24, 0.08),
-        "on target, 1 word left": Expected(0.34, 0.08),
-        "on target, last word": Expected(0.52, 0.08),
-        "on target after": Expected(0.66, 0.05),
-        "last fixation on target": Expected(1.0, 0.002),
-        "duration median, ms": Expected(221, 12),
-        "duration mean, ms": Expected(262, 15),
-        "gap median, ms": Expected(44, 5),
-        "saccade median, px": Expected(52, 5),
-        "saccade mean, px": Expected(68, 6),
-        "short saccades": Expected(0.19, 0.03),
-        "latency median, ms": Expected(840, 120),
-        "target share of the canvas": Expected(0.066, 0.02),
+    "refcoco_gaze": LISTENERS,
+    "world": LISTENERS  # its people are made to look as these do, but its words differ more in length
+    | {
+        "single fixations per word": Expected(0.494, 0.05),
+        "two fixations per word": Expected(0.230, 0.05),
+        "on target, 3 words left": Expected(0.16, 0.12),
     },
     "coco_search18": {"people": Expected(10, 0)},
     "osie": {  # as measured on 48 of its 700 pictures
@@ -116,6 +133,7 @@ def _packs(trials: Sequence[Trial]) -> dict[str, float]:
         "empty packs before": (before == 0).mean(),
         "empty packs of words": (words == 0).mean(),
         "single fixations per word": (words == 1).mean(),
+        "two fixations per word": (words == 2).mean(),
         "empty packs after": (after == 0).mean(),
         "mean pack after": after.mean(),
     }
@@ -125,13 +143,18 @@ def _motion(trials: Sequence[Trial]) -> dict[str, float]:
     paths = [trial.scanpath for trial in trials]
     durations = np.concatenate([path.durations for path in paths])
     gaps = np.concatenate([np.diff(path.starts) - path.durations[:-1] for path in paths])
-    saccades = np.concatenate([amplitudes(path.points) * CANVAS[0] / path.width for path in paths])
+    saccades = np.concatenate([amplitudes(path.points) * _scale(path) for path in paths])
     return {
-        "duration median, ms": _median(durations),
+        "duration median, ms": _quantile(durations, 0.5),
         "duration mean, ms": _mean(durations),
-        "gap median, ms": _median(gaps) if np.any(gaps) else float("nan"),  # else starts were made of durations
-        "saccade median, px": _median(saccades),
+        "duration, shortest 5 %, ms": _quantile(durations, 0.05),
+        "duration, longest 5 %, ms": _quantile(durations, 0.95),
+        "gap median, ms": _quantile(gaps, 0.5) if np.any(gaps) else float("nan"),  # else starts were made of durations
+        "saccade median, px": _quantile(saccades, 0.5),
         "saccade mean, px": _mean(saccades),
+        "saccade, shortest 25 %, px": _quantile(saccades, 0.25),
+        "saccade, longest 25 %, px": _quantile(saccades, 0.75),
+        "saccade, longest 5 %, px": _quantile(saccades, 0.95),
         "short saccades": _mean(saccades < WAITING),
     }
 
@@ -144,7 +167,7 @@ def _targets(trials: Sequence[Trial]) -> dict[str, float]:
         path, box = trial.scanpath, trial.target
         hits.append([inside_box(pack, box) for pack in path.pack_points])
         flat.append(inside_box(path.points, box))
-        areas.append((box[2] - box[0]) * (box[3] - box[1]) / (path.width * path.height))
+        areas.append((box[2] - box[0]) * (box[3] - box[1]) * _scale(path) ** 2 / (CANVAS[0] * CANVAS[1]))
         if trial.noun is not None:
             latencies.append(latency_to_target(path.starts, flat[-1], trial.noun[0]))
     if not hits:
@@ -157,7 +180,7 @@ def _targets(trials: Sequence[Trial]) -> dict[str, float]:
         "on target, last word": curve.words_left.get(0, float("nan")),
         "on target after": curve.after,
         "last fixation on target": _mean([last_hit(flags) for flags in flat]),
-        "latency median, ms": _median([latency for latency in latencies if np.isfinite(latency)]),
+        "latency median, ms": _quantile([latency for latency in latencies if np.isfinite(latency)], 0.5),
         "target share of the canvas": _mean(areas),
     }
 
@@ -166,5 +189,10 @@ def _mean(values: ArrayLike) -> float:
     return float(np.mean(np.asarray(values, float))) if np.size(values) else float("nan")
 
 
-def _median(values: ArrayLike) -> float:
-    return float(np.median(np.asarray(values, float))) if np.size(values) else float("nan")
+def _quantile(values: ArrayLike, share: float) -> float:
+    return float(np.quantile(np.asarray(values, float), share)) if np.size(values) else float("nan")
+
+
+def _scale(path: Scanpath) -> float:
+    """Canvas px per px of the stimulus, which is shown as large as fits."""
+    return Letterbox(image_size=(path.width, path.height)).scale

@@ -14,6 +14,25 @@ NUMBER = (int, float)
 Kinds = Mapping[str, type | tuple[type, ...]]
 
 
+def find_file(path: Path, pattern: str) -> Path:
+    """Find the one file that a path means: the path itself, or what fits the pattern in a folder.
+
+    Args:
+        path: a file or a folder.
+        pattern: names of files, with * for anything; several behind each other, separated by " or ".
+
+    Raises:
+        ValueError: no file, or several, in the folder.
+    """
+    if not path.is_dir():
+        return path
+    found = sorted(file for name in pattern.split(" or ") for file in path.glob(name))
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "none"
+        raise ValueError(f"{path}: expected one file {pattern}, found {names}; give the file itself")
+    return found[0]
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 

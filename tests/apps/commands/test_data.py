@@ -1,0 +1,122 @@
+"""Check `sa2va data check`: the table, its exit codes, and one line for everything that can be wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sa2va.apps import cli
+
+pytest.importorskip("sa2va.gaze")
+from sa2va.gaze import catalog, statistics
+from sa2va.gaze.statistics import Expected
+
+
+def write_osie(folder: Path, people: int = 15) -> Path:
+    """A file in the JSON layout of OSIE: one picture, nine fixations of 213 ms each."""
+    looks = [{"subject": k, "x": [400.0] * 9, "y": [300.0] * 9, "duration": [213.0] * 9} for k in range(people)]
+    path = folder / "fixations.json"
+    path.write_text(json.dumps({"images": {"1001.jpg": {"width": 800, "height": 600, "scanpaths": looks}}}))
+    return path
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
+    code = cli.main(["data", "check", *words, "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_a_good_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_osie(tmp_path)
+    assert cli.main(["data", "check", "osie", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert "3 of 3 figures are as expected" in told
+    (line,) = [line for line in told.splitlines() if line.startswith("fixations per scanpath")]
+    assert line.split()[-4:] == ["9", "9.37", "0.7", "ok"]
+    assert "saccade median" in told  # nothing is known of it, and it is shown
+
+
+def test_a_figure_that_is_off_is_a_failed_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_osie(tmp_path, people=3)
+    assert cli.main(["data", "check", "osie", str(path)]) == 1
+    assert "2 of 3 figures are as expected" in capsys.readouterr().out
+    code, report = run_json(capsys, "osie", str(path))
+    assert code == 1 and report["passed"] is False and report["name"] == "osie"
+    assert report["figures"]["people per case"] == 3
+    (wrong,) = [row for row in report["checks"] if not row["ok"]]
+    assert wrong == {"name": "people per case", "value": 3, "expected": 15, "tolerance": 0.01, "ok": False}
+
+
+def test_a_folder_means_the_file_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_osie(tmp_path)
+    assert run_json(capsys, "osie", str(tmp_path))[0] == 0
+
+
+def test_a_figure_that_the_data_lacks_is_null(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(statistics.EXPECTED, "osie", {"latency median, ms": Expected(840, 120)})
+    path = str(write_osie(tmp_path))
+    code, report = run_json(capsys, "osie", path)
+    assert code == 1 and report["checks"][0]["value"] is None
+    assert cli.main(["data", "check", "osie", path]) == 1
+    assert "0 of 1 figures" in capsys.readouterr().out
+
+
+def test_the_drawn_world_needs_no_file(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, int] = {}
+    monkeypatch.setitem(statistics.EXPECTED, "world", {})
+    real = catalog.DATASETS["world"]
+    monkeypatch.setitem(catalog.DATASETS, "world", lambda **n: asked.update(n) or real(**n, people_per_case=2))
+    code, report = run_json(capsys, "world", "--seed", "3", "--items", "4")
+    assert code == 0 and asked == {"seed": 3, "num_cases": 4}
+    assert report["figures"]["scanpaths"] == 8 and report["figures"]["last fixation on target"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["nope"], "no dataset 'nope'; there are refcoco_gaze, coco_search18, osie, world"),
+        (["osie"], "osie is read from a file"),
+        (["osie", "FOLDER/missing.json"], "missing.json: cannot be read"),
+        (["osie", "FOLDER"], "expected one file fixations.mat or fixations.json, found none"),
+        (["osie", "FOLDER/text.json"], "text.json: no JSON"),
+        (["refcoco_gaze", "FOLDER/empty.json"], "at least one record"),
+        (["coco_search18", "FOLDER/records.json"], "record 0: name is missing"),
+        (["world", "FOLDER"], "world is drawn, not read"),
+        (["world", "--items", "0"], "--items"),
+        ([], "NAME"),
+    ],
+)
+def test_bad_input_is_one_line(
+    words: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.json").write_text("no json")
+    (tmp_path / "empty.json").write_text("[]")
+    (tmp_path / "records.json").write_text("[{}]")
+    assert cli.main(["data", "check", *(word.replace("FOLDER", str(tmp_path)) for word in words)]) == 2
+    out, error = capsys.readouterr()
+    assert out == "" and error.startswith("sa2va: ") and error.count("\n") == 1 and named in error, error
+
+
+def test_a_missing_extra_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "sa2va.gaze.catalog")
+    monkeypatch.delitem(sys.modules, "sa2va.gaze.datasets.osie")
+    monkeypatch.setitem(sys.modules, "scipy.io", None)
+    assert cli.main(["data", "check", "osie", "x.json"]) == 2
+    error = capsys.readouterr().err
+    assert error == "sa2va: gaze needs scipy.io; run: pip install 'sa2va[gaze]'\n"
+
+
+def test_help_imports_nothing_heavy(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["data", "--help"], ["data", "check", "--help"]):
+        assert cli.main(words) == 0
+        assert f"sa2va {' '.join(words[:-1])}" in capsys.readouterr().out
+    code = (
+        "import sys; from sa2va.apps.cli import main; main(['data', 'check', '--help']);"
+        "print(sorted({'torch', 'transformers', 'numpy', 'scipy', 'sa2va.gaze'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
