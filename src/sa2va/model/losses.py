@@ -26,7 +26,7 @@ class LossConfig:
     dice: float = 0.5
     place: float = 0.5
     iou: float = 1.0
-    presence: float = 0.5
+    presence: float = 1.0
     num_points: int = 1024  # P, a mask
     oversample: float = 3.0  # candidates drawn for each uncertain point
     uncertain_share: float = 0.75

@@ -52,8 +52,7 @@ def tiny_more() -> RunConfig:
         output="runs/tiny_more",
         start="tiny",
         stages=(
-            StageConfig(name="language", steps=3000, batch_size=16, lr=8e-4, warmup_steps=50),
-            StageConfig(name="cotrain", steps=4000, batch_size=16, lr=8e-4, warmup_steps=60, ema=0.998),
+            StageConfig(name="cotrain", steps=3500, batch_size=16, lr=8e-4, warmup_steps=60, ema=0.998),
         ),
     )
 
@@ -89,7 +88,7 @@ def train(name: str, overrides: Sequence[str] = (), output: str | None = None, q
     # On CPUs the fused kernel is several times slower than plain products for bfloat16 and short rows.
     for part in (model.mllm.native, model.sam2.native):
         part.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
-    teachers = Teachers(model).to(device)
+    teachers = Teachers(model, with_code=not config.start).to(device)
     model.to(device)
     with RunLogger(folder, quiet=quiet) as logger:
         for stage in config.stages:
@@ -126,6 +125,8 @@ def build_stage(config: StageConfig, model: Sa2VA, processor: Processor, teacher
         case "sam_vision":
             return SamVisionStage(config, model, processor)
         case "masks":
+            if teachers.code is None:
+                raise ValueError("stage masks needs a run of its own: a finished model has no object code to train it by")
             return MaskStage(config, model, processor, teachers.code, num_objects=48)
         case "language" | "cotrain":
             return CotrainStage(config, model, processor, teachers, draws=config.name != "language")

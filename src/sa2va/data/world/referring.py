@@ -43,13 +43,13 @@ def refseg(
     num_turns: int = 6,
     kind: str | None = None,
     require_heldout: bool | None = None,
-    empty_share: float = 0.5,
+    empty_share: float = 0.25,
 ) -> Sample:
     """Ask for the masks of objects in a picture, one expression a turn.
 
-    An absent object is answered with "There is no ...". With chance `empty_share`, one more absent object is asked
-    for in a turn outside the language loss whose answer has an empty mask: it shows the presence head what is not
-    there.
+    An absent object is answered with "There is no ...". For each expression, with chance `empty_share`, one more
+    absent object is asked for in a turn outside the language loss whose answer has an empty mask: it shows the
+    presence head what is not there.
 
     Args:
         seed: of the world.
@@ -59,7 +59,7 @@ def refseg(
         kind: one of language.KINDS, BALANCED, or None for the usual mixture.
         require_heldout: True asks only for objects whose colour-shape pair training never shows, False only for
             others, None for any.
-        empty_share: chance that an absent expression brings an empty mask with it; 0 for an evaluation.
+        empty_share: chance that an expression brings an absent one with an empty mask with it; 0 for an evaluation.
 
     Returns:
         The sample; `meta` has the "scene", and per turn "expressions", "kinds", "forms", "targets" (rows of
@@ -79,7 +79,7 @@ def video_refseg(
     num_turns: int = 4,
     kind: str | None = None,
     require_heldout: bool | None = None,
-    empty_share: float = 0.5,
+    empty_share: float = 0.25,
 ) -> Sample:
     """Ask for the masks of objects in a clip; about half of the expressions need the motion. See `refseg`."""
     return _refer("video_refseg", seed, split, index, num_turns, kind, require_heldout, empty_share)
@@ -131,7 +131,7 @@ def _add_empty(
 ) -> list[_Ask]:
     """Mix in absent objects with an empty mask; never one whose absence another turn has told already."""
     asks = [_Ask(expression) for expression in found]
-    wanted = sum(not expression.targets and rng.random() < share for expression in found)
+    wanted = int(rng.binomial(len(found), share))
     known = {expression.text for expression in found}
     if wanted:
         for extra in expressions(scene, rng, wanted, kinds=("absent",), moving=moving):

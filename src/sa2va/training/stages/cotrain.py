@@ -40,7 +40,7 @@ GROUPS: dict[str, dict[str, float]] = {
 # Shares of the steps, by stage. A picture's marked region is the plainest lesson in reading the visual tokens, so the
 # language begins with many; a request for a mask teaches no word of its answer.
 FIRST_SHARES = {"region": 0.15, "gcg": 0.3, "refseg": 0.4, "text": 0.15}
-SHARES = {"region": 0.08, "gcg": 0.12, "refseg": 0.40, "text": 0.14, "video_refseg": 0.18, "video_text": 0.08}
+SHARES = {"region": 0.06, "gcg": 0.12, "refseg": 0.36, "text": 0.14, "video_refseg": 0.24, "video_text": 0.08}
 NUM_FRAMES = 16  # of a clip
 ALIGNMENT_SHARE = 0.5  # of the stage, during which the pull towards the object code fades out
 
@@ -165,11 +165,15 @@ class Pointer(nn.Module):
 
 
 class Teachers(nn.Module):
-    """The two helpers that stages hand on to each other and that no model keeps."""
+    """The two helpers that stages hand on to each other and that no model keeps.
 
-    def __init__(self, model: Sa2VA) -> None:
+    A run that goes on from a finished model has no code: what the [SEG] embedding imitated is gone with the run that
+    trained it, and no longer needed.
+    """
+
+    def __init__(self, model: Sa2VA, *, with_code: bool = True) -> None:
         super().__init__()
-        self.code = ObjectCode(model.sam2.width)
+        self.code = ObjectCode(model.sam2.width) if with_code else None
         self.pointer = Pointer(model.mllm.width, model.config.tokens_per_tile * model.config.num_keyframes)
 
 
@@ -245,8 +249,8 @@ class CotrainStage:
             helps["words"] = self.pointer(states[item.word_positions.unbind(1)], item.word_cover)
         if len(item.cells):
             helps["names"] = self._names(item, embeds)
-        if item.alignment:
-            helps["alignment"] = item.alignment * self._alignment(seg_states[there], targets[:, 0])
+        if item.alignment and self.code is not None:
+            helps["alignment"] = item.alignment * self._alignment(self.code, seg_states[there], targets[:, 0])
         return helps
 
     def _names(self, item: CotrainBatch, embeds: Tensor) -> Tensor:
@@ -262,13 +266,13 @@ class CotrainStage:
         logits = tokens @ native.get_input_embeddings().weight.T / tokens.shape[-1] ** 0.5
         return F.cross_entropy(logits.float(), item.cell_words)
 
-    def _alignment(self, seg_states: Tensor, targets: Tensor) -> Tensor:
+    def _alignment(self, code: ObjectCode, seg_states: Tensor, targets: Tensor) -> Tensor:
         """Squared distance between the [SEG] embeddings and the codes of where their objects are."""
         boxes = mask_boxes(targets)
         unknown = torch.full((len(boxes), len(ATTRIBUTE_SIZES)), UNKNOWN, device=boxes.device)
         with torch.no_grad():
             placed = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
-            wanted = self.code(self.model.sam2, unknown, boxes, placed)
+            wanted = code(self.model.sam2, unknown, boxes, placed)
         return F.mse_loss(self.model.projector(seg_states).float(), wanted.float())
 
     def _track(self, item: CotrainBatch, frames: FrameFeatures, output: MaskOutput) -> list[MaskOutput]:
