@@ -14,6 +14,7 @@ from sa2va.model.checkpoint import load_checkpoint, save_checkpoint
 from sa2va.model.loading import find_model
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
+from sa2va.training.calibration import calibrate
 from sa2va.training.config import RunConfig, StageConfig, apply_overrides
 from sa2va.training.logger import RunLogger
 from sa2va.training.loop import Stage, prepare_process, run_stage
@@ -35,6 +36,7 @@ def tiny() -> RunConfig:
     return RunConfig(
         name="tiny",
         output="runs/tiny",
+        calibration=600,
         stages=(
             StageConfig(name="vision", steps=3500, batch_size=16, lr=1.5e-3, warmup_steps=200),
             StageConfig(name="sam_vision", steps=1500, batch_size=16, lr=1.5e-3, warmup_steps=100),
@@ -51,6 +53,7 @@ def tiny_more() -> RunConfig:
         name="tiny_more",
         output="runs/tiny_more",
         start="tiny",
+        calibration=600,
         stages=(
             StageConfig(name="cotrain", steps=3500, batch_size=16, lr=8e-4, warmup_steps=60, ema=0.998),
         ),
@@ -94,6 +97,8 @@ def train(name: str, overrides: Sequence[str] = (), output: str | None = None, q
         for stage in config.stages:
             stage = replace(stage, seed=config.seed)
             run_stage(build_stage(stage, model, processor, teachers), folder, device, logger)
+    if config.calibration:
+        calibrate(model, processor, seed=config.seed, num_requests=config.calibration)
     save_checkpoint(model, processor.tokenizer, folder / "model", torch.bfloat16)
     return folder / "model"
 
