@@ -123,11 +123,12 @@ def groups(seed: int, num_items: int) -> Benchmark:
 
 
 def absent(seed: int, num_items: int) -> Benchmark:
-    """Ask for objects that are there or not, as often."""
+    """Ask for objects that are there or not, as often; an answer without a pixel says that it is not there."""
 
     def score(sample: Sample, predictions: list[Prediction]) -> Record:
-        present, said = sample.meta["present"][0], predictions[0]
-        return {"present": present, "said": bool(said.objects), "form": sample.meta["forms"][0], "text": said.text}
+        present, answer = sample.meta["present"][0], predictions[0]
+        said = any(bool(found.masks.any()) for found in answer.objects)
+        return {"present": present, "said": said, "form": sample.meta["forms"][0], "text": answer.text}
 
     return Benchmark(
         name="world/absent", title="Absent objects", num_items=num_items,
