@@ -4,6 +4,7 @@ Flow: sampling.make_scene -> Scene (what is where, when) -> Scene.render -> fram
 Shapes: N objects, T frames, S side of the picture in px; places and lengths are fractions of the side, y down.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,23 +139,38 @@ class Scene:
         Raises:
             ValueError: for a picture under 16 px or no frame.
         """
+        drawn = self.stream(size, num_frames)
+        frames = np.empty((num_frames, size, size, 3), np.uint8)
+        masks = np.empty((len(self.objects), num_frames, size, size), bool)
+        for t, (frame, seen) in enumerate(drawn):
+            frames[t], masks[:, t] = frame, seen
+        return Rendering(frames=frames, masks=masks)
+
+    def stream(self, size: int = 256, num_frames: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Draw the scene as `render` does, one frame in memory at a time.
+
+        Returns:
+            An iterator of uint8 (S, S, 3) and bool (N, S, S).
+        """
         if size < 16 or num_frames < 1:
             raise ValueError(f"render(size={size}, num_frames={num_frames}): size >= 16 and num_frames >= 1 expected")
-        frames = np.repeat(paint_background(self.background, self.seed, size)[None], num_frames, axis=0)
-        masks = np.zeros((len(self.objects), num_frames, size, size), dtype=bool)
+        times = [t / (num_frames - 1) if num_frames > 1 else 0.0 for t in range(num_frames)]
+        return self._draw(size, times)
+
+    def _draw(self, size: int, times: list[float]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        background = paint_background(self.background, self.seed, size)
         drawn: dict[int, tuple[ObjectState, Coverage | None]] = {}
-        for t in range(num_frames):
-            u = t / (num_frames - 1) if num_frames > 1 else 0.0
+        for u in times:
+            frame, masks = background.copy(), np.zeros((len(self.objects), size, size), dtype=bool)
             for index, item in enumerate(self.objects):
                 state = item.state(u)
                 if index not in drawn or drawn[index][0] != state:
-                    covered = coverage(item.shape, state.x, state.y, state.radius, item.angle, size)
-                    drawn[index] = (state, covered)
+                    drawn[index] = (state, coverage(item.shape, state.x, state.y, state.radius, item.angle, size))
                 covered = drawn[index][1]
                 if covered is None or not state.visible:
                     continue
                 paint_object(
-                    frames[t],
+                    frame,
                     covered,
                     color=COLORS[item.color],
                     tone=TONES[item.color],
@@ -163,7 +179,6 @@ class Scene:
                     radius=state.radius,
                     period=0.1 + 0.04 / item.radius,
                 )
-                mask = covered.mask
-                masks[(slice(index), t, *covered.box)] &= ~mask
-                masks[(index, t, *covered.box)] = mask
-        return Rendering(frames=frames, masks=masks)
+                masks[(slice(index), *covered.box)] &= ~covered.mask
+                masks[(index, *covered.box)] = covered.mask
+            yield frame, masks
