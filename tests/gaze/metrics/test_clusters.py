@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 from recorded_gaze import packs_of, recorded_cases
+from sklearn.cluster import MeanShift
 
-from sa2va.gaze.metrics.clusters import USUAL_BANDWIDTH, fit_clusters
+from sa2va.gaze.metrics.clusters import USUAL_BANDWIDTH, fit_clusters, mean_shift
 
 
 def test_three_places_are_found() -> None:
@@ -14,6 +15,15 @@ def test_three_places_are_found() -> None:
     distances = np.linalg.norm(clusters.centers[:, None] - places[None], axis=-1)
     assert distances.min(0).max() < 4
     assert clusters.bandwidth > 0
+
+
+@pytest.mark.parametrize("bandwidth", [12.0, 30.0, 90.0])
+@pytest.mark.parametrize("num_points", [1, 7, 80])
+def test_it_is_mean_shift(num_points: int, bandwidth: float) -> None:
+    rng = np.random.default_rng(num_points)
+    points = rng.normal(rng.choice([60.0, 160.0, 260.0], (num_points, 1)), 25, (num_points, 2))
+    expected = MeanShift(bandwidth=bandwidth).fit(points).cluster_centers_
+    assert mean_shift(points, bandwidth) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("paths", [[[[5, 6]]], [[[5, 6], [5, 6]], []], [[[5, 6]], [[5, 6]]]])

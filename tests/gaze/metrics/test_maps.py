@@ -64,6 +64,20 @@ def test_packs_by_hand() -> None:
     assert result.nss == pytest.approx(result.nss_people[0][0][0] / 2)
 
 
+def test_sums_over_pairs_are_sums_over_the_canvas() -> None:
+    """score_packs never draws a map; drawn ones give the same."""
+    rng = np.random.default_rng(0)
+    preds, humans = ([[rng.uniform(0, (WIDTH, HEIGHT), (k, 2)) for k in (0, 1, 3)] for _ in range(3)] for _ in "ab")
+    result = score_packs(preds, humans, WIDTH, HEIGHT, sigma=4)
+    for pack in range(3):
+        marks = [fixation_map(human[pack], WIDTH, HEIGHT) for human in humans]
+        target = blurred(np.mean(marks, axis=0), 4)
+        maps = [blurred(fixation_map(pred[pack], WIDTH, HEIGHT), 4) for pred in preds]
+        assert result.cc_samples[pack] == pytest.approx([correlation(one, target) for one in maps], abs=1e-9)
+        for ours, marked in zip(result.nss_people[pack], marks, strict=True):
+            assert ours == pytest.approx([nss(one, marked) for one in maps] if marked.any() else [], abs=1e-9)
+
+
 def test_samples_that_end_early() -> None:
     """Two samples, one ends after the first pack: it is an empty pack, or left out as published."""
     here = [[20.0, 20.0]]

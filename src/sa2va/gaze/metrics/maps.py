@@ -1,13 +1,15 @@
 """Score where fixations fall, not their order: correlation and NSS of blurred fixation maps, per pack or per image.
 
 Flow: fixations -> fixation_map -> blurred -> correlation, nss; score_packs per case of spoken words,
-    score_image where a picture is looked at without words.
+    score_image where a picture is looked at without words. A pack has so few fixations that score_packs never draws
+    a map: a blurred fixation is a column times a row, and every sum over the canvas is a sum over pairs of them.
 Source: Bylinskii et al., TPAMI 2019 (CC, NSS); RefCOCO-Gaze, arXiv:2407.19605 (per word, sigma 9 px of 512 x 320).
 Shapes: H W canvas, K fixations, S samples of a model, P people.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -49,9 +51,12 @@ def blurred(marked: Map, sigma: float = SIGMA) -> Map:
         marked: (H, W).
         sigma: px.
     """
-    radius = int(4 * sigma + 0.5)
-    size = (2 * radius + 1, 2 * radius + 1)
-    return 255 * cv2.GaussianBlur(marked, size, sigma, borderType=cv2.BORDER_REFLECT_101).astype(float)
+    size = _kernel_size(sigma)
+    return 255 * cv2.GaussianBlur(marked, (size, size), sigma, borderType=cv2.BORDER_REFLECT_101).astype(float)
+
+
+def _kernel_size(sigma: float) -> int:
+    return 2 * int(4 * sigma + 0.5) + 1
 
 
 def correlation(one: Map, other: Map) -> float:
@@ -140,20 +145,94 @@ def score_packs(
     """
     if not preds or not humans:
         raise ValueError(f"maps: {len(preds)} samples and {len(humans)} people, expected at least one each")
+    canvas = _blurring(width, height, sigma)
     cc_samples, nss_people = [], []
     for pack in range(max(len(human) for human in humans)):
-        theirs = [fixation_map(human[pack], width, height) for human in humans if len(human) > pack]
+        theirs = [_mark([human[pack]], width, height) for human in humans if len(human) > pack]
         reached = [pred[pack] for pred in preds if len(pred) > pack]
         ours = reached if published else [*reached, *[np.zeros((0, 2))] * (len(preds) - len(reached))]
-        marks = [fixation_map(points, width, height) for points in ours or [np.zeros((0, 2))]]
-        marks = [np.mean(marks, axis=0)] if pooled else marks
-        maps = [standardised(blurred(marked, sigma)) for marked in marks]
-        target = standardised(blurred(np.mean(theirs, axis=0), sigma))
-        cc_samples.append(tuple(_agreement(one, target) for one in maps))
+        ours = ours or [np.zeros((0, 2))]
+        marks = [_mark(ours, width, height)] if pooled else [_mark([points], width, height) for points in ours]
+        everyone = _mark([human[pack] for human in humans if len(human) > pack], width, height)
+        cc_samples.append(tuple(canvas.correlation(one, everyone) for one in marks))
         nss_people.append(
-            tuple(tuple(_mean_at(one, marked) for one in maps) if marked.any() else () for marked in theirs)
+            tuple(tuple(canvas.nss(one, marked) for one in marks) if len(marked.weights) else () for marked in theirs)
         )
     return PackMaps(cc_samples=tuple(cc_samples), nss_people=tuple(nss_people))
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """A fixation map that is 0 almost everywhere."""
+
+    rows: NDArray[np.intp]  # (K,) of the pixels that are not 0
+    columns: NDArray[np.intp]  # (K,)
+    weights: NDArray[np.float64]  # (K,) values there
+
+
+def _mark(packs: Sequence[ArrayLike], width: int, height: int) -> _Marks:
+    """Return the mean of the fixation maps of several packs, in which a pixel counts once."""
+    pixels: dict[tuple[int, int], float] = {}
+    for points in packs:
+        rows, columns = pixel_indices(points, width, height)
+        for place in set(zip(rows.tolist(), columns.tolist(), strict=True)):
+            pixels[place] = pixels.get(place, 0.0) + 1 / len(packs)
+    places = np.array(list(pixels), np.intp).reshape(-1, 2)
+    return _Marks(places[:, 0], places[:, 1], np.array(list(pixels.values()), float))
+
+
+@dataclass(frozen=True, eq=False)
+class _Blurring:
+    """What blurring does to single rows and columns, and all inner products of the results."""
+
+    across: Map  # (W, W) value at the first column of a blurred 1 at the second
+    down: Map  # (H, H) the same for rows
+    across_products: Map  # (W, W)
+    down_products: Map  # (H, H)
+
+    @property
+    def num_pixels(self) -> int:
+        return len(self.across) * len(self.down)
+
+    def mean(self, one: _Marks) -> float:
+        sums = self.down.sum(0)[one.rows] * self.across.sum(0)[one.columns]
+        return float(one.weights @ sums) / self.num_pixels
+
+    def product(self, one: _Marks, other: _Marks) -> float:
+        """Return the mean over all pixels of the product of two blurred maps."""
+        pairs = (
+            self.down_products[np.ix_(one.rows, other.rows)] * self.across_products[np.ix_(one.columns, other.columns)]
+        )
+        return float(one.weights @ pairs @ other.weights) / self.num_pixels
+
+    def spread(self, one: _Marks) -> float:
+        """Return the standard deviation of a blurred map."""
+        return float(np.sqrt(max(self.product(one, one) - self.mean(one) ** 2, 0.0)))
+
+    def correlation(self, one: _Marks, other: _Marks) -> float:
+        """As _agreement has it of two standardised blurred maps."""
+        spreads = [self.spread(marks) for marks in (one, other)]
+        lengths = [spread / (spread + TINY) for spread in spreads]  # 1, or 0 for a flat map
+        shared = (self.product(one, other) - self.mean(one) * self.mean(other)) / (
+            (spreads[0] + TINY) * (spreads[1] + TINY)
+        )
+        return float((shared + TINY**2) / np.sqrt((lengths[0] ** 2 + TINY**2) * (lengths[1] ** 2 + TINY**2)))
+
+    def nss(self, one: _Marks, marked: _Marks) -> float:
+        """As _mean_at has it of a standardised blurred map and another one that is not blurred."""
+        values = self.down[np.ix_(marked.rows, one.rows)] * self.across[np.ix_(marked.columns, one.columns)]
+        standard = (values @ one.weights - self.mean(one)) / (self.spread(one) + TINY)
+        return float(np.average(standard, weights=marked.weights))
+
+
+@lru_cache(maxsize=8)
+def _blurring(width: int, height: int, sigma: float) -> _Blurring:
+    kernel = (1, _kernel_size(sigma))
+    across, down = (
+        np.sqrt(255) * cv2.GaussianBlur(np.eye(size), kernel, sigma, borderType=cv2.BORDER_REFLECT_101).astype(float)
+        for size in (width, height)
+    )
+    return _Blurring(across, down, across.T @ across, down.T @ down)
 
 
 def score_image(
