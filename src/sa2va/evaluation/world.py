@@ -127,7 +127,7 @@ def absent(seed: int, num_items: int) -> Benchmark:
 
     def score(sample: Sample, predictions: list[Prediction]) -> Record:
         present, answer = sample.meta["present"][0], predictions[0]
-        said = any(bool(found.masks.any()) for found in answer.objects)
+        said = bool(answer.masks.any())
         return {"present": present, "said": said, "form": sample.meta["forms"][0], "text": answer.text}
 
     return Benchmark(
