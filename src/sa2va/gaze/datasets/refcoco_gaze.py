@@ -91,6 +91,7 @@ def _read_trial(record: Mapping[str, Any], timing: SpeechTiming | None, size: tu
         noun=(noun[0], noun[1]),
         ended=float(record["BUTTON_PRESS_TIME"]) - sound,
         native_speaker=record["NATIVE_SPEAKER"],
+        photo=str(record.get("IMG_URL", "")),
     )
 
 

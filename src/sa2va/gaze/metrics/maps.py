@@ -7,6 +7,7 @@ Source: Bylinskii et al., TPAMI 2019 (CC, NSS); RefCOCO-Gaze, arXiv:2407.19605 (
 Shapes: H W canvas, K fixations, S samples of a model, P people.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -148,16 +149,15 @@ def score_packs(
     canvas = _blurring(width, height, sigma)
     cc_samples, nss_people = [], []
     for pack in range(max(len(human) for human in humans)):
-        theirs = [_mark([human[pack]], width, height) for human in humans if len(human) > pack]
+        present = [human[pack] for human in humans if len(human) > pack]
         reached = [pred[pack] for pred in preds if len(pred) > pack]
         ours = reached if published else [*reached, *[np.zeros((0, 2))] * (len(preds) - len(reached))]
         ours = ours or [np.zeros((0, 2))]
-        marks = [_mark(ours, width, height)] if pooled else [_mark([points], width, height) for points in ours]
-        everyone = _mark([human[pack] for human in humans if len(human) > pack], width, height)
-        cc_samples.append(tuple(canvas.correlation(one, everyone) for one in marks))
-        nss_people.append(
-            tuple(tuple(canvas.nss(one, marked) for one in marks) if len(marked.weights) else () for marked in theirs)
-        )
+        groups = [ours] if pooled else [[points] for points in ours]
+        maps = [canvas.smooth(_mark(group, width, height)) for group in groups]
+        everyone = canvas.smooth(_mark(present, width, height))
+        cc_samples.append(tuple(canvas.correlation(one, everyone) for one in maps))
+        nss_people.append(canvas.nss(maps, [_mark([points], width, height) for points in present]))
     return PackMaps(cc_samples=tuple(cc_samples), nss_people=tuple(nss_people))
 
 
@@ -174,11 +174,26 @@ def _mark(packs: Sequence[ArrayLike], width: int, height: int) -> _Marks:
     """Return the mean of the fixation maps of several packs, in which a pixel counts once."""
     pixels: dict[tuple[int, int], float] = {}
     for points in packs:
-        rows, columns = pixel_indices(points, width, height)
-        for place in set(zip(rows.tolist(), columns.tolist(), strict=True)):
+        pairs = as_points(points).tolist()
+        places = {(_nearest(y, height), _nearest(x, width)) for x, y in pairs}
+        for place in places:
             pixels[place] = pixels.get(place, 0.0) + 1 / len(packs)
-    places = np.array(list(pixels), np.intp).reshape(-1, 2)
-    return _Marks(places[:, 0], places[:, 1], np.array(list(pixels.values()), float))
+    marked = np.array(list(pixels), np.intp).reshape(-1, 2)
+    return _Marks(marked[:, 0], marked[:, 1], np.array(list(pixels.values()), float))
+
+
+def _nearest(coordinate: float, size: int) -> int:
+    """Pixel under a coordinate, as pixel_indices has it; a pack has too few for arrays to be worth while."""
+    return min(max(math.floor(coordinate), 0), size - 1)
+
+
+@dataclass(frozen=True)
+class _Smooth:
+    """A blurred fixation map, never drawn."""
+
+    marks: _Marks
+    mean: float
+    spread: float  # standard deviation
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,42 +202,46 @@ class _Blurring:
 
     across: Map  # (W, W) value at the first column of a blurred 1 at the second
     down: Map  # (H, H) the same for rows
+    across_sums: Map  # (W,) over all columns
+    down_sums: Map  # (H,)
     across_products: Map  # (W, W)
     down_products: Map  # (H, H)
 
-    @property
-    def num_pixels(self) -> int:
-        return len(self.across) * len(self.down)
-
-    def mean(self, one: _Marks) -> float:
-        sums = self.down.sum(0)[one.rows] * self.across.sum(0)[one.columns]
-        return float(one.weights @ sums) / self.num_pixels
+    def smooth(self, marks: _Marks) -> _Smooth:
+        num_pixels = len(self.across) * len(self.down)
+        mean = float(marks.weights @ (self.down_sums[marks.rows] * self.across_sums[marks.columns])) / num_pixels
+        return _Smooth(marks, mean, math.sqrt(max(self.product(marks, marks) - mean**2, 0.0)))
 
     def product(self, one: _Marks, other: _Marks) -> float:
         """Return the mean over all pixels of the product of two blurred maps."""
         pairs = (
-            self.down_products[np.ix_(one.rows, other.rows)] * self.across_products[np.ix_(one.columns, other.columns)]
+            self.down_products[one.rows[:, None], other.rows]
+            * self.across_products[one.columns[:, None], other.columns]
         )
-        return float(one.weights @ pairs @ other.weights) / self.num_pixels
+        return float(one.weights @ pairs @ other.weights) / (len(self.across) * len(self.down))
 
-    def spread(self, one: _Marks) -> float:
-        """Return the standard deviation of a blurred map."""
-        return float(np.sqrt(max(self.product(one, one) - self.mean(one) ** 2, 0.0)))
+    def correlation(self, one: _Smooth, other: _Smooth) -> float:
+        """As _agreement has it of the two standardised maps."""
+        scales = one.spread + TINY, other.spread + TINY
+        shared = (self.product(one.marks, other.marks) - one.mean * other.mean) / (scales[0] * scales[1])
+        lengths = [(blurry.spread / scale) ** 2 for blurry, scale in zip((one, other), scales, strict=True)]  # 1 or 0
+        return (shared + TINY**2) / math.sqrt((lengths[0] + TINY**2) * (lengths[1] + TINY**2))
 
-    def correlation(self, one: _Marks, other: _Marks) -> float:
-        """As _agreement has it of two standardised blurred maps."""
-        spreads = [self.spread(marks) for marks in (one, other)]
-        lengths = [spread / (spread + TINY) for spread in spreads]  # 1, or 0 for a flat map
-        shared = (self.product(one, other) - self.mean(one) * self.mean(other)) / (
-            (spreads[0] + TINY) * (spreads[1] + TINY)
+    def nss(self, maps: Sequence[_Smooth], people: Sequence[_Marks]) -> tuple[tuple[float, ...], ...]:
+        """As _mean_at has it of each standardised map at what each person fixated; () for who fixated nothing."""
+        rows = np.concatenate([marked.rows for marked in people])
+        columns = np.concatenate([marked.columns for marked in people])
+        ends = np.cumsum([len(marked.rows) for marked in people])
+        values = []  # per map, (K,) at all people's fixations
+        for one in maps:
+            marks = one.marks
+            heights = self.down[rows[:, None], marks.rows] * self.across[columns[:, None], marks.columns]
+            values.append((heights @ marks.weights - one.mean) / (one.spread + TINY))
+        pieces = [np.split(row, ends[:-1]) for row in values]
+        return tuple(
+            tuple(float(piece[person].mean()) for piece in pieces) if len(marked.rows) else ()
+            for person, marked in enumerate(people)
         )
-        return float((shared + TINY**2) / np.sqrt((lengths[0] ** 2 + TINY**2) * (lengths[1] ** 2 + TINY**2)))
-
-    def nss(self, one: _Marks, marked: _Marks) -> float:
-        """As _mean_at has it of a standardised blurred map and another one that is not blurred."""
-        values = self.down[np.ix_(marked.rows, one.rows)] * self.across[np.ix_(marked.columns, one.columns)]
-        standard = (values @ one.weights - self.mean(one)) / (self.spread(one) + TINY)
-        return float(np.average(standard, weights=marked.weights))
 
 
 @lru_cache(maxsize=8)
@@ -232,7 +251,7 @@ def _blurring(width: int, height: int, sigma: float) -> _Blurring:
         np.sqrt(255) * cv2.GaussianBlur(np.eye(size), kernel, sigma, borderType=cv2.BORDER_REFLECT_101).astype(float)
         for size in (width, height)
     )
-    return _Blurring(across, down, across.T @ across, down.T @ down)
+    return _Blurring(across, down, across.sum(0), down.sum(0), across.T @ across, down.T @ down)
 
 
 def score_image(

@@ -5,6 +5,8 @@ Source: Cristino et al., Behavior Research Methods 2010; the setting of OSIE, 12
 Shapes: K fixations, G cells.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -38,6 +40,7 @@ def grid_symbols(
     return (cells[:, 1] * grid[0] + cells[:, 0]).tolist()
 
 
+@lru_cache(maxsize=8)
 def substitution_scores(grid: tuple[int, int] = GRID, threshold: float = THRESHOLD) -> NDArray[np.float64]:
     """Reward of putting one cell beside another: the threshold minus their distance in cells.
 

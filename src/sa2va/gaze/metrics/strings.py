@@ -7,6 +7,7 @@ Shapes: K fixations, C cluster centres, H W picture, A B symbols of two strings.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -118,6 +119,11 @@ def string_similarity(one: Symbols, other: Symbols, gap: float = 0.0) -> float:
     Returns:
         0..1 with gap 0; 1 for two empty strings (the published code divides 0 by 0).
     """
+    return _similarity(tuple(one), tuple(other), gap)
+
+
+@lru_cache(maxsize=100_000)  # people and samples meet again and again, and most packs are a symbol or two
+def _similarity(one: tuple[int, ...], other: tuple[int, ...], gap: float) -> float:
     longer = max(len(one), len(other))
     if not longer:
         return 1.0
@@ -133,6 +139,11 @@ def edit_distance(one: Symbols, other: Symbols, substitution: int = 1) -> int:
         other: B symbols.
         substitution: cost of one; insertions and deletions cost 1.
     """
+    return _distance(tuple(one), tuple(other), substitution)
+
+
+@lru_cache(maxsize=100_000)
+def _distance(one: tuple[int, ...], other: tuple[int, ...], substitution: int) -> int:
     above = list(range(len(other) + 1))
     for row, symbol in enumerate(one, 1):
         line = [row]
