@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sa2va.metrics.interval import bootstrap_interval
 from sa2va.model.results import Options, Prediction, Request
+from sa2va.model.session import TrackSession
 from sa2va.types import Sample
 
 Record = dict[str, Any]  # what one item contributes, as JSON holds it
@@ -27,6 +28,10 @@ class Answers(Protocol):
 
     def probe_batch(self, requests: Sequence[Request], options: Options = ...) -> list[Prediction]:
         """Answer each request with one mask, whether or not the model would have drawn any."""
+        ...
+
+    def track(self, source: Any) -> TrackSession:
+        """Follow objects, which are added to the session, through a source."""
         ...
 
 
@@ -103,6 +108,27 @@ class Benchmark:
     options: Options = field(default_factory=Options)
     forced: bool = False
     batch_size: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveBenchmark:
+    """One family of items that are too long to hold: each is played to a session, frame by frame.
+
+    Attributes:
+        name: key in the catalog.
+        title: heading in the report.
+        num_items: N.
+        play: who answers and the item's number -> Record; the same one every time.
+        summarise: all records, in order -> figures.
+        batch_size: items between two looks at the journal.
+    """
+
+    name: str
+    title: str
+    num_items: int
+    play: Callable[[Answers, int], Record]
+    summarise: Callable[[list[Record]], list[Figure]]
+    batch_size: int = 1
 
 
 def ask_first(sample: Sample) -> list[Request]:

@@ -6,11 +6,11 @@ Shapes: none.
 
 from collections.abc import Callable, Sequence
 
-from sa2va.evaluation import world
-from sa2va.evaluation.benchmark import Benchmark
+from sa2va.evaluation import long, world
+from sa2va.evaluation.benchmark import Benchmark, LiveBenchmark
 
 # Name -> function of a seed and a number of items.
-BENCHMARKS: dict[str, Callable[[int, int], Benchmark]] = {
+BENCHMARKS: dict[str, Callable[[int, int], Benchmark | LiveBenchmark]] = {
     "world/referring": world.referring,
     "world/heldout": world.heldout,
     "world/kinds": world.kinds,
@@ -23,18 +23,21 @@ BENCHMARKS: dict[str, Callable[[int, int], Benchmark]] = {
     "world/caption": world.caption,
     "world/video": world.video,
     "world/occlusion": world.occlusion,
+    "world/long": long.long_clips,
     "world/video_conversation": world.video_conversation,
     "world/video_caption": world.video_caption,
 }
 
 
-def build_benchmarks(names: Sequence[str] | None = None, *, seed: int = 0, num_items: int = 500) -> list[Benchmark]:
+def build_benchmarks(
+    names: Sequence[str] | None = None, *, seed: int = 0, num_items: int = 500
+) -> list[Benchmark | LiveBenchmark]:
     """Build benchmarks by name.
 
     Args:
         names: keys of BENCHMARKS; None takes all.
         seed: of the drawn world, >= 0.
-        num_items: of each benchmark, >= 1.
+        num_items: of each benchmark, >= 1; long clips are fewer.
 
     Raises:
         ValueError: a name that is not there, or a number out of range.

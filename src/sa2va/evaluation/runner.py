@@ -18,7 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 import sa2va
-from sa2va.evaluation.benchmark import Answers, Benchmark, Record
+from sa2va.evaluation.benchmark import Answers, Benchmark, LiveBenchmark, Record
 from sa2va.evaluation.report import Report, Section, describe_environment
 from sa2va.journal import Journal, content_key
 
@@ -50,7 +50,7 @@ def hash_code() -> str:
 
 
 def run(
-    benchmark: Benchmark,
+    benchmark: Benchmark | LiveBenchmark,
     predictor: Answers,
     *,
     journal: Journal | None = None,
@@ -91,8 +91,10 @@ def _chunks(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
         yield items[start : start + size]
 
 
-def score_items(benchmark: Benchmark, predictor: Answers, indices: Sequence[int]) -> list[Record]:
-    """Load some items, ask all their questions in one batch, and score each."""
+def score_items(benchmark: Benchmark | LiveBenchmark, predictor: Answers, indices: Sequence[int]) -> list[Record]:
+    """Load some items, ask all their questions in one batch, and score each; play those that are played."""
+    if isinstance(benchmark, LiveBenchmark):
+        return [_as_json(benchmark.play(predictor, index)) for index in indices]
     samples = [benchmark.load(index) for index in indices]
     asked = [benchmark.ask(sample) for sample in samples]
     requests = [request for several in asked for request in several]
@@ -101,13 +103,18 @@ def score_items(benchmark: Benchmark, predictor: Answers, indices: Sequence[int]
     records = []
     for sample, several in zip(samples, asked, strict=True):
         record = benchmark.score(sample, [next(predictions) for _ in several])
-        records.append(json.loads(json.dumps(record)))  # the same whether just made or read back
+        records.append(_as_json(record))
     return records
+
+
+def _as_json(record: Record) -> Record:
+    """Return a record the same whether just made or read back."""
+    return json.loads(json.dumps(record))
 
 
 def evaluate(
     predictor: Answers,
-    benchmarks: Sequence[Benchmark],
+    benchmarks: Sequence[Benchmark | LiveBenchmark],
     *,
     seed: int,
     model: str,
