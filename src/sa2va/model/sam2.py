@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
+from sa2va.model.memory_attention import can_read, read_memories
+
 ABSENT_LOGIT = -1024.0  # of every pixel of an object that is not there, as in SAM 2
 GIVEN_LOGIT = 10.0  # plus or minus, of a mask that was given and not decoded, as in SAM 2
 
@@ -282,7 +284,7 @@ class Sam2(nn.Module):
         """Let features attend to memory.
 
         Args:
-            embeds: (N, C, g, g), without memory.
+            embeds: (N, C, g, g), without memory; or F = 1, for all objects.
             memory: (L, N, 64), the packed maps first and the tokens of pointers last.
             positions: (L, N, 64).
             num_memories: how many maps there are.
@@ -291,16 +293,28 @@ class Sam2(nn.Module):
         Returns:
             (N, C, g, g).
         """
-        n, c, g, _ = embeds.shape
-        own_positions = self.native.vision_encoder.neck.position_encoding(embeds.shape, embeds.device, embeds.dtype)
-        conditioned = self.native.memory_attention(
-            current_vision_features=embeds.flatten(2).permute(2, 0, 1),  # (N, C, g, g) -> (g*g, N, C)
-            current_vision_position_embeddings=own_positions.flatten(2).permute(2, 0, 1),
-            memory=memory,
-            memory_posision_embeddings=positions,
-            num_object_pointer_tokens=num_pointer_tokens,
-            **self.describe_memory(num_memories),
+        attention, n, (c, g) = self.native.memory_attention, memory.shape[1], embeds.shape[1:3]
+        own_positions = self.native.vision_encoder.neck.position_encoding(
+            torch.Size((1, c, g, g)), embeds.device, embeds.dtype
         )
+        if can_read(attention) and not torch.is_grad_enabled():
+            conditioned = read_memories(
+                attention,
+                embeds.flatten(2).transpose(1, 2),
+                own_positions.flatten(2).transpose(1, 2),
+                memory.transpose(0, 1),
+                positions.transpose(0, 1),
+                num_pointer_tokens=num_pointer_tokens,
+            )
+        else:
+            conditioned = attention(
+                current_vision_features=embeds.expand(n, -1, -1, -1).flatten(2).permute(2, 0, 1),  # (g*g, N, C)
+                current_vision_position_embeddings=own_positions.flatten(2).permute(2, 0, 1),
+                memory=memory,
+                memory_posision_embeddings=positions,
+                num_object_pointer_tokens=num_pointer_tokens,
+                **self.describe_memory(num_memories),
+            )
         # The native module gives (1, N, g*g, C) back, however its docstring reads.
         return conditioned.reshape(n, g * g, c).transpose(1, 2).reshape(n, c, g, g)
 

@@ -172,14 +172,14 @@ class Tracker:
 
     def condition(self, frame: int, features: FrameFeatures, ids: Sequence[int]) -> Tensor:
         """Let a frame's features read what each object remembers of other frames: (N, C, g, g)."""
-        embeds = features.expand(len(ids)).embeds
         places: dict[object, Tensor] = {}
-        read = [self._read(frame, self._objects.get(key), embeds, places) for key in ids]
+        read = [self._read(frame, self._objects.get(key), features.embeds, places) for key in ids]
         groups: dict[tuple[int, int], list[int]] = {}
         for row, one in enumerate(read):
             groups.setdefault((one.num_memories, one.num_pointer_tokens), []).append(row)
         if len(groups) == 1:
-            return self._attend(embeds, read)
+            return self._attend(features.embeds, read)
+        embeds = features.expand(len(ids)).embeds
         conditioned = torch.empty_like(embeds)
         for rows in groups.values():  # attention has no mask here: who remembers as much as another goes with it
             conditioned[rows] = self._attend(embeds[rows], [read[row] for row in rows])
@@ -199,8 +199,8 @@ class Tracker:
         ids = list(self._objects) if ids is None else list(ids)
         if not ids:
             raise ValueError("nothing to track: no frame has been prompted")
-        features = features.expand(len(ids))
         embeds = self.condition(frame, features, ids)
+        features = features.expand(len(ids))
         output = self._sam2.decode(embeds, features.high_res, self._sam2.language_prompt(None, len(ids)))
         if self.policy.overwrite_absent:
             output = output.without_absent()
@@ -234,9 +234,9 @@ class Tracker:
         return _Read(torch.cat(tokens).to(like.dtype), places[key], len(memories), num_pointer_tokens)
 
     def _attend(self, embeds: Tensor, read: Sequence["_Read"]) -> Tensor:
-        """Let features (N, C, g, g) attend to the memories of as many objects, all of one size."""
+        """Let features (1 or N, C, g, g) attend to the memories of N objects, all of one size."""
         if not read[0].num_memories:
-            return self._sam2.without_memory(embeds)
+            return self._sam2.without_memory(embeds.expand(len(read), -1, -1, -1))
         return self._sam2.attend(
             embeds,
             torch.cat([one.tokens for one in read], dim=1),  # (L, N, 64)

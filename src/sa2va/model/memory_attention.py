@@ -1,0 +1,109 @@
+"""Let the features of a frame read memories with SAM 2's own weights, in fewer steps than the library takes.
+
+Flow: tracker.py -> Sam2.attend -> read_memories -> features of each object -> decoder. While learning the library's
+    module is used instead: it is the reference.
+Source: SAM 2, arXiv:2408.00714, section 4. The sums are the same, their order differs: what has not met a memory yet
+    is computed once for all objects; memories, 64 wide, are averaged before they are projected and not after it, on a
+    CPU; the turn of rotary positions is one product of complex numbers.
+Shapes: N objects, C width, g side of the coarsest grid, L memory tokens of one object, of which P are of pointers.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.models.sam2_video.modeling_sam2_video import (
+    Sam2VideoMemoryAttention,
+    Sam2VideoMemoryAttentionLayer,
+    Sam2VideoRoPEAttention,
+)
+
+SCORES_AT_ONCE = 2**23  # attention scores that are held together: they should stay in a CPU's caches
+
+
+def can_read(attention: nn.Module) -> bool:
+    """Tell whether `read_memories` knows this module: SAM 2's, with one head, as in all that are published."""
+    if not isinstance(attention, Sam2VideoMemoryAttention):
+        return False
+    return attention.config.memory_attention_num_attention_heads == 1
+
+
+def read_memories(
+    attention: Sam2VideoMemoryAttention,
+    current: Tensor,
+    current_positions: Tensor,
+    memory: Tensor,
+    positions: Tensor,
+    *,
+    num_pointer_tokens: int,
+) -> Tensor:
+    """Attend to memory.
+
+    Args:
+        attention: the library's module, for its weights.
+        current: (1 or N, g*g, C), features of the frame; 1 where all objects see the same.
+        current_positions: (1, g*g, C).
+        memory: (N, L, 64), maps first and pointers last.
+        positions: (N, L, 64).
+        num_pointer_tokens: P.
+
+    Returns:
+        (N, g*g, C).
+    """
+    x = current + 0.1 * current_positions
+    turn = _turn(attention)
+    keys = memory + positions
+    for layer in attention.layers:
+        assert isinstance(layer, Sam2VideoMemoryAttentionLayer)
+        x = x + _attend_to_itself(layer.self_attn, layer.layer_norm1(x), turn)
+        x = x + _attend_to(layer.cross_attn_image, layer.layer_norm2(x), keys, memory, turn, num_pointer_tokens)
+        x = x + layer.linear2(layer.activation(layer.linear1(layer.layer_norm3(x))))
+    return attention.layer_norm(x)
+
+
+def _turn(attention: Sam2VideoMemoryAttention) -> Tensor:
+    """Return the rotary positions of the grid as complex numbers, (g*g, C/2)."""
+    cos, sin = attention.rotary_emb(attention.layer_norm.weight, attention.position_ids)  # (1, g*g, C), pairs alike
+    return torch.complex(cos[0, :, ::2].contiguous(), sin[0, :, ::2].contiguous())
+
+
+def _rotate(tokens: Tensor, turn: Tensor, scale: float = 1.0) -> Tensor:
+    """Turn pairs of channels by their position, in full precision: (N, K * g*g, C), K maps one after the other."""
+    maps = tokens.float().unflatten(-1, (-1, 2)).unflatten(1, (-1, len(turn)))  # (N, K, g*g, C/2, 2)
+    turned = torch.view_as_real(torch.view_as_complex(maps) * (turn * scale))
+    return turned.flatten(3).flatten(1, 2).to(tokens.dtype)
+
+
+def _attend_to_itself(weights: Sam2VideoRoPEAttention, x: Tensor, turn: Tensor) -> Tensor:
+    query = _rotate(weights.q_proj(x), turn, weights.scaling)
+    return weights.o_proj(_average(query, _rotate(weights.k_proj(x), turn), weights.v_proj(x)))
+
+
+def _attend_to(
+    weights: Sam2VideoRoPEAttention, x: Tensor, keys: Tensor, memory: Tensor, turn: Tensor, num_pointer_tokens: int
+) -> Tensor:
+    query = _rotate(weights.q_proj(x), turn, weights.scaling).expand(len(memory), -1, -1)
+    key = weights.k_proj(keys)  # (N, L, C)
+    num_turned = key.shape[1] - num_pointer_tokens  # pointers have no place
+    key[:, :num_turned] = _rotate(key[:, :num_turned], turn)
+    if query.device.type == "cpu":
+        return weights.o_proj(weights.v_proj(_average(query, key, memory)))  # weights of an average sum to 1
+    return weights.o_proj(_average(query, key, weights.v_proj(memory)))
+
+
+def _average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Average values by how well their keys fit a query: (N, Q, C), (N, L, C), (N, L, V) -> (N, Q, V).
+
+    The library's kernel for CPUs wants V = C, and blocks of plain products are twice as fast in bfloat16.
+    """
+    if query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
+    number, num_queries, num_keys = len(query), query.shape[1], key.shape[1]
+    objects = max(1, SCORES_AT_ONCE // (num_queries * num_keys))
+    rows = max(1, SCORES_AT_ONCE // num_keys)
+    average = query.new_empty(number, num_queries, value.shape[-1])
+    for n in range(0, number, objects):
+        some, turned = slice(n, n + objects), key[n : n + objects].transpose(1, 2)
+        for row in range(0, num_queries, rows):
+            part = slice(row, row + rows)
+            average[some, part] = torch.softmax(query[some, part] @ turned, -1) @ value[some]
+    return average
