@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import sa2va
-from sa2va.apps.commands import data
+from sa2va.apps.commands import data, gaze
 from sa2va.apps.commands.assemble import assemble
 from sa2va.apps.commands.caption import caption
 from sa2va.apps.commands.chat import chat
@@ -40,7 +40,9 @@ COMMANDS = {
     "doctor": doctor,
     "parity": parity,
 }
-GROUPS = {"data": data.app} if find_spec("sa2va.gaze") else {}  # commands of the extension, while it is there
+GROUPS = (
+    {"data": data.app, "gaze": gaze.app} if find_spec("sa2va.gaze") else {}
+)  # commands of the extension, while it is there
 
 app = typer.Typer(
     name="sa2va",

@@ -6,7 +6,7 @@ Source: Mondal et al., ECCV 2024, arXiv:2407.19605; data under the MIT license. 
 Shapes: K fixations, N words.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +33,36 @@ def read_refcoco_gaze(path: Path, timing: Path | None = None, size: tuple[int, i
         path: the JSON file.
         timing: word-timing.json; packs then follow the clock of the speech, otherwise the recorded word numbers,
             which differ only for fixations in a pause after a word without a fixation.
-        size: width and height of the stimulus, px; None takes 512 x 320 if the file's name says 512, else 1680 x 1050.
+        size: width and height of the stimulus, px; None takes 512 x 320 if the file's name says 512 or if every box
+            and fixation fits into it, else 1680 x 1050.
 
     Raises:
         ValueError: naming the file and the record, when something in it is wrong or does not fit the size.
     """
-    if size is None:
-        size = CANVAS if "512" in path.name else SCREEN
     clocks = read_timing(timing) if timing is not None else {}
+    records = read_records(path, TRIAL_FIELDS)
+    if size is None:
+        size = CANVAS if "512" in path.name or _fits_canvas(records) else SCREEN
     trials = []
-    for number, record in enumerate(read_records(path, TRIAL_FIELDS)):
+    for number, record in enumerate(records):
         with located(path, number):
             if timing is not None and record["REF_ID"] not in clocks:
                 raise ValueError(f"REF_ID {record['REF_ID']} is not in {timing.name}")
             trials.append(_read_trial(record, clocks.get(record["REF_ID"]), size))
     return trials
+
+
+def _fits_canvas(records: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether nothing lies beyond 512 x 320 px, and somebody looked at all; people begin in the middle."""
+    try:
+        columns = [zip(record["FIX_X"], record["FIX_Y"], strict=True) for record in records]
+        points = [(float(x), float(y)) for pairs in columns for x, y in pairs]
+        boxes = [tuple(map(float, record["BBOX"])) for record in records]
+        corners = [(left + width, top + height) for left, top, width, height in boxes]
+    except (TypeError, ValueError):
+        return False  # what is wrong with them is told where they are read
+    limit = tuple(side * SLACK for side in CANVAS)
+    return bool(points) and all(x <= limit[0] and y <= limit[1] for x, y in points + corners)
 
 
 def read_timing(path: Path) -> dict[int, SpeechTiming]:

@@ -64,7 +64,7 @@ def check_folder(folder: Path) -> list[Deviation]:
         raise ValueError(f"{folder}: no folder; expected one with {INPUTS} and {OUTPUTS}")
     rows: dict[str, Deviation] = {}
     for path, pairs in _sources(folder):
-        with _described(path):
+        with _described(str(path)):
             for place, name, ours, recorded in pairs:
                 rows.setdefault(name, Deviation(name)).add(ours, recorded, place)
     if not rows:
@@ -90,17 +90,20 @@ def _sources(folder: Path) -> Generator[tuple[Path, Iterable[tuple[str, str, Any
 
 def _each(cases: Iterable[tuple[str, Any]], figures: Callable[[Any], Pairs]) -> Generator[tuple[str, str, Any, Any]]:
     for place, case in cases:
-        with _described(Path(place)):
+        with _described(place):
             yield from ((place, *pair) for pair in figures(case))
 
 
 @contextmanager
-def _described(path: Path) -> Generator[None]:
-    """Say where a record lacks something; what `_each` said already is passed on."""
+def _described(place: str) -> Generator[None]:
+    """Say in one line where something is not as it should be."""
     try:
         yield
+    except ValueError as error:
+        raise ValueError(f"{place}: {' '.join(str(error).split())}" if place else str(error)) from error
     except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ValueError(f"{path}: not as recorded metrics are laid out ({type(error).__name__}: {error})") from error
+        detail = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(f"{place}: not as recorded metrics are laid out ({detail})") from error
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -108,7 +111,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         with np.load(path) as archive:
             return dict(archive)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: no archive of arrays ({error})") from error
+        raise ValueError(f"{path}: no archive of arrays ({str(error).splitlines()[0]})") from error
 
 
 def _named(records: Sequence[Any]) -> Generator[tuple[str, Any]]:
@@ -116,8 +119,10 @@ def _named(records: Sequence[Any]) -> Generator[tuple[str, Any]]:
 
 
 def _matched_cases(inputs: Path, outputs: Path) -> list[tuple[str, Any]]:
-    asked, recorded = read_json(inputs)["cases"], read_json(outputs)["cases"]
-    names = [case["REF_ID"] for case in asked], [case["REF_ID"] for case in recorded]
+    both = read_json(inputs), read_json(outputs)
+    with _described(str(inputs.parent)):
+        asked, recorded = (record["cases"] for record in both)
+        names = [case["REF_ID"] for case in asked], [case["REF_ID"] for case in recorded]
     if names[0] != names[1]:
         raise ValueError(f"{outputs}: its cases are not those of {INPUTS}, in the same order")
     return [(f"REF_ID {case['REF_ID']}", (case, known)) for case, known in zip(asked, recorded, strict=True)]

@@ -1,0 +1,214 @@
+"""Score gaze: `sa2va gaze eval --data FILE --oracle-target`, or recompute recorded metrics: `--golden FOLDER`.
+
+Flow: data, word timing, files of predictions -> gaze/evaluation/ -> one table; a recorded folder -> the largest
+    difference per metric, exit 1 beyond the limit.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sa2va.apps.options import JsonOption, QuietOption
+from sa2va.apps.report import remark
+
+if TYPE_CHECKING:
+    from sa2va.gaze.evaluation.golden import Deviation
+    from sa2va.gaze.evaluation.scores import Case
+    from sa2va.gaze.evaluation.table import Row
+    from sa2va.gaze.rivals.base import Rival
+    from sa2va.gaze.trial import Trial
+
+CHECK_FAILED = 1
+
+
+def evaluate(
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="FILE", help="Scanpaths in the layout of RefCOCO-Gaze.")
+    ] = None,
+    words: Annotated[
+        Path | None, typer.Option("--words", metavar="FILE", help="When each word is spoken: word-timing.json.")
+    ] = None,
+    predictions: Annotated[
+        list[Path] | None,
+        typer.Option("--predictions", metavar="FILE", help="A list of {REF_ID, REPEAT_ID, X, Y}, px of 512 x 320."),
+    ] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="More files of predictions.")] = None,
+    oracle_target: Annotated[
+        bool, typer.Option("--oracle-target", help="Tell systems the box of the target; no images are needed.")
+    ] = False,
+    golden: Annotated[
+        Path | None, typer.Option("--golden", metavar="FOLDER", help="Recompute the recorded metrics of a folder.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, max=100, help="Scanpaths drawn of each case.")] = 10,
+    folds: Annotated[int, typer.Option(min=2, help="Parts, cut by photo; each is scored by who learned the rest.")] = 5,
+    learned: Annotated[
+        bool, typer.Option("--learned", help="Train the published decoders, re-built; minutes.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Print one table: predictions, baselines, references and people, on the same cases and folds."""
+    if (golden is None) == (data is None):
+        raise ValueError("what to evaluate? give either --data FILE or --golden FOLDER")
+    ready = prepare()
+    if golden is not None:
+        check_recorded(golden, as_json=as_json)
+        return
+    assert data is not None and ready
+    files = [*(predictions or []), *(more or [])]
+    trials = read_trials(data, words)
+    if not oracle_target and not files:
+        raise ValueError("without images there is nothing to look at; add --oracle-target, or --predictions FILE")
+    rows, cases = make_rows(
+        trials, files, oracle=oracle_target, learned=learned, folds=folds, samples=samples, seed=seed, quiet=quiet
+    )
+    if as_json:
+        from sa2va.gaze.evaluation.table import as_record
+
+        print(json.dumps(as_record(rows, cases, data=str(data), folds=folds, samples=samples, seed=seed)))
+    else:
+        show_rows(rows, cases)
+
+
+def prepare() -> bool:
+    """See that the libraries of the metrics are there.
+
+    Raises:
+        ValueError: saying what to install.
+    """
+    try:
+        import scipy
+        import sklearn
+    except ModuleNotFoundError as error:
+        raise ValueError(f"gaze needs {error.name}; run: pip install 'sa2va[gaze]'") from error
+    return bool(scipy and sklearn)
+
+
+def check_recorded(folder: Path, *, as_json: bool) -> None:
+    """Print the largest difference of each recorded metric.
+
+    Raises:
+        typer.Exit: one of them is beyond the limit.
+    """
+    from sa2va.gaze.evaluation.golden import LIMIT, check_folder
+
+    rows = check_folder(folder)
+    if as_json:
+        print(json.dumps([deviation_record(row) for row in rows]))
+    else:
+        show_deviations(rows, LIMIT)
+    if not all(row.ok for row in rows):
+        raise typer.Exit(CHECK_FAILED)
+
+
+def deviation_record(row: "Deviation") -> dict[str, Any]:
+    largest = row.largest if math.isfinite(row.largest) else None
+    return {"metric": row.name, "values": row.num_values, "largest": largest, "where": row.where, "ok": row.ok}
+
+
+def show_deviations(rows: "Sequence[Deviation]", limit: float) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("metric", box=None, pad_edge=False)
+    for title in ("values", "max |difference|", "ok"):
+        table.add_column(title, justify="right")
+    table.add_column("where")
+    for row in rows:
+        mark = "ok" if row.ok else "[bold red]no[/]"
+        table.add_row(row.name, str(row.num_values), f"{row.largest:.2g}", mark, "" if row.ok else row.where)
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    console.print(table)
+    console.print(f"{sum(row.ok for row in rows)} of {len(rows)} metrics are within {limit:g}.")
+
+
+def read_trials(data: Path, words: Path | None) -> "list[Trial]":
+    """Read people's scanpaths, on the canvas."""
+    from sa2va.gaze.datasets.refcoco_gaze import read_refcoco_gaze
+    from sa2va.gaze.trial import on_canvas
+
+    return [on_canvas(trial) for trial in read_refcoco_gaze(data, words)]
+
+
+def make_rows(
+    trials: "Sequence[Trial]",
+    files: Sequence[Path],
+    *,
+    oracle: bool,
+    learned: bool,
+    folds: int,
+    samples: int,
+    seed: int,
+    quiet: bool,
+) -> "tuple[list[Row], list[Case]]":
+    """Score everything there is."""
+    from tqdm import tqdm
+
+    from sa2va.gaze.evaluation.predictions import read_predictions
+    from sa2va.gaze.evaluation.scores import read_cases
+    from sa2va.gaze.evaluation.table import finish_rows, folds_of, people_row, prediction_row, rival_row
+
+    predicted = {str(path): read_predictions(path) for path in files}  # a bad file shows before any work
+    parts = folds_of(trials, folds)
+    cases = read_cases(trials)
+    rows = [prediction_row(name, cases, found) for name, found in predicted.items()]
+    for row, found in zip(rows, predicted.values(), strict=True):
+        if row.num_cases < len(cases) or len(found) > row.num_cases:
+            remark(f"{row.name}: {row.num_cases} of {len(cases)} cases, {len(found)} in the file", quiet)
+    rows.append(people_row(cases))
+    makers = choose_rivals(oracle=oracle, learned=learned)
+    for make in tqdm(makers, desc="rivals", disable=quiet or not sys.stderr.isatty(), leave=False):
+        rows.append(rival_row(make, cases, parts, num_samples=samples, seed=seed))
+    return finish_rows(rows), cases
+
+
+def choose_rivals(*, oracle: bool, learned: bool) -> "list[Callable[[], Rival]]":
+    """Those of the table, from what knows most to what knows least; people's own row is no rival."""
+    from sa2va.gaze.rivals import baselines
+    from sa2va.gaze.rivals.mixture import references
+
+    ladder: list[Callable[[], Rival]] = [
+        lambda number=number: references()[number]
+        for number, reference in enumerate(references())
+        if oracle or not reference.target
+    ]
+    plain = [
+        baselines.StraightLine,
+        baselines.ElsewhereLook,
+        baselines.SaccadeWalk,
+        baselines.CenterLook,
+        baselines.RandomLook,
+    ]
+    return [*ladder[::-1], *plain]
+
+
+def show_rows(rows: "Sequence[Row]", cases: "Sequence[Case]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from sa2va.gaze.evaluation.table import COLUMNS, REFERENCE
+
+    table = Table("system", box=None, pad_edge=False)
+    partial = any(row.num_cases < len(cases) for row in rows)
+    for title in [*["cases"] * partial, *(column.title for column in COLUMNS)]:
+        table.add_column(title, justify="right")
+    for row in rows:
+        values = [row.figures.get(column.key, math.nan) for column in COLUMNS]
+        cells = [
+            "-" if math.isnan(value) else format(value, column.style)
+            for value, column in zip(values, COLUMNS, strict=True)
+        ]
+        table.add_row(row.name, *[str(row.num_cases)] * partial, *cells)
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 250)
+    console.print(table)
+    num_people = sum(len(case.people) for case in cases)
+    console.print(
+        f"{len(cases)} cases, {num_people} scanpaths. bits: above a uniform density; above ref: above "
+        f"{REFERENCE!r}. size NLL: nats per word; of predictions, counted from their samples. --json has more."
+    )

@@ -1,0 +1,52 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from sa2va.gaze.evaluation.predictions import packs_of, read_predictions
+
+RECORD = {"REF_ID": 7, "REPEAT_ID": 1, "X": [[1, 2], [], [3]], "Y": [[4, 5], [], [6]]}
+
+
+def write(folder: Path, records: object) -> Path:
+    path = folder / "ours.json"
+    path.write_text(json.dumps(records))
+    return path
+
+
+def test_packs() -> None:
+    assert [pack.tolist() for pack in packs_of(RECORD)] == [[[1, 4], [2, 5]], [], [[3, 6]]]
+
+
+def test_samples_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    found = read_predictions(write(tmp_path, [RECORD, RECORD | {"REPEAT_ID": 0, "X": [[9, 9], [], [9]]}]))
+    assert list(found) == ["7"]
+    assert [packs[2].tolist() for packs in found["7"]] == [[[9, 6]], [[3, 6]]]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"X": [[1], [], [3]]}, "pack 0"),
+        ({"X": [1, 2, 3]}, "list of coordinates per pack"),
+        ({"X": [[1, 2]]}, "as many in one as in the other"),
+        ({"X": [[1, "a"], [], [3]]}, "as many numbers"),
+        ({"X": [[1, math.nan], [], [3]]}, "finite numbers"),
+        ({"X": [[1, None], [], [3]]}, "pack 0"),
+        ({"X": [[1, 1e7], [], [3]]}, "far off"),
+        ({"X": [], "Y": []}, "no packs"),
+        ({"REF_ID": "x"}, "REF_ID"),
+        ({"REPEAT_ID": "x"}, "REPEAT_ID"),
+    ],
+)
+def test_bad_records(tmp_path: Path, change: dict, words: str) -> None:
+    with pytest.raises(ValueError, match="ours.json: record 1: .*" + words) as caught:
+        read_predictions(write(tmp_path, [RECORD, RECORD | change]))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("records", [[], {}, [3], "text"])
+def test_no_records(tmp_path: Path, records: object) -> None:
+    with pytest.raises(ValueError, match="ours.json"):
+        read_predictions(write(tmp_path, records))
