@@ -6,7 +6,7 @@ import torch
 from small_model import build_model
 
 from sa2va.data.world.tasks import TASKS
-from sa2va.training.stages.hearing import hear, name_cells
+from sa2va.training.stages.hearing import hear
 from sa2va.types import Sample, Span, Turn
 
 SIDE = 4
@@ -63,24 +63,6 @@ def test_a_word_outside_its_question_is_refused():
     turn = Turn(question="Segment it.", answer="No.", heard=(Span(start=8, end=99, objects=()),))
     with pytest.raises(ValueError, match="outside the question of 11 characters"):
         Sample(frames=np.zeros((1, 8, 8, 3), np.uint8), turns=(turn,))
-
-
-def test_a_phrase_names_the_cells_of_its_object(processor):
-    answer = "A plain background with a red circle."
-    masks = np.zeros((1, 1, 64, 64), bool)
-    masks[0, 0, 16:32, :16] = True  # the fifth of sixteen cells
-    span = Span(start=answer.index("a red"), end=len(answer) - 1, objects=(0,))
-    turn = Turn(question="Describe the image.", answer=answer, spans=(span,))
-    sample = Sample(frames=np.zeros((1, 64, 64, 3), np.uint8), turns=(turn,), masks=masks)
-    cells, words = name_cells([sample, sample], SIDE, processor.tokenizer)
-    assert {tuple(cell) for cell in cells.tolist()} == {(0, 4), (1, 4)}
-    once = [int(word) for (row, _), word in zip(cells.tolist(), words, strict=True) if row == 0]
-    assert processor.tokenizer.decode(once) == " red circle"
-
-
-def test_a_request_without_phrases_names_nothing(processor):
-    cells, words = name_cells([TASKS["refseg"](0, "train", 0)], SIDE, processor.tokenizer)
-    assert cells.shape == (0, 2) and words.shape == (0,)
 
 
 def test_clips_without_masks_are_left_out(processor):

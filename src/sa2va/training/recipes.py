@@ -20,6 +20,7 @@ from sa2va.training.logger import RunLogger
 from sa2va.training.loop import Stage, prepare_process, run_stage
 from sa2va.training.stages.cotrain import CotrainStage, Teachers
 from sa2va.training.stages.masks import MaskStage
+from sa2va.training.stages.names import NameStage
 from sa2va.training.stages.vision import SamVisionStage, VisionStage
 from sa2va.training.tiny import (
     build_tiny_config,
@@ -27,6 +28,7 @@ from sa2va.training.tiny import (
     init_place_attention,
     init_positions,
     init_text,
+    init_word_attention,
     train_tokenizer,
 )
 
@@ -41,6 +43,7 @@ def tiny() -> RunConfig:
             StageConfig(name="vision", steps=3500, batch_size=16, lr=1.5e-3, warmup_steps=200),
             StageConfig(name="sam_vision", steps=1500, batch_size=16, lr=1.5e-3, warmup_steps=100),
             StageConfig(name="masks", steps=1000, batch_size=12, lr=1e-3, warmup_steps=50),
+            StageConfig(name="names", steps=400, batch_size=16, lr=1e-3, warmup_steps=20),
             StageConfig(name="language", steps=2500, batch_size=16, lr=1e-3, warmup_steps=100),
             StageConfig(name="cotrain", steps=3000, batch_size=16, lr=8e-4, warmup_steps=100, ema=0.998),
         ),
@@ -54,9 +57,7 @@ def tiny_more() -> RunConfig:
         output="runs/tiny_more",
         start="tiny",
         calibration=600,
-        stages=(
-            StageConfig(name="cotrain", steps=3500, batch_size=16, lr=8e-4, warmup_steps=60, ema=0.998),
-        ),
+        stages=(StageConfig(name="cotrain", steps=3500, batch_size=16, lr=8e-4, warmup_steps=60, ema=0.998),),
     )
 
 
@@ -111,6 +112,7 @@ def build_start(config: RunConfig, folder: Path) -> tuple[Sa2VA, Processor]:
     model = Sa2VA(build_tiny_config(tokenizer))
     init_positions(model)
     init_text(model)
+    init_word_attention(model, tokenizer)
     init_place_attention(model)
     return model, Processor(model.config, tokenizer)
 
@@ -129,10 +131,14 @@ def build_stage(config: StageConfig, model: Sa2VA, processor: Processor, teacher
             return VisionStage(config, model, processor)
         case "sam_vision":
             return SamVisionStage(config, model, processor)
+        case "names":
+            return NameStage(config, model, processor)
         case "masks":
             if teachers.code is None:
-                raise ValueError("stage masks needs a run of its own: a finished model has no object code to train it by")
+                raise ValueError(
+                    "stage masks cannot go on from a finished model, which has no object code; start from nothing"
+                )
             return MaskStage(config, model, processor, teachers.code, num_objects=48)
         case "language" | "cotrain":
             return CotrainStage(config, model, processor, teachers, draws=config.name != "language")
-    raise ValueError(f"unknown stage {config.name!r}; known: vision, sam_vision, masks, language, cotrain")
+    raise ValueError(f"unknown stage {config.name!r}; known: vision, sam_vision, names, masks, language, cotrain")

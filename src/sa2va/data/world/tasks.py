@@ -54,6 +54,7 @@ def _caption(task: str, seed: int, split: str, index: int, questions: tuple[str,
     turn = Turn(question=prompts.pick(rng, questions), answer=text, spans=tuple(spans) if grounded else ())
     meta = {
         "index": index,
+        "scene": scene,
         "answers": [text],
         "kinds": [task],
         "targets": [[span.objects[0] for span in spans]],

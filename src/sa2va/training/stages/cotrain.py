@@ -23,8 +23,9 @@ from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.tracker import Tracker
 from sa2va.training.config import StageConfig
-from sa2va.training.stages.hearing import hear, name_cells
+from sa2va.training.stages.hearing import hear
 from sa2va.training.stages.masks import UNKNOWN, ObjectCode
+from sa2va.training.stages.names import attribute_words, name_cells, name_loss
 from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, mask_boxes
 from sa2va.types import Sample
 
@@ -59,7 +60,7 @@ class CotrainBatch:
     word_positions: Tensor  # (W, 2) row and column of the words that objects are told by
     word_cover: Tensor  # (W, V) where the objects lie that a word and those before it may mean
     cells: Tensor  # (Z, 2) row and cell of visual tokens
-    cell_words: Tensor  # (Z,) a word that is true of each
+    cell_attributes: Tensor  # (Z, 4) what lies on each
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class TaskSource:
         """Finish a batch of which nothing is followed."""
         side, tokenizer = int(self.processor.config.tokens_per_tile**0.5), self.processor.tokenizer
         positions, cover = hear(samples, batch.input_ids, keyframes, side, tokenizer)
-        cells, cell_words = name_cells(samples, side, tokenizer)
+        cells, cell_attributes = name_cells(samples, side)
         return CotrainBatch(
             batch=batch,
             tracked_pixel_values=torch.zeros(0),
@@ -103,7 +104,7 @@ class TaskSource:
             word_positions=positions,
             word_cover=cover,
             cells=cells,
-            cell_words=cell_words,
+            cell_attributes=cell_attributes,
         )
 
     def _draw(self, group: str, number: int, step: int, rng: np.random.Generator) -> list[Sample]:
@@ -193,6 +194,7 @@ class CotrainStage:
         trained = model if draws else nn.ModuleDict({"mllm": model.mllm, "projector": model.projector})
         self._module = nn.ModuleDict({"model": trained, "pointer": self.pointer})
         self._loss = LossConfig()
+        self._words = attribute_words(processor.tokenizer)
         # Both image encoders rest, as in the paper: left free, the tower forgot its shapes within 400 steps.
         for encoder in (model.mllm.native.model.vision_tower, model.sam2.native.vision_encoder):
             encoder.requires_grad_(False)
@@ -254,17 +256,13 @@ class CotrainStage:
         return helps
 
     def _names(self, item: CotrainBatch, embeds: Tensor) -> Tensor:
-        """Cross-entropy of the words that are true of a visual token, read with the words' own embeddings.
-
-        A place that shows a red circle then looks like "red" and "circle" to attention, which finds equal words.
-        """
+        """Hold visual tokens against the words that are true of them, see names.py."""
         native = self.model.mllm.native
         is_visual = item.batch.input_ids == native.config.image_token_id
         first = is_visual.int().argmax(dim=1)  # the picture's tokens stand in one run
         rows, cells = item.cells.unbind(1)
         tokens = embeds[rows, first[rows] + cells]  # (Z, D)
-        logits = tokens @ native.get_input_embeddings().weight.T / tokens.shape[-1] ** 0.5
-        return F.cross_entropy(logits.float(), item.cell_words)
+        return name_loss(tokens, item.cell_attributes, self._words, native.get_input_embeddings().weight)
 
     def _alignment(self, code: ObjectCode, seg_states: Tensor, targets: Tensor) -> Tensor:
         """Squared distance between the [SEG] embeddings and the codes of where their objects are."""

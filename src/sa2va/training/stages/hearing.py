@@ -1,6 +1,6 @@
-"""Tie words to places: those a question is heard by to where its object may be, a phrase's to what it names.
+"""Tie words to places: those a question is heard by to where its object may be.
 
-Flow: Turn.heard, Turn.spans (a dataset) + input_ids (processor.py) -> hear, name_cells -> cotrain.py.
+Flow: Turn.heard (a dataset) + input_ids (processor.py) -> hear -> cotrain.py.
 Source: our own. The answer's [SEG] tells once a question which object was meant; its words tell it one after the
     other, and the first of them need no composition at all.
 Shapes: B samples, L tokens, M masks of a sample, K key frames, g side of the grid of visual tokens, W words.
@@ -49,31 +49,6 @@ def hear(
                 covers.append(cover)
     stacked = torch.stack(covers) if covers else torch.zeros(0, len(keyframes) * side * side)
     return torch.tensor(positions, dtype=torch.long).reshape(-1, 2), stacked
-
-
-def name_cells(samples: Sequence[Sample], side: int, tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:
-    """List the words that name what lies on a visual token, from the phrases of grounded answers.
-
-    Args:
-        samples: B pictures.
-        side: g.
-        tokenizer: of the model.
-
-    Returns:
-        (W, 2) row of the sample and cell of its grid, and (W,) the token of one word that is true of it.
-    """
-    cells: list[tuple[int, int]] = []
-    words: list[int] = []
-    for row, sample in enumerate(samples):
-        for span, phrase in ((s, t.answer[s.start : s.end]) for t in sample.turns for s in t.spans if s.end > s.start):
-            _, _, looks = phrase.partition(" ")  # the article is true of everything
-            tokens = tokenizer.encode(f" {looks}", add_special_tokens=False)
-            for index in span.objects:
-                cover = F.adaptive_avg_pool2d(torch.from_numpy(sample.masks[index, :1]).float(), side).flatten()
-                for cell in (cover >= min(0.5, float(cover.max()))).nonzero()[:, 0].tolist():
-                    cells += [(row, cell)] * len(tokens)
-                    words += tokens
-    return torch.tensor(cells, dtype=torch.long).reshape(-1, 2), torch.tensor(words, dtype=torch.long)
 
 
 def _place_words(

@@ -1,0 +1,77 @@
+"""Tests of the words that visual tokens say: cells, labels, the loss, and attention that starts from equal words."""
+
+import pytest
+import torch
+from small_model import build_model
+
+from sa2va.data.world.scene import COLORS, SHAPES, SIZES, TEXTURES
+from sa2va.data.world.tasks import TASKS
+from sa2va.model.sa2va import Sa2VA
+from sa2va.training.config import StageConfig
+from sa2va.training.stages.names import NameStage, attribute_words, name_cells, name_loss
+from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, attribute_ids
+from sa2va.training.tiny import build_tiny_config, corpus, init_word_attention, train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(corpus(0, num_samples=4))
+
+
+def test_every_attribute_is_one_token_of_its_own(tokenizer):
+    words = attribute_words(tokenizer)
+    assert tuple(len(row) for row in words) == ATTRIBUTE_SIZES
+    said = [tokenizer.decode([token]).strip() for row in words for token in row.tolist()]
+    assert said == [*COLORS, *SHAPES, *SIZES, *TEXTURES]
+
+
+def test_a_cell_has_the_attributes_of_what_covers_it():
+    samples = [TASKS[task](0, "train", 3) for task in ("refseg", "caption", "gcg")]
+    cells, attributes = name_cells(samples, side=8)
+    assert set(cells[:, 0].tolist()) == {0, 2}  # a caption has no masks
+    for (row, cell), ids in zip(cells.tolist(), attributes.tolist(), strict=True):
+        side = samples[row].masks.shape[-1] // 8
+        y, x = side * (cell // 8), side * (cell % 8)
+        scene = samples[row].meta["scene"]
+        shares = [mask[0, y : y + side, x : x + side].mean() for mask in samples[row].masks]
+        named = [attribute_ids(thing) for thing, share in zip(scene.objects, shares, strict=False) if share >= 0.2]
+        assert tuple(ids) in named
+
+
+def test_the_loss_falls_to_nothing_where_tokens_are_their_words():
+    torch.manual_seed(0)
+    words = tuple(torch.arange(size) + 100 * index for index, size in enumerate(ATTRIBUTE_SIZES))
+    embeddings = torch.nn.functional.normalize(torch.randn(400, 256), dim=-1) * 16
+    attributes = torch.stack([torch.randint(size, (50,)) for size in ATTRIBUTE_SIZES], dim=1)
+    said = torch.stack([embeddings[words[i]][attributes[:, i]] for i in range(4)]).sum(0)
+    wrong = torch.stack([embeddings[words[i]][(attributes[:, i] + 1) % len(words[i])] for i in range(4)]).sum(0)
+    assert name_loss(said, attributes, words, embeddings) < 1e-2
+    assert name_loss(wrong, attributes, words, embeddings) > 20
+
+
+def test_the_stage_trains_the_projector_alone():
+    model, processor = build_model()
+    stage = NameStage(StageConfig(name="names", steps=1, batch_size=2, lr=1e-3), model, processor)
+    stage.losses(stage.batch(0))["total"].backward()
+    trained = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert trained and all("multi_modal_projector" in name for name in trained)
+
+
+def test_a_word_attends_to_the_visual_token_that_says_it(tokenizer):
+    torch.manual_seed(0)
+    model = Sa2VA(build_tiny_config(tokenizer))
+    text = model.mllm.native.model.language_model
+    with torch.no_grad():
+        text.embed_tokens.weight.normal_(0, 0.5)
+    init_word_attention(model, tokenizer)
+    shapes, colors = attribute_words(tokenizer)[1], attribute_words(tokenizer)[0]
+    table = text.embed_tokens.weight.detach()
+    # Twelve visual tokens, each a shape in a random colour, then 40 other words, then the word asked for.
+    tokens = table[shapes] + table[colors[torch.randint(len(colors), (len(shapes),))]]
+    filler = table[torch.randint(len(table), (40,))]
+    text.set_attn_implementation("eager")
+    with torch.no_grad():
+        for number, word in enumerate(shapes.tolist()):
+            inputs = torch.cat([tokens, filler, table[word][None]])[None]
+            attention = text(inputs_embeds=inputs, output_attentions=True).attentions[0][0, -2:, -1, : len(shapes)]
+            assert (attention.argmax(-1) == number).all()
