@@ -6,7 +6,7 @@ from stock_sam2 import SIDE, WIDTH, build_sam2
 from torch import Tensor
 from transformers.models.sam2_video.modeling_sam2_video import apply_rotary_pos_emb_2d
 
-from sa2va.model import memory_attention, sam2
+from sa2va.model import attention, memory_attention, sam2
 from sa2va.model.edgetam import EdgeTam
 from sa2va.model.memory_attention import can_read
 from sa2va.model.sam2 import Sam2
@@ -53,7 +53,7 @@ def test_the_size_of_a_block_changes_nothing(model, monkeypatch, most):
     inputs = draw(3, 7, 32, shared=True)
     with torch.no_grad():
         expected = model.attend(**inputs)
-        monkeypatch.setattr(memory_attention, "SCORES_AT_ONCE", most)
+        monkeypatch.setattr(attention, "SCORES_AT_ONCE", most)
         torch.testing.assert_close(model.attend(**inputs), expected, atol=1e-5, rtol=1e-5)
 
 

@@ -9,7 +9,6 @@ Shapes: N objects, C width, g side of the coarsest grid, L memory tokens of one 
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.sam2_video.modeling_sam2_video import (
     Sam2VideoMemoryAttention,
@@ -17,7 +16,7 @@ from transformers.models.sam2_video.modeling_sam2_video import (
     Sam2VideoRoPEAttention,
 )
 
-SCORES_AT_ONCE = 2**23  # attention scores that are held together: they should stay in a CPU's caches
+from sa2va.model.attention import average
 
 
 def can_read(attention: nn.Module) -> bool:
@@ -75,7 +74,7 @@ def _rotate(tokens: Tensor, turn: Tensor, scale: float = 1.0) -> Tensor:
 
 def _attend_to_itself(weights: Sam2VideoRoPEAttention, x: Tensor, turn: Tensor) -> Tensor:
     query = _rotate(weights.q_proj(x), turn, weights.scaling)
-    return weights.o_proj(_average(query, _rotate(weights.k_proj(x), turn), weights.v_proj(x)))
+    return weights.o_proj(average(query, _rotate(weights.k_proj(x), turn), weights.v_proj(x)))
 
 
 def _attend_to(
@@ -86,24 +85,5 @@ def _attend_to(
     num_turned = key.shape[1] - num_pointer_tokens  # pointers have no place
     key[:, :num_turned] = _rotate(key[:, :num_turned], turn)
     if query.device.type == "cpu":
-        return weights.o_proj(weights.v_proj(_average(query, key, memory)))  # weights of an average sum to 1
-    return weights.o_proj(_average(query, key, weights.v_proj(memory)))
-
-
-def _average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Average values by how well their keys fit a query: (N, Q, C), (N, L, C), (N, L, V) -> (N, Q, V).
-
-    The library's kernel for CPUs wants V = C, and blocks of plain products are twice as fast in bfloat16.
-    """
-    if query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
-    number, num_queries, num_keys = len(query), query.shape[1], key.shape[1]
-    objects = max(1, SCORES_AT_ONCE // (num_queries * num_keys))
-    rows = max(1, SCORES_AT_ONCE // num_keys)
-    average = query.new_empty(number, num_queries, value.shape[-1])
-    for n in range(0, number, objects):
-        some, turned = slice(n, n + objects), key[n : n + objects].transpose(1, 2)
-        for row in range(0, num_queries, rows):
-            part = slice(row, row + rows)
-            average[some, part] = torch.softmax(query[some, part] @ turned, -1) @ value[some]
-    return average
+        return weights.o_proj(weights.v_proj(average(query, key, memory)))  # weights of an average sum to 1
+    return weights.o_proj(average(query, key, weights.v_proj(memory)))

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
+from sa2va.model.attention import BLOCKWISE
 from sa2va.model.memory_attention import can_read, read_memories
 
 ABSENT_LOGIT = -1024.0  # of every pixel of an object that is not there, as in SAM 2
@@ -113,6 +114,7 @@ class Sam2(nn.Module):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         self.native = self.NATIVE_CLASS(self.CONFIG_CLASS(**config))
+        self.native.vision_encoder.set_attn_implementation(BLOCKWISE)
         # SAM 2 has one random position matrix; the native class draws it twice, and a point would not find its pixel.
         shared = self.native.prompt_encoder.shared_embedding.positional_embedding
         self.native.shared_image_embedding.positional_embedding.data.copy_(shared.data)
