@@ -186,6 +186,22 @@ class Processor:
         literal = range(len(head), len(head) + len(turn.question))
         return self._encode(text, literal, opening=is_first), visual_index
 
+    def encode_opening(self, question: str, num_tokens: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Encode a first question that is to go on word by word; see `encode_question` for the rest."""
+        turn = Turn(question=question, answer="")
+        ids, visual_index = self.encode_question(turn, num_tokens)
+        close = self.encode_close("")
+        assert ids[-len(close) :] == close, "the template joins the question to what follows it"
+        return ids[: -len(close)], visual_index
+
+    def encode_word(self, word: str) -> list[int]:
+        """Encode a further word of an open question by itself, so that its ids hang on no other word."""
+        return self._encode_text(f" {word}")
+
+    def encode_close(self, text: str) -> list[int]:
+        """Encode the end of an open question, up to the place where the answer begins."""
+        return self._encode_text(text) + self._encode(self._template.before_answer, range(0))
+
     def encode_follow_up(self, turn: Turn, *, is_ended: bool = False) -> list[int]:
         """Encode what follows an answer that has been generated: its end, unless it said that, and a question."""
         end = "" if is_ended else self._template.end
@@ -255,7 +271,7 @@ class Processor:
             targets += [sample.masks[index][chosen] for index in one.seg_objects]
         seen_by_sam = np.concatenate([sample.frames[chosen] for sample in samples])
         return Batch(
-            **self._collate([(one.ids, one.visual_index) for one in encoded], pictures, left=False),
+            **self.collate([(one.ids, one.visual_index) for one in encoded], pictures, left=False),
             labels=self._pad([one.labels for one in encoded], IGNORE_INDEX, left=False),
             sam_pixel_values=self.sam_pixel_values(seen_by_sam) if for_masks else torch.zeros(0),
             seg_positions=torch.tensor(positions, dtype=torch.long).reshape(-1, 2),
@@ -274,9 +290,9 @@ class Processor:
             own = [picture for frames in seen for picture in self.read_pictures(frames)]
             rows.append(self.encode_question(turn, [picture.num_tokens for picture in own]))
             pictures.append(own)
-        return Prompts(**self._collate(rows, pictures, left=True))
+        return Prompts(**self.collate(rows, pictures, left=True))
 
-    def _collate(
+    def collate(
         self, rows: Sequence[tuple[list[int], list[int]]], pictures: Sequence[Sequence[Picture]], *, left: bool
     ) -> dict[str, Any]:
         """Make the tensors of Prompts from each row's ids, visual index and pictures."""

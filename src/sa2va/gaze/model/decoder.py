@@ -1,0 +1,220 @@
+"""Say when, where and how long people look next, from what they have seen and heard so far.
+
+Flow: EventBatch -> EventDecoder -> per token: whether to stop, the pause, and of the next fixation the place (a density
+    over the canvas) and the duration -> likelihoods (losses.py) or draws (rollout.py).
+Source: our own: one token per fixation and one per word, so that a causal mask is all that causality needs. Observers
+    differ by a small discrete latent with a learned prior: exact to sum over, one number to draw.
+Shapes: B scanpaths, T tokens, F facts, D width, C cells of the canvas, E events asked for, Z kinds of observers,
+    S width of the language model, I channels of image features.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sa2va.gaze.model.density import Grid, GridDensity, LogNormalMixture
+from sa2va.gaze.model.events import FACT, Next
+from sa2va.gaze.model.features import (
+    NUM_PLACE_FEATURES,
+    NUM_TIME_FEATURES,
+    NUM_TOKEN_FEATURES,
+    STEP,
+    Belief,
+    place_features,
+    time_features,
+    token_features,
+)
+
+USUAL_GAP, USUAL_DURATION = 45.0, 220.0  # ms
+FIRST_START = (-170.0, -130.0)  # ms, earliest and latest begin of the first fixation, until training has measured it
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """Sizes of an event decoder."""
+
+    width: int = 64  # D
+    num_layers: int = 2
+    num_heads: int = 4
+    place_width: int = 32  # of the network that scores cells
+    cell: int = 16  # px
+    num_observers: int = 3  # Z
+    num_components: int = 3  # of the mixtures of times
+    state_width: int = 0  # S; 0 = no language model
+    image_channels: int = 0  # I; 0 = no image features
+    dropout: float = 0.1
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.cell)
+
+
+@dataclass
+class EventCache:
+    """Keys and values of the tokens so far, per layer (B, heads, T, d), and which of them count: (B, T)."""
+
+    layers: list[tuple[Tensor, Tensor]]
+    valid: Tensor
+
+
+class _Block(nn.Module):
+    """A pre-norm transformer layer whose mask the caller gives."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.num_heads, self.dropout = config.num_heads, config.dropout
+        self.norm, self.mlp_norm = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.out = nn.Linear(config.width, config.width)
+        self.mlp = nn.Sequential(
+            nn.Linear(config.width, 2 * config.width), nn.GELU(), nn.Linear(2 * config.width, config.width)
+        )
+
+    def forward(
+        self, x: Tensor, mask: Tensor, past: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Read (B, T, D) under a mask (B, T, past + T); return it with all keys and values."""
+        heads = self.qkv(self.norm(x)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = heads.unbind(0)  # each (B, heads, T, d)
+        if past is not None:
+            key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
+        read = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None])
+        x = x + self._drop(self.out(read.transpose(1, 2).flatten(2)))
+        return x + self._drop(self.mlp(self.mlp_norm(x))), (key, value)
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a token says of the next step."""
+
+    next: Tensor  # (..., 3) logits of Next, where no clock ends the packs
+    stop: Tensor  # (...) logit, once the last fixation is over
+    gap: LogNormalMixture  # of the pause before the next fixation
+
+
+class EventDecoder(nn.Module):
+    """A causal model of the row of fixations of one person."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, hidden, times = config.width, config.place_width, 3 * config.num_components
+        self.embed = nn.Sequential(nn.Linear(NUM_TOKEN_FEATURES, width), nn.GELU(), nn.Linear(width, width))
+        self.hear = nn.Linear(config.state_width, width) if config.state_width else None
+        self.observers = nn.Embedding(config.num_observers, width)
+        self.prior = nn.Parameter(torch.zeros(config.num_observers))
+        self.first_start: Tensor
+        self.register_buffer("first_start", torch.tensor(FIRST_START))
+        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.num_layers))
+        self.norm = nn.LayerNorm(width)
+        self.outlook = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 4 + times))
+        self.aim = nn.Sequential(nn.Linear(width + NUM_TIME_FEATURES, width), nn.GELU(), nn.Linear(width, hidden))
+        self.see = nn.Linear(NUM_PLACE_FEATURES, hidden)
+        self.score = nn.Sequential(nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, 1))
+        self.look = nn.Conv2d(config.image_channels, hidden, 1) if config.image_channels else None
+        self.stay = nn.Sequential(nn.Linear(width + NUM_TIME_FEATURES + 6, width), nn.GELU(), nn.Linear(width, times))
+        self._start()
+
+    def _start(self) -> None:
+        """Begin with usual times and an even canvas, and with observers that differ a little."""
+        nn.init.normal_(self.observers.weight, std=0.3)
+        count = self.config.num_components
+        around = torch.linspace(-0.8, 0.8, count) if count > 1 else torch.zeros(1)
+        for head, skip, median in ((self.outlook[-1], 4, USUAL_GAP), (self.stay[-1], 0, USUAL_DURATION)):
+            assert isinstance(head, nn.Linear)
+            with torch.no_grad():
+                head.weight[skip:] *= 0.1
+                head.bias[skip : skip + count] = 0
+                head.bias[skip + count : skip + 2 * count] = math.log(median) + around
+                head.bias[skip + 2 * count :] = -0.7
+
+    # ---- the row of tokens
+
+    def encode(
+        self,
+        facts: Tensor,
+        belief: Belief,
+        observer: Tensor,
+        *,
+        states: Tensor | None = None,
+        valid: Tensor | None = None,
+        cache: EventCache | None = None,
+    ) -> tuple[Tensor, EventCache]:
+        """Read tokens, each of which sees itself and those before it.
+
+        Args:
+            facts: (B, T, F).
+            belief: one map per token.
+            observer: (B,) long, kind of each person.
+            states: (B, T, S) of the language model, each of the word of its pack.
+            valid: (B, T) bool; None = all.
+            cache: of the tokens before these.
+
+        Returns:
+            (B, T, D), and the cache that now holds these tokens as well.
+        """
+        x = self.embed(token_features(facts, belief, self.config.grid)) + self.observers(observer)[:, None]
+        if self.hear is not None:
+            assert states is not None
+            x = x + self.hear(states.to(x))
+        if valid is None:
+            valid = torch.ones(facts.shape[:2], dtype=torch.bool, device=facts.device)
+        known = valid if cache is None else torch.cat([cache.valid, valid], dim=1)
+        length, total = facts.shape[1], known.shape[1]
+        causal = torch.ones(length, total, dtype=torch.bool, device=facts.device).tril(total - length)
+        own = torch.eye(total, dtype=torch.bool, device=facts.device)[total - length :]  # no row may be empty
+        mask = (causal & known[:, None]) | own
+        layers = []
+        for number, block in enumerate(self.blocks):
+            x, pair = block(x, mask, cache.layers[number] if cache is not None else None)
+            layers.append(pair)
+        return self.norm(x), EventCache(layers, known)
+
+    # ---- what tokens say
+
+    def foresee(self, context: Tensor, facts: Tensor) -> Outlook:
+        """Say whether to go on: (..., D), (..., F); after the last word no pack follows."""
+        raw = self.outlook(context)
+        never = torch.zeros_like(raw[..., :3])
+        never[..., Next.PACK] = facts[..., FACT["is_after"]] * -1e4
+        return Outlook(raw[..., :3] + never, raw[..., 3], LogNormalMixture.from_raw(raw[..., 4:]))
+
+    def view(self, image: Tensor) -> Tensor | None:
+        """Prepare image features (B, I, g h, g w) once per picture: (B, C, hidden)."""
+        return self.look(image).flatten(2).transpose(1, 2) if self.look is not None else None
+
+    def place(
+        self, context: Tensor, facts: Tensor, start: Tensor, belief: Belief, view: Tensor | None = None
+    ) -> GridDensity:
+        """Say where the next fixation goes.
+
+        Args:
+            context: (E, D).
+            facts: (E, F) of the same tokens.
+            start: (E,) ms, when it begins.
+            belief: E maps.
+            view: (E, C, hidden) of `view`, one per event.
+        """
+        cells = self.see(place_features(facts, belief, self.config.grid))  # (E, C, hidden)
+        aim = self.aim(torch.cat([context, time_features(facts, start)], dim=-1))
+        hidden = cells + aim[:, None]
+        if view is not None:
+            hidden = hidden + view
+        return GridDensity.from_logits(self.score(hidden)[..., 0], self.config.grid)
+
+    def duration(
+        self, context: Tensor, facts: Tensor, start: Tensor, points: Tensor, belief: Belief
+    ) -> LogNormalMixture:
+        """Say how long a fixation at points (E, 2) lasts that begins at `start`; arguments as in `place`."""
+        here = torch.stack([facts[..., FACT["x"]], facts[..., FACT["y"]]], dim=-1)
+        step, offset = (points - here) / STEP, belief.offset(points)
+        seen = [belief.at(points, self.config.grid), *step.unbind(-1), step.norm(dim=-1).log1p()]
+        seen += [torch.exp(-offset.square().sum(-1) / 2), offset.norm(dim=-1).log1p()]
+        raw = self.stay(torch.cat([context, time_features(facts, start), torch.stack(seen, dim=-1)], dim=-1))
+        return LogNormalMixture.from_raw(raw)

@@ -1,0 +1,157 @@
+"""Turn plain facts about a look into numbers that a small network can use, for tokens and for places.
+
+Flow: events.py (facts), belief maps -> token_features (what has happened), place_features (how a cell lies to the
+    eye, to the target and to the canvas), time_features (when the next fixation begins) -> decoder.py.
+Source: saccades are read relative to the fixation before, to the target and to the middle of the canvas, which is
+    what carries most of the likelihood of people's fixations on RefCOCO-Gaze, arXiv:2407.19605.
+Shapes: ... any leading axes, F facts, C = g h * g w cells, M features; xy px of the canvas, ms.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sa2va.gaze.letterbox import CANVAS
+from sa2va.gaze.model.density import Grid
+from sa2va.gaze.model.events import FACT
+
+NUM_TOKEN_FEATURES = 41
+NUM_PLACE_FEATURES = 24
+NUM_TIME_FEATURES = 6
+STEP = 64.0  # px, a usual saccade
+BEAT = 400.0  # ms, a usual word
+FAINT = 0.02  # share of the mean belief that counts as none
+
+
+@dataclass(frozen=True)
+class Belief:
+    """Where the target is believed to be, one map per row, with its middle and its size."""
+
+    shares: Tensor  # (..., C) sums to 1
+    middle: Tensor  # (..., 2) xy px
+    spread: Tensor  # (..., 2) SD in x and y, px
+
+    @classmethod
+    def of(cls, maps: Tensor, grid: Grid) -> "Belief":
+        """Read maps (..., g h, g w) of any scale >= 0; an empty one believes in nothing in particular."""
+        flat = maps.float().flatten(-2) + 1e-6
+        shares = flat / flat.sum(-1, keepdim=True)
+        places = grid.centers(maps.device)
+        middle = shares @ places
+        spread = (shares @ places**2 - middle**2).clamp(min=(grid.cell / 2) ** 2).sqrt()
+        return cls(shares, middle, spread)
+
+    def rows(self, *index: Tensor) -> "Belief":
+        return Belief(self.shares[index], self.middle[index], self.spread[index])
+
+    def strength(self) -> Tensor:
+        """Log of each cell's share, 0 for an even spread: (..., C)."""
+        return (self.shares * self.shares.shape[-1] + FAINT).log()
+
+    def at(self, points: Tensor, grid: Grid) -> Tensor:
+        """Log of the share at points, 0 for an even spread: (..., 2) -> (...)."""
+        rows, columns = grid.shape
+        x = (points[..., 0] / grid.cell).long().clamp(0, columns - 1)
+        y = (points[..., 1] / grid.cell).long().clamp(0, rows - 1)
+        share = self.shares.gather(-1, (y * columns + x)[..., None])[..., 0]
+        return (share * self.shares.shape[-1] + FAINT).log()
+
+    def offset(self, points: Tensor) -> Tensor:
+        """How far points lie from the middle, in SDs: (..., 2) -> (..., 2)."""
+        return ((points - self.middle) / self.spread).clamp(-8, 8)
+
+
+def token_features(facts: Tensor, belief: Belief, grid: Grid) -> Tensor:
+    """Describe what has happened: (..., F), one belief per token -> (..., NUM_TOKEN_FEATURES)."""
+    fact = {name: facts[..., place] for name, place in FACT.items()}
+    clocked, has_end = fact["clocked"], 1 - fact["is_after"]
+    here, before = _point(facts, "x", "y"), _point(facts, "last_x", "last_y")
+    scaled, step = _scaled(here), (here - before) / STEP
+    on_it, was_on_it = belief.at(here, grid), belief.at(before, grid)
+    offset = belief.offset(here)
+    duration = (fact["end"] - fact["start"]).clamp(min=1).log() - 5.3
+    rest = (fact["until"] - fact["end"]) / BEAT * has_end
+    since = (fact["end"] - fact["onset"]) / BEAT
+    columns = [
+        fact["is_fixation"], fact["is_before"], fact["is_after"], clocked, fact["pack"].log1p(), fact["order"] / 2,
+        (fact["order"] == 0).float(), (fact["order"] >= 2).float(), fact["count"].log1p(), fact["stress"],
+        *scaled.unbind(-1), *(scaled**2).unbind(-1), *step.unbind(-1), step.norm(dim=-1),
+        *torch.exp(-(step.norm(dim=-1)[..., None] * STEP / torch.tensor([12.0, 30.0], device=facts.device)).square())
+        .unbind(-1),
+        on_it, was_on_it, *offset.unbind(-1), torch.exp(-offset.square().sum(-1) / 2), offset.norm(dim=-1).log1p(),
+        *((belief.middle - here) / 2 / STEP).unbind(-1), *(belief.spread / STEP).unbind(-1),
+        *torch.stack([
+            duration, _squash(rest), (rest > 0).float() * has_end, rest.clamp(-1, 1), _squash(since),
+            _squash(fact["length"] / BEAT), _squash(fact["surprise"] / 100),
+            _squash((fact["start"] - fact["onset"]) / BEAT),
+            (fact["length"] / BEAT) ** 2 / 4, torch.exp(-rest.clamp(min=0) * 4) * has_end,
+        ], dim=-1).mul(clocked[..., None]).unbind(-1),
+        _squash(fact["onset"] / 4 / BEAT) * clocked, belief.spread.log().sum(-1) - 8,
+    ]  # fmt: skip
+    features = torch.stack(columns, dim=-1)
+    assert features.shape[-1] == NUM_TOKEN_FEATURES, features.shape
+    return features
+
+
+def time_features(facts: Tensor, start: Tensor) -> Tensor:
+    """Describe when the next fixation begins: (..., F), (...) ms -> (..., NUM_TIME_FEATURES); hidden with the clock."""
+    fact = {name: facts[..., place] for name, place in FACT.items()}
+    gap, since = (start - fact["end"]) / 100, (start - fact["onset"]) / BEAT
+    rest = (fact["until"] - start) / BEAT * (1 - fact["is_after"])
+    columns = [
+        _squash(gap),
+        _squash(since),
+        since.clamp(-1, 1),
+        _squash(rest),
+        torch.exp(-since.clamp(min=0)),
+        rest > 0,
+    ]
+    return torch.stack([column.float() for column in columns], dim=-1) * fact["clocked"][..., None]
+
+
+def place_features(facts: Tensor, belief: Belief, grid: Grid) -> Tensor:
+    """Describe how each cell lies to eye, target and canvas: (E, F) -> (E, C, NUM_PLACE_FEATURES)."""
+    cells = grid.centers(facts.device)[None]  # (1, C, 2)
+    here, before = _point(facts, "x", "y")[:, None], _point(facts, "last_x", "last_y")[:, None]  # (E, 1, 2)
+    seen = (facts[:, FACT["count"]] > 0).float()[:, None]  # (E, 1)
+    away = (cells - here) / STEP
+    far = away.norm(dim=-1)
+    last = (here - before) / STEP
+    heading = last / last.norm(dim=-1, keepdim=True).clamp(min=0.1)
+    along = (away * heading).sum(-1)
+    across = (away[..., 0] * heading[..., 1] - away[..., 1] * heading[..., 0]).abs()
+    again = torch.exp(-(cells - before).square().sum(-1) / (2 * 30.0**2))
+    offset = ((cells - belief.middle[:, None]) / belief.spread[:, None]).clamp(-6, 6)
+    apart = offset.norm(dim=-1)
+    goal = belief.middle[:, None] - here
+    reach = goal.norm(dim=-1).clamp(min=grid.cell)
+    towards = (away * STEP * goal).sum(-1) / reach**2  # 0 at the eye, 1 at the target
+    beside = (away[..., 0] * goal[..., 1] - away[..., 1] * goal[..., 0]).abs() / reach
+    scaled = _scaled(cells).expand(len(facts), -1, -1)
+    narrow = [torch.exp(-(far * STEP / width).square()) for width in (12.0, 28.0, 60.0)]
+    columns = [
+        *away.unbind(-1), far, far.log1p(), *narrow, along, across, again,
+        *scaled.unbind(-1), *scaled.square().unbind(-1),
+        belief.strength(), torch.exp(-apart.square() / 2), apart.log1p(),
+        *offset.unbind(-1), towards.clamp(-2, 3), torch.exp(-beside.square() * 4) * (towards > 0),
+        torch.exp(-(towards - 1).square() * 8 - beside.square() * 8), (towards - 1).abs().clamp(max=3),
+        seen.expand_as(far),
+    ]  # fmt: skip
+    features = torch.stack(columns, dim=-1)
+    assert features.shape[-1] == NUM_PLACE_FEATURES, features.shape
+    return features
+
+
+def _point(facts: Tensor, *names: str) -> Tensor:
+    return torch.stack([facts[..., FACT[name]] for name in names], dim=-1)
+
+
+def _scaled(points: Tensor) -> Tensor:
+    """px -> -1..1 over the canvas."""
+    return points / torch.tensor(CANVAS, dtype=torch.float32, device=points.device) * 2 - 1
+
+
+def _squash(values: Tensor) -> Tensor:
+    """Keep the sign and shorten the long end."""
+    return values.sign() * values.abs().log1p()

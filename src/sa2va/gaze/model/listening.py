@@ -1,0 +1,223 @@
+"""Let Sa2VA hear an expression word by word: a state per word, and where the target is so far.
+
+Flow: picture, words -> Listener.open -> Hearing.hear (streaming), or Listener.hear_all (whole expressions in one
+    causal pass, for training) -> states and mask logits -> belief maps on the canvas.
+Source: Sa2VA, arXiv:2501.04001. After each word a side branch asks for the mask of the words so far, in the words that
+    a question ends and an answer begins with; the words after it never see that branch.
+Shapes: B pictures with an expression each, L tokens, N words, R tokens of a side branch, S width of the language model,
+    h w mask grid, g h g w grid of cells on the canvas.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sa2va.gaze.letterbox import Letterbox
+from sa2va.gaze.model.density import Grid
+from sa2va.model.backbones.seam import TextInput
+from sa2va.model.mllm import TextStream
+from sa2va.model.predictor import FORCED_ANSWER
+from sa2va.model.processor import Processor, Prompts
+from sa2va.model.sa2va import Sa2VA
+from sa2va.model.sam2 import FrameFeatures
+from sa2va.types import Frames
+
+REQUEST = "Please segment"  # what the words of an expression go on from
+MAX_WORDS = 256
+_FINE = 4  # samples per side of a cell when a map is brought to the canvas
+
+
+def check_word(word: str) -> str:
+    """Return a word as it is heard, or say what is wrong with it.
+
+    Raises:
+        ValueError: it is no text, empty, or more than one word.
+    """
+    if not isinstance(word, str) or not word.strip():
+        raise ValueError(f"word {word!r:.40}: expected a word, got nothing to hear")
+    if len(word.split()) > 1:
+        raise ValueError(f"word {word!r:.40}: expected one word at a time; split the expression at its spaces")
+    return word.strip()
+
+
+def split_words(expression: str) -> list[str]:
+    """Cut an expression at its spaces.
+
+    Raises:
+        ValueError: it is empty or too long.
+    """
+    words = expression.split() if isinstance(expression, str) else []
+    if not words:
+        raise ValueError(f"expression {expression!r:.40}: expected at least one word")
+    if len(words) > MAX_WORDS:
+        raise ValueError(f"expression of {len(words)} words: expected at most {MAX_WORDS}; shorten it")
+    return words
+
+
+def canvas_maps(maps: Tensor, image_size: tuple[int, int], grid: Grid) -> Tensor:
+    """Bring maps of a picture, squeezed to a square, to the cells of the canvas; bars are 0.
+
+    Args:
+        maps: (B, I, h, w), in any unit.
+        image_size: width and height of the picture, px.
+        grid: of cells.
+
+    Returns:
+        (B, I, g h, g w), the mean over each cell.
+    """
+    box = Letterbox(image_size=image_size)
+    rows, columns = (size * _FINE for size in grid.shape)
+    step = grid.cell / _FINE
+    x = ((torch.arange(columns, device=maps.device) + 0.5) * step - box.offset[0]) / (box.scale * image_size[0])
+    y = ((torch.arange(rows, device=maps.device) + 0.5) * step - box.offset[1]) / (box.scale * image_size[1])
+    places = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).float()  # (rows, columns, 2) xy in 0..1
+    read = F.grid_sample(
+        maps.float(), (places * 2 - 1).expand(len(maps), -1, -1, -1), padding_mode="border", align_corners=False
+    )
+    inside = ((places >= 0) & (places <= 1)).all(-1)
+    return F.avg_pool2d(read * inside, _FINE)
+
+
+class Listener:
+    """The listening side of one Sa2VA; holds no weights of its own."""
+
+    def __init__(self, model: Sa2VA, processor: Processor) -> None:
+        self.model, self.processor = model, processor
+        close = processor.encode_close(".")
+        answer, _ = processor.encode_answer(FORCED_ANSWER)
+        self.branch = [*close, *answer[: answer.index(processor.seg_id) + 1]]  # R tokens, [SEG] last
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.projector.fc1.weight.device
+
+    def see(self, frames: Frames) -> FrameFeatures:
+        """Encode pictures (B, H, W, 3) for the masks."""
+        pixels = self.processor.sam_pixel_values(frames)
+        return self.model.sam2.encode_frames(pixels.to(self.device, self.model.projector.fc1.weight.dtype))
+
+    def masks(self, seg_states: Tensor, features: FrameFeatures, owner: Tensor) -> Tensor:
+        """Draw the mask of each [SEG] state (N, S) on its picture (N,): logits (N, h, w)."""
+        return self.model.decode_masks(seg_states, features, owner[:, None]).mask_logits
+
+    def prompts(self, frames: Sequence[Frames], words: Sequence[Sequence[str]] | None = None) -> Prompts:
+        """Build the openings of questions, with their words if those are known, padded on the right."""
+        rows, pictures = [], []
+        for number, frame in enumerate(frames):
+            own = self.processor.read_pictures(frame)
+            ids, index = self.processor.encode_opening(REQUEST, [picture.num_tokens for picture in own])
+            for word in words[number] if words is not None else ():
+                ids = ids + self.processor.encode_word(check_word(word))
+            rows.append((ids, index))
+            pictures.append(own)
+        return Prompts(**self.processor.collate(rows, pictures, left=False)).to(self.device)
+
+    # ---- word by word
+
+    def open(self, frame: Frames) -> "Hearing":
+        """Read one picture (1, H, W, 3) and wait for words."""
+        return Hearing(self, frame)
+
+    # ---- whole expressions at once
+
+    def hear_all(
+        self, frames: Sequence[Frames], words: Sequence[Sequence[str]], features: FrameFeatures
+    ) -> tuple[Tensor, Tensor]:
+        """Hear B whole expressions in one causal pass, side branches included.
+
+        Args:
+            frames: B pictures (1, H, W, 3).
+            words: B expressions.
+            features: of the B pictures.
+
+        Returns:
+            States (B, N + 1, S) and mask logits (B, N + 1, h, w), from before the words to the last word; a short
+            expression repeats its last word.
+        """
+        prompts = self.prompts(frames, words)
+        ends = self.word_ends(prompts, words)
+        inputs = self.with_branches(self.model.encode(prompts), ends)
+        states = self.model.mllm.run_text(inputs)  # (B, L + (N + 1) * R, S)
+        main, row = prompts.input_ids.shape[1], torch.arange(len(ends), device=ends.device)
+        last = main + torch.arange(1, ends.shape[1] + 1, device=ends.device) * len(self.branch) - 1
+        logits = self.masks(states[:, last].flatten(0, 1), features, row.repeat_interleave(ends.shape[1]))
+        return states[row[:, None], ends], logits.unflatten(0, ends.shape)
+
+    def word_ends(self, prompts: Prompts, words: Sequence[Sequence[str]]) -> Tensor:
+        """Column of the last token of the opening and of each word, repeated in a short row: (B, N + 1)."""
+        most = max(map(len, words))
+        rows = []
+        for number, row in enumerate(words):
+            lengths = [len(self.processor.encode_word(word)) for word in row]
+            column = int(prompts.attention_mask[number].sum()) - 1 - sum(lengths)
+            ends = [column]
+            for length in lengths:
+                ends.append(ends[-1] + length)
+            rows.append(ends + [ends[-1]] * (most - len(row)))
+        return torch.tensor(rows, device=prompts.input_ids.device)
+
+    def with_branches(self, inputs: TextInput, ends: Tensor) -> TextInput:
+        """Hang a side branch on each end: it sees what leads up to there and itself, and nothing sees it."""
+        (rows, main), size = inputs.embeds.shape[:2], len(self.branch)
+        count, device = ends.shape[1], ends.device
+        branch = self.model.mllm.embed_tokens(torch.tensor([self.branch], device=device))
+        embeds = torch.cat([inputs.embeds, branch.repeat(rows, count, 1)], dim=1)
+        total = main + count * size
+        place = torch.arange(total, device=device)
+        owner = torch.where(place < main, -1, torch.div(place - main, size, rounding_mode="floor"))  # whose branch
+        reach = torch.cat([place[:main].expand(rows, -1), ends.repeat_interleave(size, dim=1)], dim=1)  # (B, total)
+        sees = (
+            (owner == -1)
+            & (place <= reach[..., None])
+            & F.pad(inputs.attention_mask.bool(), (0, total - main))[:, None]
+        )
+        sees |= (owner[:, None] == owner) & (owner >= 0) & (place <= place[:, None])
+        sees |= torch.eye(total, dtype=torch.bool, device=device)
+        mask = torch.zeros(sees.shape, dtype=embeds.dtype, device=device).masked_fill(
+            ~sees, torch.finfo(embeds.dtype).min
+        )
+        known = inputs.position_ids.expand(*inputs.position_ids.shape[:-2], rows, main)
+        base = known.amax(0) if known.ndim == 3 else known
+        following = base.cummax(1).values.gather(1, ends).repeat_interleave(size, dim=1) + 1  # (B, (N + 1) * R)
+        following = following + torch.arange(size, device=device).repeat(count)
+        positions = torch.cat([known, following.expand(*known.shape[:-1], -1)], dim=-1)
+        places = inputs.visual_places
+        return replace(
+            inputs,
+            embeds=embeds,
+            attention_mask=mask[:, None],
+            position_ids=positions,
+            visual_places=None if places is None else F.pad(places, (0, total - main)),
+        )
+
+
+class Hearing:
+    """One picture and the words so far, with their keys and values kept."""
+
+    def __init__(self, listener: Listener, frame: Frames) -> None:
+        self._listener = listener
+        self.features = listener.see(frame)
+        self._stream: TextStream = listener.model.mllm.open_stream()
+        self._state = self._stream.start(listener.model.encode(listener.prompts([frame])))[:, -1]
+
+    def hear(self, word: str) -> None:
+        """Append a word."""
+        ids = self._listener.processor.encode_word(check_word(word))
+        self._state = self._stream.append(self._embed(ids))[:, -1]
+
+    @property
+    def state(self) -> Tensor:
+        """(S,) after the last word."""
+        return self._state[0]
+
+    def probe(self) -> Tensor:
+        """Where the target is so far, mask logits (h, w); the stream stays as it was."""
+        seg = self._stream.probe(self._embed(self._listener.branch))[:, -1]
+        return self._listener.masks(seg, self.features, torch.zeros(1, dtype=torch.long, device=seg.device))[0]
+
+    def _embed(self, ids: Sequence[int]) -> Tensor:
+        listener = self._listener
+        return listener.model.mllm.embed_tokens(torch.tensor([list(ids)], device=listener.device))

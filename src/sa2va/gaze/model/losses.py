@@ -1,0 +1,145 @@
+"""Measure how likely what people did is to the event decoder, token by token, and turn that into losses.
+
+Flow: EventBatch -> token_terms (one causal pass per kind of observer) -> event_losses (training), predictive
+    (log densities given all before) -> rivals/ours.py.
+Source: landing and the map of all people are our own additions to the likelihood; no distance in px is minimised, for
+    that would draw every prediction to the middle of what people do.
+Shapes: B scanpaths, T tokens, Z kinds of observers, P packs, C cells of the canvas, E fixations.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sa2va.gaze.model.decoder import EventDecoder
+from sa2va.gaze.model.events import NO_LABEL, EventBatch
+from sa2va.gaze.model.features import Belief
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventLossConfig:
+    """Weights of the terms."""
+
+    place: float = 1.0
+    duration: float = 0.3
+    gap: float = 0.3
+    stop: float = 1.0
+    next: float = 0.3
+    landing: float = 0.3  # of the last fixation alone
+    crowd: float = 0.3  # distance to the map of all people, where there is one
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenTerms:
+    """Natural logs of probabilities and densities, 0 where a token says nothing of it. All (Z, B, T)."""
+
+    place: Tensor
+    duration: Tensor
+    gap: Tensor
+    stop: Tensor
+    next: Tensor
+    landing: Tensor
+    crowd: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """What happened by the clock, (Z, B, T)."""
+        return self.place + self.duration + self.gap + self.stop
+
+
+def token_terms(
+    decoder: EventDecoder, batch: EventBatch, *, view: Tensor | None = None, crowd: Tensor | None = None
+) -> TokenTerms:
+    """Run one causal pass for every kind of observer.
+
+    Args:
+        decoder: of events.
+        batch: B scanpaths.
+        view: (B, C, hidden) of `EventDecoder.view`.
+        crowd: (B, P, C) where people look in each pack; a row of zeros where that is not known.
+    """
+    num_kinds, (rows, length) = decoder.config.num_observers, batch.packs.shape
+    observer = torch.arange(num_kinds, device=batch.packs.device).repeat_interleave(rows)
+    row = torch.arange(rows, device=batch.packs.device)
+    belief = Belief.of(batch.beliefs, decoder.config.grid).rows(row[:, None], batch.packs)
+    everyone = Belief(*(value.repeat(num_kinds, 1, 1) for value in (belief.shares, belief.middle, belief.spread)))
+    states = None if batch.states is None else batch.states[row[:, None], batch.packs].repeat(num_kinds, 1, 1)
+    facts, valid = batch.facts.repeat(num_kinds, 1, 1), batch.valid.repeat(num_kinds, 1)
+    context, _ = decoder.encode(facts, everyone, observer, states=states, valid=valid)
+    outlook = decoder.foresee(context, facts)
+    label = batch.label.repeat(num_kinds, 1)
+    chosen = outlook.next.log_softmax(-1).gather(-1, label.clamp(min=0)[..., None])[..., 0]
+    decides, stops = batch.decides.repeat(num_kinds, 1), batch.stops.repeat(num_kinds, 1)
+    shape = (num_kinds, rows, length)
+    stop = F.logsigmoid(torch.where(stops, outlook.stop, -outlook.stop)) * decides
+    gap = outlook.gap.log_prob(batch.gap.repeat(num_kinds, 1)) * (decides & ~stops)
+    terms = {"next": chosen * (label != NO_LABEL), "stop": stop, "gap": gap}
+    terms |= _looks(decoder, batch, context, facts, everyone, view, crowd)
+    return TokenTerms(**{name: value.reshape(shape) for name, value in terms.items()})
+
+
+def _looks(
+    decoder: EventDecoder,
+    batch: EventBatch,
+    context: Tensor,
+    facts: Tensor,
+    belief: Belief,
+    view: Tensor | None,
+    crowd: Tensor | None,
+) -> dict[str, Tensor]:
+    """Score places and durations of the fixations that follow a token, (Z * B, T) each."""
+    num_kinds = decoder.config.num_observers
+    where = batch.looks.repeat(num_kinds, 1).nonzero(as_tuple=True)
+    target = batch.target.repeat(num_kinds, 1, 1)[where]  # (E, 4)
+    points, start, time = target[:, :2], target[:, 2], target[:, 3]
+    row = where[0] % len(batch.packs)
+    told, seen, believed = context[where], facts[where], belief.rows(*where)
+    density = decoder.place(told, seen, start, believed, None if view is None else view[row])
+    pack = batch.packs.repeat(num_kinds, 1)[where]
+    cover = (batch.beliefs[row, -1] > 0.5).flatten(1).float()
+    last = batch.is_last.repeat(num_kinds, 1)[where] & (cover.sum(1) > 0)
+    values = {
+        "place": density.log_prob(points),
+        "duration": decoder.duration(told, seen, start, points, believed).log_prob(time),
+        "landing": torch.where(last, density.log_mass_on(cover), 0.0),
+    }
+    others = density.log_mass.new_zeros(len(row)) if crowd is None else (crowd[row, pack] * density.log_mass).sum(-1)
+    return {name: _spread(value, where, facts.shape[:2]) for name, value in (values | {"crowd": others}).items()}
+
+
+def _spread(values: Tensor, where: tuple[Tensor, ...], shape: Sequence[int]) -> Tensor:
+    return values.new_zeros(tuple(shape)).index_put(where, values)
+
+
+def event_losses(
+    terms: TokenTerms, decoder: EventDecoder, batch: EventBatch, config: EventLossConfig | None = None
+) -> dict[str, Tensor]:
+    """Average the terms over what they count and add them up with their weights under "total".
+
+    The kind of observer is summed over as in expectation maximisation: each kind learns from a scanpath as far as
+    the scanpath looks like it.
+    """
+    config = config or EventLossConfig()
+    prior = decoder.prior.log_softmax(0)[:, None]
+    share = (terms.total.detach().sum(-1) + prior).softmax(0)  # (Z, B)
+    num_looks = batch.looks.sum().clamp(min=1)
+    counts = {"stop": batch.decides.sum().clamp(min=1), "next": (batch.label != NO_LABEL).sum().clamp(min=1)}
+    counts |= {"landing": batch.is_last.sum().clamp(min=1)}
+    losses = {
+        f.name: -(share[..., None] * getattr(terms, f.name)).sum() / counts.get(f.name, num_looks)
+        for f in fields(terms)
+    }
+    total = torch.stack([getattr(config, name) * value for name, value in losses.items()]).sum()
+    return losses | {"total": total - (share.detach() * prior).sum() / num_looks}
+
+
+def predictive(terms: TokenTerms, decoder: EventDecoder) -> Tensor:
+    """Log density of each next place given everything before it, kinds of observers summed out: (B, T)."""
+    prior = decoder.prior.log_softmax(0)[:, None, None]
+    known = (prior + terms.total.cumsum(-1) - terms.total).log_softmax(0)
+    # Whether to go on, and the pause, are settled before the place is.
+    ready = (known + terms.gap + terms.stop).log_softmax(0)
+    return (ready + terms.place).logsumexp(0)

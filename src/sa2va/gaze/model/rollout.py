@@ -1,0 +1,218 @@
+"""Let the event decoder look, word by word, as several people at once.
+
+Flow: a word with its clock, a belief map and a state -> Rollout.hear -> new fixations per sample; nothing that has been
+    given out is ever changed. predictor.py and rivals/ours.py go through it.
+Source: our own. Packs end by a clock, when the next fixation would begin after the word's end, or by a token.
+Shapes: S samples, D width of the decoder, C cells of the canvas, F facts; xy px of the canvas, ms.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sa2va.gaze.model.decoder import EventCache, EventDecoder, Outlook
+from sa2va.gaze.model.events import MIN_GAP, Next, Track, Word
+from sa2va.gaze.model.features import Belief
+from sa2va.gaze.scanpath import Fixation
+
+Mode = Literal["sample", "mode"]
+Landing = Literal["soft", "hard"]
+
+CAP_BEFORE, CAP_WORD, CAP_AFTER = 3, 6, 20  # fixations of a pack; people of RefCOCO-Gaze had at most 3, 4 and 20
+NUM_DRAWS = 8  # uniform numbers of one step: 1 decides, 2 pause, 3 place, 2 duration
+
+
+@dataclass
+class _Eye:
+    """What is pending for one sample."""
+
+    track: Track = field(default_factory=Track)
+    start: float | None = None  # ms, of the next fixation, once that is settled
+    is_done: bool = False  # stopped for good
+    is_closed: bool = False  # nothing more in the present pack
+
+
+class Rollout:
+    """S looks at one picture, in step with the words. Random numbers depend on (seed, sample, pack) alone."""
+
+    def __init__(
+        self,
+        decoder: EventDecoder,
+        *,
+        num_samples: int = 1,
+        seed: int = 0,
+        mode: Mode = "sample",
+        landing: Landing = "soft",
+        view: Tensor | None = None,
+    ) -> None:
+        """Begin to look.
+
+        Args:
+            decoder: in eval mode.
+            num_samples: S.
+            seed: >= 0.
+            mode: "sample" draws; "mode" takes what is likeliest at every step, the same for all samples.
+            landing: "hard" lets nobody stop beside the target while there is a belief where it is.
+            view: (1, C, hidden) of `EventDecoder.view`.
+        """
+        self.decoder, self.seed, self.mode, self.landing, self.view = decoder, seed, mode, landing, view
+        self.eyes = [_Eye() for _ in range(num_samples)]
+        device = decoder.prior.device
+        self.observer = torch.tensor([self._kind(sample) for sample in range(num_samples)], device=device)
+        self._cache: EventCache | None = None
+        self._context = torch.zeros(num_samples, decoder.config.width, device=device)
+        self._facts = torch.zeros(0, device=device)
+        self._belief: Belief | None = None
+        self._state: Tensor | None = None
+
+    def _kind(self, sample: int) -> int:
+        shares = self.decoder.prior.detach().double().softmax(0).cpu().numpy()
+        if self.mode == "mode":
+            return int(shares.argmax())
+        number = np.random.default_rng([self.seed, sample]).random()
+        return int(min(np.searchsorted(shares.cumsum(), number, side="right"), len(shares) - 1))
+
+    @torch.no_grad()
+    def hear(self, word: Word, belief: Tensor, state: Tensor | None = None) -> list[list[Fixation]]:
+        """Begin a pack and look until it ends.
+
+        Args:
+            word: what is heard, and when.
+            belief: (g h, g w) where the target is so far, 0..1.
+            state: (S',) of the language model after this word.
+
+        Returns:
+            S lists of new fixations.
+        """
+        self.begin(word, belief, state)
+        cap = CAP_AFTER if word.end is None else CAP_WORD if word.text is not None else CAP_BEFORE
+        pack = self.eyes[0].track.pack
+        generators = [np.random.default_rng([self.seed, sample, pack]) for sample in range(len(self.eyes))]
+        cover = (belief > 0.5).flatten().float()
+        while not all(eye.is_done or eye.is_closed for eye in self.eyes):
+            numbers = torch.from_numpy(np.stack([one.random(NUM_DRAWS) for one in generators])).float()
+            numbers = numbers.to(self._context.device)
+            self._decide(numbers, cover if self.landing == "hard" else torch.zeros_like(cover))
+            self._look(numbers, cap, cover)
+        return [eye.track.fixations[len(eye.track.fixations) - eye.track.order :] for eye in self.eyes]
+
+    def begin(self, word: Word, belief: Tensor, state: Tensor | None) -> None:
+        """Write the token of a new pack for all samples."""
+        self._belief = Belief.of(belief[None].expand(len(self.eyes), -1, -1), self.decoder.config.grid)
+        self._state = state
+        for eye in self.eyes:
+            eye.track.hear(word)
+            eye.is_closed = False
+        self._write(range(len(self.eyes)), is_fixation=False)
+
+    # ---- one step of all samples
+
+    def _write(self, rows: range | list[int], *, is_fixation: bool) -> None:
+        """Append a token for some of the samples, and keep what it says."""
+        assert self._belief is not None
+        device = self._context.device
+        facts = torch.tensor([eye.track.facts(is_fixation=is_fixation) for eye in self.eyes], device=device)
+        written = torch.zeros(len(self.eyes), dtype=torch.bool, device=device)
+        written[list(rows)] = True
+        states = None if self._state is None else self._state.expand(len(self.eyes), 1, -1)
+        belief = Belief(*(value[:, None] for value in (self._belief.shares, self._belief.middle, self._belief.spread)))
+        context, self._cache = self.decoder.encode(
+            facts[:, None], belief, self.observer, states=states, valid=written[:, None], cache=self._cache
+        )
+        self._context = torch.where(written[:, None], context[:, 0], self._context)
+        self._facts = facts
+
+    def _decide(self, numbers: Tensor, cover: Tensor) -> None:
+        """Settle for each sample whether it stops, waits for the next word, or when it looks next."""
+        outlook = self.decoder.foresee(self._context, self._facts)
+        gaps = outlook.gap.mode() if self.mode == "mode" else outlook.gap.draw(numbers[:, 1:3])
+        off = self._off_target(cover)
+        for row, eye in enumerate(self.eyes):
+            if eye.is_done or eye.is_closed or eye.start is not None:
+                continue
+            track = eye.track
+            choice = self._choose(outlook, row, float(numbers[row, 0]), track, stay=off[row])
+            eye.is_done, eye.is_closed = choice == Next.DONE, choice == Next.PACK
+            if choice == Next.LOOK:
+                gap = max(float(gaps[row]), MIN_GAP)
+                eye.start = track.end + gap if track.fixations else self.first_start(float(numbers[row, 1]))
+
+    def first_start(self, number: float) -> float:
+        """When the first fixation begins, ms: nothing is before it that a pause could follow."""
+        low, high = self.decoder.first_start.tolist()
+        return low + (high - low) * (0.5 if self.mode == "mode" else number)
+
+    def _off_target(self, cover: Tensor) -> list[bool]:
+        """Whether the last fixation of each sample is beside what is covered, where anything is."""
+        if not cover.any():
+            return [False] * len(self.eyes)
+        grid = self.decoder.config.grid
+        rows, columns = grid.shape
+        seen = cover.view(rows, columns)
+        flags = []
+        for eye in self.eyes:
+            fixation = eye.track.fixations[-1] if eye.track.fixations else None
+            x, y = (int(fixation.x // grid.cell), int(fixation.y // grid.cell)) if fixation else (0, 0)
+            flags.append(fixation is None or not bool(seen[min(max(y, 0), rows - 1), min(max(x, 0), columns - 1)]))
+        return flags
+
+    def _choose(self, outlook: Outlook, row: int, number: float, track: Track, *, stay: bool) -> Next:
+        if track.word.clocked:
+            if not track.fixations:
+                return Next.LOOK
+            if not track.is_due:
+                return Next.PACK
+            stop = float(outlook.stop[row].sigmoid())
+            return Next.DONE if not stay and (stop > 0.5 if self.mode == "mode" else number < stop) else Next.LOOK
+        chances = outlook.next[row].softmax(-1)
+        if stay:
+            chances[Next.DONE] = 0
+        if self.mode == "mode":
+            return Next(int(chances.argmax()))
+        total = chances.cumsum(0)
+        index = int(torch.searchsorted(total, torch.tensor(number * float(total[-1]))))
+        return Next(min(index, len(Next) - 1))
+
+    def _look(self, numbers: Tensor, cap: int, cover: Tensor) -> None:
+        """Draw the next fixation of each sample that has one in this pack."""
+        rows = []
+        for row, eye in enumerate(self.eyes):
+            if eye.is_done or eye.is_closed or eye.start is None:
+                continue
+            word = eye.track.word
+            if eye.track.order >= cap:
+                eye.is_closed, eye.is_done = True, word.end is None
+            elif word.clocked and word.end is not None and eye.start >= word.end:
+                eye.is_closed = True
+            else:
+                rows.append(row)
+        if not rows:
+            return
+        assert self._belief is not None
+        index = torch.tensor(rows, device=self._context.device)
+        begins = [self._begins(self.eyes[row]) for row in rows]
+        start = torch.tensor(begins, device=index.device)
+        context, facts, belief = self._context[index], self._facts[index], self._belief.rows(index)
+        view = None if self.view is None else self.view.expand(len(rows), -1, -1)
+        density = self.decoder.place(context, facts, start, belief, view)
+        if self.landing == "hard" and cover.any():
+            last = torch.tensor([self.eyes[row].track.order == CAP_AFTER - 1 for row in rows], device=index.device)
+            allowed = torch.where(last[:, None], cover, torch.ones_like(cover))
+            density = density.restricted(allowed)
+        points = density.mode() if self.mode == "mode" else density.draw(numbers[index, 3:6])
+        law = self.decoder.duration(context, facts, start, points, belief)
+        times = law.mode() if self.mode == "mode" else law.draw(numbers[index, 6:8])
+        for row, begin, (x, y), time in zip(rows, begins, points.tolist(), times.tolist(), strict=True):
+            self.eyes[row].track.look(Fixation(x, y, begin, time))
+            self.eyes[row].start = None
+        self._write(rows, is_fixation=True)
+
+    @staticmethod
+    def _begins(eye: _Eye) -> float:
+        """When a fixation that has been settled begins: not before its pack does, whose word may have been late."""
+        assert eye.start is not None
+        is_first = eye.track.pack == 0
+        return eye.start if is_first or not eye.track.word.clocked else max(eye.start, eye.track.word.onset)

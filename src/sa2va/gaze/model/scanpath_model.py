@@ -1,0 +1,130 @@
+"""Compose the model of gaze: Sa2VA hears words and says where the target is, an event decoder moves the eyes.
+
+Flow: picture + words -> listening.py (states, mask logits) -> belief maps and image features on the canvas
+    -> decoder.py -> losses, or rollout.py -> fixations.
+Source: our own, on Sa2VA, arXiv:2501.04001. Pictures come first and words after them, so that one causal pass serves
+    all packs, all people and all samples.
+Shapes: B pictures with an expression each, V scanpaths of them, P packs, S width of the language model, I image
+    channels, C cells of the canvas, g h g w their grid.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sa2va.gaze.model.decoder import EventDecoder
+from sa2va.gaze.model.events import EventBatch
+from sa2va.gaze.model.listening import Listener, canvas_maps
+from sa2va.gaze.model.losses import EventLossConfig, event_losses, token_terms
+from sa2va.model.processor import Processor
+from sa2va.model.sa2va import Sa2VA
+from sa2va.model.sam2 import FrameFeatures
+from sa2va.types import Frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class Understanding:
+    """What Sa2VA makes of B expressions, for every pack at once."""
+
+    states: Tensor  # (B, P, S)
+    beliefs: Tensor  # (B, P, g h, g w) 0..1
+    mask_logits: Tensor  # (B, P, h, w)
+    image: Tensor  # (B, I, g h, g w)
+
+
+class ScanpathModel(nn.Module):
+    """Looks at a picture while it listens."""
+
+    def __init__(self, sa2va: Sa2VA, processor: Processor, decoder: EventDecoder) -> None:
+        super().__init__()
+        self.sa2va, self.decoder = sa2va, decoder
+        self.listener = Listener(sa2va, processor)
+        wanted = (sa2va.mllm.width, sa2va.sam2.width)
+        given = (decoder.config.state_width, decoder.config.image_channels)
+        if given != wanted:
+            raise ValueError(
+                f"gaze decoder: made for states and image features of widths {given}, this model has {wanted}; "
+                "take the gaze weights that were trained on it"
+            )
+
+    def belief(self, mask_logits: Tensor, image_size: tuple[int, int]) -> Tensor:
+        """Bring mask logits (N, h, w) to the canvas: (N, g h, g w) 0..1."""
+        return canvas_maps(mask_logits.sigmoid()[:, None], image_size, self.decoder.config.grid)[:, 0]
+
+    def image_maps(self, features: FrameFeatures, image_size: tuple[int, int]) -> Tensor:
+        """Bring the features of pictures to the canvas: (B, I, g h, g w)."""
+        return canvas_maps(features.embeds, image_size, self.decoder.config.grid)
+
+    def understand(self, frames: Sequence[Frames], words: Sequence[Sequence[str]]) -> Understanding:
+        """Hear B whole expressions in one causal pass; the pack after the words repeats what the last one told.
+
+        Args:
+            frames: B pictures (1, H, W, 3), all of one size.
+            words: B expressions.
+        """
+        sizes = {frame.shape[1:3] for frame in frames}
+        assert len(sizes) == 1, f"pictures of sizes {sizes}"
+        ((height, width),) = sizes
+        size = (width, height)
+        features = FrameFeatures(*_join([self.listener.see(frame) for frame in frames]))
+        states, logits = self.listener.hear_all(frames, words, features)
+        states, logits = (torch.cat([value, value[:, -1:]], dim=1) for value in (states, logits))
+        beliefs = self.belief(logits.flatten(0, 1), size).unflatten(0, logits.shape[:2])
+        return Understanding(states=states, beliefs=beliefs, mask_logits=logits, image=self.image_maps(features, size))
+
+    def losses(
+        self,
+        heard: Understanding,
+        owner: Tensor,
+        batch: EventBatch,
+        *,
+        targets: Tensor | None = None,
+        crowd: Tensor | None = None,
+        config: EventLossConfig | None = None,
+        prefix_weight: float = 0.5,
+    ) -> dict[str, Tensor]:
+        """Losses of V scanpaths whose expressions have been heard.
+
+        Args:
+            heard: of B expressions.
+            owner: (V,) which of them each scanpath belongs to.
+            batch: V scanpaths, whose beliefs and states are the model's own.
+            targets: (B, P, h, w) 0..1 share of each mask cell that objects cover which the words so far may mean;
+                None leaves the prefix masks alone.
+            crowd: (B, P, C) where people look in each pack, rows of sum 1 or 0.
+            config: weights of the terms of events.
+            prefix_weight: of the prefix masks.
+        """
+        view = self.decoder.view(heard.image)
+        terms = token_terms(
+            self.decoder,
+            batch,
+            view=None if view is None else view[owner],
+            crowd=None if crowd is None else crowd[owner],
+        )
+        losses = event_losses(terms, self.decoder, batch, config)
+        if targets is None:
+            return losses
+        prefix = prefix_mask_loss(heard.mask_logits, targets)
+        return losses | {"prefix": prefix, "total": losses["total"] + prefix_weight * prefix}
+
+
+def prefix_mask_loss(mask_logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy and dice between masks of prefixes and what their words leave possible.
+
+    Args:
+        mask_logits: (B, P, h, w).
+        targets: (B, P, h, w) 0..1.
+    """
+    bce = F.binary_cross_entropy_with_logits(mask_logits, targets)
+    chance = mask_logits.sigmoid()
+    overlap, size = (chance * targets).sum((-2, -1)), chance.sum((-2, -1)) + targets.sum((-2, -1))
+    return 2.0 * bce + 0.5 * (1 - (2 * overlap + 1) / (size + 1)).mean()
+
+
+def _join(features: Sequence[FrameFeatures]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    embeds = torch.cat([one.embeds for one in features])
+    return embeds, (torch.cat([one.high_res[0] for one in features]), torch.cat([one.high_res[1] for one in features]))

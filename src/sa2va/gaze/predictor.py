@@ -1,0 +1,296 @@
+"""Predict where people look while they listen: word by word, or a whole expression at once.
+
+Flow: picture -> GazePredictor.start -> GazeStream: .bot, .hear(word), .end() -> Packs in px of the picture;
+    predict() is the stream run to its end.
+Source: RefCOCO-Gaze, Mondal et al., ECCV 2024, arXiv:2407.19605, for the task.
+Shapes: S samples, H W picture, g h g w grid of cells on the canvas; xy px, ms.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sa2va.gaze.letterbox import Letterbox
+from sa2va.gaze.model.decoder import DecoderConfig, EventDecoder
+from sa2va.gaze.model.events import Word
+from sa2va.gaze.model.listening import MAX_WORDS, check_word, split_words
+from sa2va.gaze.model.rollout import Landing, Mode, Rollout
+from sa2va.gaze.model.scanpath_model import ScanpathModel
+from sa2va.gaze.scanpath import Fixation, Pack, Scanpath
+from sa2va.gaze.speech import FIRST_ONSET, predict_duration
+from sa2va.gaze.timing import SpeechTiming
+from sa2va.media import open_media
+from sa2va.model.loading import find_model, load
+
+WEIGHTS_FILE, CONFIG_FILE = "gaze.safetensors", "gaze.json"
+MAX_SAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the target is believed to be so far."""
+
+    mask: NDArray[np.bool_]  # (H, W)
+    score: float  # 0..1, mean chance of the mask's own pixels; 0 for an empty mask
+
+
+def save_gaze(decoder: EventDecoder, folder: Path) -> None:
+    """Write an event decoder beside the model it was trained on: gaze.safetensors and gaze.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().float().cpu().contiguous() for name, value in decoder.state_dict().items()}
+    save_file(state, folder / WEIGHTS_FILE)
+    (folder / CONFIG_FILE).write_text(json.dumps(asdict(decoder.config), indent=1) + "\n")
+
+
+def load_decoder(folder: Path) -> EventDecoder:
+    """Read what `save_gaze` wrote.
+
+    Raises:
+        ValueError: there is nothing, or it is damaged.
+    """
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} has no {name}: it knows no gaze; train it with `sa2va gaze train`")
+    try:
+        decoder = EventDecoder(DecoderConfig(**json.loads((folder / CONFIG_FILE).read_text())))
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ValueError(f"{folder / CONFIG_FILE} describes no gaze decoder ({error})") from error
+    try:
+        values = load_file(folder / WEIGHTS_FILE)
+        decoder.load_state_dict(values)
+    except (SafetensorError, RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{folder / WEIGHTS_FILE} does not fit {CONFIG_FILE}: {reason:.160}") from error
+    bad = next((name for name, value in values.items() if not value.isfinite().all()), None)
+    if bad is not None:
+        raise ValueError(f"{folder / WEIGHTS_FILE}: {bad} holds values that are not finite; the file is damaged")
+    return decoder.eval()
+
+
+def load_gaze(name: str | Path = "tiny", *, gaze: str | Path | None = None, **options: Any) -> "GazePredictor":
+    """Load a model with its gaze weights.
+
+    Args:
+        name: as for `sa2va.load`.
+        gaze: folder of the gaze weights; None = beside the model.
+        options: as for `sa2va.load`.
+
+    Raises:
+        ValueError: there is no such model, or it has no gaze weights.
+    """
+    decoder = load_decoder(Path(gaze) if gaze is not None else find_model(name, offline=options.get("offline", False)))
+    predictor = load(name, **options)
+    model = ScanpathModel(predictor.model, predictor.processor, decoder.to(predictor.device))
+    return GazePredictor(model)
+
+
+class GazePredictor:
+    """A model of gaze that is ready for pictures."""
+
+    def __init__(self, model: ScanpathModel) -> None:
+        self.model = model.eval()
+
+    def start(
+        self,
+        image: Any,
+        num_samples: int = 10,
+        seed: int = 0,
+        *,
+        mode: Mode = "sample",
+        landing: Landing = "hard",
+        first_onset: float = FIRST_ONSET,
+    ) -> "GazeStream":
+        """Show a picture and wait for words. Many streams may run at once.
+
+        Args:
+            image: see `sa2va.media.open_media`; one picture.
+            num_samples: S, looks that share everything but chance.
+            seed: of chance, >= 0; sample s draws the same however many others there are.
+            mode: "sample", or "mode": the likeliest step each time.
+            landing: "hard" holds the last fixation to the target, "soft" leaves that to what was learned.
+            first_onset: ms, until when the eyes are free of words.
+
+        Raises:
+            ValueError: the picture cannot be read, or a number is out of range.
+        """
+        if mode not in ("sample", "mode"):
+            raise ValueError(f"mode {mode!r}: expected sample or mode")
+        if landing not in ("soft", "hard"):
+            raise ValueError(f"landing {landing!r}: expected soft or hard")
+        if not 1 <= num_samples <= MAX_SAMPLES or seed < 0:
+            raise ValueError(
+                f"{num_samples} samples, seed {seed}: expected 1..{MAX_SAMPLES} samples, a seed of 0 or more"
+            )
+        return GazeStream(self.model, image, num_samples, seed, mode, landing, _time("first onset", first_onset))
+
+    def predict(
+        self,
+        image: Any,
+        expression: str,
+        timing: SpeechTiming | None = None,
+        num_samples: int = 10,
+        mode: Mode = "sample",
+        seed: int = 0,
+        *,
+        landing: Landing = "hard",
+    ) -> list[Scanpath]:
+        """Run a stream over a whole expression.
+
+        Args:
+            image: as for `start`.
+            expression: words between spaces.
+            timing: when each word is spoken; None predicts it from the words.
+            num_samples: S.
+            mode: as for `start`.
+            seed: as for `start`.
+            landing: as for `start`.
+
+        Returns:
+            S scanpaths, px of the picture.
+
+        Raises:
+            ValueError: as `start`; an empty or overlong expression, or a timing of another number of words.
+        """
+        words = split_words(expression)
+        if timing is not None and len(timing.onsets) != len(words):
+            raise ValueError(f"expression of {len(words)} words, timing of {len(timing.onsets)}: expected as many")
+        first = timing.onsets[0] if timing is not None else FIRST_ONSET
+        stream = self.start(image, num_samples, seed, mode=mode, landing=landing, first_onset=max(first, 0.0))
+        for number, word in enumerate(words):
+            if timing is None:
+                stream.hear(word)
+            else:
+                onset = timing.onsets[number]
+                stream.hear(word, onset, timing.ends[number] - onset)
+        stream.end()
+        return stream.scanpaths
+
+
+class GazeStream:
+    """One picture and the words so far, with S people who look at it."""
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        model: ScanpathModel,
+        image: Any,
+        num_samples: int,
+        seed: int,
+        mode: Mode,
+        landing: Landing,
+        first_onset: float,
+    ) -> None:
+        media = open_media(image)
+        if not media.is_image:
+            raise ValueError(f"{media.name}: expected a picture, got a video; pass one of its frames")
+        self.name, self._model = media.name, model
+        self._box = Letterbox(image_size=(media.width, media.height))
+        self._hearing = model.listener.open(media.frames([0]))
+        view = model.decoder.view(model.image_maps(self._hearing.features, self._box.image_size))
+        self._rollout = Rollout(
+            model.decoder, num_samples=num_samples, seed=seed, mode=mode, landing=landing, view=view
+        )
+        self._packs: list[list[Pack]] = [[] for _ in range(num_samples)]
+        self.words: list[str] = []
+        self.onsets: list[float] = []
+        self._clock, self._ended = first_onset, False
+        self._probe()
+        self.bot = self._look(Word(None, 0.0, first_onset))
+
+    @torch.no_grad()
+    def hear(self, word: str, onset: float | None = None, duration: float | None = None) -> list[Pack]:
+        """Hear one word and look until it is over.
+
+        Args:
+            word: without white space.
+            onset: ms from the beginning of the sound; None = where the word before ends.
+            duration: ms; None = predicted from this word alone.
+
+        Returns:
+            S packs, px of the picture.
+
+        Raises:
+            ValueError: no word, a time that cannot be, or the stream has ended.
+        """
+        word = check_word(word)
+        if self._ended:
+            raise ValueError(f"word {word!r:.40}: the stream has ended; start a new one")
+        if len(self.words) == MAX_WORDS:
+            raise ValueError(f"word {word!r:.40}: expected at most {MAX_WORDS} words; start a new stream")
+        begin = self._clock if onset is None else _time("onset", onset)
+        if onset is not None and begin < self._clock and self.words:
+            raise ValueError(
+                f"word {word!r:.40}: onset {begin} ms lies before {self._clock} ms, where the last word ends"
+            )
+        length = predict_duration(word) if duration is None else _time("duration", duration)
+        self._hearing.hear(word)
+        self._probe()
+        self.words.append(word)
+        self.onsets.append(begin)
+        self._clock = begin + length
+        return self._look(Word(word, begin, self._clock))
+
+    @torch.no_grad()
+    def end(self) -> list[Pack]:
+        """Say that no word follows, and look until everybody has stopped.
+
+        Raises:
+            ValueError: no word has been heard, or the stream has ended.
+        """
+        if self._ended or not self.words:
+            raise ValueError(
+                "the stream has ended; start a new one" if self._ended else "no word has been heard; hear one first"
+            )
+        self._ended = True
+        return self._look(Word(None, self._clock, None))
+
+    @property
+    def target(self) -> Target:
+        """Where the target is believed to be so far."""
+        sam2, (width, height) = self._model.sa2va.sam2, self._box.image_size
+        chance = sam2.enlarge(self._logits[None], height, width)[0].sigmoid()
+        mask = chance > 0.5
+        return Target(mask.cpu().numpy(), float(chance[mask].mean()) if mask.any() else 0.0)
+
+    @property
+    def scanpaths(self) -> list[Scanpath]:
+        """S whole scanpaths, once the stream has ended, px of the picture.
+
+        Raises:
+            ValueError: it has not ended.
+        """
+        if not self._ended:
+            raise ValueError("the stream has not ended; call end() first")
+        width, height = self._box.image_size
+        return [Scanpath(packs=tuple(p), width=width, height=height, image=self.name) for p in self._packs]
+
+    def _probe(self) -> None:
+        self._logits: Tensor = self._hearing.probe()
+        self._belief = self._model.belief(self._logits[None], self._box.image_size)[0]
+
+    def _look(self, word: Word) -> list[Pack]:
+        new = self._rollout.hear(word, self._belief, self._hearing.state)
+        packs = [Pack(tuple(map(self._to_image, fixations)), word.text) for fixations in new]
+        for row, pack in zip(self._packs, packs, strict=True):
+            row.append(pack)
+        return packs
+
+    def _to_image(self, fixation: Fixation) -> Fixation:
+        ((x, y),) = self._box.to_image([(fixation.x, fixation.y)]).tolist()
+        return Fixation(x, y, fixation.start, fixation.duration)
+
+
+def _time(name: str, value: float) -> float:
+    """Return a time in ms, or say what is wrong with it."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name} {value!r:.40}: expected a number of ms, 0 or more")
+    return float(value)
