@@ -78,16 +78,19 @@ class ModelChoice:
 
     def load(self) -> "Predictor":
         """Load the model."""
-        return sa2va.load(
-            self.model,
-            adapter=self.adapter,
-            sam=self.sam,
-            device=self.device,
-            dtype=self.dtype.value,
-            quantize=None if self.quantize is None else self.quantize.value,
-            revision=self.revision,
-            offline=self.offline,
-        )
+        return sa2va.load(self.model, **self.arguments())
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what `sa2va.load` takes beside the name."""
+        return {
+            "adapter": self.adapter,
+            "sam": self.sam,
+            "device": self.device,
+            "dtype": self.dtype.value,
+            "quantize": None if self.quantize is None else self.quantize.value,
+            "revision": self.revision,
+            "offline": self.offline,
+        }
 
     def folder(self) -> Path:
         """Return where its files are."""

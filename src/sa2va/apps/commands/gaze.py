@@ -1,11 +1,62 @@
-"""Predict where people look while they listen: `sa2va gaze predict|stream|train|eval`.
+"""Predict where people look while they listen: `sa2va gaze predict photo.jpg "the red cup" -o out/`.
 
-Flow: command line -> gaze/ -> PNG, animation and JSON of scanpaths, or a table of figures.
+Flow: picture, words (as an expression, or one by one from standard input) -> gaze/predictor.py -> scanpaths as text,
+    JSON, PNG and a film in which words appear one by one.
 """
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sa2va.apps.commands.gaze_eval import evaluate
+from sa2va.apps.options import (
+    ExpressionArgument,
+    JsonOption,
+    ModelChoice,
+    OutputOption,
+    QuietOption,
+    require_text,
+    takes_model,
+)
+from sa2va.apps.output import describe_files, staged
+from sa2va.apps.report import remark
+
+if TYPE_CHECKING:
+    from sa2va.gaze.predictor import GazePredictor, GazeStream
+    from sa2va.gaze.scanpath import Pack, Scanpath
+
+ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="A picture.", show_default=False)]
+GazeOption = Annotated[
+    Path | None, typer.Option("--gaze", metavar="FOLDER", help="Gaze weights; beside the model by default.")
+]
+SamplesOption = Annotated[int, typer.Option(min=1, max=1000, help="People to imagine.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of their chance.")]
+PICTURE, FILM, RECORDS = "scanpath.png", "scanpath", "scanpaths.json"
+
+
+class Film(StrEnum):
+    MP4 = "mp4"
+    GIF = "gif"
+    NONE = "none"
+
+
+class Mode(StrEnum):
+    SAMPLE = "sample"
+    MODE = "mode"
+
+
+class Landing(StrEnum):
+    HARD = "hard"
+    SOFT = "soft"
+
+
+ModeOption = Annotated[Mode, typer.Option(help="Draw each step, or take the likeliest one.")]
+LandingOption = Annotated[Landing, typer.Option(help="Hold the last fixation to the target, or leave it free.")]
 
 app = typer.Typer(
     help="Predict where people look, word by word.",
@@ -18,3 +69,142 @@ app.command("eval")(evaluate)
 @app.callback()
 def gaze() -> None:
     """Predict where people look, word by word."""
+
+
+@app.command("predict")
+@takes_model
+def predict(
+    image: ImageArgument,
+    expression: ExpressionArgument,
+    output: OutputOption = None,
+    samples: SamplesOption = 10,
+    mode: ModeOption = Mode.SAMPLE,
+    landing: LandingOption = Landing.HARD,
+    seed: SeedOption = 0,
+    film: Annotated[Film, typer.Option(help="How the animation is written.")] = Film.MP4,
+    gaze: GazeOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    *,
+    choice: ModelChoice,
+) -> None:
+    """Predict where people look while they hear an expression.
+
+    With -o: a picture with numbered fixations coloured by word, a film of it, and all scanpaths as JSON.
+    """
+    words = require_text(expression, "EXPRESSION").split()
+    with staged(output) as scratch:
+        frame = open_picture(image)  # before the model: a damaged file is reported at once
+        stream = load(choice, gaze).start(image, num_samples=samples, seed=seed, mode=mode.value, landing=landing.value)
+        for word in words:
+            stream.hear(word)
+        stream.end()
+        if as_json:
+            print(json.dumps([path.to_json() for path in stream.scanpaths]))
+        else:
+            for line in scanpath_lines(stream.scanpaths[0]):
+                print(line)
+        if output and scratch:
+            files = write_files(scratch, frame, stream, film)
+            remark(describe_files(files, scratch, output), quiet)
+        elif not as_json:
+            remark("nothing was written; add -o FOLDER for the picture, the film and JSON", quiet)
+
+
+@app.command("stream")
+@takes_model
+def stream(
+    image: ImageArgument,
+    samples: SamplesOption = 1,
+    mode: ModeOption = Mode.SAMPLE,
+    landing: LandingOption = Landing.HARD,
+    seed: SeedOption = 0,
+    gaze: GazeOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    *,
+    choice: ModelChoice,
+) -> None:
+    """Read words from standard input as they come, and say after each where people look; the end of input ends it.
+
+    With --json, one line of JSON per word.
+    """
+    open_picture(image)
+    looking = load(choice, gaze).start(image, num_samples=samples, seed=seed, mode=mode.value, landing=landing.value)
+    if sys.stdin.isatty():
+        remark("type words; Enter hands them over, Ctrl-D ends the expression", quiet)
+    tell(looking, None, looking.bot, as_json=as_json)
+    for word in spoken_words(sys.stdin):
+        tell(looking, word, looking.hear(word), as_json=as_json)
+    tell(looking, None, looking.end(), as_json=as_json)
+
+
+def load(choice: ModelChoice, folder: Path | None) -> "GazePredictor":
+    """Load the model with its gaze weights."""
+    from sa2va.gaze.predictor import load_gaze
+
+    return load_gaze(choice.model, gaze=folder, **choice.arguments())
+
+
+def open_picture(image: str) -> Any:
+    """Read a picture, (H, W, 3).
+
+    Raises:
+        ValueError: it cannot be read, or is a video.
+    """
+    from sa2va.media import open_media
+
+    media = open_media(image)
+    if not media.is_image:
+        raise ValueError(f"{media.name}: expected a picture, got a video; pass one of its frames")
+    return media.frames([0])[0]
+
+
+def spoken_words(lines: Iterable[str]) -> Iterator[str]:
+    """Hand on each word as soon as its line is there."""
+    for line in lines:
+        yield from line.split()
+
+
+def tell(looking: "GazeStream", word: str | None, packs: "Sequence[Pack]", *, as_json: bool) -> None:
+    """Say what everybody looked at during one word; at once, so that a pipe can follow."""
+    if as_json:
+        rows = [[vars(fixation) for fixation in pack.fixations] for pack in packs]
+        print(json.dumps({"word": word, "packs": rows, "target": round(looking.target.score, 4)}), flush=True)
+        return
+    for line in pack_lines(word or "-", packs):
+        print(line, flush=True)
+
+
+def scanpath_lines(path: "Scanpath") -> list[str]:
+    """A line for each pack of one scanpath."""
+    names = ["(start)", *path.words, "(end)"]
+    width = max(map(len, names))
+    return [
+        line for name, pack in zip(names, path.packs, strict=True) for line in pack_lines(name.ljust(width), [pack])
+    ]
+
+
+def pack_lines(name: str, packs: "Sequence[Pack]") -> list[str]:
+    """What each sample looked at during a word: places in px, durations in ms."""
+    rows = []
+    for pack in packs:
+        seen = [f"({one.x:.0f}, {one.y:.0f}) {one.duration:.0f} ms" for one in pack.fixations]
+        rows.append(f"{name}  {'  '.join(seen) or 'no new fixation'}")
+    return rows
+
+
+def write_files(folder: Path, frame: Any, looked: "GazeStream", film: Film) -> list[Path]:
+    """Write the picture, the film and the scanpaths of a stream that has ended."""
+    from sa2va.gaze.render import Sheet, draw_scanpath, film_scanpath, save_film
+    from sa2va.pictures import save_image
+
+    first, *others = looked.scanpaths
+    sheet = Sheet(frame=frame, scanpath=first, others=others, onsets=looked.onsets)
+    files = [folder / PICTURE, folder / RECORDS]
+    save_image(files[0], draw_scanpath(sheet))
+    files[1].write_text(json.dumps([path.to_json() for path in looked.scanpaths]) + "\n")
+    if film is not Film.NONE:
+        files.append(folder / f"{FILM}.{film.value}")
+        save_film(files[-1], film_scanpath(sheet))
+    return files

@@ -1,0 +1,134 @@
+"""Check `sa2va gaze predict` and `stream` with a stand-in for the model that looks along the diagonal."""
+
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sa2va.apps import cli
+
+pytest.importorskip("sa2va.gaze")
+from sa2va.gaze import predictor
+from sa2va.gaze.scanpath import Fixation, Pack, Scanpath
+
+SIZE = (64, 40)
+
+
+class Diagonal:
+    """Everybody looks 5 px further along the diagonal with every word."""
+
+    def __init__(self, num_samples: int) -> None:
+        self.words: list[str] = []
+        self.onsets: list[float] = []
+        self.target = SimpleNamespace(score=0.5)
+        self._packs: list[list[Pack]] = [[] for _ in range(num_samples)]
+        self.bot = self._look(None)
+
+    def _look(self, word: str | None) -> list[Pack]:
+        step = len(self._packs[0])
+        pack = Pack((Fixation(5.0 * step, 4.0 * step, 200.0 * step, 150.0),), word)
+        for row in self._packs:
+            row.append(pack)
+        return [pack] * len(self._packs)
+
+    def hear(self, word: str) -> list[Pack]:
+        self.onsets.append(200.0 * len(self.words) + 50)
+        self.words.append(word)
+        return self._look(word)
+
+    def end(self) -> list[Pack]:
+        if not self.words:
+            raise ValueError("no word has been heard; hear one first")
+        return self._look(None)
+
+    @property
+    def scanpaths(self) -> list[Scanpath]:
+        return [Scanpath(packs=tuple(row), width=SIZE[0], height=SIZE[1]) for row in self._packs]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the commands asked of the model."""
+    seen: dict[str, Any] = {}
+
+    def start(image: str, **options: Any) -> Diagonal:
+        seen.update(image=image, **options)
+        return Diagonal(options["num_samples"])
+
+    def load_gaze(name: str, **options: Any) -> Any:
+        seen.update(name=name, **options)
+        return SimpleNamespace(start=start)
+
+    monkeypatch.setattr(predictor, "load_gaze", load_gaze)
+    return seen
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> str:
+    path = tmp_path / "scene.png"
+    Image.fromarray(np.full((SIZE[1], SIZE[0], 3), 180, np.uint8)).save(path)
+    return str(path)
+
+
+def test_a_scanpath_in_words(picture: str, asked: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["gaze", "predict", picture, "red cup", "--seed", "3", "--mode", "mode"]) == 0
+    told = capsys.readouterr()
+    lines = told.out.splitlines()
+    assert [line.split()[0] for line in lines] == ["(start)", "red", "cup", "(end)"]
+    assert "(5, 4) 150 ms" in lines[1] and "-o FOLDER" in told.err
+    assert asked["num_samples"] == 10 and asked["seed"] == 3 and asked["mode"] == "mode" and asked["name"] == "tiny"
+
+
+@pytest.mark.parametrize("film", ["mp4", "gif", "none"])
+def test_files(film: str, picture: str, asked: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "out"
+    options = ["--samples", "3", "--film", film, "-o", str(out), "--quiet", "--json"]
+    assert cli.main(["gaze", "predict", picture, "red cup", *options]) == 0
+    films = [] if film == "none" else [f"scanpath.{film}"]
+    assert sorted(path.name for path in out.iterdir()) == sorted(["scanpath.png", "scanpaths.json", *films])
+    records = json.loads((out / "scanpaths.json").read_text())
+    assert records == json.loads(capsys.readouterr().out) and len(records) == 3
+    read = Scanpath.from_json(records[0], width=SIZE[0], height=SIZE[1])
+    assert read.words == ("red", "cup") and read.sizes == [1, 1, 1, 1]
+    assert Image.open(out / "scanpath.png").width == 960
+
+
+def test_words_as_they_come(
+    picture: str, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("the red\n\ncup\n"))
+    assert cli.main(["gaze", "stream", picture, "--json", "--samples", "2"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["word"] for line in lines] == [None, "the", "red", "cup", None]
+    assert all(len(line["packs"]) == 2 and line["target"] == 0.5 for line in lines)
+    assert lines[2]["packs"][0] == [{"x": 10.0, "y": 8.0, "start": 400.0, "duration": 150.0}]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["predict", "{picture}", " "], "EXPRESSION is empty"),
+        (["predict", "{picture}", "cup", "--samples", "0"], "samples"),
+        (["predict", "{picture}", "cup", "--film", "avi"], "avi"),
+        (["predict", "none.png", "cup"], "none.png"),
+        (["stream", "{picture}"], "no word has been heard"),
+        (["stream", "none.png"], "none.png"),
+    ],
+)
+def test_bad_input(
+    words: list[str],
+    expected: str,
+    picture: str,
+    asked: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert cli.main(["gaze", *[word.format(picture=picture) for word in words]]) == 2
+    told = capsys.readouterr().err
+    assert expected in told and told.count("\n") == 1
