@@ -60,12 +60,17 @@ class ToyPredictor:
         return ToyConversation(self, open_media(media))
 
     def track(
-        self, source: Any, prompt: str, *, num_keyframes: int = 5, keyframes: str | None = None
+        self, source: Any, prompt: dict[str, str], *, num_keyframes: int = 5, keyframes: str | None = None
     ) -> Iterator[FrameResult]:
-        self.asked.append((prompt, num_keyframes) if keyframes is None else (prompt, num_keyframes, keyframes))
+        self.asked += [(one, num_keyframes) if keyframes is None else (one, num_keyframes, keyframes) for one in prompt]
+        names = [name for name in prompt.values() if "nothing" not in name]
         for index, frame in enumerate(open_media(source)):
-            found = FrameObject(id=1, phrase=None, presence=0.9, score=0.8, mask=frame.mean(-1) < 128)
-            yield FrameResult(index=index, time=index / 10, objects=() if "nothing" in prompt else (found,))
+            dark = frame.mean(-1) < 128
+            found = [
+                FrameObject(id=number, phrase=name, presence=0.9, score=0.8, mask=dark)
+                for number, name in enumerate(names, start=1)
+            ]
+            yield FrameResult(index=index, time=index / 10, objects=tuple(found))
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def found(number: int, mask: np.ndarray, phrase: str | None = None) -> FrameObje
 
 
 def write(folder: Path, media: Media, frames: list[list[FrameObject]]) -> dict[str, Any]:
-    with TrackWriter(folder, media, "the square") as writer:
+    with TrackWriter(folder, media, ["the square"]) as writer:
         for index, (frame, objects) in enumerate(zip(media, frames, strict=True)):
             writer.add(frame, FrameResult(index=index, time=index / 10, objects=tuple(objects)))
     assert all(path.is_file() for path in writer.files)
@@ -89,6 +89,6 @@ def test_nothing_found_is_an_empty_list_and_the_untouched_video(tmp_path: Path, 
 
 
 def test_an_error_leaves_no_json(tmp_path: Path, media: Media) -> None:
-    with pytest.raises(RuntimeError), TrackWriter(tmp_path, media, "x"):
+    with pytest.raises(RuntimeError), TrackWriter(tmp_path, media, ["x"]):
         raise RuntimeError("stop")
     assert list(tmp_path.iterdir()) == []

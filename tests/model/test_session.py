@@ -253,6 +253,8 @@ def test_several_prompts_are_followed_together(
         assert [found.phrase for found in result.objects] == ["a", "bb", "bb"]
         for one, other in zip(result.objects[1:], expected.objects, strict=True):
             assert abs(one.score - other.score) < 1e-4 and np.mean(one.mask != other.mask) < 1e-3
+    named = next(iter(predictor.track(clip, {"a": "one", "bb": "two"}, num_keyframes=2)))
+    assert [found.phrase for found in named.objects] == ["one", "two", "two"]
 
 
 def test_regions_are_cut_out_without_the_language_model(

@@ -7,6 +7,7 @@ Shapes: N objects, H W picture.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
@@ -26,17 +27,18 @@ ABSENT: list[Any] = [None, None, 0.0, 0.0]  # run lengths, box, score, presence 
 class TrackWriter:
     """Writes the results of a track frame by frame; use as a context manager."""
 
-    def __init__(self, folder: Path, media: Media, expression: str) -> None:
+    def __init__(self, folder: Path, media: Media, expressions: Sequence[str]) -> None:
         """Open the video.
 
         Args:
             folder: where the files go; it exists.
             media: the video that is tracked; gives size, rate and name.
-            expression: what is tracked; the category of the JSON.
+            expressions: what is tracked, the categories of the JSON; an object belongs to the one that is its
+                phrase, or else to the first.
         """
         self.folder = folder
         self.media = media
-        self.expression = expression
+        self.expressions = list(expressions)
         self.num_frames = 0
         self.files = [folder / "overlay.mp4"]
         self.phrases: dict[int, str | None] = {}  # object id -> phrase, in order of appearance
@@ -74,7 +76,7 @@ class TrackWriter:
         return overlay(
             frame,
             np.stack([found.mask for found in result.objects]),  # (N, H, W)
-            [found.phrase or self.expression for found in result.objects],
+            [found.phrase or self.expressions[0] for found in result.objects],
             colours=[order.index(found.id) for found in result.objects],
         )
 
@@ -112,7 +114,8 @@ class TrackWriter:
         place = self.folder / "annotations.json"
         with place.open("w", encoding="utf-8") as file:
             file.write(f'{{"videos": [{json.dumps(video)}],\n')
-            file.write(f'"categories": [{json.dumps({"id": 1, "name": self.expression})}],\n"annotations": [')
+            categories = [{"id": count, "name": name} for count, name in enumerate(self.expressions, start=1)]
+            file.write(f'"categories": {json.dumps(categories)},\n"annotations": [')
             for count, number in enumerate(self._spools):
                 file.write((",\n" if count else "\n") + json.dumps(self._annotation(number)))
             file.write("\n]}\n")
@@ -124,11 +127,12 @@ class TrackWriter:
         records = [json.loads(line) for line in spool]
         runs = [record[0] for record in records]
         boxes = [record[1] for record in records]  # x0, y0, x1, y1
+        phrase = self.phrases[number]
         return {
             "id": number,
             "video_id": 1,
-            "category_id": 1,
-            "phrase": self.phrases[number],
+            "category_id": self.expressions.index(phrase) + 1 if phrase in self.expressions else 1,
+            "phrase": phrase,
             "segmentations": runs,
             "bboxes": [box and [box[0], box[1], box[2] - box[0], box[3] - box[1]] for box in boxes],
             "areas": [run and area(run) for run in runs],

@@ -7,7 +7,7 @@ Shapes: B requests, L tokens, D MLLM width, N objects, K key frames, T frames.
 """
 
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -137,7 +137,7 @@ class Predictor:
     def track(
         self,
         source: Any,
-        prompt: str | Sequence[str] | None = None,
+        prompt: str | Sequence[str] | Mapping[str, str] | None = None,
         *,
         keyframes: str | None = None,
         num_keyframes: int = 5,
@@ -150,8 +150,8 @@ class Predictor:
 
         Args:
             source: see `sa2va.media.open_media`; a source that cannot be rewound is prompted on its first frames.
-            prompt: a request for masks, for example "Please segment the red circle.", or several, which are followed
-                together; None = start without objects and add them to the session.
+            prompt: a request for masks, or several that are followed together, or {request: name of its objects};
+                None = start without objects and add them to the session.
             keyframes: "uniform" over the whole clip, "first", or "content", those that differ most; None = as the
                 model was trained.
             num_keyframes: K, frames that the MLLM reads.
@@ -169,8 +169,9 @@ class Predictor:
         session = self._start(media, mode, options, max_conditioning, num_keyframes, chunk=chunk, prefetch=prefetch)
         if prompt is not None:
             indices, frames = choose_keyframes(media, keyframes or self._keyframe_choice(mode), num_keyframes)
-            prompts = [prompt] if isinstance(prompt, str) else prompt
-            session.prompt(Answer.join([self._ask(frames, one, options) for one in prompts]), indices, frames)
+            answers = [self._ask(frames, one, options) for one in ([prompt] if isinstance(prompt, str) else prompt)]
+            names = prompt.values() if isinstance(prompt, Mapping) else ()
+            session.prompt(Answer.join(answers, *names), indices, frames)
         return session
 
     def stream(self, source: Any, prompt: str) -> Iterator[FrameResult]:

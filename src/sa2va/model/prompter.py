@@ -31,14 +31,17 @@ class Answer:
     phrases: Sequence[str | None]  # of each object
 
     @staticmethod
-    def join(answers: Sequence["Answer"]) -> "Answer":
-        """Put the objects of several answers about the same frames together, in order."""
+    def join(answers: Sequence["Answer"], *names: str) -> "Answer":
+        """Put the objects of several answers about the same frames together, in order; name them by answer."""
         if not answers:
             raise ValueError("prompt: expected a request, or a list with at least one")
+        phrases = [answer.phrases for answer in answers]
+        if names:
+            phrases = [[name] * len(own) for name, own in zip(names, phrases, strict=True)]
         return Answer(
             "\n".join(answer.text for answer in answers),
             torch.cat([answer.seg_states for answer in answers]),
-            [phrase for answer in answers for phrase in answer.phrases],
+            [phrase for own in phrases for phrase in own],
         )
 
 

@@ -60,7 +60,9 @@ def test_json(toy: Any, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = clip.parent / "out"
     assert cli.main(["track", str(clip), "the box", "-o", str(out), "--quiet", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert answer["num_frames"] == NUM_FRAMES and answer["objects"] == [{"id": 1, "num_frames": NUM_FRAMES}]
+    assert answer["num_frames"] == NUM_FRAMES and answer["objects"] == [
+        {"id": 1, "expression": "the box", "num_frames": NUM_FRAMES}
+    ]
     assert all(Path(name).is_file() for name in answer["files"])
 
 
@@ -72,3 +74,23 @@ def test_a_track_that_breaks_leaves_nothing(toy: Any, clip: Path, monkeypatch: p
     monkeypatch.setattr(toy, "track", broken, raising=False)
     assert cli.main(["track", str(clip), "the box", "-o", str(clip.parent / "out")]) == 2
     assert [path.name for path in clip.parent.iterdir()] == ["clip.mp4"]
+
+
+def test_several_expressions_go_into_one_output(toy: Any, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = clip.parent / "out"
+    words = ["track", str(clip), "the box", "nothing", "a square.", "-o", str(out), "--quiet"]
+    assert cli.main(words) == 0
+    text = capsys.readouterr().out.splitlines()
+    assert text == [
+        "The model finds no 'nothing' in 6 frames.",
+        "1 the box: seen in 6 of 6 frames",
+        "2 a square: seen in 6 of 6 frames",
+    ]
+    coco = json.loads((out / "annotations.json").read_text())
+    assert [category["name"] for category in coco["categories"]] == ["the box", "nothing", "a square"]
+    assert [(track["id"], track["category_id"]) for track in coco["annotations"]] == [(1, 1), (2, 3)]
+
+
+def test_an_empty_expression_is_refused(toy: Any, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["track", str(clip), "the box", " ", "-o", str(clip.parent / "out")]) == 2
+    assert "EXPRESSION is empty" in capsys.readouterr().err

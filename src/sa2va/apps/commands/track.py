@@ -1,11 +1,11 @@
-"""Follow what an expression refers to through a video: `sa2va track clip.mp4 "the red car" -o out/`.
+"""Follow what expressions refer to through a video: `sa2va track clip.mp4 "the red car" "the dog" -o out/`.
 
-Flow: video, expression -> Predictor.track -> FrameResult by FrameResult -> TrackWriter -> files.
+Flow: video, expressions -> Predictor.track -> FrameResult by FrameResult -> TrackWriter -> files.
 """
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sa2va.apps.options import (
-    ExpressionArgument,
     JsonOption,
     MediaArgument,
     ModelChoice,
@@ -42,7 +41,10 @@ class Keyframes(StrEnum):
 @takes_model
 def track(
     video: MediaArgument,
-    expression: ExpressionArgument,
+    expression: Annotated[
+        list[str],
+        typer.Argument(metavar="EXPRESSION...", help='What to look for, as in "the red car".', show_default=False),
+    ],
     output: OutputOption = None,
     num_keyframes: Annotated[int, typer.Option(min=1, help="How many frames of the clip the model reads.")] = 5,
     keyframes: Annotated[
@@ -54,12 +56,12 @@ def track(
     *,
     choice: ModelChoice,
 ) -> None:
-    """Mask what an expression refers to in every frame of a video."""
+    """Mask what one or more expressions refer to in every frame of a video, with one number per object."""
     from sa2va.apps.track_files import TrackWriter
     from sa2va.data.prompts import SEGMENT
     from sa2va.media import open_media
 
-    expression = require_text(expression, "EXPRESSION").rstrip(".?")
+    expressions = [require_text(one, "EXPRESSION").rstrip(".?") for one in expression]
     if output is None:
         raise ValueError("a track goes to files; add -o FOLDER for overlay, masks and COCO-video JSON")
     with staged(output) as scratch:
@@ -68,16 +70,18 @@ def track(
         if media.is_image:
             raise ValueError(f"{video}: one picture; track needs a video, for a picture use sa2va segment")
         predictor = choice.load()
-        request = SEGMENT[0].format(expression)
-        session = predictor.track(media, request, num_keyframes=num_keyframes, keyframes=keyframes)
-        with closing(session), TrackWriter(scratch, media, expression) as writer:
+        requests = {SEGMENT[0].format(one): one for one in expressions}
+        session = predictor.track(media, requests, num_keyframes=num_keyframes, keyframes=keyframes)
+        with closing(session), TrackWriter(scratch, media, expressions) as writer:
             seen = follow(session, media, writer, quiet)
         files = writer.files
-        summary = {"num_frames": writer.num_frames, "objects": [{"id": key, "num_frames": seen[key]} for key in seen]}
+        phrases = {key: phrase or expressions[0] for key, phrase in writer.phrases.items()}
+        objects = [{"id": key, "expression": phrases[key], "num_frames": seen[key]} for key in seen]
         if as_json:
-            print(json.dumps(summary | {"files": [str(output / path.relative_to(scratch)) for path in files]}))
+            names = [str(output / path.relative_to(scratch)) for path in files]
+            print(json.dumps({"num_frames": writer.num_frames, "objects": objects, "files": names}))
         else:
-            print_summary(writer.num_frames, seen, expression)
+            print_summary(writer.num_frames, seen, phrases, expressions)
         remark(describe_files(files, scratch, output), quiet)
 
 
@@ -95,8 +99,11 @@ def follow(session: Iterable["FrameResult"], media: "Media", writer: "TrackWrite
     return seen
 
 
-def print_summary(num_frames: int, seen: dict[int, int], expression: str) -> None:
-    if not seen:
-        print(f"The model finds no {expression!r} in {num_frames} frames.")
+def print_summary(
+    num_frames: int, seen: Mapping[int, int], phrases: Mapping[int, str], expressions: Sequence[str]
+) -> None:
+    for expression in dict.fromkeys(expressions):
+        if expression not in phrases.values():
+            print(f"The model finds no {expression!r} in {num_frames} frames.")
     for number, count in seen.items():
-        print(f"{number} {expression}: seen in {count} of {num_frames} frames")
+        print(f"{number} {phrases[number]}: seen in {count} of {num_frames} frames")
