@@ -1,0 +1,158 @@
+"""Streams of gaze: packs word by word, many at once, saved and loaded, and what they refuse."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gaze_model import build_decoder, build_gaze, clock, draw_picture
+from PIL import Image
+from small_model import build_model
+
+import sa2va
+from sa2va.gaze.model.listening import canvas_maps
+from sa2va.gaze.predictor import GazePredictor, load_decoder, save_gaze
+from sa2va.model.checkpoint import save_checkpoint
+
+WORDS = ("red", "circle", "left")
+
+
+@pytest.fixture(scope="module")
+def predictor() -> GazePredictor:
+    return GazePredictor(build_gaze())
+
+
+def test_predict_is_the_stream_run_to_its_end(predictor: GazePredictor) -> None:
+    image, timing = draw_picture(1)[0], clock([300.0, 250.0, 400.0])
+    paths = predictor.predict(image, " ".join(WORDS), timing, num_samples=3, seed=5)
+    stream = predictor.start(image, 3, seed=5, first_onset=timing.onsets[0])
+    packs = [stream.bot]
+    packs += [stream.hear(w, on, off - on) for w, on, off in zip(WORDS, timing.onsets, timing.ends, strict=True)]
+    packs.append(stream.end())
+    assert [list(path.packs) for path in paths] == [list(row) for row in zip(*packs, strict=True)]
+    assert paths[0].words == WORDS and (paths[0].width, paths[0].height) == (64, 64)
+    for path in paths:
+        for number, pack in enumerate(path.packs[1:-1]):
+            begin, end = timing.onsets[number], timing.ends[number]
+            assert all(begin <= fixation.start < end for fixation in pack.fixations)
+
+
+def test_a_sample_is_the_same_among_few_and_many(predictor: GazePredictor) -> None:
+    image = draw_picture(2)[0]
+    few, many = (predictor.predict(image, "red circle", num_samples=n, seed=1) for n in (2, 5))
+    for one, other in zip(few, many[:2], strict=True):
+        assert one.sizes == other.sizes
+        assert np.allclose(one.points, other.points, atol=1e-2)
+    assert len({path.points.tobytes() for path in many}) == 5
+    again = predictor.predict(image, "red circle", num_samples=2, seed=1)
+    assert [path.to_json() for path in again] == [path.to_json() for path in few]
+
+
+def test_streams_run_side_by_side(predictor: GazePredictor) -> None:
+    images = [draw_picture(seed)[0] for seed in (1, 2)]
+    alone = [predictor.predict(image, "red circle", num_samples=2) for image in images]
+    streams = [predictor.start(image, 2) for image in images]
+    for word in ("red", "circle"):
+        for stream in streams:
+            stream.hear(word)
+    for stream, paths in zip(streams, alone, strict=True):
+        stream.end()
+        assert stream.scanpaths[0].to_json()["packs"] == paths[0].to_json()["packs"]
+
+
+def test_a_hard_landing_ends_on_the_target(predictor: GazePredictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    belief = torch.zeros(predictor.model.decoder.config.grid.shape)
+    belief[6:9, 9:12] = 1  # canvas 288..384, 192..288, all of it on the picture
+    monkeypatch.setattr(predictor.model, "belief", lambda logits, size: belief[None])
+    image = draw_picture(1)[0]
+    rates = {}
+    for landing in ("hard", "soft"):
+        paths = predictor.predict(image, "red circle", num_samples=20, landing=landing)
+        canvas = [path.points[-1] * 5 + (96, 0) for path in paths]
+        # A cell's mass spreads half a cell beyond it.
+        rates[landing] = np.mean([272 <= x <= 400 and 176 <= y <= 304 for x, y in canvas])
+    assert rates["hard"] == 1 > rates["soft"]
+
+
+def test_the_target_so_far_has_the_size_of_the_picture(predictor: GazePredictor) -> None:
+    stream = predictor.start(Image.fromarray(draw_picture(3)[0]).resize((90, 60)), 1)
+    stream.hear("red")
+    assert stream.target.mask.shape == (60, 90) and stream.target.mask.dtype == bool
+    assert 0 <= stream.target.score <= 1
+
+
+def test_maps_reach_the_canvas_between_bars() -> None:
+    """A picture half as wide as the canvas shows it in the middle; its left half stays left."""
+    maps = torch.zeros(1, 1, 8, 8)
+    maps[..., :4] = 1
+    grid = build_decoder().config.grid
+    cells = canvas_maps(maps, (256, 320), grid)[0, 0]
+    assert cells.shape == (10, 16)
+    assert (cells[:, :4] == 0).all() and (cells[:, 12:] == 0).all()
+    assert (cells[:, 4:7] > 0.99).all() and (cells[:, 9:12] < 0.01).all()
+
+
+@pytest.mark.parametrize(
+    "words", [["🙂", "红色的圆"], ["red"] * 12, ["antidisestablishmentarianism" * 3], ["[SEG]", "<img>"]]
+)
+def test_any_word_can_be_heard(predictor: GazePredictor, words: list[str]) -> None:
+    (path,) = predictor.predict(draw_picture(1)[0], " ".join(words), num_samples=1)
+    assert list(path.words) == words and len(path.fixations) >= 1
+
+
+@pytest.mark.slow
+def test_two_hundred_words_take_one_after_the_other(predictor: GazePredictor) -> None:
+    (path,) = predictor.predict(draw_picture(1)[0], " ".join(["red", "circle"] * 100), num_samples=1, landing="soft")
+    assert len(path.packs) == 202
+
+
+def test_bad_input_is_refused_in_one_line(predictor: GazePredictor) -> None:
+    image = draw_picture(1)[0]
+    stream = predictor.start(image, 1)
+    stream.hear("red", 50, 300)
+    calls = {
+        "at least one word": lambda: predictor.predict(image, "  "),
+        "at most 256; shorten it": lambda: predictor.predict(image, "a " * 300),
+        "timing of 2: expected as many": lambda: predictor.predict(image, "red", clock([300, 300])),
+        "nothing to hear": lambda: stream.hear(" "),
+        "one word at a time": lambda: stream.hear("red circle"),
+        "onset 100.0 ms lies before 350.0 ms": lambda: stream.hear("circle", 100),
+        "duration -5: expected a number of ms": lambda: stream.hear("circle", None, -5),
+        "onset nan": lambda: stream.hear("circle", math.nan),
+        "mode 'best'": lambda: predictor.start(image, mode="best"),
+        "landing 'firm'": lambda: predictor.start(image, landing="firm"),
+        "0 samples": lambda: predictor.start(image, 0),
+        "expected a picture, got a video": lambda: predictor.start(np.zeros((3, 8, 8, 3), np.uint8)),
+        "no word has been heard": lambda: predictor.start(image, 1).end(),
+        "call end": lambda: stream.scanpaths,
+    }
+    for message, call in calls.items():
+        with pytest.raises(ValueError, match=message) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    stream.end()
+    with pytest.raises(ValueError, match="the stream has ended; start a new one"):
+        stream.hear("circle")
+
+
+def test_gaze_weights_lie_beside_the_model(tmp_path: Path) -> None:
+    parts = build_model()
+    model = build_gaze(parts=parts)
+    save_checkpoint(parts[0], parts[1].tokenizer, tmp_path, torch.float32)
+    with pytest.raises(ValueError, match=r"has no gaze.json: it knows no gaze"):
+        sa2va.load_gaze(tmp_path)
+    save_gaze(model.decoder, tmp_path)
+    image = draw_picture(1)[0]
+    loaded = sa2va.load_gaze(tmp_path, device="cpu")
+    ours = GazePredictor(model).predict(image, "red circle", num_samples=2)
+    assert [p.to_json() for p in loaded.predict(image, "red circle", num_samples=2)] == [p.to_json() for p in ours]
+    (tmp_path / "gaze.json").write_text('{"width": 16}')
+    with pytest.raises(ValueError, match=r"gaze.safetensors does not fit gaze.json"):
+        load_decoder(tmp_path)
+    (tmp_path / "gaze.json").write_text('{"wide": 16}')
+    with pytest.raises(ValueError, match="describes no gaze decoder"):
+        load_decoder(tmp_path)
+    save_gaze(build_decoder(), tmp_path)
+    with pytest.raises(ValueError, match="made for states and image features of widths"):
+        sa2va.load_gaze(tmp_path, device="cpu")
