@@ -6,7 +6,7 @@ import torch
 from small_model import build_model
 
 from sa2va.data.world.tasks import TASKS
-from sa2va.training.stages.hearing import hear
+from sa2va.training.stages.hearing import attention_loss, hear
 from sa2va.types import Sample, Span, Turn
 
 SIDE = 4
@@ -71,3 +71,20 @@ def test_clips_without_masks_are_left_out(processor):
         samples, processor(samples, [0, 5], for_masks=False).input_ids, [0, 5], SIDE, processor.tokenizer
     )
     assert positions.shape == (0, 2)
+
+
+def test_attention_is_held_against_the_objects_of_a_word():
+    """Two rows with a picture of four tokens at different places; words look right, wrong, and half right."""
+    is_visual = torch.zeros(2, 10, dtype=torch.bool)
+    is_visual[0, 1:5] = is_visual[1, 3:7] = True
+    attention = torch.zeros(2, 2, 10, 10)
+    attention[0, :, 8, 2] = 1  # cell 1
+    attention[1, 0, 9, 3] = attention[1, 1, 9, 4] = 1  # one head at cell 0, one at cell 1
+    cover = torch.tensor([[0, 0.9, 0, 0], [0, 0, 0.1, 0], [0.8, 0.1, 0, 0]])
+    places = torch.tensor([[0, 8], [0, 8], [1, 9]])
+    losses = [float(attention_loss(attention, is_visual, places[i : i + 1], cover[i : i + 1])) for i in range(3)]
+    assert losses[0] == pytest.approx(0, abs=1e-4)
+    assert losses[1] > 10
+    assert losses[2] == pytest.approx(np.log(2), abs=1e-4)  # a tenth of a cell is not the object
+    together = float(attention_loss(attention, is_visual, places, cover))
+    assert together == pytest.approx(np.mean(losses), rel=1e-5)

@@ -12,7 +12,7 @@ from sa2va.training.optim import build_optimizer, trained_parameters
 from sa2va.training.recipes import RECIPES, build_stage, train
 from sa2va.training.stages.cotrain import FIRST_SHARES, GROUPS, SHARES, Teachers
 
-STAGES = ("vision", "sam_vision", "masks", "language", "cotrain")
+STAGES = ("vision", "sam_vision", "names", "masks", "language", "cotrain")
 RESTING = {  # what a stage must leave as it is
     "masks": "vision_encoder",
     "language": "vision_tower",

@@ -28,7 +28,6 @@ from sa2va.training.tiny import (
     init_place_attention,
     init_positions,
     init_text,
-    init_word_attention,
     train_tokenizer,
 )
 
@@ -112,7 +111,6 @@ def build_start(config: RunConfig, folder: Path) -> tuple[Sa2VA, Processor]:
     model = Sa2VA(build_tiny_config(tokenizer))
     init_positions(model)
     init_text(model)
-    init_word_attention(model, tokenizer)
     init_place_attention(model)
     return model, Processor(model.config, tokenizer)
 

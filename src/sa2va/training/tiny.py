@@ -18,7 +18,6 @@ from sa2va.model.backbones.templates import TURN_END, TURN_START
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.sa2va import Sa2VA
 from sa2va.tokens import ADDED_TOKENS
-from sa2va.training.stages.names import attribute_words
 
 TILE_SIZE, PATCH_SIZE = 128, 8  # px
 SAM_SIZE, SAM_WIDTH, HIERA_WIDTH = 192, 128, 32
@@ -175,32 +174,6 @@ def init_place_attention(model: Sa2VA, scale: float = 1.5) -> None:
         for attention in attentions:
             attention.q_proj.weight.mul_(scale)
             attention.k_proj.weight.copy_(attention.q_proj.weight)
-
-
-def init_word_attention(model: Sa2VA, tokenizer: PreTrainedTokenizerBase, scale: float = 2.0) -> None:
-    """Start one pair of heads of the first layer so that a word attends to the visual tokens that say it, in place.
-
-    Left to itself the text model found colours, sizes and textures after thousands of steps and shapes not at all,
-    though visual tokens said them (names.py). The heads compare along the directions in which the words of an
-    attribute differ, and only in the slow rotary dimensions, so that distance does not matter.
-    """
-    text = model.mllm.native.model.language_model
-    layer, width, heads = text.layers[0], text.config.hidden_size, text.config.num_attention_heads
-    size = width // heads
-    with torch.no_grad():
-        words = [text.embed_tokens.weight[index] for index in attribute_words(tokenizer)]
-        apart = torch.cat([rows - rows.mean(0) for rows in words])
-        rank = sum(len(rows) - 1 for rows in words)
-        directions = torch.linalg.svd(apart.float(), full_matrices=False).Vh[:rank]  # (rank, D)
-        pairs = (rank + 1) // 2
-        slow = torch.cat([torch.arange(size // 2 - pairs, size // 2), torch.arange(size - pairs, size)])[:rank]
-        comparing = torch.zeros(size, width)
-        comparing[slow] = directions / layer.input_layernorm.weight.float()
-        shared = heads // text.config.num_key_value_heads  # query heads of one key head
-        queries = (comparing * scale).repeat(shared, 1)
-        for projection, rows in ((layer.self_attn.q_proj, queries), (layer.self_attn.k_proj, comparing)):
-            projection.weight[-len(rows) :] = rows.to(projection.weight.dtype)
-            projection.bias[-len(rows) :] = 0
 
 
 def corpus(seed: int, num_samples: int = 60) -> Iterator[str]:

@@ -23,7 +23,7 @@ from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.tracker import Tracker
 from sa2va.training.config import StageConfig
-from sa2va.training.stages.hearing import hear
+from sa2va.training.stages.hearing import attention_loss, hear
 from sa2va.training.stages.masks import UNKNOWN, ObjectCode
 from sa2va.training.stages.names import attribute_words, name_cells, name_loss
 from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, mask_boxes
@@ -43,6 +43,7 @@ GROUPS: dict[str, dict[str, float]] = {
 FIRST_SHARES = {"region": 0.15, "gcg": 0.3, "refseg": 0.4, "text": 0.15}
 SHARES = {"region": 0.06, "gcg": 0.12, "refseg": 0.36, "text": 0.14, "video_refseg": 0.24, "video_text": 0.08}
 NUM_FRAMES = 16  # of a clip
+LOOKING_DEPTH = 1 / 3  # of the text model: there the first heads learn to look from a word to what it may mean
 ALIGNMENT_SHARE = 0.5  # of the stage, during which the pull towards the object code fades out
 
 
@@ -195,10 +196,17 @@ class CotrainStage:
         self._module = nn.ModuleDict({"model": trained, "pointer": self.pointer})
         self._loss = LossConfig()
         self._words = attribute_words(processor.tokenizer)
+        text = model.mllm.native.model.language_model
+        self._looking = slice(0, text.config.num_attention_heads // text.config.num_key_value_heads)
+        text.set_attn_implementation("eager")  # no other kernel tells where it looks
+        text.layers[int(LOOKING_DEPTH * len(text.layers))].self_attn.register_forward_hook(self._keep_attention)
         # Both image encoders rest, as in the paper: left free, the tower forgot its shapes within 400 steps.
         for encoder in (model.mllm.native.model.vision_tower, model.sam2.native.vision_encoder):
             encoder.requires_grad_(False)
         self.batch = TaskSource(processor, config, draws)
+
+    def _keep_attention(self, module: nn.Module, inputs: Any, output: tuple[Tensor, Tensor]) -> None:
+        self._attention = output[1][:, self._looking]
 
     def module(self) -> nn.Module:
         return self._module
@@ -249,6 +257,8 @@ class CotrainStage:
         helps = {"pointer": self.pointer(seg_states[there], cover)}
         if len(item.word_positions):
             helps["words"] = self.pointer(states[item.word_positions.unbind(1)], item.word_cover)
+            is_visual = batch.input_ids == self.model.mllm.native.config.image_token_id
+            helps["looks"] = attention_loss(self._attention, is_visual, item.word_positions, item.word_cover)
         if len(item.cells):
             helps["names"] = self._names(item, embeds)
         if item.alignment and self.code is not None:

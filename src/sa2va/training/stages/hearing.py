@@ -51,6 +51,23 @@ def hear(
     return torch.tensor(positions, dtype=torch.long).reshape(-1, 2), stacked
 
 
+def attention_loss(attention: Tensor, is_visual: Tensor, positions: Tensor, cover: Tensor) -> Tensor:
+    """Hold where words look against where their objects are: -log of the share of attention that falls on them.
+
+    Args:
+        attention: (B, H, L, L) of the heads that are to look.
+        is_visual: (B, L) bool, the visual tokens.
+        positions: (W, 2) of words, see `hear`.
+        cover: (W, V) of their objects, on V visual tokens; every row has some.
+    """
+    rows, columns = positions.unbind(1)
+    looks = attention[rows, :, columns].mean(1).float()  # (W, L)
+    number = cover.shape[1]
+    places = is_visual[rows].nonzero()[:, 1].reshape(len(rows), -1)[:, :number]
+    there = cover >= 0.5 * cover.amax(1, keepdim=True).clamp(max=0.4)
+    return -((looks.gather(1, places) * there).sum(1) + 1e-6).log().mean()
+
+
 def _place_words(
     sample: Sample, ids: list[int], tokenizer: PreTrainedTokenizerBase
 ) -> list[tuple[int, tuple[int, ...]]]:
