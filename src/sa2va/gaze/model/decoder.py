@@ -116,7 +116,8 @@ class EventDecoder(nn.Module):
         self.outlook = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 4 + times))
         self.aim = nn.Sequential(nn.Linear(width + NUM_TIME_FEATURES, width), nn.GELU(), nn.Linear(width, hidden))
         self.see = nn.Linear(NUM_PLACE_FEATURES, hidden)
-        self.score = nn.Sequential(nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, 1))
+        # Rectifiers: this runs on every cell for every fixation, and on a CPU smooth ones cost most of a step.
+        self.score = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1))
         self.look = nn.Conv2d(config.image_channels, hidden, 1) if config.image_channels else None
         self.stay = nn.Sequential(nn.Linear(width + NUM_TIME_FEATURES + 6, width), nn.GELU(), nn.Linear(width, times))
         self._start()
@@ -189,29 +190,36 @@ class EventDecoder(nn.Module):
         """Prepare image features (B, I, g h, g w) once per picture: (B, C, hidden)."""
         return self.look(image).flatten(2).transpose(1, 2) if self.look is not None else None
 
-    def place(
-        self, context: Tensor, facts: Tensor, start: Tensor, belief: Belief, view: Tensor | None = None
-    ) -> GridDensity:
+    def cells(self, facts: Tensor, belief: Belief, view: Tensor | None = None) -> Tensor:
+        """Describe all cells to an eye, whoever it belongs to.
+
+        Args:
+            facts: (E, F).
+            belief: E maps.
+            view: (E, C, hidden) of `view`, one per event.
+
+        Returns:
+            (E, C, hidden).
+        """
+        cells = self.see(place_features(facts, belief, self.config.grid))
+        return cells if view is None else cells + view
+
+    def place(self, context: Tensor, facts: Tensor, start: Tensor, cells: Tensor) -> GridDensity:
         """Say where the next fixation goes.
 
         Args:
             context: (E, D).
             facts: (E, F) of the same tokens.
             start: (E,) ms, when it begins.
-            belief: E maps.
-            view: (E, C, hidden) of `view`, one per event.
+            cells: (E, C, hidden) of `cells`.
         """
-        cells = self.see(place_features(facts, belief, self.config.grid))  # (E, C, hidden)
         aim = self.aim(torch.cat([context, time_features(facts, start)], dim=-1))
-        hidden = cells + aim[:, None]
-        if view is not None:
-            hidden = hidden + view
-        return GridDensity.from_logits(self.score(hidden)[..., 0], self.config.grid)
+        return GridDensity.from_logits(self.score(cells + aim[:, None])[..., 0], self.config.grid)
 
     def duration(
         self, context: Tensor, facts: Tensor, start: Tensor, points: Tensor, belief: Belief
     ) -> LogNormalMixture:
-        """Say how long a fixation at points (E, 2) lasts that begins at `start`; arguments as in `place`."""
+        """Say how long a fixation at points (E, 2) lasts that begins at `start`; the other arguments as in `place`."""
         here = torch.stack([facts[..., FACT["x"]], facts[..., FACT["y"]]], dim=-1)
         step, offset = (points - here) / STEP, belief.offset(points)
         seen = [belief.at(points, self.config.grid), *step.unbind(-1), step.norm(dim=-1).log1p()]

@@ -121,6 +121,10 @@ class LogNormalMixture:
         weight, mean, spread = raw.float().chunk(3, dim=-1)
         return cls(weight.log_softmax(-1), mean, 0.1 + 1.4 * spread.sigmoid())
 
+    def column(self, place: int) -> "LogNormalMixture":
+        """Those of one place of the last leading axis."""
+        return LogNormalMixture(self.log_weight[..., place, :], self.mean[..., place, :], self.spread[..., place, :])
+
     def log_prob(self, times: Tensor) -> Tensor:
         """Natural log of the density per ms: (...) ms -> (...)."""
         logs = times.clamp(min=1e-3).log()[..., None]
@@ -140,6 +144,17 @@ class LogNormalMixture:
         z = torch.special.ndtri(numbers[..., 1].double().clamp(1e-6, 1 - 1e-6)).float()
         logs = self.mean.gather(-1, index)[..., 0] + z * self.spread.gather(-1, index)[..., 0]
         return logs.exp().clamp(1.0, MAX_TIME)
+
+    def draw_after(self, numbers: Tensor, least: Tensor) -> Tensor:
+        """Draw times that are longer than `least`: (...) uniform numbers in 0..1, (...) ms -> (...) ms."""
+        low, high = least.clamp(min=1e-3), torch.full_like(least, MAX_TIME)
+        known = self.cdf(low)
+        goal = known + numbers * (self.cdf(high) - known)
+        for _ in range(30):  # halving the interval of ln(ms)
+            middle = (low * high).sqrt()
+            below = self.cdf(middle) < goal
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return high
 
     def mode(self) -> Tensor:
         """The median of the heaviest component, ms."""

@@ -97,7 +97,12 @@ def _looks(
     points, start, time = target[:, :2], target[:, 2], target[:, 3]
     row = where[0] % len(batch.packs)
     told, seen, believed = context[where], facts[where], belief.rows(*where)
-    density = decoder.place(told, seen, start, believed, None if view is None else view[row])
+    # Cells look the same to all kinds of observers, and are most of the work.
+    number = len(row) // num_kinds
+    once = decoder.cells(
+        seen[:number], believed.rows(torch.arange(number, device=row.device)), _rows(view, row[:number])
+    )
+    density = decoder.place(told, seen, start, once.repeat(num_kinds, 1, 1))
     pack = batch.packs.repeat(num_kinds, 1)[where]
     cover = (batch.beliefs[row, -1] > 0.5).flatten(1).float()
     last = batch.is_last.repeat(num_kinds, 1)[where] & (cover.sum(1) > 0)
@@ -108,6 +113,10 @@ def _looks(
     }
     others = density.log_mass.new_zeros(len(row)) if crowd is None else (crowd[row, pack] * density.log_mass).sum(-1)
     return {name: _spread(value, where, facts.shape[:2]) for name, value in (values | {"crowd": others}).items()}
+
+
+def _rows(view: Tensor | None, row: Tensor) -> Tensor | None:
+    return None if view is None else view[row]
 
 
 def _spread(values: Tensor, where: tuple[Tensor, ...], shape: Sequence[int]) -> Tensor:

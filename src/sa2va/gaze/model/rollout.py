@@ -6,7 +6,7 @@ Source: our own. Packs end by a clock, when the next fixation would begin after 
 Shapes: S samples, D width of the decoder, C cells of the canvas, F facts; xy px of the canvas, ms.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -108,6 +108,37 @@ class Rollout:
             eye.is_closed = False
         self._write(range(len(self.eyes)), is_fixation=False)
 
+    @torch.no_grad()
+    def resume(self, facts: Tensor, belief: Belief, observer: Tensor, track: Track) -> Outlook | None:
+        """Take up a look that somebody else has begun, for all samples.
+
+        Args:
+            facts: (T, F) of its tokens so far.
+            belief: T maps, of the same tokens.
+            observer: (S,) kind of each sample.
+            track: what it has seen, up to the end of its present pack.
+
+        Returns:
+            What the last token says, the same for all samples but for their kinds; None where there is no token.
+        """
+        self.observer = observer
+        self.eyes = [_Eye(replace(track, fixations=list(track.fixations))) for _ in self.eyes]
+        if not len(facts):
+            return None
+        count = len(self.eyes)
+        everyone = Belief(
+            *(value.expand(count, *value.shape) for value in (belief.shares, belief.middle, belief.spread))
+        )
+        rows = facts.expand(count, *facts.shape)
+        context, self._cache = self.decoder.encode(rows, everyone, observer)
+        self._context, self._facts = context[:, -1], rows[:, -1]
+        return self.decoder.foresee(context, rows)
+
+    def settle(self, sample: int, start: float | None) -> None:
+        """Say when a sample looks next, ms, or that it has stopped."""
+        eye = self.eyes[sample]
+        eye.is_done, eye.start = start is None, start
+
     # ---- one step of all samples
 
     def _write(self, rows: range | list[int], *, is_fixation: bool) -> None:
@@ -197,7 +228,7 @@ class Rollout:
         start = torch.tensor(begins, device=index.device)
         context, facts, belief = self._context[index], self._facts[index], self._belief.rows(index)
         view = None if self.view is None else self.view.expand(len(rows), -1, -1)
-        density = self.decoder.place(context, facts, start, belief, view)
+        density = self.decoder.place(context, facts, start, self.decoder.cells(facts, belief, view))
         if self.landing == "hard" and cover.any():
             last = torch.tensor([self.eyes[row].track.order == CAP_AFTER - 1 for row in rows], device=index.device)
             allowed = torch.where(last[:, None], cover, torch.ones_like(cover))

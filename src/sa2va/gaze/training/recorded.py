@@ -1,0 +1,148 @@
+"""Train an event decoder on recorded scanpaths alone: no picture, the target given as a box.
+
+Flow: trials on the canvas -> Recording (tokens and belief maps, made once) -> RecordedStage -> training/loop.py
+    -> EventDecoder.
+Shapes: B scanpaths of a batch, P packs, g h g w grid of cells on the canvas.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sa2va.gaze.letterbox import CANVAS
+from sa2va.gaze.model.decoder import DecoderConfig, EventDecoder
+from sa2va.gaze.model.density import Grid
+from sa2va.gaze.model.events import FACT, EventBatch, collate, write_tokens
+from sa2va.gaze.model.losses import EventLossConfig, event_losses, token_terms
+from sa2va.gaze.model.oracle import box_map
+from sa2va.gaze.trial import Trial
+from sa2va.training.config import StageConfig
+from sa2va.training.logger import RunLogger
+from sa2va.training.loop import run_stage
+
+UNCLOCKED = 0.1  # share of scanpaths whose clock is hidden, so that packs can also end by a token
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedConfig:
+    """How a decoder is trained on recordings."""
+
+    decoder: DecoderConfig = field(default_factory=lambda: DecoderConfig(width=48, place_width=24, num_observers=2))
+    stage: StageConfig = field(
+        default_factory=lambda: StageConfig(
+            name="recorded", steps=240, batch_size=32, lr=3e-3, warmup_steps=20, weight_decay=0.05, autocast=False,
+            save_every=0, num_workers=0, ema=0.98,
+        )
+    )  # fmt: skip
+    losses: EventLossConfig = field(default_factory=EventLossConfig)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One person's look as training needs it."""
+
+    tokens: list[dict[str, Any]]
+    unclocked: list[dict[str, Any]]
+    belief: Tensor  # (P, g h, g w)
+
+
+def read_recordings(trials: Sequence[Trial], grid: Grid) -> list[Recording]:
+    """Write the tokens of trials on the canvas; scanpaths without a fixation teach nothing and are left out.
+
+    Raises:
+        ValueError: a target box lies beyond the canvas, or no trial has a fixation.
+    """
+    seen = [trial for trial in trials if trial.scanpath.fixations]
+    if not seen:
+        raise ValueError(f"{len(trials)} trials without a single fixation: expected some to learn from")
+    return [
+        Recording(
+            write_tokens(trial.scanpath, trial.timing),
+            write_tokens(trial.scanpath, trial.timing, clocked=False),
+            box_map(trial.target, grid).expand(len(trial.scanpath.packs), -1, -1),
+        )
+        for trial in seen
+    ]
+
+
+class RecordedStage:
+    """Stage of the training loop."""
+
+    def __init__(self, config: RecordedConfig, decoder: EventDecoder, recordings: Sequence[Recording]) -> None:
+        self.config, self._losses = config.stage, config.losses
+        self.decoder, self.recordings = decoder, recordings
+
+    def batch(self, step: int) -> EventBatch:
+        """Take the next scanpaths of a shuffled round, half of them mirrored: nothing here knows left from right."""
+        size, number = self.config.batch_size, len(self.recordings)
+        rng = np.random.default_rng([self.config.seed, step])
+        places = np.arange(step * size, (step + 1) * size)
+        orders = {turn: self._order(turn) for turn in {int(place) // number for place in places}}
+        chosen = [self.recordings[orders[int(place) // number][int(place) % number]] for place in places]
+        hidden = rng.random(size) < UNCLOCKED
+        rows = [one.unclocked if hide else one.tokens for one, hide in zip(chosen, hidden, strict=True)]
+        batch = collate(rows, [one.belief for one in chosen])
+        return mirror(batch, torch.from_numpy(rng.random(size) < 0.5))
+
+    def _order(self, turn: int) -> np.ndarray:
+        return np.random.default_rng([self.config.seed, 1, turn]).permutation(len(self.recordings))
+
+    def module(self) -> nn.Module:
+        return self.decoder
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return self.decoder.parameters()
+
+    def losses(self, batch: EventBatch) -> dict[str, Tensor]:
+        return event_losses(token_terms(self.decoder, batch), self.decoder, batch, self._losses)
+
+
+def mirror(batch: EventBatch, flipped: Tensor) -> EventBatch:
+    """Exchange left and right in some rows, (B,) bool."""
+    facts, target = batch.facts.clone(), batch.target.clone()
+    for name in ("x", "last_x"):
+        facts[flipped, :, FACT[name]] = CANVAS[0] - facts[flipped, :, FACT[name]]
+    target[flipped, :, 0] = CANVAS[0] - target[flipped, :, 0]
+    beliefs = torch.where(flipped[:, None, None, None], batch.beliefs.flip(-1), batch.beliefs)
+    return replace(batch, facts=facts, target=target, beliefs=beliefs)
+
+
+def measure_start(trials: Sequence[Trial]) -> tuple[float, float]:
+    """When people's first fixation begins, the middle nine tenths, ms."""
+    starts = [trial.scanpath.fixations[0].start for trial in trials if trial.scanpath.fixations]
+    low, high = np.quantile(starts, (0.05, 0.95)).tolist()
+    return low, high
+
+
+def train_recorded(
+    trials: Sequence[Trial], config: RecordedConfig | None = None, *, folder: Path | None = None, quiet: bool = True
+) -> EventDecoder:
+    """Train a decoder on trials on the canvas.
+
+    Args:
+        trials: of people.
+        config: see RecordedConfig.
+        folder: of the run, where a killed one goes on; None keeps nothing.
+        quiet: no progress bar.
+
+    Raises:
+        ValueError: there is nothing to learn from, or a state in the folder belongs to another run.
+    """
+    config = config or RecordedConfig()
+    state = torch.random.get_rng_state()
+    torch.manual_seed(config.stage.seed)
+    decoder = EventDecoder(config.decoder)
+    decoder.first_start.copy_(torch.tensor(measure_start(trials)))
+    stage = RecordedStage(config, decoder, read_recordings(trials, config.decoder.grid))
+    with tempfile.TemporaryDirectory() as scratch:
+        place = folder or Path(scratch)
+        with RunLogger(place, quiet=quiet, tensorboard=folder is not None) as logger:
+            run_stage(stage, place, "cpu", logger)
+    torch.random.set_rng_state(state)
+    return decoder.eval()
