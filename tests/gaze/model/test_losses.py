@@ -1,0 +1,73 @@
+"""Likelihoods of the event decoder: exact over kinds of observers, and each term counts what it should."""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from gaze_model import build_decoder, clock, draw_path
+
+from sa2va.gaze.model.events import EventBatch, collate, write_tokens
+from sa2va.gaze.model.losses import EventLossConfig, event_losses, predictive, token_terms
+
+WORDS = ("red", "car", "parked")
+TIMING = clock([300.0, 250.0, 400.0])
+
+
+def make_batch(seeds: tuple[int, ...] = (0, 1)) -> EventBatch:
+    belief = torch.zeros(5, 10, 16)
+    belief[:, 2:5, 3:7] = 1
+    rows = [write_tokens(draw_path(WORDS, TIMING, seed), TIMING) for seed in seeds]
+    return collate(rows, [belief] * len(rows))
+
+
+def test_predictive_densities_multiply_to_the_likelihood_of_the_whole() -> None:
+    """What each fixation is given, after all before it, adds up to the mixture over kinds of observers."""
+    decoder, batch = build_decoder(num_observers=3), make_batch()
+    with torch.no_grad():
+        decoder.prior.copy_(torch.tensor([0.3, -0.4, 0.1]))
+        terms = token_terms(decoder, batch)
+        places = replace(terms, **{f.name: terms.place * 0 for f in fields(terms) if f.name != "place"})
+        step = predictive(places, decoder).sum(-1)
+        whole = (decoder.prior.log_softmax(0)[:, None] + terms.place.sum(-1)).logsumexp(0)
+    assert torch.allclose(step, whole, atol=1e-3)
+
+
+def test_the_gradient_is_that_of_the_mixture() -> None:
+    """With weights of 1 the loss has the gradient of the exact negative log likelihood."""
+    decoder, batch = build_decoder(num_observers=2), make_batch()
+    weights = EventLossConfig(duration=1, gap=1, next=0, landing=0, crowd=0)
+    batch = replace(batch, decides=batch.decides & False)
+    event_losses(token_terms(decoder, batch), decoder, batch, weights)["total"].backward()
+    ours = decoder.observers.weight.grad
+    assert ours is not None
+    decoder.zero_grad()
+    terms = token_terms(decoder, batch)
+    whole = (decoder.prior.log_softmax(0)[:, None] + terms.total.sum(-1)).logsumexp(0)
+    (-whole.sum() / batch.looks.sum()).backward()
+    exact = decoder.observers.weight.grad
+    assert exact is not None and torch.allclose(ours, exact, atol=1e-5)
+
+
+def test_landing_looks_at_the_last_fixation_alone() -> None:
+    decoder, batch = build_decoder(), make_batch()
+    with torch.no_grad():
+        terms = token_terms(decoder, batch)
+    assert (terms.landing != 0).sum((0, 2)).tolist() == [2, 2]  # once for each of two kinds
+    assert (terms.landing[:, batch.is_last] < 0).all()
+
+
+def test_a_map_of_all_people_pulls_the_places() -> None:
+    decoder, batch = build_decoder(), make_batch()
+    crowd = torch.zeros(2, 5, 160)
+    crowd[:, :, 40] = 1
+    with torch.no_grad():
+        losses = event_losses(token_terms(decoder, batch, crowd=crowd), decoder, batch)
+    assert losses["crowd"] > 0
+    assert event_losses(token_terms(decoder, batch), decoder, batch)["crowd"] == 0
+
+
+@pytest.mark.parametrize("term", ["place", "duration", "gap", "stop", "next"])
+def test_every_term_trains_the_decoder(term: str) -> None:
+    decoder, batch = build_decoder(), make_batch()
+    event_losses(token_terms(decoder, batch), decoder, batch)[term].backward()
+    assert sum(float(p.grad.abs().sum()) for p in decoder.parameters() if p.grad is not None) > 0
