@@ -23,16 +23,16 @@ from sa2va.model.processor import Processor
 from sa2va.model.prompter import Answer, Prompter
 from sa2va.model.results import FrameResult, ObjectMasks, Options, Prediction, Request
 from sa2va.model.sa2va import Sa2VA
-from sa2va.model.sam2 import Sam2
+from sa2va.model.sam2 import FrameFeatures, Sam2
 from sa2va.model.session import DEFAULT_CONDITIONING, TrackSession
-from sa2va.tokens import PHRASE_TOKENS, SEG_TOKEN, SEGMENT_REQUEST
+from sa2va.tokens import SEGMENT_REQUEST
 from sa2va.types import Frames, Span, Turn
 
 FORCED_ANSWER = Turn(question="", answer="It is .", spans=(Span(start=6, end=6, objects=(0,)),))
 
 
 @dataclass(frozen=True)
-class _Query:
+class Query:
     """A request whose media has been opened and read as far as the MLLM needs it."""
 
     media: Media  # gives all frames
@@ -40,6 +40,7 @@ class _Query:
     keyframes: list[int]
     turn: Turn
     mode: str  # "official" or "consistent"
+    features: FrameFeatures | None = None  # what SAM 2 sees in its picture, if that is known already
 
     @property
     def is_clip(self) -> bool:
@@ -181,7 +182,7 @@ class Predictor:
 
     # ---- the way there
 
-    def _open(self, request: Request, options: Options) -> _Query:
+    def _open(self, request: Request, options: Options) -> Query:
         if request.images is not None:
             opened = [open_media(image) for image in request.images]
             if not opened or not all(media.is_image for media in opened):
@@ -195,7 +196,7 @@ class Predictor:
             keyframes, frames = choose_keyframes(media, self._keyframe_choice(mode), number)
             pictures = [frames]
         regions = tuple(masks.region_to_mask(r, media.height, media.width) for r in request.regions or ())
-        return _Query(media, pictures, keyframes, Turn(question=request.prompt, answer="", regions=regions), mode)
+        return Query(media, pictures, keyframes, Turn(question=request.prompt, answer="", regions=regions), mode)
 
     def _choose_mode(self, media: Media, options: Options) -> str:
         """Say whose SAM 2 follows the objects: the original one where it is there, unless a caller says so."""
@@ -224,10 +225,10 @@ class Predictor:
 
     def _answer(self, ids: list[int], states: Tensor, options: Options) -> Answer:
         states = states[: options.max_objects]
-        return Answer(self._text(ids), states, self._phrases(ids, len(states)))
+        return Answer(self._text(ids), states, self.processor.phrases(ids, len(states)))
 
     @torch.no_grad()
-    def _prefill(self, queries: Sequence[_Query]) -> tuple[TextStream, Tensor]:
+    def _prefill(self, queries: Sequence[Query]) -> tuple[TextStream, Tensor]:
         """Run all prompts, padded on the left; return the stream and the last states (B, D)."""
         prompts = self.processor.prompts([(query.turn, query.pictures) for query in queries])
         stream = self.model.mllm.open_stream()
@@ -249,7 +250,7 @@ class Predictor:
         return torch.stack(states) if states else torch.zeros(0, self.model.mllm.width, device=self.device)
 
     def _finish(
-        self, queries: Sequence[_Query], answers: Sequence[tuple[list[int], Tensor]], options: Options
+        self, queries: Sequence[Query], answers: Sequence[tuple[list[int], Tensor]], options: Options
     ) -> list[Prediction]:
         """Draw the masks: those of all pictures in one decoder batch, those of a clip along its frames."""
         pictures = [i for i, query in enumerate(queries) if not query.is_clip]
@@ -263,15 +264,20 @@ class Predictor:
         return [found[i] for i in range(len(queries))]
 
     @torch.no_grad()
+    def _see(self, queries: Sequence[Query]) -> FrameFeatures:
+        """Run SAM 2's image encoder on one picture each."""
+        pixels = torch.cat([self.processor.sam_pixel_values(query.pictures[0]) for query in queries])
+        return self.model.sam2.encode_frames(pixels.to(self.device, self.dtype))
+
+    @torch.no_grad()
     def _draw_pictures(
-        self, queries: Sequence[_Query], answers: Sequence[tuple[list[int], Tensor]], options: Options
+        self, queries: Sequence[Query], answers: Sequence[tuple[list[int], Tensor]], options: Options
     ) -> list[Prediction]:
         states = [state[: options.max_objects] for _, state in answers]
         asked = [i for i, state in enumerate(states) if len(state)]
         owner = [row for row, i in enumerate(asked) for _ in states[i]]
         if asked:
-            pixels = torch.cat([self.processor.sam_pixel_values(queries[i].pictures[0]) for i in asked])
-            features = self.model.sam2.encode_frames(pixels.to(self.device, self.dtype))
+            features = queries[0].features or self._see([queries[i] for i in asked])
             index = torch.tensor(owner, device=self.device)[:, None]
             output = self.model.decode_masks(torch.cat([states[i] for i in asked]), features, index)
         predictions, done = [], 0
@@ -281,7 +287,7 @@ class Predictor:
                 part = output.select(slice(done, done + len(own)))
                 done += len(own)
                 drawn = Prompter(self.model, options).masks(part, query.media.height, query.media.width)
-                phrases = self._phrases(ids, len(own))
+                phrases = self.processor.phrases(ids, len(own))
                 for n, mask in enumerate(drawn):
                     objects.append(
                         ObjectMasks(
@@ -326,27 +332,13 @@ class Predictor:
     def _text(self, ids: Sequence[int]) -> str:
         return self.processor.decode(ids).strip()
 
-    def _phrases(self, ids: Sequence[int], num_objects: int) -> list[str | None]:
-        """Return the phrase before each [SEG]; several masks in a row share theirs."""
-        convert = self.processor.tokenizer.convert_tokens_to_ids
-        start, end, seg = (convert(token) for token in (*PHRASE_TOKENS, SEG_TOKEN))
-        phrases: list[str | None] = []
-        phrase: str | None = None
-        begin = 0
-        for place, token in enumerate(ids):
-            if token == start:
-                begin = place + 1
-            elif token == end:
-                phrase = self.processor.decode(ids[begin:place]).strip()
-            elif token == seg:
-                phrases.append(phrase)
-            elif place and ids[place - 1] == seg:
-                phrase = None
-        return phrases[:num_objects]
-
 
 class Conversation:
-    """Questions and answers about one picture or clip. The pictures and what was said stay in the KV cache."""
+    """Questions and answers about one picture or clip.
+
+    The pictures and what was said stay in the KV cache, and what SAM 2 sees in a picture stays too. A clip's frames
+    are too many to be kept: each answer with masks goes through them anew.
+    """
 
     def __init__(self, predictor: Predictor, media: Any) -> None:
         self._predictor = predictor
@@ -355,6 +347,7 @@ class Conversation:
             raise ValueError(f"{self.media.name}: a conversation needs a source that can be rewound; pass a file")
         self._stream: TextStream | None = None
         self._is_ended = False  # the last answer said its own end
+        self._features: FrameFeatures | None = None  # of a picture, once a mask has been asked for
 
     def ask(self, prompt: str, regions: Sequence[Any] | None = None, options: Options | None = None) -> Prediction:
         """Ask the next question; regions can be marked in the first one."""
@@ -380,7 +373,7 @@ class Conversation:
             yield rest
         return self._end(query, decoding, options)
 
-    def _begin(self, prompt: str, regions: Sequence[Any] | None, options: Options) -> tuple[_Query, Decoding]:
+    def _begin(self, prompt: str, regions: Sequence[Any] | None, options: Options) -> tuple[Query, Decoding]:
         predictor = self._predictor
         query = predictor._open(Request(self.media, prompt, regions), options)
         if self._stream is None:
@@ -394,7 +387,11 @@ class Conversation:
                 last = self._stream.append(embeds)[:, -1]
         return query, predictor._decoding(self._stream, last, options)
 
-    def _end(self, query: _Query, decoding: Decoding, options: Options) -> Prediction:
+    def _end(self, query: Query, decoding: Decoding, options: Options) -> Prediction:
+        predictor = self._predictor
         self._is_ended = decoding.said_end[0]
-        answer = (decoding.token_ids[0], self._predictor._stack(decoding.seg_states[0]))
-        return self._predictor._finish([query], [answer], options)[0]
+        states = predictor._stack(decoding.seg_states[0])
+        if len(states) and not query.is_clip:
+            self._features = self._features or predictor._see([query])
+            query = replace(query, features=self._features)
+        return predictor._finish([query], [(decoding.token_ids[0], states)], options)[0]

@@ -329,6 +329,23 @@ class Processor:
             return torch.zeros((0, num_frames, *shape[1:3]), dtype=torch.bool)
         return torch.from_numpy(np.stack(targets))
 
+    def phrases(self, ids: Sequence[int], num_objects: int) -> list[str | None]:
+        """Return the phrase before each [SEG] of an answer; several masks in a row share theirs."""
+        start, end = map(self._token_id, PHRASE_TOKENS)
+        phrases: list[str | None] = []
+        phrase: str | None = None
+        begin = 0
+        for place, token in enumerate(ids):
+            if token == start:
+                begin = place + 1
+            elif token == end:
+                phrase = self.decode(ids[begin:place]).strip()
+            elif token == self.seg_id:
+                phrases.append(phrase)
+            elif place and ids[place - 1] == self.seg_id:
+                phrase = None
+        return phrases[:num_objects]
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return an answer as text, special tokens included, the words that end it left out."""
         text = str(self.tokenizer.decode(list(token_ids), skip_special_tokens=False))

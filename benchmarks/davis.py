@@ -1,0 +1,76 @@
+"""Track the objects of real frames from their true first masks, and print J&F.
+
+Flow: folder with frames/ and masks/ -> TrackSession.add(mask=) -> J and F on every later frame that has a true mask.
+Source: DAVIS, Perazzi et al., CVPR 2016, semi-supervised: the first frame is given and not scored.
+Run: python benchmarks/davis.py FOLDER [--model tiny]
+Shapes: N objects, T frames, H W picture.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from measure import Table, parser, report
+from PIL import Image
+
+import sa2va
+from sa2va.metrics.boundary import boundary_f, jaccard
+
+GREY = {"1", "L", "P", "I"}  # modes of pictures that hold one number per pixel
+
+
+def read_labels(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """Read which object each pixel belongs to, 0 is none: (H, W), also where the file is a pixel narrower."""
+    with Image.open(path) as picture:
+        labels = picture if picture.mode in GREY else picture.convert("L")
+        return np.asarray(labels.resize(size[::-1], Image.Resampling.NEAREST)).astype(int)
+
+
+def track_folder(folder: Path, model: str) -> Table:
+    """Follow every object that the first mask labels."""
+    masks = {path.stem: path for path in sorted((folder / "masks").glob("*.png"))}
+    frames = sorted((folder / "frames").iterdir())
+    names = [path.stem for path in frames]
+    if not names or names[0] not in masks:
+        raise SystemExit(f"{folder}: expected frames/ with pictures and masks/ with a PNG of the first one's name")
+    with Image.open(frames[0]) as picture:
+        size = picture.size[::-1]
+    first = read_labels(masks[names[0]], size)
+    labels = [label for label in np.unique(first).tolist() if label]
+    scores: dict[int, list[tuple[float, float]]] = {label: [] for label in labels}
+    predictor, start = sa2va.load(model, device="cpu"), time.perf_counter()
+    with predictor.track(str(folder / "frames")) as session:
+        for result in session:
+            if result.index == 0:
+                keys = {label: session.add(mask=first == label) for label in labels}
+                continue
+            if names[result.index] not in masks:
+                continue
+            true, found = read_labels(masks[names[result.index]], size), {one.id: one.mask for one in result.objects}
+            for label in labels:
+                pair = found[keys[label]], true == label
+                scores[label].append((float(jaccard(*pair)), float(boundary_f(*pair))))
+    rate = len(names) / (time.perf_counter() - start)
+    table = Table(f"{folder.name}, {model}, {len(names)} frames", ("object", "frames scored", "J", "F", "J&F"))
+    for label, pairs in scores.items():
+        if pairs:
+            j, f = np.mean(pairs, axis=0).tolist()
+            table.add(label, len(pairs), j, f, (j + f) / 2)
+        else:
+            table.add(label, 0, "-", "-", "-")
+    table.verdicts.append(f"{rate:.2g} frames/s with {len(labels)} objects")
+    return table
+
+
+def main() -> int:
+    made = parser("J&F from the first true mask")
+    made.add_argument("folders", nargs="+", type=Path)
+    made.add_argument("--model", default="tiny")
+    options = made.parse_args()
+    tables = [track_folder(folder, options.model) for folder in options.folders]
+    return report("python benchmarks/davis.py", tables, record=options.record)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
