@@ -1,7 +1,8 @@
 """Watch the memory of a track that goes on: the embedded model over thousands of frames, SAM 2 beside Transformers.
 
 Flow: frames drawn one by one -> TrackSession or Transformers' streaming session -> resident memory by frame.
-Run: python benchmarks/video_memory.py [--frames 3000] [--stock-frames 150]
+    One run measures one of the three.
+Run: python benchmarks/video_memory.py --part embedded | ours | stock [--frames 150]
 """
 
 import gc
@@ -87,19 +88,29 @@ def grow_stock(frames: int) -> float:
     return (rss_mb() - start) / (frames - 1 - FEW)
 
 
+GROW = {"ours": grow_ours, "stock": grow_stock}
+
+
+def measure_growth(tracker: str, frames: int) -> Table:
+    """Tabulate MB a frame of one tracker; each is measured in a process of its own."""
+    title = f"hiera-tiny at 1024 px, random weights, bfloat16, {frames} frames, 1 object"
+    table = Table(title, ("tracker", "MB a frame"))
+    name = "ours" if tracker == "ours" else "Transformers' session"
+    table.add(name, f"{GROW[tracker](frames):.2f}")
+    return table
+
+
 def main() -> int:
     made = parser("memory of tracking")
-    made.add_argument("--frames", type=int, default=3000)
-    made.add_argument("--stock-frames", type=int, default=150, help="0 leaves the comparison out")
+    made.add_argument("--part", default="embedded", choices=("embedded", *GROW))
+    made.add_argument("--frames", type=int, help="3000 of the embedded model, else 150 at 1024 px")
     options = made.parse_args()
-    tables = [track_embedded(options.frames)]
-    if options.stock_frames:
-        title = f"hiera-tiny at 1024 px, random weights, bfloat16, {options.stock_frames} frames, 1 object"
-        growth = Table(title, ("tracker", "MB a frame"))
-        growth.add("ours", grow_ours(options.stock_frames))
-        growth.add("Transformers' session", grow_stock(options.stock_frames))
-        tables.append(growth)
-    return report("python benchmarks/video_memory.py", tables, record=options.record)
+    command = f"python benchmarks/video_memory.py --part {options.part}"
+    if options.part == "embedded":
+        table = track_embedded(options.frames or 3000)
+    else:
+        table = measure_growth(options.part, options.frames or 150)
+    return report(command, [table], record=options.record)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,31 @@
-"""Track with our tracker and with Transformers' own streaming session, side by side, same weights and dtype.
+"""Track with our tracker and with Transformers' own streaming session, frame by frame in turns, same weights and dtype.
 
-Flow: random SAM 2 of a released size, noise frames, masks given on the first -> frames/s for 1, 3, 8 objects.
-Run: python benchmarks/video_speed.py [--sizes tiny large] [--frames 24] [--dtype bfloat16] [--device cuda]
+Flow: random SAM 2 of a released size, noise frames, masks given on the first -> median seconds a frame of each.
+    One run measures one size with one number of objects and ends within minutes; --record keeps a section for each.
+Run: python benchmarks/video_speed.py --model hiera-tiny --objects 1 [--frames 24] [--device cuda] [--compile]
+Shapes: N objects, S side of SAM 2's input in px.
 """
 
+import statistics
 import sys
 import time
+from collections.abc import Callable, Iterator
 
 import torch
+from image_speed import matrix_peak
 from measure import Table, parser, report
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
-from sa2va.model.sam2 import Sam2
+from sa2va.model.sam2 import FrameFeatures, Sam2
 from sa2va.model.sam2_keys import SIZES, sam2_config
 from sa2va.model.tracker import STOCK, Tracker
 
-WARM_FRAMES = 8  # until the memory is full and every frame costs the same
+WARM_FRAMES = 7  # until the memory is full and every frame costs the same
 BARS = {1: 1.0, 8: 1.2}
 COST_LIMIT = 1.1
+PUBLISHED = 39.5  # frames/s of SAM 2.1 with hiera-large on an A100, as its authors state
 
 
 def build(size: str, dtype: torch.dtype, device: str) -> Sam2:
@@ -35,21 +42,51 @@ def draw_masks(number: int, side: int, device: str) -> Tensor:
     return masks
 
 
+def start_ours(sam2: Sam2, features: FrameFeatures, masks: Tensor) -> Tracker:
+    """Return a tracker that knows the objects of frame 0."""
+    tracker = Tracker(sam2, STOCK)
+    tracker.prompt(0, features, sam2.take_masks(features, masks), given=masks)
+    return tracker
+
+
+def follow_stock(sam2: Sam2, frames: Iterator[Tensor], masks: Tensor) -> Iterator[Tensor]:
+    """Yield the masks of the library's session, frame by frame."""
+    session, ids = None, list(range(1, len(masks) + 1))
+    for pixels in frames:
+        if session is None:
+            device = pixels.device
+            session = Sam2VideoInferenceSession(
+                video=None, video_height=sam2.size, video_width=sam2.size, dtype=pixels.dtype,
+                inference_device=device, inference_state_device=device, video_storage_device=device,
+            )  # fmt: skip
+            for number, mask in zip(ids, masks, strict=True):
+                session.add_mask_inputs(session.obj_id_to_idx(number), 0, mask[None, None].to(pixels.dtype))
+            session.obj_with_new_inputs = list(ids)
+        output = sam2.native(inference_session=session, frame=pixels[0])
+        yield sam2.upscale(output.pred_masks[:, 0])
+
+
 class Clock:
-    """Time the frames after the memory has filled."""
+    """Time what is done on each frame after the memory has filled."""
 
     def __init__(self, device: str) -> None:
-        self._device, self._start = device, 0.0
+        self._device = device
+        self.frame = 0
+        self._times: dict[str, list[float]] = {}
 
-    def tick(self, frame: int) -> None:
-        if frame == WARM_FRAMES:
-            self._wait()
-            self._start = time.perf_counter()
-
-    def rate(self, num_frames: int) -> float:
-        """Return frames/s."""
+    def time(self, name: str, action: Callable[[], object]) -> object:
+        """Do something and remember how long it took."""
         self._wait()
-        return (num_frames - WARM_FRAMES) / (time.perf_counter() - self._start)
+        start = time.perf_counter()
+        done = action()
+        self._wait()
+        if self.frame >= WARM_FRAMES:
+            self._times.setdefault(name, []).append(time.perf_counter() - start)
+        return done
+
+    def median(self, name: str) -> float:
+        """Return seconds a frame."""
+        return statistics.median(self._times[name])
 
     def _wait(self) -> None:
         if self._device.startswith("cuda"):
@@ -57,76 +94,76 @@ class Clock:
 
 
 @torch.inference_mode()
-def run_ours(sam2: Sam2, frames: list[Tensor], masks: Tensor, clock: Clock) -> float:
-    tracker = Tracker(sam2, STOCK)
-    for index, pixels in enumerate(frames):
-        clock.tick(index)
-        features = sam2.encode_frames(pixels)
-        if index == 0:
-            tracker.prompt(0, features, sam2.take_masks(features, masks), given=masks)
+def time_frames(sam2: Sam2, num_frames: int, number: int, clock: Clock) -> float:
+    """Let both take every frame in turns, ours also with one object alone; return the GFLOP of one object's part."""
+    parameter, drawn = next(sam2.parameters()), torch.Generator().manual_seed(0)
+    masks = draw_masks(number, sam2.size, str(parameter.device))
+    shape, features = (1, 3, sam2.size, sam2.size), None
+    pixels = torch.empty(0)
+    stock = follow_stock(sam2, iter(lambda: pixels, None), masks)
+    for clock.frame in range(num_frames):
+        pixels = torch.randn(shape, generator=drawn).to(parameter)
+        features = clock.time("encoder", lambda: sam2.encode_frames(pixels))  # noqa: B023
+        if clock.frame == 0:
+            ours, one = start_ours(sam2, features, masks), start_ours(sam2, features, masks[:1])
         else:
-            sam2.upscale(tracker.step(index, features).mask_logits)
-    return clock.rate(len(frames))
+            clock.time("ours", lambda: sam2.upscale(ours.step(clock.frame, features).mask_logits))  # noqa: B023
+            if number > 1:
+                clock.time("one", lambda: sam2.upscale(one.step(clock.frame, features).mask_logits))  # noqa: B023
+        clock.time("stock", lambda: next(stock))
+    alone = one if number > 1 else ours
+    with FlopCounterMode(display=False) as counter:
+        alone.step(num_frames, features)
+    return counter.get_total_flops() / 1e9
 
 
-@torch.inference_mode()
-def run_stock(sam2: Sam2, frames: list[Tensor], masks: Tensor, clock: Clock) -> float:
-    pixels, native = frames[0], sam2.native
-    places = {name: pixels.device for name in ("inference_device", "inference_state_device", "video_storage_device")}
-    session = Sam2VideoInferenceSession(
-        video=None, video_height=sam2.size, video_width=sam2.size, dtype=pixels.dtype, **places
-    )
-    ids = list(range(1, len(masks) + 1))
-    for number, mask in zip(ids, masks, strict=True):
-        session.add_mask_inputs(session.obj_id_to_idx(number), 0, mask[None, None].to(pixels.dtype))
-    session.obj_with_new_inputs = list(ids)
-    for index, pixels in enumerate(frames):
-        clock.tick(index)
-        output = native(inference_session=session, frame=pixels[0])
-        sam2.upscale(output.pred_masks[:, 0])
-    return clock.rate(len(frames))
-
-
-@torch.inference_mode()
-def time_encoder(sam2: Sam2, frames: list[Tensor], clock: Clock) -> float:
-    for index, pixels in enumerate(frames):
-        clock.tick(index)
-        sam2.encode_frames(pixels)
-    return 1 / clock.rate(len(frames))
-
-
-def measure_size(size: str, num_frames: int, objects: list[int], dtype: torch.dtype, device: str) -> Table:
-    sam2 = build(size, dtype, device)
-    drawn = torch.Generator().manual_seed(0)
-    frames = [torch.randn(1, 3, sam2.size, sam2.size, generator=drawn).to(device, dtype) for _ in range(num_frames)]
-    title = f"hiera-{size} at {sam2.size} px, random weights, {str(dtype)[6:]}, {num_frames} frames, {device}"
+def measure_size(model: str, num_frames: int, number: int, dtype: torch.dtype, device: str, compiled: bool) -> Table:
+    """Time one size of SAM 2 with one number of objects."""
+    sam2, clock = build(model.removeprefix("hiera-"), dtype, device), Clock(device)
+    if compiled:
+        sam2.native.vision_encoder.compile()
+        sam2.native.mask_decoder.compile()
+    flops = time_frames(sam2, num_frames, number, clock)
+    encoder, objects, stock = clock.median("encoder"), clock.median("ours"), clock.median("stock")
+    part = clock.median("one" if number > 1 else "ours")
+    ours, cost = encoder + objects, (encoder + objects) / (encoder + number * part)
+    how = ", compiled" if compiled else ""
+    title = f"{model} at {sam2.size} px, random weights, {str(dtype)[6:]}, {num_frames} frames, {device}{how}"
     table = Table(title, ("objects", "ours, frames/s", "Transformers, frames/s", "ratio", "ours / (encoder + N parts)"))
-    encoder, part = time_encoder(sam2, frames, Clock(device)), 0.0
-    for number in objects:
-        masks = draw_masks(number, sam2.size, device)
-        ours = run_ours(sam2, frames, masks, Clock(device))
-        stock = run_stock(sam2, frames, masks, Clock(device))
-        part = part or max(1 / ours - encoder, 0.0) / number  # what the first row's objects cost beside the encoder
-        cost = (1 / ours) / (encoder + number * part)
-        table.add(number, ours, stock, ours / stock, cost)
-        if number in BARS:
-            table.judge(f"ratio with {number} objects", ours / stock, BARS[number], at_least=True)
-        table.judge(f"cost with {number} objects", cost, COST_LIMIT)
-    table.verdicts.append(f"encoder alone: {encoder:.3g} s a frame; one object's part: {part:.3g} s")
+    table.add(number, 1 / ours, 1 / stock, stock / ours, cost)
+    if number in BARS:
+        table.judge(f"ratio with {number} objects", stock / ours, BARS[number], at_least=True)
+    table.judge(f"cost with {number} objects", cost, COST_LIMIT)
+    rate, peak = flops * number / objects, matrix_peak(str(dtype)[6:], device)
+    table.verdicts.append(
+        f"encoder {encoder:.3g} s a frame, objects {objects:.3g} s, alone {part:.3g} s; one takes {flops:.0f} GFLOP,"
+        f" at {rate:.0f} GFLOP/s, {100 * rate / peak:.0f} % of this machine's matrix peak of {peak:.0f}"
+    )
+    if device.startswith("cuda"):
+        memory = torch.cuda.max_memory_allocated() / 2**30
+        table.verdicts.append(f"peak memory: {memory:.3g} GB; SAM 2.1 on an A100, published: {PUBLISHED} frames/s")
     return table
 
 
 def main() -> int:
     made = parser("tracking speed beside Transformers' session")
-    made.add_argument("--sizes", nargs="+", default=["tiny", "large"])
+    made.add_argument("--model", default="hiera-tiny", choices=[f"hiera-{size}" for size in SIZES])
+    made.add_argument("--objects", type=int, default=1)
     made.add_argument("--frames", type=int, default=24)
-    made.add_argument("--objects", nargs="+", type=int, default=[1, 3, 8])
     made.add_argument("--dtype", default="bfloat16")
     made.add_argument("--device", default="cpu")
+    made.add_argument("--threads", type=int, help="of a CPU")
+    made.add_argument("--compile", action="store_true", help="torch.compile the image encoder and the mask decoder")
     options = made.parse_args()
+    if options.frames <= WARM_FRAMES:
+        made.error(f"--frames is {options.frames}; the memory fills in {WARM_FRAMES}, give more")
+    if options.threads:
+        torch.set_num_threads(options.threads)
     dtype = getattr(torch, options.dtype)
-    tables = [measure_size(size, options.frames, options.objects, dtype, options.device) for size in options.sizes]
-    return report("python benchmarks/video_speed.py", tables, record=options.record, device=options.device)
+    table = measure_size(options.model, options.frames, options.objects, dtype, options.device, options.compile)
+    extra = " --compile" if options.compile else ""
+    command = f"python benchmarks/video_speed.py --model {options.model} --objects {options.objects}{extra}"
+    return report(command, [table], record=options.record, device=options.device)
 
 
 if __name__ == "__main__":

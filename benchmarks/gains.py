@@ -1,0 +1,115 @@
+"""Show what each way of going faster gains: attention in blocks, bfloat16, channels-last, torch.compile, prefetch.
+
+Flow: hiera-tiny's image encoder, and the embedded model's tracker over a file, with and without it, in turns.
+Run: python benchmarks/gains.py [--part encoder | prefetch | compile] [--repeats 3]
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from measure import Table, parser, report, seconds_side_by_side
+from video_speed import build
+
+import sa2va
+from sa2va.media import VideoWriter
+from sa2va.model.attention import BLOCKWISE
+from sa2va.model.sam2 import Sam2
+
+SIDE = 1024  # px
+NUM_FRAMES, HEIGHT, WIDTH = 40, 480, 854  # of the clip
+
+
+def with_attention(sam2: Sam2, name: str, pixels: torch.Tensor) -> Callable[[], object]:
+    """Return a call of the image encoder with one attention."""
+
+    def encode() -> object:
+        sam2.native.vision_encoder.set_attn_implementation(name)
+        return sam2.encode_frames(pixels)
+
+    return encode
+
+
+@torch.inference_mode()
+def compare_encoders(device: str, repeats: int) -> Table:
+    """Time the image encoder of hiera-tiny."""
+    full, half, last = (build("tiny", dtype, device) for dtype in (torch.float32, torch.bfloat16, torch.bfloat16))
+    last = last.to(memory_format=torch.channels_last)
+    pixels = torch.randn(1, 3, SIDE, SIDE, device=device)
+    small, turned = pixels.bfloat16(), pixels.bfloat16().contiguous(memory_format=torch.channels_last)
+    actions = {
+        "float32, sdpa": with_attention(full, "sdpa", pixels),
+        "bfloat16, sdpa": with_attention(half, "sdpa", small),
+        "bfloat16, blocks": with_attention(half, BLOCKWISE, small),
+        "bfloat16, blocks, channels-last": with_attention(last, BLOCKWISE, turned),
+    }
+    for action in actions.values():
+        action()
+    return tabulate(f"hiera-tiny's image encoder at {SIDE} px, {device}", actions, repeats)
+
+
+@torch.inference_mode()
+def compare_compiled(device: str, repeats: int) -> Table:
+    """Time the embedded model's image encoder as it is and compiled; building it is told apart."""
+    sam2, compiled = (sa2va.load("tiny", device=device).model.sam2 for _ in range(2))
+    compiled.native.vision_encoder.compile()
+    pixels = torch.randn(1, 3, sam2.size, sam2.size, device=device)
+    start = time.perf_counter()
+    compiled.encode_frames(pixels)
+    spent = time.perf_counter() - start
+    actions = {"as it is": lambda: sam2.encode_frames(pixels), "compiled": lambda: compiled.encode_frames(pixels)}
+    table = tabulate(f"the embedded model's image encoder, {device}", actions, 10 * repeats)
+    table.verdicts.append(f"compiling takes {spent:.3g} s, once a process")
+    return table
+
+
+def compare_prefetch(repeats: int) -> Table:
+    """Time the embedded model on a file that is decoded ahead of time or not."""
+    predictor, noise = sa2va.load("tiny", device="cpu"), np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        with VideoWriter(path, 25) as video:
+            for _ in range(NUM_FRAMES):
+                video.write(noise.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8))
+
+        def track(prefetch: bool) -> None:
+            with predictor.track(str(path), prefetch=prefetch) as session:
+                for result in session:
+                    if result.index == 0:
+                        session.add(box=(100, 100, 300, 300))
+
+        actions = {"in turns": lambda: track(False), "decoded ahead": lambda: track(True)}
+        return tabulate(f"embedded model, {NUM_FRAMES} frames {WIDTH}x{HEIGHT}, 1 object", actions, repeats)
+
+
+def tabulate(title: str, actions: dict[str, Callable[[], object]], repeats: int) -> Table:
+    """Time actions in turns and set each beside the one above it."""
+    table, before = Table(title, ("how", "seconds", "times as fast as the line above")), 0.0
+    for name, spent in seconds_side_by_side(actions, repeats).items():
+        table.add(name, spent, before / spent if before else "")
+        before = spent
+    return table
+
+
+def main() -> int:
+    made = parser("what each way of going faster gains")
+    made.add_argument("--part", choices=("encoder", "prefetch", "compile"), default="encoder")
+    made.add_argument("--repeats", type=int, default=3)
+    made.add_argument("--device", default="cpu")
+    options = made.parse_args()
+    if options.part == "prefetch":
+        table = compare_prefetch(options.repeats)
+    else:
+        compare = compare_encoders if options.part == "encoder" else compare_compiled
+        table = compare(options.device, options.repeats)
+    return report(
+        f"python benchmarks/gains.py --part {options.part}", [table], record=options.record, device=options.device
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
