@@ -185,7 +185,14 @@ def choose_rivals(*, oracle: bool, learned: bool) -> "list[Callable[[], Rival]]"
         baselines.CenterLook,
         baselines.RandomLook,
     ]
-    return [*ladder[::-1], *plain]
+    return [*(learned_rivals() if learned and oracle else []), *ladder[::-1], *plain]
+
+
+def learned_rivals() -> "list[Callable[[], Rival]]":
+    """The published decoders; both are told the target."""
+    from sa2va.gaze.rivals.slots import ART, SCANVLA, SlotLook
+
+    return [lambda: SlotLook(ART), lambda: SlotLook(SCANVLA)]
 
 
 def show_rows(rows: "Sequence[Row]", cases: "Sequence[Case]") -> None:

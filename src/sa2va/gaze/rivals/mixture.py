@@ -64,6 +64,7 @@ class MixtureLook:
         self.previous, self.target = previous, target
         self.sizes = PackSizes()
         self.biases = np.full((KINDS, *CANVAS[::-1]), 1 / (CANVAS[0] * CANVAS[1]))  # (G, H, W)
+        self.heights = self.biases.reshape(KINDS, -1).cumsum(1)  # (G, H W), to draw from
         num_causes = 2 + len(STEPS) * previous + len(LANDINGS) * target
         self.weights = np.full((KINDS, num_causes), 1 / num_causes)  # (G, C)
 
@@ -76,6 +77,7 @@ class MixtureLook:
             if len(here):
                 sigma = FIRST_SIGMA if kind == 0 and self.ordered else SIGMA
                 self.biases[kind] = center_bias(here, *CANVAS, sigma=sigma)
+        self.heights = self.biases.reshape(KINDS, -1).cumsum(1)
         causes = np.concatenate([self._causes(trial) for trial in trials])  # (K, C)
         for _ in range(ROUNDS):
             shares = self.weights[kinds] * causes
@@ -145,8 +147,9 @@ class MixtureLook:
         if cause == 0:
             return rng.uniform((0, 0), CANVAS)
         if cause == 1:
-            pixel = int(np.searchsorted(np.cumsum(self.biases[kind]), rng.random() * self.biases[kind].sum()))
-            row, column = divmod(min(pixel, self.biases[kind].size - 1), CANVAS[0])
+            heights = self.heights[kind]
+            pixel = int(np.searchsorted(heights, rng.random() * heights[-1]))
+            row, column = divmod(min(pixel, len(heights) - 1), CANVAS[0])
             return np.array([column, row]) + rng.random(2)
         center, spread = self._laws(case, before)[cause - 2]
         for _ in range(ATTEMPTS):

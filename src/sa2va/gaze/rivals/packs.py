@@ -40,9 +40,11 @@ class PackSizes:
     def __init__(self) -> None:
         self.counts = np.full((PLACES, MAX_SIZE + 1), 1 / NUM_CLASSES)  # (3, sizes)
         self.law: LogisticRegression | None = None
+        self._known: dict[str, NDArray[np.float64]] = {}  # tables by case
 
     def fit(self, trials: Sequence[Trial]) -> None:
         """Count sizes, and regress those of words on the clock."""
+        self._known.clear()
         features, classes = [np.zeros((0, 3))], []
         for trial in trials:
             sizes = trial.scanpath.sizes
@@ -54,7 +56,12 @@ class PackSizes:
             self.law = LogisticRegression(C=10.0, max_iter=1000).fit(np.concatenate(features), classes)
 
     def probabilities(self, case: Trial) -> NDArray[np.float64]:
-        """(N + 2, C), rows sum to 1; nothing of people's fixations is used."""
+        """(N + 2, C), rows sum to 1; the same for everybody of a case, whatever they looked at."""
+        if case.case not in self._known:
+            self._known[case.case] = self._table(case)
+        return self._known[case.case]
+
+    def _table(self, case: Trial) -> NDArray[np.float64]:
         num_packs = len(case.scanpath.packs)
         table = np.stack([self._counted(kind_of(pack, num_packs)) for pack in range(num_packs)])
         if self.law is not None and num_packs > 2:

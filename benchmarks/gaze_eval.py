@@ -1,0 +1,94 @@
+"""Time `sa2va gaze eval` on as many scanpaths as the test split of RefCOCO-Gaze has, and count its memory.
+
+Flow: drawn people look at drawn scenes -> files in the layout of RefCOCO-Gaze, ten people and ten samples a case ->
+the command in a process of its own -> seconds and peak memory. Run: python benchmarks/gaze_eval.py [--cases 203]
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from measure import Table, parser, report
+
+SECONDS, MEGABYTES = 180, 2048
+PEOPLE = SAMPLES = 10
+EVALUATE = """
+import sys
+from pathlib import Path
+from sa2va.apps.cli import main
+code = main(["gaze", "eval", *sys.argv[1:], "--json", "--quiet"])
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(peak.split()[1], file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def write_files(folder: Path, num_cases: int) -> None:
+    """Let people of the drawn world look; twenty see each scene, ten of them play the model."""
+    from sa2va.gaze.datasets.world import read_world
+    from sa2va.gaze.trial import group_cases, on_canvas
+
+    people: list[dict[str, Any]] = []
+    words: list[dict[str, Any]] = []
+    predictions: list[dict[str, Any]] = []
+    seen = read_world(seed=0, num_cases=num_cases, people_per_case=PEOPLE + SAMPLES)
+    for number, row in enumerate(group_cases(on_canvas(trial) for trial in seen).values()):
+        clock = row[0].timing
+        assert clock is not None
+        times = {"word_onset": list(clock.onsets), "word_end": list(clock.ends), "sentence_duration": clock.duration}
+        words.append({"ref_id": number, **times})
+        people += [as_record(number, trial) for trial in row[:PEOPLE]]
+        for sample, trial in enumerate(row[PEOPLE:]):
+            packs = trial.scanpath.pack_points
+            places = {"X": [pack[:, 0].tolist() for pack in packs], "Y": [pack[:, 1].tolist() for pack in packs]}
+            predictions.append({"REF_ID": number, "REPEAT_ID": sample, **places})
+    for name, records in {"people_512": people, "words": words, "predictions": predictions}.items():
+        (folder / f"{name}.json").write_text(json.dumps(records))
+
+
+def as_record(number: int, trial: Any) -> dict[str, Any]:
+    """Write one person's look as RefCOCO-Gaze does."""
+    path, (x0, y0, x1, y1) = trial.scanpath, trial.target
+    indices = [-99 if pack == 0 else 99 if pack > len(path.words) else pack - 1 for pack in pack_numbers(path.sizes)]
+    return {
+        "REF_ID": number, "SUBJECT_ID": trial.subject, "IMAGEFILE": f"{number}.jpg", "IMG_URL": f"{number}",
+        "REF_SENTENCE": trial.expression, "REF_WORDS": list(path.words), "BBOX": [x0, y0, x1 - x0, y1 - y0],
+        "SOUND_ON": 0, "TARGET_SPOKEN_PERIOD": list(trial.noun), "BUTTON_PRESS_TIME": trial.ended,
+        "NATIVE_SPEAKER": True, "FIX_X": path.points[:, 0].tolist(), "FIX_Y": path.points[:, 1].tolist(),
+        "FIX_START": path.starts.tolist(), "FIX_DURATION": path.durations.tolist(), "FIX_WORDINDEX": indices,
+    }  # fmt: skip
+
+
+def pack_numbers(sizes: list[int]) -> list[int]:
+    return [pack for pack, size in enumerate(sizes) for _ in range(size)]
+
+
+def main() -> int:
+    made = parser("time and memory of the evaluation of gaze")
+    made.add_argument("--cases", type=int, default=203)
+    options = made.parse_args()
+    table = Table(
+        f"{options.cases} expressions x {PEOPLE} people x {SAMPLES} samples", ("table", "rows", "seconds", "peak, MB")
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        write_files(folder, options.cases)
+        files = ["--data", str(folder / "people_512.json"), "--words", str(folder / "words.json")]
+        files += ["--predictions", str(folder / "predictions.json")]
+        for name, extra in {"without the target": [], "with all references": ["--oracle-target"]}.items():
+            start = time.perf_counter()
+            command = [sys.executable, "-c", EVALUATE, *files, *extra]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            spent, peak = time.perf_counter() - start, int(done.stderr.split()[-1]) / 1024
+            table.add(name, len(json.loads(done.stdout)["rows"]), spent, f"{peak:.0f}")
+            table.judge(f"{name}: seconds", spent, SECONDS)
+            table.judge(f"{name}: MB", peak, MEGABYTES)
+    return report("python benchmarks/gaze_eval.py", [table], record=options.record)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
