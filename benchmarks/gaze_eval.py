@@ -79,7 +79,10 @@ def main() -> int:
         write_files(folder, options.cases)
         files = ["--data", str(folder / "people_512.json"), "--words", str(folder / "words.json")]
         files += ["--predictions", str(folder / "predictions.json")]
-        for name, extra in {"without the target": [], "with all references": ["--oracle-target"]}.items():
+        for name, extra in {
+            "without the target": [],
+            "with all references": ["--oracle-target", "--no-learned"],
+        }.items():
             start = time.perf_counter()
             command = [sys.executable, "-c", EVALUATE, *files, *extra]
             done = subprocess.run(command, check=True, capture_output=True, text=True)

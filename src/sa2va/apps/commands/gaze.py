@@ -7,6 +7,7 @@ Flow: picture, words (as an expression, or one by one from standard input) -> ga
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -137,6 +138,26 @@ def stream(
     for word in spoken_words(sys.stdin):
         tell(looking, word, looking.hear(word), as_json=as_json)
     tell(looking, None, looking.end(), as_json=as_json)
+
+
+@app.command("train")
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="tiny_gaze, or published_gaze.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Change settings of the recipe.")
+    ] = None,
+    output: OutputOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the settings of the run, and do nothing.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train gaze on a model that stays as it is; the same command again resumes where it stopped."""
+    from sa2va.gaze.training import recipes
+
+    if dry_run:
+        print(json.dumps(asdict(recipes.configure(recipe, overrides or [])), indent=1, default=str))
+        return
+    folder = recipes.train_gaze(recipe, overrides or [], str(output) if output else None, quiet)
+    remark(f"wrote {folder}/; use it with --gaze {folder}", quiet)
 
 
 def load(choice: ModelChoice, folder: Path | None) -> "GazePredictor":

@@ -47,8 +47,11 @@ def evaluate(
     samples: Annotated[int, typer.Option(min=1, max=100, help="Scanpaths drawn of each case.")] = 10,
     folds: Annotated[int, typer.Option(min=2, help="Parts, cut by photo; each is scored by who learned the rest.")] = 5,
     learned: Annotated[
-        bool, typer.Option("--learned", help="Train the published decoders, re-built; minutes.")
-    ] = False,
+        bool,
+        typer.Option(
+            "--learned/--no-learned", help="With --oracle-target: train ours and the published ones; minutes."
+        ),
+    ] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -189,10 +192,11 @@ def choose_rivals(*, oracle: bool, learned: bool) -> "list[Callable[[], Rival]]"
 
 
 def learned_rivals() -> "list[Callable[[], Rival]]":
-    """The published decoders; both are told the target."""
+    """Our decoder and the two published ones; all are told the target."""
+    from sa2va.gaze.rivals.ours import EventLook
     from sa2va.gaze.rivals.slots import ART, SCANVLA, SlotLook
 
-    return [lambda: SlotLook(ART), lambda: SlotLook(SCANVLA)]
+    return [EventLook, lambda: SlotLook(ART), lambda: SlotLook(SCANVLA)]
 
 
 def show_rows(rows: "Sequence[Row]", cases: "Sequence[Case]") -> None:

@@ -75,6 +75,7 @@ class SlotDecoder(nn.Module):
         self.see = nn.Sequential(nn.Linear(3, width), nn.GELU(), nn.Linear(width, width))
         self.hear = nn.Sequential(nn.Linear(WORD_FEATURES, width), nn.GELU(), nn.Linear(width, width))
         self.recall = nn.Sequential(nn.Linear(4, width), nn.GELU(), nn.Linear(width, width))
+        self.aim = nn.Sequential(nn.Linear(4, width), nn.GELU(), nn.Linear(width, width))
         self.queries = nn.Parameter(0.1 * torch.randn(config.num_slots, width))
         layer = nn.TransformerDecoderLayer(width, 4, 2 * width, 0.1, "gelu", batch_first=True, norm_first=True)
         self.layers = nn.TransformerDecoder(layer, config.num_layers, nn.LayerNorm(width))
@@ -86,7 +87,10 @@ class SlotDecoder(nn.Module):
         cells = self.see(torch.cat([inputs.belief[..., None], self.places.expand(batch, -1, -1)], -1))
         words = self.hear(inputs.words)  # (B, L, D)
         now = words[torch.arange(batch), inputs.num_words - 1]
-        rows = self.queries + now[:, None]  # (B, S, D)
+        shares = inputs.belief / inputs.belief.sum(1, keepdim=True).clamp(min=1e-6)
+        middle = shares @ self.places  # (B, 2); with the spread, what our own decoder is told of the map as well
+        spread = (shares @ self.places.square() - middle.square()).clamp(min=0).sqrt()
+        rows = self.queries + now[:, None] + self.aim(torch.cat([middle, spread], -1))[:, None]  # (B, S, D)
         unheard = torch.arange(words.shape[1]) >= inputs.num_words[:, None]
         unseen = torch.arange(inputs.past.shape[1]) >= inputs.num_past[:, None]
         memory, hidden = cells, torch.zeros(batch, cells.shape[1], dtype=torch.bool)
