@@ -45,7 +45,7 @@ class SlotConfig:
     num_layers: int = 2
     steps: int = 400
     batch: int = 48
-    rate: float = 1e-3
+    rate: float = 2e-3
 
 
 ART = SlotConfig(name="parallel slots (ART)", num_slots=6, history=True, chance=True, lands=False)
