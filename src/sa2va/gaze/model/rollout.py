@@ -76,19 +76,23 @@ class Rollout:
         return int(min(np.searchsorted(shares.cumsum(), number, side="right"), len(shares) - 1))
 
     @torch.no_grad()
-    def hear(self, word: Word, belief: Tensor, state: Tensor | None = None) -> list[list[Fixation]]:
+    def hear(
+        self, word: Word, belief: Tensor, state: Tensor | None = None, *, at_most: int | None = None
+    ) -> list[list[Fixation]]:
         """Begin a pack and look until it ends.
 
         Args:
             word: what is heard, and when.
             belief: (g h, g w) where the target is so far, 0..1.
             state: (S',) of the language model after this word.
+            at_most: fixations of this pack; None = as many as people have.
 
         Returns:
             S lists of new fixations.
         """
         self.begin(word, belief, state)
         cap = CAP_AFTER if word.end is None else CAP_WORD if word.text is not None else CAP_BEFORE
+        cap = cap if at_most is None else min(cap, at_most)
         pack = self.eyes[0].track.pack
         generators = [np.random.default_rng([self.seed, sample, pack]) for sample in range(len(self.eyes))]
         cover = (belief > 0.5).flatten().float()
@@ -158,18 +162,28 @@ class Rollout:
 
     def _decide(self, numbers: Tensor, cover: Tensor) -> None:
         """Settle for each sample whether it stops, waits for the next word, or when it looks next."""
-        outlook = self.decoder.foresee(self._context, self._facts)
-        gaps = outlook.gap.mode() if self.mode == "mode" else outlook.gap.draw(numbers[:, 1:3])
-        off = self._off_target(cover)
+        waiting = []
         for row, eye in enumerate(self.eyes):
             if eye.is_done or eye.is_closed or eye.start is not None:
                 continue
-            track = eye.track
-            choice = self._choose(outlook, row, float(numbers[row, 0]), track, stay=off[row])
+            if not eye.track.fixations and eye.track.word.clocked:
+                eye.start = self.first_start(float(numbers[row, 1]))
+            elif eye.track.word.clocked and not eye.track.is_due:
+                eye.is_closed = True
+            else:
+                waiting.append(row)
+        if not waiting:
+            return
+        outlook = self.decoder.foresee(self._context, self._facts)
+        gaps = (outlook.gap.mode() if self.mode == "mode" else outlook.gap.draw(numbers[:, 1:3])).tolist()
+        choices = self._choose(outlook, numbers[:, 0], torch.tensor(self._off_target(cover), device=numbers.device))
+        for row in waiting:
+            eye, choice = self.eyes[row], choices[row]
             eye.is_done, eye.is_closed = choice == Next.DONE, choice == Next.PACK
             if choice == Next.LOOK:
-                gap = max(float(gaps[row]), MIN_GAP)
-                eye.start = track.end + gap if track.fixations else self.first_start(float(numbers[row, 1]))
+                track = eye.track
+                first = not track.fixations
+                eye.start = self.first_start(float(numbers[row, 1])) if first else track.end + max(gaps[row], MIN_GAP)
 
     def first_start(self, number: float) -> float:
         """When the first fixation begins, ms: nothing is before it that a pause could follow."""
@@ -190,22 +204,19 @@ class Rollout:
             flags.append(fixation is None or not bool(seen[min(max(y, 0), rows - 1), min(max(x, 0), columns - 1)]))
         return flags
 
-    def _choose(self, outlook: Outlook, row: int, number: float, track: Track, *, stay: bool) -> Next:
-        if track.word.clocked:
-            if not track.fixations:
-                return Next.LOOK
-            if not track.is_due:
-                return Next.PACK
-            stop = float(outlook.stop[row].sigmoid())
-            return Next.DONE if not stay and (stop > 0.5 if self.mode == "mode" else number < stop) else Next.LOOK
-        chances = outlook.next[row].softmax(-1)
-        if stay:
-            chances[Next.DONE] = 0
+    def _choose(self, outlook: Outlook, numbers: Tensor, stay: Tensor) -> list[int]:
+        """Choose what follows for each sample, (S,) of Next; who stays may not stop."""
+        if self.eyes[0].track.word.clocked:
+            stop = outlook.stop.sigmoid()
+            done = (stop > 0.5 if self.mode == "mode" else numbers < stop) & ~stay
+            return torch.where(done, Next.DONE.value, Next.LOOK.value).tolist()
+        chances = outlook.next.softmax(-1)
+        chances = chances * ~(stay[:, None] & (torch.arange(len(Next), device=stay.device) == Next.DONE))
         if self.mode == "mode":
-            return Next(int(chances.argmax()))
-        total = chances.cumsum(0)
-        index = int(torch.searchsorted(total, torch.tensor(number * float(total[-1]))))
-        return Next(min(index, len(Next) - 1))
+            return chances.argmax(-1).tolist()
+        total = chances.cumsum(-1)
+        index = torch.searchsorted(total, numbers[:, None] * total[:, -1:], right=True)[:, 0]
+        return index.clamp(max=len(Next) - 1).tolist()
 
     def _look(self, numbers: Tensor, cap: int, cover: Tensor) -> None:
         """Draw the next fixation of each sample that has one in this pack."""

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sa2va.gaze.metrics.sizes import NUM_CLASSES
 from sa2va.gaze.model.decoder import EventDecoder, Outlook
 from sa2va.gaze.model.events import FACT, MIN_GAP, EventBatch, Track, Word
 from sa2va.gaze.model.features import Belief
@@ -27,7 +28,7 @@ def sample_sizes(
     batch: EventBatch,
     terms: TokenTerms,
     *,
-    num_looks: int = 96,
+    num_looks: int = 64,
     seed: int = 0,
 ) -> NDArray[np.int64]:
     """Draw the size of each pack R times, each time after the person's own packs before it.
@@ -42,7 +43,7 @@ def sample_sizes(
         seed: of chance.
 
     Returns:
-        (R, P).
+        (R, P), the largest class for all sizes beyond it.
     """
     rng = np.random.default_rng(seed)
     belief = Belief.of(batch.beliefs[0], decoder.config.grid)
@@ -56,7 +57,7 @@ def sample_sizes(
         outlook = rollout.resume(batch.facts[0, before], seen, kinds, track)
         if outlook is not None and track.fixations:
             _settle(rollout, outlook, batch, before, words[number - 1], rng)
-        looked = rollout.hear(word, batch.beliefs[0, number])
+        looked = rollout.hear(word, batch.beliefs[0, number], at_most=NUM_CLASSES - 1)
         sizes.append([len(fixations) for fixations in looked])
         track.hear(word)
         for fixation in path.packs[number].fixations:
