@@ -21,6 +21,7 @@ from sa2va.training.loop import Stage, prepare_process, run_stage
 from sa2va.training.stages.cotrain import CotrainStage, Teachers
 from sa2va.training.stages.masks import MaskStage
 from sa2va.training.stages.names import NameStage
+from sa2va.training.stages.tracking import TrackStage
 from sa2va.training.stages.vision import SamVisionStage, VisionStage
 from sa2va.training.tiny import (
     build_tiny_config,
@@ -137,6 +138,8 @@ def build_stage(config: StageConfig, model: Sa2VA, processor: Processor, teacher
                     "stage masks cannot go on from a finished model, which has no object code; start from nothing"
                 )
             return MaskStage(config, model, processor, teachers.code, num_objects=48)
+        case "tracking":
+            return TrackStage(config, model, processor)
         case "language" | "cotrain":
             return CotrainStage(config, model, processor, teachers, draws=config.name != "language")
-    raise ValueError(f"unknown stage {config.name!r}; known: vision, sam_vision, names, masks, language, cotrain")
+    raise ValueError(f"unknown stage {config.name!r}; known: vision, sam_vision, names, masks, tracking, language, cotrain")
