@@ -11,10 +11,12 @@ from sa2va.training.loop import Stage
 from sa2va.training.optim import build_optimizer, trained_parameters
 from sa2va.training.recipes import RECIPES, build_stage, train
 from sa2va.training.stages.cotrain import FIRST_SHARES, GROUPS, SHARES, Teachers
+from sa2va.training.tiny import init_memory_attention
 
-STAGES = ("vision", "sam_vision", "names", "masks", "language", "cotrain")
+STAGES = ("vision", "sam_vision", "names", "masks", "tracking", "language", "cotrain")
 RESTING = {  # what a stage must leave as it is
     "masks": "vision_encoder",
+    "tracking": "mask_decoder",
     "language": "vision_tower",
     "cotrain": "vision_encoder",
 }
@@ -89,3 +91,30 @@ def test_recipes_name_known_stages_once(name: str) -> None:
 def test_an_unknown_recipe_is_named() -> None:
     with pytest.raises(ValueError, match="unknown recipe 'huge'; known: tiny"):
         train("huge")
+
+
+def test_a_place_starts_out_reading_what_was_there_before() -> None:
+    """Where one place of a memory changes, features change there far more than at most other places."""
+    torch.manual_seed(0)
+    model, _ = build_model(seed=2)
+    sam2, grid = model.sam2, model.sam2.size // 16
+    embeds = torch.randn(1, sam2.width, grid, grid)
+    memory = torch.randn(grid * grid, 1, 64)
+
+    def read(tokens: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return sam2.attend(embeds, tokens, torch.zeros_like(tokens), num_memories=1, num_pointer_tokens=0)
+
+    def focus() -> float:
+        """Change at the changed place, in medians over all places; averaged over places."""
+        ratios = []
+        for place in range(grid * grid):
+            changed = memory.clone()
+            changed[place] += 3 * torch.randn(64)
+            differences = (read(changed) - read(memory)).norm(dim=1).flatten()
+            ratios.append(float(differences[place] / differences.median()))
+        return sum(ratios) / len(ratios)
+
+    assert focus() < 1.5
+    init_memory_attention(model, bias=2.0)
+    assert focus() > 5

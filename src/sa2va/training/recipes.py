@@ -26,6 +26,7 @@ from sa2va.training.stages.vision import SamVisionStage, VisionStage
 from sa2va.training.tiny import (
     build_tiny_config,
     corpus,
+    init_memory_attention,
     init_place_attention,
     init_positions,
     init_text,
@@ -43,6 +44,7 @@ def tiny() -> RunConfig:
             StageConfig(name="vision", steps=3500, batch_size=16, lr=1.5e-3, warmup_steps=200),
             StageConfig(name="sam_vision", steps=1500, batch_size=16, lr=1.5e-3, warmup_steps=100),
             StageConfig(name="masks", steps=1000, batch_size=12, lr=1e-3, warmup_steps=50),
+            StageConfig(name="tracking", steps=600, batch_size=6, lr=1e-3, warmup_steps=20),
             StageConfig(name="names", steps=400, batch_size=16, lr=1e-3, warmup_steps=20),
             StageConfig(name="language", steps=2500, batch_size=16, lr=1e-3, warmup_steps=100),
             StageConfig(name="cotrain", steps=3000, batch_size=16, lr=8e-4, warmup_steps=100, ema=0.998),
@@ -113,6 +115,7 @@ def build_start(config: RunConfig, folder: Path) -> tuple[Sa2VA, Processor]:
     init_positions(model)
     init_text(model)
     init_place_attention(model)
+    init_memory_attention(model)
     return model, Processor(model.config, tokenizer)
 
 
@@ -142,4 +145,6 @@ def build_stage(config: StageConfig, model: Sa2VA, processor: Processor, teacher
             return TrackStage(config, model, processor)
         case "language" | "cotrain":
             return CotrainStage(config, model, processor, teachers, draws=config.name != "language")
-    raise ValueError(f"unknown stage {config.name!r}; known: vision, sam_vision, names, masks, tracking, language, cotrain")
+    raise ValueError(
+        f"unknown stage {config.name!r}; known: vision, sam_vision, names, masks, tracking, language, cotrain"
+    )

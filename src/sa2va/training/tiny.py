@@ -176,6 +176,18 @@ def init_place_attention(model: Sa2VA, scale: float = 1.5) -> None:
             attention.k_proj.weight.copy_(attention.q_proj.weight)
 
 
+def init_memory_attention(model: Sa2VA, bias: float = 1.0) -> None:
+    """Start SAM 2's attention to memory so that a place attends to what was there before, in place.
+
+    A constant query and a constant key differ, after the rotary positions, only by how far apart their places are.
+    From random projections alone, tracks of different objects ran together into one within a frame.
+    """
+    with torch.no_grad():
+        for layer in model.sam2.native.memory_attention.layers:
+            layer.cross_attn_image.q_proj.bias.fill_(bias)
+            layer.cross_attn_image.k_proj.bias.fill_(bias)
+
+
 def corpus(seed: int, num_samples: int = 60) -> Iterator[str]:
     """Yield the questions and answers of some training samples, and every word that an expression may use."""
     for name, build in TASKS.items():
