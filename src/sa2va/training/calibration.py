@@ -8,6 +8,7 @@ Shapes: R requests.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -96,7 +97,8 @@ def probe(predictor: Predictor, seed: int, num_requests: int) -> tuple[Tensor, T
         samples = [refseg(seed, SPLIT, index, num_turns=1, kind=BALANCED, empty_share=0) for index in indices]
         asked = [Request(sample.frames[0], sample.turns[0].question) for sample in samples]
         for sample, prediction in zip(samples, predictor.probe_batch(asked), strict=True):
-            found, target = prediction.objects[0], sample.masks[list(sample.meta["targets"][0])].any(0)  # (1, H, W)
+            found = prediction.objects[0]
+            target = np.any(sample.masks[list(sample.meta["targets"][0])], axis=0)  # (1, H, W)
             intersection, union = intersection_union(prediction.masks[0], target)
             iou = float(intersection.sum() / max(union.sum(), 1))
             rows.append((found.presence, float(found.scores[0]), bool(sample.meta["present"][0]), iou))
