@@ -15,7 +15,7 @@ CHECK_FAILED = 1
 @takes_model
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
-    world: Annotated[bool, typer.Option("--world", help="All benchmarks of the drawn world.")] = False,
+    world: Annotated[bool, typer.Option("--world", help="All of the drawn world but world/long.")] = False,
     benchmark: Annotated[
         list[str] | None, typer.Option("--benchmark", metavar="NAME", help="One benchmark, as in world/video.")
     ] = None,
