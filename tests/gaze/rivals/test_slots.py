@@ -14,7 +14,8 @@ SMALL = [replace(config, steps=3, width=16, num_layers=1, batch=8) for config in
 @pytest.mark.parametrize("config", SMALL, ids=["art", "scanvla"])
 def test_what_every_rival_keeps(config) -> None:
     crowd = make_crowd(4, 2)
-    rival, case = SlotLook(config), make_trial([], [], case="new", photo="new")
+    # Enough steps that a slot is filled at all: where nothing is looked at, chance has nothing to draw.
+    rival, case = SlotLook(replace(config, steps=40)), make_trial([], [], case="new", photo="new")
     rival.fit(crowd)
     paths = rival.sample(case, 20, seed=1)
     assert len(paths) == 20 and rival.sample(case, 20, seed=1) == paths
