@@ -33,8 +33,3 @@ def recorded_cases() -> list[tuple[dict[str, Any], dict[str, Any]]]:
 def packs_of(record: dict[str, Any]) -> list[np.ndarray]:
     """Packs (K, 2) xy of a recorded scanpath."""
     return [np.array([x, y], float).T.reshape(-1, 2) for x, y in zip(record["X"], record["Y"], strict=True)]
-
-
-def points_of(record: dict[str, Any]) -> np.ndarray:
-    """(K, 2) xy of a recorded scanpath without packs."""
-    return np.array([record["X"], record["Y"]], float).T.reshape(-1, 2)

@@ -47,14 +47,13 @@ def test_a_folded_layer_gives_scaled_logits():
 def test_heads_are_changed_and_nothing_else():
     model, processor = build_model()
     before = copy.deepcopy(model.state_dict())
-    presence, _, there, _ = probe(Predictor(model, processor), 5, 60)
+    _, _, there, _ = probe(Predictor(model, processor), 5, 60)
     calibrate(model, processor, seed=5, num_requests=60)
     after, _, same, _ = probe(Predictor(model, processor), 5, 60)
     assert torch.equal(there, same)
     assert 0 < there.float().mean() < 1
     # Cross-entropy with an offset makes the mean presence the share of what is there.
     assert after.sigmoid().mean() == pytest.approx(float(there.float().mean()), abs=0.02)
-    assert torch.equal(after.argsort(), presence.argsort()) or presence.unique().numel() < 60
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     heads = ("sam2.native.mask_decoder.pred_obj_score_head.", "sam2.native.mask_decoder.iou_prediction_head.")
     assert changed and all(name.startswith(heads) for name in changed)

@@ -6,7 +6,7 @@ import torch
 from small_model import build_model
 
 from sa2va.data.world.tasks import TASKS
-from sa2va.training.stages.hearing import attention_loss, hear
+from sa2va.training.stages.hearing import attention_loss, hear, watched
 from sa2va.types import Sample, Span, Turn
 
 SIDE = 4
@@ -88,3 +88,18 @@ def test_attention_is_held_against_the_objects_of_a_word():
     assert losses[2] == pytest.approx(np.log(2), abs=1e-4)  # a tenth of a cell is not the object
     together = float(attention_loss(attention, is_visual, places, cover))
     assert together == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_a_watched_layer_tells_where_it_looks_and_is_left_as_it_was():
+    model, _ = build_model()
+    text = model.mllm.native.model.language_model
+    text.set_attn_implementation("eager")
+    layer, inputs = text.layers[1].self_attn, torch.randn(2, 5, text.config.hidden_size)
+    before = dict(layer._forward_hooks)
+    with torch.no_grad(), watched(layer) as seen:
+        text(inputs_embeds=inputs)
+    (attention,) = seen
+    assert attention.shape == (2, text.config.num_attention_heads, 5, 5)
+    assert torch.allclose(attention.sum(-1), torch.ones(()), atol=1e-5)
+    assert not attention.triu(1).any()
+    assert dict(layer._forward_hooks) == before

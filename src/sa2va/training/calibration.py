@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sa2va.data.world.referring import BALANCED, refseg
-from sa2va.metrics.iou import intersection_union
+from sa2va.metrics.iou import intersection_union, ratio
 from sa2va.model.predictor import Predictor, Request
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 
-SPLIT = "calibration"  # neither trained on nor evaluated
+FIRST_REQUEST = 30_000_000  # of the training split, which has no held-out pairs; others than those of the tasks
 _EDGE = 1e-6  # a probability this close to 0 or 1 has no finite logit in float32
 _LEAST_SPREAD = 0.01  # a head that hardly moves is not blown up without end
 _BATCH = 16
@@ -43,7 +43,7 @@ class Scale:
 
 
 def fit(logits: Tensor, truth: Tensor) -> Scale:
-    """Fit a slope and an offset by cross-entropy.
+    """Fit a slope and an offset by cross-entropy (Platt scaling; IoUs are soft outcomes).
 
     Args:
         logits: (R,).
@@ -93,14 +93,13 @@ def probe(predictor: Predictor, seed: int, num_requests: int) -> tuple[Tensor, T
     """
     rows: list[tuple[float, float, bool, float]] = []
     for first in range(0, num_requests, _BATCH):
-        indices = range(first, min(first + _BATCH, num_requests))
-        samples = [refseg(seed, SPLIT, index, num_turns=1, kind=BALANCED, empty_share=0) for index in indices]
+        indices = range(FIRST_REQUEST + first, FIRST_REQUEST + min(first + _BATCH, num_requests))
+        samples = [refseg(seed, "train", index, num_turns=1, kind=BALANCED, empty_share=0) for index in indices]
         asked = [Request(sample.frames[0], sample.turns[0].question) for sample in samples]
         for sample, prediction in zip(samples, predictor.probe_batch(asked), strict=True):
             found = prediction.objects[0]
             target = np.any(sample.masks[list(sample.meta["targets"][0])], axis=0)  # (1, H, W)
-            intersection, union = intersection_union(prediction.masks[0], target)
-            iou = float(intersection.sum() / max(union.sum(), 1))
+            iou = float(ratio(*intersection_union(prediction.masks[0], target))[0])
             rows.append((found.presence, float(found.scores[0]), bool(sample.meta["present"][0]), iou))
     presence, scores, there, ious = torch.tensor(rows).unbind(1)
     return torch.logit(presence, _EDGE), torch.logit(scores, _EDGE), there.bool(), ious

@@ -59,7 +59,10 @@ def tiny_more() -> RunConfig:
         output="runs/tiny_more",
         start="tiny",
         calibration=600,
-        stages=(StageConfig(name="cotrain", steps=3500, batch_size=16, lr=8e-4, warmup_steps=60, ema=0.998),),
+        stages=(
+            StageConfig(name="language", steps=1200, batch_size=16, lr=8e-4, warmup_steps=50),
+            StageConfig(name="cotrain", steps=3000, batch_size=16, lr=8e-4, warmup_steps=60, ema=0.998),
+        ),
     )
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recorded_gaze import METRICS, packs_of, points_of, read_json, recorded, recorded_cases
 
 from sa2va.gaze.metrics.maps import blurred, correlation, fixation_map, nss, score_image, score_packs
 
@@ -116,37 +115,3 @@ def test_bad_input() -> None:
         correlation(np.zeros((2, 3)), np.zeros((3, 2)))
     with pytest.raises(ValueError, match="0 samples and 1 people"):
         score_packs([], [[[]]], WIDTH, HEIGHT)
-
-
-@pytest.mark.parity
-def test_recorded_blur() -> None:
-    maps = np.load(recorded(METRICS / "blur_maps.npz"))
-    for marked, expected in zip(maps["action"], maps["blurred"], strict=True):
-        assert np.abs(blurred(marked.astype(float)) - expected).max() < 1e-12
-
-
-@pytest.mark.parity
-@pytest.mark.parametrize("num_cases", [12, pytest.param(130, marks=pytest.mark.slow)])
-def test_recorded_cases(num_cases: int) -> None:
-    """The shortest cases first; among 12 are early ends, empty packs and people without a fixation."""
-    cases = sorted(recorded_cases(), key=lambda pair: pair[0]["n_packs"] * len(pair[0]["human"]))
-    for case, expected in cases[:num_cases]:
-        preds, humans = ([packs_of(record) for record in case[side]] for side in ("pred", "human"))
-        result = score_packs(preds, humans, 512, 320, published=True)
-        assert result.cc == pytest.approx(expected["CC"], abs=1e-9)
-        assert result.nss == pytest.approx(expected["NSS"], abs=1e-9)
-        for pack, samples in expected["CC_word"].items():
-            ours = result.cc_samples[int(pack)]
-            assert ours == pytest.approx(samples[: len(ours)], abs=1e-9)
-        for pack, people in expected["NSS_word"].items():
-            for ours, theirs in zip(result.nss_people[int(pack)], people, strict=True):
-                assert ours == pytest.approx(() if theirs[0] is None else theirs[: len(ours)], abs=1e-9)
-
-
-@pytest.mark.parity
-def test_recorded_images() -> None:
-    for case in read_json(METRICS / "extra" / "whole_scanpath.json")[::4]:
-        humans = [points_of(human) for human in case["human"]]
-        cc, saliency = score_image([points_of(case["pred"])], humans, 512, 320)
-        assert cc == pytest.approx(case["out"]["CC_image"], abs=1e-9)
-        assert saliency == pytest.approx(case["out"]["NSS_image"], abs=1e-6)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded_gaze import METRICS, points_of, read_json
 
 from sa2va.gaze.metrics.multimatch import MultiMatch, align_saccades, compare
 
@@ -75,13 +74,3 @@ def test_without_a_saccade_it_is_undefined(points: list) -> None:
 def test_bad_durations(times: list[float]) -> None:
     with pytest.raises(ValueError, match="expected one >= 0 each"):
         compare([[0, 0], [1, 1]], [[0, 0], [1, 1]], times, [1, 1], WIDTH, HEIGHT)
-
-
-@pytest.mark.parity
-def test_recorded_pairs() -> None:
-    """The recorded code keeps coordinates in single precision."""
-    for case in read_json(METRICS / "extra" / "whole_scanpath.json"):
-        for human, expected in zip(case["human"], case["out"]["MultiMatch"], strict=True):
-            pair = [points_of(record).astype(np.float32) for record in (case["pred"], human)]
-            result = compare(*pair, case["pred"]["T"], human["T"], 512, 320, published=True)
-            assert values(result) == pytest.approx(expected, abs=1e-6)

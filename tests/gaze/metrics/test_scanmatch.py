@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded_gaze import METRICS, points_of, read_json, recorded
 
 from sa2va.gaze.metrics.scanmatch import grid_symbols, scanmatch, substitution_scores
 
@@ -48,21 +47,3 @@ def test_properties(one: list[int], other: list[int]) -> None:
     assert scanmatch(one, other) == pytest.approx(scanmatch(other, one))
     assert 0 <= scanmatch(one, other) <= 1
     assert scanmatch(one, other, published=True) == scanmatch(one, other)  # gap 0: the last cell is the best one
-
-
-@pytest.mark.parity
-def test_recorded_tables() -> None:
-    tables = np.load(recorded(METRICS / "extra" / "scanmatch_osie.npz"))
-    assert np.allclose(tables["sub"], substitution_scores(), atol=1e-12)
-    rows, columns = np.mgrid[:600:7, :800:7]
-    cells = grid_symbols(np.stack([columns.ravel(), rows.ravel()], 1), 800, 600)
-    assert np.array_equal(np.array(cells) + 1, tables["mask"][::7, ::7].ravel())
-
-
-@pytest.mark.parity
-def test_recorded_pairs() -> None:
-    for case in read_json(METRICS / "extra" / "whole_scanpath.json"):
-        pred = grid_symbols(points_of(case["pred"]), 512, 320, published=True)
-        for human, expected in zip(case["human"], case["out"]["ScanMatch_osie"], strict=True):
-            cells = grid_symbols(points_of(human), 512, 320, published=True)
-            assert scanmatch(pred, cells, published=True) == pytest.approx(expected, abs=1e-12)

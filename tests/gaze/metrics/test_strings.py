@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded_gaze import METRICS, read_json
 
 from sa2va.gaze.metrics.strings import (
     as_points,
@@ -93,13 +92,3 @@ def test_bad_symbols() -> None:
         repeated_by_time([1], [50, 50])
     with pytest.raises(ValueError, match="time bins of 0 ms"):
         repeated_by_time([1], [50], bin_ms=0)
-
-
-@pytest.mark.parity
-def test_recorded_pairs() -> None:
-    for case in read_json(METRICS / "string_primitives.json"):
-        one, other = case["a"], case["b"]
-        assert string_similarity(one, other) == pytest.approx(case["nw"], abs=1e-7)
-        assert string_similarity(one, other, gap=-0.5) == pytest.approx(case["nw_gap-0.5"], abs=1e-7)
-        assert edit_distance(one, other) == case["lev"]
-        assert edit_distance(one, other, substitution=2) == case["lev_sub2"]

@@ -23,7 +23,7 @@ from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.tracker import Tracker
 from sa2va.training.config import StageConfig
-from sa2va.training.stages.hearing import attention_loss, hear
+from sa2va.training.stages.hearing import attention_loss, hear, watched
 from sa2va.training.stages.masks import UNKNOWN, ObjectCode
 from sa2va.training.stages.names import attribute_words, name_cells, name_loss
 from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, mask_boxes
@@ -197,16 +197,13 @@ class CotrainStage:
         self._loss = LossConfig()
         self._words = attribute_words(processor.tokenizer)
         text = model.mllm.native.model.language_model
-        self._looking = slice(0, text.config.num_attention_heads // text.config.num_key_value_heads)
         text.set_attn_implementation("eager")  # no other kernel tells where it looks
-        text.layers[int(LOOKING_DEPTH * len(text.layers))].self_attn.register_forward_hook(self._keep_attention)
+        self._looking = text.layers[int(LOOKING_DEPTH * len(text.layers))].self_attn
+        self._num_looking = text.config.num_attention_heads // text.config.num_key_value_heads
         # Both image encoders rest, as in the paper: left free, the tower forgot its shapes within 400 steps.
         for encoder in (model.mllm.native.model.vision_tower, model.sam2.native.vision_encoder):
             encoder.requires_grad_(False)
         self.batch = TaskSource(processor, config, draws)
-
-    def _keep_attention(self, module: nn.Module, inputs: Any, output: tuple[Tensor, Tensor]) -> None:
-        self._attention = output[1][:, self._looking]
 
     def module(self) -> nn.Module:
         return self._module
@@ -221,11 +218,13 @@ class CotrainStage:
     def losses(self, batch: CotrainBatch) -> dict[str, Tensor]:
         model, text = self.model, batch.batch
         inputs = model.encode(text)
-        states = model.mllm.run_text(inputs)
+        with watched(self._looking) as attention:
+            states = model.mllm.run_text(inputs)
         terms = {"lm": language_loss(model.mllm.logits(states), text.labels)}
         if len(text.seg_positions):
             seg_states = model.gather_seg_states(states, text)
-            helps = self._helps(batch, seg_states, states, inputs.embeds)
+            looks = attention[0][:, : self._num_looking]
+            helps = self._helps(batch, seg_states, states, inputs.embeds, looks)
             if self.draws:
                 terms |= self._mask_losses(batch, seg_states)
             return terms | helps | {"total": total_loss(terms, self._loss) + torch.stack(list(helps.values())).sum()}
@@ -245,7 +244,9 @@ class CotrainStage:
             targets = torch.cat([targets, item.tracked_targets.transpose(0, 1).flatten(0, 1)])
         return mask_losses(output, targets, self._loss)
 
-    def _helps(self, item: CotrainBatch, seg_states: Tensor, states: Tensor, embeds: Tensor) -> dict[str, Tensor]:
+    def _helps(
+        self, item: CotrainBatch, seg_states: Tensor, states: Tensor, embeds: Tensor, looks: Tensor
+    ) -> dict[str, Tensor]:
         """Lessons that only training has: where to point, what a place shows, what a good embedding is."""
         batch = item.batch
         there = batch.seg_targets.flatten(1).any(1)
@@ -258,7 +259,7 @@ class CotrainStage:
         if len(item.word_positions):
             helps["words"] = self.pointer(states[item.word_positions.unbind(1)], item.word_cover)
             is_visual = batch.input_ids == self.model.mllm.native.config.image_token_id
-            helps["looks"] = attention_loss(self._attention, is_visual, item.word_positions, item.word_cover)
+            helps["looks"] = attention_loss(looks, is_visual, item.word_positions, item.word_cover)
         if len(item.cells):
             helps["names"] = self._names(item, embeds)
         if item.alignment and self.code is not None:

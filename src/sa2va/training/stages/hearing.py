@@ -1,16 +1,18 @@
 """Tie words to places: those a question is heard by to where its object may be.
 
-Flow: Turn.heard (a dataset) + input_ids (processor.py) -> hear -> cotrain.py.
+Flow: Turn.heard (a dataset) + input_ids (processor.py) -> hear -> cotrain.py,
+    attention of the text model -> watched, attention_loss -> cotrain.py.
 Source: our own. The answer's [SEG] tells once a question which object was meant; its words tell it one after the
     other, and the first of them need no composition at all.
 Shapes: B samples, L tokens, M masks of a sample, K key frames, g side of the grid of visual tokens, W words.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from sa2va.types import Sample
@@ -49,6 +51,20 @@ def hear(
                 covers.append(cover)
     stacked = torch.stack(covers) if covers else torch.zeros(0, len(keyframes) * side * side)
     return torch.tensor(positions, dtype=torch.long).reshape(-1, 2), stacked
+
+
+@contextmanager
+def watched(attention: nn.Module) -> Generator[list[Tensor]]:
+    """Collect what an attention layer looks at for the length of a `with` block: (B, heads, L, L) a call.
+
+    Only the kernel "eager" tells; the hook goes with the block, so that no graph outlives its step.
+    """
+    seen: list[Tensor] = []
+    handle = attention.register_forward_hook(lambda module, inputs, output: seen.append(output[1]))
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 def attention_loss(attention: Tensor, is_visual: Tensor, positions: Tensor, cover: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ Source: our own. Attention finds equal words long before it learns that a look a
 Shapes: B scenes, Z visual tokens that lie on an object, D width of the text model, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -77,7 +77,7 @@ class NameStage:
 
     def __init__(self, config: StageConfig, model: Sa2VA, processor: Processor) -> None:
         self.config = config
-        self.batch: Callable[[int], PatchBatch] = PatchSource(
+        self.batch = PatchSource(
             processor, config.seed, config.batch_size, int(processor.config.tokens_per_tile**0.5), LEAST_COVER
         )
         self._native = model.mllm.native
