@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_model import build_model
 
 from sa2va import live
 from sa2va.media import VideoWriter, open_media
+from sa2va.model.predictor import Predictor
 
 pytest.importorskip("av")
 
@@ -40,9 +42,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 class FakeCamera:
-    """Stands in for cv2.VideoCapture: blue frames without end."""
+    """Stands in for cv2.VideoCapture: blue frames without end, or as many as `lasts`."""
 
     opened: list["FakeCamera"] = []
+    lasts = 10**9
 
     def __init__(self, number: int) -> None:
         self.number, self.released, self.num_read = number, False, 0
@@ -56,6 +59,8 @@ class FakeCamera:
 
     def read(self) -> tuple[bool, np.ndarray | None]:
         self.num_read += 1
+        if self.num_read > self.lasts:
+            return False, None
         frame = np.zeros((24, 32, 3), np.uint8)
         frame[..., 0] = 255  # BGR
         return True, frame
@@ -92,6 +97,24 @@ def test_a_camera_is_read_as_far_as_asked(cameras: list[FakeCamera]) -> None:
     assert camera.num_read == 5 and not camera.released
     media.close()
     assert camera.released and next(frames, None) is None
+
+
+@pytest.mark.parametrize("lasts", [1, 3])
+def test_a_camera_that_stops_ends_the_track(
+    cameras: list[FakeCamera], monkeypatch: pytest.MonkeyPatch, lasts: int
+) -> None:
+    monkeypatch.setattr(FakeCamera, "lasts", lasts)
+    session = Predictor(*build_model()).track(open_media(0, allow_stream=True))
+    key = session.add(box=(4, 4, 20, 20))
+    assert [[found.id for found in result.objects] for result in session] == [[key]] * lasts
+    assert cameras[0].released and next(session, None) is None
+
+
+def test_a_camera_without_a_picture_says_so(cameras: list[FakeCamera], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeCamera, "lasts", 0)
+    with pytest.raises(ValueError, match="camera 0: no frame arrives"):
+        open_media(0, allow_stream=True)
+    assert cameras[0].released
 
 
 def test_a_camera_left_unread_is_handed_back(cameras: list[FakeCamera]) -> None:

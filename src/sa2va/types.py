@@ -44,6 +44,7 @@ class Turn:
     regions: tuple[NDArray[np.bool_], ...] = ()  # each (H, W), on the first frame: "region1", "region2", ...
     supervised: bool = True
     heard: tuple[Span, ...] = ()  # words of the question, each with the objects that it and those before may mean
+    named: tuple[Span, ...] = ()  # words of the question that name things, each with the objects the name fits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +61,9 @@ class Sample:
         if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:
             raise ValueError(f"frames: expected uint8 (T, H, W, 3), got {self.frames.dtype} {self.frames.shape}")
         for turn in self.turns:
-            texts = [("answer", turn.answer)] * len(turn.spans) + [("question", turn.question)] * len(turn.heard)
-            for span, (name, text) in zip((*turn.spans, *turn.heard), texts, strict=True):
+            asked = (*turn.heard, *turn.named)
+            texts = [("answer", turn.answer)] * len(turn.spans) + [("question", turn.question)] * len(asked)
+            for span, (name, text) in zip((*turn.spans, *asked), texts, strict=True):
                 if not 0 <= span.start <= span.end <= len(text):
                     raise ValueError(f"span {span.start}:{span.end} lies outside the {name} of {len(text)} characters")
                 if any(not 0 <= index < len(self.masks) for index in span.objects):

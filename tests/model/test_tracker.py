@@ -84,6 +84,8 @@ def test_objects_that_start_apart_equal_one_by_one(sam2: Sam2, seen: list[FrameF
         assert alone.keys() == together[key].keys() == set(range(start, 24))
         for t in alone:
             assert torch.allclose(alone[t], together[key][t], atol=1e-3), (key, t)
+        other = [(alone[t] > 0) != (together[key][t] > 0) for t in alone]
+        assert torch.stack(other).float().mean() <= 5e-4, key
 
 
 def test_the_ring_equals_unbounded_memory_bit_for_bit(

@@ -6,7 +6,7 @@ import torch
 from small_model import build_model
 
 from sa2va.data.world.tasks import TASKS
-from sa2va.training.stages.hearing import attention_loss, hear, watched
+from sa2va.training.stages.hearing import Words, attention_loss, hear, watched
 from sa2va.types import Sample, Span, Turn
 
 SIDE = 4
@@ -22,7 +22,7 @@ def test_each_heard_word_is_the_token_at_its_place(processor, task):
     samples = [TASKS[task](0, "train", index) for index in range(3)]
     keyframes = list(range(0, len(samples[0].frames), 5))
     batch = processor(samples, keyframes, for_masks=False)
-    positions, cover = hear(samples, batch.input_ids, keyframes, SIDE, processor.tokenizer)
+    (positions, cover), _ = hear(samples, batch.input_ids, keyframes, SIDE, processor.tokenizer)
     words = [
         turn.question[span.start : span.end]
         for sample in samples
@@ -46,17 +46,43 @@ def test_the_cover_is_the_share_of_each_cell(processor):
     turn = Turn(question="Segment things.", answer="No.", heard=heard)
     sample = Sample(frames=np.zeros((1, 64, 64, 3), np.uint8), turns=(turn,), masks=masks)
     batch = processor([sample], for_masks=False)
-    _, cover = hear([sample], batch.input_ids, [0], SIDE, processor.tokenizer)
+    (_, cover), looked = hear([sample], batch.input_ids, [0], SIDE, processor.tokenizer)
     expected = torch.zeros(1, 16)
     expected[0, 0], expected[0, 15] = 1, 0.5
     torch.testing.assert_close(cover, expected)
+    torch.testing.assert_close(looked.cover, expected)  # where nothing is named, words look at what is meant
+
+
+def test_a_word_looks_at_what_its_own_name_fits(processor):
+    masks = np.zeros((2, 1, 64, 64), bool)
+    masks[0, 0, :16, :16] = masks[1, 0, 48:, 48:] = True
+    question = "Segment the circle near the star."
+    turn = Turn(
+        question=question,
+        answer="No.",
+        heard=(Span(start=12, end=18, objects=(0,)), Span(start=28, end=32, objects=(0,))),
+        named=(Span(start=28, end=32, objects=(1,)),),
+    )
+    sample = Sample(frames=np.zeros((1, 64, 64, 3), np.uint8), turns=(turn,), masks=masks)
+    batch = processor([sample], for_masks=False)
+    meant, looked = hear([sample], batch.input_ids, [0], SIDE, processor.tokenizer)
+    torch.testing.assert_close(meant.positions, looked.positions)
+    assert meant.cover.argmax(1).tolist() == [0, 0]
+    assert looked.cover.argmax(1).tolist() == [0, 15]
+
+
+def test_words_of_plain_questions_look_as_well(processor):
+    samples = [TASKS["conversation"](0, "train", index) for index in range(4)]
+    batch = processor(samples, for_masks=False)
+    meant, looked = hear(samples, batch.input_ids, [0], SIDE, processor.tokenizer)
+    assert len(meant.positions) == 0 and len(looked.positions) > 10
 
 
 def test_questions_without_words_to_hear_give_nothing(processor):
     samples = [TASKS["caption"](0, "train", 0)]
     batch = processor(samples, for_masks=False)
-    positions, cover = hear(samples, batch.input_ids, [0], SIDE, processor.tokenizer)
-    assert positions.shape == (0, 2) and cover.shape == (0, SIDE**2)
+    for words in hear(samples, batch.input_ids, [0], SIDE, processor.tokenizer):
+        assert words.positions.shape == (0, 2) and words.cover.shape == (0, SIDE**2)
 
 
 def test_a_word_outside_its_question_is_refused():
@@ -67,10 +93,10 @@ def test_a_word_outside_its_question_is_refused():
 
 def test_clips_without_masks_are_left_out(processor):
     samples = [TASKS["video_caption"](0, "train", 0)]
-    positions, _ = hear(
+    meant, looked = hear(
         samples, processor(samples, [0, 5], for_masks=False).input_ids, [0, 5], SIDE, processor.tokenizer
     )
-    assert positions.shape == (0, 2)
+    assert meant.positions.shape == looked.positions.shape == (0, 2)
 
 
 def test_attention_is_held_against_the_objects_of_a_word():
@@ -82,11 +108,11 @@ def test_attention_is_held_against_the_objects_of_a_word():
     attention[1, 0, 9, 3] = attention[1, 1, 9, 4] = 1  # one head at cell 0, one at cell 1
     cover = torch.tensor([[0, 0.9, 0, 0], [0, 0, 0.1, 0], [0.8, 0.1, 0, 0]])
     places = torch.tensor([[0, 8], [0, 8], [1, 9]])
-    losses = [float(attention_loss(attention, is_visual, places[i : i + 1], cover[i : i + 1])) for i in range(3)]
+    losses = [float(attention_loss(attention, is_visual, Words(places[i : i + 1], cover[i : i + 1]))) for i in range(3)]
     assert losses[0] == pytest.approx(0, abs=1e-4)
     assert losses[1] > 10
     assert losses[2] == pytest.approx(np.log(2), abs=1e-4)  # a tenth of a cell is not the object
-    together = float(attention_loss(attention, is_visual, places, cover))
+    together = float(attention_loss(attention, is_visual, Words(places, cover)))
     assert together == pytest.approx(np.mean(losses), rel=1e-5)
 
 

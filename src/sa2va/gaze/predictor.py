@@ -195,7 +195,8 @@ class GazeStream:
         self.name, self._model = media.name, model
         self._box = Letterbox(image_size=(media.width, media.height))
         self._hearing = model.listener.open(media.frames([0]))
-        view = model.decoder.view(model.image_maps(self._hearing.features, self._box.image_size))
+        features = self._hearing.features
+        view = model.view(features.embeds, features.high_res[1], self._box.image_size)
         self._rollout = Rollout(
             model.decoder, num_samples=num_samples, seed=seed, mode=mode, landing=landing, view=view
         )

@@ -55,8 +55,7 @@ def run(model: ScanpathModel, expressions: tuple[tuple[str, ...], ...], lengths:
     heard = model.understand([draw_picture(5)] * len(expressions), expressions)
     rows = [write_tokens(make_path(words, timing), timing) for words, timing in zip(expressions, clocks, strict=True)]
     batch = replace(collate(rows, list(heard.beliefs)), beliefs=heard.beliefs, states=heard.states)
-    view = model.decoder.view(heard.image)
-    return Passed(token_terms(model.decoder, batch, view=view), batch, heard)
+    return Passed(token_terms(model.decoder, batch, scene=model.scene(heard)), batch, heard)
 
 
 def check_swap(model: ScanpathModel) -> None:

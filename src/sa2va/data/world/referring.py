@@ -15,6 +15,7 @@ from sa2va.data import prompts
 from sa2va.data.world.describe import describe
 from sa2va.data.world.items import draw_item, is_clip, is_heldout, render_item
 from sa2va.data.world.language import Expression, denotes, expressions
+from sa2va.data.world.naming import find_names
 from sa2va.data.world.scene import Scene
 from sa2va.masks import bbox, region_to_mask
 from sa2va.types import Sample, Span, Turn
@@ -167,15 +168,15 @@ def _build_turn(ask: _Ask, scene: Scene, empty_row: int, rng: np.random.Generato
     expression = ask.expression
     is_group = len(expression.targets) > 1
     question = prompts.pick(rng, prompts.SEGMENT_GROUP if is_group else prompts.SEGMENT).format(expression.text)
+    words = {"heard": _hear(scene, expression, question), "named": find_names(scene, question)}
     if not expression.targets and ask.shown:
         named = prompts.NOT_FOUND.format(expression.text.removeprefix("the "))
         answer = named if expression.form == "attribute" else prompts.NOT_FOUND_ANY
-        return Turn(question=question, answer=answer, heard=_hear(scene, expression, question))
+        return Turn(question=question, answer=answer, **words)
     answer = prompts.pick(rng, prompts.FOUND_GROUP if is_group else prompts.FOUND)
     place = len(answer) - 1  # before the full stop
     span = Span(start=place, end=place, objects=expression.targets or (empty_row,))
-    heard = _hear(scene, expression, question)
-    return Turn(question=question, answer=answer, spans=(span,), supervised=ask.shown, heard=heard)
+    return Turn(question=question, answer=answer, spans=(span,), supervised=ask.shown, **words)
 
 
 def _hear(scene: Scene, expression: Expression, question: str) -> tuple[Span, ...]:

@@ -12,6 +12,7 @@ from sa2va.data import prompts
 from sa2va.data.world.describe import describe
 from sa2va.data.world.grammar import to_motion_words, with_article
 from sa2va.data.world.items import draw_item, is_clip, is_heldout, render_item
+from sa2va.data.world.naming import find_names
 from sa2va.data.world.questions import ask
 from sa2va.data.world.referring import refseg, region, video_refseg
 from sa2va.data.world.scene import Scene
@@ -83,14 +84,16 @@ def _conversation(task: str, seed: int, split: str, index: int, num_turns: int |
     scene, rng = draw_item(task, seed, split, index)
     number = int(rng.integers(3, 7)) if num_turns is None else num_turns
     asked = ask(scene, rng, number, moving=is_clip(task))
-    turns = tuple(Turn(question=question.text, answer=question.answer) for question in asked)
+    turns = tuple(Turn(question=q.text, answer=q.answer, named=find_names(scene, q.text)) for q in asked)
     meta: dict[str, Any] = {
         "index": index,
+        "scene": scene,
         "answers": [question.answer for question in asked],
         "kinds": [question.kind for question in asked],
         "heldout": [question.heldout for question in asked],
     }
-    return Sample(frames=render_item(scene, task).frames, turns=turns, task=f"world/{task}", meta=meta)
+    picture = render_item(scene, task)
+    return Sample(frames=picture.frames, turns=turns, masks=picture.masks, task=f"world/{task}", meta=meta)
 
 
 def conversation(seed: int, split: str, index: int, *, num_turns: int | None = None) -> Sample:

@@ -4,8 +4,8 @@ Flow: EventBatch -> EventDecoder -> per token: whether to stop, the pause, and o
     over the canvas) and the duration -> likelihoods (losses.py) or draws (rollout.py).
 Source: our own: one token per fixation and one per word, so that a causal mask is all that causality needs. Observers
     differ by a small discrete latent with a learned prior: exact to sum over, one number to draw.
-Shapes: B scanpaths, T tokens, F facts, D width, C cells of the canvas, E events asked for, Z kinds of observers,
-    S width of the language model, I channels of image features.
+Shapes: B scanpaths, T tokens, F facts, D width, C cells of the canvas, M maps of them, E events asked for, Z kinds of
+    observers, Q aims, S width of the language model, I channels of image features.
 """
 
 import math
@@ -27,6 +27,7 @@ from sa2va.gaze.model.features import (
     time_features,
     token_features,
 )
+from sa2va.gaze.model.sight import Scene, Sight, recall
 
 USUAL_GAP, USUAL_DURATION = 45.0, 220.0  # ms
 FIRST_START = (-170.0, -130.0)  # ms, earliest and latest begin of the first fixation, until training has measured it
@@ -39,7 +40,8 @@ class DecoderConfig:
     width: int = 64  # D
     num_layers: int = 2
     num_heads: int = 4
-    place_width: int = 32  # of the network that scores cells
+    place_width: int = 24  # of the networks over cells
+    num_aims: int = 4  # Q
     cell: int = 16  # px
     num_observers: int = 3  # Z
     num_components: int = 3  # of the mixtures of times
@@ -50,6 +52,10 @@ class DecoderConfig:
     @property
     def grid(self) -> Grid:
         return Grid(self.cell)
+
+    @property
+    def num_maps(self) -> int:
+        return self.place_width // 2
 
 
 @dataclass
@@ -114,11 +120,17 @@ class EventDecoder(nn.Module):
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(width)
         self.outlook = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 4 + times))
-        self.aim = nn.Sequential(nn.Linear(width + NUM_TIME_FEATURES, width), nn.GELU(), nn.Linear(width, hidden))
-        self.see = nn.Linear(NUM_PLACE_FEATURES, hidden)
-        # Rectifiers: this runs on every cell for every fixation, and on a CPU smooth ones cost most of a step.
-        self.score = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1))
-        self.look = nn.Conv2d(config.image_channels, hidden, 1) if config.image_channels else None
+        # An aim weighs the maps of all cells and the features of how each lies to the eye: waiting, exploring and going
+        # to something are different aims, of which one is taken. Cells are many, so nothing else is done with them.
+        self.sight = Sight(
+            config.grid,
+            hidden=hidden,
+            num_maps=config.num_maps,
+            state_width=config.state_width,
+            image_channels=config.image_channels,
+        )
+        num_weights = config.num_aims * (1 + NUM_PLACE_FEATURES + config.num_maps)
+        self.aim = nn.Sequential(nn.Linear(width + NUM_TIME_FEATURES, width), nn.GELU(), nn.Linear(width, num_weights))
         self.stay = nn.Sequential(nn.Linear(width + NUM_TIME_FEATURES + 6, width), nn.GELU(), nn.Linear(width, times))
         self._start()
 
@@ -186,35 +198,62 @@ class EventDecoder(nn.Module):
         never[..., Next.PACK] = facts[..., FACT["is_after"]] * -1e4
         return Outlook(raw[..., :3] + never, raw[..., 3], LogNormalMixture.from_raw(raw[..., 4:]))
 
-    def view(self, image: Tensor) -> Tensor | None:
-        """Prepare image features (B, I, g h, g w) once per picture: (B, C, hidden)."""
-        return self.look(image).flatten(2).transpose(1, 2) if self.look is not None else None
+    def scene(
+        self,
+        beliefs: Tensor,
+        view: Tensor | None = None,
+        states: Tensor | None = None,
+        known: Tensor | None = None,
+    ) -> Scene:
+        """Draw the maps of every pack.
 
-    def cells(self, facts: Tensor, belief: Belief, view: Tensor | None = None) -> Tensor:
+        Args:
+            beliefs: (B, P, g h, g w).
+            view: (B, hidden, g h, g w) of `Sight.picture`, on the canvas.
+            states: (B, P, S).
+            known: (B, P) bool, packs that there are; None = all.
+        """
+        if view is None and states is None and bool((beliefs == beliefs[:, :1]).all()):
+            beliefs = beliefs[:, :1]  # one map serves all packs
+            known = None
+        if known is None:
+            known = torch.ones(beliefs.shape[:2], dtype=torch.bool, device=beliefs.device)
+        row, pack = known.nonzero(as_tuple=True)
+        maps = self.sight(
+            recall(beliefs)[row, pack],
+            None if view is None else view[row],
+            None if states is None else states[row, pack],
+        )
+        return Scene(maps, (known.flatten().cumsum(0) - 1).clamp(min=0).view(known.shape))
+
+    def cells(self, facts: Tensor, belief: Belief, maps: Tensor) -> Tensor:
         """Describe all cells to an eye, whoever it belongs to.
 
         Args:
             facts: (E, F).
             belief: E maps.
-            view: (E, C, hidden) of `view`, one per event.
+            maps: (E, M, C) of `sight`.
 
         Returns:
-            (E, C, hidden).
+            (E, features + M, C).
         """
-        cells = self.see(place_features(facts, belief, self.config.grid))
-        return cells if view is None else cells + view
+        return torch.cat([place_features(facts, belief, self.config.grid), maps], dim=1)
 
     def place(self, context: Tensor, facts: Tensor, start: Tensor, cells: Tensor) -> GridDensity:
         """Say where the next fixation goes.
 
         Args:
-            context: (E, D).
-            facts: (E, F) of the same tokens.
-            start: (E,) ms, when it begins.
-            cells: (E, C, hidden) of `cells`.
+            context: (Z' * E, D), of one or several kinds of observers, one kind after the other.
+            facts: (Z' * E, F) of the same tokens.
+            start: (Z' * E,) ms, when it begins.
+            cells: (E, features + M, C) of `cells`, the same for all kinds.
         """
-        aim = self.aim(torch.cat([context, time_features(facts, start)], dim=-1))
-        return GridDensity.from_logits(self.score(cells + aim[:, None])[..., 0], self.config.grid)
+        raw = self.aim(torch.cat([context, time_features(facts, start)], dim=-1))
+        weights, aims = raw.split([self.config.num_aims, raw.shape[-1] - self.config.num_aims], dim=-1)
+        shape = (-1, len(cells), self.config.num_aims)
+        rows = aims.view(*shape, cells.shape[1]).transpose(0, 1).flatten(1, 2) @ cells  # (E, Z' * Q, C)
+        logits = rows.view(len(cells), -1, self.config.num_aims, rows.shape[-1]).transpose(0, 1).flatten(0, 1)
+        return GridDensity.of_mixture(weights, logits, self.config.grid)
 
     def duration(
         self, context: Tensor, facts: Tensor, start: Tensor, points: Tensor, belief: Belief

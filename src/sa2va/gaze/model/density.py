@@ -57,6 +57,12 @@ class GridDensity:
     def from_logits(cls, logits: Tensor, grid: Grid) -> "GridDensity":
         return cls(logits.float().log_softmax(-1), grid)
 
+    @classmethod
+    def of_mixture(cls, weights: Tensor, logits: Tensor, grid: Grid) -> "GridDensity":
+        """Add up Q densities: logits of their weights (..., Q), logits of their cells (..., Q, g h * g w)."""
+        parts = logits.float().log_softmax(-1) + weights.float().log_softmax(-1)[..., None]
+        return cls(parts.logsumexp(-2), grid)
+
     def log_prob(self, points: Tensor) -> Tensor:
         """Natural log of the density per px^2: (..., 2) xy px -> (...); beyond the canvas its edge counts."""
         rows, columns = self.grid.shape

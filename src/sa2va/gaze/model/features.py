@@ -4,7 +4,7 @@ Flow: events.py (facts), belief maps -> token_features (what has happened), plac
     eye, to the target and to the canvas), time_features (when the next fixation begins) -> decoder.py.
 Source: saccades are read relative to the fixation before, to the target and to the middle of the canvas, which is
     what carries most of the likelihood of people's fixations on RefCOCO-Gaze, arXiv:2407.19605.
-Shapes: ... any leading axes, F facts, C = g h * g w cells, M features; xy px of the canvas, ms.
+Shapes: ... any leading axes, F facts, C = g h * g w cells; xy px of the canvas, ms.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from torch import Tensor
 from sa2va.gaze.letterbox import CANVAS
 from sa2va.gaze.model.density import Grid
 from sa2va.gaze.model.events import FACT
+from sa2va.gaze.model.sight import FAINT
 
 NUM_TOKEN_FEATURES = 41
-NUM_PLACE_FEATURES = 24
+NUM_PLACE_FEATURES = 26
 NUM_TIME_FEATURES = 6
 STEP = 64.0  # px, a usual saccade
 BEAT = 400.0  # ms, a usual word
-FAINT = 0.02  # share of the mean belief that counts as none
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,9 @@ def time_features(facts: Tensor, start: Tensor) -> Tensor:
 
 
 def place_features(facts: Tensor, belief: Belief, grid: Grid) -> Tensor:
-    """Describe how each cell lies to eye, target and canvas: (E, F) -> (E, C, NUM_PLACE_FEATURES)."""
+    """Describe how each cell lies to eye, target and canvas: (E, F) -> (E, NUM_PLACE_FEATURES, C)."""
     cells = grid.centers(facts.device)[None]  # (1, C, 2)
     here, before = _point(facts, "x", "y")[:, None], _point(facts, "last_x", "last_y")[:, None]  # (E, 1, 2)
-    seen = (facts[:, FACT["count"]] > 0).float()[:, None]  # (E, 1)
     away = (cells - here) / STEP
     far = away.norm(dim=-1)
     last = (here - before) / STEP
@@ -130,16 +129,16 @@ def place_features(facts: Tensor, belief: Belief, grid: Grid) -> Tensor:
     beside = (away[..., 0] * goal[..., 1] - away[..., 1] * goal[..., 0]).abs() / reach
     scaled = _scaled(cells).expand(len(facts), -1, -1)
     narrow = [torch.exp(-(far * STEP / width).square()) for width in (12.0, 28.0, 60.0)]
+    wide = [(far * STEP / width).clamp(max=4).square() for width in (24.0, 60.0)]
     columns = [
-        *away.unbind(-1), far, far.log1p(), *narrow, along, across, again,
+        *away.unbind(-1), far, far.log1p(), *narrow, *wide, along, across, again,
         *scaled.unbind(-1), *scaled.square().unbind(-1),
-        belief.strength(), torch.exp(-apart.square() / 2), apart.log1p(),
+        belief.strength(), torch.exp(-apart.square() / 2), apart.clamp(max=4).square(), apart.log1p(),
         *offset.unbind(-1), towards.clamp(-2, 3), torch.exp(-beside.square() * 4) * (towards > 0),
         torch.exp(-(towards - 1).square() * 8 - beside.square() * 8), (towards - 1).abs().clamp(max=3),
-        seen.expand_as(far),
     ]  # fmt: skip
-    features = torch.stack(columns, dim=-1)
-    assert features.shape[-1] == NUM_PLACE_FEATURES, features.shape
+    features = torch.stack(columns, dim=1)
+    assert features.shape[1] == NUM_PLACE_FEATURES, features.shape
     return features
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from sa2va.gaze.model.decoder import EventDecoder
 from sa2va.gaze.model.events import NO_LABEL, EventBatch
 from sa2va.gaze.model.features import Belief
+from sa2va.gaze.model.sight import Scene
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +52,14 @@ class TokenTerms:
 
 
 def token_terms(
-    decoder: EventDecoder, batch: EventBatch, *, view: Tensor | None = None, crowd: Tensor | None = None
+    decoder: EventDecoder, batch: EventBatch, *, scene: Scene | None = None, crowd: Tensor | None = None
 ) -> TokenTerms:
     """Run one causal pass for every kind of observer.
 
     Args:
         decoder: of events.
         batch: B scanpaths.
-        view: (B, C, hidden) of `EventDecoder.view`.
+        scene: what the B scanpaths have before their eyes; None = their beliefs alone.
         crowd: (B, P, C) where people look in each pack; a row of zeros where that is not known.
     """
     num_kinds, (rows, length) = decoder.config.num_observers, batch.packs.shape
@@ -77,7 +78,8 @@ def token_terms(
     stop = F.logsigmoid(torch.where(stops, outlook.stop, -outlook.stop)) * decides
     gap = outlook.gap.log_prob(batch.gap.repeat(num_kinds, 1)) * (decides & ~stops)
     terms = {"next": chosen * (label != NO_LABEL), "stop": stop, "gap": gap}
-    terms |= _looks(decoder, batch, context, facts, everyone, view, crowd)
+    scene = scene if scene is not None else decoder.scene(batch.beliefs)
+    terms |= _looks(decoder, batch, context, facts, everyone, scene, crowd)
     return TokenTerms(**{name: value.reshape(shape) for name, value in terms.items()})
 
 
@@ -87,7 +89,7 @@ def _looks(
     context: Tensor,
     facts: Tensor,
     belief: Belief,
-    view: Tensor | None,
+    scene: Scene,
     crowd: Tensor | None,
 ) -> dict[str, Tensor]:
     """Score places and durations of the fixations that follow a token, (Z * B, T) each."""
@@ -99,10 +101,9 @@ def _looks(
     told, seen, believed = context[where], facts[where], belief.rows(*where)
     # Cells look the same to all kinds of observers, and are most of the work.
     number = len(row) // num_kinds
-    once = decoder.cells(
-        seen[:number], believed.rows(torch.arange(number, device=row.device)), _rows(view, row[:number])
-    )
-    density = decoder.place(told, seen, start, once.repeat(num_kinds, 1, 1))
+    once = Belief(believed.shares[:number], believed.middle[:number], believed.spread[:number])
+    cells = decoder.cells(seen[:number], once, scene.at(row[:number], batch.packs[batch.looks]))
+    density = decoder.place(told, seen, start, cells)
     pack = batch.packs.repeat(num_kinds, 1)[where]
     cover = (batch.beliefs[row, -1] > 0.5).flatten(1).float()
     last = batch.is_last.repeat(num_kinds, 1)[where] & (cover.sum(1) > 0)
@@ -113,10 +114,6 @@ def _looks(
     }
     others = density.log_mass.new_zeros(len(row)) if crowd is None else (crowd[row, pack] * density.log_mass).sum(-1)
     return {name: _spread(value, where, facts.shape[:2]) for name, value in (values | {"crowd": others}).items()}
-
-
-def _rows(view: Tensor | None, row: Tensor) -> Tensor | None:
-    return None if view is None else view[row]
 
 
 def _spread(values: Tensor, where: tuple[Tensor, ...], shape: Sequence[int]) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 from sa2va.gaze.model.decoder import EventCache, EventDecoder, Outlook
 from sa2va.gaze.model.events import MIN_GAP, Next, Track, Word
 from sa2va.gaze.model.features import Belief
+from sa2va.gaze.model.sight import recall
 from sa2va.gaze.scanpath import Fixation
 
 Mode = Literal["sample", "mode"]
@@ -56,7 +57,7 @@ class Rollout:
             seed: >= 0.
             mode: "sample" draws; "mode" takes what is likeliest at every step, the same for all samples.
             landing: "hard" lets nobody stop beside the target while there is a belief where it is.
-            view: (1, C, hidden) of `EventDecoder.view`.
+            view: (1, hidden, g h, g w) of `Sight.picture`, on the canvas.
         """
         self.decoder, self.seed, self.mode, self.landing, self.view = decoder, seed, mode, landing, view
         self.eyes = [_Eye() for _ in range(num_samples)]
@@ -65,6 +66,8 @@ class Rollout:
         self._cache: EventCache | None = None
         self._context = torch.zeros(num_samples, decoder.config.width, device=device)
         self._facts = torch.zeros(0, device=device)
+        self._heard: list[Tensor] = []  # belief maps so far
+        self._maps: Tensor | None = None  # (1, M, C)
         self._belief: Belief | None = None
         self._state: Tensor | None = None
 
@@ -105,6 +108,9 @@ class Rollout:
 
     def begin(self, word: Word, belief: Tensor, state: Tensor | None) -> None:
         """Write the token of a new pack for all samples."""
+        self._heard.append(belief)
+        recalled = recall(torch.stack(self._heard)[None])[:, -1]
+        self._maps = self.decoder.sight(recalled, self.view, None if state is None else state[None])
         self._belief = Belief.of(belief[None].expand(len(self.eyes), -1, -1), self.decoder.config.grid)
         self._state = state
         for eye in self.eyes:
@@ -113,7 +119,9 @@ class Rollout:
         self._write(range(len(self.eyes)), is_fixation=False)
 
     @torch.no_grad()
-    def resume(self, facts: Tensor, belief: Belief, observer: Tensor, track: Track) -> Outlook | None:
+    def resume(
+        self, facts: Tensor, belief: Belief, observer: Tensor, track: Track, heard: Tensor
+    ) -> Outlook | None:
         """Take up a look that somebody else has begun, for all samples.
 
         Args:
@@ -121,11 +129,13 @@ class Rollout:
             belief: T maps, of the same tokens.
             observer: (S,) kind of each sample.
             track: what it has seen, up to the end of its present pack.
+            heard: (P, g h, g w) belief maps of the packs so far.
 
         Returns:
             What the last token says, the same for all samples but for their kinds; None where there is no token.
         """
         self.observer = observer
+        self._heard = list(heard)
         self.eyes = [_Eye(replace(track, fixations=list(track.fixations))) for _ in self.eyes]
         if not len(facts):
             return None
@@ -233,13 +243,13 @@ class Rollout:
                 rows.append(row)
         if not rows:
             return
-        assert self._belief is not None
+        assert self._belief is not None and self._maps is not None
         index = torch.tensor(rows, device=self._context.device)
         begins = [self._begins(self.eyes[row]) for row in rows]
         start = torch.tensor(begins, device=index.device)
         context, facts, belief = self._context[index], self._facts[index], self._belief.rows(index)
-        view = None if self.view is None else self.view.expand(len(rows), -1, -1)
-        density = self.decoder.place(context, facts, start, self.decoder.cells(facts, belief, view))
+        maps = self._maps.expand(len(rows), -1, -1)
+        density = self.decoder.place(context, facts, start, self.decoder.cells(facts, belief, maps))
         if self.landing == "hard" and cover.any():
             last = torch.tensor([self.eyes[row].track.order == CAP_AFTER - 1 for row in rows], device=index.device)
             allowed = torch.where(last[:, None], cover, torch.ones_like(cover))

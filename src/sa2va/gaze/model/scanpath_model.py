@@ -19,6 +19,7 @@ from sa2va.gaze.model.decoder import EventDecoder
 from sa2va.gaze.model.events import EventBatch
 from sa2va.gaze.model.listening import Listener, canvas_maps
 from sa2va.gaze.model.losses import EventLossConfig, event_losses, token_terms
+from sa2va.gaze.model.sight import Scene
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import FrameFeatures
@@ -31,8 +32,11 @@ class Understanding:
 
     states: Tensor  # (B, P, S)
     beliefs: Tensor  # (B, P, g h, g w) 0..1
-    mask_logits: Tensor  # (B, P, h, w)
-    image: Tensor  # (B, I, g h, g w)
+    coarse: Tensor  # (B, I, g, g) features of the picture, squeezed to a square
+    fine: Tensor  # (B, I / 4, 2 g, 2 g)
+    known: Tensor  # (B, P) bool, packs that there are; beyond them the last one is repeated
+    image_size: tuple[int, int]  # px, width and height of the pictures
+    mask_logits: Tensor | None = None  # (B, P, h, w)
 
 
 class ScanpathModel(nn.Module):
@@ -54,9 +58,9 @@ class ScanpathModel(nn.Module):
         """Bring mask logits (N, h, w) to the canvas: (N, g h, g w) 0..1."""
         return canvas_maps(mask_logits.sigmoid()[:, None], image_size, self.decoder.config.grid)[:, 0]
 
-    def image_maps(self, features: FrameFeatures, image_size: tuple[int, int]) -> Tensor:
-        """Bring the features of pictures to the canvas: (B, I, g h, g w)."""
-        return canvas_maps(features.embeds, image_size, self.decoder.config.grid)
+    def view(self, coarse: Tensor, fine: Tensor, image_size: tuple[int, int]) -> Tensor:
+        """Read the features of pictures (B, I, g, g) and (B, I / 4, 2 g, 2 g): (B, hidden, g h, g w)."""
+        return canvas_maps(self.decoder.sight.picture(coarse, fine), image_size, self.decoder.config.grid)
 
     def understand(self, frames: Sequence[Frames], words: Sequence[Sequence[str]]) -> Understanding:
         """Hear B whole expressions in one causal pass; the pack after the words repeats what the last one told.
@@ -73,7 +77,21 @@ class ScanpathModel(nn.Module):
         states, logits = self.listener.hear_all(frames, words, features)
         states, logits = (torch.cat([value, value[:, -1:]], dim=1) for value in (states, logits))
         beliefs = self.belief(logits.flatten(0, 1), size).unflatten(0, logits.shape[:2])
-        return Understanding(states=states, beliefs=beliefs, mask_logits=logits, image=self.image_maps(features, size))
+        counts = torch.tensor([len(row) + 2 for row in words], device=states.device)
+        return Understanding(
+            states=states,
+            beliefs=beliefs,
+            coarse=features.embeds,
+            fine=features.high_res[1],
+            known=torch.arange(states.shape[1], device=states.device) < counts[:, None],
+            image_size=size,
+            mask_logits=logits,
+        )
+
+    def scene(self, heard: Understanding) -> Scene:
+        """Draw what people see and make of the words, for every pack of B expressions."""
+        view = self.view(heard.coarse, heard.fine, heard.image_size)
+        return self.decoder.scene(heard.beliefs, view, heard.states, heard.known)
 
     def losses(
         self,
@@ -98,16 +116,13 @@ class ScanpathModel(nn.Module):
             config: weights of the terms of events.
             prefix_weight: of the prefix masks.
         """
-        view = self.decoder.view(heard.image)
         terms = token_terms(
-            self.decoder,
-            batch,
-            view=None if view is None else view[owner],
-            crowd=None if crowd is None else crowd[owner],
+            self.decoder, batch, scene=self.scene(heard).of(owner), crowd=None if crowd is None else crowd[owner]
         )
         losses = event_losses(terms, self.decoder, batch, config)
         if targets is None:
             return losses
+        assert heard.mask_logits is not None
         prefix = prefix_mask_loss(heard.mask_logits, targets)
         return losses | {"prefix": prefix, "total": losses["total"] + prefix_weight * prefix}
 

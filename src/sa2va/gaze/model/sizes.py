@@ -54,7 +54,7 @@ def sample_sizes(
         rollout = Rollout(decoder, num_samples=num_looks, seed=seed)
         kinds = _kinds(decoder, terms, before, num_looks, rng)
         seen = Belief(*(value[batch.packs[0, before]] for value in (belief.shares, belief.middle, belief.spread)))
-        outlook = rollout.resume(batch.facts[0, before], seen, kinds, track)
+        outlook = rollout.resume(batch.facts[0, before], seen, kinds, track, batch.beliefs[0, :number])
         if outlook is not None and track.fixations:
             _settle(rollout, outlook, batch, before, words[number - 1], rng)
         looked = rollout.hear(word, batch.beliefs[0, number], at_most=NUM_CLASSES - 1)

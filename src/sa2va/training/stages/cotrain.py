@@ -23,7 +23,7 @@ from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.tracker import Tracker
 from sa2va.training.config import StageConfig
-from sa2va.training.stages.hearing import attention_loss, hear, watched
+from sa2va.training.stages.hearing import Words, attention_loss, hear, watched
 from sa2va.training.stages.masks import UNKNOWN, ObjectCode
 from sa2va.training.stages.names import attribute_words, name_cells, name_loss
 from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, mask_boxes
@@ -40,7 +40,7 @@ GROUPS: dict[str, dict[str, float]] = {
 }
 # Shares of the steps, by stage. A picture's marked region is the plainest lesson in reading the visual tokens, so the
 # language begins with many; a request for a mask teaches no word of its answer.
-FIRST_SHARES = {"region": 0.15, "gcg": 0.3, "refseg": 0.4, "text": 0.15}
+FIRST_SHARES = {"region": 0.08, "gcg": 0.2, "refseg": 0.42, "text": 0.3}
 SHARES = {"region": 0.06, "gcg": 0.12, "refseg": 0.36, "text": 0.14, "video_refseg": 0.24, "video_text": 0.08}
 NUM_FRAMES = 16  # of a clip
 LOOKING_DEPTH = 1 / 3  # of the text model: there the first heads learn to look from a word to what it may mean
@@ -58,8 +58,8 @@ class CotrainBatch:
     keyframes: tuple[int, ...]
     tracked: tuple[int, ...]  # indices of the T frames, one after the other
     alignment: float  # weight of the pull towards the object code
-    word_positions: Tensor  # (W, 2) row and column of the words that objects are told by
-    word_cover: Tensor  # (W, V) where the objects lie that a word and those before it may mean
+    meant: Words  # words, on V visual tokens: where the objects lie that they and those before may mean
+    looked: Words  # words: where the objects lie that they make one look at
     cells: Tensor  # (Z, 2) row and cell of visual tokens
     cell_attributes: Tensor  # (Z, 4) what lies on each
 
@@ -92,7 +92,7 @@ class TaskSource:
     ) -> CotrainBatch:
         """Finish a batch of which nothing is followed."""
         side, tokenizer = int(self.processor.config.tokens_per_tile**0.5), self.processor.tokenizer
-        positions, cover = hear(samples, batch.input_ids, keyframes, side, tokenizer)
+        meant, looked = hear(samples, batch.input_ids, keyframes, side, tokenizer)
         cells, cell_attributes = name_cells(samples, side)
         return CotrainBatch(
             batch=batch,
@@ -102,8 +102,8 @@ class TaskSource:
             keyframes=tuple(keyframes),
             tracked=(),
             alignment=alignment,
-            word_positions=positions,
-            word_cover=cover,
+            meant=meant,
+            looked=looked,
             cells=cells,
             cell_attributes=cell_attributes,
         )
@@ -221,14 +221,13 @@ class CotrainStage:
         with watched(self._looking) as attention:
             states = model.mllm.run_text(inputs)
         terms = {"lm": language_loss(model.mllm.logits(states), text.labels)}
+        helps = self._listen(batch, states, inputs.embeds, attention[0][:, : self._num_looking])
         if len(text.seg_positions):
             seg_states = model.gather_seg_states(states, text)
-            looks = attention[0][:, : self._num_looking]
-            helps = self._helps(batch, seg_states, states, inputs.embeds, looks)
+            helps |= self._point(batch, seg_states)
             if self.draws:
                 terms |= self._mask_losses(batch, seg_states)
-            return terms | helps | {"total": total_loss(terms, self._loss) + torch.stack(list(helps.values())).sum()}
-        return terms | {"total": total_loss(terms, self._loss)}
+        return terms | helps | {"total": total_loss(terms, self._loss) + sum(helps.values())}
 
     def _mask_losses(self, item: CotrainBatch, seg_states: Tensor) -> dict[str, Tensor]:
         """Draw every [SEG] on its key frames, follow some of them on, and compare with what is visible."""
@@ -244,24 +243,27 @@ class CotrainStage:
             targets = torch.cat([targets, item.tracked_targets.transpose(0, 1).flatten(0, 1)])
         return mask_losses(output, targets, self._loss)
 
-    def _helps(
-        self, item: CotrainBatch, seg_states: Tensor, states: Tensor, embeds: Tensor, looks: Tensor
-    ) -> dict[str, Tensor]:
-        """Lessons that only training has: where to point, what a place shows, what a good embedding is."""
-        batch = item.batch
-        there = batch.seg_targets.flatten(1).any(1)
+    def _listen(self, item: CotrainBatch, states: Tensor, embeds: Tensor, looks: Tensor) -> dict[str, Tensor]:
+        """Lessons of the words of questions, which only training has: what they mean so far, where to look."""
+        is_visual = item.batch.input_ids == self.model.mllm.native.config.image_token_id
+        helps = {}
+        if len(item.meant.positions):
+            helps["words"] = self.pointer(states[item.meant.positions.unbind(1)], item.meant.cover)
+        if len(item.looked.positions):
+            helps["looks"] = attention_loss(looks, is_visual, item.looked)
+        if len(item.cells):
+            helps["names"] = self._names(item, embeds)
+        return helps
+
+    def _point(self, item: CotrainBatch, seg_states: Tensor) -> dict[str, Tensor]:
+        """Lessons of each [SEG], which only training has: where its object is, what a good embedding is."""
+        there = item.batch.seg_targets.flatten(1).any(1)
         if not there.any():
             return {"pointer": seg_states.sum() * 0}
-        targets = batch.seg_targets[there]
+        targets = item.batch.seg_targets[there]
         side = int(self.model.config.tokens_per_tile**0.5)
         cover = F.adaptive_avg_pool2d(targets.float(), side).flatten(1)  # (N, K * tokens)
         helps = {"pointer": self.pointer(seg_states[there], cover)}
-        if len(item.word_positions):
-            helps["words"] = self.pointer(states[item.word_positions.unbind(1)], item.word_cover)
-            is_visual = batch.input_ids == self.model.mllm.native.config.image_token_id
-            helps["looks"] = attention_loss(looks, is_visual, item.word_positions, item.word_cover)
-        if len(item.cells):
-            helps["names"] = self._names(item, embeds)
         if item.alignment and self.code is not None:
             helps["alignment"] = item.alignment * self._alignment(self.code, seg_states[there], targets[:, 0])
         return helps

@@ -1,21 +1,29 @@
 """Tie words to places: those a question is heard by to where its object may be.
 
-Flow: Turn.heard (a dataset) + input_ids (processor.py) -> hear -> cotrain.py,
+Flow: Turn.heard and Turn.named (a dataset) + input_ids (processor.py) -> hear -> cotrain.py,
     attention of the text model -> watched, attention_loss -> cotrain.py.
 Source: our own. The answer's [SEG] tells once a question which object was meant; its words tell it one after the
     other, and the first of them need no composition at all.
 Shapes: B samples, L tokens, M masks of a sample, K key frames, g side of the grid of visual tokens, W words.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from sa2va.types import Sample
+from sa2va.types import Sample, Turn
+
+
+class Words(NamedTuple):
+    """Words of a batch and the share of each visual token's cell that is covered by what they mean."""
+
+    positions: Tensor  # (W, 2) row and column of each word's last token
+    cover: Tensor  # (W, K * g * g), some in every row
 
 
 def hear(
@@ -24,7 +32,7 @@ def hear(
     keyframes: Sequence[int],
     side: int,
     tokenizer: PreTrainedTokenizerBase,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Words, Words]:
     """Place the words of all questions.
 
     Args:
@@ -35,22 +43,29 @@ def hear(
         tokenizer: that `input_ids` come from.
 
     Returns:
-        (W, 2) row and column of each word's last token, and (W, K * g * g) the share of each visual token's cell that
-        is covered by objects it may mean; words whose objects cannot be seen are left out.
+        Words with what their expression may mean so far, and words with what they make one look at: what the name
+        that they belong to fits, or else the same. Words whose objects cannot be seen are left out.
     """
-    positions, covers = [], []
+    meant: list[tuple[int, int, Tensor]] = []
+    looked: list[tuple[int, int, Tensor]] = []
     for row, sample in enumerate(samples):
-        if not any(turn.heard for turn in sample.turns):
+        if not any(turn.heard or turn.named for turn in sample.turns):
             continue  # may have no masks either
         seen = torch.from_numpy(sample.masks[:, list(keyframes)]).float()  # (M, K, H, W)
         cells = F.adaptive_avg_pool2d(seen, side).flatten(1)  # (M, K * g * g)
-        for column, objects in _place_words(sample, input_ids[row].tolist(), tokenizer):
-            cover = cells[list(objects)].sum(0)
-            if cover.any():
-                positions.append((row, column))
-                covers.append(cover)
-    stacked = torch.stack(covers) if covers else torch.zeros(0, len(keyframes) * side * side)
-    return torch.tensor(positions, dtype=torch.long).reshape(-1, 2), stacked
+        for turn, ends in _place_questions(sample, input_ids[row].tolist(), tokenizer):
+            heard = {span.end: span.objects for span in turn.heard}
+            named = {span.end: span.objects for span in turn.named}
+            for found, spans in ((meant, heard), (looked, heard | named)):
+                found += [(row, ends[end], cells[list(objects)].sum(0)) for end, objects in spans.items()]
+    size = len(keyframes) * side**2
+    return _stack(meant, size), _stack(looked, size)
+
+
+def _stack(found: Sequence[tuple[int, int, Tensor]], size: int) -> Words:
+    kept = [(row, column, cover) for row, column, cover in found if cover.any()]
+    positions = torch.tensor([(row, column) for row, column, _ in kept], dtype=torch.long).reshape(-1, 2)
+    return Words(positions, torch.stack([cover for _, _, cover in kept]) if kept else torch.zeros(0, size))
 
 
 @contextmanager
@@ -67,16 +82,15 @@ def watched(attention: nn.Module) -> Generator[list[Tensor]]:
         handle.remove()
 
 
-def attention_loss(attention: Tensor, is_visual: Tensor, positions: Tensor, cover: Tensor) -> Tensor:
+def attention_loss(attention: Tensor, is_visual: Tensor, words: Words) -> Tensor:
     """Hold where words look against where their objects are: -log of the share of attention that falls on them.
 
     Args:
         attention: (B, H, L, L) of the heads that are to look.
         is_visual: (B, L) bool, the visual tokens.
-        positions: (W, 2) of words, see `hear`.
-        cover: (W, V) of their objects, on V visual tokens; every row has some.
+        words: that look, on V visual tokens, see `hear`.
     """
-    rows, columns = positions.unbind(1)
+    (rows, columns), cover = words.positions.unbind(1), words.cover
     looks = attention[rows, :, columns].mean(1).float()  # (W, L)
     number = cover.shape[1]
     places = is_visual[rows].nonzero()[:, 1].reshape(len(rows), -1)[:, :number]
@@ -84,21 +98,19 @@ def attention_loss(attention: Tensor, is_visual: Tensor, positions: Tensor, cove
     return -((looks.gather(1, places) * there).sum(1) + 1e-6).log().mean()
 
 
-def _place_words(
+def _place_questions(
     sample: Sample, ids: list[int], tokenizer: PreTrainedTokenizerBase
-) -> list[tuple[int, tuple[int, ...]]]:
-    """Return the column of each heard word and its objects."""
-    found, begin = [], 0
+) -> Iterator[tuple[Turn, dict[int, int]]]:
+    """Yield the turns with words to hear: with each, the column of the token that ends at a character."""
+    begin = 0
     for turn in sample.turns:
-        if not turn.heard:
+        if not (turn.heard or turn.named):
             continue
         encoded = tokenizer(turn.question, add_special_tokens=False, return_offsets_mapping=True)
         # The first token may differ in the prompt, where a newline comes before it; the rest is the question's own.
         tokens, offsets = encoded["input_ids"][1:], encoded["offset_mapping"][1:]
         begin = _find(ids, tokens, begin)
-        ends = {end: place for place, (_, end) in enumerate(offsets)}
-        found += [(begin + ends[span.end], span.objects) for span in turn.heard]
-    return found
+        yield turn, {end: begin + place for place, (_, end) in enumerate(offsets)}
 
 
 def _find(ids: list[int], part: list[int], begin: int) -> int:
