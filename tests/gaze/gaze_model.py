@@ -24,7 +24,7 @@ def build_decoder(seed: int = 0, **sizes: int) -> EventDecoder:
             parameter.add_(torch.randn_like(parameter) * 0.1)
         last = decoder.outlook[-1]
         assert isinstance(last, torch.nn.Linear)
-        last.bias[3] = -2.0  # few stop early, so that there is something to compare
+        last.bias[3] = -4.0  # few stop early, so that there is something to compare
     return decoder.eval()
 
 

@@ -126,7 +126,7 @@ def test_streamed_packs_are_the_same_bit_for_bit(model: ScanpathModel) -> None:
             packs = [stream.bot, *[stream.hear(word) for word in words[: KEPT + 1]]]
             heard.append(packs[: KEPT + 1])
         assert all(packs == heard[0] for packs in heard)
-        assert any(len(pack) for pack in heard[0][1])
+        assert any(len(pack) for packs in heard[0][1:] for pack in packs)
 
 
 # ---- models that leak
