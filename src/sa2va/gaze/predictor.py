@@ -8,6 +8,7 @@ Shapes: S samples, H W picture, g h g w grid of cells on the canvas; xy px, ms.
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from sa2va.gaze.model.decoder import DecoderConfig, EventDecoder
 from sa2va.gaze.model.events import Word
 from sa2va.gaze.model.listening import MAX_WORDS, check_word, split_words
 from sa2va.gaze.model.rollout import Landing, Mode, Rollout
-from sa2va.gaze.model.scanpath_model import ScanpathModel
+from sa2va.gaze.model.scanpath_model import ScanpathModel, picture_features, view
 from sa2va.gaze.scanpath import Fixation, Pack, Scanpath
 from sa2va.gaze.speech import FIRST_ONSET, predict_duration
 from sa2va.gaze.timing import SpeechTiming
@@ -43,12 +44,19 @@ class Target:
     score: float  # 0..1, mean chance of the mask's own pixels; 0 for an empty mask
 
 
-def save_gaze(decoder: EventDecoder, folder: Path) -> None:
-    """Write an event decoder beside the model it was trained on: gaze.safetensors and gaze.json."""
+def save_gaze(decoder: EventDecoder, folder: Path, card: Mapping[str, Any] | None = None) -> None:
+    """Write an event decoder beside the model it was trained on: gaze.safetensors and gaze.json.
+
+    Args:
+        decoder: to be written.
+        folder: where.
+        card: how it was trained, for people to read.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().float().cpu().contiguous() for name, value in decoder.state_dict().items()}
     save_file(state, folder / WEIGHTS_FILE)
-    (folder / CONFIG_FILE).write_text(json.dumps(asdict(decoder.config), indent=1) + "\n")
+    record = {"decoder": asdict(decoder.config), "card": dict(card or {})}
+    (folder / CONFIG_FILE).write_text(json.dumps(record, indent=1) + "\n")
 
 
 def load_decoder(folder: Path) -> EventDecoder:
@@ -61,8 +69,8 @@ def load_decoder(folder: Path) -> EventDecoder:
         if not (folder / name).is_file():
             raise ValueError(f"{folder} has no {name}: it knows no gaze; train it with `sa2va gaze train`")
     try:
-        decoder = EventDecoder(DecoderConfig(**json.loads((folder / CONFIG_FILE).read_text())))
-    except (TypeError, ValueError, AssertionError) as error:
+        decoder = EventDecoder(DecoderConfig(**json.loads((folder / CONFIG_FILE).read_text())["decoder"]))
+    except (TypeError, ValueError, KeyError, AssertionError) as error:
         raise ValueError(f"{folder / CONFIG_FILE} describes no gaze decoder ({error})") from error
     try:
         values = load_file(folder / WEIGHTS_FILE)
@@ -195,10 +203,9 @@ class GazeStream:
         self.name, self._model = media.name, model
         self._box = Letterbox(image_size=(media.width, media.height))
         self._hearing = model.listener.open(media.frames([0]))
-        features = self._hearing.features
-        view = model.view(features.embeds, features.high_res[1], self._box.image_size)
+        seen = view(model.decoder, *picture_features(self._hearing.features), self._box.image_size)
         self._rollout = Rollout(
-            model.decoder, num_samples=num_samples, seed=seed, mode=mode, landing=landing, view=view
+            model.decoder, num_samples=num_samples, seed=seed, mode=mode, landing=landing, view=seen
         )
         self._packs: list[list[Pack]] = [[] for _ in range(num_samples)]
         self.words: list[str] = []

@@ -13,7 +13,7 @@ from sa2va.gaze.model import events
 from sa2va.gaze.model.events import EventBatch, collate, write_tokens
 from sa2va.gaze.model.listening import Listener
 from sa2va.gaze.model.losses import TokenTerms, token_terms
-from sa2va.gaze.model.scanpath_model import ScanpathModel, Understanding
+from sa2va.gaze.model.scanpath_model import ScanpathModel, Understanding, draw_scene
 from sa2va.gaze.predictor import GazePredictor
 from sa2va.gaze.scanpath import Fixation, Scanpath
 from sa2va.gaze.timing import SpeechTiming
@@ -55,7 +55,7 @@ def run(model: ScanpathModel, expressions: tuple[tuple[str, ...], ...], lengths:
     heard = model.understand([draw_picture(5)] * len(expressions), expressions)
     rows = [write_tokens(make_path(words, timing), timing) for words, timing in zip(expressions, clocks, strict=True)]
     batch = replace(collate(rows, list(heard.beliefs)), beliefs=heard.beliefs, states=heard.states)
-    return Passed(token_terms(model.decoder, batch, scene=model.scene(heard)), batch, heard)
+    return Passed(token_terms(model.decoder, batch, scene=draw_scene(model.decoder, heard)), batch, heard)
 
 
 def check_swap(model: ScanpathModel) -> None:

@@ -7,7 +7,7 @@ import torch
 from gaze_model import build_decoder, clock, draw_path
 
 from sa2va.gaze.model.events import EventBatch, collate, write_tokens
-from sa2va.gaze.model.losses import EventLossConfig, event_losses, predictive, token_terms
+from sa2va.gaze.model.losses import EventLossConfig, crowd_loss, event_losses, predictive, token_terms
 
 WORDS = ("red", "car", "parked")
 TIMING = clock([300.0, 250.0, 400.0])
@@ -35,7 +35,7 @@ def test_predictive_densities_multiply_to_the_likelihood_of_the_whole() -> None:
 def test_the_gradient_is_that_of_the_mixture() -> None:
     """With weights of 1 the loss has the gradient of the exact negative log likelihood."""
     decoder, batch = build_decoder(num_observers=2), make_batch()
-    weights = EventLossConfig(duration=1, gap=1, next=0, landing=0, crowd=0)
+    weights = EventLossConfig(duration=1, gap=1, next=0, landing=0)
     batch = replace(batch, decides=batch.decides & False)
     event_losses(token_terms(decoder, batch), decoder, batch, weights)["total"].backward()
     ours = decoder.observers.weight.grad
@@ -56,14 +56,24 @@ def test_landing_looks_at_the_last_fixation_alone() -> None:
     assert (terms.landing[:, batch.is_last] < 0).all()
 
 
-def test_a_map_of_all_people_pulls_the_places() -> None:
+def test_landing_takes_the_true_target_where_it_is_known() -> None:
     decoder, batch = build_decoder(), make_batch()
-    crowd = torch.zeros(2, 5, 160)
-    crowd[:, :, 40] = 1
+    cover = torch.zeros(2, 10, 16)
+    cover[:, 8:, 12:] = 1
     with torch.no_grad():
-        losses = event_losses(token_terms(decoder, batch, crowd=crowd), decoder, batch)
-    assert losses["crowd"] > 0
-    assert event_losses(token_terms(decoder, batch), decoder, batch)["crowd"] == 0
+        one, other = (token_terms(decoder, row).landing for row in (batch, replace(batch, cover=cover)))
+    assert not torch.allclose(one[:, batch.is_last], other[:, batch.is_last])
+
+
+def test_a_map_of_all_people_pulls_the_priority() -> None:
+    priority = torch.randn(3, 160, requires_grad=True)
+    crowd = torch.zeros(3, 160)
+    crowd[:2, 40] = 1  # nobody looked in the third pack
+    loss = crowd_loss(priority.log_softmax(-1), crowd)
+    loss.backward()
+    assert priority.grad is not None
+    assert (priority.grad[:2, 40] < 0).all() and (priority.grad[2] == 0).all()
+    assert float(loss.detach()) == pytest.approx(float(-priority.detach().log_softmax(-1)[:2, 40].mean()), rel=1e-5)
 
 
 @pytest.mark.parametrize("term", ["place", "duration", "gap", "stop", "next"])

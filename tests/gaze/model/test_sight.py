@@ -1,5 +1,7 @@
 """Maps of a scene: only what has been heard is in them, one map serves where nothing changes, streams see the same."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from gaze_model import build_decoder, build_gaze, draw_picture
@@ -7,6 +9,7 @@ from gaze_model import build_decoder, build_gaze, draw_picture
 from sa2va.gaze.model.decoder import EventDecoder
 from sa2va.gaze.model.events import Word
 from sa2va.gaze.model.rollout import Rollout
+from sa2va.gaze.model.scanpath_model import draw_scene
 from sa2va.gaze.model.sight import recall
 
 
@@ -77,9 +80,9 @@ def test_the_picture_and_the_words_are_in_the_maps() -> None:
     words = [("red", "circle"), ("red", "circle")]
     with torch.no_grad():
         heard = model.understand([draw_picture(1), draw_picture(2)], words)
-        assert heard.known.tolist() == [[True] * 4] * 2
-        maps = model.decoder.scene(
-            heard.beliefs * 0, model.view(heard.coarse, heard.fine, heard.image_size), heard.states * 0
-        ).maps
+        assert heard.states is not None and heard.known.tolist() == [[True] * 4] * 2
+        blind = replace(heard, beliefs=heard.beliefs * 0, states=torch.zeros(2, 4, heard.states.shape[-1]))
+        maps = draw_scene(model.decoder, blind).maps
         assert not torch.allclose(maps[0], maps[4], atol=1e-4)
-        assert not torch.allclose(model.scene(heard).maps[1], model.scene(heard).maps[2], atol=1e-5)
+        whole = draw_scene(model.decoder, heard).maps
+        assert not torch.allclose(whole[1], whole[2], atol=1e-5)

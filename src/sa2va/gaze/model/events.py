@@ -119,10 +119,22 @@ class EventBatch:
     is_last: Tensor  # (B, T) bool: it is the last one
     beliefs: Tensor  # (B, P, g h, g w) where the target is so far, 0..1
     states: Tensor | None = None  # (B, P, D) what the language model makes of the words so far
+    cover: Tensor | None = None  # (B, g h, g w) where the target is, 0..1; None = where the last belief has it
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Those that are there, by name."""
+        return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
 
     def to(self, device: torch.device | str) -> Self:
-        moved = {f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
-        return replace(self, **moved)
+        return replace(self, **{name: value.to(device) for name, value in self.tensors.items()})
+
+    def rows(self, index: Tensor) -> Self:
+        """Take some of the scanpaths, (V,), and no more tokens than they have."""
+        length = int(self.valid[index].sum(1).max())
+        no_tokens = ("beliefs", "states", "cover")
+        taken = {name: value[index] for name, value in self.tensors.items()}
+        return replace(self, **{name: row if name in no_tokens else row[:, :length] for name, row in taken.items()})
 
 
 def words_of(words: Sequence[str], timing: SpeechTiming | None, *, clocked: bool = True) -> list[Word]:

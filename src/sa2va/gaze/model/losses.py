@@ -29,8 +29,8 @@ class EventLossConfig:
     gap: float = 0.3
     stop: float = 1.0
     next: float = 0.3
-    landing: float = 0.3  # of the last fixation alone
-    crowd: float = 0.3  # distance to the map of all people, where there is one
+    landing: float = 0.1  # of the last fixation alone
+    crowd: float = 0.1  # of the map of all people, where there is one, under the priority map
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,6 @@ class TokenTerms:
     stop: Tensor
     next: Tensor
     landing: Tensor
-    crowd: Tensor
 
     @property
     def total(self) -> Tensor:
@@ -52,7 +51,7 @@ class TokenTerms:
 
 
 def token_terms(
-    decoder: EventDecoder, batch: EventBatch, *, scene: Scene | None = None, crowd: Tensor | None = None
+    decoder: EventDecoder, batch: EventBatch, *, scene: Scene | None = None
 ) -> TokenTerms:
     """Run one causal pass for every kind of observer.
 
@@ -60,7 +59,6 @@ def token_terms(
         decoder: of events.
         batch: B scanpaths.
         scene: what the B scanpaths have before their eyes; None = their beliefs alone.
-        crowd: (B, P, C) where people look in each pack; a row of zeros where that is not known.
     """
     num_kinds, (rows, length) = decoder.config.num_observers, batch.packs.shape
     observer = torch.arange(num_kinds, device=batch.packs.device).repeat_interleave(rows)
@@ -79,7 +77,7 @@ def token_terms(
     gap = outlook.gap.log_prob(batch.gap.repeat(num_kinds, 1)) * (decides & ~stops)
     terms = {"next": chosen * (label != NO_LABEL), "stop": stop, "gap": gap}
     scene = scene if scene is not None else decoder.scene(batch.beliefs)
-    terms |= _looks(decoder, batch, context, facts, everyone, scene, crowd)
+    terms |= _looks(decoder, batch, context, facts, everyone, scene)
     return TokenTerms(**{name: value.reshape(shape) for name, value in terms.items()})
 
 
@@ -90,7 +88,6 @@ def _looks(
     facts: Tensor,
     belief: Belief,
     scene: Scene,
-    crowd: Tensor | None,
 ) -> dict[str, Tensor]:
     """Score places and durations of the fixations that follow a token, (Z * B, T) each."""
     num_kinds = decoder.config.num_observers
@@ -104,16 +101,27 @@ def _looks(
     once = Belief(believed.shares[:number], believed.middle[:number], believed.spread[:number])
     cells = decoder.cells(seen[:number], once, scene.at(row[:number], batch.packs[batch.looks]))
     density = decoder.place(told, seen, start, cells)
-    pack = batch.packs.repeat(num_kinds, 1)[where]
-    cover = (batch.beliefs[row, -1] > 0.5).flatten(1).float()
+    truth = batch.beliefs[:, -1] if batch.cover is None else batch.cover
+    cover = (truth[row] > 0.5).flatten(1).float()
     last = batch.is_last.repeat(num_kinds, 1)[where] & (cover.sum(1) > 0)
     values = {
         "place": density.log_prob(points),
         "duration": decoder.duration(told, seen, start, points, believed).log_prob(time),
         "landing": torch.where(last, density.log_mass_on(cover), 0.0),
     }
-    others = density.log_mass.new_zeros(len(row)) if crowd is None else (crowd[row, pack] * density.log_mass).sum(-1)
-    return {name: _spread(value, where, facts.shape[:2]) for name, value in (values | {"crowd": others}).items()}
+    return {name: _spread(value, where, facts.shape[:2]) for name, value in values.items()}
+
+
+def crowd_loss(priority: Tensor, crowd: Tensor) -> Tensor:
+    """Cross-entropy between where all people look during a word and the priority map of the scene.
+
+    It is a map of its own: a person's next place also hangs on the last one, which the map of all people ignores.
+
+    Args:
+        priority: (N, C) of `Sight.priority`.
+        crowd: (N, C) rows of sum 1, or 0 where nobody looked.
+    """
+    return -(crowd * priority).sum() / crowd.sum().clamp(min=1)
 
 
 def _spread(values: Tensor, where: tuple[Tensor, ...], shape: Sequence[int]) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sa2va.gaze.model.decoder import EventDecoder
 from sa2va.gaze.model.events import EventBatch
 from sa2va.gaze.model.listening import Listener, canvas_maps
-from sa2va.gaze.model.losses import EventLossConfig, event_losses, token_terms
+from sa2va.gaze.model.losses import EventLossConfig, crowd_loss, event_losses, token_terms
 from sa2va.gaze.model.sight import Scene
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
@@ -26,14 +26,17 @@ from sa2va.model.sam2 import FrameFeatures
 from sa2va.types import Frames
 
 
+LARGEST = 32  # side of the coarser image features; eyes need no finer ones
+
+
 @dataclass(frozen=True, kw_only=True)
 class Understanding:
     """What Sa2VA makes of B expressions, for every pack at once."""
 
-    states: Tensor  # (B, P, S)
+    states: Tensor | None  # (B, P, S); None, as the features: nobody listened, only beliefs are known
     beliefs: Tensor  # (B, P, g h, g w) 0..1
-    coarse: Tensor  # (B, I, g, g) features of the picture, squeezed to a square
-    fine: Tensor  # (B, I / 4, 2 g, 2 g)
+    coarse: Tensor | None  # (B, I, g, g) features of the picture, squeezed to a square
+    fine: Tensor | None  # (B, I / 4, 2 g, 2 g)
     known: Tensor  # (B, P) bool, packs that there are; beyond them the last one is repeated
     image_size: tuple[int, int]  # px, width and height of the pictures
     mask_logits: Tensor | None = None  # (B, P, h, w)
@@ -58,10 +61,6 @@ class ScanpathModel(nn.Module):
         """Bring mask logits (N, h, w) to the canvas: (N, g h, g w) 0..1."""
         return canvas_maps(mask_logits.sigmoid()[:, None], image_size, self.decoder.config.grid)[:, 0]
 
-    def view(self, coarse: Tensor, fine: Tensor, image_size: tuple[int, int]) -> Tensor:
-        """Read the features of pictures (B, I, g, g) and (B, I / 4, 2 g, 2 g): (B, hidden, g h, g w)."""
-        return canvas_maps(self.decoder.sight.picture(coarse, fine), image_size, self.decoder.config.grid)
-
     def understand(self, frames: Sequence[Frames], words: Sequence[Sequence[str]]) -> Understanding:
         """Hear B whole expressions in one causal pass; the pack after the words repeats what the last one told.
 
@@ -77,21 +76,17 @@ class ScanpathModel(nn.Module):
         states, logits = self.listener.hear_all(frames, words, features)
         states, logits = (torch.cat([value, value[:, -1:]], dim=1) for value in (states, logits))
         beliefs = self.belief(logits.flatten(0, 1), size).unflatten(0, logits.shape[:2])
+        coarse, fine = picture_features(features)
         counts = torch.tensor([len(row) + 2 for row in words], device=states.device)
         return Understanding(
             states=states,
             beliefs=beliefs,
-            coarse=features.embeds,
-            fine=features.high_res[1],
+            coarse=coarse,
+            fine=fine,
             known=torch.arange(states.shape[1], device=states.device) < counts[:, None],
             image_size=size,
             mask_logits=logits,
         )
-
-    def scene(self, heard: Understanding) -> Scene:
-        """Draw what people see and make of the words, for every pack of B expressions."""
-        view = self.view(heard.coarse, heard.fine, heard.image_size)
-        return self.decoder.scene(heard.beliefs, view, heard.states, heard.known)
 
     def losses(
         self,
@@ -116,15 +111,54 @@ class ScanpathModel(nn.Module):
             config: weights of the terms of events.
             prefix_weight: of the prefix masks.
         """
-        terms = token_terms(
-            self.decoder, batch, scene=self.scene(heard).of(owner), crowd=None if crowd is None else crowd[owner]
-        )
-        losses = event_losses(terms, self.decoder, batch, config)
+        losses = gaze_losses(self.decoder, heard, owner, batch, crowd=crowd, config=config)
         if targets is None:
             return losses
         assert heard.mask_logits is not None
         prefix = prefix_mask_loss(heard.mask_logits, targets)
         return losses | {"prefix": prefix, "total": losses["total"] + prefix_weight * prefix}
+
+
+def picture_features(features: FrameFeatures) -> tuple[Tensor, Tensor]:
+    """Take what eyes need of the features of pictures: (B, I, g, g) and (B, I / 4, 2 g, 2 g), g <= LARGEST."""
+    side = min(features.embeds.shape[-1], LARGEST)
+    return (
+        F.adaptive_avg_pool2d(features.embeds.float(), side),
+        F.adaptive_avg_pool2d(features.high_res[1].float(), 2 * side),
+    )
+
+
+def view(decoder: EventDecoder, coarse: Tensor, fine: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Read the features of pictures (B, I, g, g) and (B, I / 4, 2 g, 2 g), on the canvas: (B, hidden, g h, g w)."""
+    return canvas_maps(decoder.sight.picture(coarse, fine), image_size, decoder.config.grid)
+
+
+def draw_scene(decoder: EventDecoder, heard: Understanding) -> Scene:
+    """Draw what people see and make of the words, for every pack of B expressions."""
+    if heard.coarse is None or heard.fine is None:
+        return decoder.scene(heard.beliefs, known=heard.known)
+    seen = view(decoder, heard.coarse, heard.fine, heard.image_size)
+    return decoder.scene(heard.beliefs, seen, heard.states, heard.known)
+
+
+def gaze_losses(
+    decoder: EventDecoder,
+    heard: Understanding,
+    owner: Tensor,
+    batch: EventBatch,
+    *,
+    crowd: Tensor | None = None,
+    config: EventLossConfig | None = None,
+) -> dict[str, Tensor]:
+    """Losses of what people did; the arguments are those of `ScanpathModel.losses`."""
+    config = config or EventLossConfig()
+    scene = draw_scene(decoder, heard)
+    losses = event_losses(token_terms(decoder, batch, scene=scene.of(owner)), decoder, batch, config)
+    if crowd is None or not config.crowd:
+        return losses
+    known = heard.known if scene.index.shape == heard.known.shape else heard.known[:, :1]
+    pulled = crowd_loss(decoder.sight.priority(scene.maps), crowd[:, : known.shape[1]][known])
+    return losses | {"crowd": pulled, "total": losses["total"] + config.crowd * pulled}
 
 
 def prefix_mask_loss(mask_logits: Tensor, targets: Tensor) -> Tensor:

@@ -66,12 +66,17 @@ class Sight(nn.Module):
             nn.ReLU(),
             nn.Conv2d(hidden, num_maps, 1),
         )
+        self.rank = nn.Linear(num_maps, 1)
 
     def picture(self, coarse: Tensor, fine: Tensor) -> Tensor:
         """Read image features (B, I, h, w) and finer ones (B, I / 4, h', w'): (B, hidden, h', w')."""
         wide = F.interpolate(self.coarse(coarse), fine.shape[-2:], mode="bilinear", align_corners=False)
         seen = F.relu(self.norm(wide + self.fine(fine)))
         return F.relu(seen + self.blend(seen))
+
+    def priority(self, maps: Tensor) -> Tensor:
+        """Where people look on the whole, log shares of cells: (N, M, C) -> (N, C)."""
+        return self.rank(maps.transpose(1, 2))[..., 0].float().log_softmax(-1)
 
     def forward(self, beliefs: Tensor, view: Tensor | None = None, states: Tensor | None = None) -> Tensor:
         """Draw the maps of N moments.

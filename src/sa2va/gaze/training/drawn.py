@@ -1,149 +1,99 @@
-"""Train the event decoder on a frozen Sa2VA with the gaze of the drawn world, which has no end.
+"""Turn gaze of the drawn world into tensors: what people did, and what the words so far may mean.
 
-Flow: (seed, step) -> DrawnSource -> DrawnBatch (pictures, words, what they leave possible, scanpaths) -> DrawnStage:
-    one pass of the language model per expression, shared by all its people -> losses -> training/loop.py.
-Shapes: B expressions of a batch, V scanpaths of them, P packs, M objects, S side of the picture in px.
+Flow: make_viewing (a scene, an expression, a person) -> draw_gaze -> DrawnGaze -> store.py, joint.py.
+Shapes: N expressions, V people of each, P packs, M objects, g h g w grid of cells on the canvas, C = g h * g w.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Literal, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from scipy.special import ndtr
+from torch import Tensor
 
+from sa2va.data.world.items import SIDE
 from sa2va.gaze.datasets.world import NUM_PEOPLE, Viewing, make_viewing
-from sa2va.gaze.letterbox import CANVAS
-from sa2va.gaze.metrics.maps import fixation_map
 from sa2va.gaze.model.density import Grid
 from sa2va.gaze.model.events import EventBatch, collate, write_tokens
 from sa2va.gaze.model.listening import canvas_maps
-from sa2va.gaze.model.losses import EventLossConfig
-from sa2va.gaze.model.scanpath_model import ScanpathModel, Understanding
 from sa2va.gaze.trial import on_canvas
-from sa2va.training.config import StageConfig
-from sa2va.types import Frames
+from sa2va.gaze.world.cases import Case
 
-Beliefs = Literal["model", "possible", "target"]
+Beliefs = Literal["model", "possible", "target"]  # Sa2VA's own; what is known of the scene; the target from the start
 CROWD_SIGMA = 9.0  # px, blur of the map of all people, as in the metrics
 
 
-@dataclass(frozen=True)
-class DrawnBatch:
-    """B expressions about drawn scenes, and V people who looked."""
+@dataclass(frozen=True, kw_only=True)
+class DrawnGaze:
+    """N expressions about drawn scenes, and the people who looked at each."""
 
-    frames: tuple[Frames, ...]  # B, each (1, S, S, 3)
-    words: tuple[tuple[str, ...], ...]  # B
-    possible: Tensor  # (B, P, S, S) 0..1, what the words so far may mean, visible pixels
-    target: Tensor  # (B, S, S) bool
-    crowd: Tensor  # (B, P, C) where its people look in each pack, rows of sum 1 or 0
-    owner: Tensor  # (V,) expression of each scanpath
-    events: EventBatch  # V scanpaths, without beliefs and states
-
-    def to(self, device: torch.device | str) -> Self:
-        names = ("possible", "target", "crowd", "owner", "events")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+    possible: Tensor  # (N, P, g h, g w) 0..1, what the words so far may mean, visible parts
+    target: Tensor  # (N, g h, g w) 0..1
+    crowd: Tensor  # (N, P, C) where its people look in each pack, rows of sum 1 or 0
+    known: Tensor  # (N, P) bool, packs that there are; beyond them the last one is repeated
+    events: EventBatch  # N * V scanpaths, those of one expression in a row, without beliefs and states
 
 
-@dataclass(frozen=True)
-class DrawnSource:
-    """Build the batch of a step: a pure function of seed and step."""
-
-    seed: int
-    grid: Grid
-    num_cases: int  # B
-    num_people: int  # of each expression
-
-    def __call__(self, step: int) -> DrawnBatch:
-        cases = [self._case(step * self.num_cases + number) for number in range(self.num_cases)]
-        packs = max(len(people[0].case.expression.words) for people in cases) + 2
-        everyone = [viewing for people in cases for viewing in people]
-        trials = [on_canvas(viewing.trial) for viewing in everyone]
-        blank = torch.zeros(packs, *self.grid.shape)
-        return DrawnBatch(
-            frames=tuple(people[0].case.frame[None] for people in cases),
-            words=tuple(people[0].case.expression.words for people in cases),
-            possible=torch.stack([_possible(people[0], packs) for people in cases]),
-            target=torch.stack([torch.from_numpy(people[0].case.masks[people[0].case.target]) for people in cases]),
-            crowd=torch.stack([self._crowd(people, packs) for people in cases]),
-            owner=torch.arange(self.num_cases).repeat_interleave(self.num_people),
-            events=collate([write_tokens(trial.scanpath, trial.timing) for trial in trials], [blank] * len(trials)),
-        )
-
-    def _case(self, index: int) -> list[Viewing]:
-        rng = np.random.default_rng([self.seed, index])
-        people = rng.choice(NUM_PEOPLE, self.num_people, replace=False)
-        return [make_viewing(self.seed, "train", index, int(person)) for person in people]
-
-    def _crowd(self, people: list[Viewing], packs: int) -> Tensor:
-        """Where the people of one expression look in each pack, blurred, on the cells of the canvas: (P, C)."""
-        rows = torch.zeros(packs, self.grid.num_cells)
-        paths = [on_canvas(viewing.trial).scanpath for viewing in people]
-        for pack in range(len(paths[0].packs)):
-            points = np.concatenate([path.packs[pack].points for path in paths])
-            if len(points):
-                counts = torch.from_numpy(fixation_map(points, *CANVAS, counts=True)).float()
-                rows[pack] = _blur(counts, self.grid)
-        return rows
+def draw_viewings(seed: int, split: str, index: int, num_people: int) -> list[Viewing]:
+    """Let some of the people look at one item, always the same for the same arguments."""
+    people = np.random.default_rng([seed, index]).choice(NUM_PEOPLE, num_people, replace=False)
+    return [make_viewing(seed, split, index, int(person)) for person in people]
 
 
-def _blur(counts: Tensor, grid: Grid) -> Tensor:
-    """Blur a map of counts (H, W) and sum it over cells: (C,) of sum 1."""
-    reach = int(3 * CROWD_SIGMA)
-    kernel = torch.exp(-(torch.arange(-reach, reach + 1).float() ** 2) / (2 * CROWD_SIGMA**2))
-    wide = F.conv2d(counts[None, None], kernel[None, None, None] / kernel.sum(), padding=(0, reach))
-    smooth = F.conv2d(wide, kernel[None, None, :, None] / kernel.sum(), padding=(reach, 0))
-    cells = F.avg_pool2d(smooth, grid.cell).flatten()
-    return cells / cells.sum()
+def draw_gaze(groups: Sequence[Sequence[Viewing]], grid: Grid) -> DrawnGaze:
+    """Put viewings into tensors.
+
+    Args:
+        groups: N times the V viewings of one item.
+        grid: of cells on the canvas.
+    """
+    cases = [group[0].case for group in groups]
+    counts = [len(case.expression.words) + 2 for case in cases]
+    objects = [object_maps(case, grid) for case in cases]
+    trials = [on_canvas(viewing.trial) for group in groups for viewing in group]
+    paths = [[on_canvas(viewing.trial).scanpath.pack_points for viewing in group] for group in groups]
+    blank = torch.zeros(1, *grid.shape)
+    return DrawnGaze(
+        possible=_padded([possible_maps(case, maps) for case, maps in zip(cases, objects, strict=True)]),
+        target=torch.stack([maps[case.target] for case, maps in zip(cases, objects, strict=True)]),
+        crowd=_padded([_crowd(group, grid) for group in paths]),
+        known=torch.arange(max(counts)) < torch.tensor(counts)[:, None],
+        events=collate([write_tokens(trial.scanpath, trial.timing) for trial in trials], [blank] * len(trials)),
+    )
 
 
-def _possible(viewing: Viewing, packs: int) -> Tensor:
-    """What the words so far may mean, at half the picture's size: (P, S / 2, S / 2)."""
-    case = viewing.case
+def object_maps(case: Case, grid: Grid) -> Tensor:
+    """Share of each cell that each object covers, visible parts: (M, g h, g w)."""
+    masks = F.avg_pool2d(torch.from_numpy(case.masks).float()[:, None], 2)
+    return canvas_maps(masks, (SIDE, SIDE), grid)[:, 0]
+
+
+def possible_maps(case: Case, objects: Tensor) -> Tensor:
+    """Add up the maps (M, h, w) of the objects that the words of each pack leave possible: (P, h, w)."""
     flags = torch.from_numpy(case.view.possible).float()  # (N + 1, M)
-    masks = F.avg_pool2d(torch.from_numpy(case.masks).float()[:, None], 2)[:, 0]
-    maps = (flags @ masks.flatten(1)).clamp(max=1).view(-1, *masks.shape[1:])
-    return torch.cat([maps, maps[-1:].expand(packs - len(maps), -1, -1)])
+    maps = torch.einsum("pm,mhw->phw", flags, objects).clamp(max=1)
+    return torch.cat([maps, maps[-1:]])
 
 
-class DrawnStage:
-    """Stage of the training loop; Sa2VA stays as it is."""
+def _crowd(paths: Sequence[Sequence[NDArray[np.float64]]], grid: Grid) -> Tensor:
+    """Where the people of one expression look in each pack, blurred: (P, C)."""
+    edges = [np.arange(count + 1) * grid.cell for count in grid.shape[::-1]]
+    rows = []
+    for packs in zip(*paths, strict=True):
+        points = np.concatenate(packs)
+        x, y = (
+            np.diff(ndtr((edge - points[:, axis, None]) / CROWD_SIGMA), axis=1) for axis, edge in enumerate(edges)
+        )
+        cells = (y.T @ x).ravel()
+        rows.append(cells / cells.sum() if len(points) else cells)
+    return torch.from_numpy(np.stack(rows)).float()
 
-    def __init__(
-        self,
-        config: StageConfig,
-        model: ScanpathModel,
-        *,
-        num_people: int,
-        beliefs: Beliefs = "model",
-        losses: EventLossConfig | None = None,
-    ) -> None:
-        self.config, self.model, self.beliefs, self._losses = config, model, beliefs, losses
-        model.sa2va.requires_grad_(False)
-        cases = max(1, config.batch_size // num_people)
-        self.batch = DrawnSource(config.seed, model.decoder.config.grid, cases, num_people)
 
-    def module(self) -> nn.Module:
-        return self.model.decoder
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        return self.model.decoder.parameters()
-
-    def losses(self, batch: DrawnBatch) -> dict[str, Tensor]:
-        heard = self.understand(batch)
-        events = replace(batch.events, beliefs=heard.beliefs[batch.owner], states=heard.states[batch.owner])
-        return self.model.losses(heard, batch.owner, events, crowd=batch.crowd, config=self._losses)
-
-    @torch.no_grad()
-    def understand(self, batch: DrawnBatch) -> Understanding:
-        """Hear the expressions; where the model's own masks are not wanted, take what is known of the scene."""
-        self.model.sa2va.eval()
-        heard = self.model.understand(batch.frames, batch.words)
-        if self.beliefs == "model":
-            return heard
-        side = batch.target.shape[-1]
-        wanted = batch.possible if self.beliefs == "possible" else batch.target[:, None].float()
-        maps = canvas_maps(wanted, (side, side), self.model.decoder.config.grid)
-        return replace(heard, beliefs=maps.expand_as(heard.beliefs))
+def _padded(rows: Sequence[Tensor]) -> Tensor:
+    """Stack rows of packs; a short one repeats its last pack."""
+    most = max(map(len, rows))
+    return torch.stack([torch.cat([row, row[-1:].expand(most - len(row), *row.shape[1:])]) for row in rows])

@@ -7,6 +7,7 @@ Flow: `sa2va gaze train NAME [name=value ...]` -> GAZE_RECIPES[NAME]() -> apply_
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,7 +15,9 @@ from sa2va.gaze.model.decoder import DecoderConfig, EventDecoder
 from sa2va.gaze.model.losses import EventLossConfig
 from sa2va.gaze.model.scanpath_model import ScanpathModel
 from sa2va.gaze.predictor import save_gaze
-from sa2va.gaze.training.drawn import Beliefs, DrawnStage
+from sa2va.gaze.training.drawn import Beliefs
+from sa2va.gaze.training.store import Store, StoreConfig, fill, fingerprint, read
+from sa2va.gaze.training.stored import StoredStage
 from sa2va.model.checkpoint import load_checkpoint
 from sa2va.model.loading import choose_device, find_model
 from sa2va.training.config import StageConfig, apply_overrides
@@ -22,18 +25,23 @@ from sa2va.training.logger import RunLogger
 from sa2va.training.loop import run_stage
 
 
+NEW = 0.1  # of the weights of what a decoder adopts no weights for
+
+
 @dataclass(frozen=True, kw_only=True)
 class GazeRunConfig:
-    """A run: the model it stands on, the decoder it trains, and for how long."""
+    """A run in two stages: eyes that know what the words so far may mean, then the same eyes on a frozen Sa2VA."""
 
     name: str
     output: str
     start: str = "tiny"  # model folder, "tiny", or org/name on a hub; it is not changed
+    store: StoreConfig = field(default_factory=StoreConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    stage: StageConfig
+    eyes: StageConfig
+    gaze: StageConfig
     losses: EventLossConfig = field(default_factory=EventLossConfig)
-    num_people: int = 4  # of each expression in a batch
-    beliefs: Beliefs = "model"  # or "possible", "target": what is known of the scene, to see what the eyes alone can do
+    num_people: int = 10  # of each expression in a batch
+    beliefs: Beliefs = "model"  # of the second stage; "possible" and "target" show what the eyes alone can do
     seed: int = 0
     device: str = "auto"
     threads: int = 0
@@ -41,11 +49,13 @@ class GazeRunConfig:
 
 def tiny_gaze() -> GazeRunConfig:
     """The embedded model looks at the drawn world."""
+    common = {"batch_size": 40, "autocast": False, "num_workers": 0, "validate_every": 500, "log_every": 50}
     return GazeRunConfig(
         name="tiny_gaze",
         output="runs/tiny_gaze",
-        decoder=DecoderConfig(width=96, num_layers=3, place_width=32, num_observers=2),
-        stage=StageConfig(name="gaze", steps=3000, batch_size=32, lr=2e-3, warmup_steps=100, autocast=False, ema=0.998),
+        decoder=DecoderConfig(width=96, num_layers=3, num_observers=2),
+        eyes=StageConfig(name="eyes", steps=3000, lr=2e-3, warmup_steps=100, ema=0.995, **common),
+        gaze=StageConfig(name="gaze", steps=4000, lr=1e-3, warmup_steps=100, ema=0.998, **common),
     )
 
 
@@ -55,9 +65,10 @@ def published_gaze() -> GazeRunConfig:
         name="published_gaze",
         output="runs/published_gaze",
         start="ByteDance/Sa2VA-4B",
-        decoder=DecoderConfig(width=256, num_layers=4, num_heads=8, place_width=64, cell=8, num_observers=4),
-        stage=StageConfig(name="gaze", steps=20000, batch_size=64, lr=5e-4, warmup_steps=500, ema=0.999, num_workers=8),
-        num_people=8,
+        store=StoreConfig(num_cases=20000),
+        decoder=DecoderConfig(width=256, num_layers=4, num_heads=8, place_width=48, cell=8, num_observers=4),
+        eyes=StageConfig(name="eyes", steps=5000, batch_size=80, lr=1e-3, warmup_steps=500, ema=0.998),
+        gaze=StageConfig(name="gaze", steps=20000, batch_size=80, lr=5e-4, warmup_steps=500, ema=0.999),
     )
 
 
@@ -80,33 +91,77 @@ def train_gaze(name: str, overrides: Sequence[str] = (), output: str | None = No
 
     Args:
         name: a key of GAZE_RECIPES.
-        overrides: `name=value` words, such as `stage.steps=100` or `beliefs=target`.
+        overrides: `name=value` words, such as `gaze.steps=100` or `beliefs=target`.
         output: folder of the run; None = the recipe's own.
         quiet: no progress bar.
 
     Returns:
-        The folder of the gaze weights.
+        The folder of the gaze weights; those of the eyes alone lie beside it, in `eyes_alone`.
 
     Raises:
         ValueError: unknown recipe or setting, no such model, or a state that belongs to another run.
     """
     config = configure(name, overrides)
     folder = Path(output or config.output)
+    source = find_model(config.start)  # a missing model is reported before the work
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = choose_device(config.device)
-    sa2va, processor = load_checkpoint(find_model(config.start), device, torch.float32)
-    torch.manual_seed(config.seed)
-    widths = replace(config.decoder, state_width=sa2va.mllm.width, image_channels=sa2va.sam2.width)
-    model = ScanpathModel(sa2va, processor, EventDecoder(widths)).to(device)
-    stage = DrawnStage(
-        replace(config.stage, seed=config.seed),
-        model,
+    device, grid = choose_device(config.device), config.decoder.grid
+    with RunLogger(folder, quiet=quiet) as logger:
+        torch.manual_seed(config.seed)
+        eyes = EventDecoder(config.decoder)
+        fill(folder / "store", config.store, grid, None, tell=logger.note)
+        _run(config, config.eyes, eyes, read(folder / "store", config.store, grid, None), folder, logger)
+        save_gaze(eyes, folder / "eyes_alone", describe(config, config.eyes))
+        sa2va, processor = load_checkpoint(source, device, torch.float32)
+        torch.manual_seed(config.seed)
+        widths = replace(config.decoder, state_width=sa2va.mllm.width, image_channels=sa2va.sam2.width)
+        model = ScanpathModel(sa2va, processor, EventDecoder(widths)).to(device).eval()
+        adopt(model.decoder, eyes)
+        fill(folder / "store", config.store, grid, model, tell=logger.note)
+        _run(config, config.gaze, model.decoder, read(folder / "store", config.store, grid, sa2va), folder, logger)
+    save_gaze(model.decoder, folder / "gaze", describe(config, config.gaze) | {"model": fingerprint(sa2va)})
+    return folder / "gaze"
+
+
+def _run(
+    config: GazeRunConfig, stage: StageConfig, decoder: EventDecoder, store: Store, folder: Path, logger: RunLogger
+) -> None:
+    """Train one stage; where nobody listened, on what is known of the scene."""
+    beliefs = config.beliefs if store.heard is not None else "possible"
+    made = StoredStage(
+        replace(stage, seed=config.seed),
+        decoder,
+        store,
         num_people=config.num_people,
-        beliefs=config.beliefs,
+        beliefs=beliefs,
         losses=config.losses,
     )
-    with RunLogger(folder, quiet=quiet) as logger:
-        run_stage(stage, folder, device, logger)
-    save_gaze(model.decoder, folder / "gaze")
-    return folder / "gaze"
+    run_stage(made, folder, choose_device(config.device), logger)
+
+
+def adopt(decoder: EventDecoder, eyes: EventDecoder) -> None:
+    """Begin with eyes that have learned to look without a Sa2VA; what they did not have adds nothing at first."""
+    state = decoder.state_dict()
+    with torch.no_grad():
+        for name, known in eyes.state_dict().items():
+            if state[name].shape != known.shape:
+                state[name].mul_(NEW)  # channels of the picture, after those that the eyes know
+            state[name][tuple(slice(size) for size in known.shape)] = known
+        if decoder.hear is not None:
+            decoder.hear.weight.zero_()
+            decoder.hear.bias.zero_()
+
+
+def describe(config: GazeRunConfig, stage: StageConfig) -> dict[str, Any]:
+    """How gaze weights were trained, for their card."""
+    return {
+        "recipe": config.name,
+        "start": config.start,
+        "stage": stage.name,
+        "steps": stage.steps,
+        "scanpaths per step": stage.batch_size,
+        "expressions": config.store.num_cases,
+        "people per expression": config.store.num_people,
+        "seed": config.seed,
+    }
