@@ -8,26 +8,28 @@ Source: SAM 2, arXiv:2408.00714, section 4. The sums are the same, their order d
 Shapes: N objects, C width, g side of the coarsest grid, L memory tokens of one object, of which P are of pointers.
 """
 
+from collections.abc import Iterable
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
-from transformers.models.sam2_video.modeling_sam2_video import (
-    Sam2VideoMemoryAttention,
-    Sam2VideoMemoryAttentionLayer,
-    Sam2VideoRoPEAttention,
-)
+from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMemoryAttention, Sam2VideoRoPEAttention
+from transformers.models.sam3_tracker_video.modeling_sam3_tracker_video import Sam3TrackerVideoMemoryAttention
 
 from sa2va.model.attention import average
 
+KNOWN = (Sam2VideoMemoryAttention, Sam3TrackerVideoMemoryAttention)  # alike, part by part
+
 
 def can_read(attention: nn.Module) -> bool:
-    """Tell whether `read_memories` knows this module: SAM 2's, with one head, as in all that are published."""
-    if not isinstance(attention, Sam2VideoMemoryAttention):
+    """Tell whether `read_memories` knows this module: SAM 2's or SAM 3's, with one head, as in all published ones."""
+    if not isinstance(attention, KNOWN):
         return False
     return attention.config.memory_attention_num_attention_heads == 1
 
 
 def read_memories(
-    attention: Sam2VideoMemoryAttention,
+    attention: Sam2VideoMemoryAttention | Sam3TrackerVideoMemoryAttention,
     current: Tensor,
     current_positions: Tensor,
     memory: Tensor,
@@ -51,15 +53,14 @@ def read_memories(
     x = current + 0.1 * current_positions
     turn = _turn(attention)
     keys = memory + positions
-    for layer in attention.layers:
-        assert isinstance(layer, Sam2VideoMemoryAttentionLayer)
+    for layer in cast(Iterable[Any], attention.layers):
         x = x + _attend_to_itself(layer.self_attn, layer.layer_norm1(x), turn)
         x = x + _attend_to(layer.cross_attn_image, layer.layer_norm2(x), keys, memory, turn, num_pointer_tokens)
         x = x + layer.linear2(layer.activation(layer.linear1(layer.layer_norm3(x))))
     return attention.layer_norm(x)
 
 
-def _turn(attention: Sam2VideoMemoryAttention) -> Tensor:
+def _turn(attention: Sam2VideoMemoryAttention | Sam3TrackerVideoMemoryAttention) -> Tensor:
     """Return the rotary positions of the grid as complex numbers, (g*g, C/2)."""
     cos, sin = attention.rotary_emb(attention.layer_norm.weight, attention.position_ids)  # (1, g*g, C), pairs alike
     return torch.complex(cos[0, :, ::2].contiguous(), sin[0, :, ::2].contiguous())

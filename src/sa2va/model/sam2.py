@@ -222,7 +222,7 @@ class Sam2(nn.Module):
             features.embeds,
             features.high_res,
             self.language_prompt(None, len(given)),
-            previous=native.mask_downsample(filled)[:, 0],
+            previous=_fit(native.mask_downsample(filled), native.prompt_encoder.mask_input_size)[:, 0],
         ).pointers
         seen = given.flatten(1).any(1)
         return MaskOutput(
@@ -268,6 +268,7 @@ class Sam2(nn.Module):
         """
         native, config = self.native, self.native.config
         logits = self.upscale(output.mask_logits)[:, None] if given is None else self._given_logits(given)
+        logits = _fit(logits, [4 * side for side in native.prompt_encoder.mask_input_size])
         masks = (logits > 0).float() if binarise else logits.sigmoid()  # (N, 1, S, S)
         masks = masks * config.sigmoid_scale_for_mem_enc + config.sigmoid_bias_for_mem_enc
         features, positions = native.memory_encoder(embeds, masks.to(embeds.dtype))
@@ -323,3 +324,10 @@ class Sam2(nn.Module):
     def describe_memory(self, num_memories: int) -> dict[str, int]:
         """Return what else the library's memory attention has to know."""
         return {}
+
+
+def _fit(logits: Tensor, sides: Sequence[int]) -> Tensor:
+    """Bring (N, 1, h, w) to the size of the memory's or of the prompt's own grid, where patches are not 16 px wide."""
+    if logits.shape[2:] == tuple(sides):
+        return logits
+    return F.interpolate(logits.float(), list(sides), mode="bilinear", antialias=True).to(logits.dtype)

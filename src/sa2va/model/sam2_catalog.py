@@ -7,9 +7,15 @@ from typing import Any
 
 from sa2va.model.edgetam import EdgeTam
 from sa2va.model.sam2 import Sam2
+from sa2va.model.sam3_tracker import Sam3Tracker
 
 DEFAULT_TYPE = "sam2_video"
-SAM2_CLASSES: dict[str, type[Sam2]] = {DEFAULT_TYPE: Sam2, "sam2": Sam2, "edgetam_video": EdgeTam}
+SAM2_CLASSES: dict[str, type[Sam2]] = {
+    DEFAULT_TYPE: Sam2,
+    "sam2": Sam2,
+    "edgetam_video": EdgeTam,
+    "sam3_tracker_video": Sam3Tracker,
+}
 
 
 def build_sam2(config: dict[str, Any]) -> Sam2:
