@@ -50,9 +50,7 @@ class TokenTerms:
         return self.place + self.duration + self.gap + self.stop
 
 
-def token_terms(
-    decoder: EventDecoder, batch: EventBatch, *, scene: Scene | None = None
-) -> TokenTerms:
+def token_terms(decoder: EventDecoder, batch: EventBatch, *, scene: Scene | None = None) -> TokenTerms:
     """Run one causal pass for every kind of observer.
 
     Args:

@@ -119,9 +119,7 @@ class Rollout:
         self._write(range(len(self.eyes)), is_fixation=False)
 
     @torch.no_grad()
-    def resume(
-        self, facts: Tensor, belief: Belief, observer: Tensor, track: Track, heard: Tensor
-    ) -> Outlook | None:
+    def resume(self, facts: Tensor, belief: Belief, observer: Tensor, track: Track, heard: Tensor) -> Outlook | None:
         """Take up a look that somebody else has begun, for all samples.
 
         Args:

@@ -25,7 +25,6 @@ from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import FrameFeatures
 from sa2va.types import Frames
 
-
 LARGEST = 32  # side of the coarser image features; eyes need no finer ones
 
 

@@ -85,9 +85,7 @@ def _crowd(paths: Sequence[Sequence[NDArray[np.float64]]], grid: Grid) -> Tensor
     rows = []
     for packs in zip(*paths, strict=True):
         points = np.concatenate(packs)
-        x, y = (
-            np.diff(ndtr((edge - points[:, axis, None]) / CROWD_SIGMA), axis=1) for axis, edge in enumerate(edges)
-        )
+        x, y = (np.diff(ndtr((edge - points[:, axis, None]) / CROWD_SIGMA), axis=1) for axis, edge in enumerate(edges))
         cells = (y.T @ x).ravel()
         rows.append(cells / cells.sum() if len(points) else cells)
     return torch.from_numpy(np.stack(rows)).float()

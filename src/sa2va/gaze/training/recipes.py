@@ -24,7 +24,6 @@ from sa2va.training.config import StageConfig, apply_overrides
 from sa2va.training.logger import RunLogger
 from sa2va.training.loop import run_stage
 
-
 NEW = 0.1  # of the weights of what a decoder adopts no weights for
 
 

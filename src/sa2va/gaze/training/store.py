@@ -97,9 +97,7 @@ class Store:
         batch = self.gaze.events.rows((index[:, None] * self.num_people + people).flatten())
         owner = torch.arange(len(index)).repeat_interleave(people.shape[1])
         states = None if heard.states is None else heard.states[owner]
-        return replace(
-            batch, beliefs=heard.beliefs[owner], states=states, cover=self.gaze.target[index[owner]].float()
-        )
+        return replace(batch, beliefs=heard.beliefs[owner], states=states, cover=self.gaze.target[index[owner]].float())
 
 
 def fingerprint(model: Sa2VA) -> str:

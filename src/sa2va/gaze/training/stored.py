@@ -106,9 +106,7 @@ class StoredStage:
         return np.concatenate([chunks[number] for number in rng.permutation(len(chunks))])
 
     def losses(self, batch: StoredBatch) -> dict[str, Tensor]:
-        return gaze_losses(
-            self.decoder, batch.heard, batch.owner, batch.events, crowd=batch.crowd, config=self._losses
-        )
+        return gaze_losses(self.decoder, batch.heard, batch.owner, batch.events, crowd=batch.crowd, config=self._losses)
 
     @torch.no_grad()
     def validate(self, step: int) -> dict[str, float] | None:

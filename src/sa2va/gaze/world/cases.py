@@ -34,7 +34,7 @@ WAYS = {"attribute": 0.24, "place": 0.44, "superlative": 0.06, "relation": 0.06,
 TERSE = 0.8  # share of expressions without their first "the"; people leave it out more often than not
 _CENTRAL = 0.2  # share that is kept of the targets on which the eye begins
 _ATTEMPTS = 256  # scenes of one item
-_LURE = 0.36  # SD of ln(attraction) before a word is heard
+LURE = 0.36  # SD of ln(attraction) before a word is heard
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,7 +122,7 @@ def make_case(seed: int, split: str, index: int) -> Case:
             if rng.random() < TERSE:
                 said = replace(said, text=said.text.removeprefix("the "))
             picture = scene.render(SIDE)
-            lure = np.exp(rng.normal(0.0, _LURE, len(scene.objects)))
+            lure = np.exp(rng.normal(0.0, LURE, len(scene.objects)))
             return Case(
                 name=f"world/{split}/{seed}/{index}",
                 scene=scene,
