@@ -29,11 +29,14 @@ class Sa2VAConfig:
     max_pixels: int = 0
     num_keyframes: int = 5  # frames of a clip that the MLLM reads and that are prompted
     keyframes: str = "uniform"  # which frames these are; see keyframes.py
+    sure_keyframes: float = 0.0  # share of an object's best score that a key frame must have to prompt it; 0 = all do
     gate_absent: bool = False  # an object with presence < 0.5 in a frame gets an empty mask there
 
     def __post_init__(self) -> None:
         if self.keyframes not in KEYFRAME_CHOICES:
             raise ValueError(f"keyframes {self.keyframes!r} is unknown; use one of {', '.join(KEYFRAME_CHOICES)}")
+        if not 0 <= self.sure_keyframes <= 1:
+            raise ValueError(f"sure_keyframes is {self.sure_keyframes}; expected a share from 0 to 1")
 
     def to_dict(self) -> dict[str, Any]:
         return {"model_type": "sa2va", **asdict(self)}

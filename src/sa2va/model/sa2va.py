@@ -6,6 +6,7 @@ Source: Sa2VA, arXiv:2501.04001, figure 2.
 Shapes: B samples, L tokens, D MLLM width, C SAM 2 width, N [SEG] tokens, K prompted frames, F frames of the batch.
 """
 
+import torch
 from torch import Tensor, nn
 
 from sa2va.model.backbones.seam import TextInput
@@ -51,6 +52,23 @@ class Sa2VA(nn.Module):
         seen = frames.select(seg_frames.flatten())
         sparse = self.sam2.language_prompt(prompts, len(prompts))
         return self.sam2.decode(self.sam2.without_memory(seen.embeds), seen.high_res, sparse)
+
+    def choose_prompts(self, output: MaskOutput, num_frames: int) -> list[Tensor]:
+        """Choose on which of its key frames each object prompts SAM 2's memory.
+
+        One [SEG] stands for the object on all key frames, but a tiny model puts into it where the object is on one
+        of them; once it has moved, the others show something else. Their own scores tell.
+
+        Args:
+            output: N * K masks, those of one object together.
+            num_frames: K.
+
+        Returns:
+            For each of the K frames the rows of `output` that count there; every object counts somewhere.
+        """
+        scores = output.scores.view(-1, num_frames)
+        sure = scores >= self.config.sure_keyframes * scores.amax(1, keepdim=True)
+        return [torch.nonzero(sure[:, k])[:, 0] * num_frames + k for k in range(num_frames)]
 
     def hidden_states(self, batch: Batch) -> Tensor:
         """Run the language model over whole conversations: Batch -> (B, L, D)."""

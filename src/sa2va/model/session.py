@@ -330,15 +330,15 @@ class TrackSession:
         """Draw objects on K frames and remember them there."""
         output, given = self._prompter.draw(seg_states, features, pixels, frames)
         number = len(indices)
-        for k, index in enumerate(indices):
-            rows = slice(k, None, number)
-            self._remember(
-                index,
-                keys,
-                features.select(slice(k, k + 1)),
-                output.select(rows),
-                None if given is None else given[rows],
-            )
+        for k, rows in enumerate(self._prompter.model.choose_prompts(output, number)):
+            if len(rows):
+                self._remember(
+                    indices[k],
+                    [keys[row // number] for row in rows.tolist()],
+                    features.select(slice(k, k + 1)),
+                    output.select(rows),
+                    None if given is None else given[rows],
+                )
 
     def _remember(
         self, index: int, keys: Sequence[int], features: FrameFeatures, output: MaskOutput, given: Tensor | None

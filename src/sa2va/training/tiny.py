@@ -69,6 +69,7 @@ def build_tiny_config(tokenizer: PreTrainedTokenizerBase) -> Sa2VAConfig:
         tokens_per_tile=(TILE_SIZE // PATCH_SIZE // 2) ** 2,
         max_tiles=1,
         num_keyframes=4,
+        sure_keyframes=0.85,
         gate_absent=True,
     )
 

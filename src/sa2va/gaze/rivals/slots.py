@@ -1,14 +1,16 @@
-"""Re-build the two published decoders, small, on the inputs our own gets when the target is told: slots of a pack.
+"""Re-build the two published decoders, small, on the inputs our own gets: the target told, or what Sa2VA makes of words.
 
-Flow: trials -> SlotLook.fit (trains SlotDecoder, fits a normal law on pictures kept back) -> samples, density.
+Flow: trials, what is heard of each -> SlotLook.fit (trains SlotDecoder, fits a normal law on pictures kept back)
+    -> samples, density.
 Source: ART, Mondal et al., ECCV 2024, arXiv:2407.19605: six parallel slots per word, the fixations so far as context,
     everything encoded anew for each prefix, L1 on drawn places. ScanVLA, Quan et al., 2026, arXiv:2604.20361: four
     queries per word, no history, places without chance, in the last pack only fixations on the target are learned.
-Shapes: B packs, S slots, C past fixations, L words of a prefix, M cells of the canvas, D width.
+Shapes: B packs, S slots, C past fixations, L words of a prefix, P packs of a case, M cells of the canvas, D width,
+    W width of the language model, I image channels.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -46,6 +48,8 @@ class SlotConfig:
     steps: int = 400
     batch: int = 48
     rate: float = 2e-3
+    state_width: int = 0  # W; 0 = no language model
+    image_channels: int = 0  # I; 0 = no picture
 
 
 ART = SlotConfig(name="parallel slots (ART)", num_slots=6, history=True, chance=True, lands=False)
@@ -53,11 +57,21 @@ SCANVLA = SlotConfig(name="queries per word (ScanVLA)", num_slots=4, history=Fal
 
 
 @dataclass(frozen=True)
+class Heard:
+    """What is known of a case, pack by pack, whoever looks at it."""
+
+    belief: Tensor  # (P, M) where the target is so far
+    states: Tensor  # (P, W) of the language model
+    picture: Tensor  # (M, I)
+
+
+@dataclass(frozen=True)
 class _Inputs:
     """What is known when a pack is predicted."""
 
     belief: Tensor  # (B, M) where the target is
-    words: Tensor  # (B, L, WORD_FEATURES) the prefix, this pack last
+    picture: Tensor  # (B, M, I)
+    words: Tensor  # (B, L, WORD_FEATURES + W) the prefix, this pack last
     num_words: Tensor  # (B,)
     past: Tensor  # (B, C, 4) x, y, pack and order of earlier fixations
     num_past: Tensor  # (B,)
@@ -72,8 +86,9 @@ class SlotDecoder(nn.Module):
         columns, rows = np.meshgrid((np.arange(GRID[0]) + 0.5) / GRID[0], (np.arange(GRID[1]) + 0.5) / GRID[1])
         self.places: Tensor
         self.register_buffer("places", torch.tensor(np.stack([columns.ravel(), rows.ravel()], 1), dtype=torch.float32))
-        self.see = nn.Sequential(nn.Linear(3, width), nn.GELU(), nn.Linear(width, width))
-        self.hear = nn.Sequential(nn.Linear(WORD_FEATURES, width), nn.GELU(), nn.Linear(width, width))
+        self.see = nn.Sequential(nn.Linear(3 + config.image_channels, width), nn.GELU(), nn.Linear(width, width))
+        features = WORD_FEATURES + config.state_width
+        self.hear = nn.Sequential(nn.Linear(features, width), nn.GELU(), nn.Linear(width, width))
         self.recall = nn.Sequential(nn.Linear(4, width), nn.GELU(), nn.Linear(width, width))
         self.aim = nn.Sequential(nn.Linear(4, width), nn.GELU(), nn.Linear(width, width))
         self.queries = nn.Parameter(0.1 * torch.randn(config.num_slots, width))
@@ -84,7 +99,7 @@ class SlotDecoder(nn.Module):
     def forward(self, inputs: _Inputs) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (B, S, 3), means of places (B, S, 2) in px, and their log SD (B, S, 2)."""
         batch, slots = len(inputs.belief), self.config.num_slots
-        cells = self.see(torch.cat([inputs.belief[..., None], self.places.expand(batch, -1, -1)], -1))
+        cells = self.see(torch.cat([inputs.belief[..., None], self.places.expand(batch, -1, -1), inputs.picture], -1))
         words = self.hear(inputs.words)  # (B, L, D)
         now = words[torch.arange(batch), inputs.num_words - 1]
         shares = inputs.belief / inputs.belief.sum(1, keepdim=True).clamp(min=1e-6)
@@ -106,17 +121,25 @@ class SlotDecoder(nn.Module):
 
 
 class SlotLook:
-    """A published decoder as a rival. It is told the target."""
+    """A published decoder as a rival."""
 
-    def __init__(self, config: SlotConfig, seed: int = 0) -> None:
-        self.name, self.config, self.seed = config.name, config, seed
+    def __init__(self, config: SlotConfig, seed: int = 0, hear: "Callable[[Trial], Heard] | None" = None) -> None:
+        """Set it up.
+
+        Args:
+            config: which one.
+            seed: of its first weights and of training.
+            hear: what is known of a case; None = its target, from the start.
+        """
+        self.name, self.config, self.seed, self.hear = config.name, config, seed, hear or told
         torch.manual_seed(seed)
         self.decoder = SlotDecoder(config).eval()
+        self.kept = float("-inf")  # nats per fixation on the pictures kept back, to choose a rate by
         self.spreads = np.full((PLACES, 2), 60.0)  # px, SD in x and y of what remains, by kind of pack
 
     def fit(self, trials: Sequence[Trial]) -> None:
         learned, kept = split_folds(trials, min(6, len({trial.picture for trial in trials})))[0]
-        inputs, tokens, places = _targets(learned, self.config)
+        inputs, tokens, places = _targets(learned, self.config, self.hear)
         rng = np.random.default_rng(self.seed)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
@@ -133,6 +156,7 @@ class SlotLook:
                 plan.step()
         self.decoder.eval()
         self._fit_spreads(kept)
+        self.kept = float(np.concatenate([self.log_density(trial) for trial in kept]).mean())
 
     def sample(self, case: Trial, num_samples: int, seed: int) -> list[Scanpath]:
         with torch.random.fork_rng():
@@ -169,7 +193,8 @@ class SlotLook:
     def _predict(self, trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Log probabilities (P, S, 3) and places (P, S, 2) of every pack, given what the person did before it."""
         packs = trial.scanpath.pack_points
-        logits, center, _ = self.decoder(_stack([_inputs(trial, packs[:pack]) for pack in range(len(packs))]))
+        heard = self.hear(trial)
+        logits, center, _ = self.decoder(_stack([_inputs(trial, packs[:pack], heard) for pack in range(len(packs))]))
         return logits.log_softmax(-1).double().numpy(), center.double().numpy()
 
     def _residuals(self, trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.float64], list[int]]:
@@ -194,8 +219,9 @@ class SlotLook:
     @torch.no_grad()
     def _look(self, case: Trial) -> Scanpath:
         packs: list[NDArray[np.float64]] = []
+        heard = self.hear(case)
         for _ in case.scanpath.packs:
-            logits, center, spread = self.decoder(_stack([_inputs(case, packs)]))
+            logits, center, spread = self.decoder(_stack([_inputs(case, packs, heard)]))
             said = logits[0].argmax(-1).tolist()
             size = next((slot for slot, token in enumerate(said) if token != LOOK), len(said))
             noise = torch.randn_like(center) * spread.exp() if self.config.chance else torch.zeros_like(center)
@@ -208,7 +234,7 @@ class SlotLook:
         return build_scanpath(case, [*packs, *[np.zeros((0, 2))] * (len(case.scanpath.packs) - len(packs))])
 
 
-def _inputs(case: Trial, packs: Sequence[NDArray[np.float64]]) -> _Inputs:
+def _inputs(case: Trial, packs: Sequence[NDArray[np.float64]], heard: Heard) -> _Inputs:
     """What is known before the pack that follows those that are given."""
     clock, words, now = clock_of(case), case.scanpath.words, len(packs)
     rows = []
@@ -221,34 +247,40 @@ def _inputs(case: Trial, packs: Sequence[NDArray[np.float64]]) -> _Inputs:
         (x / CANVAS[0], y / CANVAS[1], pack / 8, k / 4) for pack, p in enumerate(packs) for k, (x, y) in enumerate(p)
     ]
     rows, past = rows[-MAX_WORDS:], past[-MAX_PAST:]
-    padded = torch.zeros(MAX_WORDS, WORD_FEATURES), torch.zeros(MAX_PAST, 4)
-    for blank, filled in zip(padded, (rows, past), strict=True):
-        if filled:
-            blank[: len(filled)] = torch.tensor(filled)
-    return _Inputs(_belief(case), padded[0], torch.tensor(len(rows)), padded[1], torch.tensor(len(past)))
+    states = heard.states[: now + 1][-MAX_WORDS:]
+    padded = torch.zeros(MAX_WORDS, WORD_FEATURES + states.shape[1]), torch.zeros(MAX_PAST, 4)
+    padded[0][: len(rows)] = torch.cat([torch.tensor(rows), states], 1)
+    if past:
+        padded[1][: len(past)] = torch.tensor(past)
+    counts = torch.tensor(len(rows)), torch.tensor(len(past))
+    return _Inputs(heard.belief[now], heard.picture, padded[0], counts[0], padded[1], counts[1])
 
 
-def _belief(case: Trial) -> Tensor:
-    """(M,) share of each cell that the target's box covers."""
+def told(case: Trial) -> Heard:
+    """The box of the target from the start, and nothing else: share of each cell that it covers."""
     if case.target is None:
         raise ValueError(f"case {case.case}: it has no target box, which this decoder is told")
     x0, y0, x1, y1 = case.target
     across, down = (np.arange(count + 1) * side / count for count, side in zip(GRID, CANVAS, strict=True))
     wide = np.clip(np.minimum(across[1:], x1) - np.maximum(across[:-1], x0), 0, None) / across[1]
     high = np.clip(np.minimum(down[1:], y1) - np.maximum(down[:-1], y0), 0, None) / down[1]
-    return torch.tensor(np.outer(high, wide).ravel(), dtype=torch.float32)
+    belief = torch.tensor(np.outer(high, wide).ravel(), dtype=torch.float32)
+    packs = len(case.scanpath.packs)
+    return Heard(belief.expand(packs, -1), torch.zeros(packs, 0), torch.zeros(len(belief), 0))
 
 
-def _targets(trials: Sequence[Trial], config: SlotConfig) -> tuple[_Inputs, Tensor, Tensor]:
+def _targets(
+    trials: Sequence[Trial], config: SlotConfig, hear: Callable[[Trial], Heard]
+) -> tuple[_Inputs, Tensor, Tensor]:
     """One row per pack of each scanpath: inputs, what its slots should say (-1: nothing is asked), and where."""
     inputs, tokens, places = [], [], []
     for trial in trials:
-        packs = trial.scanpath.pack_points
+        packs, heard = trial.scanpath.pack_points, hear(trial)
         final = max((pack for pack, points in enumerate(packs) if len(points)), default=-1)
         for pack, points in enumerate(packs):
             if config.lands and pack == final and trial.target is not None:
                 points = points[inside_box(points, trial.target)]
-            inputs.append(_inputs(trial, packs[:pack]))
+            inputs.append(_inputs(trial, packs[:pack], heard))
             kept = points[: config.num_slots]
             end = DONE if config.history and pack > final else NOTHING
             said = [LOOK] * len(kept) + [end] * (len(kept) < config.num_slots)
@@ -258,12 +290,11 @@ def _targets(trials: Sequence[Trial], config: SlotConfig) -> tuple[_Inputs, Tens
 
 
 def _stack(rows: Sequence[_Inputs]) -> _Inputs:
-    names = ("belief", "words", "num_words", "past", "num_past")
-    return _Inputs(*(torch.stack([getattr(row, name) for row in rows]) for name in names))
+    return _Inputs(*(torch.stack([getattr(row, field.name) for row in rows]) for field in fields(_Inputs)))
 
 
 def _take(inputs: _Inputs, rows: Tensor) -> _Inputs:
     """Choose rows; what none of them uses is cut off."""
     taken = _Inputs(*(value[rows] for value in vars(inputs).values()))
     words, past = taken.words[:, : int(taken.num_words.max())], taken.past[:, : int(taken.num_past.max())]
-    return _Inputs(taken.belief, words, taken.num_words, past, taken.num_past)
+    return replace(taken, words=words, past=past)

@@ -41,7 +41,7 @@ GROUPS: dict[str, dict[str, float]] = {
 # Shares of the steps, by stage. A picture's marked region is the plainest lesson in reading the visual tokens, so the
 # language begins with many; a request for a mask teaches no word of its answer.
 FIRST_SHARES = {"region": 0.08, "gcg": 0.2, "refseg": 0.42, "text": 0.3}
-SHARES = {"region": 0.06, "gcg": 0.12, "refseg": 0.36, "text": 0.14, "video_refseg": 0.24, "video_text": 0.08}
+SHARES = {"region": 0.05, "gcg": 0.11, "refseg": 0.34, "text": 0.18, "video_refseg": 0.23, "video_text": 0.09}
 NUM_FRAMES = 16  # of a clip
 LOOKING_DEPTH = 1 / 3  # of the text model: there the first heads learn to look from a word to what it may mean
 ALIGNMENT_SHARE = 0.5  # of the stage, during which the pull towards the object code fades out
@@ -291,11 +291,18 @@ class CotrainStage:
         sam2, seg_frames = self.model.sam2, item.batch.seg_frames[item.followed]
         num_keyframes = seg_frames.shape[1]
         tracker = Tracker(sam2)
-        for k, frame in enumerate(item.keyframes):
-            tracker.prompt(frame, frames.select(seg_frames[:, k]), output.select(item.followed * num_keyframes + k))
+        rows = (
+            item.followed[:, None] * num_keyframes + torch.arange(num_keyframes, device=seg_frames.device)
+        ).flatten()
+        spoken = output.select(rows)
+        for k, mine in enumerate(self.model.choose_prompts(spoken, num_keyframes)):
+            if len(mine):
+                ids = torch.div(mine, num_keyframes, rounding_mode="floor")
+                seen = frames.select(seg_frames[ids, k])
+                tracker.prompt(item.keyframes[k], seen, spoken.select(mine), ids=ids.tolist())
         with torch.no_grad():
             maps = sam2.encode_maps(item.tracked_pixel_values)
         ahead = sam2.project_maps(maps)
         owner = torch.div(seg_frames[:, 0], num_keyframes, rounding_mode="floor")  # (n,) which clip
-        number = len(item.tracked)
-        return [tracker.step(frame, ahead.select(owner * number + t)) for t, frame in enumerate(item.tracked)]
+        number, ids = len(item.tracked), list(range(len(owner)))
+        return [tracker.step(frame, ahead.select(owner * number + t), ids) for t, frame in enumerate(item.tracked)]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sa2va.data.world.sampling import make_scene
@@ -25,7 +26,10 @@ from sa2va.training.stages.scenes import stack_scenes
 
 FIRST_CLIP = 20_000_000  # other clips than those of the tasks
 CLIP_FRAMES = 16
-STRIDES = (1, 1, 2, 3)  # frames between two that are seen; more than one is faster motion
+# How many frames are seen, and how many there are from one to the next: more than one is faster motion. Long spans
+# hold whole occlusions; from four frames after the given one, no model learnt to find anything again.
+SPANS = ((5, 1), (5, 2), (5, 3), (8, 2), (12, 1))
+FOLLOWED = 72  # objects times frames of a step, whatever the span
 LEAST_PIXELS = 24  # of an object that is to be followed, on the first frame
 
 
@@ -41,26 +45,23 @@ class ClipBatch:
 
 @dataclass(frozen=True)
 class ClipSource:
-    """Build the batch of a step: `num_objects` of the clips' objects, those first that move."""
+    """Build the batch of a step: some of the clips' objects, first those that come back, then those that move."""
 
     processor: Processor
     seed: int
     batch_size: int
-    num_objects: int = 18
-    num_frames: int = 5  # T
 
     def __call__(self, step: int) -> ClipBatch:
         rng = np.random.default_rng([self.seed, step])
-        stride = int(rng.choice(STRIDES))
-        begin = int(rng.integers(CLIP_FRAMES - stride * (self.num_frames - 1)))
-        chosen = [begin + stride * i for i in range(self.num_frames)]
+        num_frames, stride = SPANS[int(rng.integers(len(SPANS)))]
+        begin = int(rng.integers(CLIP_FRAMES - stride * (num_frames - 1)))
+        chosen = [begin + stride * i for i in range(num_frames)]
         first = FIRST_CLIP + step * self.batch_size
         scenes = [make_scene(self.seed, "train", first + i, moving=True) for i in range(self.batch_size)]
         batch = stack_scenes(scenes, CLIP_FRAMES, chosen)
         seen = torch.nonzero(batch.masks[:, 0].flatten(1).sum(1) >= LEAST_PIXELS)[:, 0]
-        changed = (batch.masks[seen, 0] ^ batch.masks[seen, -1]).flatten(1).any(1).numpy()
-        order = np.lexsort([rng.random(len(seen)), ~changed])
-        rows = seen[torch.from_numpy(order[: self.num_objects])]
+        order = np.lexsort([rng.random(len(seen)), -_rank(batch.masks[seen])])
+        rows = seen[torch.from_numpy(order[: FOLLOWED // (num_frames - 1)])]
         side = self.processor.sam_size
         given = F.interpolate(batch.masks[rows, :1].float(), (side, side), mode="bilinear", antialias=True)[:, 0] > 0.5
         return ClipBatch(
@@ -69,6 +70,14 @@ class ClipSource:
             given=given,
             targets=batch.masks[rows, 1:],
         )
+
+
+def _rank(masks: Tensor) -> NDArray[np.int64]:
+    """Rank objects by what there is to learn from following them: (N, T, H, W) -> 2 comes back, 1 changes, 0 rests."""
+    visible = masks.flatten(2).any(2)
+    returns = (~visible[:, :-1] & visible[:, 1:]).any(1)
+    changes = (masks[:, 0] ^ masks[:, -1]).flatten(1).any(1)
+    return torch.where(returns, 2, changes.long()).numpy()
 
 
 class TrackStage:
