@@ -5,11 +5,10 @@ Run: python benchmarks/followup.py [--model ByteDance/Sa2VA-1B]
 """
 
 import sys
-import time
 
 import numpy as np
 from image_speed import build
-from measure import Table, parser, report
+from measure import Table, choose_clock, name_clock, parser, report
 
 from sa2va.model.results import Options
 
@@ -27,13 +26,13 @@ def main() -> int:
     picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     limits = Options(max_new_tokens=ANSWER_TOKENS)
     predictor.open(picture[:64, :64]).ask("Warm up?", options=limits)
-    chat, spent = predictor.open(picture), []
+    chat, spent, clock = predictor.open(picture), [], choose_clock(options.device)
     for question in ("What is in the picture?", "And what is left of it?"):
-        start = time.perf_counter()
+        start = clock()
         chat.ask(question, options=limits)
-        spent.append(time.perf_counter() - start)
+        spent.append(clock() - start)
     title = f"{options.model} at random, {options.dtype}, one 640x480 picture, {ANSWER_TOKENS} tokens an answer"
-    table = Table(title, ("question", "seconds"))
+    table = Table(title, ("question", name_clock(clock)))
     table.add("first", spent[0])
     table.add("second", spent[1])
     table.judge("second / first", spent[1] / spent[0], LIMIT)

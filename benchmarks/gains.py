@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import Table, parser, report, seconds_side_by_side
+from measure import Clock, Table, choose_clock, name_clock, parser, report, seconds_side_by_side
 from video_speed import build
 
 import sa2va
@@ -49,7 +49,7 @@ def compare_encoders(device: str, repeats: int) -> Table:
     }
     for action in actions.values():
         action()
-    return tabulate(f"hiera-tiny's image encoder at {SIDE} px, {device}", actions, repeats)
+    return tabulate(f"hiera-tiny's image encoder at {SIDE} px, {device}", actions, repeats, choose_clock(device))
 
 
 @torch.inference_mode()
@@ -62,7 +62,7 @@ def compare_compiled(device: str, repeats: int) -> Table:
     compiled.encode_frames(pixels)
     spent = time.perf_counter() - start
     actions = {"as it is": lambda: sam2.encode_frames(pixels), "compiled": lambda: compiled.encode_frames(pixels)}
-    table = tabulate(f"the embedded model's image encoder, {device}", actions, 10 * repeats)
+    table = tabulate(f"the embedded model's image encoder, {device}", actions, 10 * repeats, choose_clock(device))
     table.verdicts.append(f"compiling takes {spent:.3g} s, once a process")
     return table
 
@@ -83,13 +83,14 @@ def compare_prefetch(repeats: int) -> Table:
                         session.add(box=(100, 100, 300, 300))
 
         actions = {"in turns": lambda: track(False), "decoded ahead": lambda: track(True)}
-        return tabulate(f"embedded model, {NUM_FRAMES} frames {WIDTH}x{HEIGHT}, 1 object", actions, repeats)
+        title = f"embedded model, {NUM_FRAMES} frames {WIDTH}x{HEIGHT}, 1 object"
+        return tabulate(title, actions, repeats, time.perf_counter)
 
 
-def tabulate(title: str, actions: dict[str, Callable[[], object]], repeats: int) -> Table:
+def tabulate(title: str, actions: dict[str, Callable[[], object]], repeats: int, clock: Clock) -> Table:
     """Time actions in turns and set each beside the one above it."""
-    table, before = Table(title, ("how", "seconds", "times as fast as the line above")), 0.0
-    for name, spent in seconds_side_by_side(actions, repeats).items():
+    table, before = Table(title, ("how", name_clock(clock), "times as fast as the line above")), 0.0
+    for name, spent in seconds_side_by_side(actions, repeats, clock).items():
         table.add(name, spent, before / spent if before else "")
         before = spent
     return table

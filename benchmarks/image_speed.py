@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
-from measure import Table, parser, report, rss_mb, seconds
+from measure import Table, choose_clock, name_clock, parser, report, rss_mb, seconds
 
 ANSWER_TOKENS = 16
 NUM_OBJECTS = (1, 5)
@@ -65,13 +65,15 @@ def time_stages(predictor, num_objects: int) -> dict[str, float]:
         stream.start(inputs)
         return stream
 
+    clock = choose_clock(predictor.device.type)
+
     def decode():
         stream = prefill()
         wait()
-        return seconds(lambda: ([stream.append(embeds[:, i : i + 1]) for i in range(ANSWER_TOKENS)], wait()), 1)
+        return seconds(lambda: ([stream.append(embeds[:, i : i + 1]) for i in range(ANSWER_TOKENS)], wait()), 1, clock)
 
     def time(action) -> float:
-        return seconds(lambda: (action(), wait()))
+        return seconds(lambda: (action(), wait()), clock=clock)
 
     with torch.inference_mode():
         inputs = model.encode(prompts)
@@ -97,7 +99,7 @@ def matrix_peak(dtype: str, device: str) -> float:
         (a @ b).sum().item()
 
     multiply()
-    return 2 * size**3 / min(seconds(multiply, 1) for _ in range(4)) / 1e9
+    return 2 * size**3 / min(seconds(multiply, 1, choose_clock(device)) for _ in range(4)) / 1e9
 
 
 def encoder_flops(predictor) -> float:
@@ -122,13 +124,16 @@ def measure_one(name: str, dtype: str, device: str) -> dict[str, object]:
     peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else rss_mb("VmHWM")
     flops, rate = encoder_flops(predictor), matrix_peak(dtype, device)
     parameters = sum(p.numel() for p in predictor.model.parameters())
-    return {"times": times, "peak": peak, "loaded": loaded, "flops": flops, "rate": rate, "parameters": parameters}
+    return {
+        "times": times, "peak": peak, "loaded": loaded, "flops": flops, "rate": rate, "parameters": parameters,
+        "clock": name_clock(choose_clock(device)),
+    }  # fmt: skip
 
 
 def tabulate(name: str, dtype: str, found: dict) -> Table:
     times = found["times"]
     one, five = times["1"], times["5"]
-    title = f"{name} at random, {found['parameters'] / 1e9:.2f} billion weights, one tile, {dtype}"
+    title = f"{name} at random, {found['parameters'] / 1e9:.2f} billion weights, one tile, {dtype}, {found['clock']}"
     table = Table(title, ("stage", "1 [SEG], s", "share", "5 [SEG], s", "share"))
     for stage in STAGES:
         shares = [f"{100 * t[stage] / sum(t.values()):.0f} %" for t in (one, five)]

@@ -55,7 +55,8 @@ def describe_machine(device: str = "cpu") -> str:
     if device.startswith("cuda"):
         where = torch.cuda.get_device_name(device)
     else:
-        where = f"{os.cpu_count()} cores of {_cpu_name()}, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        where = f"{os.cpu_count()} cores of {_cpu_name()}, {threads} thread{'s' * (threads > 1)}"
     return f"{date.today()}, {where}, torch {torch.__version__}, transformers {transformers.__version__}"
 
 
@@ -75,24 +76,41 @@ def rss_mb(kind: str = "VmRSS") -> float:
     return int(found[1]) / 1024
 
 
-def seconds(action: Callable[[], object], repeats: int = 3) -> float:
+Clock = Callable[[], float]  # seconds since some moment
+
+
+def choose_clock(device: str) -> Clock:
+    """Count the seconds of this process alone where it is one thread, as others may use its core."""
+    import torch
+
+    return time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+
+
+def name_clock(clock: Clock) -> str:
+    """Say what a clock counts, for a table's title."""
+    return "CPU seconds" if clock is time.process_time else "seconds"
+
+
+def seconds(action: Callable[[], object], repeats: int = 3, clock: Clock = time.perf_counter) -> float:
     """Return the median time of some calls, s."""
-    return statistics.median(_once(action) for _ in range(repeats))
+    return statistics.median(_once(action, clock) for _ in range(repeats))
 
 
-def seconds_side_by_side(actions: dict[str, Callable[[], object]], repeats: int = 3) -> dict[str, float]:
+def seconds_side_by_side(
+    actions: dict[str, Callable[[], object]], repeats: int = 3, clock: Clock = time.perf_counter
+) -> dict[str, float]:
     """Time several actions in turns, so that a busy moment of the machine meets all of them: medians, s."""
     times: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(repeats):
         for name, action in actions.items():
-            times[name].append(_once(action))
+            times[name].append(_once(action, clock))
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def _once(action: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def _once(action: Callable[[], object], clock: Clock) -> float:
+    start = clock()
     action()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def parser(description: str) -> argparse.ArgumentParser:

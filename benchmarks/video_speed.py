@@ -1,19 +1,19 @@
 """Track with our tracker and with Transformers' own streaming session, frame by frame in turns, same weights and dtype.
 
-Flow: random SAM 2 of a released size, noise frames, masks given on the first -> median seconds a frame of each.
-    One run measures one size with one number of objects and ends within minutes; --record keeps a section for each.
+Flow: random SAM 2 of a released size, noise frames, masks given on the first -> median seconds a frame of each,
+    once the memory is full. One run measures one size with one number of objects; --record keeps a section for each.
 Run: python benchmarks/video_speed.py --model hiera-tiny --objects 1 [--frames 24] [--device cuda] [--compile]
 Shapes: N objects, S side of SAM 2's input in px.
 """
 
 import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from image_speed import matrix_peak
-from measure import Table, parser, report
+from measure import Table, choose_clock, name_clock, parser, report
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
@@ -49,39 +49,52 @@ def start_ours(sam2: Sam2, features: FrameFeatures, masks: Tensor) -> Tracker:
     return tracker
 
 
-def follow_stock(sam2: Sam2, frames: Iterator[Tensor], masks: Tensor) -> Iterator[Tensor]:
-    """Yield the masks of the library's session, frame by frame."""
-    session, ids = None, list(range(1, len(masks) + 1))
-    for pixels in frames:
-        if session is None:
-            device = pixels.device
-            session = Sam2VideoInferenceSession(
-                video=None, video_height=sam2.size, video_width=sam2.size, dtype=pixels.dtype,
-                inference_device=device, inference_state_device=device, video_storage_device=device,
-            )  # fmt: skip
-            for number, mask in zip(ids, masks, strict=True):
-                session.add_mask_inputs(session.obj_id_to_idx(number), 0, mask[None, None].to(pixels.dtype))
-            session.obj_with_new_inputs = list(ids)
-        output = sam2.native(inference_session=session, frame=pixels[0])
-        yield sam2.upscale(output.pred_masks[:, 0])
+def open_stock(sam2: Sam2, masks: Tensor) -> Sam2VideoInferenceSession:
+    """Return the library's session with masks for frame 0. Its image encoder attends as ours does."""
+    dtype, device = sam2.native.no_memory_embedding.dtype, masks.device
+    session = Sam2VideoInferenceSession(
+        video=None, video_height=sam2.size, video_width=sam2.size, dtype=dtype,
+        inference_device=device, inference_state_device=device, video_storage_device=device,
+    )  # fmt: skip
+    for number, mask in enumerate(masks, 1):
+        session.add_mask_inputs(session.obj_id_to_idx(number), 0, mask[None, None].to(dtype))
+    session.obj_with_new_inputs = list(range(1, len(masks) + 1))
+    return session
 
 
-class Clock:
+def step_stock(sam2: Sam2, session: Sam2VideoInferenceSession, frame: int, pixels: Tensor) -> Tensor:
+    """Let the library see and track one frame."""
+    output = sam2.native(inference_session=session, frame=pixels[0], frame_idx=frame)
+    return sam2.upscale(output.pred_masks[:, 0])
+
+
+def fill_memories(trackers: Sequence[Tracker], session: Sam2VideoInferenceSession) -> None:
+    """Let frame 1 stand for all frames before WARM_FRAMES: time does not depend on what is remembered."""
+    for index in range(2, WARM_FRAMES):
+        for tracker in trackers:
+            for memory in tracker.objects.values():
+                memory.track(index, memory.recent[-1][1])
+        for outputs in session.output_dict_per_obj.values():
+            tracked = outputs["non_cond_frame_outputs"]
+            tracked[index] = tracked[1]
+
+
+class FrameClock:
     """Time what is done on each frame after the memory has filled."""
 
     def __init__(self, device: str) -> None:
-        self._device = device
+        self._device, self.read = device, choose_clock(device)
         self.frame = 0
         self._times: dict[str, list[float]] = {}
 
-    def time(self, name: str, action: Callable[[], object]) -> object:
+    def time(self, name: str, action: Callable[[], Any]) -> Any:
         """Do something and remember how long it took."""
         self._wait()
-        start = time.perf_counter()
+        start = self.read()
         done = action()
         self._wait()
         if self.frame >= WARM_FRAMES:
-            self._times.setdefault(name, []).append(time.perf_counter() - start)
+            self._times.setdefault(name, []).append(self.read() - start)
         return done
 
     def median(self, name: str) -> float:
@@ -94,41 +107,46 @@ class Clock:
 
 
 @torch.inference_mode()
-def time_frames(sam2: Sam2, num_frames: int, number: int, clock: Clock) -> float:
+def time_frames(sam2: Sam2, frames: Sequence[int], number: int, clock: FrameClock) -> float:
     """Let both take every frame in turns, ours also with one object alone; return the GFLOP of one object's part."""
     parameter, drawn = next(sam2.parameters()), torch.Generator().manual_seed(0)
     masks = draw_masks(number, sam2.size, str(parameter.device))
-    shape, features = (1, 3, sam2.size, sam2.size), None
-    pixels = torch.empty(0)
-    stock = follow_stock(sam2, iter(lambda: pixels, None), masks)
-    for clock.frame in range(num_frames):
-        pixels = torch.randn(shape, generator=drawn).to(parameter)
-        features = clock.time("encoder", lambda: sam2.encode_frames(pixels))  # noqa: B023
+    session = open_stock(sam2, masks)
+    for place, clock.frame in enumerate(frames):
+        pixels = torch.randn((1, 3, sam2.size, sam2.size), generator=drawn).to(parameter)
+        features: FrameFeatures = clock.time("encoder", lambda: sam2.encode_frames(pixels))  # noqa: B023
         if clock.frame == 0:
             ours, one = start_ours(sam2, features, masks), start_ours(sam2, features, masks[:1])
         else:
             clock.time("ours", lambda: sam2.upscale(ours.step(clock.frame, features).mask_logits))  # noqa: B023
             if number > 1:
                 clock.time("one", lambda: sam2.upscale(one.step(clock.frame, features).mask_logits))  # noqa: B023
-        clock.time("stock", lambda: next(stock))
+        clock.time("stock", lambda: step_stock(sam2, session, clock.frame, pixels))  # noqa: B023
+        if clock.frame == 1 and frames[place + 1] > 2:
+            fill_memories((ours, one) if number > 1 else (ours,), session)
     alone = one if number > 1 else ours
     with FlopCounterMode(display=False) as counter:
-        alone.step(num_frames, features)
+        alone.step(clock.frame + 1, features)
     return counter.get_total_flops() / 1e9
 
 
-def measure_size(model: str, num_frames: int, number: int, dtype: torch.dtype, device: str, compiled: bool) -> Table:
+def measure_size(
+    model: str, num_frames: int, number: int, dtype: torch.dtype, device: str, *, compiled: bool, filled: bool
+) -> Table:
     """Time one size of SAM 2 with one number of objects."""
-    sam2, clock = build(model.removeprefix("hiera-"), dtype, device), Clock(device)
+    sam2, clock = build(model.removeprefix("hiera-"), dtype, device), FrameClock(device)
     if compiled:
         sam2.native.vision_encoder.compile()
         sam2.native.mask_decoder.compile()
-    flops = time_frames(sam2, num_frames, number, clock)
+    frames = [0, 1, *range(WARM_FRAMES, num_frames)] if filled else list(range(num_frames))
+    flops = time_frames(sam2, frames, number, clock)
     encoder, objects, stock = clock.median("encoder"), clock.median("ours"), clock.median("stock")
     part = clock.median("one" if number > 1 else "ours")
     ours, cost = encoder + objects, (encoder + objects) / (encoder + number * part)
     how = ", compiled" if compiled else ""
-    title = f"{model} at {sam2.size} px, random weights, {str(dtype)[6:]}, {num_frames} frames, {device}{how}"
+    how += f", {num_frames - len(frames)} memories copied from frame 1" if filled else ""
+    what = f"{model} at {sam2.size} px, random weights, {str(dtype)[6:]}, {device}{how}"
+    title = f"{what}, {num_frames} frames, {name_clock(clock.read)}"
     table = Table(title, ("objects", "ours, frames/s", "Transformers, frames/s", "ratio", "ours / (encoder + N parts)"))
     table.add(number, 1 / ours, 1 / stock, stock / ours, cost)
     if number in BARS:
@@ -153,6 +171,7 @@ def main() -> int:
     made.add_argument("--dtype", default="bfloat16")
     made.add_argument("--device", default="cpu")
     made.add_argument("--threads", type=int, help="of a CPU")
+    made.add_argument("--fill", action="store_true", help="fill the memory with copies of frame 1, to be done sooner")
     made.add_argument("--compile", action="store_true", help="torch.compile the image encoder and the mask decoder")
     options = made.parse_args()
     if options.frames <= WARM_FRAMES:
@@ -160,7 +179,10 @@ def main() -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     dtype = getattr(torch, options.dtype)
-    table = measure_size(options.model, options.frames, options.objects, dtype, options.device, options.compile)
+    table = measure_size(
+        options.model, options.frames, options.objects, dtype, options.device,
+        compiled=options.compile, filled=options.fill,
+    )  # fmt: skip
     extra = " --compile" if options.compile else ""
     command = f"python benchmarks/video_speed.py --model {options.model} --objects {options.objects}{extra}"
     return report(command, [table], record=options.record, device=options.device)
