@@ -6,7 +6,7 @@ import pytest
 import torch
 from listeners import make_crowd, make_trial
 
-from sa2va.gaze.rivals.slots import ART, DONE, LOOK, NOTHING, SCANVLA, SlotLook, _belief, _targets
+from sa2va.gaze.rivals.slots import ART, DONE, LOOK, NOTHING, SCANVLA, SlotLook, _targets, told
 
 SMALL = [replace(config, steps=3, width=16, num_layers=1, batch=8) for config in (ART, SCANVLA)]
 
@@ -55,22 +55,22 @@ def test_the_density_sums_to_one() -> None:
 def test_targets_by_hand() -> None:
     """Two fixations after the words, the first one beside the target; the last word has none."""
     trial = make_trial([(1, 2), (9, 9), (5, 5), (440, 250)], [-9, 60, 950, 999])
-    _, tokens, places = _targets([trial], replace(ART, num_slots=3))
+    _, tokens, places = _targets([trial], replace(ART, num_slots=3), told)
     assert tokens.tolist() == [
         [LOOK, NOTHING, -1], [LOOK, NOTHING, -1], [NOTHING, -1, -1], [NOTHING, -1, -1], [LOOK, LOOK, NOTHING],
     ]  # fmt: skip
     assert places[0, 0].tolist() == [1, 2] and places[4, 1].tolist() == [440, 250]
-    _, tokens, places = _targets([trial], replace(SCANVLA, num_slots=3))
+    _, tokens, places = _targets([trial], replace(SCANVLA, num_slots=3), told)
     assert tokens[4].tolist() == [LOOK, NOTHING, -1] and places[4, 0].tolist() == [440, 250]
     early = make_trial([(1, 2)], [-9])
-    assert _targets([early], ART)[1][1, 0] == DONE and _targets([early], SCANVLA)[1][1, 0] == NOTHING
+    assert _targets([early], ART, told)[1][1, 0] == DONE and _targets([early], SCANVLA, told)[1][1, 0] == NOTHING
 
 
 def test_the_map_of_the_target() -> None:
     """A box of exactly one cell of 64 x 64 px."""
-    cells = _belief(make_trial([], [], target=(64.0, 128.0, 128.0, 192.0))).reshape(5, 8)
+    cells = told(make_trial([], [], target=(64.0, 128.0, 128.0, 192.0))).belief[0].reshape(5, 8)
     assert cells[2, 1] == 1 and cells.sum() == 1
-    assert torch.isfinite(_belief(make_trial([], [], target=(500.0, 300.0, 512.0, 320.0)))).all()
+    assert torch.isfinite(told(make_trial([], [], target=(500.0, 300.0, 512.0, 320.0))).belief).all()
 
 
 @pytest.mark.slow

@@ -22,7 +22,15 @@ from sa2va.gaze.metrics.clusters import Clusters, fit_clusters
 from sa2va.gaze.trial import Trial, group_cases
 
 Figures = dict[str, float]
-POOLED = ("saccade median", "saccade EMD", "empty packs", "hit curve gap")  # of all cases at once, not case by case
+POOLED = (
+    "saccade median",
+    "saccade EMD",
+    "saccade KL",
+    "empty packs",
+    "size gap",
+    "empty ECE",
+    "hit curve gap",
+)  # of all cases at once, not case by case
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +131,9 @@ def score_people(cases: Sequence[Case]) -> Figures:
         pairs = zip(case.people, others, strict=True)
         rows.append(_mean_figures([_case_figures([one], rest, case.box) for one, rest in pairs]))
         rows[-1]["DSS"] = diversity.mutual_similarity([person.string for person in case.people])
+        rows[-1]["self SS"] = rows[-1]["DSS"]
     looks = {case.name: case.people for case in cases}
-    own = {"saccade EMD": float("nan"), "hit curve gap": float("nan")}  # 0 by definition
+    own = dict.fromkeys(("saccade EMD", "saccade KL", "size gap", "hit curve gap"), float("nan"))  # 0 by definition
     return (_mean_figures(rows) if rows else {}) | _pooled_figures(cases, looks) | own
 
 
@@ -170,9 +179,32 @@ def _pooled_figures(cases: Sequence[Case], looks: Mapping[str, Sequence[Look]]) 
         "fixations": float(np.mean([len(look.points) for look in ours])),
         "saccade median": float(np.median(steps)) if len(steps) else float("nan"),
         "saccade EMD": motion.earth_mover(human_steps, steps) if both else float("nan"),
+        "saccade KL": motion.kl_divergence(human_steps, steps, motion.AMPLITUDE_EDGES) if both else float("nan"),
+        "size gap": _size_gap(ours, people) if word_sizes else float("nan"),
+        "empty ECE": _empty_error(cases, looks) if word_sizes else float("nan"),
         "empty packs": float(np.mean(np.array(word_sizes) == 0)) if word_sizes else float("nan"),
         "hit curve gap": target.curve_gap(*curves),
     }
+
+
+def _size_gap(ours: Sequence[Look], people: Sequence[Look]) -> float:
+    """Largest difference in how often packs of words have 0, 1, 2, 3 or more fixations."""
+    shares = []
+    for row in (ours, people):
+        classes = sizes.size_classes([size for look in row for size in look.sizes[1:-1]])
+        shares.append(np.bincount(classes, minlength=sizes.NUM_CLASSES) / len(classes))
+    return float(np.abs(shares[0] - shares[1]).max())
+
+
+def _empty_error(cases: Sequence[Case], looks: Mapping[str, Sequence[Look]]) -> float:
+    """Calibration error of "nobody looks anew during this word", chances counted from samples."""
+    tables, real = [], []
+    for case in cases:
+        table = sizes.size_probabilities(np.array([look.sizes[1:-1] for look in looks[case.name]]))
+        for person in case.people:
+            tables.append(table)
+            real += person.sizes[1:-1]
+    return sizes.empty_calibration(np.concatenate(tables), real)
 
 
 def _hit_curve(cases: Sequence[Case], looks: Mapping[str, Sequence[Look]]) -> target.HitCurve:

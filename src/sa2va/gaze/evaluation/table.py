@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from sa2va.gaze.evaluation.predictions import Packs
 from sa2va.gaze.evaluation.scores import Case, Figures, sampled_size_nll, score_people, score_samples
 from sa2va.gaze.letterbox import CANVAS
+from sa2va.gaze.metrics import motion
 from sa2va.gaze.metrics.likelihood import bits_per_fixation, uniform_log_density
 from sa2va.gaze.rivals.base import Rival
-from sa2va.gaze.trial import Trial, split_folds
+from sa2va.gaze.trial import Trial, group_cases, split_folds
 
 REFERENCE = "previous fixation + target box"  # of the column that says how far above it a system is
 
@@ -58,6 +59,10 @@ COLUMNS = (
     Column("size MAE", "size MAE", ".2f"),
     Column("saccade px", "saccade median", ".1f"),
     Column("EMD px", "saccade EMD", ".1f"),
+    Column("KL px", "saccade KL"),
+    Column("EMD ms", "duration EMD", ".0f"),
+    Column("curve", "hit curve gap"),
+    Column("self SS", "self SS"),
     Column("bits", "bits", ".2f"),
     Column("above ref", "bits above the reference", "+.2f"),
 )
@@ -89,6 +94,7 @@ def rival_row(
     *,
     num_samples: int,
     seed: int,
+    timed: bool = False,
 ) -> Row:
     """Let a rival learn on each fold and score it on what was kept back.
 
@@ -98,21 +104,35 @@ def rival_row(
         folds: trials to learn from, trials to score.
         num_samples: scanpaths per case.
         seed: of the samples; every case has a stream of its own.
+        timed: its fixations have times of their own, which are compared with people's.
     """
     samples: dict[str, list[Packs]] = {}
     densities: list[tuple[Trial, NDArray[np.float64] | None, NDArray[np.float64] | None]] = []
-    name = ""
+    name, times = "", []
     for learned, scored in folds:
         rival = make()
         name = rival.name
         rival.fit(learned)
-        for trial in scored:
-            if trial.case not in samples:
-                drawn = rival.sample(trial, num_samples, crc32(f"{seed}/{trial.case}".encode()))
-                samples[trial.case] = [path.pack_points for path in drawn]
-            densities.append((trial, rival.log_density(trial), rival.pack_size_log_prob(trial)))
+        for case, trials in group_cases(scored).items():
+            drawn = rival.sample(trials[0], num_samples, crc32(f"{seed}/{case}".encode()))
+            samples[case] = [path.pack_points for path in drawn]
+            times += [path.durations for path in drawn]
+            for trial, density in zip(trials, densities_of(rival, trials), strict=True):
+                densities.append((trial, density, rival.pack_size_log_prob(trial)))
     figures = score_samples(cases, samples) | likelihood_figures(densities)
+    if math.isnan(figures.get("size NLL", math.nan)):
+        figures["size NLL"] = sampled_size_nll(cases, samples)
+    if timed:
+        own = np.concatenate([trial.scanpath.durations for case in cases for trial in case.trials])
+        figures["duration EMD"] = motion.earth_mover(own, np.concatenate(times))
+        figures["duration KL"] = motion.kl_divergence(own, np.concatenate(times), motion.DURATION_EDGES)
     return Row(name=name, kind="rival", num_cases=len(cases), figures=figures)
+
+
+def densities_of(rival: Rival, trials: Sequence[Trial]) -> Sequence[NDArray[np.float64] | None]:
+    """Log densities of all people of one case, at once where a rival can."""
+    together = getattr(rival, "log_densities", None)
+    return together(trials) if together is not None else [rival.log_density(trial) for trial in trials]
 
 
 def likelihood_figures(

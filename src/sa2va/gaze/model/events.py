@@ -203,12 +203,15 @@ def _token(track: Track, *, is_fixation: bool, following: Fixation | None) -> di
     }
 
 
-def collate(rows: Sequence[list[dict[str, Any]]], beliefs: Sequence[Tensor]) -> EventBatch:
+def collate(
+    rows: Sequence[list[dict[str, Any]]], beliefs: Sequence[Tensor], *, states: Tensor | None = None
+) -> EventBatch:
     """Put the tokens of B scanpaths into one batch.
 
     Args:
         rows: of `write_tokens`.
         beliefs: B maps (P, g h, g w), 0..1.
+        states: (B, P, D) of the language model.
     """
     length, packs = max(map(len, rows)), max(map(len, beliefs))
     kinds: dict[str, torch.dtype] = {"packs": torch.long, "label": torch.long} | dict.fromkeys(FLAGS, torch.bool)
@@ -219,4 +222,4 @@ def collate(rows: Sequence[list[dict[str, Any]]], beliefs: Sequence[Tensor]) -> 
         columns[name] = torch.tensor(filled, dtype=kinds.get(name, torch.float32))
     valid = torch.tensor([[place < len(row) for place in range(length)] for row in rows])
     maps = torch.stack([torch.cat([one, one[-1:].expand(packs - len(one), -1, -1)]) for one in beliefs])
-    return EventBatch(valid=valid, beliefs=maps, **columns)
+    return EventBatch(valid=valid, beliefs=maps, states=states, **columns)

@@ -119,7 +119,15 @@ class Rollout:
         self._write(range(len(self.eyes)), is_fixation=False)
 
     @torch.no_grad()
-    def resume(self, facts: Tensor, belief: Belief, observer: Tensor, track: Track, heard: Tensor) -> Outlook | None:
+    def resume(
+        self,
+        facts: Tensor,
+        belief: Belief,
+        observer: Tensor,
+        track: Track,
+        heard: Tensor,
+        states: Tensor | None = None,
+    ) -> Outlook | None:
         """Take up a look that somebody else has begun, for all samples.
 
         Args:
@@ -128,6 +136,7 @@ class Rollout:
             observer: (S,) kind of each sample.
             track: what it has seen, up to the end of its present pack.
             heard: (P, g h, g w) belief maps of the packs so far.
+            states: (T, S') of the language model, of the same tokens.
 
         Returns:
             What the last token says, the same for all samples but for their kinds; None where there is no token.
@@ -142,7 +151,8 @@ class Rollout:
             *(value.expand(count, *value.shape) for value in (belief.shares, belief.middle, belief.spread))
         )
         rows = facts.expand(count, *facts.shape)
-        context, self._cache = self.decoder.encode(rows, everyone, observer)
+        words = None if states is None else states.expand(count, *states.shape)
+        context, self._cache = self.decoder.encode(rows, everyone, observer, states=words)
         self._context, self._facts = context[:, -1], rows[:, -1]
         return self.decoder.foresee(context, rows)
 

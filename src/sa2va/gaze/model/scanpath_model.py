@@ -9,7 +9,8 @@ Shapes: B pictures with an expression each, V scanpaths of them, P packs, S widt
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,10 @@ class Understanding:
     known: Tensor  # (B, P) bool, packs that there are; beyond them the last one is repeated
     image_size: tuple[int, int]  # px, width and height of the pictures
     mask_logits: Tensor | None = None  # (B, P, h, w)
+
+    def unheard(self) -> Self:
+        """The same where nobody listened: beliefs alone."""
+        return replace(self, states=None, coarse=None, fine=None, mask_logits=None)
 
 
 class ScanpathModel(nn.Module):

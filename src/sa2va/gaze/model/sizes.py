@@ -30,6 +30,7 @@ def sample_sizes(
     *,
     num_looks: int = 64,
     seed: int = 0,
+    view: Tensor | None = None,
 ) -> NDArray[np.int64]:
     """Draw the size of each pack R times, each time after the person's own packs before it.
 
@@ -41,6 +42,7 @@ def sample_sizes(
         terms: of the batch; what it says of kinds of observers.
         num_looks: R.
         seed: of chance.
+        view: (1, hidden, g h, g w) of `Sight.picture`, on the canvas.
 
     Returns:
         (R, P), the largest class for all sizes beyond it.
@@ -51,13 +53,15 @@ def sample_sizes(
     track = Track()
     for number, word in enumerate(words):
         before = batch.packs[0] < number
-        rollout = Rollout(decoder, num_samples=num_looks, seed=seed)
+        rollout = Rollout(decoder, num_samples=num_looks, seed=seed, view=view)
         kinds = _kinds(decoder, terms, before, num_looks, rng)
         seen = Belief(*(value[batch.packs[0, before]] for value in (belief.shares, belief.middle, belief.spread)))
-        outlook = rollout.resume(batch.facts[0, before], seen, kinds, track, batch.beliefs[0, :number])
+        told = None if batch.states is None else batch.states[0, batch.packs[0, before]]
+        outlook = rollout.resume(batch.facts[0, before], seen, kinds, track, batch.beliefs[0, :number], told)
         if outlook is not None and track.fixations:
             _settle(rollout, outlook, batch, before, words[number - 1], rng)
-        looked = rollout.hear(word, batch.beliefs[0, number], at_most=NUM_CLASSES - 1)
+        state = None if batch.states is None else batch.states[0, number]
+        looked = rollout.hear(word, batch.beliefs[0, number], state, at_most=NUM_CLASSES - 1)
         sizes.append([len(fixations) for fixations in looked])
         track.hear(word)
         for fixation in path.packs[number].fixations:

@@ -1,4 +1,4 @@
-"""Re-build the two published decoders, small, on the inputs our own gets: the target told, or what Sa2VA makes of words.
+"""Re-build the two published decoders, small, on the inputs our own gets: the target told, or what Sa2VA understood.
 
 Flow: trials, what is heard of each -> SlotLook.fit (trains SlotDecoder, fits a normal law on pictures kept back)
     -> samples, density.

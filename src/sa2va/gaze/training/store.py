@@ -59,12 +59,24 @@ class StoreConfig:
 class Store:
     """N expressions in memory."""
 
+    config: StoreConfig
     gaze: DrawnGaze
-    num_people: int
     heard: dict[str, Tensor] | None  # states (N, P, S), beliefs (N, P, g h, g w), coarse, fine; None: nobody listened
 
     def __len__(self) -> int:
         return len(self.gaze.target)
+
+    def find(self, case: str) -> int:
+        """Place of a case of the drawn world, by its name.
+
+        Raises:
+            ValueError: the store does not hold it.
+        """
+        *_, seed, index = case.split("/")
+        split = case.removeprefix("world/").removesuffix(f"/{seed}/{index}")
+        if (split, int(seed)) != (self.config.split, self.config.seed) or int(index) >= len(self):
+            raise ValueError(f"case {case}: the store holds {len(self)} of {self.config.split}/{self.config.seed}")
+        return int(index)
 
     def understanding(self, index: Tensor, beliefs: Beliefs) -> Understanding:
         """What is known of some of the expressions, (B,), and of no more packs than they have.
@@ -94,7 +106,7 @@ class Store:
 
     def scanpaths(self, index: Tensor, people: Tensor, heard: Understanding) -> EventBatch:
         """Some people's look, (B, V') of the V, at expressions (B,) that were heard: B * V' scanpaths."""
-        batch = self.gaze.events.rows((index[:, None] * self.num_people + people).flatten())
+        batch = self.gaze.events.rows((index[:, None] * self.config.num_people + people).flatten())
         owner = torch.arange(len(index)).repeat_interleave(people.shape[1])
         states = None if heard.states is None else heard.states[owner]
         return replace(batch, beliefs=heard.beliefs[owner], states=states, cover=self.gaze.target[index[owner]].float())
@@ -163,7 +175,7 @@ def read(folder: Path, config: StoreConfig, grid: Grid, model: Sa2VA | None) -> 
         **{name: parts[name] for name in ("possible", "target", "crowd", "known")},
         events=EventBatch(beliefs=torch.zeros(len(flat["facts"]), 0), **flat),
     )
-    return Store(gaze, config.num_people, heard)
+    return Store(config, gaze, heard)
 
 
 def _drawn_tensors(config: StoreConfig, grid: Grid, indices: Sequence[int]) -> dict[str, Tensor]:

@@ -62,12 +62,12 @@ class StoredStage:
         losses: EventLossConfig | None = None,
     ) -> None:
         self.config, self.decoder, self.store, self.beliefs, self._losses = config, decoder, store, beliefs, losses
-        self.num_people = min(num_people, store.num_people)
+        self.num_people = min(num_people, store.config.num_people)
         self.num_learned = max(1, len(store) - math.ceil(len(store) * KEPT_BACK))
         tokens = store.gaze.events.valid.sum(1).view(len(store), -1)
         self._lengths = tokens.max(1).values.numpy()  # of each expression
         starts = store.gaze.events.target[:, 0, 2]
-        decoder.first_start.copy_(torch.quantile(starts[: 1000 * store.num_people], torch.tensor(FIRST)))
+        decoder.first_start.copy_(torch.quantile(starts[: 1000 * store.config.num_people], torch.tensor(FIRST)))
 
     def module(self) -> nn.Module:
         return self.decoder
@@ -83,7 +83,7 @@ class StoredStage:
         orders = {turn: self._order(turn) for turn in rounds}
         index = [int(orders[int(place) // self.num_learned][int(place) % self.num_learned]) for place in places]
         rng = np.random.default_rng([self.config.seed, step])
-        people = [rng.choice(self.store.num_people, self.num_people, replace=False) for _ in index]
+        people = [rng.choice(self.store.config.num_people, self.num_people, replace=False) for _ in index]
         return self.take(torch.tensor(index), torch.from_numpy(np.stack(people)))
 
     def take(self, index: Tensor, people: Tensor) -> StoredBatch:
