@@ -13,6 +13,7 @@ from sa2va.model.predictor import Predictor
 from sa2va.model.processor import Processor, Prompts
 from sa2va.model.results import Options, Request
 from sa2va.model.sa2va import Sa2VA
+from sa2va.model.sam2 import MaskOutput
 from sa2va.types import Sample, Span, Turn
 
 Small = tuple[Sa2VA, Processor]
@@ -150,6 +151,15 @@ def test_many_objects_of_one_picture_share_its_features(small: Small) -> None:
         alone = [model.decode_masks(s[None], frames, torch.zeros(1, 1, dtype=torch.long)) for s in states]
     assert torch.allclose(together.candidates, torch.cat([o.candidates for o in alone]), atol=1e-4)
     assert torch.allclose(together.presence_logits, torch.cat([o.presence_logits for o in alone]), atol=1e-4)
+
+
+@pytest.mark.parametrize(("share", "rows"), [(0.0, [[0, 2], [1, 3]]), (0.7, [[0], [1, 3]]), (1.0, [[], [1, 3]])])
+def test_only_sure_key_frames_prompt(small: Small, monkeypatch, share: float, rows: list[list[int]]) -> None:
+    model = small[0]
+    monkeypatch.setattr(model, "config", replace(model.config, sure_keyframes=share))
+    scores = torch.tensor([0.40, 0.50, 0.10, 0.25])  # two objects on two key frames
+    output = MaskOutput(torch.zeros(4, 1, 2, 2), scores[:, None], torch.ones(4), torch.zeros(4, 1))
+    assert [chosen.tolist() for chosen in model.choose_prompts(output, 2)] == rows
 
 
 def test_eight_samples_can_be_learnt_by_heart(samples: list[Sample]) -> None:

@@ -22,7 +22,7 @@ def test_each_heard_word_is_the_token_at_its_place(processor, task):
     samples = [TASKS[task](0, "train", index) for index in range(3)]
     keyframes = list(range(0, len(samples[0].frames), 5))
     batch = processor(samples, keyframes, for_masks=False)
-    (positions, cover), _ = hear(samples, batch.input_ids, keyframes, SIDE, processor.tokenizer)
+    positions, cover = hear(samples, batch.input_ids, keyframes, SIDE, processor.tokenizer).meant
     words = [
         turn.question[span.start : span.end]
         for sample in samples
@@ -46,7 +46,8 @@ def test_the_cover_is_the_share_of_each_cell(processor):
     turn = Turn(question="Segment things.", answer="No.", heard=heard)
     sample = Sample(frames=np.zeros((1, 64, 64, 3), np.uint8), turns=(turn,), masks=masks)
     batch = processor([sample], for_masks=False)
-    (_, cover), looked = hear([sample], batch.input_ids, [0], SIDE, processor.tokenizer)
+    (_, cover), looked, asked, found = hear([sample], batch.input_ids, [0], SIDE, processor.tokenizer)
+    assert asked.tolist() == looked.positions.tolist() and found.all()
     expected = torch.zeros(1, 16)
     expected[0, 0], expected[0, 15] = 1, 0.5
     torch.testing.assert_close(cover, expected)
@@ -65,23 +66,26 @@ def test_a_word_looks_at_what_its_own_name_fits(processor):
     )
     sample = Sample(frames=np.zeros((1, 64, 64, 3), np.uint8), turns=(turn,), masks=masks)
     batch = processor([sample], for_masks=False)
-    meant, looked = hear([sample], batch.input_ids, [0], SIDE, processor.tokenizer)
+    meant, looked, _, _ = hear([sample], batch.input_ids, [0], SIDE, processor.tokenizer)
     torch.testing.assert_close(meant.positions, looked.positions)
     assert meant.cover.argmax(1).tolist() == [0, 0]
     assert looked.cover.argmax(1).tolist() == [0, 15]
 
 
 def test_words_of_plain_questions_look_as_well(processor):
-    samples = [TASKS["conversation"](0, "train", index) for index in range(4)]
+    samples = [TASKS["conversation"](0, "train", index) for index in range(12)]
     batch = processor(samples, for_masks=False)
-    meant, looked = hear(samples, batch.input_ids, [0], SIDE, processor.tokenizer)
+    meant, looked, asked, found = hear(samples, batch.input_ids, [0], SIDE, processor.tokenizer)
     assert len(meant.positions) == 0 and len(looked.positions) > 10
+    assert len(asked) == len(found) > len(looked.positions) == found.sum()  # some ask for what is not there
 
 
 def test_questions_without_words_to_hear_give_nothing(processor):
     samples = [TASKS["caption"](0, "train", 0)]
     batch = processor(samples, for_masks=False)
-    for words in hear(samples, batch.input_ids, [0], SIDE, processor.tokenizer):
+    meant, looked, asked, found = hear(samples, batch.input_ids, [0], SIDE, processor.tokenizer)
+    assert asked.shape == (0, 2) and found.shape == (0,)
+    for words in (meant, looked):
         assert words.positions.shape == (0, 2) and words.cover.shape == (0, SIDE**2)
 
 
@@ -93,7 +97,7 @@ def test_a_word_outside_its_question_is_refused():
 
 def test_clips_without_masks_are_left_out(processor):
     samples = [TASKS["video_caption"](0, "train", 0)]
-    meant, looked = hear(
+    meant, looked, _, _ = hear(
         samples, processor(samples, [0, 5], for_masks=False).input_ids, [0, 5], SIDE, processor.tokenizer
     )
     assert meant.positions.shape == looked.positions.shape == (0, 2)

@@ -11,6 +11,7 @@ from sa2va.training.loop import Stage
 from sa2va.training.optim import build_optimizer, trained_parameters
 from sa2va.training.recipes import RECIPES, build_stage, train
 from sa2va.training.stages.cotrain import FIRST_SHARES, GROUPS, SHARES, Teachers
+from sa2va.training.stages.tracking import FOLLOWED, SPANS, rank_objects
 from sa2va.training.tiny import init_memory_attention
 
 STAGES = ("vision", "sam_vision", "names", "masks", "tracking", "language", "cotrain")
@@ -30,13 +31,11 @@ def make_stage(name: str) -> Stage:
 
 def tensors_of(batch: object) -> list[torch.Tensor]:
     """All tensors of a batch, in order."""
-    found = []
-    for field in dataclasses.fields(batch):
-        value = getattr(batch, field.name)
-        found += (
-            [value] if isinstance(value, torch.Tensor) else tensors_of(value) if dataclasses.is_dataclass(value) else []
-        )
-    return found
+    if isinstance(batch, torch.Tensor):
+        return [batch]
+    if dataclasses.is_dataclass(batch):
+        batch = tuple(getattr(batch, field.name) for field in dataclasses.fields(batch))
+    return [tensor for value in batch for tensor in tensors_of(value)] if isinstance(batch, tuple) else []
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -118,3 +117,18 @@ def test_a_place_starts_out_reading_what_was_there_before() -> None:
     assert focus() < 1.5
     init_memory_attention(model, bias=2.0)
     assert focus() > 5
+
+
+def test_objects_that_come_back_are_followed_first() -> None:
+    masks = torch.zeros(3, 4, 2, 2, dtype=torch.bool)
+    masks[0] = True  # rests
+    masks[1, :2, 0], masks[1, 2:, 1] = True, True  # moves
+    masks[2, [0, 3]] = True  # is hidden for two frames
+    assert rank_objects(masks).tolist() == [0, 1, 2]
+
+
+def test_clips_to_track_have_all_spans() -> None:
+    stage = make_stage("tracking")
+    shapes = {tuple(stage.batch(step).targets.shape[:2]) for step in range(12)}
+    assert {frames + 1 for _, frames in shapes} == {frames for frames, _ in SPANS}
+    assert all(objects * frames <= FOLLOWED for objects, frames in shapes)

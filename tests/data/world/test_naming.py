@@ -5,16 +5,14 @@ import pytest
 from sa2va.data.world.grammar import PLURALS, Attributes
 from sa2va.data.world.naming import find_names
 from sa2va.data.world.sampling import make_scene
+from sa2va.data.world.scene import COLORS, SHAPES
 from sa2va.data.world.tasks import TASKS
 
 
 @pytest.fixture(scope="module")
 def scene():
-    return next(
-        scene
-        for index in range(200)
-        if len({(scene := make_scene(0, "train", index)).objects[i].shape for i in range(len(scene.objects))}) > 3
-    )
+    scenes = (make_scene(0, "train", index) for index in range(200))
+    return next(scene for scene in scenes if len({thing.shape for thing in scene.objects}) > 3)
 
 
 def _fitting(scene, **looks):
@@ -44,6 +42,13 @@ def test_plurals_name_and_the_word_object_adds_nothing(scene):
         (color, _fitting(scene, color=color)),
         ("objects", _fitting(scene, color=color)),
     ]
+
+
+def test_a_name_that_fits_nothing_is_kept(scene):
+    pairs = {thing.pair for thing in scene.objects}
+    color, shape = next((color, shape) for color in COLORS for shape in SHAPES if (color, shape) not in pairs)
+    *_, last = find_names(scene, f"Is there a {color} {shape}?")
+    assert last.objects == ()
 
 
 @pytest.mark.parametrize("question", ["How many objects are there?", "What color is it?", "", "Describe the image."])

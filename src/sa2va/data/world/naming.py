@@ -23,7 +23,7 @@ def find_names(scene: Scene, question: str) -> tuple[Span, ...]:
         question: any text.
 
     Returns:
-        One span per word, with the objects that fit the name up to there; words that fit none or all are left out.
+        One span per word, with the objects that fit the name up to there; words that fit all are left out.
     """
     spans, looks = [], Attributes()
     for match in re.finditer(r"[a-z]+", question.lower()):
@@ -37,7 +37,7 @@ def find_names(scene: Scene, question: str) -> tuple[Span, ...]:
             looks = Attributes()
             continue
         fitting = tuple(i for i, thing in enumerate(scene.objects) if looks.is_true(thing))
-        if 0 < len(fitting) < len(scene.objects):
+        if len(fitting) < len(scene.objects):
             spans.append(Span(start=match.start(), end=match.end(), objects=fitting))
         if noun is not None:
             looks = Attributes()

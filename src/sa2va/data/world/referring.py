@@ -180,11 +180,11 @@ def _build_turn(ask: _Ask, scene: Scene, empty_row: int, rng: np.random.Generato
 
 
 def _hear(scene: Scene, expression: Expression, question: str) -> tuple[Span, ...]:
-    """List the words after which some of the objects, but not all, may still be meant."""
+    """List the words after which not all of the objects may still be meant, and which those are."""
     start, spans = question.index(expression.text), []
     for number, word in enumerate(expression.words):
         possible = denotes(scene, expression.words[: number + 1])
-        if 0 < len(possible) < len(scene.objects):
+        if len(possible) < len(scene.objects):
             spans.append(Span(start=start, end=start + len(word), objects=tuple(sorted(possible))))
         start += len(word) + 1
     return tuple(spans)

@@ -23,7 +23,7 @@ from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.tracker import Tracker
 from sa2va.training.config import StageConfig
-from sa2va.training.stages.hearing import Words, attention_loss, hear, watched
+from sa2va.training.stages.hearing import Heard, attention_loss, hear, watched
 from sa2va.training.stages.masks import UNKNOWN, ObjectCode
 from sa2va.training.stages.names import attribute_words, name_cells, name_loss
 from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, mask_boxes
@@ -58,8 +58,7 @@ class CotrainBatch:
     keyframes: tuple[int, ...]
     tracked: tuple[int, ...]  # indices of the T frames, one after the other
     alignment: float  # weight of the pull towards the object code
-    meant: Words  # words, on V visual tokens: where the objects lie that they and those before may mean
-    looked: Words  # words: where the objects lie that they make one look at
+    heard: Heard  # what the words of questions teach, on V visual tokens
     cells: Tensor  # (Z, 2) row and cell of visual tokens
     cell_attributes: Tensor  # (Z, 4) what lies on each
 
@@ -92,7 +91,7 @@ class TaskSource:
     ) -> CotrainBatch:
         """Finish a batch of which nothing is followed."""
         side, tokenizer = int(self.processor.config.tokens_per_tile**0.5), self.processor.tokenizer
-        meant, looked = hear(samples, batch.input_ids, keyframes, side, tokenizer)
+        heard = hear(samples, batch.input_ids, keyframes, side, tokenizer)
         cells, cell_attributes = name_cells(samples, side)
         return CotrainBatch(
             batch=batch,
@@ -102,8 +101,7 @@ class TaskSource:
             keyframes=tuple(keyframes),
             tracked=(),
             alignment=alignment,
-            meant=meant,
-            looked=looked,
+            heard=heard,
             cells=cells,
             cell_attributes=cell_attributes,
         )
@@ -144,7 +142,7 @@ class TaskSource:
 
 
 class Pointer(nn.Module):
-    """Read from a state where the object is that it stands for. Thrown away after training.
+    """Read from a state where the object is that it stands for, and whether there is one. Thrown away after training.
 
     A choice among the cells of the visual grid is a far sharper lesson than a mask, and comes long before the first
     good mask. It sees nothing but the state: compared with the visual tokens, a state that only repeats the words
@@ -154,6 +152,7 @@ class Pointer(nn.Module):
     def __init__(self, width: int, num_cells: int) -> None:
         super().__init__()
         self.place = nn.Linear(width, num_cells)
+        self.find = nn.Linear(width, 1)
 
     def forward(self, states: Tensor, cover: Tensor) -> Tensor:
         """Cross-entropy between where each state points and where its objects are.
@@ -164,6 +163,10 @@ class Pointer(nn.Module):
         """
         logits = self.place(states)[:, : cover.shape[1]].float()
         return F.cross_entropy(logits, cover / cover.sum(1, keepdim=True))
+
+    def found(self, states: Tensor, found: Tensor) -> Tensor:
+        """Cross-entropy of whether there is anything that states (N, D) stand for: found (N,) bool."""
+        return F.binary_cross_entropy_with_logits(self.find(states)[:, 0].float(), found.float())
 
 
 class Teachers(nn.Module):
@@ -245,12 +248,14 @@ class CotrainStage:
 
     def _listen(self, item: CotrainBatch, states: Tensor, embeds: Tensor, looks: Tensor) -> dict[str, Tensor]:
         """Lessons of the words of questions, which only training has: what they mean so far, where to look."""
-        is_visual = item.batch.input_ids == self.model.mllm.native.config.image_token_id
+        is_visual, heard = item.batch.input_ids == self.model.mllm.native.config.image_token_id, item.heard
         helps = {}
-        if len(item.meant.positions):
-            helps["words"] = self.pointer(states[item.meant.positions.unbind(1)], item.meant.cover)
-        if len(item.looked.positions):
-            helps["looks"] = attention_loss(looks, is_visual, item.looked)
+        if len(heard.meant.positions):
+            helps["words"] = self.pointer(states[heard.meant.positions.unbind(1)], heard.meant.cover)
+        if len(heard.looked.positions):
+            helps["looks"] = attention_loss(looks, is_visual, heard.looked)
+        if len(heard.asked):
+            helps["found"] = self.pointer.found(states[heard.asked.unbind(1)], heard.found)
         if len(item.cells):
             helps["names"] = self._names(item, embeds)
         return helps
@@ -258,12 +263,13 @@ class CotrainStage:
     def _point(self, item: CotrainBatch, seg_states: Tensor) -> dict[str, Tensor]:
         """Lessons of each [SEG], which only training has: where its object is, what a good embedding is."""
         there = item.batch.seg_targets.flatten(1).any(1)
+        helps = {"seg_found": self.pointer.found(seg_states, there)}
         if not there.any():
-            return {"pointer": seg_states.sum() * 0}
+            return helps
         targets = item.batch.seg_targets[there]
         side = int(self.model.config.tokens_per_tile**0.5)
         cover = F.adaptive_avg_pool2d(targets.float(), side).flatten(1)  # (N, K * tokens)
-        helps = {"pointer": self.pointer(seg_states[there], cover)}
+        helps["pointer"] = self.pointer(seg_states[there], cover)
         if item.alignment and self.code is not None:
             helps["alignment"] = item.alignment * self._alignment(self.code, seg_states[there], targets[:, 0])
         return helps

@@ -18,6 +18,8 @@ from transformers import PreTrainedTokenizerBase
 
 from sa2va.types import Sample, Turn
 
+_Word = tuple[int, int, Tensor]  # row, column, cover
+
 
 class Words(NamedTuple):
     """Words of a batch and the share of each visual token's cell that is covered by what they mean."""
@@ -26,13 +28,22 @@ class Words(NamedTuple):
     cover: Tensor  # (W, K * g * g), some in every row
 
 
+class Heard(NamedTuple):
+    """What the words of a batch teach."""
+
+    meant: Words  # where the objects lie that the expression may mean so far
+    looked: Words  # where to look: at what the name fits that the word belongs to, or else at what is meant
+    asked: Tensor  # (A, 2) row and column of words of both kinds, those that fit nothing too
+    found: Tensor  # (A,) bool, whether something in sight fits so far
+
+
 def hear(
     samples: Sequence[Sample],
     input_ids: Tensor,
     keyframes: Sequence[int],
     side: int,
     tokenizer: PreTrainedTokenizerBase,
-) -> tuple[Words, Words]:
+) -> Heard:
     """Place the words of all questions.
 
     Args:
@@ -43,11 +54,11 @@ def hear(
         tokenizer: that `input_ids` come from.
 
     Returns:
-        Words with what their expression may mean so far, and words with what they make one look at: what the name
-        that they belong to fits, or else the same. Words whose objects cannot be seen are left out.
+        The words; where things are to be seen, those whose objects cannot be seen are left out.
     """
-    meant: list[tuple[int, int, Tensor]] = []
-    looked: list[tuple[int, int, Tensor]] = []
+    meant: list[_Word] = []
+    looked: list[_Word] = []
+    asked: list[_Word] = []
     for row, sample in enumerate(samples):
         if not any(turn.heard or turn.named for turn in sample.turns):
             continue  # may have no masks either
@@ -56,13 +67,15 @@ def hear(
         for turn, ends in _place_questions(sample, input_ids[row].tolist(), tokenizer):
             heard = {span.end: span.objects for span in turn.heard}
             named = {span.end: span.objects for span in turn.named}
-            for found, spans in ((meant, heard), (looked, heard | named)):
+            for found, spans in ((meant, heard), (looked, heard | named), (asked, named | heard)):
                 found += [(row, ends[end], cells[list(objects)].sum(0)) for end, objects in spans.items()]
     size = len(keyframes) * side**2
-    return _stack(meant, size), _stack(looked, size)
+    places = torch.tensor([(row, column) for row, column, _ in asked], dtype=torch.long).reshape(-1, 2)
+    there = torch.tensor([bool(cover.any()) for _, _, cover in asked], dtype=torch.bool)
+    return Heard(_stack(meant, size), _stack(looked, size), places, there)
 
 
-def _stack(found: Sequence[tuple[int, int, Tensor]], size: int) -> Words:
+def _stack(found: Sequence[_Word], size: int) -> Words:
     kept = [(row, column, cover) for row, column, cover in found if cover.any()]
     positions = torch.tensor([(row, column) for row, column, _ in kept], dtype=torch.long).reshape(-1, 2)
     return Words(positions, torch.stack([cover for _, _, cover in kept]) if kept else torch.zeros(0, size))

@@ -60,7 +60,7 @@ class ClipSource:
         scenes = [make_scene(self.seed, "train", first + i, moving=True) for i in range(self.batch_size)]
         batch = stack_scenes(scenes, CLIP_FRAMES, chosen)
         seen = torch.nonzero(batch.masks[:, 0].flatten(1).sum(1) >= LEAST_PIXELS)[:, 0]
-        order = np.lexsort([rng.random(len(seen)), -_rank(batch.masks[seen])])
+        order = np.lexsort([rng.random(len(seen)), -rank_objects(batch.masks[seen])])
         rows = seen[torch.from_numpy(order[: FOLLOWED // (num_frames - 1)])]
         side = self.processor.sam_size
         given = F.interpolate(batch.masks[rows, :1].float(), (side, side), mode="bilinear", antialias=True)[:, 0] > 0.5
@@ -72,7 +72,7 @@ class ClipSource:
         )
 
 
-def _rank(masks: Tensor) -> NDArray[np.int64]:
+def rank_objects(masks: Tensor) -> NDArray[np.int64]:
     """Rank objects by what there is to learn from following them: (N, T, H, W) -> 2 comes back, 1 changes, 0 rests."""
     visible = masks.flatten(2).any(2)
     returns = (~visible[:, :-1] & visible[:, 1:]).any(1)
