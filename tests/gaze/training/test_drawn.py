@@ -1,64 +1,51 @@
-"""Training on drawn gaze: batches are pure functions of the step, Sa2VA stays as it is, beliefs may be given."""
+"""Gaze of the drawn world as tensors: words rule out and never add, maps of people sum to 1."""
 
-from dataclasses import replace
-
+import numpy as np
 import pytest
 import torch
-from gaze_model import build_gaze
 
-from sa2va.gaze.training.drawn import DrawnSource, DrawnStage
-from sa2va.training.config import StageConfig
+from sa2va.gaze.letterbox import CANVAS
+from sa2va.gaze.metrics.maps import blurred, fixation_map
+from sa2va.gaze.model.density import Grid
+from sa2va.gaze.training.drawn import CROWD_SIGMA, DrawnGaze, _crowd, draw_gaze, draw_viewings, object_maps
 
-CONFIG = StageConfig(name="gaze", steps=3, batch_size=6, lr=1e-3, autocast=False, num_workers=0)
+GRID = Grid(16)
 
 
 @pytest.fixture(scope="module")
-def stage() -> DrawnStage:
-    return DrawnStage(CONFIG, build_gaze(), num_people=3)
+def gaze() -> DrawnGaze:
+    return draw_gaze([draw_viewings(0, "train", index, 3) for index in range(3)], GRID)
 
 
-def test_a_batch_is_a_function_of_seed_and_step(stage: DrawnStage) -> None:
-    one, again, other = stage.batch(0), stage.batch(0), stage.batch(1)
-    assert torch.equal(one.events.facts, again.events.facts) and one.words == again.words
-    assert one.words != other.words
-    assert one.owner.tolist() == [0, 0, 0, 1, 1, 1] and len(one.frames) == 2
-    sums = one.crowd.sum(-1)
-    assert ((sums - 1).abs() < 1e-4).logical_or(sums == 0).all() and (sums > 0.99).any(-1).all()
-    grown = one.possible.flatten(2).sum(-1)
-    assert (grown[:, 1:] <= grown[:, :-1] + 1e-3).all()  # words rule out, they never add
+def test_words_rule_out_and_never_add(gaze: DrawnGaze) -> None:
+    grown = gaze.possible.flatten(2).sum(-1)
+    assert (grown[:, 1:] <= grown[:, :-1] + 1e-3).all() and (grown[:, -1] < grown[:, 0]).any()
+    assert (gaze.target <= gaze.possible[:, -1] + 1e-4).all() and (gaze.target.flatten(1).sum(1) > 0).all()
 
 
-def test_only_the_decoder_learns(stage: DrawnStage) -> None:
-    batch = stage.batch(0)
-    losses = stage.losses(batch)
-    losses["total"].backward()
-    model = stage.model
-    assert all(p.grad is None for p in model.sa2va.parameters())
-    assert model.decoder.hear is not None and model.decoder.hear.weight.grad is not None
-    assert model.decoder.look is not None and model.decoder.look.weight.grad is not None
-    assert losses["crowd"] > 0 and losses["landing"] > 0
+def test_packs_and_people_are_counted(gaze: DrawnGaze) -> None:
+    assert len(gaze.events.facts) == 9
+    counts = [len(draw_viewings(0, "train", index, 1)[0].case.expression.words) + 2 for index in range(3)]
+    assert gaze.known.sum(1).tolist() == counts
+    last = torch.where(gaze.events.valid, gaze.events.packs, 0).max(1).values.view(3, 3)
+    assert (last < torch.tensor(counts)[:, None]).all()
 
 
-def test_beliefs_can_be_given(stage: DrawnStage) -> None:
-    batch = stage.batch(0)
-    for beliefs, wanted in (("target", 1), ("possible", 2)):
-        told = DrawnStage(CONFIG, stage.model, num_people=3, beliefs=beliefs).understand(batch)
-        assert told.beliefs.shape == stage.understand(batch).beliefs.shape
-        shares = told.beliefs.flatten(2).sum(-1)
-        assert (shares[:, -1] > 0).all()
-        assert len(set(shares[0].tolist())) >= wanted - 1
+def test_training_never_shows_a_held_out_pair() -> None:
+    assert not any(draw_viewings(0, "train", index, 1)[0].case.heldout for index in range(40))
+    assert any(draw_viewings(0, "held-out", index, 1)[0].case.heldout for index in range(40))
 
 
-def test_prefix_masks_can_be_trained_as_well() -> None:
-    model = build_gaze()
-    source = DrawnSource(0, model.decoder.config.grid, 1, 2)
-    batch = source(0)
-    heard = model.understand(batch.frames, batch.words)
-    size = heard.mask_logits.shape[-2:]
-    targets = torch.nn.functional.interpolate(batch.possible, size, mode="area")
-    events = replace(batch.events, beliefs=heard.beliefs[batch.owner], states=heard.states[batch.owner])
-    losses = model.losses(heard, batch.owner, events, targets=targets, crowd=batch.crowd)
-    losses["total"].backward()
-    assert losses["prefix"] > 0
-    grad = model.sa2va.projector.fc2.weight.grad
-    assert grad is not None and grad.abs().sum() > 0
+def test_where_people_look_is_blurred_as_the_metrics_do() -> None:
+    points = np.array([(200.3, 100.7), (215.2, 90.1)])
+    cells = _crowd([[points[:1], points[:0]], [points[1:], points[:0]]], GRID)
+    drawn = blurred(fixation_map(points, *CANVAS), CROWD_SIGMA).reshape(20, 16, 32, 16).sum((1, 3)).ravel()
+    assert np.abs(cells[0].numpy() - drawn / drawn.sum()).max() < 0.01
+    assert float(cells[0].sum()) == pytest.approx(1) and not cells[1].any()
+
+
+def test_objects_cover_their_cells() -> None:
+    case = draw_viewings(0, "train", 0, 1)[0].case
+    maps = object_maps(case, GRID)
+    sizes = case.masks.sum((1, 2)) * (320 / 128) ** 2 / 16**2
+    assert maps.flatten(1).sum(1).numpy() == pytest.approx(sizes, rel=0.05)

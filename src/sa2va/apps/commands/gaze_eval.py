@@ -1,7 +1,7 @@
 """Score gaze: `sa2va gaze eval --data FILE --oracle-target`, or recompute recorded metrics: `--golden FOLDER`.
 
-Flow: data, word timing, files of predictions -> gaze/evaluation/ -> one table; a recorded folder -> the largest
-    difference per metric, exit 1 beyond the limit.
+Flow: drawn scenes -> gaze_world.py; data, word timing, predictions -> gaze/evaluation/ -> one table; a recorded folder
+    -> the largest difference per metric, exit 1 beyond the limit.
 """
 
 import json
@@ -17,6 +17,8 @@ from sa2va.apps.options import JsonOption, QuietOption
 from sa2va.apps.report import remark
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from sa2va.gaze.evaluation.golden import Deviation
     from sa2va.gaze.evaluation.scores import Case
     from sa2va.gaze.evaluation.table import Row
@@ -26,42 +28,73 @@ if TYPE_CHECKING:
 CHECK_FAILED = 1
 
 
+DataOption = Annotated[
+    Path | None, typer.Option("--data", metavar="FILE", help="Scanpaths in the layout of RefCOCO-Gaze.")
+]
+WordsOption = Annotated[
+    Path | None, typer.Option("--words", metavar="FILE", help="When each word is spoken: word-timing.json.")
+]
+PredictionsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--predictions", metavar="FILE", help="A list of {REF_ID, REPEAT_ID, X, Y}, px of 512 x 320."),
+]
+MoreArgument = Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="More files of predictions.")]
+OracleOption = Annotated[
+    bool, typer.Option("--oracle-target", help="Tell systems the box of the target; no images are needed.")
+]
+GoldenOption = Annotated[
+    Path | None, typer.Option("--golden", metavar="FOLDER", help="Recompute the recorded metrics of a folder.")
+]
+FoldsOption = Annotated[int, typer.Option(min=2, help="Parts, cut by photo; each is scored by who learned the rest.")]
+LearnedOption = Annotated[
+    bool, typer.Option("--learned/--no-learned", help="Train ours and the published ones as well; minutes.")
+]
+WorldOption = Annotated[bool, typer.Option("--world", help="Score a model on drawn scenes that nobody trained on.")]
+ItemsOption = Annotated[int, typer.Option(min=10, help="With --world: how many expressions, nine people each.")]
+ModelOption = Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="With --world, --images: the model.")]
+GazeOption = Annotated[
+    Path | None, typer.Option("--gaze", metavar="FOLDER", help="Its gaze weights; beside the model by default.")
+]
+EyesOption = Annotated[
+    Path | None, typer.Option("--eyes", metavar="FOLDER", help="With --world: gaze weights of the eyes alone.")
+]
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", metavar="FOLDER", help="With --world: keep here what the model heard.")
+]
+
+
 def evaluate(
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="FILE", help="Scanpaths in the layout of RefCOCO-Gaze.")
-    ] = None,
-    words: Annotated[
-        Path | None, typer.Option("--words", metavar="FILE", help="When each word is spoken: word-timing.json.")
-    ] = None,
-    predictions: Annotated[
-        list[Path] | None,
-        typer.Option("--predictions", metavar="FILE", help="A list of {REF_ID, REPEAT_ID, X, Y}, px of 512 x 320."),
-    ] = None,
-    more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="More files of predictions.")] = None,
-    oracle_target: Annotated[
-        bool, typer.Option("--oracle-target", help="Tell systems the box of the target; no images are needed.")
-    ] = False,
-    golden: Annotated[
-        Path | None, typer.Option("--golden", metavar="FOLDER", help="Recompute the recorded metrics of a folder.")
-    ] = None,
+    data: DataOption = None,
+    words: WordsOption = None,
+    predictions: PredictionsOption = None,
+    more: MoreArgument = None,
+    oracle_target: OracleOption = False,
+    golden: GoldenOption = None,
+    world: WorldOption = False,
+    items: ItemsOption = 500,
+    model: ModelOption = "tiny",
+    gaze: GazeOption = None,
+    eyes: EyesOption = None,
+    store: StoreOption = None,
     samples: Annotated[int, typer.Option(min=1, max=100, help="Scanpaths drawn of each case.")] = 10,
-    folds: Annotated[int, typer.Option(min=2, help="Parts, cut by photo; each is scored by who learned the rest.")] = 5,
-    learned: Annotated[
-        bool,
-        typer.Option(
-            "--learned/--no-learned", help="With --oracle-target: train ours and the published ones; minutes."
-        ),
-    ] = True,
+    folds: FoldsOption = 5,
+    learned: LearnedOption = True,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Print one table: predictions, baselines, references and people, on the same cases and folds."""
-    if (golden is None) == (data is None):
-        raise ValueError("what to evaluate? give either --data FILE or --golden FOLDER")
+    if (golden is not None) + (data is not None) + world != 1:
+        raise ValueError("what to evaluate? give one of --data FILE, --world and --golden FOLDER")
     ready = prepare()
     if golden is not None:
         check_recorded(golden, as_json=as_json)
+        return
+    if world:
+        from sa2va.apps.commands.gaze_world import WorldRequest, evaluate_world
+
+        asked = WorldRequest(model, gaze, eyes, store, items, samples, learned, seed)
+        evaluate_world(asked, as_json=as_json, quiet=quiet)
         return
     assert data is not None and ready
     files = [*(predictions or []), *(more or [])]
@@ -201,12 +234,25 @@ def learned_rivals() -> "list[Callable[[], Rival]]":
 
 def show_rows(rows: "Sequence[Row]", cases: "Sequence[Case]") -> None:
     from rich.console import Console
+
+    from sa2va.gaze.evaluation.table import REFERENCE
+
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 280)
+    console.print(row_table(rows, partial=any(row.num_cases < len(cases) for row in rows)))
+    num_people = sum(len(case.people) for case in cases)
+    console.print(
+        f"{len(cases)} cases, {num_people} scanpaths. bits: above a uniform density; above ref: above "
+        f"{REFERENCE!r}. size NLL: nats per word; where a system gives none, counted from its samples. --json has more."
+    )
+
+
+def row_table(rows: "Sequence[Row]", *, partial: bool) -> "Table":
+    """Lay rows out for the terminal; partial shows how many cases each was scored on."""
     from rich.table import Table
 
-    from sa2va.gaze.evaluation.table import COLUMNS, REFERENCE
+    from sa2va.gaze.evaluation.table import COLUMNS
 
     table = Table("system", box=None, pad_edge=False)
-    partial = any(row.num_cases < len(cases) for row in rows)
     for title in [*["cases"] * partial, *(column.title for column in COLUMNS)]:
         table.add_column(title, justify="right")
     for row in rows:
@@ -216,10 +262,4 @@ def show_rows(rows: "Sequence[Row]", cases: "Sequence[Case]") -> None:
             for value, column in zip(values, COLUMNS, strict=True)
         ]
         table.add_row(row.name, *[str(row.num_cases)] * partial, *cells)
-    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 250)
-    console.print(table)
-    num_people = sum(len(case.people) for case in cases)
-    console.print(
-        f"{len(cases)} cases, {num_people} scanpaths. bits: above a uniform density; above ref: above "
-        f"{REFERENCE!r}. size NLL: nats per word; of predictions, counted from their samples. --json has more."
-    )
+    return table

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from sa2va.gaze.datasets.world import Viewing
 from sa2va.gaze.evaluation.scores import Case, read_cases
@@ -22,14 +20,12 @@ from sa2va.gaze.letterbox import CANVAS
 from sa2va.gaze.metrics.likelihood import bits_per_fixation, uniform_log_density
 from sa2va.gaze.model.decoder import EventDecoder
 from sa2va.gaze.model.density import Grid
-from sa2va.gaze.model.listening import canvas_maps
 from sa2va.gaze.model.scanpath_model import ScanpathModel
 from sa2va.gaze.rivals.base import Rival
 from sa2va.gaze.rivals.ours import StoredLook
-from sa2va.gaze.rivals.slots import GRID, Heard, SlotConfig, SlotLook
 from sa2va.gaze.scanpath import Fixation, Scanpath
 from sa2va.gaze.timing import SpeechTiming
-from sa2va.gaze.training.drawn import draw_viewings
+from sa2va.gaze.training.drawn import Beliefs, draw_viewings
 from sa2va.gaze.training.store import Store, StoreConfig, fill, read
 from sa2va.gaze.trial import Trial, on_canvas
 from sa2va.gaze.world.likelihood import Estimate, estimate_bits
@@ -37,7 +33,6 @@ from sa2va.gaze.world.viewing import look
 
 SPLIT, PEOPLE = "held-out", 9
 MINDS, REPEATS = 500, 3  # of the importance sampling; a standard error far below 0.02 bits
-RATES = (5e-4, 1.5e-3, 4e-3)  # learning rates that are tried for the re-built decoders
 SHIFTS = (-150.0, -100.0, -50.0, 0.0, 50.0, 100.0, 150.0)  # ms by which words are told late
 SLOWER = (-100.0, 0.0, 100.0)  # ms that people take longer than those of training
 
@@ -55,13 +50,20 @@ class HeldOut:
 
 
 def prepare(
-    folder: Path, num_cases: int, grid: Grid, model: ScanpathModel | None, *, seed: int = 0, split: str = SPLIT
+    folder: Path,
+    num_cases: int,
+    num_people: int,
+    grid: Grid,
+    model: ScanpathModel | None,
+    *,
+    seed: int = 0,
+    split: str = SPLIT,
 ) -> HeldOut:
     """Draw and hear expressions, or read what an earlier call has kept in the folder."""
-    config = StoreConfig(seed=seed, split=split, num_cases=num_cases, num_people=PEOPLE)
+    config = StoreConfig(seed=seed, split=split, num_cases=num_cases, num_people=num_people)
     fill(folder, config, grid, model)
     store = read(folder, config, grid, None if model is None else model.sa2va)
-    groups = [draw_viewings(seed, split, index, PEOPLE) for index in range(num_cases)]
+    groups = [draw_viewings(seed, split, index, num_people) for index in range(num_cases)]
     return HeldOut(store, groups)
 
 
@@ -74,51 +76,18 @@ def law_row(held: HeldOut, *, minds: int = MINDS, repeats: int = REPEATS, seed: 
 
 
 def ours_row(
-    name: str, decoder: EventDecoder, held: HeldOut, cases: Sequence[Case], *, beliefs: str, num_samples: int, seed: int
+    name: str,
+    decoder: EventDecoder,
+    held: HeldOut,
+    cases: Sequence[Case],
+    *,
+    beliefs: Beliefs,
+    num_samples: int,
+    seed: int,
 ) -> Row:
     """A trained decoder, with how its durations differ from people's as well."""
-    rival = StoredLook(name, decoder, held.store, beliefs)  # ty: ignore[invalid-argument-type]
+    rival = StoredLook(name, decoder, held.store, beliefs)
     return rival_row(lambda: rival, cases, [([], held.trials)], num_samples=num_samples, seed=seed, timed=True)
-
-
-def slot_hearing(store: Store) -> Callable[[Trial], Heard]:
-    """What the re-built decoders are told: belief maps, states and image features that ours has, on their cells."""
-    columns, rows = GRID
-
-    def hear(case: Trial) -> Heard:
-        index = store.find(case.case)
-        heard = store.understanding(torch.tensor([index]), "model")
-        assert heard.states is not None and heard.coarse is not None
-        grid = Grid(64)
-        picture = F.adaptive_avg_pool2d(canvas_maps(heard.coarse, heard.image_size, grid), (rows, columns))
-        belief = F.adaptive_avg_pool2d(heard.beliefs[0][:, None], (rows, columns))[:, 0].flatten(1)
-        return Heard(belief, heard.states[0], picture[0].flatten(1).T)
-
-    return hear
-
-
-def fit_slots(config: SlotConfig, store: Store, trials: Sequence[Trial], *, rates: Sequence[float] = RATES) -> SlotLook:
-    """Train a re-built decoder at each rate, and keep the one that does best on what it did not learn from."""
-    assert store.heard is not None
-    widths = {"state_width": store.heard["states"].shape[-1], "image_channels": store.heard["coarse"].shape[1]}
-    tried = []
-    for rate in rates:
-        rival = SlotLook(replace(config, rate=rate, **widths), hear=slot_hearing(store))
-        rival.fit(trials)
-        tried.append(rival)
-    return max(tried, key=lambda rival: rival.kept)
-
-
-class Fitted:
-    """A rival that has learned already, on another store than it is scored on."""
-
-    def __init__(self, rival: SlotLook, store: Store) -> None:
-        rival.hear = slot_hearing(store)
-        self.name, self.sample, self.log_density = rival.name, rival.sample, rival.log_density
-        self.pack_size_log_prob = rival.pack_size_log_prob
-
-    def fit(self, trials: Sequence[Trial]) -> None:
-        """Learn nothing more."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +181,7 @@ class DrawnReport:
 
 def evaluate_drawn(
     held: HeldOut,
-    ours: Sequence[tuple[str, EventDecoder, str]],
+    ours: Sequence[tuple[str, EventDecoder, Beliefs]],
     others: Sequence[Callable[[], Rival]],
     learned: Sequence[Trial],
     *,
@@ -248,6 +217,6 @@ def evaluate_drawn(
     curves = []
     if delays and ours:
         name, decoder, beliefs = ours[0]
-        rival = StoredLook(name, decoder, held.store, beliefs)  # ty: ignore[invalid-argument-type]
+        rival = StoredLook(name, decoder, held.store, beliefs)
         curves = [delay_curve(rival, held, delays, slower=slower) for slower in SLOWER]
     return DrawnReport(rows=finish_rows(rows), bars=bars, delays=curves)

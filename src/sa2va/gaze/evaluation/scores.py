@@ -22,15 +22,6 @@ from sa2va.gaze.metrics.clusters import Clusters, fit_clusters
 from sa2va.gaze.trial import Trial, group_cases
 
 Figures = dict[str, float]
-POOLED = (
-    "saccade median",
-    "saccade EMD",
-    "saccade KL",
-    "empty packs",
-    "size gap",
-    "empty ECE",
-    "hit curve gap",
-)  # of all cases at once, not case by case
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.special import ndtr
 from torch import Tensor
 
 from sa2va.data.world.items import SIDE
@@ -81,14 +80,17 @@ def possible_maps(case: Case, objects: Tensor) -> Tensor:
 
 def _crowd(paths: Sequence[Sequence[NDArray[np.float64]]], grid: Grid) -> Tensor:
     """Where the people of one expression look in each pack, blurred: (P, C)."""
-    edges = [np.arange(count + 1) * grid.cell for count in grid.shape[::-1]]
+    edges = [torch.arange(count + 1) * float(grid.cell) for count in grid.shape[::-1]]
     rows = []
     for packs in zip(*paths, strict=True):
-        points = np.concatenate(packs)
-        x, y = (np.diff(ndtr((edge - points[:, axis, None]) / CROWD_SIGMA), axis=1) for axis, edge in enumerate(edges))
-        cells = (y.T @ x).ravel()
+        points = torch.from_numpy(np.concatenate(packs)).float()
+        x, y = (
+            torch.special.ndtr((edge - points[:, axis, None]) / CROWD_SIGMA).diff(dim=1)
+            for axis, edge in enumerate(edges)
+        )
+        cells = (y.T @ x).flatten()
         rows.append(cells / cells.sum() if len(points) else cells)
-    return torch.from_numpy(np.stack(rows)).float()
+    return torch.stack(rows)
 
 
 def _padded(rows: Sequence[Tensor]) -> Tensor:

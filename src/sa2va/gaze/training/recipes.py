@@ -48,13 +48,16 @@ class GazeRunConfig:
 
 def tiny_gaze() -> GazeRunConfig:
     """The embedded model looks at the drawn world."""
-    common = {"batch_size": 40, "autocast": False, "num_workers": 0, "validate_every": 500, "log_every": 50}
+    eyes = StageConfig(
+        name="eyes", steps=3000, batch_size=40, lr=2e-3, warmup_steps=100, ema=0.995, autocast=False, num_workers=0,
+        validate_every=500, log_every=50,
+    )  # fmt: skip
     return GazeRunConfig(
         name="tiny_gaze",
         output="runs/tiny_gaze",
         decoder=DecoderConfig(width=96, num_layers=3, num_observers=2),
-        eyes=StageConfig(name="eyes", steps=3000, lr=2e-3, warmup_steps=100, ema=0.995, **common),
-        gaze=StageConfig(name="gaze", steps=4000, lr=1e-3, warmup_steps=100, ema=0.998, **common),
+        eyes=eyes,
+        gaze=replace(eyes, name="gaze", steps=4000, lr=1e-3, ema=0.998),
     )
 
 

@@ -60,10 +60,11 @@ class StoredStage:
         num_people: int,
         beliefs: Beliefs = "model",
         losses: EventLossConfig | None = None,
+        kept_back: float = KEPT_BACK,
     ) -> None:
         self.config, self.decoder, self.store, self.beliefs, self._losses = config, decoder, store, beliefs, losses
         self.num_people = min(num_people, store.config.num_people)
-        self.num_learned = max(1, len(store) - math.ceil(len(store) * KEPT_BACK))
+        self.num_learned = max(1, len(store) - math.ceil(len(store) * kept_back))
         tokens = store.gaze.events.valid.sum(1).view(len(store), -1)
         self._lengths = tokens.max(1).values.numpy()  # of each expression
         starts = store.gaze.events.target[:, 0, 2]

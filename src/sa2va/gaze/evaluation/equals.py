@@ -1,0 +1,120 @@
+"""Train our decoder and the two re-built ones alike: the same scanpaths, as many steps, as many rates tried.
+
+Flow: a store of training expressions, trials of them -> fit_slots, fit_events -> rivals for evaluation/drawn.py.
+Shapes: P packs, M cells of the slot decoders, C = g h * g w cells of the canvas, W width of the language model.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import nn
+
+from sa2va.gaze.model.decoder import DecoderConfig, EventDecoder
+from sa2va.gaze.model.density import Grid
+from sa2va.gaze.model.listening import canvas_maps
+from sa2va.gaze.rivals.slots import GRID, Heard, SlotConfig, SlotLook
+from sa2va.gaze.scanpath import Scanpath
+from sa2va.gaze.training.store import Store
+from sa2va.gaze.training.stored import StoredStage
+from sa2va.gaze.trial import Trial
+from sa2va.training.config import StageConfig
+from sa2va.training.logger import RunLogger
+from sa2va.training.loop import run_stage
+
+RATES = (7e-4, 2e-3, 5e-3)  # tried by everybody
+PACKS = 7  # of a usual scanpath
+KEPT_BACK = 1 / 6  # share of the expressions that choose the rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What everybody gets."""
+
+    steps: int = 400
+    batch: int = 16  # scanpaths per step
+    rates: Sequence[float] = RATES
+
+
+def slot_hearing(store: Store) -> Callable[[Trial], Heard]:
+    """What the re-built decoders are told: belief maps, states and image features that ours has, on their cells."""
+    columns, rows = GRID
+
+    def hear(case: Trial) -> Heard:
+        index = store.find(case.case)
+        heard = store.understanding(torch.tensor([index]), "model")
+        assert heard.states is not None and heard.coarse is not None
+        grid = Grid(64)
+        picture = F.adaptive_avg_pool2d(canvas_maps(heard.coarse, heard.image_size, grid), (rows, columns))
+        belief = F.adaptive_avg_pool2d(heard.beliefs[0][:, None], (rows, columns))[:, 0].flatten(1)
+        return Heard(belief, heard.states[0], picture[0].flatten(1).T)
+
+    return hear
+
+
+def num_parameters(module: nn.Module) -> int:
+    """Numbers that a decoder learns."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def fit_slots(config: SlotConfig, store: Store, trials: Sequence[Trial], budget: Budget) -> SlotLook:
+    """Train a re-built decoder at each rate, and keep the one that does best on what it did not learn from."""
+    assert store.heard is not None
+    widths = {"state_width": store.heard["states"].shape[-1], "image_channels": store.heard["coarse"].shape[1]}
+    tried = []
+    config = replace(config, steps=budget.steps, batch=budget.batch * PACKS, **widths)
+    for rate in budget.rates:
+        rival = SlotLook(replace(config, rate=rate), hear=slot_hearing(store))
+        rival.fit(trials)
+        tried.append(rival)
+    return max(tried, key=lambda rival: rival.kept)
+
+
+class Fitted:
+    """A rival that has learned already, on another store than it is scored on."""
+
+    def __init__(self, rival: SlotLook, store: Store) -> None:
+        self.name, self._rival = rival.name, rival
+        rival.hear = slot_hearing(store)
+
+    def fit(self, trials: Sequence[Trial]) -> None:
+        """Learn nothing more."""
+
+    def sample(self, case: Trial, num_samples: int, seed: int) -> list[Scanpath]:
+        return self._rival.sample(case, num_samples, seed)
+
+    def log_density(self, trial: Trial) -> NDArray[np.float64]:
+        return self._rival.log_density(trial)
+
+    def pack_size_log_prob(self, trial: Trial) -> NDArray[np.float64]:
+        return self._rival.pack_size_log_prob(trial)
+
+
+def fit_events(config: DecoderConfig, store: Store, budget: Budget, *, seed: int = 0) -> EventDecoder:
+    """Train our decoder at each rate, and keep the one that does best on expressions it did not learn from."""
+    assert store.heard is not None
+    widths = {"state_width": store.heard["states"].shape[-1], "image_channels": store.heard["coarse"].shape[1]}
+    tried: list[tuple[float, EventDecoder]] = []
+    for rate in budget.rates:
+        torch.manual_seed(seed)
+        stage = StoredStage(
+            StageConfig(
+                name="equal", steps=budget.steps, batch_size=budget.batch, lr=rate, warmup_steps=20, autocast=False,
+                save_every=0, num_workers=0, ema=0.98, seed=seed,
+            ),
+            EventDecoder(replace(config, **widths)),
+            store,
+            num_people=store.config.num_people,
+            kept_back=KEPT_BACK,
+        )  # fmt: skip
+        with tempfile.TemporaryDirectory() as scratch, RunLogger(Path(scratch), quiet=True, tensorboard=False) as log:
+            run_stage(stage, scratch, "cpu", log)
+        stage.decoder.eval()
+        figures = stage.validate(budget.steps)
+        tried.append((figures["bits"] if figures else 0.0, stage.decoder))
+    return max(tried, key=lambda pair: pair[0])[1]
