@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sa2va.data.world.items import SIDE
 from sa2va.gaze.letterbox import CANVAS
 from sa2va.gaze.metrics.maps import blurred, fixation_map
 from sa2va.gaze.model.density import Grid
@@ -47,5 +48,5 @@ def test_where_people_look_is_blurred_as_the_metrics_do() -> None:
 def test_objects_cover_their_cells() -> None:
     case = draw_viewings(0, "train", 0, 1)[0].case
     maps = object_maps(case, GRID)
-    sizes = case.masks.sum((1, 2)) * (320 / 128) ** 2 / 16**2
+    sizes = case.masks.sum((1, 2)) * (320 / SIDE) ** 2 / 16**2
     assert maps.flatten(1).sum(1).numpy() == pytest.approx(sizes, rel=0.05)

@@ -14,8 +14,8 @@ from sa2va.model.checkpoint import save_checkpoint
 
 @pytest.mark.parametrize("name", list(GAZE_RECIPES))
 def test_every_recipe_is_a_configuration(name: str) -> None:
-    config = configure(name, ["stage.steps=7", "decoder.width=32", "beliefs=target", "losses.landing=0"])
-    assert (config.name, config.stage.steps, config.decoder.width, config.beliefs) == (name, 7, 32, "target")
+    config = configure(name, ["gaze.steps=7", "decoder.width=32", "beliefs=target", "losses.landing=0"])
+    assert (config.name, config.gaze.steps, config.decoder.width, config.beliefs) == (name, 7, 32, "target")
 
 
 def test_wrong_words_are_refused_in_one_line() -> None:
@@ -23,15 +23,16 @@ def test_wrong_words_are_refused_in_one_line() -> None:
         configure("huge")
     with pytest.raises(ValueError, match="expected one of model, possible, target"):
         configure("tiny_gaze", ["beliefs=none"])
-    with pytest.raises(ValueError, match="no setting 'stage.step'"):
-        configure("tiny_gaze", ["stage.step=3"])
+    with pytest.raises(ValueError, match="no setting 'gaze.step'"):
+        configure("tiny_gaze", ["gaze.step=3"])
 
 
 def test_a_short_run_gives_weights_that_load(tmp_path: Path) -> None:
     model, processor = build_model()
     save_checkpoint(model, processor.tokenizer, tmp_path / "model", torch.float32)
     small = ["decoder.width=16", "decoder.place_width=8", "decoder.cell=32", "decoder.num_layers=1", "num_people=2"]
-    words = [*small, f"start={tmp_path / 'model'}", "stage.steps=2", "stage.batch_size=2", "stage.num_workers=0"]
+    words = [*small, f"start={tmp_path / 'model'}", "store.num_cases=4", "store.num_people=2"]
+    words += [f"{stage}.{setting}" for stage in ("eyes", "gaze") for setting in ("steps=2", "batch_size=4")]
     folder = train_gaze("tiny_gaze", [*words, "device=cpu"], str(tmp_path / "run"), quiet=True)
     assert folder == tmp_path / "run" / "gaze"
     predictor = load_gaze(tmp_path / "model", gaze=folder, device="cpu")
