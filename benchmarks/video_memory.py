@@ -12,8 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from measure import Table, parser, report, rss_mb
-from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
-from video_speed import build, draw_masks
+from video_speed import build, draw_masks, open_stock, step_stock
 
 import sa2va
 from sa2va.model.tracker import STOCK, Tracker
@@ -22,6 +21,7 @@ HEIGHT, WIDTH = 480, 854  # px
 BOXES = ((60, 60, 220, 220), (340, 140, 520, 320), (620, 240, 800, 420))
 EARLY, WARM = 100, 200  # frames
 GROWTH_LIMIT_MB, GROWTH_LIMIT = 20.0, 0.02
+MIDDLE = 60  # frame
 FEW = 8  # frames after which the memories of both trackers are set up
 
 
@@ -58,8 +58,8 @@ def track_embedded(num_frames: int) -> Table:
 
 
 @torch.inference_mode()
-def grow_ours(frames: int) -> float:
-    """Return MB a frame of our tracker with a random hiera-tiny at 1024 px."""
+def grow_ours(frames: int) -> Iterator[float]:
+    """Follow one object with our tracker and a random hiera-tiny at 1024 px; yield MB after each frame."""
     sam2 = build("tiny", torch.bfloat16, "cpu")
     tracker, masks = Tracker(sam2, STOCK), draw_masks(1, sam2.size, "cpu")
     for index in range(frames):
@@ -68,24 +68,17 @@ def grow_ours(frames: int) -> float:
             tracker.prompt(0, features, sam2.take_masks(features, masks), given=masks)
         else:
             tracker.step(index, features)
-        if index == FEW:
-            start = rss_mb()
-    return (rss_mb() - start) / (frames - 1 - FEW)
+        yield rss_mb()
 
 
 @torch.inference_mode()
-def grow_stock(frames: int) -> float:
-    """Return MB a frame of Transformers' streaming session with the same model."""
+def grow_stock(frames: int) -> Iterator[float]:
+    """Follow it with Transformers' streaming session and the same model; yield MB after each frame."""
     sam2 = build("tiny", torch.bfloat16, "cpu")
-    session = Sam2VideoInferenceSession(video=None, video_height=sam2.size, video_width=sam2.size, dtype=torch.bfloat16)
-    mask = draw_masks(1, sam2.size, "cpu")[None].to(torch.bfloat16)
-    session.add_mask_inputs(session.obj_id_to_idx(1), 0, mask)
-    session.obj_with_new_inputs = [1]
+    session = open_stock(sam2, draw_masks(1, sam2.size, "cpu"))
     for index in range(frames):
-        sam2.native(inference_session=session, frame=torch.randn(3, sam2.size, sam2.size, dtype=torch.bfloat16))
-        if index == FEW:
-            start = rss_mb()
-    return (rss_mb() - start) / (frames - 1 - FEW)
+        step_stock(sam2, session, index, torch.randn(1, 3, sam2.size, sam2.size, dtype=torch.bfloat16))
+        yield rss_mb()
 
 
 GROW = {"ours": grow_ours, "stock": grow_stock}
@@ -94,9 +87,13 @@ GROW = {"ours": grow_ours, "stock": grow_stock}
 def measure_growth(tracker: str, frames: int) -> Table:
     """Tabulate MB a frame of one tracker; each is measured in a process of its own."""
     title = f"hiera-tiny at 1024 px, random weights, bfloat16, {frames} frames, 1 object"
-    table = Table(title, ("tracker", "MB a frame"))
+    table = Table(title, ("tracker", "frame", "resident memory, MB", f"MB a frame since frame {FEW}"))
     name = "ours" if tracker == "ours" else "Transformers' session"
-    table.add(name, f"{GROW[tracker](frames):.2f}")
+    for index, used in enumerate(GROW[tracker](frames)):
+        if index == FEW:
+            start = used
+        elif index > FEW and (index + 1) in (MIDDLE, frames):
+            table.add(name, index + 1, f"{used:.0f}", f"{(used - start) / (index - FEW):.2f}")
     return table
 
 
