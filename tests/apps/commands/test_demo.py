@@ -13,6 +13,12 @@ from sa2va.apps.commands.demo import read_card
 CARD = {"sections": [{"name": "world/groups", "figures": [{"name": "IoU of the union", "value": 0.123}]}]}
 
 
+@pytest.fixture(autouse=True)
+def no_gaze(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy has no eyes; tests/apps/demo/test_gaze_exhibits.py looks at those."""
+    monkeypatch.setattr("sa2va.apps.demo.gaze.knows_gaze", lambda folder: False)
+
+
 @pytest.fixture
 def model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "model"

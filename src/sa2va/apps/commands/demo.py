@@ -59,7 +59,7 @@ def demo(
             remark(OUT_OF_PLACE.format(media=media), quiet)
         console = Console(quiet=quiet, highlight=False)
         predictor = choice.load()
-        exhibits = run_sections(console, predictor, seed, scratch, own)
+        exhibits = run_sections(console, predictor, seed, scratch, own, choice.folder())
         rows = measure(predictor, choice, seed, items, quiet) if items else []
         if rows:
             console.print(figure_table(rows))
@@ -82,15 +82,17 @@ def demo(
 
 
 def run_sections(
-    console: "Console", predictor: "Predictor", seed: int, scratch: Path, own: "Media | None"
+    console: "Console", predictor: "Predictor", seed: int, scratch: Path, own: "Media | None", folder: Path
 ) -> list["Exhibit"]:
     """Run the tasks and tell of each as it is done."""
     from sa2va.apps.demo.exhibits import SECTIONS, show_own
+    from sa2va.apps.demo.gaze import knows_gaze, show_gaze
 
     exhibits: list[Exhibit] = []
     section = ""
     sources: list[Iterable[Exhibit]] = [show_own(predictor, own, scratch)] if own else []
     sources += [show(predictor, seed, scratch) for show in SECTIONS]
+    sources += [show_gaze(predictor, folder, seed, scratch)] if knows_gaze(folder) else []
     for source in sources:
         for exhibit in source:
             if exhibit.section != section:
