@@ -61,6 +61,9 @@ EyesOption = Annotated[
 StoreOption = Annotated[
     Path | None, typer.Option("--store", metavar="FOLDER", help="With --world: keep here what the model heard.")
 ]
+ImagesOption = Annotated[
+    Path | None, typer.Option("--images", metavar="FOLDER", help="With --data: stimuli, for a row of the model itself.")
+]
 
 
 def evaluate(
@@ -68,6 +71,7 @@ def evaluate(
     words: WordsOption = None,
     predictions: PredictionsOption = None,
     more: MoreArgument = None,
+    images: ImagesOption = None,
     oracle_target: OracleOption = False,
     golden: GoldenOption = None,
     world: WorldOption = False,
@@ -99,11 +103,11 @@ def evaluate(
     assert data is not None and ready
     files = [*(predictions or []), *(more or [])]
     trials = read_trials(data, words)
-    if not oracle_target and not files:
-        raise ValueError("without images there is nothing to look at; add --oracle-target, or --predictions FILE")
-    rows, cases = make_rows(
-        trials, files, oracle=oracle_target, learned=learned, folds=folds, samples=samples, seed=seed, quiet=quiet
-    )
+    if not oracle_target and not files and images is None:
+        raise ValueError("there is nothing to score; add --oracle-target, --images FOLDER, or --predictions FILE")
+    makers = [pixel_rival(model, gaze, images)] if images is not None else []
+    makers += choose_rivals(oracle=oracle_target, learned=learned)
+    rows, cases = make_rows(trials, files, makers, folds=folds, samples=samples, seed=seed, quiet=quiet)
     if as_json:
         from sa2va.gaze.evaluation.table import as_record
 
@@ -175,9 +179,8 @@ def read_trials(data: Path, words: Path | None) -> "list[Trial]":
 def make_rows(
     trials: "Sequence[Trial]",
     files: Sequence[Path],
+    makers: "Sequence[Callable[[], Rival]]",
     *,
-    oracle: bool,
-    learned: bool,
     folds: int,
     samples: int,
     seed: int,
@@ -198,10 +201,20 @@ def make_rows(
         if row.num_cases < len(cases) or len(found) > row.num_cases:
             remark(f"{row.name}: {row.num_cases} of {len(cases)} cases, {len(found)} in the file", quiet)
     rows.append(people_row(cases))
-    makers = choose_rivals(oracle=oracle, learned=learned)
     for make in tqdm(makers, desc="rivals", disable=quiet or not sys.stderr.isatty(), leave=False):
         rows.append(rival_row(make, cases, parts, num_samples=samples, seed=seed))
     return finish_rows(rows), cases
+
+
+def pixel_rival(model: str, gaze: Path | None, images: Path) -> "Callable[[], Rival]":
+    """The model itself, on the pictures of a folder."""
+    from sa2va.gaze.predictor import load_gaze
+    from sa2va.gaze.rivals.ours import PixelLook
+
+    if not images.is_dir():
+        raise ValueError(f"--images {images}: no such folder; give the one that holds the stimuli")
+    predictor = load_gaze(model, gaze=gaze, device="cpu", dtype="float32")
+    return lambda: PixelLook(predictor.model, images)
 
 
 def choose_rivals(*, oracle: bool, learned: bool) -> "list[Callable[[], Rival]]":

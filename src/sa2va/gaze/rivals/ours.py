@@ -5,6 +5,7 @@ Shapes: K fixations of a trial, N words, P = N + 2 packs.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from sa2va.gaze.model.events import EventBatch, collate, words_of, write_tokens
 from sa2va.gaze.model.losses import TokenTerms, predictive, token_terms
 from sa2va.gaze.model.oracle import box_map
 from sa2va.gaze.model.rollout import Landing, Rollout
-from sa2va.gaze.model.scanpath_model import Understanding, draw_scene, view
+from sa2va.gaze.model.scanpath_model import ScanpathModel, Understanding, draw_scene, view
 from sa2va.gaze.model.sight import Scene
 from sa2va.gaze.model.sizes import sample_sizes
 from sa2va.gaze.scanpath import Fixation, Scanpath
@@ -26,6 +27,7 @@ from sa2va.gaze.training.drawn import Beliefs
 from sa2va.gaze.training.recorded import RecordedConfig, train_recorded
 from sa2va.gaze.training.store import Store
 from sa2va.gaze.trial import Trial
+from sa2va.media import open_media
 
 
 class _DecoderLook:
@@ -175,3 +177,31 @@ class StoredLook(_DecoderLook):
             with torch.no_grad():
                 self._last = (case.case, heard, draw_scene(self._decoder, heard))
         return self._last
+
+
+class PixelLook(_DecoderLook):
+    """A whole trained model that sees the pictures and hears the words; nothing is told, and it learns nothing more."""
+
+    name = "the model, pixels only"
+
+    def __init__(self, model: ScanpathModel, folder: Path, landing: Landing = "soft") -> None:
+        self._model, self._folder, self.landing = model, folder, landing
+        self._last: tuple[str, Understanding] | None = None
+
+    @property
+    def decoder(self) -> EventDecoder:
+        return self._model.decoder
+
+    def fit(self, trials: Sequence[Trial]) -> None:
+        """Learn nothing."""
+
+    def pack_size_log_prob(self, trial: Trial) -> None:
+        """As of StoredLook."""
+        return None
+
+    @torch.no_grad()
+    def hear(self, case: Trial) -> Understanding:
+        if self._last is None or self._last[0] != case.case:
+            frames = open_media(self._folder / case.scanpath.image).frames([0])
+            self._last = (case.case, self._model.understand([frames], [case.scanpath.words]))
+        return self._last[1]

@@ -32,6 +32,7 @@ WORD_FEATURES = PLACES + 3  # kind of the pack, its number, how long its word la
 SCALE = 64.0  # px that count as much as one nat
 UNIFORM = 0.02  # share of the density that is spread evenly
 LEAST_SPREAD = 5.0  # px
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,18 +218,30 @@ class SlotLook:
                 self.spreads[kind] = np.maximum(np.sqrt(np.square(rows).mean(0)), LEAST_SPREAD)
 
     @torch.no_grad()
+    def next_pack(self, case: Trial, packs: Sequence[NDArray[np.float64]], heard: Heard) -> tuple[Array, bool]:
+        """Look during the pack that follows some.
+
+        Args:
+            case: its words and its clock.
+            packs: the places of those before it.
+            heard: at least up to this pack.
+
+        Returns:
+            (K, 2) xy, px, and whether that was the last look.
+        """
+        logits, center, spread = self.decoder(_stack([_inputs(case, packs, heard)]))
+        said = logits[0].argmax(-1).tolist()
+        size = next((slot for slot, token in enumerate(said) if token != LOOK), len(said))
+        noise = torch.randn_like(center) * spread.exp() if self.config.chance else torch.zeros_like(center)
+        points = np.clip((center + noise)[0, :size].double().numpy(), 0, np.array(CANVAS) - 1)
+        return points, self.config.history and size < len(said) and said[size] == DONE
+
     def _look(self, case: Trial) -> Scanpath:
-        packs: list[NDArray[np.float64]] = []
-        heard = self.hear(case)
-        for _ in case.scanpath.packs:
-            logits, center, spread = self.decoder(_stack([_inputs(case, packs, heard)]))
-            said = logits[0].argmax(-1).tolist()
-            size = next((slot for slot, token in enumerate(said) if token != LOOK), len(said))
-            noise = torch.randn_like(center) * spread.exp() if self.config.chance else torch.zeros_like(center)
-            points = (center + noise)[0, :size].double().numpy()
-            packs.append(np.clip(points, 0, np.array(CANVAS) - 1))
-            if self.config.history and size < len(said) and said[size] == DONE:
-                break
+        packs: list[Array] = []
+        heard, done = self.hear(case), False
+        while len(packs) < len(case.scanpath.packs) and not done:
+            points, done = self.next_pack(case, packs, heard)
+            packs.append(points)
         if not any(len(pack) for pack in packs):
             packs[0] = np.array([CANVAS]) / 2
         return build_scanpath(case, [*packs, *[np.zeros((0, 2))] * (len(case.scanpath.packs) - len(packs))])
