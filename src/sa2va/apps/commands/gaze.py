@@ -142,7 +142,7 @@ def stream(
 
 @app.command("train")
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="tiny_gaze, or published_gaze.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="tiny_gaze, published_gaze, or published_gaze_lora.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Change settings of the recipe.")
     ] = None,
@@ -150,7 +150,7 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the settings of the run, and do nothing.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train gaze on a model that stays as it is; the same command again resumes where it stopped."""
+    """Train gaze on a model, which stays as it is or gets an adapter; the same command goes on where it stopped."""
     from sa2va.gaze.training import recipes
 
     if dry_run:

@@ -16,6 +16,7 @@ from sa2va.gaze.model.losses import EventLossConfig
 from sa2va.gaze.model.scanpath_model import ScanpathModel
 from sa2va.gaze.predictor import save_gaze
 from sa2va.gaze.training.drawn import Beliefs
+from sa2va.gaze.training.joint import JointStage
 from sa2va.gaze.training.store import Store, StoreConfig, fill, fingerprint, read
 from sa2va.gaze.training.stored import StoredStage
 from sa2va.model.checkpoint import load_checkpoint
@@ -29,7 +30,7 @@ NEW = 0.1  # of the weights of what a decoder adopts no weights for
 
 @dataclass(frozen=True, kw_only=True)
 class GazeRunConfig:
-    """A run in two stages: eyes that know what the words so far may mean, then the same eyes on a frozen Sa2VA."""
+    """A run in two stages: eyes that know what the words so far may mean, then the same eyes on a Sa2VA."""
 
     name: str
     output: str
@@ -40,6 +41,8 @@ class GazeRunConfig:
     gaze: StageConfig
     losses: EventLossConfig = field(default_factory=EventLossConfig)
     num_people: int = 10  # of each expression in a batch
+    lora_rank: int = 0  # of an adapter of the language model that the second stage trains; 0 = it stays as it is
+    prefix_weight: float = 0.5  # of the masks of prefixes, where there is an adapter
     beliefs: Beliefs = "model"  # of the second stage; "possible" and "target" show what the eyes alone can do
     seed: int = 0
     device: str = "auto"
@@ -74,7 +77,24 @@ def published_gaze() -> GazeRunConfig:
     )
 
 
-GAZE_RECIPES: dict[str, Callable[[], GazeRunConfig]] = {"tiny_gaze": tiny_gaze, "published_gaze": published_gaze}
+def published_gaze_lora() -> GazeRunConfig:
+    """Any published Sa2VA with an adapter of its language model: masks of prefixes are learned as well."""
+    base = published_gaze()
+    return replace(
+        base,
+        name="published_gaze_lora",
+        output="runs/published_gaze_lora",
+        lora_rank=16,
+        num_people=8,
+        gaze=replace(base.gaze, steps=10000, batch_size=32, lr=2e-4, num_workers=8),
+    )
+
+
+GAZE_RECIPES: dict[str, Callable[[], GazeRunConfig]] = {
+    "tiny_gaze": tiny_gaze,
+    "published_gaze": published_gaze,
+    "published_gaze_lora": published_gaze_lora,
+}
 
 
 def configure(name: str, overrides: Sequence[str] = ()) -> GazeRunConfig:
@@ -98,7 +118,8 @@ def train_gaze(name: str, overrides: Sequence[str] = (), output: str | None = No
         quiet: no progress bar.
 
     Returns:
-        The folder of the gaze weights; those of the eyes alone lie beside it, in `eyes_alone`.
+        The folder of the gaze weights; beside it lie those of the eyes alone, `eyes_alone`, and, where the recipe has
+        one, the `adapter` of the language model.
 
     Raises:
         ValueError: unknown recipe or setting, no such model, or a state that belongs to another run.
@@ -120,9 +141,13 @@ def train_gaze(name: str, overrides: Sequence[str] = (), output: str | None = No
         widths = replace(config.decoder, state_width=sa2va.mllm.width, image_channels=sa2va.sam2.width)
         model = ScanpathModel(sa2va, processor, EventDecoder(widths)).to(device).eval()
         adopt(model.decoder, eyes)
-        fill(folder / "store", config.store, grid, model, tell=logger.note)
-        _run(config, config.gaze, model.decoder, read(folder / "store", config.store, grid, sa2va), folder, logger)
-    save_gaze(model.decoder, folder / "gaze", describe(config, config.gaze) | {"model": fingerprint(sa2va)})
+        card = describe(config, config.gaze) | {"model": fingerprint(sa2va)}
+        if config.lora_rank:
+            _run_joint(config, model, folder, logger)
+        else:
+            fill(folder / "store", config.store, grid, model, tell=logger.note)
+            _run(config, config.gaze, model.decoder, read(folder / "store", config.store, grid, sa2va), folder, logger)
+    save_gaze(model.decoder, folder / "gaze", card)
     return folder / "gaze"
 
 
@@ -140,6 +165,21 @@ def _run(
         losses=config.losses,
     )
     run_stage(made, folder, choose_device(config.device), logger)
+
+
+def _run_joint(config: GazeRunConfig, model: ScanpathModel, folder: Path, logger: RunLogger) -> None:
+    """Train the second stage with an adapter, and write it."""
+    stage = JointStage(
+        replace(config.gaze, seed=config.seed),
+        model,
+        config.store,
+        num_people=config.num_people,
+        rank=config.lora_rank,
+        losses=config.losses,
+        prefix_weight=config.prefix_weight,
+    )
+    run_stage(stage, folder, choose_device(config.device), logger)
+    stage.save_adapter(folder / "adapter")
 
 
 def adopt(decoder: EventDecoder, eyes: EventDecoder) -> None:

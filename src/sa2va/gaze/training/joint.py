@@ -1,0 +1,144 @@
+"""Train gaze together with a LoRA adapter of the language model; pictures are seen as before.
+
+Flow: (seed, step) -> JointSource -> pictures, words, what they leave possible, scanpaths -> one pass of the language
+    model per expression, with gradients -> gaze losses and prefix masks -> training/loop.py -> decoder and adapter.
+    Here nothing can be stored: what is heard changes with every step.
+Source: LoRA, arXiv:2106.09685, as the peft library has it.
+Shapes: B expressions of a batch, V people of each, P packs, M objects, S side of the picture in px.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sa2va.gaze.model.density import Grid
+from sa2va.gaze.model.losses import EventLossConfig
+from sa2va.gaze.model.scanpath_model import ScanpathModel
+from sa2va.gaze.training.drawn import DrawnGaze, draw_gaze, draw_viewings, possible_maps
+from sa2va.gaze.training.store import StoreConfig
+from sa2va.training.config import StageConfig
+from sa2va.types import Frames
+
+LANGUAGE = "language_model"  # part of the names of its layers, in every backbone
+
+
+@dataclass(frozen=True)
+class JointBatch:
+    """B expressions about drawn scenes, and B * V people who looked."""
+
+    frames: tuple[Frames, ...]  # B, each (1, S, S, 3)
+    words: tuple[tuple[str, ...], ...]  # B
+    gaze: DrawnGaze
+    possible: Tensor  # (B, P, S / 2, S / 2) 0..1, what the words so far may mean
+    owner: Tensor  # (B * V,)
+
+    def to(self, device: torch.device | str) -> Self:
+        tensors = {name: value for name, value in vars(self.gaze).items()}
+        moved = DrawnGaze(**{name: value.to(device) for name, value in tensors.items()})
+        return replace(self, gaze=moved, possible=self.possible.to(device), owner=self.owner.to(device))
+
+
+@dataclass(frozen=True)
+class JointSource:
+    """Draw the batch of a step: a pure function of seed and step."""
+
+    world: StoreConfig
+    grid: Grid
+    num_cases: int  # B
+    num_people: int  # V
+
+    def __call__(self, step: int) -> JointBatch:
+        indices = [(step * self.num_cases + number) % self.world.num_cases for number in range(self.num_cases)]
+        groups = [draw_viewings(self.world.seed, self.world.split, index, self.num_people) for index in indices]
+        cases = [group[0].case for group in groups]
+        gaze = draw_gaze(groups, self.grid)
+        packs = gaze.known.shape[1]
+        maps = [possible_maps(c, F.avg_pool2d(torch.from_numpy(c.masks).float()[:, None], 2)[:, 0]) for c in cases]
+        return JointBatch(
+            frames=tuple(case.frame[None] for case in cases),
+            words=tuple(case.expression.words for case in cases),
+            gaze=gaze,
+            possible=torch.stack([torch.cat([m, m[-1:].expand(packs - len(m), -1, -1)]) for m in maps]),
+            owner=torch.arange(len(cases)).repeat_interleave(self.num_people),
+        )
+
+
+class _Trained(nn.Module):
+    """What is saved of a run: the decoder, and the few weights that were added to the language model."""
+
+    def __init__(self, decoder: nn.Module, added: dict[str, nn.Parameter]) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.added = nn.ParameterDict({name.replace(".", "/"): value for name, value in added.items()})
+
+
+class JointStage:
+    """Stage of the training loop."""
+
+    def __init__(
+        self,
+        config: StageConfig,
+        model: ScanpathModel,
+        world: StoreConfig,
+        *,
+        num_people: int,
+        rank: int,
+        losses: EventLossConfig | None = None,
+        prefix_weight: float = 0.5,
+    ) -> None:
+        self.config, self.model, self._losses, self._prefix_weight = config, model, losses, prefix_weight
+        self._adapter = add_adapter(model, rank)
+        added = {name: value for name, value in model.sa2va.named_parameters() if value.requires_grad}
+        self._trained = _Trained(model.decoder, added)
+        cases = max(1, config.batch_size // num_people)
+        self.batch = JointSource(world, model.decoder.config.grid, cases, num_people)
+
+    def module(self) -> nn.Module:
+        return self._trained
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return self._trained.parameters()
+
+    def losses(self, batch: JointBatch) -> dict[str, Tensor]:
+        self.model.sa2va.eval()
+        heard = self.model.understand(batch.frames, batch.words)
+        assert heard.mask_logits is not None and heard.states is not None
+        targets = F.interpolate(batch.possible, heard.mask_logits.shape[-2:], mode="area")
+        events = replace(
+            batch.gaze.events,
+            beliefs=heard.beliefs[batch.owner],
+            states=heard.states[batch.owner],
+            cover=batch.gaze.target[batch.owner],
+        )
+        return self.model.losses(
+            heard, batch.owner, events, targets=targets, crowd=batch.gaze.crowd, config=self._losses,
+            prefix_weight=self._prefix_weight,
+        )  # fmt: skip
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write the adapter as PEFT does, for `sa2va.load(..., adapter=folder)`."""
+        self._adapter.save_pretrained(str(folder))
+
+
+def add_adapter(model: ScanpathModel, rank: int) -> Any:
+    """Put low-rank weights beside those of the language model's linear layers; all else rests.
+
+    Raises:
+        ValueError: peft is not installed.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise ValueError("a LoRA adapter needs an extra; run: pip install 'sa2va[train]'") from error
+    native = model.sa2va.mllm.native
+    layers = [name for name, part in native.named_modules() if isinstance(part, nn.Linear) and LANGUAGE in name]
+    assert layers, "a backbone without a language model"
+    model.sa2va.requires_grad_(False)
+    wrapped = get_peft_model(native, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=layers))
+    model.sa2va.mllm.native = wrapped.base_model.model
+    return wrapped
