@@ -61,6 +61,7 @@ EyesOption = Annotated[
 StoreOption = Annotated[
     Path | None, typer.Option("--store", metavar="FOLDER", help="With --world: keep here what the model heard.")
 ]
+PlotsOption = Annotated[Path | None, typer.Option("--plots", metavar="FOLDER", help="With --world: draw it as well.")]
 ImagesOption = Annotated[
     Path | None, typer.Option("--images", metavar="FOLDER", help="With --data: stimuli, for a row of the model itself.")
 ]
@@ -80,6 +81,7 @@ def evaluate(
     gaze: GazeOption = None,
     eyes: EyesOption = None,
     store: StoreOption = None,
+    plots: PlotsOption = None,
     samples: Annotated[int, typer.Option(min=1, max=100, help="Scanpaths drawn of each case.")] = 10,
     folds: FoldsOption = 5,
     learned: LearnedOption = True,
@@ -97,7 +99,7 @@ def evaluate(
     if world:
         from sa2va.apps.commands.gaze_world import WorldRequest, evaluate_world
 
-        asked = WorldRequest(model, gaze, eyes, store, items, samples, learned, seed)
+        asked = WorldRequest(model, gaze, eyes, store, plots, items, samples, learned, seed)
         evaluate_world(asked, as_json=as_json, quiet=quiet)
         return
     assert data is not None and ready

@@ -34,6 +34,7 @@ class WorldRequest:
     gaze: Path | None
     eyes: Path | None
     store: Path | None
+    plots: Path | None
     items: int
     samples: int
     learned: bool
@@ -44,6 +45,11 @@ def evaluate_world(asked: WorldRequest, *, as_json: bool, quiet: bool) -> None:
     """Score a model on drawn scenes and print what came out."""
     with tempfile.TemporaryDirectory() as scratch:
         report = run(asked, asked.store or Path(scratch), lambda line: remark(line, quiet))
+    if asked.plots is not None:
+        from sa2va.gaze.evaluation.plots import draw_plots
+
+        for path in draw_plots(report, asked.plots):
+            remark(f"wrote {path}", quiet)
     if as_json:
         print(json.dumps(as_record(report, asked)))
     else:

@@ -22,6 +22,7 @@ from sa2va.gaze.metrics.clusters import Clusters, fit_clusters
 from sa2va.gaze.trial import Trial, group_cases
 
 Figures = dict[str, float]
+MAX_LEFT = 5  # words still to come that the hit curve is listed for
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,16 +176,26 @@ def _pooled_figures(cases: Sequence[Case], looks: Mapping[str, Sequence[Look]]) 
         "empty ECE": _empty_error(cases, looks) if word_sizes else float("nan"),
         "empty packs": float(np.mean(np.array(word_sizes) == 0)) if word_sizes else float("nan"),
         "hit curve gap": target.curve_gap(*curves),
+        **_points_of(curves[0]),
+        **({f"packs of {size}": share for size, share in enumerate(_size_shares(ours))} if word_sizes else {}),
     }
+
+
+def _points_of(curve: target.HitCurve) -> Figures:
+    """The hit curve, a figure per place."""
+    left = {f"hit, {count} words left": share for count, share in curve.words_left.items() if count <= MAX_LEFT}
+    return {"hit, before": curve.before, **left, "hit, after": curve.after}
 
 
 def _size_gap(ours: Sequence[Look], people: Sequence[Look]) -> float:
     """Largest difference in how often packs of words have 0, 1, 2, 3 or more fixations."""
-    shares = []
-    for row in (ours, people):
-        classes = sizes.size_classes([size for look in row for size in look.sizes[1:-1]])
-        shares.append(np.bincount(classes, minlength=sizes.NUM_CLASSES) / len(classes))
-    return float(np.abs(shares[0] - shares[1]).max())
+    return float(np.abs(_size_shares(ours) - _size_shares(people)).max())
+
+
+def _size_shares(looks: Sequence[Look]) -> NDArray[np.float64]:
+    """Shares of packs of words with 0, 1, 2, 3 or more fixations."""
+    classes = sizes.size_classes([size for look in looks for size in look.sizes[1:-1]])
+    return np.bincount(classes, minlength=sizes.NUM_CLASSES) / len(classes)
 
 
 def _empty_error(cases: Sequence[Case], looks: Mapping[str, Sequence[Look]]) -> float:
