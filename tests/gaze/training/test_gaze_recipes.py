@@ -19,9 +19,7 @@ def test_every_recipe_is_a_configuration(name: str) -> None:
 
 
 def test_wrong_words_are_refused_in_one_line() -> None:
-    with pytest.raises(
-        ValueError, match="unknown gaze recipe 'huge'; known: tiny_gaze, published_gaze, "
-    ):
+    with pytest.raises(ValueError, match="unknown gaze recipe 'huge'; known: tiny_gaze, published_gaze, "):
         configure("huge")
     with pytest.raises(ValueError, match="expected one of model, possible, target"):
         configure("tiny_gaze", ["beliefs=none"])
