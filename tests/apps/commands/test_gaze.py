@@ -110,16 +110,16 @@ def test_words_as_they_come(
 
 
 def test_training_can_be_looked_at_first(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["gaze", "train", "published_gaze", "stage.steps=7", "--dry-run"]) == 0
+    assert cli.main(["gaze", "train", "published_gaze", "gaze.steps=7", "--dry-run"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["stage"]["steps"] == 7 and told["start"].startswith("ByteDance/")
+    assert told["gaze"]["steps"] == 7 and told["start"].startswith("ByteDance/")
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         (["train", "nothing"], "unknown gaze recipe"),
-        (["train", "tiny_gaze", "stage.leaps=3", "--dry-run"], "leaps"),
+        (["train", "tiny_gaze", "gaze.leaps=3", "--dry-run"], "leaps"),
         (["predict", "{picture}", " "], "EXPRESSION is empty"),
         (["predict", "{picture}", "cup", "--samples", "0"], "samples"),
         (["predict", "{picture}", "cup", "--film", "avi"], "avi"),
