@@ -4,11 +4,12 @@ Flow: tracker.py -> Sam2.attend -> read_memories -> features of each object -> d
     module is used instead: it is the reference.
 Source: SAM 2, arXiv:2408.00714, section 4. The sums are the same, their order differs: what has not met a memory yet
     is computed once for all objects; memories, 64 wide, are averaged before they are projected and not after it, on a
-    CPU; the turn of rotary positions is one product of complex numbers.
+    CPU, which takes one object after the other, so that pages of memory are used again and not asked for anew; the
+    turn of rotary positions is one product of complex numbers.
 Shapes: N objects, C width, g side of the coarsest grid, L memory tokens of one object, of which P are of pointers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -50,14 +51,28 @@ def read_memories(
     Returns:
         (N, g*g, C).
     """
+    layers, turn = cast(Sequence[Any], attention.layers), _turn(attention)
     x = current + 0.1 * current_positions
-    turn = _turn(attention)
+    x = x + _attend_to_itself(layers[0].self_attn, layers[0].layer_norm1(x), turn)  # once for all where x has one row
+    together = 1 if x.device.type == "cpu" else len(memory)
+    found = [
+        _read_on(layers, x if len(x) == 1 else x[n : n + together], *pair, turn, num_pointer_tokens)
+        for n, pair in enumerate(zip(memory.split(together), positions.split(together), strict=True))
+    ]
+    return attention.layer_norm(torch.cat(found))
+
+
+def _read_on(
+    layers: Sequence[Any], x: Tensor, memory: Tensor, positions: Tensor, turn: Tensor, num_pointer_tokens: int
+) -> Tensor:
+    """Go through all layers but for the first one's attention to itself; a CPU takes one object after the other."""
     keys = memory + positions
-    for layer in cast(Iterable[Any], attention.layers):
-        x = x + _attend_to_itself(layer.self_attn, layer.layer_norm1(x), turn)
+    for number, layer in enumerate(layers):
+        if number:
+            x = x + _attend_to_itself(layer.self_attn, layer.layer_norm1(x), turn)
         x = x + _attend_to(layer.cross_attn_image, layer.layer_norm2(x), keys, memory, turn, num_pointer_tokens)
         x = x + layer.linear2(layer.activation(layer.linear1(layer.layer_norm3(x))))
-    return attention.layer_norm(x)
+    return x
 
 
 def _turn(attention: Sam2VideoMemoryAttention | Sam3TrackerVideoMemoryAttention) -> Tensor:
