@@ -7,11 +7,10 @@ Shapes: N objects, T frames, H W picture.
 """
 
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
-from measure import Table, parser, report
+from measure import Table, choose_clock, name_clock, parser, report
 from PIL import Image
 
 import sa2va
@@ -39,7 +38,8 @@ def track_folder(folder: Path, model: str) -> Table:
     first = read_labels(masks[names[0]], size)
     labels = [label for label in np.unique(first).tolist() if label]
     scores: dict[int, list[tuple[float, float]]] = {label: [] for label in labels}
-    predictor, start = sa2va.load(model, device="cpu"), time.perf_counter()
+    predictor, clock = sa2va.load(model, device="cpu"), choose_clock("cpu")
+    start = clock()
     with predictor.track(str(folder / "frames")) as session:
         for result in session:
             if result.index == 0:
@@ -51,7 +51,7 @@ def track_folder(folder: Path, model: str) -> Table:
             for label in labels:
                 pair = found[keys[label]], true == label
                 scores[label].append((float(jaccard(*pair)), float(boundary_f(*pair))))
-    rate = len(names) / (time.perf_counter() - start)
+    rate = len(names) / (clock() - start)
     table = Table(f"{folder.name}, {model}, {len(names)} frames", ("object", "frames scored", "J", "F", "J&F"))
     for label, pairs in scores.items():
         if pairs:
@@ -59,7 +59,7 @@ def track_folder(folder: Path, model: str) -> Table:
             table.add(label, len(pairs), j, f, (j + f) / 2)
         else:
             table.add(label, 0, "-", "-", "-")
-    table.verdicts.append(f"{rate:.2g} frames/s with {len(labels)} objects")
+    table.verdicts.append(f"{rate:.2g} frames in a second ({name_clock(clock)}) with {len(labels)} objects")
     return table
 
 
