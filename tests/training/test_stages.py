@@ -11,7 +11,8 @@ from sa2va.training.loop import Stage
 from sa2va.training.optim import build_optimizer, trained_parameters
 from sa2va.training.recipes import RECIPES, build_stage, train
 from sa2va.training.stages.cotrain import FIRST_SHARES, GROUPS, SHARES, Teachers
-from sa2va.training.stages.tracking import FOLLOWED, SPANS, rank_objects
+from sa2va.training.stages.scenes import rank_objects
+from sa2va.training.stages.tracking import FOLLOWED, SPANS
 from sa2va.training.tiny import init_memory_attention
 
 STAGES = ("vision", "sam_vision", "names", "masks", "tracking", "language", "cotrain")

@@ -26,7 +26,7 @@ from sa2va.training.config import StageConfig
 from sa2va.training.stages.hearing import Heard, attention_loss, hear, watched
 from sa2va.training.stages.masks import UNKNOWN, ObjectCode
 from sa2va.training.stages.names import attribute_words, name_cells, name_loss
-from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, mask_boxes
+from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, mask_boxes, rank_objects
 from sa2va.types import Sample
 
 # Tasks of one group share a batch: their answers have about one length, and a batch of pure text needs no SAM 2.
@@ -43,6 +43,8 @@ GROUPS: dict[str, dict[str, float]] = {
 FIRST_SHARES = {"region": 0.08, "gcg": 0.2, "refseg": 0.42, "text": 0.3}
 SHARES = {"region": 0.05, "gcg": 0.11, "refseg": 0.34, "text": 0.18, "video_refseg": 0.23, "video_text": 0.09}
 NUM_FRAMES = 16  # of a clip
+# How many frames are tracked, and how many objects: long spans hold whole occlusions, all at once would take too long.
+TRACKED = ((3, 6), (9, 3))
 LOOKING_DEPTH = 1 / 3  # of the text model: there the first heads learn to look from a word to what it may mean
 ALIGNMENT_SHARE = 0.5  # of the stage, during which the pull towards the object code fades out
 
@@ -72,8 +74,6 @@ class TaskSource:
     draws: bool  # whether masks are trained, so that SAM 2 needs pixels
     num_clips: int = 6
     alignment: float = 1.0  # weight of the pull towards the object code, at the start
-    num_tracked: int = 3  # T
-    num_followed: int = 6  # n
 
     def __call__(self, step: int) -> CotrainBatch:
         rng = np.random.default_rng([self.config.seed, step])
@@ -116,16 +116,23 @@ class TaskSource:
     def _clips(self, samples: list[Sample], rng: np.random.Generator) -> CotrainBatch:
         num_keyframes = self.processor.config.num_keyframes
         keyframes = uniform_indices(NUM_FRAMES, num_keyframes)
-        # Frames right after a key frame, so that memories have the distances they have in use.
-        begin = keyframes[int(rng.integers(num_keyframes - 1))] + 1
-        tracked = tuple(range(begin, begin + self.num_tracked))
+        num_tracked, num_followed = TRACKED[int(rng.integers(len(TRACKED)))]
+        # From right after a key frame, so that memories have the distances they have in use.
+        rest = [frame for frame in range(NUM_FRAMES) if frame not in keyframes]
+        begins = [place for place, frame in enumerate(rest[: 1 - num_tracked]) if frame - 1 in keyframes]
+        begin = int(rng.choice(begins))
+        tracked = tuple(rest[begin : begin + num_tracked])
         batch = self.processor(samples, keyframes, for_masks=self.draws)
         untracked = self._untracked(samples, batch, keyframes, 0.0)
         if not self.draws:
             return untracked
         objects = [(s, i) for s in samples for turn in s.turns for i in self._objects(turn.spans)]
-        followed = rng.permutation(len(objects))[: self.num_followed]
-        targets = [torch.from_numpy(objects[row][0].masks[objects[row][1]][list(tracked)]) for row in followed]
+        tracks = [torch.from_numpy(sample.masks[row][list(tracked)]) for sample, row in objects]
+        order = (
+            np.lexsort([rng.random(len(tracks)), -rank_objects(torch.stack(tracks))]) if tracks else np.zeros(0, int)
+        )
+        followed = order[:num_followed]
+        targets = [tracks[row] for row in followed]
         return replace(
             untracked,
             tracked_pixel_values=self.processor.sam_pixel_values(

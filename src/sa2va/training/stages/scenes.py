@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sa2va.data.world.scene import BACKGROUNDS, COLORS, SHAPES, SIZES, TEXTURES, Scene, WorldObject
@@ -52,6 +53,14 @@ def mask_boxes(masks: Tensor) -> Tensor:
     (x0, x1), (y0, y1) = edges
     boxes = torch.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dim=-1)
     return boxes * masks.flatten(-2).any(-1)[..., None]
+
+
+def rank_objects(masks: Tensor) -> NDArray[np.int64]:
+    """Rank objects by what there is to learn from following them: (N, T, H, W) -> 2 comes back, 1 changes, 0 rests."""
+    visible = masks.flatten(2).any(2)
+    returns = (~visible[:, :-1] & visible[:, 1:]).any(1)
+    changes = (masks[:, 0] ^ masks[:, -1]).flatten(1).any(1)
+    return torch.where(returns, 2, changes.long()).numpy()
 
 
 def stack_scenes(scenes: Sequence[Scene], num_frames: int = 1, chosen: Sequence[int] | None = None) -> SceneBatch:

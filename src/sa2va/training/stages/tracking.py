@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sa2va.data.world.sampling import make_scene
@@ -22,7 +21,7 @@ from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import MaskOutput
 from sa2va.model.tracker import Tracker
 from sa2va.training.config import StageConfig
-from sa2va.training.stages.scenes import stack_scenes
+from sa2va.training.stages.scenes import rank_objects, stack_scenes
 
 FIRST_CLIP = 20_000_000  # other clips than those of the tasks
 CLIP_FRAMES = 16
@@ -70,14 +69,6 @@ class ClipSource:
             given=given,
             targets=batch.masks[rows, 1:],
         )
-
-
-def rank_objects(masks: Tensor) -> NDArray[np.int64]:
-    """Rank objects by what there is to learn from following them: (N, T, H, W) -> 2 comes back, 1 changes, 0 rests."""
-    visible = masks.flatten(2).any(2)
-    returns = (~visible[:, :-1] & visible[:, 1:]).any(1)
-    changes = (masks[:, 0] ^ masks[:, -1]).flatten(1).any(1)
-    return torch.where(returns, 2, changes.long()).numpy()
 
 
 class TrackStage:
