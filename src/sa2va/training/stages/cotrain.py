@@ -40,7 +40,7 @@ GROUPS: dict[str, dict[str, float]] = {
 }
 # Shares of the steps, by stage. A picture's marked region is the plainest lesson in reading the visual tokens, so the
 # language begins with many; a request for a mask teaches no word of its answer.
-FIRST_SHARES = {"region": 0.08, "gcg": 0.2, "refseg": 0.42, "text": 0.3}
+FIRST_SHARES = {"region": 0.06, "gcg": 0.16, "refseg": 0.38, "text": 0.22, "video_refseg": 0.12, "video_text": 0.06}
 SHARES = {"region": 0.05, "gcg": 0.11, "refseg": 0.34, "text": 0.18, "video_refseg": 0.23, "video_text": 0.09}
 NUM_FRAMES = 16  # of a clip
 # How many frames are tracked, and how many objects: long spans hold whole occlusions, all at once would take too long.
