@@ -6,10 +6,12 @@ import pytest
 import torch
 from small_model import build_model
 
+from sa2va.model.sam2 import MaskOutput
 from sa2va.training.config import StageConfig
 from sa2va.training.loop import Stage
 from sa2va.training.optim import build_optimizer, trained_parameters
 from sa2va.training.recipes import RECIPES, build_stage, train
+from sa2va.training.stages import cotrain
 from sa2va.training.stages.cotrain import FIRST_SHARES, GROUPS, SHARES, Teachers
 from sa2va.training.stages.scenes import rank_objects
 from sa2va.training.stages.tracking import FOLLOWED, SPANS
@@ -70,16 +72,33 @@ def test_shares_of_the_tasks_are_complete(shares: dict[str, float]) -> None:
     assert all(sum(group.values()) == pytest.approx(1.0) for group in GROUPS.values())
 
 
-def test_clips_are_tracked_beyond_their_key_frames() -> None:
+def test_clips_are_tracked_beyond_their_key_frames(monkeypatch) -> None:
     stage = make_stage("cotrain")
     batches = (stage.batch(step) for step in range(40))
     clip = next(b for b in batches if b.tracked and len(b.followed))
     assert clip.keyframes == (0, 5, 10, 15)
     assert not set(clip.tracked) & set(clip.keyframes)
+    monkeypatch.setattr(cotrain, "FOUND_IOU", -1.0)  # untrained, nothing is found
     losses = stage.losses(clip)
     losses["total"].backward()
     memory = stage.module().model.sam2.native.memory_encoder
     assert any(p.grad is not None and p.grad.any() for p in memory.parameters())
+
+
+def test_only_objects_that_were_found_are_followed() -> None:
+    stage = make_stage("cotrain")
+    clip = next(b for b in (stage.batch(step) for step in range(40)) if b.tracked and len(b.followed) > 1)
+    number = len(clip.keyframes)
+    truth = clip.batch.seg_targets.flatten(0, 1)
+    size = len(truth)
+    masks = torch.where(truth, 5.0, -5.0)[:, None]
+    masks[int(clip.followed[0]) * number + 1] *= -1  # wrong, where it is surest
+    scores = torch.full((size, 1), 0.3)
+    scores[1::number] = 0.9
+    output = MaskOutput(masks, scores, torch.ones(size), torch.zeros(size, 1))
+    there = clip.batch.seg_targets[clip.followed, 1].flatten(1).any(1)
+    there[0] = False
+    assert stage._find(clip, output).tolist() == torch.nonzero(there)[:, 0].tolist()
 
 
 @pytest.mark.parametrize("name", RECIPES)

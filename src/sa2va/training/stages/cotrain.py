@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sa2va.data.world.tasks import TASKS
 from sa2va.media import uniform_indices
-from sa2va.model.losses import LossConfig, language_loss, mask_losses, total_loss
+from sa2va.model.losses import LossConfig, candidate_ious, language_loss, mask_losses, total_loss
 from sa2va.model.processor import Batch, Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import FrameFeatures, MaskOutput
@@ -43,8 +43,10 @@ GROUPS: dict[str, dict[str, float]] = {
 FIRST_SHARES = {"region": 0.06, "gcg": 0.16, "refseg": 0.38, "text": 0.22, "video_refseg": 0.12, "video_text": 0.06}
 SHARES = {"region": 0.05, "gcg": 0.11, "refseg": 0.34, "text": 0.18, "video_refseg": 0.23, "video_text": 0.09}
 NUM_FRAMES = 16  # of a clip
-# How many frames are tracked, and how many objects: long spans hold whole occlusions, all at once would take too long.
-TRACKED = ((3, 6), (9, 3))
+# How many frames are tracked, and how many objects at most: long spans hold whole occlusions, all at once would take
+# too long.
+TRACKED = ((3, 10), (9, 5))
+FOUND_IOU = 0.5  # what was prompted worse is not followed: it would teach to forget what was remembered
 LOOKING_DEPTH = 1 / 3  # of the text model: there the first heads learn to look from a word to what it may mean
 ALIGNMENT_SHARE = 0.5  # of the stage, during which the pull towards the object code fades out
 
@@ -247,9 +249,10 @@ class CotrainStage:
         frames = model.sam2.project_maps(maps)
         output = model.decode_masks(seg_states, frames, batch.seg_frames)
         targets = batch.seg_targets.flatten(0, 1)
-        if item.tracked:
-            followed = self._track(item, frames, output)
-            output = MaskOutput.concatenate([output, *followed])
+        found = self._find(item, output) if item.tracked else []
+        if len(found):
+            item = replace(item, followed=item.followed[found], tracked_targets=item.tracked_targets[found])
+            output = MaskOutput.concatenate([output, *self._track(item, frames, output)])
             targets = torch.cat([targets, item.tracked_targets.transpose(0, 1).flatten(0, 1)])
         return mask_losses(output, targets, self._loss)
 
@@ -299,15 +302,28 @@ class CotrainStage:
             wanted = code(self.model.sam2, unknown, boxes, placed)
         return F.mse_loss(self.model.projector(seg_states).float(), wanted.float())
 
+    @torch.no_grad()
+    def _find(self, item: CotrainBatch, output: MaskOutput) -> Tensor:
+        """Return which of the followed objects their surest key frame shows."""
+        spoken, number = self._speak(item, output), len(item.keyframes)
+        surest = spoken.scores.view(-1, number).argmax(1)
+        objects = torch.arange(len(surest), device=surest.device)
+        masks = spoken.select(objects * number + surest).settled().candidates
+        ious = candidate_ious(masks, item.batch.seg_targets[item.followed, surest].float())[:, 0]
+        return torch.nonzero(ious > FOUND_IOU)[:, 0]
+
+    @staticmethod
+    def _speak(item: CotrainBatch, output: MaskOutput) -> MaskOutput:
+        """Select the followed objects on their key frames: n * K rows."""
+        number = len(item.keyframes)
+        every = torch.arange(number, device=item.followed.device)
+        return output.select((item.followed[:, None] * number + every).flatten())
+
     def _track(self, item: CotrainBatch, frames: FrameFeatures, output: MaskOutput) -> list[MaskOutput]:
-        """Prompt every key frame, then follow some of the objects through the tracked frames."""
+        """Prompt the sure key frames, then follow some of the objects through the tracked frames."""
         sam2, seg_frames = self.model.sam2, item.batch.seg_frames[item.followed]
         num_keyframes = seg_frames.shape[1]
-        tracker = Tracker(sam2)
-        rows = (
-            item.followed[:, None] * num_keyframes + torch.arange(num_keyframes, device=seg_frames.device)
-        ).flatten()
-        spoken = output.select(rows)
+        tracker, spoken = Tracker(sam2), self._speak(item, output)
         for k, mine in enumerate(self.model.choose_prompts(spoken, num_keyframes)):
             if len(mine):
                 ids = torch.div(mine, num_keyframes, rounding_mode="floor")
