@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sa2va.apps.commands.gaze_rows import choose_rivals, row_table
 from sa2va.apps.report import remark
 
 if TYPE_CHECKING:
@@ -71,8 +72,6 @@ def run(asked: WorldRequest, folder: Path, tell: Callable[[str], None]) -> "Draw
     tell(f"{len(held.viewings)} expressions heard")
     known = prepare(folder / "learned", LEARNED, LEARNED_PEOPLE, grid, model, seed=asked.seed, split="train")
     others, equal = learned_alike(known, held, decoder, tell) if asked.learned else ([], [])
-    from sa2va.apps.commands.gaze_eval import choose_rivals
-
     ladder = choose_rivals(oracle=True, learned=False)
     return evaluate_drawn(
         held,
@@ -119,8 +118,6 @@ def as_record(report: "DrawnReport", asked: WorldRequest) -> dict[str, object]:
 def show(report: "DrawnReport", asked: WorldRequest) -> None:
     """Print the table and what follows from it."""
     from rich.console import Console
-
-    from sa2va.apps.commands.gaze_eval import row_table
 
     console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 280)
     console.print(row_table(report.rows, partial=False))

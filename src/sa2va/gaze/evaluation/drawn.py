@@ -32,7 +32,7 @@ from sa2va.gaze.world.likelihood import Estimate, estimate_bits
 from sa2va.gaze.world.viewing import look
 
 SPLIT, PEOPLE = "held-out", 9
-MINDS, REPEATS = 500, 3  # of the importance sampling; a standard error far below 0.02 bits
+MINDS, REPEATS = 300, 3  # of the importance sampling; a standard error far below 0.02 bits
 SHIFTS = (-150.0, -100.0, -50.0, 0.0, 50.0, 100.0, 150.0)  # ms by which words are told late
 SLOWER = (-100.0, 0.0, 100.0)  # ms that people take longer than those of training
 
