@@ -155,6 +155,7 @@ def deviation_record(row: "Deviation") -> dict[str, Any]:
 
 def show_deviations(rows: "Sequence[Deviation]", limit: float) -> None:
     from rich.console import Console
+    from rich.table import Table
 
     table = Table("metric", box=None, pad_edge=False)
     for title in ("values", "max |difference|", "ok"):
