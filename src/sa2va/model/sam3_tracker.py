@@ -10,7 +10,10 @@ from sa2va.model.sam2 import Sam2
 
 
 class Sam3Tracker(Sam2):
-    """The tracker of SAM 3 behind the face of SAM 2, without the detector."""
+    """The tracker of SAM 3 behind the face of SAM 2, without the detector.
+
+    processor.py normalises its pixels as SAM 2's; the published one expects a mean and a deviation of 0.5.
+    """
 
     NATIVE_CLASS = Sam3TrackerVideoModel
     CONFIG_CLASS = Sam3TrackerVideoConfig
