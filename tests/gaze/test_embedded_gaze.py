@@ -1,0 +1,30 @@
+"""The gaze weights in the package look where drawn people look, on scenes that nobody trained on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sa2va.gaze.evaluation.drawn import prepare
+from sa2va.gaze.letterbox import CANVAS
+from sa2va.gaze.metrics.likelihood import bits_per_fixation, uniform_log_density
+from sa2va.gaze.predictor import CONFIG_FILE, load_gaze
+from sa2va.gaze.rivals.ours import StoredLook
+from sa2va.gaze.training import store as stores
+from sa2va.model.loading import find_model
+
+NUM_CASES = 8
+
+
+@pytest.mark.skipif(not (find_model("tiny") / CONFIG_FILE).is_file(), reason="no gaze weights in the package")
+def test_the_embedded_model_knows_where_people_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "SHARD", NUM_CASES)
+    model = load_gaze("tiny", device="cpu", dtype="float32").model
+    held = prepare(tmp_path, NUM_CASES, 4, model.decoder.config.grid, model, seed=5)
+    rival = StoredLook("embedded", model.decoder, held.store)
+    groups = [held.trials[start : start + 4] for start in range(0, 4 * NUM_CASES, 4)]
+    logs = np.concatenate([log for group in groups for log in rival.log_densities(group)])
+    assert bits_per_fixation(logs, uniform_log_density(logs.size, *CANVAS)) > 2.8  # their last place alone tells 2.4
+    paths = [path for group in groups for path in rival.sample(group[0], 4, seed=0)]
+    fixations = np.mean([sum(path.sizes) for path in paths])
+    assert fixations == pytest.approx(np.mean([sum(t.scanpath.sizes) for t in held.trials]), rel=0.25)
