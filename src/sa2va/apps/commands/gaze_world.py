@@ -8,7 +8,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sa2va.gaze.training.drawn import Beliefs
 
 LEARNED, LEARNED_PEOPLE = 400, 3  # what the re-built decoders, and ours beside them, learn from
+SLOT_WIDTH = 104  # gives the re-built decoders as many parameters as the embedded one has
 DELAYS = 40  # expressions on which words are told late
 
 
@@ -97,7 +98,7 @@ def learned_alike(
     tell(f"ours trained as the others are: {num_parameters(made)} parameters")
     rivals: list[Callable[[], Rival]] = []
     for config in (ART, SCANVLA):
-        slots = fit_slots(config, known.store, known.trials, budget)
+        slots = fit_slots(replace(config, width=SLOT_WIDTH), known.store, known.trials, budget)
         tell(f"{slots.name}: {num_parameters(slots.decoder)} parameters, rate {slots.config.rate:g}")
         rivals.append(lambda slots=slots: Fitted(slots, held.store))
     return rivals, [("event decoder, trained as those below", made, "model")]
