@@ -147,12 +147,13 @@ def test_gaze_weights_lie_beside_the_model(tmp_path: Path) -> None:
     loaded = sa2va.load_gaze(tmp_path, device="cpu")
     ours = GazePredictor(model).predict(image, "red circle", num_samples=2)
     assert [p.to_json() for p in loaded.predict(image, "red circle", num_samples=2)] == [p.to_json() for p in ours]
-    (tmp_path / "gaze.json").write_text('{"width": 16}')
+    (tmp_path / "gaze.json").write_text('{"decoder": {"width": 16}}')
     with pytest.raises(ValueError, match=r"gaze.safetensors does not fit gaze.json"):
         load_decoder(tmp_path)
-    (tmp_path / "gaze.json").write_text('{"wide": 16}')
-    with pytest.raises(ValueError, match="describes no gaze decoder"):
-        load_decoder(tmp_path)
+    for text in ('{"decoder": {"wide": 16}}', '{"width": 16}', "{"):
+        (tmp_path / "gaze.json").write_text(text)
+        with pytest.raises(ValueError, match=r"describes no gaze decoder .*; take the file that was saved beside"):
+            load_decoder(tmp_path)
     save_gaze(build_decoder(), tmp_path)
     with pytest.raises(ValueError, match="made for states and image features of widths"):
         sa2va.load_gaze(tmp_path, device="cpu")

@@ -71,7 +71,10 @@ def load_decoder(folder: Path) -> EventDecoder:
     try:
         decoder = EventDecoder(DecoderConfig(**json.loads((folder / CONFIG_FILE).read_text())["decoder"]))
     except (TypeError, ValueError, KeyError, AssertionError) as error:
-        raise ValueError(f"{folder / CONFIG_FILE} describes no gaze decoder ({error})") from error
+        raise ValueError(
+            f"{folder / CONFIG_FILE} describes no gaze decoder ({type(error).__name__}: {error}); "
+            f"take the file that was saved beside {WEIGHTS_FILE}"
+        ) from error
     try:
         values = load_file(folder / WEIGHTS_FILE)
         decoder.load_state_dict(values)
