@@ -168,15 +168,15 @@ def _build_turn(ask: _Ask, scene: Scene, empty_row: int, rng: np.random.Generato
     expression = ask.expression
     is_group = len(expression.targets) > 1
     question = prompts.pick(rng, prompts.SEGMENT_GROUP if is_group else prompts.SEGMENT).format(expression.text)
-    words = {"heard": _hear(scene, expression, question), "named": find_names(scene, question)}
+    heard, named = _hear(scene, expression, question), find_names(scene, question)
     if not expression.targets and ask.shown:
-        named = prompts.NOT_FOUND.format(expression.text.removeprefix("the "))
-        answer = named if expression.form == "attribute" else prompts.NOT_FOUND_ANY
-        return Turn(question=question, answer=answer, **words)
+        missing = prompts.NOT_FOUND.format(expression.text.removeprefix("the "))
+        answer = missing if expression.form == "attribute" else prompts.NOT_FOUND_ANY
+        return Turn(question=question, answer=answer, heard=heard, named=named)
     answer = prompts.pick(rng, prompts.FOUND_GROUP if is_group else prompts.FOUND)
     place = len(answer) - 1  # before the full stop
     span = Span(start=place, end=place, objects=expression.targets or (empty_row,))
-    return Turn(question=question, answer=answer, spans=(span,), supervised=ask.shown, **words)
+    return Turn(question=question, answer=answer, spans=(span,), supervised=ask.shown, heard=heard, named=named)
 
 
 def _hear(scene: Scene, expression: Expression, question: str) -> tuple[Span, ...]:
