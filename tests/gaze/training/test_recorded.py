@@ -1,5 +1,6 @@
 """Training on recordings: it learns, resumes, and refuses what teaches nothing."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +60,15 @@ def test_people_become_more_likely(rival: EventLook) -> None:
     assert after.mean() > before.mean() + 0.5
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Several threads add up gradients in an order of their own."""
+    kept = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(kept)
+
+
 def test_sizes_are_probabilities_of_what_people_did(rival: EventLook) -> None:
     trial = make_trials(1)[0]
     logs = rival.pack_size_log_prob(trial)
@@ -75,7 +85,7 @@ def test_samples_fill_the_packs_of_the_case(rival: EventLook) -> None:
     assert [path.to_json()["packs"] for path in rival.sample(blind, 4, 3)] == [p.to_json()["packs"] for p in paths]
 
 
-def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
     config = make_config(6)
     saving = replace(config, stage=replace(config.stage, save_every=2))
     whole = train_recorded(make_trials(), config)
