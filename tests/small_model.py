@@ -18,7 +18,7 @@ def shrink(config: Sa2VAConfig) -> Sa2VAConfig:
     """Take the embedded model's configuration down to what a test can train in seconds."""
     values = copy.deepcopy(config.to_dict())
     vision, text, sam2 = values["mllm"]["vision_config"], values["mllm"]["text_config"], values["sam2"]
-    vision |= {"hidden_size": 48, "num_hidden_layers": 2, "intermediate_size": 96, "image_size": 64}
+    vision |= {"hidden_size": 48, "num_hidden_layers": 2, "intermediate_size": 96, "image_size": 64, "patch_size": 8}
     text |= {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
     values |= {"tile_size": 64, "tokens_per_tile": 16}
     widths, size = [16, 32, 64, 128], 64

@@ -6,7 +6,6 @@ import torch
 from sa2va.model.losses import (
     LossConfig,
     candidate_ious,
-    language_loss,
     mask_losses,
     place_loss,
     point_losses,
@@ -15,7 +14,6 @@ from sa2va.model.losses import (
     uncertain_points,
 )
 from sa2va.model.sam2 import MaskOutput
-from sa2va.tokens import IGNORE_INDEX
 
 
 def square(n: int = 2, side: int = 64) -> torch.Tensor:
@@ -82,13 +80,6 @@ def test_an_empty_target_trains_presence_alone() -> None:
     terms = mask_losses(output_of(torch.randn(2, 16, 16), presence=4.0), masks, LossConfig())
     assert terms["presence"] > 3.9
     assert all(terms[name] == 0 for name in ("bce", "dice", "place", "iou"))
-
-
-def test_only_supervised_tokens_count() -> None:
-    logits = torch.zeros(1, 4, 8)
-    logits[0, 1, 5] = 50.0  # position 1 predicts the token at position 2
-    labels = torch.tensor([[IGNORE_INDEX, IGNORE_INDEX, 5, IGNORE_INDEX]])
-    assert language_loss(logits, labels) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_total_weighs_each_term() -> None:

@@ -14,6 +14,7 @@ from sa2va.model.processor import Processor, Prompts
 from sa2va.model.results import Options, Request
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import MaskOutput
+from sa2va.tokens import IGNORE_INDEX
 from sa2va.types import Sample, Span, Turn
 
 Small = tuple[Sa2VA, Processor]
@@ -184,3 +185,13 @@ def test_eight_samples_can_be_learnt_by_heart(samples: list[Sample]) -> None:
         found, truth = prediction.masks[0], sample.masks[0]
         ious.append((found & truth).sum() / (found | truth).sum())
     assert np.mean(ious) > 0.7, ious
+
+
+def test_the_loss_of_text_counts_supervised_tokens_alone(small: Small, samples: list[Sample]) -> None:
+    model, processor = small
+    batch = processor(samples, for_masks=False)
+    with torch.no_grad():
+        states = model.hidden_states(batch)
+        logits = model.mllm.logits(states)[:, :-1].flatten(0, 1)
+        expected = torch.nn.functional.cross_entropy(logits, batch.labels[:, 1:].flatten(), ignore_index=IGNORE_INDEX)
+        torch.testing.assert_close(model.text_loss(states, batch.labels), expected)

@@ -123,13 +123,16 @@ def test_attention_is_held_against_the_objects_of_a_word():
 def test_a_watched_layer_tells_where_it_looks_and_is_left_as_it_was():
     model, _ = build_model()
     text = model.mllm.native.model.language_model
-    text.set_attn_implementation("eager")
-    layer, inputs = text.layers[1].self_attn, torch.randn(2, 5, text.config.hidden_size)
-    before = dict(layer._forward_hooks)
-    with torch.no_grad(), watched(layer) as seen:
-        text(inputs_embeds=inputs)
+    text.set_attn_implementation("eager")  # the kernel that tells by itself
+    layer, inputs, told = text.layers[1].self_attn, torch.randn(2, 5, text.config.hidden_size), []
+    is_there = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    hooks = dict(layer._forward_pre_hooks)
+    handle = layer.register_forward_hook(lambda module, given, output: told.append(output[1]))
+    with torch.no_grad(), watched(layer, 2, is_there) as seen:
+        text(inputs_embeds=inputs, attention_mask=is_there)
+    handle.remove()
     (attention,) = seen
-    assert attention.shape == (2, text.config.num_attention_heads, 5, 5)
-    assert torch.allclose(attention.sum(-1), torch.ones(()), atol=1e-5)
-    assert not attention.triu(1).any()
-    assert dict(layer._forward_hooks) == before
+    assert attention.shape == (2, 2, 5, 5)
+    torch.testing.assert_close(attention, told[0][:, :2])
+    assert not attention.triu(1).any() and not attention[1, :, :, 3:].any()
+    assert dict(layer._forward_pre_hooks) == hooks

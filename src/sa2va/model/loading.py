@@ -80,6 +80,12 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return DTYPES[dtype]
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Tell whether a CPU multiplies bfloat16 itself; one that does not emulates it, at a small part of the speed."""
+    abilities = torch.cpu.get_capabilities()
+    return device.type == "cpu" and bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
+
+
 def load(
     name: str | Path = "tiny",
     *,

@@ -1,10 +1,10 @@
-"""Measure how far text and masks are from the truth.
+"""Measure how far masks are from the truth.
 
-Flow: sa2va.py (logits, MaskOutput, targets) -> Losses.
+Flow: sa2va.py (MaskOutput, targets) -> losses.
 Source: Sa2VA, arXiv:2501.04001 (2.0 BCE + 0.5 dice on sampled points); PointRend, arXiv:1912.08193 (uncertain
     points); SAM 2, arXiv:2408.00714 (IoU and presence heads). Here all heads start from nothing, so IoU and
     presence get losses too, which the reference leaves out.
-Shapes: N masks, P points, h w logit grid, H W target grid, L tokens, V vocabulary.
+Shapes: N masks, P points, h w logit grid, H W target grid.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sa2va.model.sam2 import MaskOutput
-from sa2va.tokens import IGNORE_INDEX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +29,6 @@ class LossConfig:
     num_points: int = 1024  # P, a mask
     oversample: float = 3.0  # candidates drawn for each uncertain point
     uncertain_share: float = 0.75
-
-
-def language_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Shifted cross-entropy over supervised tokens: (B, L, V), (B, L) -> scalar."""
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORE_INDEX)
 
 
 def sample_points(values: Tensor, points: Tensor) -> Tensor:

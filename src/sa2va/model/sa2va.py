@@ -7,16 +7,18 @@ Shapes: B samples, L tokens, D MLLM width, C SAM 2 width, N [SEG] tokens, K prom
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sa2va.model.backbones.seam import TextInput
 from sa2va.model.config import Sa2VAConfig
-from sa2va.model.losses import LossConfig, language_loss, mask_losses, total_loss
+from sa2va.model.losses import LossConfig, mask_losses, total_loss
 from sa2va.model.mllm import Mllm
 from sa2va.model.processor import Batch, Prompts
 from sa2va.model.projector import SegProjector, SegProjectorConfig
 from sa2va.model.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.sam2_catalog import build_sam2
+from sa2va.tokens import IGNORE_INDEX
 
 
 class Sa2VA(nn.Module):
@@ -78,11 +80,16 @@ class Sa2VA(nn.Module):
         """Pick the states where [SEG] is the input: (B, L, D) -> (N, D)."""
         return hidden_states[batch.seg_positions[:, 0], batch.seg_positions[:, 1]]
 
+    def text_loss(self, hidden_states: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of the supervised tokens (B, L), each said by the state (B, L, D) before it."""
+        said = labels[:, 1:] != IGNORE_INDEX  # few of all, and logits are wide
+        return F.cross_entropy(self.mllm.logits(hidden_states[:, :-1][said]).float(), labels[:, 1:][said])
+
     def forward(self, batch: Batch, config: LossConfig | None = None) -> dict[str, Tensor]:
         """Return the losses of a batch by name, with their weighted sum under "total"."""
         config = config or LossConfig()
         states = self.hidden_states(batch)
-        terms = {"lm": language_loss(self.mllm.logits(states), batch.labels)}
+        terms = {"lm": self.text_loss(states, batch.labels)}
         if len(batch.seg_positions):
             frames = self.sam2.encode_frames(batch.sam_pixel_values)
             output = self.decode_masks(self.gather_seg_states(states, batch), frames, batch.seg_frames)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from sa2va.model.loading import choose_device
+from sa2va.model.loading import choose_device, multiplies_bfloat16
 from sa2va.training.batches import to_device
 from sa2va.training.config import RunConfig, StageConfig
 from sa2va.training.logger import RunLogger
@@ -278,8 +278,8 @@ class _StageRun:
             )
 
     def autocast(self) -> Any:
-        """Return the context of the forward pass."""
-        enabled = self.config.autocast and self.device.type in ("cpu", "cuda")
+        """Return the context of the forward pass; where bfloat16 is emulated it is many times slower than float32."""
+        enabled = self.config.autocast and (self.device.type == "cuda" or multiplies_bfloat16(self.device))
         return torch.autocast(self.device.type, dtype=torch.bfloat16) if enabled else nullcontext()
 
     def log(self, *, num_steps: int, seconds: float) -> None:

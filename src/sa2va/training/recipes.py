@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sa2va.model.checkpoint import load_checkpoint, save_checkpoint
-from sa2va.model.loading import find_model
+from sa2va.model.loading import find_model, multiplies_bfloat16
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.training.calibration import calibrate
@@ -20,7 +20,6 @@ from sa2va.training.logger import RunLogger
 from sa2va.training.loop import Stage, prepare_process, run_stage
 from sa2va.training.stages.cotrain import CotrainStage, Teachers
 from sa2va.training.stages.masks import MaskStage
-from sa2va.training.stages.names import NameStage
 from sa2va.training.stages.tracking import TrackStage
 from sa2va.training.stages.vision import SamVisionStage, VisionStage
 from sa2va.training.tiny import (
@@ -45,7 +44,6 @@ def tiny() -> RunConfig:
             StageConfig(name="sam_vision", steps=1500, batch_size=16, lr=1.5e-3, warmup_steps=100),
             StageConfig(name="masks", steps=1000, batch_size=12, lr=1e-3, warmup_steps=50),
             StageConfig(name="tracking", steps=600, batch_size=6, lr=1e-3, warmup_steps=20),
-            StageConfig(name="names", steps=400, batch_size=16, lr=1e-3, warmup_steps=20),
             StageConfig(name="language", steps=2500, batch_size=16, lr=1e-3, warmup_steps=100),
             StageConfig(name="cotrain", steps=3000, batch_size=16, lr=8e-4, warmup_steps=100, ema=0.998),
         ),
@@ -53,13 +51,14 @@ def tiny() -> RunConfig:
 
 
 def tiny_more() -> RunConfig:
-    """Go on with the embedded model from the weights in the package; its image encoders stay as they are."""
+    """Go on with the embedded model from the weights in the package; SAM 2's image encoder stays as it is."""
     return RunConfig(
         name="tiny_more",
         output="runs/tiny_more",
         start="tiny",
         calibration=600,
         stages=(
+            StageConfig(name="vision", steps=2500, batch_size=16, lr=1e-3, warmup_steps=50),
             StageConfig(name="language", steps=1200, batch_size=16, lr=8e-4, warmup_steps=50),
             StageConfig(name="cotrain", steps=3000, batch_size=16, lr=8e-4, warmup_steps=60, ema=0.998),
         ),
@@ -96,7 +95,7 @@ def train(name: str, overrides: Sequence[str] = (), output: str | None = None, q
     model, processor = build_start(config, folder)
     # On CPUs the fused kernel is several times slower than plain products for bfloat16 and short rows.
     for part in (model.mllm.native, model.sam2.native):
-        part.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
+        part.set_attn_implementation("eager" if multiplies_bfloat16(device) else "sdpa")
     teachers = Teachers(model, with_code=not config.start).to(device)
     model.to(device)
     with RunLogger(folder, quiet=quiet) as logger:
@@ -136,8 +135,6 @@ def build_stage(config: StageConfig, model: Sa2VA, processor: Processor, teacher
             return VisionStage(config, model, processor)
         case "sam_vision":
             return SamVisionStage(config, model, processor)
-        case "names":
-            return NameStage(config, model, processor)
         case "masks":
             if teachers.code is None:
                 raise ValueError(
@@ -148,6 +145,4 @@ def build_stage(config: StageConfig, model: Sa2VA, processor: Processor, teacher
             return TrackStage(config, model, processor)
         case "language" | "cotrain":
             return CotrainStage(config, model, processor, teachers, draws=config.name != "language")
-    raise ValueError(
-        f"unknown stage {config.name!r}; known: vision, sam_vision, names, masks, tracking, language, cotrain"
-    )
+    raise ValueError(f"unknown stage {config.name!r}; known: vision, sam_vision, masks, tracking, language, cotrain")

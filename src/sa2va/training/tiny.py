@@ -19,7 +19,7 @@ from sa2va.model.config import Sa2VAConfig
 from sa2va.model.sa2va import Sa2VA
 from sa2va.tokens import ADDED_TOKENS
 
-TILE_SIZE, PATCH_SIZE = 128, 8  # px
+TILE_SIZE, PATCH_SIZE = 192, 12  # px
 SAM_SIZE, SAM_WIDTH, HIERA_WIDTH = 192, 128, 32
 VISION_WIDTH, TEXT_WIDTH = 192, 256
 

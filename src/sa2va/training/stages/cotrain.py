@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sa2va.data.world.tasks import TASKS
 from sa2va.media import uniform_indices
-from sa2va.model.losses import LossConfig, candidate_ious, language_loss, mask_losses, total_loss
+from sa2va.model.losses import LossConfig, candidate_ious, mask_losses, total_loss
 from sa2va.model.processor import Batch, Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import FrameFeatures, MaskOutput
@@ -209,7 +209,6 @@ class CotrainStage:
         self._loss = LossConfig()
         self._words = attribute_words(processor.tokenizer)
         text = model.mllm.native.model.language_model
-        text.set_attn_implementation("eager")  # no other kernel tells where it looks
         self._looking = text.layers[int(LOOKING_DEPTH * len(text.layers))].self_attn
         self._num_looking = text.config.num_attention_heads // text.config.num_key_value_heads
         # Both image encoders rest, as in the paper: left free, the tower forgot its shapes within 400 steps.
@@ -230,10 +229,10 @@ class CotrainStage:
     def losses(self, batch: CotrainBatch) -> dict[str, Tensor]:
         model, text = self.model, batch.batch
         inputs = model.encode(text)
-        with watched(self._looking) as attention:
+        with watched(self._looking, self._num_looking, text.attention_mask) as attention:
             states = model.mllm.run_text(inputs)
-        terms = {"lm": language_loss(model.mllm.logits(states), text.labels)}
-        helps = self._listen(batch, states, inputs.embeds, attention[0][:, : self._num_looking])
+        terms = {"lm": model.text_loss(states, text.labels)}
+        helps = self._listen(batch, states, inputs.embeds, attention[0])
         if len(text.seg_positions):
             seg_states = model.gather_seg_states(states, text)
             helps |= self._point(batch, seg_states)

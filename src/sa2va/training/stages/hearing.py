@@ -9,12 +9,13 @@ Shapes: B samples, L tokens, M masks of a sample, K key frames, g side of the gr
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
+from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
 from sa2va.types import Sample, Turn
 
@@ -82,13 +83,34 @@ def _stack(found: Sequence[_Word], size: int) -> Words:
 
 
 @contextmanager
-def watched(attention: nn.Module) -> Generator[list[Tensor]]:
-    """Collect what an attention layer looks at for the length of a `with` block: (B, heads, L, L) a call.
+def watched(layer: nn.Module, num_heads: int, is_there: Tensor) -> Generator[list[Tensor]]:
+    """Collect what the first heads of an attention layer look at for the length of a `with` block.
 
-    Only the kernel "eager" tells; the hook goes with the block, so that no graph outlives its step.
+    Fast kernels do not tell, so scores are computed once more from what enters the layer, for these heads alone.
+
+    Args:
+        layer: attention of a text model of the Qwen2 kind.
+        num_heads: H, which share the layer's first key head.
+        is_there: (B, L) tokens that are no padding.
+
+    Yields:
+        A list that gets (B, H, L, L) a call; the hook goes with the block, so that no graph outlives its step.
     """
     seen: list[Tensor] = []
-    handle = attention.register_forward_hook(lambda module, inputs, output: seen.append(output[1]))
+    past = torch.ones(is_there.shape[1], is_there.shape[1], dtype=torch.bool, device=is_there.device).tril()
+    visible = (past & is_there.bool()[:, None])[:, None]  # (B, 1, L, L)
+
+    def look(module: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        hidden = named["hidden_states"] if "hidden_states" in named else inputs[0]
+        width = num_heads * module.head_dim
+        query = F.linear(hidden, module.q_proj.weight[:width], module.q_proj.bias[:width])
+        key = F.linear(hidden, module.k_proj.weight[: module.head_dim], module.k_proj.bias[: module.head_dim])
+        query, key = query.unflatten(-1, (num_heads, -1)).transpose(1, 2), key[:, None]
+        query, key = apply_rotary_pos_emb(query, key, *named["position_embeddings"])
+        scores = (query @ key.transpose(-1, -2)).float() * module.scaling
+        seen.append(scores.masked_fill(~visible, torch.finfo(scores.dtype).min).softmax(-1))
+
+    handle = layer.register_forward_pre_hook(look, with_kwargs=True)
     try:
         yield seen
     finally:

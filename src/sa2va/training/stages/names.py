@@ -1,26 +1,23 @@
 """Teach visual tokens to say what lies on them, in the embeddings of the words themselves.
 
-Flow: drawn scenes -> vision tower (frozen) -> projector -> word embeddings (frozen) -> cross-entropy an attribute.
+Flow: visual tokens (vision.py, cotrain.py) -> word embeddings -> cross-entropy an attribute.
 Source: our own. Attention finds equal words long before it learns that a look and a word mean the same; colour came
     by itself, the shape never did, though a linear map reads it from the tokens.
 Shapes: B scenes, Z visual tokens that lie on an object, D width of the text model, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from sa2va.data.world.scene import COLORS, SHAPES, SIZES, TEXTURES
-from sa2va.model.processor import Processor
-from sa2va.model.sa2va import Sa2VA
-from sa2va.training.config import StageConfig
 from sa2va.training.stages.scenes import attribute_ids
-from sa2va.training.stages.vision import NOTHING, WEIGHTS, PatchBatch, PatchSource
 from sa2va.types import Sample
 
+ATTRIBUTE_WEIGHTS = {"color": 1.0, "shape": 2.0, "size": 0.5, "texture": 0.5}  # shape is the one that takes long
 LEAST_COVER = 0.2  # of a visual token's cell, for it to name an object
 
 
@@ -43,7 +40,7 @@ def name_loss(tokens: Tensor, attributes: Tensor, words: Sequence[Tensor], embed
         embeddings: (V, D) of the words.
     """
     terms = []
-    for index, weight in enumerate(WEIGHTS.values()):
+    for index, weight in enumerate(ATTRIBUTE_WEIGHTS.values()):
         logits = tokens @ embeddings[words[index]].T / tokens.shape[-1] ** 0.5
         terms.append(weight * F.cross_entropy(logits.float(), attributes[:, index]))
     return torch.stack(terms).sum()
@@ -70,30 +67,3 @@ def name_cells(samples: Sequence[Sample], side: int) -> tuple[Tensor, Tensor]:
             cells += [(row, cell) for cell in found]
             attributes += [attribute_ids(thing)] * len(found)
     return torch.tensor(cells).reshape(-1, 2), torch.tensor(attributes).reshape(-1, 4)
-
-
-class NameStage:
-    """Stage of the training loop; optimises the projector of the visual tokens alone."""
-
-    def __init__(self, config: StageConfig, model: Sa2VA, processor: Processor) -> None:
-        self.config = config
-        self.batch = PatchSource(
-            processor, config.seed, config.batch_size, int(processor.config.tokens_per_tile**0.5), LEAST_COVER
-        )
-        self._native = model.mllm.native
-        self._native.model.vision_tower.requires_grad_(False)
-        self._words = attribute_words(processor.tokenizer)
-
-    def module(self) -> nn.Module:
-        return self._native.model.multi_modal_projector
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        return self.module().parameters()
-
-    def losses(self, batch: PatchBatch) -> dict[str, Tensor]:
-        native = self._native
-        output = native.model.get_image_features(pixel_values=batch.pixel_values, return_dict=True)
-        tokens, there = output.pooler_output, batch.owners != NOTHING  # (B, cells, D), (B, cells)
-        embeddings = native.get_input_embeddings().weight.detach()
-        loss = name_loss(tokens[there], batch.attributes[batch.owners[there]], self._words, embeddings)
-        return {"names": loss, "total": loss}

@@ -1,9 +1,10 @@
-"""Pre-train the two image encoders: every patch names the object it lies on.
+"""Pre-train the two image encoders: every patch names the object it lies on, every visual token says so in words.
 
-Flow: drawn scenes -> encoder -> linear heads -> attributes, box and outline of the object under each patch.
+Flow: drawn scenes -> encoder -> linear heads -> attributes, box and outline of the object under each patch;
+    vision tower -> projector -> visual tokens -> names.py.
 Source: the paper's encoders come pre-trained; ours learn the world's objects densely, which is far cheaper than
     learning them through captions and masks.
-Shapes: B scenes, N objects, G patches a side, D encoder width, h side of SAM 2's finest grid.
+Shapes: B scenes, N objects, G patches a side, g visual tokens a side, D encoder width, h side of SAM 2's finest grid.
 """
 
 from collections.abc import Iterator
@@ -17,12 +18,12 @@ from sa2va.data.world.sampling import make_scene
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.training.config import StageConfig
+from sa2va.training.stages.names import ATTRIBUTE_WEIGHTS, LEAST_COVER, attribute_words, name_loss
 from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, NUM_BACKGROUNDS, SceneBatch, stack_scenes
 from sa2va.types import Frames
 
 NOTHING = -100  # label of a patch on the background
 SILHOUETTE_SIDE = 8
-WEIGHTS = {"color": 1.0, "shape": 2.0, "size": 0.5, "texture": 0.5}  # shape is the one that takes long
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class PatchBatch:
     attributes: Tensor  # (N, 4) long, of all objects of the batch
     offsets: Tensor  # (B, G*G, 4) way from the patch to the object's box: x0, y0, x1, y1 in pictures
     owners: Tensor  # (B, G*G) long, which of the N objects a patch lies on, NOTHING on the background
+    token_owners: Tensor  # (B, g*g) the same for visual tokens
     silhouettes: Tensor  # (N, cells) share of each cell of the object's box that it covers
     fine: Tensor  # (B, 2, h, h) share of object and of outline, for SAM 2
     backgrounds: Tensor  # (B,)
@@ -59,6 +61,7 @@ class PatchSource:
     batch_size: int
     grid: int  # G
     least_cover: float  # of a patch, for it to belong to an object
+    token_grid: int = 0  # g, 0 where there are no visual tokens
     for_sam: bool = False  # prepare pixels for SAM 2, and the targets of its finest grid
 
     def __call__(self, step: int) -> PatchBatch:
@@ -66,24 +69,20 @@ class PatchSource:
         first = step * self.batch_size
         scenes = [make_scene(self.seed, "train", first + i) for i in range(self.batch_size)]
         batch = stack_scenes(scenes)
-        cover = F.adaptive_avg_pool2d(batch.masks.float(), grid)[:, 0].flatten(1)  # (N, G*G)
-        owners = torch.full((self.batch_size, grid * grid), NOTHING)
-        offsets = torch.zeros(self.batch_size, grid * grid, 4)
+        owners = own_cells(batch, self.batch_size, grid, self.least_cover)
         steps = (torch.arange(grid) + 0.5) / grid
         centres = torch.stack([steps.repeat(grid), steps.repeat_interleave(grid)], dim=-1)  # (G*G, 2) xy
         x, y, width, height = batch.boxes[:, 0].unbind(-1)
         corners = torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], dim=-1)  # (N, 4)
-        best = torch.zeros(self.batch_size, grid * grid)
-        for row, scene in enumerate(batch.scene_index.tolist()):
-            mine = (cover[row] > self.least_cover) & (cover[row] > best[scene])
-            best[scene] = torch.where(mine, cover[row], best[scene])
-            owners[scene, mine] = row
-            offsets[scene, mine] = (corners[row] - centres.repeat(1, 2))[mine]
+        offsets = corners[owners.clamp(min=0)] - centres.repeat(1, 2)  # (B, G*G, 4)
         return PatchBatch(
             pixel_values=self._pixels(batch.frames),
             attributes=batch.attributes,
             offsets=offsets,
             owners=owners,
+            token_owners=own_cells(batch, self.batch_size, self.token_grid, LEAST_COVER)
+            if self.token_grid
+            else torch.zeros(0),
             silhouettes=torch.stack([silhouette(mask) for mask in batch.masks[:, 0]]),
             fine=self._fine(batch) if self.for_sam else torch.zeros(0),
             backgrounds=batch.backgrounds,
@@ -102,6 +101,18 @@ class PatchSource:
         size = self.processor.sam_size // 4
         fine = torch.zeros(self.batch_size, 2, size, size)
         return fine.index_add_(0, batch.scene_index, F.adaptive_avg_pool2d(both, size)).clamp_(0, 1)
+
+
+def own_cells(batch: SceneBatch, num_scenes: int, grid: int, least_cover: float) -> Tensor:
+    """Say which object covers most of each cell, if any covers enough: (B, grid * grid) long, NOTHING elsewhere."""
+    cover = F.adaptive_avg_pool2d(batch.masks[:, 0].float(), grid).flatten(1)  # (N, cells)
+    owners = torch.full((num_scenes, grid * grid), NOTHING)
+    best = torch.full((num_scenes, grid * grid), least_cover)
+    for row, scene in enumerate(batch.scene_index.tolist()):
+        mine = cover[row] > best[scene]
+        best[scene, mine] = cover[row, mine]
+        owners[scene, mine] = row
+    return owners
 
 
 def silhouette(mask: Tensor) -> Tensor:
@@ -132,7 +143,7 @@ class _PatchStage:
         there = batch.owners != NOTHING
         owners, on_object = batch.owners[there], states[there]
         terms = {"covered": F.binary_cross_entropy_with_logits(heads.covered(states)[..., 0].float(), there.float())}
-        for index, (name, weight) in enumerate(WEIGHTS.items()):
+        for index, (name, weight) in enumerate(ATTRIBUTE_WEIGHTS.items()):
             logits = heads.attributes[index](on_object).float()
             terms[name] = weight * F.cross_entropy(logits, batch.attributes[owners, index])
         terms["offset"] = 2 * F.smooth_l1_loss(heads.offsets(on_object).float(), batch.offsets[there], beta=0.1)
@@ -144,17 +155,31 @@ class _PatchStage:
 
 
 class VisionStage(_PatchStage):
-    """Stage of the training loop; optimises the MLLM's vision tower."""
+    """Stage of the training loop; optimises the MLLM's vision tower and the projector of its visual tokens."""
 
     def __init__(self, config: StageConfig, model: Sa2VA, processor: Processor) -> None:
-        tower = model.mllm.native.model.vision_tower
+        self._native = model.mllm.native
+        tower = self._native.model.vision_tower
         grid = processor.config.tile_size // tower.config.patch_size[0]
-        source = PatchSource(processor, config.seed, config.batch_size, grid, least_cover=0.4)
+        source = PatchSource(
+            processor,
+            config.seed,
+            config.batch_size,
+            grid,
+            least_cover=0.4,
+            token_grid=int(processor.config.tokens_per_tile**0.5),
+        )
         super().__init__(config, tower, PatchHeads(tower.config.hidden_size), source)
+        self._module["projector"] = self._native.model.multi_modal_projector
+        self._words = attribute_words(processor.tokenizer)
 
     def losses(self, batch: PatchBatch) -> dict[str, Tensor]:
-        states = self.encoder(pixel_values=batch.pixel_values).last_hidden_state[:, 1:]  # (B, G*G, D)
-        terms = self.patch_losses(states, batch)
+        seen = self._native.model.get_image_features(pixel_values=batch.pixel_values, return_dict=True)
+        terms = self.patch_losses(seen.last_hidden_state[:, 1:], batch)  # (B, G*G, D)
+        there = batch.token_owners != NOTHING
+        embeddings = self._native.get_input_embeddings().weight.detach()
+        named = batch.attributes[batch.token_owners[there]]
+        terms["names"] = name_loss(seen.pooler_output[there], named, self._words, embeddings)
         return terms | {"total": torch.stack(list(terms.values())).sum()}
 
 
