@@ -23,8 +23,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## show all of it: the embedded model chats, segments and tracks; writes demo/
 	$(BIN)/sa2va demo --output demo
 
-test: $(STAMP)  ## run the tests (without the slow ones)
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## run the tests (without the slow ones), a process per core
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 slow: $(STAMP)  ## run the slow tests as well
 	$(BIN)/python -m pytest -m "slow or not slow"

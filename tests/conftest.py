@@ -4,3 +4,6 @@ import os
 
 # Threads that spin while they wait make small models many times slower where two runs share the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A process per core is enough; more threads than that only wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -43,6 +43,7 @@ GROUPS: dict[str, dict[str, float]] = {
 FIRST_SHARES = {"region": 0.06, "gcg": 0.16, "refseg": 0.38, "text": 0.22, "video_refseg": 0.12, "video_text": 0.06}
 SHARES = {"region": 0.05, "gcg": 0.11, "refseg": 0.34, "text": 0.18, "video_refseg": 0.23, "video_text": 0.09}
 NUM_FRAMES = 16  # of a clip
+CLIPS_PER_PICTURE = 3 / 8  # of a batch: a clip has as many visual tokens as four pictures, and a longer answer
 # How many frames are tracked, and how many objects at most: long spans hold whole occlusions, all at once would take
 # too long.
 TRACKED = ((3, 10), (9, 5))
@@ -74,7 +75,6 @@ class TaskSource:
     processor: Processor
     config: StageConfig
     draws: bool  # whether masks are trained, so that SAM 2 needs pixels
-    num_clips: int = 6
     alignment: float = 1.0  # weight of the pull towards the object code, at the start
 
     def __call__(self, step: int) -> CotrainBatch:
@@ -82,7 +82,8 @@ class TaskSource:
         shares = SHARES if self.draws else FIRST_SHARES
         group = str(rng.choice(list(shares), p=list(shares.values())))
         if group.startswith("video"):
-            return self._clips(self._draw(group, self.num_clips, step, rng), rng)
+            num_clips = max(1, round(self.config.batch_size * CLIPS_PER_PICTURE))
+            return self._clips(self._draw(group, num_clips, step, rng), rng)
         samples = self._draw(group, self.config.batch_size, step, rng)
         batch = self.processor(samples, for_masks=self.draws and group in ("refseg", "gcg"))
         fade = max(0.0, 1 - step / (ALIGNMENT_SHARE * self.config.steps)) if self.draws else 1.0
@@ -112,7 +113,7 @@ class TaskSource:
         shares = GROUPS[group]
         names = rng.choice(list(shares), number, p=list(shares.values()))
         # Every sample has an index of its own; tasks draw different scenes from the same index.
-        first = step * max(self.config.batch_size, self.num_clips)
+        first = step * self.config.batch_size
         return [TASKS[str(name)](self.config.seed, "train", first + i) for i, name in enumerate(names)]
 
     def _clips(self, samples: list[Sample], rng: np.random.Generator) -> CotrainBatch:
