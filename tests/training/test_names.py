@@ -5,7 +5,7 @@ import torch
 
 from sa2va.data.world.scene import COLORS, SHAPES, SIZES, TEXTURES
 from sa2va.data.world.tasks import TASKS
-from sa2va.training.stages.names import attribute_words, name_cells, name_loss
+from sa2va.training.stages.names import UNMARKED, attribute_words, centre_loss, centre_word, name_cells, name_loss
 from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, attribute_ids
 from sa2va.training.tiny import corpus, train_tokenizer
 
@@ -24,7 +24,7 @@ def test_every_attribute_is_one_token_of_its_own(tokenizer):
 
 def test_a_cell_has_the_attributes_of_what_covers_it():
     samples = [TASKS[task](0, "train", 3) for task in ("refseg", "caption", "gcg")]
-    cells, attributes = name_cells(samples, side=8)
+    cells, attributes, _ = name_cells(samples, side=8)
     assert set(cells[:, 0].tolist()) == {0, 2}  # a caption has no masks
     for (row, cell), ids in zip(cells.tolist(), attributes.tolist(), strict=True):
         side = samples[row].masks.shape[-1] // 8
@@ -44,3 +44,24 @@ def test_the_loss_falls_to_nothing_where_tokens_are_their_words():
     wrong = torch.stack([embeddings[words[i]][(attributes[:, i] + 1) % len(words[i])] for i in range(4)]).sum(0)
     assert name_loss(said, attributes, words, embeddings) < 1e-2
     assert name_loss(wrong, attributes, words, embeddings) > 20
+
+
+def test_the_middle_of_each_object_is_marked():
+    samples = [TASKS[task](0, "train", 3) for task in ("refseg", "caption")]
+    *_, marks = name_cells(samples, side=8)
+    assert marks.shape == (2, 64) and (marks[1] == UNMARKED).all()
+    wanted = set()
+    for mask in samples[0].masks[:, 0]:
+        if mask.any():
+            rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
+            middle = [(side[0] + side[-1] + 1) / 2 / len(mask) for side in (rows, columns)]
+            wanted.add(int(middle[0] * 8) * 8 + int(middle[1] * 8))
+    assert set(marks[0].nonzero()[:, 0].tolist()) == wanted
+
+
+def test_a_middle_is_said_with_the_word_that_fits_every_object(tokenizer):
+    assert tokenizer.decode([centre_word(tokenizer)]) == " object"
+    word = torch.nn.functional.normalize(torch.randn(256), dim=-1) * 16
+    marks = torch.tensor([[1.0, 0.0]])
+    assert centre_loss(torch.stack([word, -word])[None], marks, word) < 1e-2
+    assert centre_loss(torch.stack([-word, word])[None], marks, word) > 20

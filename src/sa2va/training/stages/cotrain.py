@@ -25,7 +25,7 @@ from sa2va.model.tracker import Tracker
 from sa2va.training.config import StageConfig
 from sa2va.training.stages.hearing import Heard, attention_loss, hear, watched
 from sa2va.training.stages.masks import UNKNOWN, ObjectCode
-from sa2va.training.stages.names import attribute_words, name_cells, name_loss
+from sa2va.training.stages.names import UNMARKED, attribute_words, centre_loss, centre_word, name_cells, name_loss
 from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, mask_boxes, rank_objects
 from sa2va.types import Sample
 
@@ -66,6 +66,7 @@ class CotrainBatch:
     heard: Heard  # what the words of questions teach, on V visual tokens
     cells: Tensor  # (Z, 2) row and cell of visual tokens
     cell_attributes: Tensor  # (Z, 4) what lies on each
+    marks: Tensor  # (B, tokens) where middles of objects are, UNMARKED where that is not known
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class TaskSource:
         """Finish a batch of which nothing is followed."""
         side, tokenizer = int(self.processor.config.tokens_per_tile**0.5), self.processor.tokenizer
         heard = hear(samples, batch.input_ids, keyframes, side, tokenizer)
-        cells, cell_attributes = name_cells(samples, side)
+        cells, cell_attributes, marks = name_cells(samples, side)
         return CotrainBatch(
             batch=batch,
             tracked_pixel_values=torch.zeros(0),
@@ -107,6 +108,7 @@ class TaskSource:
             heard=heard,
             cells=cells,
             cell_attributes=cell_attributes,
+            marks=marks,
         )
 
     def _draw(self, group: str, number: int, step: int, rng: np.random.Generator) -> list[Sample]:
@@ -208,7 +210,7 @@ class CotrainStage:
         trained = model if draws else nn.ModuleDict({"mllm": model.mllm, "projector": model.projector})
         self._module = nn.ModuleDict({"model": trained, "pointer": self.pointer})
         self._loss = LossConfig()
-        self._words = attribute_words(processor.tokenizer)
+        self._words, self._centre = attribute_words(processor.tokenizer), centre_word(processor.tokenizer)
         text = model.mllm.native.model.language_model
         self._looking = text.layers[int(LOOKING_DEPTH * len(text.layers))].self_attn
         self._num_looking = text.config.num_attention_heads // text.config.num_key_value_heads
@@ -267,7 +269,7 @@ class CotrainStage:
         if len(heard.asked):
             helps["found"] = self.pointer.found(states[heard.asked.unbind(1)], heard.found)
         if len(item.cells):
-            helps["names"] = self._names(item, embeds)
+            helps["names"], helps["centres"] = self._names(item, embeds)
         return helps
 
     def _point(self, item: CotrainBatch, seg_states: Tensor) -> dict[str, Tensor]:
@@ -284,14 +286,17 @@ class CotrainStage:
             helps["alignment"] = item.alignment * self._alignment(self.code, seg_states[there], targets[:, 0])
         return helps
 
-    def _names(self, item: CotrainBatch, embeds: Tensor) -> Tensor:
-        """Hold visual tokens against the words that are true of them, see names.py."""
+    def _names(self, item: CotrainBatch, embeds: Tensor) -> tuple[Tensor, Tensor]:
+        """Hold visual tokens of first frames against the words that are true of them, see names.py."""
         native = self.model.mllm.native
         is_visual = item.batch.input_ids == native.config.image_token_id
         first = is_visual.int().argmax(dim=1)  # the picture's tokens stand in one run
         rows, cells = item.cells.unbind(1)
-        tokens = embeds[rows, first[rows] + cells]  # (Z, D)
-        return name_loss(tokens, item.cell_attributes, self._words, native.get_input_embeddings().weight)
+        words = native.get_input_embeddings().weight
+        names = name_loss(embeds[rows, first[rows] + cells], item.cell_attributes, self._words, words)
+        marked = torch.nonzero(item.marks[:, 0] != UNMARKED)  # (R, 1)
+        tokens = embeds[marked, first[marked] + torch.arange(item.marks.shape[1], device=first.device)]
+        return names, centre_loss(tokens, item.marks[marked[:, 0]], words[self._centre])
 
     def _alignment(self, code: ObjectCode, seg_states: Tensor, targets: Tensor) -> Tensor:
         """Squared distance between the [SEG] embeddings and the codes of where their objects are."""

@@ -18,7 +18,15 @@ from sa2va.data.world.sampling import make_scene
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.training.config import StageConfig
-from sa2va.training.stages.names import ATTRIBUTE_WEIGHTS, LEAST_COVER, attribute_words, name_loss
+from sa2va.training.stages.names import (
+    ATTRIBUTE_WEIGHTS,
+    LEAST_COVER,
+    attribute_words,
+    centre_loss,
+    centre_word,
+    mark_centres,
+    name_loss,
+)
 from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, NUM_BACKGROUNDS, SceneBatch, stack_scenes
 from sa2va.types import Frames
 
@@ -35,6 +43,7 @@ class PatchBatch:
     offsets: Tensor  # (B, G*G, 4) way from the patch to the object's box: x0, y0, x1, y1 in pictures
     owners: Tensor  # (B, G*G) long, which of the N objects a patch lies on, NOTHING on the background
     token_owners: Tensor  # (B, g*g) the same for visual tokens
+    token_marks: Tensor  # (B, g*g) 1 where the middle of an object is
     silhouettes: Tensor  # (N, cells) share of each cell of the object's box that it covers
     fine: Tensor  # (B, 2, h, h) share of object and of outline, for SAM 2
     backgrounds: Tensor  # (B,)
@@ -61,7 +70,7 @@ class PatchSource:
     batch_size: int
     grid: int  # G
     least_cover: float  # of a patch, for it to belong to an object
-    token_grid: int = 0  # g, 0 where there are no visual tokens
+    token_grid: int  # g
     for_sam: bool = False  # prepare pixels for SAM 2, and the targets of its finest grid
 
     def __call__(self, step: int) -> PatchBatch:
@@ -80,9 +89,8 @@ class PatchSource:
             attributes=batch.attributes,
             offsets=offsets,
             owners=owners,
-            token_owners=own_cells(batch, self.batch_size, self.token_grid, LEAST_COVER)
-            if self.token_grid
-            else torch.zeros(0),
+            token_owners=own_cells(batch, self.batch_size, self.token_grid, LEAST_COVER),
+            token_marks=mark_centres(batch.boxes[:, 0], batch.scene_index, self.batch_size, self.token_grid),
             silhouettes=torch.stack([silhouette(mask) for mask in batch.masks[:, 0]]),
             fine=self._fine(batch) if self.for_sam else torch.zeros(0),
             backgrounds=batch.backgrounds,
@@ -171,7 +179,7 @@ class VisionStage(_PatchStage):
         )
         super().__init__(config, tower, PatchHeads(tower.config.hidden_size), source)
         self._module["projector"] = self._native.model.multi_modal_projector
-        self._words = attribute_words(processor.tokenizer)
+        self._words, self._centre = attribute_words(processor.tokenizer), centre_word(processor.tokenizer)
 
     def losses(self, batch: PatchBatch) -> dict[str, Tensor]:
         seen = self._native.model.get_image_features(pixel_values=batch.pixel_values, return_dict=True)
@@ -180,6 +188,7 @@ class VisionStage(_PatchStage):
         embeddings = self._native.get_input_embeddings().weight.detach()
         named = batch.attributes[batch.token_owners[there]]
         terms["names"] = name_loss(seen.pooler_output[there], named, self._words, embeddings)
+        terms["centres"] = centre_loss(seen.pooler_output, batch.token_marks, embeddings[self._centre])
         return terms | {"total": torch.stack(list(terms.values())).sum()}
 
 
@@ -188,7 +197,7 @@ class SamVisionStage(_PatchStage):
 
     def __init__(self, config: StageConfig, model: Sa2VA, processor: Processor) -> None:
         grid = processor.sam_size // 16
-        source = PatchSource(processor, config.seed, config.batch_size, grid, least_cover=0.2, for_sam=True)
+        source = PatchSource(processor, config.seed, config.batch_size, grid, 0.2, token_grid=1, for_sam=True)
         super().__init__(config, model.sam2, PatchHeads(model.sam2.width), source)
         self._sam2 = model.sam2
         fine = model.sam2.native.mask_decoder.conv_s0.out_channels
