@@ -120,6 +120,15 @@ def parser(description: str) -> argparse.ArgumentParser:
     return made
 
 
+def repeat_command(script: str, made: argparse.ArgumentParser, options: argparse.Namespace) -> str:
+    """Write the command that repeats a run: its options, but for those left as they are and --record."""
+    said = []
+    for name, value in vars(options).items():
+        if name != "record" and value != made.get_default(name):
+            said.append(f"--{name}" if value is True else f"--{name} {value}")
+    return " ".join(["python", f"benchmarks/{script}", *said])
+
+
 def report(command: str, tables: Sequence[Table], *, record: bool, device: str = "cpu") -> int:
     """Print the tables, keep them if asked to, and return the exit status: 1 where a bar is missed."""
     machine = describe_machine(device)

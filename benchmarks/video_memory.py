@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from measure import Table, parser, report, rss_mb
+from measure import Table, parser, repeat_command, report, rss_mb
 from video_speed import build, draw_masks, open_stock, step_stock
 
 import sa2va
@@ -58,12 +58,12 @@ def track_embedded(num_frames: int) -> Table:
 
 
 @torch.inference_mode()
-def grow_ours(frames: int) -> Iterator[float]:
+def grow_ours(frames: int, dtype: torch.dtype) -> Iterator[float]:
     """Follow one object with our tracker and a random hiera-tiny at 1024 px; yield MB after each frame."""
-    sam2 = build("tiny", torch.bfloat16, "cpu")
+    sam2 = build("tiny", dtype, "cpu")
     tracker, masks = Tracker(sam2, STOCK), draw_masks(1, sam2.size, "cpu")
     for index in range(frames):
-        features = sam2.encode_frames(torch.randn(1, 3, sam2.size, sam2.size, dtype=torch.bfloat16))
+        features = sam2.encode_frames(torch.randn(1, 3, sam2.size, sam2.size, dtype=dtype))
         if index == 0:
             tracker.prompt(0, features, sam2.take_masks(features, masks), given=masks)
         else:
@@ -72,24 +72,24 @@ def grow_ours(frames: int) -> Iterator[float]:
 
 
 @torch.inference_mode()
-def grow_stock(frames: int) -> Iterator[float]:
+def grow_stock(frames: int, dtype: torch.dtype) -> Iterator[float]:
     """Follow it with Transformers' streaming session and the same model; yield MB after each frame."""
-    sam2 = build("tiny", torch.bfloat16, "cpu")
+    sam2 = build("tiny", dtype, "cpu")
     session = open_stock(sam2, draw_masks(1, sam2.size, "cpu"))
     for index in range(frames):
-        step_stock(sam2, session, index, torch.randn(1, 3, sam2.size, sam2.size, dtype=torch.bfloat16))
+        step_stock(sam2, session, index, torch.randn(1, 3, sam2.size, sam2.size, dtype=dtype))
         yield rss_mb()
 
 
 GROW = {"ours": grow_ours, "stock": grow_stock}
 
 
-def measure_growth(tracker: str, frames: int) -> Table:
+def measure_growth(tracker: str, frames: int, dtype: str) -> Table:
     """Tabulate MB a frame of one tracker; each is measured in a process of its own."""
-    title = f"hiera-tiny at 1024 px, random weights, bfloat16, {frames} frames, 1 object"
+    title = f"hiera-tiny at 1024 px, random weights, {dtype}, {frames} frames, 1 object"
     table = Table(title, ("tracker", "frame", "resident memory, MB", f"MB a frame since frame {FEW}"))
     name = "ours" if tracker == "ours" else "Transformers' session"
-    for index, used in enumerate(GROW[tracker](frames)):
+    for index, used in enumerate(GROW[tracker](frames, getattr(torch, dtype))):
         if index == FEW:
             start = used
         elif index > FEW and (index + 1) in (MIDDLE, frames):
@@ -99,14 +99,15 @@ def measure_growth(tracker: str, frames: int) -> Table:
 
 def main() -> int:
     made = parser("memory of tracking")
-    made.add_argument("--part", default="embedded", choices=("embedded", *GROW))
+    made.add_argument("--part", required=True, choices=("embedded", *GROW))
     made.add_argument("--frames", type=int, help="3000 of the embedded model, else 150 at 1024 px")
+    made.add_argument("--dtype", default="bfloat16", help="of the two at 1024 px")
     options = made.parse_args()
-    command = f"python benchmarks/video_memory.py --part {options.part}"
+    command = repeat_command("video_memory.py", made, options)
     if options.part == "embedded":
         table = track_embedded(options.frames or 3000)
     else:
-        table = measure_growth(options.part, options.frames or 150)
+        table = measure_growth(options.part, options.frames or 150, options.dtype)
     return report(command, [table], record=options.record)
 
 

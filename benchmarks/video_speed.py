@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from image_speed import matrix_peak
-from measure import Table, choose_clock, name_clock, parser, report
+from measure import Table, choose_clock, name_clock, parser, repeat_command, report
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
@@ -165,8 +165,8 @@ def measure_size(
 
 def main() -> int:
     made = parser("tracking speed beside Transformers' session")
-    made.add_argument("--model", default="hiera-tiny", choices=[f"hiera-{size}" for size in SIZES])
-    made.add_argument("--objects", type=int, default=1)
+    made.add_argument("--model", required=True, choices=[f"hiera-{size}" for size in SIZES])
+    made.add_argument("--objects", type=int, required=True)
     made.add_argument("--frames", type=int, default=24)
     made.add_argument("--dtype", default="bfloat16")
     made.add_argument("--device", default="cpu")
@@ -183,8 +183,7 @@ def main() -> int:
         options.model, options.frames, options.objects, dtype, options.device,
         compiled=options.compile, filled=options.fill,
     )  # fmt: skip
-    extra = " --compile" if options.compile else ""
-    command = f"python benchmarks/video_speed.py --model {options.model} --objects {options.objects}{extra}"
+    command = repeat_command("video_speed.py", made, options)
     return report(command, [table], record=options.record, device=options.device)
 
 
