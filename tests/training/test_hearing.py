@@ -128,7 +128,7 @@ def test_a_watched_layer_tells_where_it_looks_and_is_left_as_it_was():
     is_there = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
     hooks = dict(layer._forward_pre_hooks)
     handle = layer.register_forward_hook(lambda module, given, output: told.append(output[1]))
-    with torch.no_grad(), watched(layer, 2, is_there) as seen:
+    with torch.no_grad(), watched([layer], 2, is_there) as seen:
         text(inputs_embeds=inputs, attention_mask=is_there)
     handle.remove()
     (attention,) = seen

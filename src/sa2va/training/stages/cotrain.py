@@ -23,7 +23,7 @@ from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.tracker import Tracker
 from sa2va.training.config import StageConfig
-from sa2va.training.stages.hearing import Heard, attention_loss, hear, watched
+from sa2va.training.stages.hearing import Heard, Words, attention_loss, hear, watched
 from sa2va.training.stages.masks import UNKNOWN, ObjectCode
 from sa2va.training.stages.names import UNMARKED, attribute_words, centre_loss, centre_word, name_cells, name_loss
 from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, mask_boxes, rank_objects
@@ -48,7 +48,9 @@ CLIPS_PER_PICTURE = 3 / 8  # of a batch: a clip has as many visual tokens as fou
 # too long.
 TRACKED = ((3, 10), (9, 5))
 FOUND_IOU = 0.5  # what was prompted worse is not followed: it would teach to forget what was remembered
-LOOKING_DEPTH = 1 / 3  # of the text model: there the first heads learn to look from a word to what it may mean
+# How deep in the text model the first heads of a layer learn to look: from a word to what it names, from a word to what
+# is meant so far, where it takes all words before it, and in the end from [SEG] to its object.
+NAMED_DEPTH, MEANT_DEPTH, SEG_DEPTH = 1 / 3, 2 / 3, 5 / 6
 ALIGNMENT_SHARE = 0.5  # of the stage, during which the pull towards the object code fades out
 
 
@@ -212,7 +214,8 @@ class CotrainStage:
         self._loss = LossConfig()
         self._words, self._centre = attribute_words(processor.tokenizer), centre_word(processor.tokenizer)
         text = model.mllm.native.model.language_model
-        self._looking = text.layers[int(LOOKING_DEPTH * len(text.layers))].self_attn
+        depths = (NAMED_DEPTH, MEANT_DEPTH, SEG_DEPTH)
+        self._looking = [text.layers[int(depth * len(text.layers))].self_attn for depth in depths]
         self._num_looking = text.config.num_attention_heads // text.config.num_key_value_heads
         # Both image encoders rest, as in the paper: left free, the tower forgot its shapes within 400 steps.
         for encoder in (model.mllm.native.model.vision_tower, model.sam2.native.vision_encoder):
@@ -232,13 +235,13 @@ class CotrainStage:
     def losses(self, batch: CotrainBatch) -> dict[str, Tensor]:
         model, text = self.model, batch.batch
         inputs = model.encode(text)
-        with watched(self._looking, self._num_looking, text.attention_mask) as attention:
+        with watched(self._looking, self._num_looking, text.attention_mask) as looks:
             states = model.mllm.run_text(inputs)
         terms = {"lm": model.text_loss(states, text.labels)}
-        helps = self._listen(batch, states, inputs.embeds, attention[0])
+        helps = self._listen(batch, states, inputs.embeds, looks)
         if len(text.seg_positions):
             seg_states = model.gather_seg_states(states, text)
-            helps |= self._point(batch, seg_states)
+            helps |= self._point(batch, seg_states, looks[-1])
             if self.draws:
                 terms |= self._mask_losses(batch, seg_states)
         return terms | helps | {"total": total_loss(terms, self._loss) + sum(helps.values())}
@@ -258,21 +261,25 @@ class CotrainStage:
             targets = torch.cat([targets, item.tracked_targets.transpose(0, 1).flatten(0, 1)])
         return mask_losses(output, targets, self._loss)
 
-    def _listen(self, item: CotrainBatch, states: Tensor, embeds: Tensor, looks: Tensor) -> dict[str, Tensor]:
+    def _listen(self, item: CotrainBatch, states: Tensor, embeds: Tensor, looks: list[Tensor]) -> dict[str, Tensor]:
         """Lessons of the words of questions, which only training has: what they mean so far, where to look."""
-        is_visual, heard = item.batch.input_ids == self.model.mllm.native.config.image_token_id, item.heard
+        heard, is_visual = item.heard, self._is_visual(item)
         helps = {}
         if len(heard.meant.positions):
             helps["words"] = self.pointer(states[heard.meant.positions.unbind(1)], heard.meant.cover)
+            helps["meant_looks"] = attention_loss(looks[1], is_visual, heard.meant)
         if len(heard.looked.positions):
-            helps["looks"] = attention_loss(looks, is_visual, heard.looked)
+            helps["looks"] = attention_loss(looks[0], is_visual, heard.looked)
         if len(heard.asked):
             helps["found"] = self.pointer.found(states[heard.asked.unbind(1)], heard.found)
         if len(item.cells):
             helps["names"], helps["centres"] = self._names(item, embeds)
         return helps
 
-    def _point(self, item: CotrainBatch, seg_states: Tensor) -> dict[str, Tensor]:
+    def _is_visual(self, item: CotrainBatch) -> Tensor:
+        return item.batch.input_ids == self.model.mllm.native.config.image_token_id  # (B, L)
+
+    def _point(self, item: CotrainBatch, seg_states: Tensor, looks: Tensor) -> dict[str, Tensor]:
         """Lessons of each [SEG], which only training has: where its object is, what a good embedding is."""
         there = item.batch.seg_targets.flatten(1).any(1)
         helps = {"seg_found": self.pointer.found(seg_states, there)}
@@ -282,17 +289,17 @@ class CotrainStage:
         side = int(self.model.config.tokens_per_tile**0.5)
         cover = F.adaptive_avg_pool2d(targets.float(), side).flatten(1)  # (N, K * tokens)
         helps["pointer"] = self.pointer(seg_states[there], cover)
+        spoken = Words(item.batch.seg_positions[there], cover)
+        helps["seg_looks"] = attention_loss(looks, self._is_visual(item), spoken)
         if item.alignment and self.code is not None:
             helps["alignment"] = item.alignment * self._alignment(self.code, seg_states[there], targets[:, 0])
         return helps
 
     def _names(self, item: CotrainBatch, embeds: Tensor) -> tuple[Tensor, Tensor]:
         """Hold visual tokens of first frames against the words that are true of them, see names.py."""
-        native = self.model.mllm.native
-        is_visual = item.batch.input_ids == native.config.image_token_id
-        first = is_visual.int().argmax(dim=1)  # the picture's tokens stand in one run
+        first = self._is_visual(item).int().argmax(dim=1)  # the picture's tokens stand in one run
         rows, cells = item.cells.unbind(1)
-        words = native.get_input_embeddings().weight
+        words = self.model.mllm.native.get_input_embeddings().weight
         names = name_loss(embeds[rows, first[rows] + cells], item.cell_attributes, self._words, words)
         marked = torch.nonzero(item.marks[:, 0] != UNMARKED)  # (R, 1)
         tokens = embeds[marked, first[marked] + torch.arange(item.marks.shape[1], device=first.device)]

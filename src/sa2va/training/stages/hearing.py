@@ -83,18 +83,18 @@ def _stack(found: Sequence[_Word], size: int) -> Words:
 
 
 @contextmanager
-def watched(layer: nn.Module, num_heads: int, is_there: Tensor) -> Generator[list[Tensor]]:
-    """Collect what the first heads of an attention layer look at for the length of a `with` block.
+def watched(layers: Sequence[nn.Module], num_heads: int, is_there: Tensor) -> Generator[list[Tensor]]:
+    """Collect what the first heads of attention layers look at for the length of a `with` block.
 
     Fast kernels do not tell, so scores are computed once more from what enters the layer, for these heads alone.
 
     Args:
-        layer: attention of a text model of the Qwen2 kind.
+        layers: attention of a text model of the Qwen2 kind, in the order in which they run.
         num_heads: H, which share the layer's first key head.
         is_there: (B, L) tokens that are no padding.
 
     Yields:
-        A list that gets (B, H, L, L) a call; the hook goes with the block, so that no graph outlives its step.
+        A list that gets (B, H, L, L) a layer and call; the hooks go with the block: no graph outlives its step.
     """
     seen: list[Tensor] = []
     past = torch.ones(is_there.shape[1], is_there.shape[1], dtype=torch.bool, device=is_there.device).tril()
@@ -110,11 +110,12 @@ def watched(layer: nn.Module, num_heads: int, is_there: Tensor) -> Generator[lis
         scores = (query @ key.transpose(-1, -2)).float() * module.scaling
         seen.append(scores.masked_fill(~visible, torch.finfo(scores.dtype).min).softmax(-1))
 
-    handle = layer.register_forward_pre_hook(look, with_kwargs=True)
+    handles = [layer.register_forward_pre_hook(look, with_kwargs=True) for layer in layers]
     try:
         yield seen
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def attention_loss(attention: Tensor, is_visual: Tensor, words: Words) -> Tensor:
