@@ -41,7 +41,7 @@ GROUPS: dict[str, dict[str, float]] = {
 # Shares of the steps, by stage. A picture's marked region is the plainest lesson in reading the visual tokens, so the
 # language begins with many; a request for a mask teaches no word of its answer.
 FIRST_SHARES = {"region": 0.06, "gcg": 0.16, "refseg": 0.38, "text": 0.22, "video_refseg": 0.12, "video_text": 0.06}
-SHARES = {"region": 0.05, "gcg": 0.11, "refseg": 0.34, "text": 0.18, "video_refseg": 0.23, "video_text": 0.09}
+SHARES = {"region": 0.05, "gcg": 0.15, "refseg": 0.33, "text": 0.18, "video_refseg": 0.20, "video_text": 0.09}
 NUM_FRAMES = 16  # of a clip
 CLIPS_PER_PICTURE = 3 / 8  # of a batch: a clip has as many visual tokens as four pictures, and a longer answer
 # How many frames are tracked, and how many objects at most: long spans hold whole occlusions, all at once would take
