@@ -77,8 +77,9 @@ def demo(
             footer=(f"sa2va {sa2va.__version__}, model {choice.model}, {seconds:.0f} seconds.",),
         )
         (scratch / "index.html").write_text(render_page(page), encoding="utf-8")
-    console.print(f"\n[bold]{output / 'index.html'}[/bold]  the page: open it in a browser")
-    console.print(f"{output / 'contact_sheet.png'}  all pictures at a glance")
+    # A path that is broken over two lines can be neither clicked nor copied.
+    console.print(f"\n[bold]{output / 'index.html'}[/bold]  the page: open it in a browser", soft_wrap=True)
+    console.print(f"{output / 'contact_sheet.png'}  all pictures at a glance", soft_wrap=True)
 
 
 def run_sections(
