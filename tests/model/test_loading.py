@@ -13,7 +13,7 @@ from small_model import build_model, draw_sample
 
 from sa2va.model import loading
 from sa2va.model.checkpoint import save_checkpoint
-from sa2va.model.loading import EMBEDDED, choose_dtype, find_model, load
+from sa2va.model.loading import EMBEDDED, choose_dtype, find_model, load, multiplies_bfloat16
 from sa2va.model.memory import GIB, Place
 from sa2va.model.placement import Plan
 from sa2va.model.predictor import Predictor
@@ -192,3 +192,17 @@ def test_a_wrong_sam2_is_refused(sam_folder: Path, damage, message: str) -> None
     with pytest.raises(ValueError, match=message) as error:
         load("tiny", sam=sam_folder)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("device", "abilities", "wanted"),
+    [
+        ("cpu", {"avx512_bf16": True}, True),
+        ("cpu", {"avx512_bf16": False, "amx_bf16": True}, True),
+        ("cpu", {"avx2": True}, False),
+        ("meta", {"amx_bf16": True}, False),
+    ],
+)
+def test_only_a_cpu_with_the_instructions_multiplies_bfloat16(monkeypatch, device, abilities, wanted) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
+    assert multiplies_bfloat16(torch.device(device)) is wanted

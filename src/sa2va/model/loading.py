@@ -81,9 +81,11 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Tell whether a CPU multiplies bfloat16 itself; one that does not emulates it, at a small part of the speed."""
+    """Tell whether a device is a CPU that multiplies bfloat16 itself; others emulate it, at a small part of the speed."""
+    if device.type != "cpu":
+        return False
     abilities = torch.cpu.get_capabilities()
-    return device.type == "cpu" and bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
+    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
 
 
 def load(

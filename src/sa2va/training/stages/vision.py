@@ -197,7 +197,10 @@ class SamVisionStage(_PatchStage):
 
     def __init__(self, config: StageConfig, model: Sa2VA, processor: Processor) -> None:
         grid = processor.sam_size // 16
-        source = PatchSource(processor, config.seed, config.batch_size, grid, 0.2, token_grid=1, for_sam=True)
+        # SAM 2 has no visual tokens; a grid of one cell stands for them and is not looked at.
+        source = PatchSource(
+            processor, config.seed, config.batch_size, grid, least_cover=0.2, token_grid=1, for_sam=True
+        )
         super().__init__(config, model.sam2, PatchHeads(model.sam2.width), source)
         self._sam2 = model.sam2
         fine = model.sam2.native.mask_decoder.conv_s0.out_channels
