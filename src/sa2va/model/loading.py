@@ -81,7 +81,7 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Tell whether a device is a CPU that multiplies bfloat16 itself; others emulate it, at a small part of the speed."""
+    """Tell whether a device is a CPU that multiplies bfloat16 itself; others emulate it, many times slower."""
     if device.type != "cpu":
         return False
     abilities = torch.cpu.get_capabilities()
