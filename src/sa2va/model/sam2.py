@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Sam2VideoConfig, Sam2VideoModel
+from transformers import AutoConfig, Sam2VideoConfig, Sam2VideoModel
 
 from sa2va.model.attention import BLOCKWISE
 from sa2va.model.memory_attention import can_read, read_memories
@@ -113,11 +113,24 @@ class Sam2(nn.Module):
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
-        self.native = self.NATIVE_CLASS(self.CONFIG_CLASS(**config))
+        self.native = self.NATIVE_CLASS(self.build_config(config))
         self.native.vision_encoder.set_attn_implementation(BLOCKWISE)
         # SAM 2 has one random position matrix; the native class draws it twice, and a point would not find its pixel.
         shared = self.native.prompt_encoder.shared_embedding.positional_embedding
         self.native.shared_image_embedding.positional_embedding.data.copy_(shared.data)
+
+    @classmethod
+    def build_config(cls, config: dict[str, Any]) -> Any:
+        """Build the native configuration, each part of its own class.
+
+        Transformers up to 5.17 reads the mask decoder's part as if it were the prompt encoder's.
+        """
+        parts = {
+            name: kind(**config[name])
+            for name, kind in cls.CONFIG_CLASS.sub_configs.items()
+            if kind is not AutoConfig and isinstance(config.get(name), dict)
+        }
+        return cls.CONFIG_CLASS(**config | parts)
 
     @property
     def width(self) -> int:

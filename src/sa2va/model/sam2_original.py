@@ -40,13 +40,14 @@ def load_original_sam2(folder: Path, device: torch.device, dtype: torch.dtype) -
     Raises:
         ValueError: the folder holds no such model, or one without the parts that remember a video.
     """
-    kind = read_config(folder).get("model_type")
+    described = read_config(folder)
+    kind = described.get("model_type")
     variant = SAM2_CLASSES.get(str(kind))
     if variant is None:
         raise ValueError(f"{folder / CONFIG_FILE} describes a {kind!r} model; sam needs SAM 2, as in {EXAMPLE}")
     try:
         with silent_transformers():
-            config = variant.CONFIG_CLASS.from_pretrained(folder)
+            config = variant.build_config(described)
             loaded: Any = variant.NATIVE_CLASS.from_pretrained(
                 folder,
                 config=config,

@@ -44,7 +44,7 @@ def build_tiny_config(tokenizer: PreTrainedTokenizerBase) -> Sa2VAConfig:
         "vocab_size": len(tokenizer),
         "hidden_size": TEXT_WIDTH,
         "intermediate_size": 640,
-        "num_hidden_layers": 6,
+        "num_hidden_layers": 9,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": 4096,

@@ -44,13 +44,14 @@ FIRST_SHARES = {"region": 0.06, "gcg": 0.16, "refseg": 0.38, "text": 0.22, "vide
 SHARES = {"region": 0.05, "gcg": 0.15, "refseg": 0.33, "text": 0.18, "video_refseg": 0.20, "video_text": 0.09}
 NUM_FRAMES = 16  # of a clip
 CLIPS_PER_PICTURE = 3 / 8  # of a batch: a clip has as many visual tokens as four pictures, and a longer answer
-# How many frames are tracked, and how many objects at most: long spans hold whole occlusions, all at once would take
+# How many frames are tracked, and how many objects a clip: long spans hold whole occlusions, all at once would take
 # too long.
-TRACKED = ((3, 10), (9, 5))
+TRACKED = ((3, 3), (9, 2))
 FOUND_IOU = 0.5  # what was prompted worse is not followed: it would teach to forget what was remembered
 # How deep in the text model the first heads of a layer learn to look: from a word to what it names, from a word to what
 # is meant so far, where it takes all words before it, and in the end from [SEG] to its object.
 NAMED_DEPTH, MEANT_DEPTH, SEG_DEPTH = 1 / 3, 2 / 3, 5 / 6
+SLOW = 0.3  # of the rate, for what has been trained before
 ALIGNMENT_SHARE = 0.5  # of the stage, during which the pull towards the object code fades out
 
 
@@ -124,6 +125,7 @@ class TaskSource:
         num_keyframes = self.processor.config.num_keyframes
         keyframes = uniform_indices(NUM_FRAMES, num_keyframes)
         num_tracked, num_followed = TRACKED[int(rng.integers(len(TRACKED)))]
+        num_followed *= len(samples)
         # From right after a key frame, so that memories have the distances they have in use.
         rest = [frame for frame in range(NUM_FRAMES) if frame not in keyframes]
         begins = [place for place, frame in enumerate(rest[: 1 - num_tracked]) if frame - 1 in keyframes]
@@ -201,10 +203,18 @@ class CotrainStage:
 
     With `draws=False` it trains the MLLM and the projector alone: they talk, point and imitate the object code, and
     nothing is drawn. That is several times cheaper, and teaches most of what the language has to learn.
+    With `sees=True` SAM 2's image encoder learns along, at a part of the rate.
     """
 
     def __init__(
-        self, config: StageConfig, model: Sa2VA, processor: Processor, teachers: Teachers, *, draws: bool
+        self,
+        config: StageConfig,
+        model: Sa2VA,
+        processor: Processor,
+        teachers: Teachers,
+        *,
+        draws: bool,
+        sees: bool = False,
     ) -> None:
         self.config = config
         self.model, self.code = model, teachers.code
@@ -217,20 +227,24 @@ class CotrainStage:
         depths = (NAMED_DEPTH, MEANT_DEPTH, SEG_DEPTH)
         self._looking = [text.layers[int(depth * len(text.layers))].self_attn for depth in depths]
         self._num_looking = text.config.num_attention_heads // text.config.num_key_value_heads
-        # Both image encoders rest, as in the paper: left free, the tower forgot its shapes within 400 steps.
-        for encoder in (model.mllm.native.model.vision_tower, model.sam2.native.vision_encoder):
-            encoder.requires_grad_(False)
+        self.sees = sees
+        # Image encoders rest, as in the paper: left free, the tower forgot its shapes within 400 steps.
+        model.mllm.native.model.vision_tower.requires_grad_(False)
+        model.sam2.native.vision_encoder.requires_grad_(sees)
         self.batch = TaskSource(processor, config, draws)
 
     def module(self) -> nn.Module:
         return self._module
 
     def parameters(self) -> Iterator[dict[str, Any]]:
-        projector = list(self.model.mllm.native.model.multi_modal_projector.parameters())
-        apart = {id(p) for p in projector}
+        # At the full rate the projector's output grew to a hundred times a word's embedding, and no layer could add
+        # to it.
+        slow = list(self.model.mllm.native.model.multi_modal_projector.parameters())
+        if self.sees:
+            slow += self.model.sam2.native.vision_encoder.parameters()
+        apart = {id(p) for p in slow}
         yield {"params": [p for p in self._module.parameters() if p.requires_grad and id(p) not in apart]}
-        # At the full rate its output grew to a hundred times a word's embedding, and no layer could add to it.
-        yield {"params": projector, "lr_scale": 0.3}
+        yield {"params": slow, "lr_scale": SLOW}
 
     def losses(self, batch: CotrainBatch) -> dict[str, Tensor]:
         model, text = self.model, batch.batch
@@ -249,9 +263,7 @@ class CotrainStage:
     def _mask_losses(self, item: CotrainBatch, seg_states: Tensor) -> dict[str, Tensor]:
         """Draw every [SEG] on its key frames, follow some of them on, and compare with what is visible."""
         model, batch = self.model, item.batch
-        with torch.no_grad():
-            maps = model.sam2.encode_maps(batch.sam_pixel_values)
-        frames = model.sam2.project_maps(maps)
+        frames = model.sam2.encode_frames(batch.sam_pixel_values)
         output = model.decode_masks(seg_states, frames, batch.seg_frames)
         targets = batch.seg_targets.flatten(0, 1)
         found = self._find(item, output) if item.tracked else []
@@ -341,9 +353,7 @@ class CotrainStage:
                 ids = torch.div(mine, num_keyframes, rounding_mode="floor")
                 seen = frames.select(seg_frames[ids, k])
                 tracker.prompt(item.keyframes[k], seen, spoken.select(mine), ids=ids.tolist())
-        with torch.no_grad():
-            maps = sam2.encode_maps(item.tracked_pixel_values)
-        ahead = sam2.project_maps(maps)
+        ahead = sam2.encode_frames(item.tracked_pixel_values)
         owner = torch.div(seg_frames[:, 0], num_keyframes, rounding_mode="floor")  # (n,) which clip
         number, ids = len(item.tracked), list(range(len(owner)))
         return [tracker.step(frame, ahead.select(owner * number + t), ids) for t, frame in enumerate(item.tracked)]

@@ -7,17 +7,20 @@ Source: the paper's encoders come pre-trained; ours learn the world's objects de
 Shapes: B scenes, N objects, G patches a side, g visual tokens a side, D encoder width, h side of SAM 2's finest grid.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sa2va.data.world.sampling import make_scene
+from sa2va.data.world.scene import Scene
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.training.config import StageConfig
+from sa2va.training.stages.colors import repaint
 from sa2va.training.stages.names import (
     ATTRIBUTE_WEIGHTS,
     LEAST_COVER,
@@ -30,7 +33,9 @@ from sa2va.training.stages.names import (
 from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, NUM_BACKGROUNDS, SceneBatch, stack_scenes
 from sa2va.types import Frames
 
-NOTHING = -100  # label of a patch on the background
+NOTHING = -100  # label of a patch on the background, and of a colour without a name
+COLOR = list(ATTRIBUTE_WEIGHTS).index("color")
+REPAINTED = 0.5  # share of the pictures
 SILHOUETTE_SIDE = 8
 
 
@@ -77,7 +82,7 @@ class PatchSource:
         grid = self.grid
         first = step * self.batch_size
         scenes = [make_scene(self.seed, "train", first + i) for i in range(self.batch_size)]
-        batch = stack_scenes(scenes)
+        batch = self._repaint(stack_scenes(scenes), scenes, step)
         owners = own_cells(batch, self.batch_size, grid, self.least_cover)
         steps = (torch.arange(grid) + 0.5) / grid
         centres = torch.stack([steps.repeat(grid), steps.repeat_interleave(grid)], dim=-1)  # (G*G, 2) xy
@@ -95,6 +100,17 @@ class PatchSource:
             fine=self._fine(batch) if self.for_sam else torch.zeros(0),
             backgrounds=batch.backgrounds,
         )
+
+    def _repaint(self, batch: SceneBatch, scenes: Sequence[Scene], step: int) -> SceneBatch:
+        """Paint some of the pictures in colours that have no name."""
+        rng = np.random.default_rng([self.seed, step])
+        frames, attributes = batch.frames.copy(), batch.attributes.clone()
+        for row, scene in enumerate(scenes):
+            painted = repaint(frames[row : row + 1], scene, rng) if rng.random() < REPAINTED else None
+            if painted is not None:
+                frames[row : row + 1] = painted
+                attributes[batch.scene_index == row, COLOR] = NOTHING
+        return replace(batch, frames=frames, attributes=attributes)
 
     def _pixels(self, frames: Frames) -> Tensor:
         if self.for_sam:
