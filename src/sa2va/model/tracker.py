@@ -180,10 +180,10 @@ class Tracker:
         if len(groups) == 1:
             return self._attend(features.embeds, read)
         embeds = features.expand(len(ids)).embeds
-        conditioned = torch.empty_like(embeds)
-        for rows in groups.values():  # attention has no mask here: who remembers as much as another goes with it
-            conditioned[rows] = self._attend(embeds[rows], [read[row] for row in rows])
-        return conditioned
+        # Attention has no mask here: who remembers as much as another goes with it.
+        parts = [self._attend(embeds[rows], [read[row] for row in rows]) for rows in groups.values()]
+        order = torch.tensor([row for rows in groups.values() for row in rows], device=embeds.device)
+        return torch.cat([part.to(embeds.dtype) for part in parts])[order.argsort()]
 
     def step(self, frame: int, features: FrameFeatures, ids: Sequence[int] | None = None) -> MaskOutput:
         """Find objects on the next frame and remember what was found.
