@@ -7,17 +7,19 @@ Source: our own choice of map; training on pictures in other colours is common (
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sa2va.data.world.scene import COLORS, HELD_OUT_PAIRS, Scene
 from sa2va.types import Frames
 
 _ATTEMPTS = 8
+_GAIN, _SHIFT = (0.6, 1.1), (-30.0, 30.0)  # of a channel around its middle
 _NAMES = list(COLORS)
-_TABLE = np.array(list(COLORS.values()), float)  # (10, 3)
+_PALETTE = np.array(list(COLORS.values()), float)  # (10, 3)
 
 
 def repaint(frames: Frames, scene: Scene, rng: np.random.Generator) -> Frames | None:
-    """Exchange the colour channels of a picture and invert some of them: edges stay, every hue changes.
+    """Exchange the colour channels of a picture, invert and scale some of them: edges stay, every hue changes.
 
     Args:
         frames: (T, H, W, 3) of the scene.
@@ -28,21 +30,25 @@ def repaint(frames: Frames, scene: Scene, rng: np.random.Generator) -> Frames | 
         The repainted frames, or None where every map that was tried shows such a pair.
     """
     for _ in range(_ATTEMPTS):
-        order, inverted = rng.permutation(3), rng.random(3) < 0.5
-        if all(
-            (_nearest(np.array(COLORS[thing.color])[order], inverted), thing.shape) not in HELD_OUT_PAIRS
-            for thing in scene.objects
-        ):
-            return _map(frames[..., order], inverted)
+        order, table = rng.permutation(3), _draw_table(rng)
+        looks = [(_nearest(_map(np.array(COLORS[thing.color]), order, table)), thing.shape) for thing in scene.objects]
+        if HELD_OUT_PAIRS.isdisjoint(looks):
+            return _map(frames, order, table)
     return None
 
 
-def _map(channels: Frames, inverted: np.ndarray) -> Frames:
-    """Invert the channels that are to be inverted; 255 - x is x XOR 255."""
-    return channels ^ np.where(inverted, 255, 0).astype(np.uint8)
+def _draw_table(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Draw what each value of each channel becomes: (3, 256)."""
+    slope = rng.uniform(*_GAIN, (3, 1)) * rng.choice([-1, 1], (3, 1))
+    values = 127.5 + slope * (np.arange(256) - 127.5) + rng.uniform(*_SHIFT, (3, 1))
+    return values.clip(0, 255).astype(np.uint8)
 
 
-def _nearest(color: np.ndarray, inverted: np.ndarray) -> str:
+def _map(colors: NDArray[np.integer], order: NDArray[np.int64], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Map colours (..., 3)."""
+    return np.stack([table[k][colors[..., channel]] for k, channel in enumerate(order)], axis=-1)
+
+
+def _nearest(color: NDArray[np.uint8]) -> str:
     """Name the colour of the world that a repainted one is nearest to."""
-    painted = np.where(inverted, 255 - color, color)
-    return _NAMES[int(((_TABLE - painted) ** 2).sum(1).argmin())]
+    return _NAMES[int(((_PALETTE - color) ** 2).sum(1).argmin())]

@@ -44,9 +44,9 @@ FIRST_SHARES = {"region": 0.06, "gcg": 0.16, "refseg": 0.38, "text": 0.22, "vide
 SHARES = {"region": 0.05, "gcg": 0.15, "refseg": 0.33, "text": 0.18, "video_refseg": 0.20, "video_text": 0.09}
 NUM_FRAMES = 16  # of a clip
 CLIPS_PER_PICTURE = 3 / 8  # of a batch: a clip has as many visual tokens as four pictures, and a longer answer
-# How many frames are tracked, and how many objects a clip: long spans hold whole occlusions, all at once would take
+# How many frames are tracked, and how many objects of a clip: long spans hold whole occlusions, all at once would take
 # too long.
-TRACKED = ((3, 3), (9, 2))
+TRACKED = ((3, 1.5), (9, 0.5))
 FOUND_IOU = 0.5  # what was prompted worse is not followed: it would teach to forget what was remembered
 # How deep in the text model the first heads of a layer learn to look: from a word to what it names, from a word to what
 # is meant so far, where it takes all words before it, and in the end from [SEG] to its object.
@@ -125,7 +125,7 @@ class TaskSource:
         num_keyframes = self.processor.config.num_keyframes
         keyframes = uniform_indices(NUM_FRAMES, num_keyframes)
         num_tracked, num_followed = TRACKED[int(rng.integers(len(TRACKED)))]
-        num_followed *= len(samples)
+        num_followed = round(num_followed * len(samples))
         # From right after a key frame, so that memories have the distances they have in use.
         rest = [frame for frame in range(NUM_FRAMES) if frame not in keyframes]
         begins = [place for place, frame in enumerate(rest[: 1 - num_tracked]) if frame - 1 in keyframes]

@@ -20,6 +20,7 @@ from sa2va.types import Sample
 ATTRIBUTE_WEIGHTS = {"color": 1.0, "shape": 2.0, "size": 0.5, "texture": 0.5}  # shape is the one that takes long
 CENTRE_WEIGHT = 4.0  # a few of many cells are centres
 UNMARKED = -1.0
+UNKNOWN_LABEL = -100
 LEAST_COVER = 0.2  # of a visual token's cell, for it to name an object
 
 
@@ -37,19 +38,25 @@ def centre_word(tokenizer: PreTrainedTokenizerBase) -> int:
     return tokenizer.encode(" object", add_special_tokens=False)[0]
 
 
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of labels (Z,), averaged over those that are known, which may be none."""
+    summed = F.cross_entropy(logits.float(), labels, ignore_index=UNKNOWN_LABEL, reduction="sum")
+    return summed / (labels != UNKNOWN_LABEL).sum().clamp(min=1)
+
+
 def name_loss(tokens: Tensor, attributes: Tensor, words: Sequence[Tensor], embeddings: Tensor) -> Tensor:
     """Cross-entropy between the words of an attribute, summed over the attributes.
 
     Args:
         tokens: (Z, D) visual tokens as the text model gets them.
-        attributes: (Z, 4) what lies on them.
+        attributes: (Z, 4) what lies on them, UNKNOWN_LABEL where that has no name.
         words: of each attribute the tokens of its words.
         embeddings: (V, D) of the words.
     """
     terms = []
     for index, weight in enumerate(ATTRIBUTE_WEIGHTS.values()):
         logits = tokens @ embeddings[words[index]].T / tokens.shape[-1] ** 0.5
-        terms.append(weight * F.cross_entropy(logits.float(), attributes[:, index]))
+        terms.append(weight * label_loss(logits, attributes[:, index]))
     return torch.stack(terms).sum()
 
 

@@ -24,18 +24,20 @@ from sa2va.training.stages.colors import repaint
 from sa2va.training.stages.names import (
     ATTRIBUTE_WEIGHTS,
     LEAST_COVER,
+    UNKNOWN_LABEL,
     attribute_words,
     centre_loss,
     centre_word,
+    label_loss,
     mark_centres,
     name_loss,
 )
 from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, NUM_BACKGROUNDS, SceneBatch, stack_scenes
 from sa2va.types import Frames
 
-NOTHING = -100  # label of a patch on the background, and of a colour without a name
+NOTHING = -100  # owner of a patch on the background
 COLOR = list(ATTRIBUTE_WEIGHTS).index("color")
-REPAINTED = 0.5  # share of the pictures
+REPAINTED = 0.6  # share of the pictures
 SILHOUETTE_SIDE = 8
 
 
@@ -109,7 +111,7 @@ class PatchSource:
             painted = repaint(frames[row : row + 1], scene, rng) if rng.random() < REPAINTED else None
             if painted is not None:
                 frames[row : row + 1] = painted
-                attributes[batch.scene_index == row, COLOR] = NOTHING
+                attributes[batch.scene_index == row, COLOR] = UNKNOWN_LABEL
         return replace(batch, frames=frames, attributes=attributes)
 
     def _pixels(self, frames: Frames) -> Tensor:
@@ -168,8 +170,8 @@ class _PatchStage:
         owners, on_object = batch.owners[there], states[there]
         terms = {"covered": F.binary_cross_entropy_with_logits(heads.covered(states)[..., 0].float(), there.float())}
         for index, (name, weight) in enumerate(ATTRIBUTE_WEIGHTS.items()):
-            logits = heads.attributes[index](on_object).float()
-            terms[name] = weight * F.cross_entropy(logits, batch.attributes[owners, index])
+            logits = heads.attributes[index](on_object)
+            terms[name] = weight * label_loss(logits, batch.attributes[owners, index])
         terms["offset"] = 2 * F.smooth_l1_loss(heads.offsets(on_object).float(), batch.offsets[there], beta=0.1)
         # The outline says far more a patch than the name of the shape, and the name follows from it.
         drawn = heads.silhouette(on_object).float()
