@@ -88,6 +88,20 @@ def test_objects_that_start_apart_equal_one_by_one(sam2: Sam2, seen: list[FrameF
         assert torch.stack(other).float().mean() <= 5e-4, key
 
 
+def test_attention_in_another_precision_goes_back_to_that_of_the_features(
+    sam2: Sam2, seen: list[FrameFeatures], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker(sam2)
+    prompt_all(tracker, 0, seen[0], embeddings(2), [0, 1])
+    prompt_all(tracker, 1, seen[1], embeddings(1), [0])  # one remembers more than the other
+    whole = tracker.condition(2, seen[2], [1, 0])
+    attend = tracker._attend
+    monkeypatch.setattr(tracker, "_attend", lambda embeds, read: attend(embeds, read).double())  # as autocast may
+    again = tracker.condition(2, seen[2], [1, 0])
+    assert again.dtype == whole.dtype == seen[2].embeds.dtype
+    assert torch.equal(again, whole)
+
+
 def test_the_ring_equals_unbounded_memory_bit_for_bit(
     sam2: Sam2, seen: list[FrameFeatures], monkeypatch: pytest.MonkeyPatch
 ) -> None:

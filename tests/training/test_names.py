@@ -5,7 +5,16 @@ import torch
 
 from sa2va.data.world.scene import COLORS, SHAPES, SIZES, TEXTURES
 from sa2va.data.world.tasks import TASKS
-from sa2va.training.stages.names import UNMARKED, attribute_words, centre_loss, centre_word, name_cells, name_loss
+from sa2va.training.stages.names import (
+    UNKNOWN_LABEL,
+    UNMARKED,
+    attribute_words,
+    centre_loss,
+    centre_word,
+    label_loss,
+    name_cells,
+    name_loss,
+)
 from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, attribute_ids
 from sa2va.training.tiny import corpus, train_tokenizer
 
@@ -65,3 +74,15 @@ def test_a_middle_is_said_with_the_word_that_fits_every_object(tokenizer):
     marks = torch.tensor([[1.0, 0.0]])
     assert centre_loss(torch.stack([word, -word])[None], marks, word) < 1e-2
     assert centre_loss(torch.stack([-word, word])[None], marks, word) > 20
+
+
+def test_a_label_that_is_not_known_costs_nothing():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(6, 4, requires_grad=True), torch.tensor([0, 3, UNKNOWN_LABEL, 1, UNKNOWN_LABEL, 2])
+    known = labels != UNKNOWN_LABEL
+    expected = torch.nn.functional.cross_entropy(logits[known], labels[known])
+    assert label_loss(logits, labels).item() == pytest.approx(expected.item(), abs=1e-6)
+    nothing = label_loss(logits, torch.full((6,), UNKNOWN_LABEL))
+    nothing.backward()
+    assert nothing.item() == 0
+    assert not logits.grad.any()

@@ -24,24 +24,12 @@ from sa2va.model.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.tracker import Tracker
 from sa2va.training.config import StageConfig
 from sa2va.training.stages.hearing import Heard, Words, attention_loss, hear, watched
+from sa2va.training.stages.lessons import GROUPS, Lessons
 from sa2va.training.stages.masks import UNKNOWN, ObjectCode
 from sa2va.training.stages.names import UNMARKED, attribute_words, centre_loss, centre_word, name_cells, name_loss
 from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, mask_boxes, rank_objects
 from sa2va.types import Sample
 
-# Tasks of one group share a batch: their answers have about one length, and a batch of pure text needs no SAM 2.
-GROUPS: dict[str, dict[str, float]] = {
-    "refseg": {"refseg": 1.0},
-    "gcg": {"gcg": 1.0},
-    "region": {"region": 1.0},
-    "text": {"caption": 0.3, "conversation": 0.7},
-    "video_refseg": {"video_refseg": 1.0},
-    "video_text": {"video_conversation": 0.65, "video_caption": 0.35},
-}
-# Shares of the steps, by stage. A picture's marked region is the plainest lesson in reading the visual tokens, so the
-# language begins with many; a request for a mask teaches no word of its answer.
-FIRST_SHARES = {"region": 0.06, "gcg": 0.16, "refseg": 0.38, "text": 0.22, "video_refseg": 0.12, "video_text": 0.06}
-SHARES = {"region": 0.05, "gcg": 0.15, "refseg": 0.33, "text": 0.18, "video_refseg": 0.20, "video_text": 0.09}
 NUM_FRAMES = 16  # of a clip
 CLIPS_PER_PICTURE = 3 / 8  # of a batch: a clip has as many visual tokens as four pictures, and a longer answer
 # How many frames are tracked, and how many objects of a clip: long spans hold whole occlusions, all at once would take
@@ -79,11 +67,12 @@ class TaskSource:
     processor: Processor
     config: StageConfig
     draws: bool  # whether masks are trained, so that SAM 2 needs pixels
+    lessons: Lessons
     alignment: float = 1.0  # weight of the pull towards the object code, at the start
 
     def __call__(self, step: int) -> CotrainBatch:
         rng = np.random.default_rng([self.config.seed, step])
-        shares = SHARES if self.draws else FIRST_SHARES
+        shares = self.lessons.shares
         group = str(rng.choice(list(shares), p=list(shares.values())))
         if group.startswith("video"):
             num_clips = max(1, round(self.config.batch_size * CLIPS_PER_PICTURE))
@@ -118,14 +107,17 @@ class TaskSource:
         shares = GROUPS[group]
         names = rng.choice(list(shares), number, p=list(shares.values()))
         # Every sample has an index of its own; tasks draw different scenes from the same index.
-        first = step * self.config.batch_size
-        return [TASKS[str(name)](self.config.seed, "train", first + i) for i, name in enumerate(names)]
+        first, options = step * self.config.batch_size, self.lessons.options
+        return [
+            TASKS[str(name)](self.config.seed, "train", first + i, **options.get(str(name), {}))
+            for i, name in enumerate(names)
+        ]
 
     def _clips(self, samples: list[Sample], rng: np.random.Generator) -> CotrainBatch:
         num_keyframes = self.processor.config.num_keyframes
         keyframes = uniform_indices(NUM_FRAMES, num_keyframes)
         num_tracked, num_followed = TRACKED[int(rng.integers(len(TRACKED)))]
-        num_followed = round(num_followed * len(samples))
+        num_followed = max(1, round(num_followed * len(samples)))
         # From right after a key frame, so that memories have the distances they have in use.
         rest = [frame for frame in range(NUM_FRAMES) if frame not in keyframes]
         begins = [place for place, frame in enumerate(rest[: 1 - num_tracked]) if frame - 1 in keyframes]
@@ -213,7 +205,8 @@ class CotrainStage:
         processor: Processor,
         teachers: Teachers,
         *,
-        draws: bool,
+        lessons: Lessons,
+        draws: bool = True,
         sees: bool = False,
     ) -> None:
         self.config = config
@@ -231,7 +224,7 @@ class CotrainStage:
         # Image encoders rest, as in the paper: left free, the tower forgot its shapes within 400 steps.
         model.mllm.native.model.vision_tower.requires_grad_(False)
         model.sam2.native.vision_encoder.requires_grad_(sees)
-        self.batch = TaskSource(processor, config, draws)
+        self.batch = TaskSource(processor, config, draws, lessons)
 
     def module(self) -> nn.Module:
         return self._module
