@@ -13,12 +13,12 @@ from sa2va.training.optim import build_optimizer, trained_parameters
 from sa2va.training.recipes import RECIPES, build_stage, train
 from sa2va.training.stages import cotrain
 from sa2va.training.stages.cotrain import Teachers
-from sa2va.training.stages.lessons import ALL, FIRST, GROUPS, HARD
+from sa2va.training.stages.lessons import FIRST_SHARES, GROUPS, SHARES
 from sa2va.training.stages.scenes import rank_objects
 from sa2va.training.stages.tracking import FOLLOWED, SPANS
 from sa2va.training.tiny import init_memory_attention
 
-STAGES = ("vision", "sam_vision", "masks", "tracking", "language", "cotrain", "joint", "practice")
+STAGES = ("vision", "sam_vision", "masks", "tracking", "language", "cotrain", "joint")
 RESTING = {  # what a stage must leave as it is
     "vision": "language_model",
     "masks": "vision_encoder",
@@ -26,7 +26,6 @@ RESTING = {  # what a stage must leave as it is
     "language": "vision_tower",
     "cotrain": "vision_encoder",
     "joint": "vision_tower",
-    "practice": "vision_encoder",
 }
 
 
@@ -69,7 +68,7 @@ def test_a_step_trains_what_it_should(name: str) -> None:
     assert len(seen) > len(names) // 2, sorted(set(names) - seen)[:9]
 
 
-@pytest.mark.parametrize("shares", [FIRST.shares, ALL.shares, HARD.shares])
+@pytest.mark.parametrize("shares", [FIRST_SHARES, SHARES])
 def test_shares_of_the_tasks_are_complete(shares: dict[str, float]) -> None:
     assert sum(shares.values()) == pytest.approx(1.0)
     assert set(shares) <= set(GROUPS)

@@ -18,7 +18,6 @@ from sa2va.training.calibration import calibrate
 from sa2va.training.config import RunConfig, StageConfig, apply_overrides
 from sa2va.training.logger import RunLogger
 from sa2va.training.loop import Stage, prepare_process, run_stage
-from sa2va.training.stages import lessons
 from sa2va.training.stages.cotrain import CotrainStage, Teachers
 from sa2va.training.stages.masks import MaskStage
 from sa2va.training.stages.tracking import TrackStage
@@ -159,12 +158,8 @@ def build_stage(config: StageConfig, model: Sa2VA, processor: Processor, teacher
             return MaskStage(config, model, processor, teachers.code, num_objects=48)
         case "tracking":
             return TrackStage(config, model, processor)
-        case "language":
-            return CotrainStage(config, model, processor, teachers, lessons=lessons.FIRST, draws=False)
-        case "cotrain" | "joint":
-            sees = config.name == "joint"
-            return CotrainStage(config, model, processor, teachers, lessons=lessons.ALL, sees=sees)
-        case "practice":
-            return CotrainStage(config, model, processor, teachers, lessons=lessons.HARD)
-    known = "vision, sam_vision, masks, tracking, language, cotrain, joint, practice"
+        case "language" | "cotrain" | "joint":
+            draws, sees = config.name != "language", config.name == "joint"
+            return CotrainStage(config, model, processor, teachers, draws=draws, sees=sees)
+    known = "vision, sam_vision, masks, tracking, language, cotrain, joint"
     raise ValueError(f"unknown stage {config.name!r}; known: {known}")

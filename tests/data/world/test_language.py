@@ -188,15 +188,6 @@ def test_one_kind_alone(kind: str, moving: bool) -> None:
     assert {expression.kind for expression in found} == {kind}
 
 
-def test_a_mapping_of_kinds_gives_their_shares() -> None:
-    kinds: Counter[str] = Counter()
-    for index in range(80):
-        rng = np.random.default_rng(index)
-        kinds.update(e.kind for e in expressions(make_scene(8, "val", index), rng, 2, kinds={"place": 9, "negation": 1}))
-    assert set(kinds) == {"place", "negation"}
-    assert kinds["place"] > 3 * kinds["negation"]
-
-
 @pytest.mark.parametrize("moving", [False, True], ids=["picture", "clip"])
 def test_absent_objects_are_referred_to_in_several_ways(moving: bool) -> None:
     forms = Counter(e.form for index in range(80) for e in write(4, index, moving, 2, kinds=("absent",))[1])

@@ -84,16 +84,6 @@ def test_no_question_comes_twice() -> None:
         assert len(set(texts)) == len(texts) >= 3
 
 
-def test_shares_choose_the_kinds_of_questions() -> None:
-    shares = {"count": 0.9, "color": 0.1}
-    kinds: Counter[str] = Counter()
-    for index in range(60):
-        scene = make_scene(6, "val", index)
-        kinds.update(q.kind for q in ask(scene, np.random.default_rng(index), 2, shares=shares))
-    assert set(kinds) == set(shares)
-    assert kinds["count"] > 2 * kinds["color"]
-
-
 @pytest.mark.parametrize(
     ("x", "y", "cell"),
     [(0.1, 0.1, "top left"), (0.5, 0.5, "center"), (0.5, 0.9, "bottom"), (0.1, 0.5, "left"), (0.35, 0.5, None)],

@@ -5,7 +5,7 @@ Flow: Scene -> expressions (a phrase of a wanted kind is proposed, find_meaning 
 Shapes: N objects of a scene; targets are positions in `scene.objects`.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -85,7 +85,7 @@ def expressions(
     rng: np.random.Generator,
     n: int,
     *,
-    kinds: Collection[str] | Mapping[str, float] | None = None,
+    kinds: Collection[str] | None = None,
     moving: bool = False,
     only: Collection[int] | None = None,
 ) -> list[Expression]:
@@ -95,18 +95,16 @@ def expressions(
         scene: the objects to refer to.
         rng: where the choices come from.
         n: how many; fewer come back if the scene offers too little.
-        kinds: the kinds wanted, in their usual proportion or in that of a mapping; None is all.
+        kinds: the kinds wanted, in their usual proportion; None is all.
         moving: the scene is seen as a clip.
         only: positions that targets must be among (at least one of a group); None is all. Absent ones are free.
 
     Returns:
         At most `n` expressions, no two with the same text.
     """
-    usual = CLIP_KINDS if moving else KINDS
-    wanted = dict(kinds) if isinstance(kinds, Mapping) else usual
-    shares = {kind: wanted[kind] for kind in usual if kind in wanted and (not kinds or kind in kinds)}
+    shares = {kind: share for kind, share in (CLIP_KINDS if moving else KINDS).items() if not kinds or kind in kinds}
     if not shares:
-        raise ValueError(f"kinds {kinds}: expected some of {', '.join(usual)}")
+        raise ValueError(f"kinds {kinds}: expected some of {', '.join(CLIP_KINDS if moving else KINDS)}")
     found: dict[str, Expression] = {}
     for _ in range(3 * n):
         if len(found) == n:

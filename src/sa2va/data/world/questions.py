@@ -6,7 +6,7 @@ Shapes: none.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,14 +33,7 @@ class Question:
     heldout: bool = False  # it is about an object whose colour-shape pair training never shows
 
 
-def ask(
-    scene: Scene,
-    rng: np.random.Generator,
-    n: int,
-    *,
-    moving: bool = False,
-    shares: Mapping[str, float] | None = None,
-) -> list[Question]:
+def ask(scene: Scene, rng: np.random.Generator, n: int, *, moving: bool = False) -> list[Question]:
     """Ask different questions about one scene.
 
     Args:
@@ -48,19 +41,16 @@ def ask(
         rng: where the choices come from.
         n: how many; fewer come back if the scene offers too little.
         moving: the scene is seen as a clip.
-        shares: how often each kind is asked for; None is all alike.
 
     Returns:
         At most `n` questions, no two alike.
     """
     makers = CLIP_QUESTIONS if moving else QUESTIONS
-    weights = None if shares is None else np.array([shares.get(kind, 0.0) for kind in makers])
-    chances = None if weights is None else weights / weights.sum()
     found: dict[str, Question] = {}
     for _ in range(8 * n):
         if len(found) == n:
             break
-        kind = str(rng.choice(list(makers), p=chances))
+        kind = str(rng.choice(list(makers)))
         made = makers[kind](scene, rng)
         if made is not None:
             text, answer, *target = made

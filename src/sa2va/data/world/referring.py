@@ -5,7 +5,6 @@ Flow: (seed, split, index) -> items.draw_item -> language.expressions -> turns w
 Shapes: N objects of a scene, M masks of a sample, T frames, S side of the picture in px.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -46,7 +45,6 @@ def refseg(
     kind: str | None = None,
     require_heldout: bool | None = None,
     empty_share: float = 0.25,
-    shares: Mapping[str, float] | None = None,
 ) -> Sample:
     """Ask for the masks of objects in a picture, one expression a turn.
 
@@ -63,7 +61,6 @@ def refseg(
         require_heldout: True asks only for objects whose colour-shape pair training never shows, False only for
             others, None for any.
         empty_share: chance that an expression brings an absent one with an empty mask with it; 0 for an evaluation.
-        shares: another mixture of kinds than the usual one.
 
     Returns:
         The sample; `meta` has the "scene", and per turn "expressions", "kinds", "forms", "targets" (rows of
@@ -72,7 +69,7 @@ def refseg(
     Raises:
         ValueError: no scene offers what is asked for.
     """
-    return _refer("refseg", seed, split, index, num_turns, kind, require_heldout, empty_share, shares)
+    return _refer("refseg", seed, split, index, num_turns, kind, require_heldout, empty_share)
 
 
 def video_refseg(
@@ -98,12 +95,11 @@ def _refer(
     kind: str | None,
     require_heldout: bool | None,
     empty_share: float,
-    shares: Mapping[str, float] | None = None,
 ) -> Sample:
     for attempt in range(_ATTEMPTS):
         needs = require_heldout is True and kind != "absent"
         scene, rng = draw_item(task, seed, split, index, require_heldout=needs, attempt=attempt)
-        found = _write_expressions(scene, rng, num_turns, kind or shares, require_heldout, is_clip(task))
+        found = _write_expressions(scene, rng, num_turns, kind, require_heldout, is_clip(task))
         if found:
             asks = _add_empty(scene, rng, found, empty_share, is_clip(task))
             return _build(task, index, scene, rng, asks)
@@ -111,12 +107,7 @@ def _refer(
 
 
 def _write_expressions(
-    scene: Scene,
-    rng: np.random.Generator,
-    n: int,
-    kind: str | Mapping[str, float] | None,
-    heldout: bool | None,
-    moving: bool,
+    scene: Scene, rng: np.random.Generator, n: int, kind: str | None, heldout: bool | None, moving: bool
 ) -> list[Expression]:
     only = None
     if heldout is not None:
@@ -131,7 +122,7 @@ def _write_expressions(
             for written in expressions(scene, rng, 1, kinds=(wanted,), moving=moving, only=only):
                 found[written.text] = written
         return list(found.values())
-    kinds = (kind,) if isinstance(kind, str) else kind
+    kinds = None if kind is None else (kind,)
     found = {e.text: e for e in expressions(scene, rng, n, kinds=kinds, moving=moving, only=only)}
     return [e for e in found.values() if heldout is not False or not is_heldout(scene, e.targets)]
 

@@ -5,7 +5,7 @@ Flow: (seed, split, index) -> items.draw_item -> captions and conversations here
 Shapes: none of its own.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sa2va.data import prompts
@@ -80,12 +80,10 @@ def gcg(seed: int, split: str, index: int) -> Sample:
     return _caption("gcg", seed, split, index, prompts.GROUNDED_CAPTION)
 
 
-def _conversation(
-    task: str, seed: int, split: str, index: int, num_turns: int | None, shares: Mapping[str, float] | None = None
-) -> Sample:
+def _conversation(task: str, seed: int, split: str, index: int, num_turns: int | None) -> Sample:
     scene, rng = draw_item(task, seed, split, index)
     number = int(rng.integers(3, 7)) if num_turns is None else num_turns
-    asked = ask(scene, rng, number, moving=is_clip(task), shares=shares)
+    asked = ask(scene, rng, number, moving=is_clip(task))
     turns = tuple(Turn(question=q.text, answer=q.answer, named=find_names(scene, q.text)) for q in asked)
     meta: dict[str, Any] = {
         "index": index,
@@ -98,11 +96,9 @@ def _conversation(
     return Sample(frames=picture.frames, turns=turns, masks=picture.masks, task=f"world/{task}", meta=meta)
 
 
-def conversation(
-    seed: int, split: str, index: int, *, num_turns: int | None = None, shares: Mapping[str, float] | None = None
-) -> Sample:
-    """Answer questions about a picture; 3 to 6 of them unless `num_turns` says, all kinds alike unless `shares` do."""
-    return _conversation("conversation", seed, split, index, num_turns, shares)
+def conversation(seed: int, split: str, index: int, *, num_turns: int | None = None) -> Sample:
+    """Answer questions about a picture; 3 to 6 of them unless `num_turns` says."""
+    return _conversation("conversation", seed, split, index, num_turns)
 
 
 def video_conversation(seed: int, split: str, index: int, *, num_turns: int | None = None) -> Sample:

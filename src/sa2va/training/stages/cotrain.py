@@ -24,7 +24,7 @@ from sa2va.model.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.tracker import Tracker
 from sa2va.training.config import StageConfig
 from sa2va.training.stages.hearing import Heard, Words, attention_loss, hear, watched
-from sa2va.training.stages.lessons import GROUPS, Lessons
+from sa2va.training.stages.lessons import FIRST_SHARES, GROUPS, SHARES
 from sa2va.training.stages.masks import UNKNOWN, ObjectCode
 from sa2va.training.stages.names import UNMARKED, attribute_words, centre_loss, centre_word, name_cells, name_loss
 from sa2va.training.stages.scenes import ATTRIBUTE_SIZES, mask_boxes, rank_objects
@@ -67,12 +67,11 @@ class TaskSource:
     processor: Processor
     config: StageConfig
     draws: bool  # whether masks are trained, so that SAM 2 needs pixels
-    lessons: Lessons
     alignment: float = 1.0  # weight of the pull towards the object code, at the start
 
     def __call__(self, step: int) -> CotrainBatch:
         rng = np.random.default_rng([self.config.seed, step])
-        shares = self.lessons.shares
+        shares = SHARES if self.draws else FIRST_SHARES
         group = str(rng.choice(list(shares), p=list(shares.values())))
         if group.startswith("video"):
             num_clips = max(1, round(self.config.batch_size * CLIPS_PER_PICTURE))
@@ -107,11 +106,8 @@ class TaskSource:
         shares = GROUPS[group]
         names = rng.choice(list(shares), number, p=list(shares.values()))
         # Every sample has an index of its own; tasks draw different scenes from the same index.
-        first, options = step * self.config.batch_size, self.lessons.options
-        return [
-            TASKS[str(name)](self.config.seed, "train", first + i, **options.get(str(name), {}))
-            for i, name in enumerate(names)
-        ]
+        first = step * self.config.batch_size
+        return [TASKS[str(name)](self.config.seed, "train", first + i) for i, name in enumerate(names)]
 
     def _clips(self, samples: list[Sample], rng: np.random.Generator) -> CotrainBatch:
         num_keyframes = self.processor.config.num_keyframes
@@ -205,8 +201,7 @@ class CotrainStage:
         processor: Processor,
         teachers: Teachers,
         *,
-        lessons: Lessons,
-        draws: bool = True,
+        draws: bool,
         sees: bool = False,
     ) -> None:
         self.config = config
@@ -224,7 +219,7 @@ class CotrainStage:
         # Image encoders rest, as in the paper: left free, the tower forgot its shapes within 400 steps.
         model.mllm.native.model.vision_tower.requires_grad_(False)
         model.sam2.native.vision_encoder.requires_grad_(sees)
-        self.batch = TaskSource(processor, config, draws, lessons)
+        self.batch = TaskSource(processor, config, draws)
 
     def module(self) -> nn.Module:
         return self._module
