@@ -18,14 +18,13 @@ from sa2va.training.stages.scenes import rank_objects
 from sa2va.training.stages.tracking import FOLLOWED, SPANS
 from sa2va.training.tiny import init_memory_attention
 
-STAGES = ("vision", "sam_vision", "masks", "tracking", "language", "cotrain", "joint")
+STAGES = ("vision", "sam_vision", "masks", "tracking", "language", "cotrain")
 RESTING = {  # what a stage must leave as it is
     "vision": "language_model",
     "masks": "vision_encoder",
     "tracking": "mask_decoder",
     "language": "vision_tower",
-    "cotrain": "vision_encoder",
-    "joint": "vision_tower",
+    "cotrain": "vision_tower",
 }
 
 

@@ -51,7 +51,7 @@ def tiny() -> RunConfig:
 
 
 def tiny_more() -> RunConfig:
-    """Go on with the embedded model from the weights in the package; SAM 2's image encoder stays as it is."""
+    """Go on with the embedded model from the weights in the package, on two CPU cores."""
     return RunConfig(
         name="tiny_more",
         output="runs/tiny_more",
@@ -66,7 +66,7 @@ def tiny_more() -> RunConfig:
 
 
 def tiny_gpu() -> RunConfig:
-    """Go on with the embedded model on one GPU whose machine has 16 cores to draw with: ten minutes of an H100."""
+    """Go on with the embedded model on one GPU whose machine has 16 cores to draw with: half an hour of an H200."""
     return RunConfig(
         name="tiny_gpu",
         output="runs/tiny_gpu",
@@ -74,7 +74,7 @@ def tiny_gpu() -> RunConfig:
         calibration=600,
         stages=(
             StageConfig(name="vision", steps=1000, batch_size=128, lr=1e-3, warmup_steps=50, num_workers=15),
-            StageConfig(name="joint", steps=4000, batch_size=96, lr=1e-3, ema=0.998, num_workers=15),
+            StageConfig(name="cotrain", steps=4000, batch_size=128, lr=1.2e-3, ema=0.998, num_workers=15),
         ),
     )
 
@@ -158,8 +158,7 @@ def build_stage(config: StageConfig, model: Sa2VA, processor: Processor, teacher
             return MaskStage(config, model, processor, teachers.code, num_objects=48)
         case "tracking":
             return TrackStage(config, model, processor)
-        case "language" | "cotrain" | "joint":
-            draws, sees = config.name != "language", config.name == "joint"
-            return CotrainStage(config, model, processor, teachers, draws=draws, sees=sees)
-    known = "vision, sam_vision, masks, tracking, language, cotrain, joint"
+        case "language" | "cotrain":
+            return CotrainStage(config, model, processor, teachers, draws=config.name != "language")
+    known = "vision, sam_vision, masks, tracking, language, cotrain"
     raise ValueError(f"unknown stage {config.name!r}; known: {known}")

@@ -1,8 +1,9 @@
 """Train all tasks together: text on every sample, masks where an answer has them, tracking on clips.
 
 Flow: world tasks -> Processor -> Batch -> Sa2VA.forward parts -> losses; clips go on through the tracker.
-Source: Sa2VA, arXiv:2501.04001, section 3.3 (one joint stage; both image encoders stay frozen). Ours adds a pull of
-    the [SEG] embedding towards the object code of masks.py, which fades out, and a few tracked frames per clip.
+Source: Sa2VA, arXiv:2501.04001, section 3.3 (one joint stage; both image encoders stay frozen). Ours lets SAM 2's
+    learn along at a part of the rate, and adds a pull of the [SEG] embedding towards the object code of masks.py,
+    which fades out, and a few tracked frames per clip.
 Shapes: B samples, N [SEG] tokens, K key frames, T tracked frames, C SAM 2 width.
 """
 
@@ -187,22 +188,14 @@ class Teachers(nn.Module):
 
 
 class CotrainStage:
-    """Stage of the training loop; optimises all but the two image encoders and the object code.
+    """Stage of the training loop; optimises all but the vision tower and the object code.
 
     With `draws=False` it trains the MLLM and the projector alone: they talk, point and imitate the object code, and
     nothing is drawn. That is several times cheaper, and teaches most of what the language has to learn.
-    With `sees=True` SAM 2's image encoder learns along, at a part of the rate.
     """
 
     def __init__(
-        self,
-        config: StageConfig,
-        model: Sa2VA,
-        processor: Processor,
-        teachers: Teachers,
-        *,
-        draws: bool,
-        sees: bool = False,
+        self, config: StageConfig, model: Sa2VA, processor: Processor, teachers: Teachers, *, draws: bool
     ) -> None:
         self.config = config
         self.model, self.code = model, teachers.code
@@ -215,10 +208,9 @@ class CotrainStage:
         depths = (NAMED_DEPTH, MEANT_DEPTH, SEG_DEPTH)
         self._looking = [text.layers[int(depth * len(text.layers))].self_attn for depth in depths]
         self._num_looking = text.config.num_attention_heads // text.config.num_key_value_heads
-        self.sees = sees
-        # Image encoders rest, as in the paper: left free, the tower forgot its shapes within 400 steps.
+        # The vision tower rests, as in the paper: left free, it forgot its shapes within 400 steps.
         model.mllm.native.model.vision_tower.requires_grad_(False)
-        model.sam2.native.vision_encoder.requires_grad_(sees)
+        model.sam2.native.vision_encoder.requires_grad_(draws)
         self.batch = TaskSource(processor, config, draws)
 
     def module(self) -> nn.Module:
@@ -228,7 +220,7 @@ class CotrainStage:
         # At the full rate the projector's output grew to a hundred times a word's embedding, and no layer could add
         # to it.
         slow = list(self.model.mllm.native.model.multi_modal_projector.parameters())
-        if self.sees:
+        if self.draws:
             slow += self.model.sam2.native.vision_encoder.parameters()
         apart = {id(p) for p in slow}
         yield {"params": [p for p in self._module.parameters() if p.requires_grad and id(p) not in apart]}
