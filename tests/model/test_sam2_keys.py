@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from published_folder import SMALL_SAM2
-from transformers import Sam2VideoConfig, Sam2VideoModel
+from transformers import Sam2VideoModel
 
 from sa2va.model.keymap import convert, to_native, to_official
+from sa2va.model.sam2 import Sam2
 from sa2va.model.sam2_keys import (
     LARGE,
     SIZES,
@@ -29,7 +30,7 @@ MILLION_PARAMETERS = {"tiny": 38.9, "small": 46.0, "base_plus": 80.8, "large": 2
 @pytest.mark.parametrize("raw", [False, True])
 def test_a_model_comes_back_from_official_names(raw: bool, version: str) -> None:
     torch.manual_seed(0)
-    model = Sam2VideoModel(Sam2VideoConfig(**sam2_config(Sam2Size(**SMALL_SAM2), version=version)))
+    model = Sam2VideoModel(Sam2.build_config(sam2_config(Sam2Size(**SMALL_SAM2), version=version)))
     state = model.state_dict()
     state["shared_image_embedding.positional_embedding"] = state["prompt_encoder.shared_embedding.positional_embedding"]
     rules = sam2_rules(raw=raw)
@@ -45,7 +46,7 @@ def test_a_model_comes_back_from_official_names(raw: bool, version: str) -> None
 def test_a_raw_checkpoint_is_recognised_by_its_shapes(name: str, version: str) -> None:
     config = sam2_config(SIZES[name], version=version)
     with torch.device("meta"):
-        model = Sam2VideoModel(Sam2VideoConfig(**config))
+        model = Sam2VideoModel(Sam2.build_config(config))
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(MILLION_PARAMETERS[name], abs=0.07)
     state = model.state_dict()
     official = dict(convert(to_official(sam2_rules(raw=True), list(state)), state.__getitem__))
@@ -65,7 +66,7 @@ def test_other_checkpoints_are_refused(shapes: dict[str, torch.Size], message: s
 
 
 def test_published_models_contain_the_large_one_of_version_2_0() -> None:
-    config = Sam2VideoConfig(**config_from_official({}))
+    config = Sam2.build_config(config_from_official({}))
     assert config.vision_config.backbone_config.blocks_per_stage == [2, 6, 36, 4]
     assert config.memory_attention_rope_feat_sizes == [64, 64]
     assert not config.enable_occlusion_spatial_embedding

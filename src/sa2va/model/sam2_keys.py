@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Size
-from transformers import Sam2VideoConfig
 
 from sa2va.model.keymap import Rule
+from sa2va.model.sam2 import Sam2
 
 TINY_OVERRIDE = "sam2_tiny_override"  # key of a published config.json whose SAM 2 is not the large one
 NUM_POINT_LABELS = 4
@@ -113,7 +113,7 @@ def config_to_official(config: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: the published layout has no words for it, as for any SAM 2.1.
     """
-    native = Sam2VideoConfig(**config).to_dict()
+    native = Sam2.build_config(config).to_dict()
     backbone = native["vision_config"]["backbone_config"]
     size = Sam2Size(
         embed_dim=backbone["hidden_size"],
@@ -155,7 +155,7 @@ def same_config(one: dict[str, Any], other: dict[str, Any]) -> bool:
             return {k: essence(v) for k, v in values.items() if k not in NO_MATTER and not k.startswith("_")}
         return values
 
-    first, second = (json.loads(Sam2VideoConfig(**c).to_json_string(use_diff=False)) for c in (one, other))
+    first, second = (json.loads(Sam2.build_config(c).to_json_string(use_diff=False)) for c in (one, other))
     return essence(first) == essence(second)
 
 

@@ -13,7 +13,7 @@ from published_folder import SMALL_SAM2
 from safetensors.torch import load_file, save_file
 from small_families import build_family, build_tokenizer
 from small_model import draw_sample
-from transformers import PreTrainedTokenizerFast, Sam2VideoConfig, Sam2VideoModel
+from transformers import PreTrainedTokenizerFast, Sam2VideoModel
 
 import sa2va
 from sa2va.apps import cli
@@ -21,6 +21,7 @@ from sa2va.model import sam2_keys
 from sa2va.model.checkpoint import load_config
 from sa2va.model.keymap import convert, to_official
 from sa2va.model.results import Options, Request
+from sa2va.model.sam2 import Sam2
 from sa2va.tokens import ADDED_TOKENS
 
 FAMILIES = ("internvl_qwen2", "qwen2_5_vl", "qwen3_vl")
@@ -48,7 +49,7 @@ def write_mllm(folder: Path, kind: str, *, tied: bool = False) -> None:
 def write_sam2(folder: Path, version: str) -> Sam2VideoModel:
     torch.manual_seed(3)
     config = sam2_keys.sam2_config(sam2_keys.Sam2Size(**SMALL_SAM2), version=version)
-    model = Sam2VideoModel(Sam2VideoConfig(**config))
+    model = Sam2VideoModel(Sam2.build_config(config))
     shared = model.prompt_encoder.shared_embedding.positional_embedding
     model.shared_image_embedding.positional_embedding.copy_(shared)
     model.save_pretrained(folder)
