@@ -95,8 +95,8 @@ def test_attention_in_another_precision_goes_back_to_that_of_the_features(
     prompt_all(tracker, 0, seen[0], embeddings(2), [0, 1])
     prompt_all(tracker, 1, seen[1], embeddings(1), [0])  # one remembers more than the other
     whole = tracker.condition(2, seen[2], [1, 0])
-    attend = tracker._attend
-    monkeypatch.setattr(tracker, "_attend", lambda embeds, read: attend(embeds, read).double())  # as autocast may
+    attend = sam2.attend
+    monkeypatch.setattr(sam2, "attend", lambda *tensors, **sizes: attend(*tensors, **sizes).double())  # as autocast may
     again = tracker.condition(2, seen[2], [1, 0])
     assert again.dtype == whole.dtype == seen[2].embeds.dtype
     assert torch.equal(again, whole)

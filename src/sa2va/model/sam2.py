@@ -121,9 +121,9 @@ class Sam2(nn.Module):
 
     @classmethod
     def build_config(cls, config: dict[str, Any]) -> Any:
-        """Build the native configuration, each part of its own class.
+        """Build the native configuration from its JSON form, each part of its own class.
 
-        Transformers up to 5.17 reads the mask decoder's part as if it were the prompt encoder's.
+        Left to itself, Transformers 5.17 reads the mask decoder's part as if it were the prompt encoder's.
         """
         parts = {
             name: kind(**config[name])

@@ -180,10 +180,10 @@ class Tracker:
         if len(groups) == 1:
             return self._attend(features.embeds, read)
         embeds = features.expand(len(ids)).embeds
-        # Attention has no mask here: who remembers as much as another goes with it.
-        parts = [self._attend(embeds[rows], [read[row] for row in rows]) for rows in groups.values()]
-        order = torch.tensor([row for rows in groups.values() for row in rows], device=embeds.device)
-        return torch.cat([part.to(embeds.dtype) for part in parts])[order.argsort()]
+        conditioned = torch.empty_like(embeds)
+        for rows in groups.values():  # attention has no mask here: who remembers as much as another goes with it
+            conditioned[rows] = self._attend(embeds[rows], [read[row] for row in rows])
+        return conditioned
 
     def step(self, frame: int, features: FrameFeatures, ids: Sequence[int] | None = None) -> MaskOutput:
         """Find objects on the next frame and remember what was found.
@@ -237,13 +237,14 @@ class Tracker:
         """Let features (1 or N, C, g, g) attend to the memories of N objects, all of one size."""
         if not read[0].num_memories:
             return self._sam2.without_memory(embeds.expand(len(read), -1, -1, -1))
-        return self._sam2.attend(
+        attended = self._sam2.attend(
             embeds,
             torch.cat([one.tokens for one in read], dim=1),  # (L, N, 64)
             torch.cat([one.positions for one in read], dim=1),
             num_memories=read[0].num_memories,
             num_pointer_tokens=read[0].num_pointer_tokens,
         )
+        return attended.to(embeds.dtype)  # autocast on a GPU ends attention in float32
 
 
 class _Read(NamedTuple):

@@ -52,31 +52,26 @@ def tiny() -> RunConfig:
 
 def tiny_more() -> RunConfig:
     """Go on with the embedded model from the weights in the package, on two CPU cores."""
-    return RunConfig(
-        name="tiny_more",
-        output="runs/tiny_more",
-        start="tiny",
-        calibration=600,
-        stages=(
-            StageConfig(name="vision", steps=2500, batch_size=16, lr=1e-3, warmup_steps=50),
-            StageConfig(name="language", steps=1200, batch_size=16, lr=8e-4, warmup_steps=50),
-            StageConfig(name="cotrain", steps=3000, batch_size=16, lr=8e-4, warmup_steps=60, ema=0.998),
-        ),
+    return _go_on(
+        "tiny_more",
+        StageConfig(name="vision", steps=2500, batch_size=16, lr=1e-3, warmup_steps=50),
+        StageConfig(name="language", steps=1200, batch_size=16, lr=8e-4, warmup_steps=50),
+        StageConfig(name="cotrain", steps=3000, batch_size=16, lr=8e-4, warmup_steps=60, ema=0.998),
     )
 
 
 def tiny_gpu() -> RunConfig:
     """Go on with the embedded model on one GPU whose machine has 16 cores to draw with: half an hour of an H200."""
-    return RunConfig(
-        name="tiny_gpu",
-        output="runs/tiny_gpu",
-        start="tiny",
-        calibration=600,
-        stages=(
-            StageConfig(name="vision", steps=1000, batch_size=128, lr=1e-3, warmup_steps=50, num_workers=15),
-            StageConfig(name="cotrain", steps=4000, batch_size=128, lr=1.2e-3, ema=0.998, num_workers=15),
-        ),
+    return _go_on(
+        "tiny_gpu",
+        StageConfig(name="vision", steps=1000, batch_size=128, lr=1e-3, warmup_steps=50, num_workers=15),
+        StageConfig(name="cotrain", steps=4000, batch_size=128, lr=1.2e-3, ema=0.998, num_workers=15),
     )
+
+
+def _go_on(name: str, *stages: StageConfig) -> RunConfig:
+    """Describe a run that begins with the weights in the package and is calibrated anew."""
+    return RunConfig(name=name, output=f"runs/{name}", start="tiny", calibration=600, stages=stages)
 
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
@@ -160,5 +155,4 @@ def build_stage(config: StageConfig, model: Sa2VA, processor: Processor, teacher
             return TrackStage(config, model, processor)
         case "language" | "cotrain":
             return CotrainStage(config, model, processor, teachers, draws=config.name != "language")
-    known = "vision, sam_vision, masks, tracking, language, cotrain"
-    raise ValueError(f"unknown stage {config.name!r}; known: {known}")
+    raise ValueError(f"unknown stage {config.name!r}; known: vision, sam_vision, masks, tracking, language, cotrain")

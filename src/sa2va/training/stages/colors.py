@@ -19,10 +19,10 @@ _PALETTE = np.array(list(COLORS.values()), float)  # (10, 3)
 
 
 def repaint(frames: Frames, scene: Scene, rng: np.random.Generator) -> Frames | None:
-    """Exchange the colour channels of a picture, invert and scale some of them: edges stay, every hue changes.
+    """Exchange the colour channels of a picture, invert and scale them: edges stay, hues change.
 
     Args:
-        frames: (T, H, W, 3) of the scene.
+        frames: uint8 (T, H, W, 3) of the scene.
         scene: whose objects must not come to look like a pair that training never shows.
         rng: where the map comes from.
 
@@ -45,10 +45,10 @@ def _draw_table(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def _map(colors: NDArray[np.integer], order: NDArray[np.int64], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Map colours (..., 3)."""
+    """Take each channel from another one and look its values up in the table: integers 0..255 (..., 3)."""
     return np.stack([table[k][colors[..., channel]] for k, channel in enumerate(order)], axis=-1)
 
 
 def _nearest(color: NDArray[np.uint8]) -> str:
-    """Name the colour of the world that a repainted one is nearest to."""
+    """Name the colour of the world that a repainted one (3,) is nearest to."""
     return _NAMES[int(((_PALETTE - color) ** 2).sum(1).argmin())]

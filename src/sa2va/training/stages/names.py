@@ -39,7 +39,7 @@ def centre_word(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of labels (Z,), averaged over those that are known, which may be none."""
+    """Cross-entropy of logits (Z, values) and labels (Z,), averaged over the labels that are known, maybe none."""
     summed = F.cross_entropy(logits.float(), labels, ignore_index=UNKNOWN_LABEL, reduction="sum")
     return summed / (labels != UNKNOWN_LABEL).sum().clamp(min=1)
 
