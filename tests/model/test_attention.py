@@ -21,11 +21,22 @@ def draw(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float32).to(dtype)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("most", [1, 50, 2**22])
 @pytest.mark.parametrize(("number", "queries", "keys"), [(1, 7, 12), (6, 16, 16), (3, 1, 5)])
-def test_blocks_of_any_size_average_alike(monkeypatch, most, number, queries, keys):
-    monkeypatch.setattr(attention, "SCORES_AT_ONCE", most)
-    query, key, value = (draw(number, n, d, dtype=torch.float32) for n, d in ((queries, 8), (keys, 8), (keys, 3)))
+def test_blocks_of_any_size_average_alike(monkeypatch, dtype, most, number, queries, keys):
+    monkeypatch.setattr(attention, "SCORES_IN_ROWS", most)
+    monkeypatch.setattr(attention, "SCORES_IN_PARTS", most)
+    monkeypatch.setattr(attention, "ROWS_OF_PARTS", min(most, 3))
+    query, key, value = (draw(number, n, d, dtype=dtype) for n, d in ((queries, 8), (keys, 8), (keys, 3)))
+    expected = torch.softmax(query @ key.transpose(1, 2), -1) @ value
+    torch.testing.assert_close(average(query, key, value), expected)
+
+
+def test_scores_of_any_size_are_averaged(monkeypatch):
+    monkeypatch.setattr(attention, "SCORES_IN_PARTS", 2**14)
+    query, key, value = (draw(2, n, 8, dtype=torch.float32) for n in (40, 3000, 3000))
+    key *= torch.linspace(1, 300, 3000)[:, None]  # scores up to a thousand: the largest comes late
     expected = torch.softmax(query @ key.transpose(1, 2), -1) @ value
     torch.testing.assert_close(average(query, key, value), expected)
 

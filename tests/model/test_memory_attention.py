@@ -53,7 +53,7 @@ def test_the_size_of_a_block_changes_nothing(model, monkeypatch, most):
     inputs = draw(3, 7, 32, shared=True)
     with torch.no_grad():
         expected = model.attend(**inputs)
-        monkeypatch.setattr(attention, "SCORES_AT_ONCE", most)
+        monkeypatch.setattr(attention, "SCORES_IN_PARTS", most)
         torch.testing.assert_close(model.attend(**inputs), expected, atol=1e-5, rtol=1e-5)
 
 

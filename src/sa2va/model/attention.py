@@ -1,8 +1,9 @@
-"""Attend in blocks of plain products where a CPU computes in bfloat16: its fused kernel takes up to twice as long.
+"""Attend in blocks of plain products, which a CPU multiplies faster than its fused kernel attends.
 
 Flow: sam2.py names BLOCKWISE to Transformers' attention -> attend_blockwise, per layer; memory_attention.py -> average.
-Source: softmax attention, arXiv:1706.03762. A score is rounded to bfloat16 before the softmax, which works in full
-    precision; the fused kernel does not round there.
+Source: softmax attention, arXiv:1706.03762, and its sums over a part of the keys at a time, arXiv:2112.05682. In
+    bfloat16 a score is rounded before the softmax, which works in full precision; the fused kernel does not round
+    there.
 Shapes: N sequences (pictures, objects, windows or heads), Q queries, L keys, D width of a key, V of a value.
 """
 
@@ -15,11 +16,13 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 BLOCKWISE = "blockwise"
-SCORES_AT_ONCE = 2**22  # held together: they should stay in a CPU's caches
+# Scores that are held together, so that they stay in a CPU's caches: whole rows of bfloat16, of float32 a part.
+SCORES_IN_ROWS = 2**22
+SCORES_IN_PARTS, ROWS_OF_PARTS = 2**19, 512
 
 
 def average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Average values by how well their keys fit a query, which is already scaled.
+    """Average values by how well their keys fit a query, which is already scaled; a CPU needs no gradients.
 
     Args:
         query: (N, Q, D).
@@ -32,15 +35,36 @@ def average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
     num_queries, num_keys = query.shape[1], key.shape[1]
-    together = max(1, SCORES_AT_ONCE // (num_queries * num_keys))
-    rows = max(1, SCORES_AT_ONCE // num_keys)
+    rounded = query.dtype == torch.bfloat16  # sums of parts would be rounded too
+    most = SCORES_IN_ROWS if rounded else SCORES_IN_PARTS
+    rows = min(num_queries, max(1, most // num_keys) if rounded else ROWS_OF_PARTS)
+    together = max(1, most // (rows * num_keys))
     found = query.new_empty(len(query), num_queries, value.shape[-1])
     for n in range(0, len(query), together):
-        some, turned = slice(n, n + together), key[n : n + together].transpose(1, 2)
+        some = slice(n, n + together)
         for row in range(0, num_queries, rows):
-            part = slice(row, row + rows)
-            found[some, part] = torch.softmax(query[some, part] @ turned, -1) @ value[some]
+            part = query[some, row : row + rows]
+            if rounded:
+                found[some, row : row + rows] = torch.softmax(part @ key[some].transpose(1, 2), -1) @ value[some]
+            else:
+                _average_parts(part, key[some], value[some], found[some, row : row + rows])
     return found
+
+
+def _average_parts(query: Tensor, key: Tensor, value: Tensor, found: Tensor) -> None:
+    """Write the averages into `found`, seeing a part of the keys at a time."""
+    largest = query.new_full((*query.shape[:2], 1), -torch.inf)
+    total = torch.zeros_like(largest)
+    found.zero_()
+    size = max(1, SCORES_IN_PARTS // (query.shape[0] * query.shape[1]))
+    for keys, values in zip(key.split(size, 1), value.split(size, 1), strict=True):
+        scores = query @ keys.transpose(1, 2)
+        larger = torch.maximum(largest, scores.amax(-1, keepdim=True))
+        shrink, weights = largest.sub_(larger).exp_(), scores.sub_(larger).exp_()
+        total.mul_(shrink).add_(weights.sum(-1, keepdim=True))
+        found.mul_(shrink).baddbmm_(weights, values)
+        largest = larger
+    found.div_(total)
 
 
 def attend_blockwise(
