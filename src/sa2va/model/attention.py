@@ -1,4 +1,4 @@
-"""Attend in blocks of plain products, which a CPU multiplies faster than its fused kernel attends.
+"""Attend in blocks of plain products where a CPU's fused kernel takes longer: in bfloat16, and over narrow values.
 
 Flow: sam2.py names BLOCKWISE to Transformers' attention -> attend_blockwise, per layer; memory_attention.py -> average.
 Source: softmax attention, arXiv:1706.03762, and its sums over a part of the keys at a time, arXiv:2112.05682. In
@@ -16,7 +16,8 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 BLOCKWISE = "blockwise"
-# Scores that are held together, so that they stay in a CPU's caches: whole rows of bfloat16, of float32 a part.
+# Scores that are held together, so that they stay in a CPU's caches: whole rows in bfloat16, where sums of parts would
+# be rounded, parts of rows in float32.
 SCORES_IN_ROWS = 2**22
 SCORES_IN_PARTS, ROWS_OF_PARTS = 2**19, 512
 
@@ -32,10 +33,10 @@ def average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         (N, Q, V).
     """
-    if query.device.type != "cpu":
+    rounded = query.dtype == torch.bfloat16
+    if query.device.type != "cpu" or (not rounded and query.shape[-1] == value.shape[-1]):  # all that the kernel knows
         return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
     num_queries, num_keys = query.shape[1], key.shape[1]
-    rounded = query.dtype == torch.bfloat16  # sums of parts would be rounded too
     most = SCORES_IN_ROWS if rounded else SCORES_IN_PARTS
     rows = min(num_queries, max(1, most // num_keys) if rounded else ROWS_OF_PARTS)
     together = max(1, most // (rows * num_keys))

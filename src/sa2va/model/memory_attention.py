@@ -19,6 +19,7 @@ from transformers.models.sam3_tracker_video.modeling_sam3_tracker_video import S
 
 from sa2va.model.attention import average
 
+PLACES_AT_ONCE = 1024  # in a feed-forward layer
 KNOWN = (Sam2VideoMemoryAttention, Sam3TrackerVideoMemoryAttention)  # alike, part by part
 
 
@@ -71,7 +72,7 @@ def _read_on(
         if number:
             x = x + _attend_to_itself(layer.self_attn, layer.layer_norm1(x), turn)
         x = x + _attend_to(layer.cross_attn_image, layer.layer_norm2(x), keys, memory, turn, num_pointer_tokens)
-        x = x + layer.linear2(layer.activation(layer.linear1(layer.layer_norm3(x))))
+        x = x + _feed_forward(layer, layer.layer_norm3(x))
     return x
 
 
@@ -86,6 +87,12 @@ def _rotate(tokens: Tensor, turn: Tensor, scale: float = 1.0) -> Tensor:
     maps = tokens.float().unflatten(-1, (-1, 2)).unflatten(1, (-1, len(turn)))  # (N, K, g*g, C/2, 2)
     turned = torch.view_as_real(torch.view_as_complex(maps) * (turn * scale))
     return turned.flatten(3).flatten(1, 2).to(tokens.dtype)
+
+
+def _feed_forward(layer: Any, x: Tensor) -> Tensor:
+    """Take some places at a time: what is in between is eight times as wide, and a CPU would fetch new pages for it."""
+    parts = x.split(PLACES_AT_ONCE, 1) if x.device.type == "cpu" else [x]
+    return torch.cat([layer.linear2(layer.activation(layer.linear1(part))) for part in parts], 1)
 
 
 def _attend_to_itself(weights: Sam2VideoRoPEAttention, x: Tensor, turn: Tensor) -> Tensor:
