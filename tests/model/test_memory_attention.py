@@ -6,7 +6,7 @@ from stock_sam2 import SIDE, WIDTH, build_sam2
 from torch import Tensor
 from transformers.models.sam2_video.modeling_sam2_video import apply_rotary_pos_emb_2d
 
-from sa2va.model import attention, memory_attention, sam2
+from sa2va.model import attention, column_attention, memory_attention, sam2
 from sa2va.model.edgetam import EdgeTam
 from sa2va.model.memory_attention import can_read
 from sa2va.model.sam2 import Sam2
@@ -37,9 +37,12 @@ def attend_slowly(model: Sam2, inputs: dict[str, Tensor | int], monkeypatch: pyt
         return model.attend(**inputs)
 
 
+@pytest.mark.parametrize("by_column", [True, False])
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize(("number", "num_maps", "num_pointer_tokens"), [(1, 1, 0), (3, 7, 32), (5, 2, 2)])
-def test_it_equals_the_library(model, monkeypatch, number, num_maps, num_pointer_tokens, shared):
+def test_it_equals_the_library(model, monkeypatch, number, num_maps, num_pointer_tokens, shared, by_column):
+    monkeypatch.setattr(column_attention, "LARGE_GRID", 1 if by_column else 1000)
+    monkeypatch.setattr(column_attention, "ROWS", 5)
     inputs = draw(number, num_maps, num_pointer_tokens, shared=shared)
     with torch.no_grad():
         found = model.attend(**inputs)
@@ -75,7 +78,7 @@ def test_positions_turn_as_in_the_library():
     cos, sin = (wave.repeat_interleave(2, -1)[None, None] for wave in (angles.cos(), angles.sin()))
     query, key = apply_rotary_pos_emb_2d(tokens[:, None, :4], tokens[:, None], cos, sin, 0, repeat_freqs_k=True)
     torch.testing.assert_close(memory_attention._rotate(tokens, turn), key[:, 0])
-    torch.testing.assert_close(memory_attention._rotate(tokens[:, :4], turn, 2.0), 2 * query[:, 0])
+    torch.testing.assert_close(memory_attention._rotate(tokens[:, :4], 2 * turn), 2 * query[:, 0])
 
 
 def test_while_learning_the_library_reads(model, monkeypatch):

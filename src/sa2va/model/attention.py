@@ -46,26 +46,52 @@ def average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         for row in range(0, num_queries, rows):
             part = query[some, row : row + rows]
             if rounded:
-                found[some, row : row + rows] = torch.softmax(part @ key[some].transpose(1, 2), -1) @ value[some]
+                averages = torch.softmax(part @ key[some].transpose(1, 2), -1) @ value[some]
             else:
-                _average_parts(part, key[some], value[some], found[some, row : row + rows])
+                averages = _average_parts(part, key[some], value[some])
+            found[some, row : row + rows] = averages
     return found
 
 
-def _average_parts(query: Tensor, key: Tensor, value: Tensor, found: Tensor) -> None:
-    """Write the averages into `found`, seeing a part of the keys at a time."""
-    largest = query.new_full((*query.shape[:2], 1), -torch.inf)
-    total = torch.zeros_like(largest)
-    found.zero_()
+def _average_parts(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Average while seeing a part of the keys at a time."""
     size = max(1, SCORES_IN_PARTS // (query.shape[0] * query.shape[1]))
+    average = RunningAverage(query, value.shape[-1])
     for keys, values in zip(key.split(size, 1), value.split(size, 1), strict=True):
-        scores = query @ keys.transpose(1, 2)
-        larger = torch.maximum(largest, scores.amax(-1, keepdim=True))
-        shrink, weights = largest.sub_(larger).exp_(), scores.sub_(larger).exp_()
-        total.mul_(shrink).add_(weights.sum(-1, keepdim=True))
-        found.mul_(shrink).baddbmm_(weights, values)
-        largest = larger
-    found.div_(total)
+        average.add(query @ keys.transpose(1, 2), values)
+    return average.result()
+
+
+class RunningAverage:
+    """Averages of values by the softmax of their scores, which come part by part; no gradients."""
+
+    def __init__(self, query: Tensor, width: int) -> None:
+        """Start for queries (..., Q, D) and values of a width."""
+        self._largest = query.new_full((*query.shape[:-1], 1), -torch.inf)
+        self._total = torch.zeros_like(self._largest)
+        self._sum = query.new_zeros(*query.shape[:-1], width)
+
+    def add(self, scores: Tensor, values: Tensor, offset: Tensor | float = 0.0) -> None:
+        """Take in some keys.
+
+        Args:
+            scores: (..., Q, L), overwritten.
+            values: (..., L, V).
+            offset: (..., Q, 1) what all these scores lack.
+        """
+        larger = torch.maximum(self._largest, scores.amax(-1, keepdim=True) + offset)
+        shrink, weights = self._largest.sub_(larger).exp_(), scores.sub_(larger - offset).exp_()
+        self._total.mul_(shrink).add_(weights.sum(-1, keepdim=True))
+        self._sum.mul_(shrink)
+        if weights.dim() == 2:
+            self._sum.addmm_(weights, values)
+        else:
+            self._sum.baddbmm_(weights, values)
+        self._largest = larger
+
+    def result(self) -> Tensor:
+        """Return the averages (..., Q, V)."""
+        return self._sum.div_(self._total)
 
 
 def attend_blockwise(

@@ -4,8 +4,8 @@ Flow: tracker.py -> Sam2.attend -> read_memories -> features of each object -> d
     module is used instead: it is the reference.
 Source: SAM 2, arXiv:2408.00714, section 4. The sums are the same, their order differs: what has not met a memory yet
     is computed once for all objects; memories, 64 wide, are averaged before they are projected and not after it, on a
-    CPU, which takes one object after the other, so that pages of memory are used again and not asked for anew; the
-    turn of rotary positions is one product of complex numbers.
+    CPU, which takes one object after the other, so that pages of memory are used again and not asked for anew; large
+    grids there go by column_attention.py; the turn of rotary positions is one product of complex numbers.
 Shapes: N objects, C width, g side of the coarsest grid, L memory tokens of one object, of which P are of pointers.
 """
 
@@ -18,6 +18,7 @@ from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMemoryAt
 from transformers.models.sam3_tracker_video.modeling_sam3_tracker_video import Sam3TrackerVideoMemoryAttention
 
 from sa2va.model.attention import average
+from sa2va.model.column_attention import average_columns, rotate, suits_columns
 
 PLACES_AT_ONCE = 1024  # in a feed-forward layer
 KNOWN = (Sam2VideoMemoryAttention, Sam3TrackerVideoMemoryAttention)  # alike, part by part
@@ -82,11 +83,9 @@ def _turn(attention: Sam2VideoMemoryAttention | Sam3TrackerVideoMemoryAttention)
     return torch.complex(cos[0, :, ::2].contiguous(), sin[0, :, ::2].contiguous())
 
 
-def _rotate(tokens: Tensor, turn: Tensor, scale: float = 1.0) -> Tensor:
-    """Turn pairs of channels by their position, in full precision: (N, K * g*g, C), K maps one after the other."""
-    maps = tokens.float().unflatten(-1, (-1, 2)).unflatten(1, (-1, len(turn)))  # (N, K, g*g, C/2, 2)
-    turned = torch.view_as_real(torch.view_as_complex(maps) * (turn * scale))
-    return turned.flatten(3).flatten(1, 2).to(tokens.dtype)
+def _rotate(tokens: Tensor, turn: Tensor) -> Tensor:
+    """Turn tokens by their place: (N, K * g*g, C), K maps one after the other."""
+    return rotate(tokens.unflatten(1, (-1, len(turn))), turn).flatten(1, 2)
 
 
 def _feed_forward(layer: Any, x: Tensor) -> Tensor:
@@ -96,15 +95,19 @@ def _feed_forward(layer: Any, x: Tensor) -> Tensor:
 
 
 def _attend_to_itself(weights: Sam2VideoRoPEAttention, x: Tensor, turn: Tensor) -> Tensor:
-    query = _rotate(weights.q_proj(x), turn, weights.scaling)
+    query = _rotate(weights.q_proj(x), turn * weights.scaling)
     return weights.o_proj(average(query, _rotate(weights.k_proj(x), turn), weights.v_proj(x)))
 
 
 def _attend_to(
     weights: Sam2VideoRoPEAttention, x: Tensor, keys: Tensor, memory: Tensor, turn: Tensor, num_pointer_tokens: int
 ) -> Tensor:
-    query = _rotate(weights.q_proj(x), turn, weights.scaling).expand(len(memory), -1, -1)
-    key = weights.k_proj(keys)  # (N, L, C)
+    query = _rotate(weights.q_proj(x), turn * weights.scaling)
+    if suits_columns(query, turn):
+        objects = zip(query.expand(len(memory), -1, -1), keys, memory, strict=True)
+        found = [average_columns(weights.k_proj, *one, turn, num_pointer_tokens) for one in objects]
+        return weights.o_proj(weights.v_proj(torch.stack(found)))
+    query, key = query.expand(len(memory), -1, -1), weights.k_proj(keys)  # (N, L, C)
     num_turned = key.shape[1] - num_pointer_tokens  # pointers have no place
     key[:, :num_turned] = _rotate(key[:, :num_turned], turn)
     if query.device.type == "cpu":
