@@ -83,10 +83,8 @@ class RunningAverage:
         shrink, weights = self._largest.sub_(larger).exp_(), scores.sub_(larger - offset).exp_()
         self._total.mul_(shrink).add_(weights.sum(-1, keepdim=True))
         self._sum.mul_(shrink)
-        if weights.dim() == 2:
-            self._sum.addmm_(weights, values)
-        else:
-            self._sum.baddbmm_(weights, values)
+        add_product = torch.addmm if weights.dim() == 2 else torch.baddbmm
+        add_product(self._sum, weights, values, out=self._sum)
         self._largest = larger
 
     def result(self) -> Tensor:

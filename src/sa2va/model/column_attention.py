@@ -69,7 +69,8 @@ def average_columns(
             average.add(part @ pointers.T, pointer_values)
         for column in range(side):
             asked = for_column @ turned[column].T  # (R, 64 + 1), the last one is the bias
-            scores = (for_row @ row_keys[column].T).addmm_(asked[:, :-1], column_keys[column].T)
+            scores = for_row @ row_keys[column].T
+            torch.addmm(scores, asked[:, :-1], column_keys[column].T, out=scores)
             average.add(scores, values[column], asked[:, -1:])
         found.append(average.result())
     return torch.cat(found)
