@@ -17,7 +17,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 BLOCKWISE = "blockwise"
 # Scores that are held together, so that they stay in a CPU's caches: whole rows in bfloat16, where sums of parts would
-# be rounded, parts of rows in float32.
+# be rounded, parts of rows in float32, so many for each thread.
 SCORES_IN_ROWS = 2**22
 SCORES_IN_PARTS, ROWS_OF_PARTS = 2**19, 512
 
@@ -37,8 +37,8 @@ def average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     if query.device.type != "cpu" or (not rounded and query.shape[-1] == value.shape[-1]):  # all that the kernel knows
         return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
     num_queries, num_keys = query.shape[1], key.shape[1]
-    most = SCORES_IN_ROWS if rounded else SCORES_IN_PARTS
-    rows = min(num_queries, max(1, most // num_keys) if rounded else ROWS_OF_PARTS)
+    most = SCORES_IN_ROWS if rounded else of_all_threads(SCORES_IN_PARTS)
+    rows = min(num_queries, max(1, most // num_keys) if rounded else of_all_threads(ROWS_OF_PARTS))
     together = max(1, most // (rows * num_keys))
     found = query.new_empty(len(query), num_queries, value.shape[-1])
     for n in range(0, len(query), together):
@@ -53,9 +53,14 @@ def average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return found
 
 
+def of_all_threads(number: int) -> int:
+    """Give each thread of a CPU so much of a block."""
+    return number * torch.get_num_threads()
+
+
 def _average_parts(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Average while seeing a part of the keys at a time."""
-    size = max(1, SCORES_IN_PARTS // (query.shape[0] * query.shape[1]))
+    size = max(1, of_all_threads(SCORES_IN_PARTS) // (query.shape[0] * query.shape[1]))
     average = RunningAverage(query, value.shape[-1])
     for keys, values in zip(key.split(size, 1), value.split(size, 1), strict=True):
         average.add(query @ keys.transpose(1, 2), values)

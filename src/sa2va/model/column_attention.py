@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sa2va.model.attention import RunningAverage
+from sa2va.model.attention import RunningAverage, of_all_threads
 
-ROWS = 1024  # queries in work: their scores for one column stay in a CPU's caches
+ROWS = 1024  # queries in work for each thread: their scores for one column stay in a CPU's caches
 LARGE_GRID = 32  # columns of smaller grids are too short for fast products
 
 
@@ -62,7 +62,7 @@ def average_columns(
     pointers, pointer_values = project(keys[num_turned:]), memory[num_turned:]
 
     found = []
-    for part in query.split(ROWS):
+    for part in query.split(of_all_threads(ROWS)):
         for_column, for_row = part[:, :half].contiguous(), part[:, half:].contiguous()
         average = RunningAverage(part, memory.shape[1])
         if len(pointers):
