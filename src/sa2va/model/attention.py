@@ -1,9 +1,8 @@
 """Attend in blocks of plain products where a CPU's fused kernel takes longer: in bfloat16, and over narrow values.
 
 Flow: sam2.py names BLOCKWISE to Transformers' attention -> attend_blockwise, per layer; memory_attention.py -> average.
-Source: softmax attention, arXiv:1706.03762, and its sums over a part of the keys at a time, arXiv:2112.05682. In
-    bfloat16 a score is rounded before the softmax, which works in full precision; the fused kernel does not round
-    there.
+Source: softmax attention, arXiv:1706.03762; over a part of the keys at a time, arXiv:1805.02867. In bfloat16 a score is
+    rounded before the softmax, which works in full precision; the fused kernel does not round there.
 Shapes: N sequences (pictures, objects, windows or heads), Q queries, L keys, D width of a key, V of a value.
 """
 
@@ -23,7 +22,7 @@ SCORES_IN_PARTS, ROWS_OF_PARTS = 2**19, 512
 
 
 def average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Average values by how well their keys fit a query, which is already scaled; a CPU needs no gradients.
+    """Average values by how well their keys fit a query, which is already scaled. On a CPU no gradients come back.
 
     Args:
         query: (N, Q, D).
@@ -34,7 +33,8 @@ def average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         (N, Q, V).
     """
     rounded = query.dtype == torch.bfloat16
-    if query.device.type != "cpu" or (not rounded and query.shape[-1] == value.shape[-1]):  # all that the kernel knows
+    # A CPU's fused kernel takes no values narrower than the keys; in float32 it is the quicker one for equal widths.
+    if query.device.type != "cpu" or (not rounded and query.shape[-1] == value.shape[-1]):
         return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
     num_queries, num_keys = query.shape[1], key.shape[1]
     most = SCORES_IN_ROWS if rounded else of_all_threads(SCORES_IN_PARTS)
@@ -61,14 +61,14 @@ def of_all_threads(number: int) -> int:
 def _average_parts(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Average while seeing a part of the keys at a time."""
     size = max(1, of_all_threads(SCORES_IN_PARTS) // (query.shape[0] * query.shape[1]))
-    average = RunningAverage(query, value.shape[-1])
+    softmax = OnlineSoftmax(query, value.shape[-1])
     for keys, values in zip(key.split(size, 1), value.split(size, 1), strict=True):
-        average.add(query @ keys.transpose(1, 2), values)
-    return average.result()
+        softmax.add(query @ keys.transpose(1, 2), values)
+    return softmax.result()
 
 
-class RunningAverage:
-    """Averages of values by the softmax of their scores, which come part by part; no gradients."""
+class OnlineSoftmax:
+    """Averages of values by the softmax of their scores, which come part by part (online softmax); no gradients."""
 
     def __init__(self, query: Tensor, width: int) -> None:
         """Start for queries (..., Q, D) and values of a width."""

@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sa2va.model.attention import RunningAverage, of_all_threads
+from sa2va.model.attention import OnlineSoftmax, of_all_threads
 
 ROWS = 1024  # queries in work for each thread: their scores for one column stay in a CPU's caches
 LARGE_GRID = 32  # columns of smaller grids are too short for fast products
 
 
 def suits_columns(query: Tensor, turn: Tensor) -> bool:
-    """Tell whether columns are the quicker way."""
+    """Tell whether columns are the quicker way for queries (..., C) on the places of a grid, complex (g*g, C/2)."""
     return query.device.type == "cpu" and query.dtype == torch.float32 and len(turn) >= LARGE_GRID**2
 
 
@@ -64,15 +64,15 @@ def average_columns(
     found = []
     for part in query.split(of_all_threads(ROWS)):
         for_column, for_row = part[:, :half].contiguous(), part[:, half:].contiguous()
-        average = RunningAverage(part, memory.shape[1])
+        softmax = OnlineSoftmax(part, memory.shape[1])
         if len(pointers):
-            average.add(part @ pointers.T, pointer_values)
+            softmax.add(part @ pointers.T, pointer_values)
         for column in range(side):
             asked = for_column @ turned[column].T  # (R, 64 + 1), the last one is the bias
             scores = for_row @ row_keys[column].T
             torch.addmm(scores, asked[:, :-1], column_keys[column].T, out=scores)
-            average.add(scores, values[column], asked[:, -1:])
-        found.append(average.result())
+            softmax.add(scores, values[column], asked[:, -1:])
+        found.append(softmax.result())
     return torch.cat(found)
 
 
