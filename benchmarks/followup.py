@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 from image_speed import build
-from measure import Table, choose_clock, name_clock, parser, report
+from measure import Table, choose_clock, name_clock, parser, repeat_command, report
 
 from sa2va.model.results import Options
 
@@ -36,7 +36,7 @@ def main() -> int:
     table.add("first", spent[0])
     table.add("second", spent[1])
     table.judge("second / first", spent[1] / spent[0], LIMIT)
-    return report("python benchmarks/followup.py", [table], record=options.record, device=options.device)
+    return report(repeat_command("followup.py", made, options), [table], record=options.record, device=options.device)
 
 
 if __name__ == "__main__":

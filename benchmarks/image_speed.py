@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
-from measure import Table, choose_clock, name_clock, parser, report, rss_mb, seconds
+from measure import Table, choose_clock, name_clock, parser, repeat_command, report, rss_mb, seconds
 
 ANSWER_TOKENS = 16
 NUM_OBJECTS = (1, 5)
@@ -168,7 +168,7 @@ def main() -> int:
         command = [sys.executable, __file__, "--model", options.model, "--device", options.device, "--only", dtype]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         tables.append(tabulate(options.model, dtype, json.loads(done.stdout.splitlines()[-1])))
-    return report("python benchmarks/image_speed.py", tables, record=options.record, device=options.device)
+    return report(repeat_command("image_speed.py", made, options), tables, record=options.record, device=options.device)
 
 
 if __name__ == "__main__":

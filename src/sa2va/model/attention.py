@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -19,6 +20,8 @@ BLOCKWISE = "blockwise"
 # be rounded, parts of rows in float32, so many for each thread.
 SCORES_IN_ROWS = 2**22
 SCORES_IN_PARTS, ROWS_OF_PARTS = 2**19, 512
+# Not cuDNN's, which an H100 would take first: it makes a plan for each new number of keys, and memories grow.
+KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 def average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -35,7 +38,8 @@ def average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     rounded = query.dtype == torch.bfloat16
     # A CPU's fused kernel takes no values narrower than the keys; in float32 it is the quicker one for equal widths.
     if query.device.type != "cpu" or (not rounded and query.shape[-1] == value.shape[-1]):
-        return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
+        with sdpa_kernel(KERNELS):
+            return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
     num_queries, num_keys = query.shape[1], key.shape[1]
     most = SCORES_IN_ROWS if rounded else of_all_threads(SCORES_IN_PARTS)
     rows = min(num_queries, max(1, most // num_keys) if rounded else of_all_threads(ROWS_OF_PARTS))

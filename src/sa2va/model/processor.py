@@ -223,6 +223,10 @@ class Processor:
             done = span.end
         return ids + self._encode_text(turn.answer[done:]), objects
 
+    def encode_end(self) -> list[int]:
+        """Encode what ends an answer."""
+        return self._encode(self._template.end, range(0))
+
     def _encode_sample(self, sample: Sample, num_tokens: Sequence[int]) -> _Encoded:
         encoded = _Encoded([], [], [], [], [])
         ids, labels = encoded.ids, encoded.labels
@@ -235,7 +239,7 @@ class Processor:
             )
             encoded.seg_objects.extend(objects)
             encoded.visual_index.extend(visual_index)
-            answer += self._encode(self._template.end, range(0))
+            answer += self.encode_end()
             ids += question + answer
             labels += [IGNORE_INDEX] * len(question)
             labels += answer if turn.supervised else [IGNORE_INDEX] * len(answer)

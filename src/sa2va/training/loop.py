@@ -82,7 +82,11 @@ def run_stage(stage: Stage, folder: str | Path, device: str | torch.device, logg
 
 
 def prepare_process(config: RunConfig) -> torch.device:
-    """Set the number of CPU threads and return the device of a run."""
+    """Set the number of CPU threads and return the device of a run.
+
+    On a GPU cuDNN's attention rests: it makes a plan for every new shape of a batch, and no two batches are alike.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
     if config.threads:
         torch.set_num_threads(config.threads)
     return choose_device(config.device)

@@ -20,6 +20,7 @@ from sa2va.training.logger import RunLogger
 from sa2va.training.loop import Stage, prepare_process, run_stage
 from sa2va.training.stages.cotrain import CotrainStage, Teachers
 from sa2va.training.stages.masks import MaskStage
+from sa2va.training.stages.packed import PackedStage
 from sa2va.training.stages.tracking import TrackStage
 from sa2va.training.stages.vision import SamVisionStage, VisionStage
 from sa2va.training.tiny import (
@@ -66,6 +67,7 @@ def tiny_gpu() -> RunConfig:
         "tiny_gpu",
         StageConfig(name="vision", steps=1000, batch_size=128, lr=1e-3, warmup_steps=50, num_workers=15),
         StageConfig(name="cotrain", steps=4000, batch_size=128, lr=1.2e-3, ema=0.998, num_workers=15),
+        StageConfig(name="packed", steps=4000, batch_size=64, lr=1e-3, warmup_steps=60, ema=0.998, num_workers=15),
     )
 
 
@@ -155,4 +157,7 @@ def build_stage(config: StageConfig, model: Sa2VA, processor: Processor, teacher
             return TrackStage(config, model, processor)
         case "language" | "cotrain":
             return CotrainStage(config, model, processor, teachers, draws=config.name != "language")
-    raise ValueError(f"unknown stage {config.name!r}; known: vision, sam_vision, masks, tracking, language, cotrain")
+        case "packed":
+            return PackedStage(config, model, processor, teachers)
+    known = "vision, sam_vision, masks, tracking, language, cotrain, packed"
+    raise ValueError(f"unknown stage {config.name!r}; known: {known}")

@@ -6,7 +6,7 @@ Shapes: none.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,9 +31,12 @@ class Question:
     answer: str
     kind: str
     heldout: bool = False  # it is about an object whose colour-shape pair training never shows
+    targets: tuple[int, ...] = ()  # position of the object that the answer is about, where it is about one
 
 
-def ask(scene: Scene, rng: np.random.Generator, n: int, *, moving: bool = False) -> list[Question]:
+def ask(
+    scene: Scene, rng: np.random.Generator, n: int, *, moving: bool = False, kinds: Sequence[str] = ()
+) -> list[Question]:
     """Ask different questions about one scene.
 
     Args:
@@ -41,6 +44,7 @@ def ask(scene: Scene, rng: np.random.Generator, n: int, *, moving: bool = False)
         rng: where the choices come from.
         n: how many; fewer come back if the scene offers too little.
         moving: the scene is seen as a clip.
+        kinds: the kinds wanted; empty is all.
 
     Returns:
         At most `n` questions, no two alike.
@@ -50,12 +54,12 @@ def ask(scene: Scene, rng: np.random.Generator, n: int, *, moving: bool = False)
     for _ in range(8 * n):
         if len(found) == n:
             break
-        kind = str(rng.choice(list(makers)))
+        kind = str(rng.choice(list(kinds or makers)))
         made = makers[kind](scene, rng)
         if made is not None:
             text, answer, *target = made
             heldout = any(scene.objects[i].pair in HELD_OUT_PAIRS for i in target)
-            found.setdefault(text, Question(text, answer, kind, heldout))
+            found.setdefault(text, Question(text, answer, kind, heldout, tuple(target)))
     return list(found.values())
 
 

@@ -164,6 +164,15 @@ def _build(task: str, index: int, scene: Scene, rng: np.random.Generator, asks: 
     return Sample(frames=picture.frames, turns=turns, masks=masks, task=f"world/{task}", meta=meta)
 
 
+def write_request(scene: Scene, expression: Expression, rng: np.random.Generator, *, shown: bool = True) -> Turn:
+    """Ask for the mask of what an expression refers to.
+
+    What is not there is answered in words or, where it is not `shown`, by a [SEG] of the mask behind those of the
+    scene's objects, an empty one, in a turn outside the language loss.
+    """
+    return _build_turn(_Ask(expression, shown), scene, len(scene.objects), rng)
+
+
 def _build_turn(ask: _Ask, scene: Scene, empty_row: int, rng: np.random.Generator) -> Turn:
     expression = ask.expression
     is_group = len(expression.targets) > 1

@@ -7,7 +7,7 @@ Source: Sa2VA, arXiv:2501.04001, section 3.3 (one joint stage; both image encode
 Shapes: B samples, N [SEG] tokens, K key frames, T tracked frames, C SAM 2 width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,10 +69,11 @@ class TaskSource:
     config: StageConfig
     draws: bool  # whether masks are trained, so that SAM 2 needs pixels
     alignment: float = 1.0  # weight of the pull towards the object code, at the start
+    shares: Mapping[str, float] | None = None  # of the groups of tasks; None = the stage's own
 
     def __call__(self, step: int) -> CotrainBatch:
         rng = np.random.default_rng([self.config.seed, step])
-        shares = SHARES if self.draws else FIRST_SHARES
+        shares = self.shares or (SHARES if self.draws else FIRST_SHARES)
         group = str(rng.choice(list(shares), p=list(shares.values())))
         if group.startswith("video"):
             num_clips = max(1, round(self.config.batch_size * CLIPS_PER_PICTURE))

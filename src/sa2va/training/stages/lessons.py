@@ -16,3 +16,12 @@ GROUPS: dict[str, dict[str, float]] = {
 # language begins with many; a request for a mask teaches no word of its answer.
 FIRST_SHARES = {"region": 0.06, "gcg": 0.16, "refseg": 0.38, "text": 0.22, "video_refseg": 0.12, "video_text": 0.06}
 SHARES = {"region": 0.05, "gcg": 0.15, "refseg": 0.33, "text": 0.18, "video_refseg": 0.20, "video_text": 0.09}
+# Between packed batches, which ask for objects and compare them, captions and clips have more.
+BESIDE_PACKED = {
+    "region": 0.05,
+    "gcg": 0.15,
+    "refseg": 0.22,
+    "text": 0.14,
+    "video_refseg": 0.27,
+    "video_text": 0.17,
+}
