@@ -9,7 +9,7 @@ Shapes: B pictures, L = P + R tokens of a row: the picture's P and those of its 
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from sa2va.data.world.exchanges import Exchange, draw_exchanges
 from sa2va.data.world.items import draw_item, render_item
+from sa2va.data.world.scene import Scene
 from sa2va.model.backbones.seam import TextInput
 from sa2va.model.losses import total_loss
 from sa2va.model.processor import Batch, Processor
@@ -36,7 +37,7 @@ TOKENS_OF_BRANCH = 20  # about; how many are drawn for the room
 ORDINARY_EVERY = 4  # steps, of which one has conversations and masks as before, so that they are not forgotten
 HARD_FROM = 0.3  # of the stage: before that no word is asked for together with its opposite
 FIRST_SCENE = 20_000_000  # far from the scenes of other stages
-SCENES_OF_STEP = 64  # from which those of a step are taken; few offer too little
+SPARE = 2  # scenes drawn for each one that is taken, at most; few offer too little
 LEAST_BRANCHES = 8
 LM_WEIGHT, QUESTION_WEIGHT = 0.5, 1.5  # a request's answer has words enough but nothing to decide
 
@@ -59,18 +60,21 @@ class PackedBatch:
 # ---- data
 
 
+_About = tuple[int, int, tuple[int, ...]]  # row and column of a token, and objects
+
+
 @dataclass
 class _Rows:
     """What is written of a batch so far, as lists."""
 
-    ids: list[list[int]]
-    labels: list[list[int]]
-    branch: list[list[int]]
-    places: list[list[int]]
-    in_words: list[list[bool]]
-    segs: list[tuple[int, int]]  # row and column of each [SEG]
-    shown: list[tuple[int, ...]]  # objects of each [SEG]
-    about: list[tuple[int, int, tuple[int, ...]]]  # row and column of tokens that an answer is said from, and objects
+    image_id: int
+    ids: list[list[int]] = field(default_factory=list)
+    labels: list[list[int]] = field(default_factory=list)
+    branch: list[list[int]] = field(default_factory=list)
+    places: list[list[int]] = field(default_factory=list)
+    in_words: list[list[bool]] = field(default_factory=list)
+    spoken: list[_About] = field(default_factory=list)  # each [SEG] and its object
+    about: list[_About] = field(default_factory=list)  # tokens that an answer in words is said from
     prefix: int = 0
     longest: int = 0
 
@@ -97,7 +101,7 @@ def pack(processor: Processor, samples: Sequence[Sample], exchanges: Sequence[Se
         samples: B, of one picture each, their turns those of `exchanges`.
         exchanges: at least one a picture.
     """
-    rows = _Rows([], [], [], [], [], [], [], [])
+    rows = _Rows(processor.tokenizer.get_added_vocab()[processor.family.IMAGE_TOKEN])
     pictures = [processor.read_pictures(sample.frames) for sample in samples]
     for own, asked in zip(pictures, exchanges, strict=True):
         for part in (rows.ids, rows.labels, rows.branch, rows.places, rows.in_words):
@@ -106,7 +110,6 @@ def pack(processor: Processor, samples: Sequence[Sample], exchanges: Sequence[Se
             _write(rows, processor, number, exchange, [picture.num_tokens for picture in own])
     side = int(processor.config.tokens_per_tile**0.5)
     cells = [F.adaptive_avg_pool2d(torch.from_numpy(sample.masks[:, 0]).float(), side).flatten(1) for sample in samples]
-    spoken = [(row, column, objects) for (row, column), objects in zip(rows.segs, rows.shown, strict=True)]
     branch, ids = rows.padded(rows.branch, -1), rows.padded(rows.ids, processor.pad_id)
     batch = Batch(
         input_ids=ids,
@@ -128,7 +131,7 @@ def pack(processor: Processor, samples: Sequence[Sample], exchanges: Sequence[Se
         in_words=rows.padded(rows.in_words, False),
         heard=hear(samples, ids, [0], side, processor.tokenizer),
         answers=_cover(cells, rows.about, side),
-        spoken=_cover(cells, spoken, side),
+        spoken=_cover(cells, rows.spoken, side),
         block=rows.longest,
     )
 
@@ -137,14 +140,13 @@ def _write(rows: _Rows, processor: Processor, number: int, exchange: Exchange, n
     """Write a branch behind the last row, and the picture before the first one."""
     question, _ = processor.encode_question(exchange.turn, num_tokens)
     answer, objects = processor.encode_answer(exchange.turn)
-    image_id = processor.tokenizer.convert_tokens_to_ids(processor.family.IMAGE_TOKEN)
-    size = rows.prefix = len(question) - question[::-1].index(image_id) + 1  # with the token that ends the picture
+    size = rows.prefix = len(question) - question[::-1].index(rows.image_id) + 1  # with the token that ends the picture
     if number == 1:
         rows.add(question[:size], [IGNORE_INDEX] * size, 0, 0, False)
     row, begin = len(rows.ids) - 1, len(rows.ids[-1])
     said = begin + len(question) - size  # column of the answer's first token
-    rows.segs += [(row, said + i) for i, token in enumerate(answer) if token == processor.seg_id]
-    rows.shown += [tuple(objects[i : i + 1]) for i in range(len(objects))]
+    columns = [said + place for place, token in enumerate(answer) if token == processor.seg_id]
+    rows.spoken += [(row, column, (shown,)) for column, shown in zip(columns, objects, strict=True)]
     if exchange.targets and not exchange.is_request:
         # An answer that names the object begins with an article, which tells nothing yet.
         columns = [said - 1] + [said] * exchange.turn.answer.startswith("the ")
@@ -156,8 +158,8 @@ def _write(rows: _Rows, processor: Processor, number: int, exchange: Exchange, n
     rows.longest = max(rows.longest, len(labels))
 
 
-def _cover(cells: Sequence[Tensor], about: Sequence[tuple[int, int, tuple[int, ...]]], side: int) -> Words:
-    """Tell which cells the objects cover that tokens (row, column) are about."""
+def _cover(cells: Sequence[Tensor], about: Sequence[_About], side: int) -> Words:
+    """Tell which cells the objects cover that tokens are about."""
     cover = [cells[row][list(objects)].sum(0) for row, _, objects in about]
     places = torch.tensor([place[:2] for place in about], dtype=torch.long).reshape(-1, 2)
     return Words(places, torch.stack(cover) if cover else torch.zeros(0, side**2))
@@ -176,28 +178,20 @@ class PackedSource:
             return self.ordinary(step)
         hard = step >= HARD_FROM * self.config.steps
         samples, exchanges = [], []
-        for index in range(SCENES_OF_STEP):
-            drawn = self._draw(FIRST_SCENE + step * SCENES_OF_STEP + index, hard)
-            if len(samples) < self.config.batch_size and len(drawn[1]) >= LEAST_BRANCHES:
-                samples.append(drawn[0]())
-                exchanges.append(drawn[1])
+        most = SPARE * self.config.batch_size
+        for index in range(FIRST_SCENE + step * most, FIRST_SCENE + (step + 1) * most):
             if len(samples) == self.config.batch_size:
                 break
+            scene, found = self._draw(index, hard)
+            if len(found) >= LEAST_BRANCHES:
+                samples.append(_paint(scene, found))
+                exchanges.append(found)
         return pack(self.processor, samples, exchanges)
 
-    def _draw(self, index: int, hard: bool) -> tuple[Any, list[Exchange]]:
-        """Draw what is asked about a scene, and a function that draws its picture."""
+    def _draw(self, index: int, hard: bool) -> tuple[Scene, list[Exchange]]:
         scene, rng = draw_item("refseg", self.config.seed, "train", index)
         wanted = ROOM // TOKENS_OF_BRANCH
-        found = self._fit(draw_exchanges(scene, rng, round(0.6 * wanted), round(0.5 * wanted), hard=hard))
-
-        def paint() -> Sample:
-            picture = render_item(scene, "refseg")
-            turns = tuple(exchange.turn for exchange in found)
-            masks = np.concatenate([picture.masks, np.zeros_like(picture.masks[:1])])  # the last row is nothing
-            return Sample(frames=picture.frames, turns=turns, masks=masks, task="world/packed")
-
-        return paint, found
+        return scene, self._fit(draw_exchanges(scene, rng, round(0.6 * wanted), round(0.5 * wanted), hard=hard))
 
     def _fit(self, exchanges: Sequence[Exchange]) -> list[Exchange]:
         """Keep what the room holds."""
@@ -209,6 +203,13 @@ class PackedSource:
                 break
             kept.append(exchange)
         return kept
+
+
+def _paint(scene: Scene, exchanges: Sequence[Exchange]) -> Sample:
+    picture = render_item(scene, "refseg")
+    masks = np.concatenate([picture.masks, np.zeros_like(picture.masks[:1])])  # the last row is nothing
+    turns = tuple(exchange.turn for exchange in exchanges)
+    return Sample(frames=picture.frames, turns=turns, masks=masks, task="world/packed")
 
 
 # ---- model
