@@ -1,7 +1,7 @@
 """Time each stage of one picture with a random model of a released size, and count its peak memory.
 
 Flow: one new process per dtype -> stages with one and with five [SEG] -> tables.
-Run: python benchmarks/image_speed.py [--model ByteDance/Sa2VA-1B] [--device cuda]
+Run: python benchmarks/image_speed.py [--model ByteDance/Sa2VA-1B] [--dtype float32] [--device cuda]
 """
 
 import json
@@ -12,6 +12,7 @@ from dataclasses import replace
 from measure import Table, choose_clock, name_clock, parser, repeat_command, report, rss_mb, seconds
 
 ANSWER_TOKENS = 16
+DTYPES = ("bfloat16", "float32")
 NUM_OBJECTS = (1, 5)
 MASK_LIMIT, PEAK_LIMIT_GB, PEAK_SHARE_GOAL = 1.3, 3.5, 0.6
 STAGES = ("vision", "prefill", "decode", "SAM 2 encoder", "mask decoder")
@@ -158,13 +159,14 @@ def main() -> int:
     made = parser("stages of one picture")
     made.add_argument("--model", default="ByteDance/Sa2VA-1B")
     made.add_argument("--device", default="cpu")
+    made.add_argument("--dtype", choices=DTYPES, help="both when left out: leave bfloat16 out where it is emulated")
     made.add_argument("--only", help="measure this dtype in this process and print JSON")
     options = made.parse_args()
     if options.only:
         print(json.dumps(measure_one(options.model, options.only, options.device)))
         return 0
     tables = []
-    for dtype in ("bfloat16", "float32"):
+    for dtype in (options.dtype,) if options.dtype else DTYPES:
         command = [sys.executable, __file__, "--model", options.model, "--device", options.device, "--only", dtype]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         tables.append(tabulate(options.model, dtype, json.loads(done.stdout.splitlines()[-1])))
