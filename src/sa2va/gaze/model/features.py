@@ -7,6 +7,7 @@ Source: saccades are read relative to the fixation before, to the target and to 
 Shapes: ... any leading axes, F facts, C = g h * g w cells; xy px of the canvas, ms.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +18,12 @@ from sa2va.gaze.model.density import Grid
 from sa2va.gaze.model.events import FACT
 from sa2va.gaze.model.sight import FAINT
 
-NUM_TOKEN_FEATURES = 41
+NUM_TOKEN_FEATURES = 43
 NUM_PLACE_FEATURES = 26
 NUM_TIME_FEATURES = 6
 STEP = 64.0  # px, a usual saccade
 BEAT = 400.0  # ms, a usual word
+EDGE = 0.2  # of the strongest belief: what is believed less is beside the target
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Belief:
     shares: Tensor  # (..., C) sums to 1
     middle: Tensor  # (..., 2) xy px
     spread: Tensor  # (..., 2) SD in x and y, px
+    box: Tensor  # (..., 4) around all that is believed in, x0 y0 x1 y1 px, as fine as shares of cells allow
 
     @classmethod
     def of(cls, maps: Tensor, grid: Grid) -> "Belief":
@@ -40,10 +43,14 @@ class Belief:
         places = grid.centers(maps.device)
         middle = shares @ places
         spread = (shares @ places**2 - middle**2).clamp(min=(grid.cell / 2) ** 2).sqrt()
-        return cls(shares, middle, spread)
+        return cls(shares, middle, spread, _surround(maps.float(), grid))
+
+    def each(self, function: Callable[[Tensor], Tensor]) -> "Belief":
+        """Apply a function to all that is known of the maps."""
+        return Belief(function(self.shares), function(self.middle), function(self.spread), function(self.box))
 
     def rows(self, *index: Tensor) -> "Belief":
-        return Belief(self.shares[index], self.middle[index], self.spread[index])
+        return self.each(lambda value: value[index])
 
     def strength(self) -> Tensor:
         """Log of each cell's share, 0 for an even spread: (..., C)."""
@@ -61,6 +68,28 @@ class Belief:
         """How far points lie from the middle, in SDs: (..., 2) -> (..., 2)."""
         return ((points - self.middle) / self.spread).clamp(-8, 8)
 
+    def depth(self, points: Tensor) -> Tensor:
+        """How far inside the box points lie, px, below 0 outside: (..., 2) -> (...). Nobody ends beside the target."""
+        return torch.cat([points - self.box[..., :2], self.box[..., 2:] - points], dim=-1).amin(-1)
+
+
+def _surround(maps: Tensor, grid: Grid) -> Tensor:
+    """Put a box around what maps (..., g h, g w) hold: (..., 4). Half a cell that is full counts half its width."""
+    strongest = maps.amax((-2, -1)).clamp(min=1e-6)[..., None]
+    sides = []
+    for other in (-2, -1):  # along x, then along y
+        profile = maps.amax(other) / strongest
+        count = profile.shape[-1]
+        place = torch.arange(count, device=maps.device)
+        seen = profile > EDGE
+        first = torch.where(seen, place, count - 1).amin(-1)
+        last = torch.where(seen, place, 0).amax(-1)
+        low = first + 1 - profile.gather(-1, first[..., None])[..., 0]
+        high = last + profile.gather(-1, last[..., None])[..., 0]
+        sides.append((low * grid.cell, high * grid.cell))
+    (left, right), (top, bottom) = sides
+    return torch.stack([left, top, right, bottom], dim=-1)
+
 
 def token_features(facts: Tensor, belief: Belief, grid: Grid) -> Tensor:
     """Describe what has happened: (..., F), one belief per token -> (..., NUM_TOKEN_FEATURES)."""
@@ -70,6 +99,7 @@ def token_features(facts: Tensor, belief: Belief, grid: Grid) -> Tensor:
     scaled, step = _scaled(here), (here - before) / STEP
     on_it, was_on_it = belief.at(here, grid), belief.at(before, grid)
     offset = belief.offset(here)
+    depth = belief.depth(here)
     duration = (fact["end"] - fact["start"]).clamp(min=1).log() - 5.3
     rest = (fact["until"] - fact["end"]) / BEAT * has_end
     since = (fact["end"] - fact["onset"]) / BEAT
@@ -88,6 +118,7 @@ def token_features(facts: Tensor, belief: Belief, grid: Grid) -> Tensor:
             (fact["length"] / BEAT) ** 2 / 4, torch.exp(-rest.clamp(min=0) * 4) * has_end,
         ], dim=-1).mul(clocked[..., None]).unbind(-1),
         _squash(fact["onset"] / 4 / BEAT) * clocked, belief.spread.log().sum(-1) - 8,
+        (depth / grid.cell).clamp(-3, 3), torch.tanh(depth / 4),
     ]  # fmt: skip
     features = torch.stack(columns, dim=-1)
     assert features.shape[-1] == NUM_TOKEN_FEATURES, features.shape

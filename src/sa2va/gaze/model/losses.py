@@ -62,7 +62,7 @@ def token_terms(decoder: EventDecoder, batch: EventBatch, *, scene: Scene | None
     observer = torch.arange(num_kinds, device=batch.packs.device).repeat_interleave(rows)
     row = torch.arange(rows, device=batch.packs.device)
     belief = Belief.of(batch.beliefs, decoder.config.grid).rows(row[:, None], batch.packs)
-    everyone = Belief(*(value.repeat(num_kinds, 1, 1) for value in (belief.shares, belief.middle, belief.spread)))
+    everyone = belief.each(lambda value: value.repeat(num_kinds, 1, 1))
     states = None if batch.states is None else batch.states[row[:, None], batch.packs].repeat(num_kinds, 1, 1)
     facts, valid = batch.facts.repeat(num_kinds, 1, 1), batch.valid.repeat(num_kinds, 1)
     context, _ = decoder.encode(facts, everyone, observer, states=states, valid=valid)
@@ -96,7 +96,7 @@ def _looks(
     told, seen, believed = context[where], facts[where], belief.rows(*where)
     # Cells look the same to all kinds of observers, and are most of the work.
     number = len(row) // num_kinds
-    once = Belief(believed.shares[:number], believed.middle[:number], believed.spread[:number])
+    once = believed.each(lambda value: value[:number])
     cells = decoder.cells(seen[:number], once, scene.at(row[:number], batch.packs[batch.looks]))
     density = decoder.place(told, seen, start, cells)
     truth = batch.beliefs[:, -1] if batch.cover is None else batch.cover

@@ -147,9 +147,7 @@ class Rollout:
         if not len(facts):
             return None
         count = len(self.eyes)
-        everyone = Belief(
-            *(value.expand(count, *value.shape) for value in (belief.shares, belief.middle, belief.spread))
-        )
+        everyone = belief.each(lambda value: value.expand(count, *value.shape))
         rows = facts.expand(count, *facts.shape)
         words = None if states is None else states.expand(count, *states.shape)
         context, self._cache = self.decoder.encode(rows, everyone, observer, states=words)
@@ -171,7 +169,7 @@ class Rollout:
         written = torch.zeros(len(self.eyes), dtype=torch.bool, device=device)
         written[list(rows)] = True
         states = None if self._state is None else self._state.expand(len(self.eyes), 1, -1)
-        belief = Belief(*(value[:, None] for value in (self._belief.shares, self._belief.middle, self._belief.spread)))
+        belief = self._belief.each(lambda value: value[:, None])
         context, self._cache = self.decoder.encode(
             facts[:, None], belief, self.observer, states=states, valid=written[:, None], cache=self._cache
         )

@@ -55,7 +55,7 @@ def sample_sizes(
         before = batch.packs[0] < number
         rollout = Rollout(decoder, num_samples=num_looks, seed=seed, view=view)
         kinds = _kinds(decoder, terms, before, num_looks, rng)
-        seen = Belief(*(value[batch.packs[0, before]] for value in (belief.shares, belief.middle, belief.spread)))
+        seen = belief.rows(batch.packs[0, before])
         told = None if batch.states is None else batch.states[0, batch.packs[0, before]]
         outlook = rollout.resume(batch.facts[0, before], seen, kinds, track, batch.beliefs[0, :number], told)
         if outlook is not None and track.fixations:
