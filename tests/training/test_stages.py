@@ -13,12 +13,12 @@ from sa2va.training.optim import build_optimizer, trained_parameters
 from sa2va.training.recipes import RECIPES, build_stage, train
 from sa2va.training.stages import cotrain
 from sa2va.training.stages.cotrain import Teachers
-from sa2va.training.stages.lessons import FIRST_SHARES, GROUPS, SHARES
+from sa2va.training.stages.lessons import BESIDE_PACKED, FIRST_SHARES, GROUPS, SHARES
 from sa2va.training.stages.scenes import rank_objects
 from sa2va.training.stages.tracking import FOLLOWED, SPANS
 from sa2va.training.tiny import init_memory_attention
 
-STAGES = ("vision", "sam_vision", "masks", "tracking", "language", "cotrain")
+STAGES = ("vision", "sam_vision", "masks", "tracking", "language", "cotrain", "packed")
 RESTING = {  # what a stage must leave as it is
     "vision": "language_model",
     "masks": "vision_encoder",
@@ -51,7 +51,7 @@ def test_a_batch_is_a_pure_function_of_its_step(name: str) -> None:
     assert any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", STAGES[:-1])  # packed ones draw nothing in most steps, see test_packed.py
 def test_a_step_trains_what_it_should(name: str) -> None:
     stage = make_stage(name)
     optimizer = build_optimizer(stage.module(), stage.parameters(), stage.config)
@@ -67,7 +67,7 @@ def test_a_step_trains_what_it_should(name: str) -> None:
     assert len(seen) > len(names) // 2, sorted(set(names) - seen)[:9]
 
 
-@pytest.mark.parametrize("shares", [FIRST_SHARES, SHARES])
+@pytest.mark.parametrize("shares", [FIRST_SHARES, SHARES, BESIDE_PACKED])
 def test_shares_of_the_tasks_are_complete(shares: dict[str, float]) -> None:
     assert sum(shares.values()) == pytest.approx(1.0)
     assert set(shares) <= set(GROUPS)
