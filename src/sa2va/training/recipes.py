@@ -62,7 +62,7 @@ def tiny_more() -> RunConfig:
 
 
 def tiny_gpu() -> RunConfig:
-    """Go on with the embedded model on one GPU whose machine has 16 cores to draw with: half an hour of an H200."""
+    """Go on with the embedded model on one GPU whose machine has 16 cores to draw with, in an hour."""
     return _go_on(
         "tiny_gpu",
         StageConfig(name="vision", steps=1000, batch_size=128, lr=1e-3, warmup_steps=50, num_workers=15),
