@@ -17,6 +17,19 @@ def processor():
     return build_model()[1]
 
 
+def test_a_question_whose_words_end_the_one_before_is_found_in_its_own_place(processor):
+    questions = ("Please segment the star left of the red circle.", "Segment the red circle.")
+    turns = tuple(
+        Turn(question=q, answer="no", heard=(Span(start=q.index("circle"), end=q.index("circle") + 6, objects=(0,)),))
+        for q in questions
+    )
+    sample = Sample(frames=np.zeros((1, 8, 8, 3), np.uint8), turns=turns, masks=np.ones((1, 1, 8, 8), bool))
+    batch = processor([sample], for_masks=False)
+    columns = hear([sample], batch.input_ids, [0], SIDE, processor.tokenizer).meant.positions[:, 1].tolist()
+    seen = processor.tokenizer.decode(batch.input_ids[0, columns[0] : columns[1] + 1])
+    assert columns[0] < columns[1] and "Segment" in seen and seen.count("circle") == 2
+
+
 @pytest.mark.parametrize("task", ["refseg", "video_refseg"])
 def test_each_heard_word_is_the_token_at_its_place(processor, task):
     samples = [TASKS[task](0, "train", index) for index in range(3)]

@@ -6,6 +6,7 @@ Source: softmax attention, arXiv:1706.03762; over a part of the keys at a time, 
 Shapes: N sequences (pictures, objects, windows or heads), Q queries, L keys, D width of a key, V of a value.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ def average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     rounded = query.dtype == torch.bfloat16
     # A CPU's fused kernel takes no values narrower than the keys; in float32 it is the quicker one for equal widths.
     if query.device.type != "cpu" or (not rounded and query.shape[-1] == value.shape[-1]):
-        with sdpa_kernel(KERNELS):
+        with sdpa_kernel(KERNELS) if query.device.type == "cuda" else nullcontext():
             return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
     num_queries, num_keys = query.shape[1], key.shape[1]
     most = SCORES_IN_ROWS if rounded else of_all_threads(SCORES_IN_PARTS)

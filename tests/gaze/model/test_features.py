@@ -42,7 +42,8 @@ def test_depth_is_the_way_to_the_nearest_side():
     assert found.tolist() == pytest.approx([48, 10, 0, -10, -12], abs=0.5)
 
 
-def test_a_belief_in_nothing_is_inside_everywhere():
+def test_every_point_is_outside_a_belief_in_nothing():
     rows, columns = GRID.shape
-    found = Belief.of(torch.zeros(rows, columns), GRID)
-    assert torch.isfinite(found.box).all() and torch.isfinite(found.depth(torch.tensor([10.0, 10.0])))
+    found = Belief.of(torch.zeros(rows, columns), GRID).each(lambda value: value.expand(9, *value.shape))
+    points = torch.rand(9, 2) * torch.tensor([float(size) for size in CANVAS])
+    assert torch.isfinite(found.box).all() and (found.depth(points) < 0).all()

@@ -46,10 +46,11 @@ class Belief:
         return cls(shares, middle, spread, _surround(maps.float(), grid))
 
     def each(self, function: Callable[[Tensor], Tensor]) -> "Belief":
-        """Apply a function to all that is known of the maps."""
+        """Apply a function to all that is known of the maps, whose leading axes it may change."""
         return Belief(function(self.shares), function(self.middle), function(self.spread), function(self.box))
 
     def rows(self, *index: Tensor) -> "Belief":
+        """Select along the leading axes."""
         return self.each(lambda value: value[index])
 
     def strength(self) -> Tensor:
@@ -74,7 +75,10 @@ class Belief:
 
 
 def _surround(maps: Tensor, grid: Grid) -> Tensor:
-    """Put a box around what maps (..., g h, g w) hold: (..., 4). Half a cell that is full counts half its width."""
+    """Put a box around what maps (..., g h, g w) hold: (..., 4). A cell that is half full counts half its width.
+
+    An empty map has a box turned inside out, so that every point lies outside.
+    """
     strongest = maps.amax((-2, -1)).clamp(min=1e-6)[..., None]
     sides = []
     for other in (-2, -1):  # along x, then along y

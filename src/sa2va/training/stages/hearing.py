@@ -1,7 +1,7 @@
 """Tie words to places: those a question is heard by to where its object may be.
 
-Flow: Turn.heard and Turn.named (a dataset) + input_ids (processor.py) -> hear -> cotrain.py,
-    attention of the text model -> watched, attention_loss -> cotrain.py.
+Flow: Turn.heard and Turn.named (a dataset) + input_ids (processor.py) -> hear -> cotrain.py, packed.py;
+    attention of the text model -> watched (cotrain.py alone), attention_loss -> both.
 Source: our own. The answer's [SEG] tells once a question which object was meant; its words tell it one after the
     other, and the first of them need no composition at all.
 Shapes: B samples, L tokens, M masks of a sample, K key frames, g side of the grid of visual tokens, W words.
@@ -122,7 +122,7 @@ def attention_loss(attention: Tensor, is_visual: Tensor, words: Words) -> Tensor
     """Hold where words look against where their objects are: -log of the share of attention that falls on them.
 
     Args:
-        attention: (B, H, L, L) of the heads that are to look.
+        attention: (B, H, L, K) of the heads that are to look, at K tokens of which all visual ones are.
         is_visual: (B, L) bool, the visual tokens.
         words: that look, on V visual tokens, see `hear`.
     """
@@ -145,8 +145,9 @@ def _place_questions(
         encoded = tokenizer(turn.question, add_special_tokens=False, return_offsets_mapping=True)
         # The first token may differ in the prompt, where a newline comes before it; the rest is the question's own.
         tokens, offsets = encoded["input_ids"][1:], encoded["offset_mapping"][1:]
-        begin = _find(ids, tokens, begin)
-        yield turn, {end: begin + place for place, (_, end) in enumerate(offsets)}
+        start = _find(ids, tokens, begin)
+        yield turn, {end: start + place for place, (_, end) in enumerate(offsets)}
+        begin = start + len(tokens)  # another question may contain the words of this one
 
 
 def _find(ids: list[int], part: list[int], begin: int) -> int:

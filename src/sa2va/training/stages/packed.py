@@ -140,7 +140,9 @@ def _write(rows: _Rows, processor: Processor, number: int, exchange: Exchange, n
     """Write a branch behind the last row, and the picture before the first one."""
     question, _ = processor.encode_question(exchange.turn, num_tokens)
     answer, objects = processor.encode_answer(exchange.turn)
-    size = rows.prefix = len(question) - question[::-1].index(rows.image_id) + 1  # with the token that ends the picture
+    size = len(question) - question[::-1].index(rows.image_id) + 1  # with the token that ends the picture
+    assert rows.prefix in (0, size), "pictures of one batch take as many tokens"
+    rows.prefix = size
     if number == 1:
         rows.add(question[:size], [IGNORE_INDEX] * size, 0, 0, False)
     row, begin = len(rows.ids) - 1, len(rows.ids[-1])
@@ -186,6 +188,10 @@ class PackedSource:
             if len(found) >= LEAST_BRANCHES:
                 samples.append(_paint(scene, found))
                 exchanges.append(found)
+        if not samples:
+            raise ValueError(
+                f"step {step}: no scene has {LEAST_BRANCHES} exchanges; raise batch_size, which draws more"
+            )
         return pack(self.processor, samples, exchanges)
 
     def _draw(self, index: int, hard: bool) -> tuple[Scene, list[Exchange]]:
@@ -221,7 +227,9 @@ class _Layout:
 
     prefix: int  # P
     block: int  # C
-    bias: Tensor  # (B, R, 2 C) 0 where a token of a branch may look in its own block and the one before, else -inf
+    bias: (
+        Tensor  # (B, R, 2 C) 0 where a token of a branch may look in its own block and the one before, else very small
+    )
     watched: tuple[int, ...]  # layers
     looks: dict[int, Tensor]  # of each watched layer (B, g, L, P), filled on the way
 
@@ -348,10 +356,10 @@ class PackedStage(CotrainStage):
         model, batch, heard = self.model, item.batch, item.heard
         states, looks = run_packed(model, item, [layer.layer_idx for layer in self._looking])
         labels = batch.labels
-        terms = {"lm": LM_WEIGHT * model.text_loss(states, labels.masked_fill(item.in_words, IGNORE_INDEX))}
-        if item.in_words.any():
-            words = model.text_loss(states, labels.masked_fill(~item.in_words, IGNORE_INDEX))
-            terms["lm"] = terms["lm"] + QUESTION_WEIGHT * words
+        parts = [(LM_WEIGHT, labels.masked_fill(item.in_words, IGNORE_INDEX))]
+        parts += [(QUESTION_WEIGHT, labels.masked_fill(~item.in_words, IGNORE_INDEX))]
+        losses = [weight * model.text_loss(states, some) for weight, some in parts if (some != IGNORE_INDEX).any()]
+        terms = {"lm": torch.stack(losses).sum()}
         helps, is_visual = {}, batch.input_ids == model.mllm.native.config.image_token_id
         there = item.spoken.cover.any(1)
         spoken = Words(item.spoken.positions[there], item.spoken.cover[there])
