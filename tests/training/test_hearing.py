@@ -18,7 +18,7 @@ def processor():
 
 
 def test_a_question_whose_words_end_the_one_before_is_found_in_its_own_place(processor):
-    questions = ("Please segment the star left of the red circle.", "Segment the red circle.")
+    questions = ("Please segment the star left of the red circle.", "the red circle.")
     turns = tuple(
         Turn(question=q, answer="no", heard=(Span(start=q.index("circle"), end=q.index("circle") + 6, objects=(0,)),))
         for q in questions
@@ -27,7 +27,7 @@ def test_a_question_whose_words_end_the_one_before_is_found_in_its_own_place(pro
     batch = processor([sample], for_masks=False)
     columns = hear([sample], batch.input_ids, [0], SIDE, processor.tokenizer).meant.positions[:, 1].tolist()
     seen = processor.tokenizer.decode(batch.input_ids[0, columns[0] : columns[1] + 1])
-    assert columns[0] < columns[1] and "Segment" in seen and seen.count("circle") == 2
+    assert columns[0] < columns[1] and seen.count("circle") == 2
 
 
 @pytest.mark.parametrize("task", ["refseg", "video_refseg"])
