@@ -70,15 +70,13 @@ def draw_exchanges(
         Exchanges, no two with the same question about the same objects.
     """
     found = {}
-    counts = rng.multinomial(num_requests, list(REQUESTS.values()))
-    for kind, number in zip(REQUESTS, counts, strict=True):
-        for expression in expressions(scene, rng, int(number), kinds=(kind,)) if number else ():
+    for kind, number in _count_kinds(rng, REQUESTS, num_requests).items():
+        for expression in expressions(scene, rng, number, kinds=(kind,)):
             if kind == "relation" and "nearest" not in expression.words and rng.random() < SIDES_LEFT_OUT:
                 continue
             turn = write_request(scene, expression, rng, shown=bool(expression.targets) or rng.random() >= EMPTY)
             found.setdefault(expression.text, Exchange(turn, kind, expression.targets, is_request=True))
-    wanted = _count_kinds(rng, num_questions)
-    for kind, number in wanted.items():
+    for kind, number in _count_kinds(rng, QUESTIONS, num_questions).items():
         for question in ask(scene, rng, number, kinds=(kind,)):
             if not hard and any(word in question.text for word in OPPOSITES):
                 continue
@@ -89,6 +87,7 @@ def draw_exchanges(
     return [drawn[i] for i in rng.permutation(len(drawn))]
 
 
-def _count_kinds(rng: np.random.Generator, number: int) -> Mapping[str, int]:
-    counts = rng.multinomial(number, list(QUESTIONS.values()))
-    return {kind: int(count) for kind, count in zip(QUESTIONS, counts, strict=True) if count}
+def _count_kinds(rng: np.random.Generator, shares: Mapping[str, float], number: int) -> dict[str, int]:
+    """Draw how many of each kind there are; kinds with none are left out."""
+    counts = rng.multinomial(number, list(shares.values()))
+    return {kind: int(count) for kind, count in zip(shares, counts, strict=True) if count}

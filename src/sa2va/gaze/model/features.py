@@ -75,7 +75,7 @@ class Belief:
 
 
 def _surround(maps: Tensor, grid: Grid) -> Tensor:
-    """Put a box around what maps (..., g h, g w) hold: (..., 4). A cell that is half full counts half its width.
+    """Put a box around what maps (..., g h, g w) hold: (..., 4) px. A cell that is half full counts half its width.
 
     An empty map has a box turned inside out, so that every point lies outside.
     """
