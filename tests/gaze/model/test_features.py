@@ -47,3 +47,19 @@ def test_every_point_is_outside_a_belief_in_nothing():
     found = Belief.of(torch.zeros(rows, columns), GRID).each(lambda value: value.expand(9, *value.shape))
     points = torch.rand(9, 2) * torch.tensor([float(size) for size in CANVAS])
     assert torch.isfinite(found.box).all() and (found.depth(points) < 0).all()
+
+
+@pytest.mark.parametrize("peak", [0.5, 0.8, 0.99])
+def test_certainty_is_the_log_odds_of_the_strongest_belief(peak):
+    maps = peak * cover((100.0, 64.0, 228.0, 160.0))
+    found = Belief.of(maps, GRID)
+    assert found.certainty().item() == pytest.approx(torch.tensor(peak).logit().item(), abs=1e-4)
+    sure = Belief.of(maps / peak, GRID)
+    torch.testing.assert_close(found.shares, sure.shares, atol=1e-4, rtol=0)  # which shares alone do not tell
+    torch.testing.assert_close(found.box, sure.box)
+
+
+def test_certainty_is_finite_for_all_maps():
+    rows, columns = GRID.shape
+    found = Belief.of(torch.stack([torch.zeros(rows, columns), torch.ones(rows, columns)]), GRID).certainty()
+    assert torch.isfinite(found).all() and found[0] < found[1]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from gaze_model import build_decoder, clock, draw_path
 
-from sa2va.gaze.model.events import EventBatch, collate, write_tokens
+from sa2va.gaze.model.events import FACT, EventBatch, collate, write_tokens
 from sa2va.gaze.model.losses import EventLossConfig, crowd_loss, event_losses, predictive, token_terms
 
 WORDS = ("red", "car", "parked")
@@ -35,7 +35,7 @@ def test_predictive_densities_multiply_to_the_likelihood_of_the_whole() -> None:
 def test_the_gradient_is_that_of_the_mixture() -> None:
     """With weights of 1 the loss has the gradient of the exact negative log likelihood."""
     decoder, batch = build_decoder(num_observers=2), make_batch()
-    weights = EventLossConfig(duration=1, gap=1, next=0, landing=0)
+    weights = EventLossConfig(duration=1, gap=1, next=0, landing=0, astray=0)
     batch = replace(batch, decides=batch.decides & False)
     event_losses(token_terms(decoder, batch), decoder, batch, weights)["total"].backward()
     ours = decoder.observers.weight.grad
@@ -65,6 +65,37 @@ def test_landing_takes_the_true_target_where_it_is_known() -> None:
     assert not torch.allclose(one[:, batch.is_last], other[:, batch.is_last])
 
 
+def test_astray_counts_who_goes_on_beside_the_target_and_nobody_else() -> None:
+    decoder, batch = build_decoder(), make_batch((0, 1, 2, 3))
+    cover = torch.zeros(4, 10, 16)
+    cover[:, 2:7, 4:12] = 1  # 128..384 x 64..224 px
+    batch = replace(batch, cover=cover)
+    with torch.no_grad():
+        terms = token_terms(decoder, batch)
+    x, y = batch.facts[..., FACT["x"]], batch.facts[..., FACT["y"]]
+    beside = (x < 128) | (x > 384) | (y < 64) | (y > 224)
+    wanted = terms.stop * (beside & batch.decides & ~batch.stops)
+    assert (wanted != 0).any() and (terms.stop[:, batch.decides & ~beside] != 0).any()
+    assert torch.equal(terms.astray, wanted)
+
+
+def test_astray_teaches_to_go_on() -> None:
+    """Following the gradient makes stopping beside the target less likely."""
+    decoder, batch = build_decoder(), make_batch()
+    batch = replace(batch, cover=torch.zeros(2, 10, 16).index_fill(2, torch.tensor([15]), 1.0))
+    before = event_losses(token_terms(decoder, batch), decoder, batch)["astray"]
+    before.backward()
+    last = decoder.outlook[-1]
+    assert isinstance(last, torch.nn.Linear) and last.bias.grad is not None
+    assert float(before.detach()) > 0 and float(last.bias.grad[3]) > 0
+
+
+def test_nobody_is_astray_where_no_target_is_known() -> None:
+    decoder, batch = build_decoder(), make_batch()
+    with torch.no_grad():
+        assert not token_terms(decoder, replace(batch, cover=torch.zeros(2, 10, 16))).astray.any()
+
+
 def test_a_map_of_all_people_pulls_the_priority() -> None:
     priority = torch.randn(3, 160, requires_grad=True)
     crowd = torch.zeros(3, 160)
@@ -76,7 +107,7 @@ def test_a_map_of_all_people_pulls_the_priority() -> None:
     assert float(loss.detach()) == pytest.approx(float(-priority.detach().log_softmax(-1)[:2, 40].mean()), rel=1e-5)
 
 
-@pytest.mark.parametrize("term", ["place", "duration", "gap", "stop", "next"])
+@pytest.mark.parametrize("term", ["place", "duration", "gap", "stop", "next", "astray"])
 def test_every_term_trains_the_decoder(term: str) -> None:
     decoder, batch = build_decoder(), make_batch()
     event_losses(token_terms(decoder, batch), decoder, batch)[term].backward()

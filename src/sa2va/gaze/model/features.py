@@ -18,7 +18,7 @@ from sa2va.gaze.model.density import Grid
 from sa2va.gaze.model.events import FACT
 from sa2va.gaze.model.sight import FAINT
 
-NUM_TOKEN_FEATURES = 43
+NUM_TOKEN_FEATURES = 45
 NUM_PLACE_FEATURES = 26
 NUM_TIME_FEATURES = 6
 STEP = 64.0  # px, a usual saccade
@@ -34,6 +34,7 @@ class Belief:
     middle: Tensor  # (..., 2) xy px
     spread: Tensor  # (..., 2) SD in x and y, px
     box: Tensor  # (..., 4) around all that is believed in, x0 y0 x1 y1 px, as fine as shares of cells allow
+    peak: Tensor  # (..., 1) the strongest belief of a cell, 0..1: masks of wrong objects are fainter
 
     @classmethod
     def of(cls, maps: Tensor, grid: Grid) -> "Belief":
@@ -43,11 +44,13 @@ class Belief:
         places = grid.centers(maps.device)
         middle = shares @ places
         spread = (shares @ places**2 - middle**2).clamp(min=(grid.cell / 2) ** 2).sqrt()
-        return cls(shares, middle, spread, _surround(maps.float(), grid))
+        peak = maps.float().amax((-2, -1))[..., None]
+        return cls(shares, middle, spread, _surround(maps.float(), grid), peak)
 
     def each(self, function: Callable[[Tensor], Tensor]) -> "Belief":
         """Apply a function to all that is known of the maps, whose leading axes it may change."""
-        return Belief(function(self.shares), function(self.middle), function(self.spread), function(self.box))
+        known = (self.shares, self.middle, self.spread, self.box, self.peak)
+        return Belief(*map(function, known))
 
     def rows(self, *index: Tensor) -> "Belief":
         """Select along the leading axes."""
@@ -56,6 +59,10 @@ class Belief:
     def strength(self) -> Tensor:
         """Log of each cell's share, 0 for an even spread: (..., C)."""
         return (self.shares * self.shares.shape[-1] + FAINT).log()
+
+    def certainty(self) -> Tensor:
+        """Log odds of the strongest belief: (...)."""
+        return self.peak[..., 0].clamp(0.01, 0.995).logit()
 
     def at(self, points: Tensor, grid: Grid) -> Tensor:
         """Log of the share at points, 0 for an even spread: (..., 2) -> (...)."""
@@ -103,7 +110,7 @@ def token_features(facts: Tensor, belief: Belief, grid: Grid) -> Tensor:
     scaled, step = _scaled(here), (here - before) / STEP
     on_it, was_on_it = belief.at(here, grid), belief.at(before, grid)
     offset = belief.offset(here)
-    depth = belief.depth(here)
+    depth, certainty = belief.depth(here), belief.certainty()
     duration = (fact["end"] - fact["start"]).clamp(min=1).log() - 5.3
     rest = (fact["until"] - fact["end"]) / BEAT * has_end
     since = (fact["end"] - fact["onset"]) / BEAT
@@ -122,7 +129,7 @@ def token_features(facts: Tensor, belief: Belief, grid: Grid) -> Tensor:
             (fact["length"] / BEAT) ** 2 / 4, torch.exp(-rest.clamp(min=0) * 4) * has_end,
         ], dim=-1).mul(clocked[..., None]).unbind(-1),
         _squash(fact["onset"] / 4 / BEAT) * clocked, belief.spread.log().sum(-1) - 8,
-        (depth / grid.cell).clamp(-3, 3), torch.tanh(depth / 4),
+        (depth / grid.cell).clamp(-3, 3), torch.tanh(depth / 4), certainty / 3, certainty / 3 * torch.tanh(depth / 4),
     ]  # fmt: skip
     features = torch.stack(columns, dim=-1)
     assert features.shape[-1] == NUM_TOKEN_FEATURES, features.shape

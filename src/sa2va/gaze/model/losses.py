@@ -2,8 +2,8 @@
 
 Flow: EventBatch -> token_terms (one causal pass per kind of observer) -> event_losses (training), predictive
     (log densities given all before) -> rivals/ours.py.
-Source: landing and the map of all people are our own additions to the likelihood; no distance in px is minimised, for
-    that would draw every prediction to the middle of what people do.
+Source: landing, going on where nobody ends, and the map of all people are our own additions to the likelihood; no
+    distance in px is minimised, for that would draw every prediction to the middle of what people do.
 Shapes: B scanpaths, T tokens, Z kinds of observers, P packs, C cells of the canvas, E fixations.
 """
 
@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sa2va.gaze.model.decoder import EventDecoder
-from sa2va.gaze.model.events import NO_LABEL, EventBatch
+from sa2va.gaze.model.density import Grid
+from sa2va.gaze.model.events import FACT, NO_LABEL, EventBatch
 from sa2va.gaze.model.features import Belief
 from sa2va.gaze.model.sight import Scene
 
@@ -29,7 +30,8 @@ class EventLossConfig:
     gap: float = 0.3
     stop: float = 1.0
     next: float = 0.3
-    landing: float = 0.1  # of the last fixation alone
+    landing: float = 0.15  # of the last fixation alone
+    astray: float = 5.0  # of not stopping while the eye is beside the target, on top of what `stop` counts
     crowd: float = 0.1  # of the map of all people, where there is one, under the priority map
 
 
@@ -43,6 +45,7 @@ class TokenTerms:
     stop: Tensor
     next: Tensor
     landing: Tensor
+    astray: Tensor
 
     @property
     def total(self) -> Tensor:
@@ -74,6 +77,7 @@ def token_terms(decoder: EventDecoder, batch: EventBatch, *, scene: Scene | None
     stop = F.logsigmoid(torch.where(stops, outlook.stop, -outlook.stop)) * decides
     gap = outlook.gap.log_prob(batch.gap.repeat(num_kinds, 1)) * (decides & ~stops)
     terms = {"next": chosen * (label != NO_LABEL), "stop": stop, "gap": gap}
+    terms |= {"astray": stop * (_is_beside(batch, decoder.config.grid).repeat(num_kinds, 1) & ~stops)}
     scene = scene if scene is not None else decoder.scene(batch.beliefs)
     terms |= _looks(decoder, batch, context, facts, everyone, scene)
     return TokenTerms(**{name: value.reshape(shape) for name, value in terms.items()})
@@ -99,8 +103,7 @@ def _looks(
     once = believed.each(lambda value: value[:number])
     cells = decoder.cells(seen[:number], once, scene.at(row[:number], batch.packs[batch.looks]))
     density = decoder.place(told, seen, start, cells)
-    truth = batch.beliefs[:, -1] if batch.cover is None else batch.cover
-    cover = (truth[row] > 0.5).flatten(1).float()
+    cover = (_target(batch)[row] > 0.5).flatten(1).float()
     last = batch.is_last.repeat(num_kinds, 1)[where] & (cover.sum(1) > 0)
     values = {
         "place": density.log_prob(points),
@@ -108,6 +111,18 @@ def _looks(
         "landing": torch.where(last, density.log_mass_on(cover), 0.0),
     }
     return {name: _spread(value, where, facts.shape[:2]) for name, value in values.items()}
+
+
+def _target(batch: EventBatch) -> Tensor:
+    """Where the target is, (B, g h, g w) 0..1, empty where that is not known."""
+    return batch.beliefs[:, -1] if batch.cover is None else batch.cover
+
+
+def _is_beside(batch: EventBatch, grid: Grid) -> Tensor:
+    """Tell whether the eye is outside the box around the target: (B, T)."""
+    target = _target(batch)
+    eye = torch.stack([batch.facts[..., FACT["x"]], batch.facts[..., FACT["y"]]], dim=-1)
+    return (Belief.of(target[:, None], grid).depth(eye) < 0) & target.flatten(1).any(1)[:, None]
 
 
 def crowd_loss(priority: Tensor, crowd: Tensor) -> Tensor:
@@ -139,7 +154,7 @@ def event_losses(
     share = (terms.total.detach().sum(-1) + prior).softmax(0)  # (Z, B)
     num_looks = batch.looks.sum().clamp(min=1)
     counts = {"stop": batch.decides.sum().clamp(min=1), "next": (batch.label != NO_LABEL).sum().clamp(min=1)}
-    counts |= {"landing": batch.is_last.sum().clamp(min=1)}
+    counts |= {"landing": batch.is_last.sum().clamp(min=1), "astray": counts["stop"]}
     losses = {
         f.name: -(share[..., None] * getattr(terms, f.name)).sum() / counts.get(f.name, num_looks)
         for f in fields(terms)

@@ -66,7 +66,7 @@ class Sight(nn.Module):
             nn.ReLU(),
             nn.Conv2d(hidden, num_maps, 1),
         )
-        self.rank = nn.Linear(num_maps, 1)
+        self.rank = nn.Linear(num_maps, 1, bias=False)  # a constant would vanish under the softmax
 
     def picture(self, coarse: Tensor, fine: Tensor) -> Tensor:
         """Read image features (B, I, h, w) and finer ones (B, I / 4, h', w'): (B, hidden, h', w')."""
