@@ -59,6 +59,18 @@ def test_an_open_media_stays_itself() -> None:
     assert repr(media) == "Media('array', 5 frames of 12x8, 7 fps)"
 
 
+def test_an_iterator_may_draw_every_frame_into_the_same_memory() -> None:
+    def camera() -> Iterator[np.ndarray]:
+        buffer = np.empty_like(CLIP[0])
+        for frame in CLIP:
+            buffer[:] = frame
+            yield buffer
+
+    media = open_media(camera())
+    assert np.array_equal(media.peek(3), CLIP[:3])
+    assert np.array_equal(list(media), CLIP)
+
+
 def test_an_iterator_is_read_as_it_comes() -> None:
     taken = 0
 

@@ -209,7 +209,9 @@ def open_media(
         return source
     if is_address(source):
         if not allow_stream:
-            raise ValueError("media: a camera or an address is opened on request only; pass allow_stream=True")
+            raise ValueError(
+                "media: a camera or an address is opened on request only; in Python pass allow_stream=True"
+            )
         return Media(LiveReader(source, fps=clock, max_frames=max_frames, max_pixels=max_pixels))
     most = MAX_FRAMES if max_frames is None else max_frames
     if isinstance(source, str | Path):
@@ -271,7 +273,7 @@ class IteratorReader:
         _check_frame(first, 0, None)
         self.height, self.width = first.shape[:2]
         check_size(self.name, self.height, self.width, max_pixels)
-        self._source: Iterator[Any] | None = chain([first], source)
+        self._source: Iterator[Any] | None = chain([first.copy()], source)
 
     def read(self, indices: Iterable[int]) -> Iterator[Frame]:
         if self._source is None:
@@ -284,7 +286,7 @@ class IteratorReader:
             if self._max_frames is not None and index >= self._max_frames:
                 raise ValueError(f"{self.name}: more than the {self._max_frames} frames allowed")
             _check_frame(frame, index, (self.height, self.width))
-            yield frame
+            yield frame.copy()  # the source may draw the next frame into the same memory
 
 
 def _check_frame(frame: Any, index: int, size: tuple[int, int] | None) -> None:

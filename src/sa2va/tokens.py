@@ -14,3 +14,20 @@ ADDED_TOKENS = (SEG_TOKEN, *PHRASE_TOKENS, *REGION_TOKENS)
 SEGMENT_REQUEST = "Please segment {}."  # for a mask of what an expression means
 
 IGNORE_INDEX = -100  # a label that the language loss skips
+
+
+def check_text(name: str, text: object) -> str:
+    """Return what can be made into tokens, or say what is wrong with it.
+
+    Raises:
+        ValueError: it is no text, empty, or no Unicode, as bytes of another encoding are that were read as UTF-8.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"{name} {text!r:.40}: expected text, got {type(text).__name__}")
+    if not text.strip():
+        raise ValueError(f"the {name} is empty; write a question or a request")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} {ascii(text):.40}: no Unicode text; write it in UTF-8") from None
+    return text

@@ -75,6 +75,16 @@ def test_a_hard_landing_ends_on_the_target(predictor: GazePredictor, monkeypatch
     assert rates["hard"] == 1 > rates["soft"]
 
 
+def test_a_hard_landing_holds_a_doubtful_target_too(predictor: GazePredictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thin or doubtful mask fills no cell by half, but it is somewhere."""
+    belief = torch.full(predictor.model.decoder.config.grid.shape, 0.02)
+    belief[6:9, 9:12] = 0.3
+    monkeypatch.setattr(predictor.model, "belief", lambda logits, size: belief[None])
+    paths = predictor.predict(draw_picture(1)[0], "red circle", num_samples=20)
+    canvas = [path.points[-1] * 5 + (96, 0) for path in paths]
+    assert all(272 <= x <= 400 and 176 <= y <= 304 for x, y in canvas)
+
+
 def test_the_target_so_far_has_the_size_of_the_picture(predictor: GazePredictor) -> None:
     stream = predictor.start(Image.fromarray(draw_picture(3)[0]).resize((90, 60)), 1)
     stream.hear("red")
@@ -120,6 +130,13 @@ def test_bad_input_is_refused_in_one_line(predictor: GazePredictor) -> None:
         "onset 100.0 ms lies before 350.0 ms": lambda: stream.hear("circle", 100),
         "duration -5: expected a number of ms": lambda: stream.hear("circle", None, -5),
         "onset nan": lambda: stream.hear("circle", math.nan),
+        "onset 1e.20: expected a number of ms, 0 to 3,600,000": lambda: stream.hear("circle", 1e20),
+        "duration 1000000000000000.0": lambda: stream.hear("circle", None, 1e15),
+        "first onset 1e.308": lambda: predictor.start(image, first_onset=1e308),
+        "in UTF-8": lambda: stream.hear("\ud800"),
+        "2.5 samples": lambda: predictor.start(image, 2.5),  # ty: ignore[invalid-argument-type]
+        "'3' samples": lambda: predictor.start(image, "3"),  # ty: ignore[invalid-argument-type]
+        "seed None": lambda: predictor.start(image, 2, None),  # ty: ignore[invalid-argument-type]
         "mode 'best'": lambda: predictor.start(image, mode="best"),
         "landing 'firm'": lambda: predictor.start(image, landing="firm"),
         "0 samples": lambda: predictor.start(image, 0),
@@ -131,6 +148,7 @@ def test_bad_input_is_refused_in_one_line(predictor: GazePredictor) -> None:
         with pytest.raises(ValueError, match=message) as caught:
             call()
         assert "\n" not in str(caught.value)
+    stream.hear("circle", np.float32(400), np.int64(100))  # numbers of any kind are times
     stream.end()
     with pytest.raises(ValueError, match="the stream has ended; start a new one"):
         stream.hear("circle")

@@ -6,8 +6,17 @@ import torch
 from stock_sam2 import SIDE, build_sam2, draw_clip, open_session
 from torch import Tensor
 
-from sa2va.model.clicks import BESIDE, FIRST_CORNER, INSIDE, SECOND_CORNER, Clicks, decode_clicks
-from sa2va.model.sam2 import Sam2
+from sa2va.model.clicks import (
+    BESIDE,
+    FIRST_CORNER,
+    INSIDE,
+    SECOND_CORNER,
+    Clicks,
+    decode_clicks,
+    follow_clicks,
+    read_mask,
+)
+from sa2va.model.sam2 import MaskOutput, Sam2
 from sa2va.model.tracker import SOFT, STOCK, Tracker
 
 SIZE = (SIDE, SIDE)
@@ -101,3 +110,82 @@ def test_a_scribble_becomes_a_few_clicks() -> None:
 def test_bad_points_are_refused(point: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Clicks().at(point, 40, 40)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (30, 90)])
+def test_who_points_at_an_object_says_that_it_is_there(sam2: Sam2, size: tuple[int, int]) -> None:
+    features = sam2.encode_frames(draw_clip(1))
+    clicks = Clicks().at((20, 20), *size)
+    with torch.no_grad():
+        asked, told = (decode_clicks(sam2, SOFT, clicks, size, features, present=flag) for flag in (False, True))
+    assert told.presence_logits.sigmoid() > 0.999
+    assert torch.equal(asked.candidates, told.candidates)
+
+
+def paint(sam2: Sam2, *, left: bool) -> MaskOutput:
+    """A mask of the left or of the right half."""
+    logits = torch.full((1, 1, SIDE // 4, SIDE // 4), -9.0)
+    logits[..., : SIDE // 8] = 9.0
+    logits = logits if left else -logits
+    return MaskOutput(logits, torch.ones(1, 1), torch.ones(1), torch.zeros(1, sam2.width))
+
+
+WAYS = {
+    "what is remembered heeds it": ([True], 0, False),
+    "the mask alone does": ([False, True], 1, True),
+    "only a new look does": ([False, False, True], 2, True),
+    "nothing does": ([False, False, False], None, False),
+}
+
+
+@pytest.mark.parametrize(("heeds", "chosen", "forgets"), WAYS.values(), ids=WAYS)
+def test_clicks_are_followed_until_they_are_heeded(
+    sam2: Sam2, monkeypatch: pytest.MonkeyPatch, heeds: list[bool], chosen: int | None, forgets: bool
+) -> None:
+    """A click on the right half, of an object whose mask is the left one."""
+    features, found = sam2.encode_frames(draw_clip(1)), paint(sam2, left=True)
+    answers = [paint(sam2, left=not heeded) for heeded in heeds]
+    asked: list[tuple[bool, bool]] = []
+
+    def decode(embeds: Tensor, *args: object, previous: Tensor | None = None, **kwargs: object) -> MaskOutput:
+        asked.append((torch.equal(embeds, features.embeds), previous is not None))
+        return answers[len(asked) - 1]
+
+    monkeypatch.setattr(sam2, "decode", decode)
+    clicks = Clicks().at((SIDE - 8, 20), *SIZE)
+    output, left_out = follow_clicks(sam2, SOFT, clicks, SIZE, features, embeds=features.embeds, found=found)
+    assert asked == [(True, True), (False, True), (False, False)][: len(heeds)]
+    assert output is (found if chosen is None else answers[chosen]) and left_out is forgets
+
+
+def test_a_click_beside_needs_a_mask_to_start_from(sam2: Sam2, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, found, asked = sam2.encode_frames(draw_clip(1)), paint(sam2, left=True), []
+    monkeypatch.setattr(sam2, "decode", lambda *args, **kwargs: asked.append(kwargs["previous"]) or found)
+    clicks = Clicks().at((8, 20), *SIZE, inside=False)
+    output, left_out = follow_clicks(sam2, SOFT, clicks, SIZE, features, embeds=features.embeds, found=found)
+    assert len(asked) == 2 and all(previous is not None for previous in asked)
+    assert output is found and not left_out
+
+
+def test_masks_are_read_as_they_are() -> None:
+    drawn = np.zeros((9, 7), bool)
+    drawn[2:5, 3:] = True
+    for given in (drawn, drawn.astype(np.uint8), drawn.astype(np.uint8) * 255):
+        assert np.array_equal(read_mask(given, 9, 7).numpy(), drawn)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.ones((9, 8), bool), r"expected bool or uint8 \(9, 7\)"),
+        (np.full((9, 7), 0.9), "got float64"),
+        (np.full((9, 7), np.nan), "got float64"),
+        (np.ones((9, 7), np.int64), "got int64"),
+        (np.zeros((9, 7), bool), "no pixel"),
+        ("left", "got <U4"),
+    ],
+)
+def test_bad_masks_are_one_line(mask: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        read_mask(mask, 9, 7)
+    assert "\n" not in str(error.value)

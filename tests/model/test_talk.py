@@ -59,3 +59,46 @@ def test_a_clip_is_followed_anew_for_every_answer(seen: list[int], monkeypatch: 
     talk = predictor.open(clip)
     first, second = (talk.ask("Where is it?") for _ in range(2))
     assert talk._features is None and first.masks.shape == second.masks.shape == (1, 3, *clip.shape[1:3])
+
+
+def test_an_answer_that_is_not_read_to_its_end_is_forgotten() -> None:
+    """The next answers are as if the question had never been asked."""
+    predictor, picture, options = Predictor(*build_model()), draw_sample(0).frames[0], Options(max_new_tokens=12)
+    asked, plain = predictor.open(picture), predictor.open(picture)
+    for number in range(2):
+        left = asked.stream(f"Describe it, {number}.", options=options)
+        next(left)
+        left.close()
+        questions = [f"How many, {number}?", "And where?"]
+        for question in questions:
+            assert asked.ask(question, options=options).text == plain.ask(question, options=options).text
+    assert asked._stream is not None and plain._stream is not None
+    assert asked._stream.length == plain._stream.length
+
+
+def test_one_answer_at_a_time() -> None:
+    talk, options = Predictor(*build_model()).open(draw_sample(0).frames[0]), Options(max_new_tokens=12)
+    first = talk.stream("What is it?", options=options)
+    next(first)
+    with pytest.raises(ValueError, match="still being streamed"):
+        talk.ask("And where?")
+    list(first)
+    assert isinstance(talk.ask("And where?", options=options).text, str)
+
+
+def test_a_question_that_is_too_long_is_refused_and_forgotten() -> None:
+    predictor, options = Predictor(*build_model()), Options(max_new_tokens=4)
+    most = predictor.model.mllm.native.config.get_text_config().max_position_embeddings
+    talk = predictor.open(draw_sample(0).frames[0])
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"this language model reads at most {most}"):
+            talk.ask("red " * most, options=options)
+        talk.ask("What is it?", options=options)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"), [(" ", "the prompt is empty"), (5, "expected text, got int"), ("caf\udce9", "in UTF-8")]
+)
+def test_what_is_no_text_is_no_question(prompt: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Request(draw_sample(0).frames[0], prompt)

@@ -7,9 +7,9 @@ Shapes: S samples, H W picture, g h g w grid of cells on the canvas; xy px, ms.
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from sa2va.model.loading import find_model, load
 
 WEIGHTS_FILE, CONFIG_FILE = "gaze.safetensors", "gaze.json"
 MAX_SAMPLES = 1000
+MAX_TIME = 3_600_000.0  # ms of a sound, an hour
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ class GazePredictor:
         Args:
             image: see `sa2va.media.open_media`; one picture.
             num_samples: S, looks that share everything but chance.
-            seed: of chance, >= 0; sample s draws the same however many others there are.
+            seed: of chance, >= 0; sample s draws the same numbers however many others there are, so that it looks at
+                the same, up to rounding.
             mode: "sample", or "mode": the likeliest step each time.
             landing: "hard" holds the last fixation to the target, "soft" leaves that to what was learned.
             first_onset: ms, until when the eyes are free of words.
@@ -137,9 +139,10 @@ class GazePredictor:
             raise ValueError(f"mode {mode!r}: expected sample or mode")
         if landing not in ("soft", "hard"):
             raise ValueError(f"landing {landing!r}: expected soft or hard")
-        if not 1 <= num_samples <= MAX_SAMPLES or seed < 0:
+        whole = all(isinstance(number, Integral) and not isinstance(number, bool) for number in (num_samples, seed))
+        if not whole or not 1 <= num_samples <= MAX_SAMPLES or seed < 0:
             raise ValueError(
-                f"{num_samples} samples, seed {seed}: expected 1..{MAX_SAMPLES} samples, a seed of 0 or more"
+                f"{num_samples!r} samples, seed {seed!r}: expected 1..{MAX_SAMPLES} samples, a seed of 0 or more"
             )
         return GazeStream(self.model, image, num_samples, seed, mode, landing, _time("first onset", first_onset))
 
@@ -302,6 +305,6 @@ class GazeStream:
 
 def _time(name: str, value: float) -> float:
     """Return a time in ms, or say what is wrong with it."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{name} {value!r:.40}: expected a number of ms, 0 or more")
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= MAX_TIME:
+        raise ValueError(f"{name} {value!r:.40}: expected a number of ms, 0 to {MAX_TIME:,.0f}")
     return float(value)

@@ -19,6 +19,8 @@ from sa2va.model.backbones.catalog import find_family
 from sa2va.model.backbones.seam import TextInput
 from sa2va.model.processor import Prompts
 
+StreamMark = tuple[Tensor | None, Tensor | None]  # of a TextStream: its mask and its next position
+
 
 class TextStream:
     """A conversation held open: append tokens, read the states, probe a side branch and drop it.
@@ -59,11 +61,21 @@ class TextStream:
 
     def probe(self, inputs_embeds: Tensor) -> Tensor:
         """Feed a side branch, return its states (B, L, D), and leave the stream as it was."""
-        mask, following = self._mask, self._next
+        mark = self.mark()
         states = self.append(inputs_embeds)
-        self._cache.crop(-inputs_embeds.shape[1])  # negative: how many to drop
-        self._mask, self._next = mask, following
+        self.go_back(mark)
         return states
+
+    def mark(self) -> StreamMark:
+        """Remember this place of the stream."""
+        return self._mask, self._next
+
+    def go_back(self, mark: StreamMark) -> None:
+        """Drop all that was fed since a mark was made."""
+        after = self.length
+        self._mask, self._next = mark
+        if after > self.length:
+            self._cache.crop(self.length - after)  # negative: how many to drop
 
 
 class Decoding:
@@ -144,6 +156,19 @@ class Mllm(nn.Module):
     def width(self) -> int:
         """D, width of the hidden states."""
         return self.native.get_input_embeddings().embedding_dim
+
+    def check_length(self, number: int) -> None:
+        """Refuse more tokens than the language model has learned positions for.
+
+        Raises:
+            ValueError: they are too many.
+        """
+        most = getattr(self.native.config.get_text_config(), "max_position_embeddings", None)
+        if most is not None and number > most:
+            raise ValueError(
+                f"{number} tokens of text and pictures: this language model reads at most {most}; ask in fewer words, "
+                "show fewer pictures or begin a new conversation"
+            )
 
     def embed_tokens(self, input_ids: Tensor) -> Tensor:
         # Parts of the native model may be spread over several devices; what comes out belongs where the input was.

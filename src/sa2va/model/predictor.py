@@ -7,7 +7,7 @@ Shapes: B requests, L tokens, D MLLM width, N objects, K key frames, T frames.
 """
 
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from sa2va import masks
 from sa2va.media import Media, open_media
 from sa2va.model.consistent import ConsistentPrompter
+from sa2va.model.conversation import Conversation
 from sa2va.model.keyframes import choose_keyframes
 from sa2va.model.mllm import Decoding, DecodingRules, TextStream
 from sa2va.model.processor import Processor
@@ -115,7 +116,7 @@ class Predictor:
         places = [place for place, token in enumerate(ids) if token == self.processor.seg_id]
         return self._finish(queries, [(ids, row[places]) for row in states], options)
 
-    def open(self, media: Any) -> "Conversation":
+    def open(self, media: Any) -> Conversation:
         """Start a conversation about a picture or clip; what has been seen and said is kept between questions."""
         return Conversation(self, media)
 
@@ -145,6 +146,7 @@ class Predictor:
         max_conditioning: int | None = None,
         chunk: int = 1,
         prefetch: bool = True,
+        allow_stream: bool = False,
         options: Options | None = None,
     ) -> TrackSession:
         """Find what a prompt asks for and follow it through a clip or an endless stream, in constant memory.
@@ -159,13 +161,16 @@ class Predictor:
             max_conditioning: prompted frames that an object may read at once; the nearest in time are kept.
             chunk: frames that SAM 2's image encoder takes at once.
             prefetch: decode a file ahead of time.
+            allow_stream: open a camera (its number) or an address (http, rtsp); else they are refused.
             options: see Options.
 
         Returns:
             A session; iterate it for one FrameResult per frame.
         """
         options = options or Options()
-        media = open_media(source)
+        if num_keyframes < 1:
+            raise ValueError(f"num_keyframes is {num_keyframes}; expected at least 1 frame")
+        media = open_media(source, allow_stream=allow_stream)
         mode = self._choose_mode(media, options)
         session = self._start(media, mode, options, max_conditioning, num_keyframes, chunk=chunk, prefetch=prefetch)
         if prompt is not None:
@@ -231,6 +236,7 @@ class Predictor:
     def _prefill(self, queries: Sequence[Query]) -> tuple[TextStream, Tensor]:
         """Run all prompts, padded on the left; return the stream and the last states (B, D)."""
         prompts = self.processor.prompts([(query.turn, query.pictures) for query in queries])
+        self.model.mllm.check_length(prompts.input_ids.shape[1])
         stream = self.model.mllm.open_stream()
         return stream, stream.start(self.model.encode(prompts.to(self.device)))[:, -1]
 
@@ -331,67 +337,3 @@ class Predictor:
 
     def _text(self, ids: Sequence[int]) -> str:
         return self.processor.decode(ids).strip()
-
-
-class Conversation:
-    """Questions and answers about one picture or clip.
-
-    The pictures and what was said stay in the KV cache, and what SAM 2 sees in a picture stays too. A clip's frames
-    are too many to be kept: each answer with masks goes through them anew.
-    """
-
-    def __init__(self, predictor: Predictor, media: Any) -> None:
-        self._predictor = predictor
-        self.media = open_media(media)
-        if not self.media.seekable:
-            raise ValueError(f"{self.media.name}: a conversation needs a source that can be rewound; pass a file")
-        self._stream: TextStream | None = None
-        self._is_ended = False  # the last answer said its own end
-        self._features: FrameFeatures | None = None  # of a picture, once a mask has been asked for
-
-    def ask(self, prompt: str, regions: Sequence[Any] | None = None, options: Options | None = None) -> Prediction:
-        """Ask the next question; regions can be marked in the first one."""
-        options = options or Options()
-        query, decoding = self._begin(prompt, regions, options)
-        decoding.finish()
-        return self._end(query, decoding, options)
-
-    def stream(
-        self, prompt: str, regions: Sequence[Any] | None = None, options: Options | None = None
-    ) -> Generator[str, None, Prediction]:
-        """Ask the next question and yield the answer's text piece by piece; return the whole prediction."""
-        options = options or Options()
-        query, decoding = self._begin(prompt, regions, options)
-        processor, shown = self._predictor.processor, ""
-        for _ in decoding:
-            text = processor.decode(decoding.token_ids[0])
-            if processor.is_settled(text) and text != shown:
-                yield text[len(shown) :]
-                shown = text
-        rest = processor.decode(decoding.token_ids[0])[len(shown) :]
-        if rest:
-            yield rest
-        return self._end(query, decoding, options)
-
-    def _begin(self, prompt: str, regions: Sequence[Any] | None, options: Options) -> tuple[Query, Decoding]:
-        predictor = self._predictor
-        query = predictor._open(Request(self.media, prompt, regions), options)
-        if self._stream is None:
-            self._stream, last = predictor._prefill([query])
-        else:
-            if query.turn.regions:
-                raise ValueError("regions can be marked in the first question of a conversation; open a new one")
-            ids = predictor.processor.encode_follow_up(query.turn, is_ended=self._is_ended)
-            with torch.no_grad():
-                embeds = predictor.model.mllm.embed_tokens(torch.tensor([ids], device=predictor.device))
-                last = self._stream.append(embeds)[:, -1]
-        return query, predictor._decoding(self._stream, last, options)
-
-    def _end(self, query: Query, decoding: Decoding, options: Options) -> Prediction:
-        predictor = self._predictor
-        self._is_ended = decoding.said_end[0]
-        states = predictor._stack(decoding.seg_states[0])
-        if len(states) and not query.is_clip:
-            self._features = self._features or predictor._see([query])
-            query = replace(query, features=self._features)
-        return predictor._finish([query], [(decoding.token_ids[0], states)], options)[0]

@@ -5,6 +5,7 @@ Shapes: N objects, T frames, H W the input's own size.
 """
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from sa2va import draw, masks
 from sa2va.media import Media, VideoWriter, save_image
+from sa2va.tokens import check_text
 from sa2va.types import Masks
 
 MODES = ("auto", "official", "consistent")
@@ -59,8 +61,7 @@ class Request:
     def __post_init__(self) -> None:
         if (self.media is None) == (self.images is None):
             raise ValueError("a request needs either media or images")
-        if not self.prompt.strip():
-            raise ValueError("the prompt is empty; write a question or a request")
+        check_text("prompt", self.prompt)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,19 +159,25 @@ class Prediction:
         Raises:
             ValueError: there is no such frame, or the source was an iterator, which cannot be read twice.
         """
+        return self._draw(self.media.frame(frame), frame)
+
+    def _draw(self, picture: NDArray[np.uint8], frame: int) -> NDArray[np.uint8]:
         found = [masks.decode_rle(item.rles[frame]) for item in self.objects]
-        picture = self.media.frame(frame)
         return draw.overlay(picture, np.stack(found), self.labels()) if found else picture
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write the overlay (PNG, or MP4 for a clip), one mask PNG per object and frame, and COCO JSON.
+
+        A source that cannot be read twice, such as an iterator, has no overlay; a warning says so.
 
         Returns:
             The paths of all files.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        paths = [self._save_overlay(folder)]
+        paths = [self._save_overlay(folder)] if self.media.seekable else []
+        if not paths:
+            warnings.warn(f"{self.media.name}: no overlay, its frames cannot be read a second time", stacklevel=2)
         for item in self.objects:
             for frame, rle in enumerate(item.rles):
                 name = f"mask_{item.id}.png" if self.num_frames == 1 else self._frame_name(item.id, frame)
@@ -193,8 +200,8 @@ class Prediction:
             return path
         path = folder / "overlay.mp4"
         with VideoWriter(path, self.media.fps, (self.media.height, self.media.width)) as writer:
-            for frame in range(self.num_frames):
-                writer.write(self.plot(frame))
+            for frame, picture in zip(range(self.num_frames), self.media, strict=True):
+                writer.write(self._draw(picture, frame))
         return path
 
     def to_coco(self) -> dict[str, Any]:

@@ -187,6 +187,7 @@ class Sam2(nn.Module):
         *,
         previous: Tensor | None = None,
         num_candidates: int = 3,
+        present: bool = False,
     ) -> MaskOutput:
         """Decode one mask per row.
 
@@ -196,6 +197,7 @@ class Sam2(nn.Module):
             sparse: (N, Q, C) prompt tokens.
             previous: logits (N, h, w) of a mask to start from.
             num_candidates: 3, or 1 where the prompt leaves no doubt.
+            present: the objects are known to be in the frame, whatever the decoder makes of it.
         """
         native = self.native
         if previous is None:
@@ -213,6 +215,8 @@ class Sam2(nn.Module):
             high_resolution_features=list(high_res),
         )
         scores, presence = scores[:, 0].float(), presence[:, 0, 0].float()
+        if present:
+            presence = torch.full_like(presence, GIVEN_LOGIT)
         best = tokens[torch.arange(len(tokens), device=tokens.device), 0, scores.argmax(-1)]  # (N, C)
         pointers = self._gate_pointers(native.object_pointer_proj(best), presence > 0)
         return MaskOutput(masks[:, 0].float(), scores, presence, pointers)

@@ -16,15 +16,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from sa2va.masks import region_to_mask
 from sa2va.media import Media
-from sa2va.model.clicks import Clicks, decode_clicks
+from sa2va.model.clicks import Clicks, decode_clicks, follow_clicks, read_mask
 from sa2va.model.frames import FrameStream, SeenFrame, read_backwards
 from sa2va.model.processor import Processor
 from sa2va.model.prompter import Answer, Ask, Prompter
 from sa2va.model.results import FrameObject, FrameResult
 from sa2va.model.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.tracker import Tracker
+from sa2va.tokens import check_text
 from sa2va.types import Frames
 
 DEFAULT_CONDITIONING = 16  # prompted frames that an object may read at once, unless more key frames are asked for
@@ -222,7 +222,7 @@ class TrackSession:
         """Repair an object's mask on the present frame; what follows starts from there.
 
         Clicks refine the mask, one after the other. A box, a mask or an expression says anew what the object is:
-        all that was remembered of it is forgotten.
+        all that was remembered of it is forgotten, as it is where it keeps the mask from heeding a click.
 
         Args:
             key: id of the object.
@@ -308,7 +308,7 @@ class TrackSession:
     def _ask_here(self, expression: str) -> Answer:
         if self._ask is None:
             raise ValueError("expression: this session has no language model; give a point, a box or a mask")
-        answer = self._ask(self._present().image[None], expression)
+        answer = self._ask(self._present().image[None], check_text("expression", expression))
         self.text = answer.text
         return answer
 
@@ -358,25 +358,23 @@ class TrackSession:
         """Prompt an object, or a new one, on the present frame by hand; return its id."""
         here, sam2, policy = self._present(), self._prompter.sam2, self._tracker.policy
         features, size, clicks, given = here.features, here.image.shape[:2], Clicks(), None
+        anew = point is None  # nothing that was remembered counts
         if mask is not None:
-            if np.shape(mask) != size:
-                raise ValueError(f"mask: expected bool {size}, the size of the frame, got shape {np.shape(mask)}")
-            drawn = torch.from_numpy(region_to_mask(np.asarray(mask, bool), *size))
-            given = sam2.squeeze_masks(drawn[None].to(features.embeds.device))
+            given = sam2.squeeze_masks(read_mask(mask, *size)[None].to(features.embeds.device))
             output = sam2.take_masks(features, given)
         elif box is not None:
-            output = decode_clicks(sam2, policy, Clicks.around(box, *size), size, features)
+            output = decode_clicks(sam2, policy, Clicks.around(box, *size), size, features, present=True)
         else:
             assert point is not None
-            embeds = previous = None
-            if key is not None:  # start from its mask here, and from what is remembered of it
-                clicks, previous = self._clicks.get(key, clicks), self._found[key].mask_logits
-                embeds = self._tracker.condition(here.index, features, [key])
-            clicks = clicks.at(point, *size, inside=inside)
-            output = decode_clicks(sam2, policy, clicks, size, features, embeds=embeds, previous=previous)
+            clicks = (clicks if key is None else self._clicks.get(key, clicks)).at(point, *size, inside=inside)
+            if key is None:
+                output = decode_clicks(sam2, policy, clicks, size, features, present=True)
+            else:  # start from its mask here, and from what is remembered of it
+                embeds, found = self._tracker.condition(here.index, features, [key]), self._found[key]
+                output, anew = follow_clicks(sam2, policy, clicks, size, features, embeds=embeds, found=found)
         if key is None:
             key = self._new_object(None)
-        elif point is None:
+        elif anew:
             self._forget(key)
         self._remember(here.index, [key], features, output, given)
         self._found |= self._ahead.pop(here.index)

@@ -16,7 +16,7 @@ from torch import Tensor
 from sa2va.gaze.model.decoder import EventCache, EventDecoder, Outlook
 from sa2va.gaze.model.events import MIN_GAP, Next, Track, Word
 from sa2va.gaze.model.features import Belief
-from sa2va.gaze.model.sight import recall
+from sa2va.gaze.model.sight import FAINT, recall
 from sa2va.gaze.scanpath import Fixation
 
 Mode = Literal["sample", "mode"]
@@ -98,7 +98,7 @@ class Rollout:
         cap = cap if at_most is None else min(cap, at_most)
         pack = self.eyes[0].track.pack
         generators = [np.random.default_rng([self.seed, sample, pack]) for sample in range(len(self.eyes))]
-        cover = (belief > 0.5).flatten().float()
+        cover = _covered(belief).flatten().float()
         while not all(eye.is_done or eye.is_closed for eye in self.eyes):
             numbers = torch.from_numpy(np.stack([one.random(NUM_DRAWS) for one in generators])).float()
             numbers = numbers.to(self._context.device)
@@ -274,3 +274,10 @@ class Rollout:
         assert eye.start is not None
         is_first = eye.track.pack == 0
         return eye.start if is_first or not eye.track.word.clocked else max(eye.start, eye.track.word.onset)
+
+
+def _covered(belief: Tensor) -> Tensor:
+    """Tell which cells (g h, g w) the target covers; where it fills none by half, because it is thin or doubtful, those
+    that it fills best."""
+    strongest = belief.max()
+    return (belief > 0.5) if strongest > 0.5 or strongest < FAINT else (belief > strongest / 2)

@@ -1,0 +1,117 @@
+"""Talk about one picture or clip: what was seen and said is kept between questions.
+
+Flow: question -> the part of the prompt that is new -> TextStream (KV cache of all before) -> Decoding -> Prediction.
+Source: Sa2VA, arXiv:2501.04001, for the order of things.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sa2va.media import open_media
+from sa2va.model.mllm import Decoding, StreamMark, TextStream
+from sa2va.model.results import Options, Prediction, Request
+from sa2va.model.sam2 import FrameFeatures
+
+if TYPE_CHECKING:
+    from sa2va.model.predictor import Predictor, Query
+
+
+class Conversation:
+    """Questions and answers about one picture or clip.
+
+    The pictures and what was said stay in the KV cache, and what SAM 2 sees in a picture stays too. A clip's frames
+    are too many to be kept: each answer with masks goes through them anew. A question whose answer was not read to its
+    end is forgotten.
+    """
+
+    def __init__(self, predictor: "Predictor", media: Any) -> None:
+        self._predictor = predictor
+        self.media = open_media(media)
+        if not self.media.seekable:
+            raise ValueError(f"{self.media.name}: a conversation needs a source that can be rewound; pass a file")
+        self._stream: TextStream | None = None
+        self._is_ended = False  # the last answer said its own end
+        self._is_answering = False
+        self._features: FrameFeatures | None = None  # of a picture, once a mask has been asked for
+
+    def ask(self, prompt: str, regions: Sequence[Any] | None = None, options: Options | None = None) -> Prediction:
+        """Ask the next question; regions can be marked in the first one.
+
+        Raises:
+            ValueError: an empty or overlong question, a region that is not on the picture or comes too late, or an
+                answer that is still being streamed.
+        """
+        answer = self.stream(prompt, regions, options)
+        while True:
+            try:
+                next(answer)
+            except StopIteration as end:
+                return end.value
+
+    def stream(
+        self, prompt: str, regions: Sequence[Any] | None = None, options: Options | None = None
+    ) -> Generator[str, None, Prediction]:
+        """Ask the next question and yield the answer's text piece by piece; return the whole prediction.
+
+        Raises:
+            ValueError: as `ask`, once the first piece is asked for.
+        """
+        options = options or Options()
+        if self._is_answering:
+            raise ValueError("the answer before is still being streamed; read it to its end, or close() it")
+        before = (self._stream, None if self._stream is None else self._stream.mark())
+        self._is_answering, is_done = True, False
+        try:
+            query, decoding = self._begin(prompt, regions, options)
+            yield from self._pieces(decoding)
+            is_done = True
+            return self._end(query, decoding, options)
+        finally:
+            self._is_answering = False
+            if not is_done:
+                self._forget(*before)
+
+    def _pieces(self, decoding: Decoding) -> Generator[str]:
+        """Yield text as soon as no later token can change it."""
+        processor, shown = self._predictor.processor, ""
+        for _ in decoding:
+            text = processor.decode(decoding.token_ids[0])
+            if processor.is_settled(text) and text != shown:
+                yield text[len(shown) :]
+                shown = text
+        rest = processor.decode(decoding.token_ids[0])[len(shown) :]
+        if rest:
+            yield rest
+
+    def _begin(self, prompt: str, regions: Sequence[Any] | None, options: Options) -> tuple["Query", Decoding]:
+        predictor = self._predictor
+        query = predictor._open(Request(self.media, prompt, regions), options)
+        if self._stream is None:
+            self._stream, last = predictor._prefill([query])
+        else:
+            if query.turn.regions:
+                raise ValueError("regions can be marked in the first question of a conversation; open a new one")
+            ids = predictor.processor.encode_follow_up(query.turn, is_ended=self._is_ended)
+            predictor.model.mllm.check_length(self._stream.length + len(ids))
+            with torch.no_grad():
+                embeds = predictor.model.mllm.embed_tokens(torch.tensor([ids], device=predictor.device))
+                last = self._stream.append(embeds)[:, -1]
+        return query, predictor._decoding(self._stream, last, options)
+
+    def _forget(self, stream: TextStream | None, mark: StreamMark | None) -> None:
+        """Go back to where the last question had not been asked."""
+        self._stream = stream
+        if stream is not None and mark is not None:
+            stream.go_back(mark)
+
+    def _end(self, query: "Query", decoding: Decoding, options: Options) -> Prediction:
+        predictor = self._predictor
+        self._is_ended = decoding.said_end[0]
+        states = predictor._stack(decoding.seg_states[0])
+        if len(states) and not query.is_clip:
+            self._features = self._features or predictor._see([query])
+            query = replace(query, features=self._features)
+        return predictor._finish([query], [(decoding.token_ids[0], states)], options)[0]
