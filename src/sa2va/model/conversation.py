@@ -6,17 +6,15 @@ Source: Sa2VA, arXiv:2501.04001, for the order of things.
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from sa2va.media import open_media
+from sa2va.model.answering import Answerer, Query
 from sa2va.model.mllm import Decoding, StreamMark, TextStream
 from sa2va.model.results import Options, Prediction, Request
 from sa2va.model.sam2 import FrameFeatures
-
-if TYPE_CHECKING:
-    from sa2va.model.predictor import Predictor, Query
 
 
 class Conversation:
@@ -27,8 +25,8 @@ class Conversation:
     end is forgotten.
     """
 
-    def __init__(self, predictor: "Predictor", media: Any) -> None:
-        self._predictor = predictor
+    def __init__(self, answerer: Answerer, media: Any) -> None:
+        self._answerer = answerer
         self.media = open_media(media)
         if not self.media.seekable:
             raise ValueError(f"{self.media.name}: a conversation needs a source that can be rewound; pass a file")
@@ -76,7 +74,7 @@ class Conversation:
 
     def _pieces(self, decoding: Decoding) -> Generator[str]:
         """Yield text as soon as no later token can change it."""
-        processor, shown = self._predictor.processor, ""
+        processor, shown = self._answerer.processor, ""
         for _ in decoding:
             text = processor.decode(decoding.token_ids[0])
             if processor.is_settled(text) and text != shown:
@@ -86,20 +84,20 @@ class Conversation:
         if rest:
             yield rest
 
-    def _begin(self, prompt: str, regions: Sequence[Any] | None, options: Options) -> tuple["Query", Decoding]:
-        predictor = self._predictor
-        query = predictor._open(Request(self.media, prompt, regions), options)
+    def _begin(self, prompt: str, regions: Sequence[Any] | None, options: Options) -> tuple[Query, Decoding]:
+        answerer = self._answerer
+        query = answerer._open(Request(self.media, prompt, regions), options)
         if self._stream is None:
-            self._stream, last = predictor._prefill([query])
+            self._stream, last = answerer._prefill([query])
         else:
             if query.turn.regions:
                 raise ValueError("regions can be marked in the first question of a conversation; open a new one")
-            ids = predictor.processor.encode_follow_up(query.turn, is_ended=self._is_ended)
-            predictor.model.mllm.check_length(self._stream.length + len(ids))
+            ids = answerer.processor.encode_follow_up(query.turn, is_ended=self._is_ended)
+            answerer.model.mllm.check_length(self._stream.length + len(ids))
             with torch.no_grad():
-                embeds = predictor.model.mllm.embed_tokens(torch.tensor([ids], device=predictor.device))
+                embeds = answerer.model.mllm.embed_tokens(torch.tensor([ids], device=answerer.device))
                 last = self._stream.append(embeds)[:, -1]
-        return query, predictor._decoding(self._stream, last, options)
+        return query, answerer._decoding(self._stream, last, options)
 
     def _forget(self, stream: TextStream | None, mark: StreamMark | None) -> None:
         """Go back to where the last question had not been asked."""
@@ -107,11 +105,11 @@ class Conversation:
         if stream is not None and mark is not None:
             stream.go_back(mark)
 
-    def _end(self, query: "Query", decoding: Decoding, options: Options) -> Prediction:
-        predictor = self._predictor
+    def _end(self, query: Query, decoding: Decoding, options: Options) -> Prediction:
+        answerer = self._answerer
         self._is_ended = decoding.said_end[0]
-        states = predictor._stack(decoding.seg_states[0])
+        states = answerer._stack(decoding.seg_states[0])
         if len(states) and not query.is_clip:
-            self._features = self._features or predictor._see([query])
+            self._features = self._features or answerer._see([query])
             query = replace(query, features=self._features)
-        return predictor._finish([query], [(decoding.token_ids[0], states)], options)[0]
+        return answerer._finish([query], [(decoding.token_ids[0], states)], options)[0]
