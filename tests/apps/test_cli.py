@@ -62,6 +62,7 @@ BAD_INPUT = [
     (["segment"], "MEDIA"),
     (["segment", "PHOTO"], "EXPRESSION"),
     (["segment", "PHOTO", " "], "EXPRESSION is empty"),
+    (["segment", "PHOTO", "caf\udce9 circle"], r"EXPRESSION 'caf\udce9 circle': is not valid UTF-8"),
     (["segment", "PHOTO", "a car", "--zz"], "--zz"),
     (["segment", "PHOTO", "a car", "--max-objects", "0"], "--max-objects"),
     (["segment", "PHOTO", "a car", "--threshold", "low"], "--threshold"),
@@ -113,7 +114,7 @@ def bad_files(tmp_path: Path, photo: Path) -> dict[str, str]:
     return places | {"PHOTO": str(photo), "FOLDER": str(tmp_path)}
 
 
-@pytest.mark.parametrize(("argv", "named"), BAD_INPUT, ids=[" ".join(argv) for argv, _ in BAD_INPUT])
+@pytest.mark.parametrize(("argv", "named"), BAD_INPUT, ids=[ascii(" ".join(argv)) for argv, _ in BAD_INPUT])
 def test_bad_input_is_one_line_and_exit_code_2(
     argv: list[str],
     named: str,

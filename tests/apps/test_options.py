@@ -52,6 +52,8 @@ def test_a_text_is_stripped_and_must_say_something() -> None:
     assert require_text(" the red car ", "EXPRESSION") == "the red car"
     with pytest.raises(ValueError, match="EXPRESSION is empty"):
         require_text(" \n", "EXPRESSION")
+    with pytest.raises(ValueError, match="not valid UTF-8"):
+        require_text("caf\udce9", "EXPRESSION")
 
 
 def test_a_model_is_chosen_as_in_the_library() -> None:

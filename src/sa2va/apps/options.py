@@ -4,6 +4,7 @@ Flow: command line -> Annotated types of apps/commands/*.py -> numbers, paths an
 """
 
 import inspect
+import io
 import os
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
@@ -11,7 +12,7 @@ from enum import StrEnum
 from functools import wraps
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, get_type_hints
 
 import typer
 
@@ -151,8 +152,28 @@ def require_text(text: str, name: str) -> str:
     """Strip a text and refuse an empty one.
 
     Raises:
-        ValueError: there is nothing but white space.
+        ValueError: there is nothing but white space, or bytes that are not UTF-8.
     """
     if not text.strip():
         raise ValueError(f"{name} is empty; write what to look for, as in 'the red car'")
-    return text.strip()
+    return require_utf8(text.strip(), name)
+
+
+def require_utf8(text: str, name: str) -> str:
+    """Refuse a text with bytes that are not UTF-8, which reach Python as lone surrogates and no tokenizer takes.
+
+    Raises:
+        ValueError: there are such bytes.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} {text!r}: is not valid UTF-8; convert it, as with iconv -f latin1 -t utf-8") from None
+    return text
+
+
+def let_all_bytes_in(stream: TextIO) -> TextIO:
+    """Make a stream hand on bytes that are not UTF-8 in every locale, so that `require_utf8` can name their line."""
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="surrogateescape")
+    return stream

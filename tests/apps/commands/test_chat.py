@@ -68,3 +68,16 @@ def test_a_bad_question_in_a_pipe_is_bad_input(
     say(monkeypatch, "segment the box\n")
     assert cli.main(["chat", str(photo), "--json"]) == 2
     assert capsys.readouterr().err == "sa2va: the prompt is too long\n"
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_bytes_that_are_not_utf8_are_named(
+    errors: str, toy: Any, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What Python makes of them differs between locales; what we say does not."""
+    piped = io.TextIOWrapper(io.BytesIO(b"how many?\ncaf\xe9 \xff?\n"), encoding="utf-8", errors=errors)
+    monkeypatch.setattr("sys.stdin", piped)
+    assert cli.main(["chat", str(photo), "--quiet"]) == 2
+    text, remarks = capsys.readouterr()
+    assert text == "answer 1 to how many?\n"
+    assert remarks.startswith(r"sa2va: question 'caf\udce9 \udcff?': is not valid UTF-8") and remarks.count("\n") == 1

@@ -109,6 +109,22 @@ def test_words_as_they_come(
     assert lines[2]["packs"][0] == [{"x": 10.0, "y": 8.0, "start": 400.0, "duration": 150.0}]
 
 
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_bytes_that_are_not_utf8_are_named(
+    errors: str,
+    picture: str,
+    asked: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    piped = io.TextIOWrapper(io.BytesIO(b"the\ncaf\xe9 cup\n"), encoding="utf-8", errors=errors)
+    monkeypatch.setattr("sys.stdin", piped)
+    assert cli.main(["gaze", "stream", picture]) == 2
+    told = capsys.readouterr()
+    assert [line.split()[0] for line in told.out.splitlines()] == ["-", "the"]
+    assert told.err.startswith(r"sa2va: line 'caf\udce9 cup': is not valid UTF-8") and told.err.count("\n") == 1
+
+
 def test_training_can_be_looked_at_first(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["gaze", "train", "published_gaze", "gaze.steps=7", "--dry-run"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -17,7 +17,9 @@ from sa2va.apps.options import (
     QuietOption,
     Region,
     RegionOption,
+    let_all_bytes_in,
     parse_regions,
+    require_utf8,
     takes_model,
 )
 from sa2va.apps.output import describe_files, staged
@@ -56,6 +58,7 @@ def chat(
     for number, question in enumerate(read_questions(interactive), 1):
         try:
             folder = output / f"answer_{number:02d}" if output else None
+            question = require_utf8(question, "question")
             answer(conversation, question, regions, folder, as_json=as_json, quiet=quiet)
         except ValueError as error:
             if not interactive:
@@ -66,6 +69,7 @@ def chat(
 
 def read_questions(interactive: bool) -> Iterator[str]:
     """Yield the lines of standard input that are not blank, until it ends or says goodbye."""
+    let_all_bytes_in(sys.stdin)
     while True:
         try:
             line = input("> " if interactive else "").strip()

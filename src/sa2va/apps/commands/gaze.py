@@ -21,7 +21,9 @@ from sa2va.apps.options import (
     ModelChoice,
     OutputOption,
     QuietOption,
+    let_all_bytes_in,
     require_text,
+    require_utf8,
     takes_model,
 )
 from sa2va.apps.output import describe_files, staged
@@ -135,7 +137,7 @@ def stream(
     if sys.stdin.isatty():
         remark("type words; Enter hands them over, Ctrl-D ends the expression", quiet)
     tell(looking, None, looking.bot, as_json=as_json)
-    for word in spoken_words(sys.stdin):
+    for word in spoken_words(let_all_bytes_in(sys.stdin)):
         tell(looking, word, looking.hear(word), as_json=as_json)
     tell(looking, None, looking.end(), as_json=as_json)
 
@@ -184,7 +186,7 @@ def open_picture(image: str) -> Any:
 def spoken_words(lines: Iterable[str]) -> Iterator[str]:
     """Hand on each word as soon as its line is there."""
     for line in lines:
-        yield from line.split()
+        yield from require_utf8(line.strip(), "line").split()
 
 
 def tell(looking: "GazeStream", word: str | None, packs: "Sequence[Pack]", *, as_json: bool) -> None:
