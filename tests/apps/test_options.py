@@ -13,7 +13,15 @@ from PIL import Image
 
 import sa2va
 from sa2va.apps import cli
-from sa2va.apps.options import Dtype, ModelChoice, Quantize, parse_region, parse_regions, require_text
+from sa2va.apps.options import (
+    Dtype,
+    ModelChoice,
+    Quantize,
+    parse_region,
+    parse_regions,
+    require_expression,
+    require_text,
+)
 from sa2va.model.loading import DTYPES, load
 from sa2va.model.quantise import KINDS
 
@@ -54,6 +62,18 @@ def test_a_text_is_stripped_and_must_say_something() -> None:
         require_text(" \n", "EXPRESSION")
     with pytest.raises(ValueError, match="not valid UTF-8"):
         require_text("caf\udce9", "EXPRESSION")
+
+
+@pytest.mark.parametrize("text", ["the red car", " the red car. ", "the red car ?", "the red car...", "the red car? ."])
+def test_an_expression_loses_what_ends_a_sentence(text: str) -> None:
+    assert require_expression(text) == "the red car"
+
+
+@pytest.mark.parametrize("text", ["", " ", ".", "?", "...", " ? .", "caf\udce9"])
+def test_expressions_that_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="EXPRESSION") as caught:
+        require_expression(text)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_model_is_chosen_as_in_the_library() -> None:

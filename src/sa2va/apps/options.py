@@ -6,6 +6,7 @@ Flow: command line -> Annotated types of apps/commands/*.py -> numbers, paths an
 import inspect
 import io
 import os
+import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
@@ -157,6 +158,18 @@ def require_text(text: str, name: str) -> str:
     if not text.strip():
         raise ValueError(f"{name} is empty; write what to look for, as in 'the red car'")
     return require_utf8(text.strip(), name)
+
+
+def require_expression(text: str) -> str:
+    """Strip an expression of white space and of what ends a sentence, and refuse one that is then empty.
+
+    Raises:
+        ValueError: there is nothing but white space, full stops and question marks, or bytes that are not UTF-8.
+    """
+    expression = re.sub(r"[\s.?]+\Z", "", require_text(text, "EXPRESSION"))
+    if not expression:
+        raise ValueError(f"EXPRESSION {text!r} has no word; write what to look for, as in 'the red car'")
+    return expression
 
 
 def require_utf8(text: str, name: str) -> str:

@@ -16,7 +16,7 @@ from sa2va.apps.options import (
     QuietOption,
     RegionOption,
     parse_regions,
-    require_text,
+    require_expression,
     takes_model,
 )
 from sa2va.apps.output import describe_files, staged
@@ -40,7 +40,7 @@ def segment(
 
     An object that is not there gets no mask, and the answer says so.
     """
-    expression = require_text(expression, "EXPRESSION").rstrip(".?")
+    expression = require_expression(expression)
     regions = parse_regions(region)
     with staged(output) as scratch:
         from sa2va.data.prompts import SEGMENT

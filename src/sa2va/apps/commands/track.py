@@ -18,7 +18,7 @@ from sa2va.apps.options import (
     ModelChoice,
     OutputOption,
     QuietOption,
-    require_text,
+    require_expression,
     takes_model,
 )
 from sa2va.apps.output import describe_files, staged
@@ -61,7 +61,7 @@ def track(
     from sa2va.data.prompts import SEGMENT
     from sa2va.media import open_media
 
-    expressions = [require_text(one, "EXPRESSION").rstrip(".?") for one in expression]
+    expressions = [require_expression(one) for one in expression]
     if output is None:
         raise ValueError("a track goes to files; add -o FOLDER for overlay, masks and COCO-video JSON")
     with staged(output) as scratch:
