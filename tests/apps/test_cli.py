@@ -81,6 +81,10 @@ BAD_INPUT = [
     (["track", "PHOTO", "a car", "-o", "FOLDER/out"], "one picture"),
     (["track", "PHOTO", "a car"], "-o FOLDER"),
     (["track", "CUT_CLIP", "a car", "-o", "FOLDER/out"], "cut.mp4"),
+    (["track", "CLIP", "a car", "-o", "TAKEN"], "mask_1 is a file, and a folder must go there"),
+    (["segment", "PHOTO", "a car", "-o", "TAKEN"], "overlay.png is a folder, and a file must go there"),
+    (["caption", "CLIP", "-o", "TAKEN"], "mask_1 is a file"),
+    (["demo", "-o", "TAKEN"], "index.html is a folder"),
     (["track", "PHOTO", "", "-o", "FOLDER/out"], "EXPRESSION is empty"),
     (["track", "PHOTO", "a car", "? ?", "-o", "FOLDER/out"], "EXPRESSION '? ?' has no word"),
     (["caption", "FOLDER/missing.png"], "missing.png"),
@@ -97,6 +101,17 @@ BAD_INPUT = [
 ]
 
 
+BAD_FILES = {
+    "EMPTY": "empty.jpg",
+    "TEXT": "text.jpg",
+    "TRUNCATED": "truncated.png",
+    "HUGE": "huge.png",
+    "CUT_CLIP": "cut.mp4",
+    "CLIP": "clip.gif",
+    "TAKEN": "taken",
+}
+
+
 @pytest.fixture
 def bad_files(tmp_path: Path, photo: Path) -> dict[str, str]:
     """Files that are not what they seem, by the name that stands for them in BAD_INPUT."""
@@ -111,8 +126,13 @@ def bad_files(tmp_path: Path, photo: Path) -> dict[str, str]:
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("this is no picture\n")
     (tmp_path / "cut.mp4").write_bytes(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(64))
-    names = {"EMPTY": "empty.jpg", "TEXT": "text.jpg", "TRUNCATED": "truncated.png", "HUGE": "huge.png"}
-    places = {key: str(tmp_path / name) for key, name in (names | {"CUT_CLIP": "cut.mp4"}).items()}
+    frames = [Image.new("RGB", (32, 32), shade) for shade in ("black", "white")]
+    frames[0].save(tmp_path / "clip.gif", save_all=True, append_images=frames[1:], duration=100)
+    for name in ("overlay.png", "index.html"):
+        (tmp_path / "taken" / name).mkdir(parents=True)
+    # Results would go where something of the other kind is.
+    (tmp_path / "taken" / "mask_1").write_text("a file of that name\n")
+    places = {key: str(tmp_path / name) for key, name in BAD_FILES.items()}
     return places | {"PHOTO": str(photo), "FOLDER": str(tmp_path)}
 
 

@@ -1,14 +1,17 @@
 """Write results all or not at all: files appear in the user's folder only when every one of them is complete.
 
-Flow: command -> staged(folder) -> hidden scratch folder inside it -> moved into place at the end, or removed;
+Flow: command -> staged(folder) -> hidden scratch folder inside it -> moved into place at the end, or removed; what was
+    there before is put back unless everything moved;
     new_folder(folder) -> hidden scratch folder beside it -> renamed, or removed.
 """
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+MASKS = re.compile(r"mask_\d+")  # the folder of one object of a video, a PNG a frame
 SHOWN_NAMES = 4  # of the files just written, in the closing line
 
 
@@ -36,8 +39,11 @@ def staged(folder: Path | None) -> Generator[Path | None]:
         raise ValueError(f"-o {str(folder)!r}: cannot be written ({reason}); choose another folder") from error
     try:
         with scratch:
-            yield Path(scratch.name)
-            move_files(Path(scratch.name), folder)
+            new, old = Path(scratch.name, "new"), Path(scratch.name, "old")
+            new.mkdir()
+            old.mkdir()
+            yield new
+            move_files(new, folder, old)
     finally:
         for place in made:  # a failed run leaves no empty folder behind
             if place.is_dir() and not any(place.iterdir()):
@@ -75,13 +81,84 @@ def new_folder(folder: Path) -> Generator[Path]:
                 parent.rmdir()
 
 
-def move_files(source: Path, target: Path) -> None:
-    """Move every file below `source` to the same place below `target`, over what is there."""
-    for path in sorted(source.rglob("*")):
-        if path.is_file():
-            place = target / path.relative_to(source)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(place)
+def require_kinds(folder: Path | None, *, files: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
+    """Refuse an output folder that has a folder where a file must go, or the reverse.
+
+    Args:
+        folder: where results go; None stands for "write nothing".
+        files: names of files that will be written into it.
+        folders: names of folders that will be written into it.
+
+    Raises:
+        ValueError: a name is taken by the other kind.
+    """
+    if folder is None:
+        return
+    for names, kind, other in ((files, "file", "folder"), (folders, "folder", "file")):
+        for name in names:
+            place = folder / name
+            if place.exists() and place.is_dir() != (kind == "folder"):
+                raise ValueError(
+                    f"-o {str(folder)!r}: {name} is a {other}, and a {kind} must go there; "
+                    "move it away or choose another folder"
+                )
+
+
+def require_kinds_of_masks(folder: Path | None, *, is_image: bool) -> None:
+    """Refuse, before the work, an output folder in which masks of an image or of a video would not find their place.
+
+    How many objects there will be is not known yet, so only the first mask is looked for.
+    """
+    if is_image:
+        require_kinds(folder, files=("overlay.png", "annotations.json", "mask_1.png"))
+    else:
+        require_kinds(folder, files=("overlay.mp4", "annotations.json"), folders=("mask_1",))
+
+
+def move_files(source: Path, target: Path, aside: Path) -> None:
+    """Move all that is in `source` to the same places in `target`, or nothing of it.
+
+    Args:
+        source: the folder that is emptied.
+        target: the folder that is filled.
+        aside: an empty folder; it takes what `target` had in these places.
+
+    Raises:
+        ValueError: a name is taken by the other kind.
+    """
+    found = sorted(source.rglob("*"))
+    require_kinds(
+        target,
+        files=[path.relative_to(source).as_posix() for path in found if not path.is_dir()],
+        folders=[path.relative_to(source).as_posix() for path in found if path.is_dir()],
+    )
+    with ExitStack() as undo:
+        move_entries(source, target, aside, undo)
+        undo.pop_all()
+
+
+def move_entries(source: Path, target: Path, aside: Path, undo: ExitStack) -> None:
+    """Move entry by entry, and note in `undo` how to go back.
+
+    A folder of masks takes the place of the old one as a whole: no frame of an earlier, longer run may stay beside a
+    JSON that does not know it. Other folders may hold what is not ours, so they are joined.
+    """
+    for entry in sorted(source.iterdir()):
+        place, old = target / entry.name, aside / entry.name
+        if entry.is_dir() and place.is_dir() and not MASKS.fullmatch(entry.name):
+            old.mkdir()
+            move_entries(entry, place, old, undo)
+            continue
+        # Noted before each step and not after it: an interrupt may come between the two.
+        undo.callback(move_if_there, old, place)
+        move_if_there(place, old)
+        undo.callback(move_if_there, place, entry)
+        entry.replace(place)
+
+
+def move_if_there(source: Path, target: Path) -> None:
+    with suppress(FileNotFoundError):
+        source.replace(target)
 
 
 def describe_files(files: Sequence[Path], scratch: Path, folder: Path) -> str:

@@ -98,6 +98,15 @@ def test_files(film: str, picture: str, asked: dict[str, Any], tmp_path: Path, c
     assert Image.open(out / "scanpath.png").width == 960
 
 
+def test_a_folder_where_a_file_must_go_is_found_before_the_work(
+    picture: str, asked: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out" / "scanpath.gif").mkdir(parents=True)
+    assert cli.main(["gaze", "predict", picture, "cup", "--film", "gif", "-o", str(tmp_path / "out")]) == 2
+    assert "scanpath.gif is a folder, and a file must go there" in capsys.readouterr().err
+    assert not asked and [path.name for path in (tmp_path / "out").iterdir()] == ["scanpath.gif"]
+
+
 def test_words_as_they_come(
     picture: str, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

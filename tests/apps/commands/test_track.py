@@ -94,3 +94,12 @@ def test_several_expressions_go_into_one_output(toy: Any, clip: Path, capsys: py
 def test_an_empty_expression_is_refused(toy: Any, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["track", str(clip), "the box", " ", "-o", str(clip.parent / "out")]) == 2
     assert "EXPRESSION is empty" in capsys.readouterr().err
+
+
+def test_a_shorter_run_leaves_no_frames_of_the_longer_one(toy: Any, clip: Path) -> None:
+    out = clip.parent / "out"
+    (out / "mask_1").mkdir(parents=True)
+    (out / "mask_1" / "00099.png").write_bytes(b"of an earlier clip")
+    assert cli.main(["track", str(clip), "the box", "-o", str(out), "--quiet"]) == 0
+    assert len(list((out / "mask_1").iterdir())) == NUM_FRAMES
+    assert sorted(path.name for path in out.iterdir()) == ["annotations.json", "mask_1", "overlay.mp4"]

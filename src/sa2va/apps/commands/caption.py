@@ -17,7 +17,7 @@ from sa2va.apps.options import (
     parse_regions,
     takes_model,
 )
-from sa2va.apps.output import describe_files, staged
+from sa2va.apps.output import describe_files, require_kinds_of_masks, staged
 from sa2va.apps.report import print_prediction, remark
 
 
@@ -41,6 +41,7 @@ def caption(
         from sa2va.media import open_media
 
         opened = open_media(media)
+        require_kinds_of_masks(output, is_image=opened.is_image)
         prompt = CAPTION[0] if opened.is_image else VIDEO_CAPTION[0]
         if grounded:
             prompt = GROUNDED_CAPTION[0]

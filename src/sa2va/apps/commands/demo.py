@@ -14,7 +14,7 @@ import typer
 
 import sa2va
 from sa2va.apps.options import ModelChoice, QuietOption, takes_model
-from sa2va.apps.output import staged
+from sa2va.apps.output import require_kinds, staged
 from sa2va.apps.report import remark
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ OUT_OF_PLACE = (
 )
 MAX_SEED = 1_000_000
 SHEET_COLUMNS = 4
+PAGE, SHEET, PICTURES = "index.html", "contact_sheet.png", "pictures"
 
 
 @takes_model
@@ -54,6 +55,7 @@ def demo(
     seed = secrets.randbelow(MAX_SEED) if seed is None else seed
     with staged(output) as scratch:
         assert scratch is not None
+        require_kinds(output, files=(PAGE, SHEET), folders=(PICTURES,))
         own = open_media(media) if media else None  # a damaged file is reported before the work
         if own and choice.model == "tiny":
             remark(OUT_OF_PLACE.format(media=media), quiet)
@@ -76,10 +78,10 @@ def demo(
             rows=rows,
             footer=(f"sa2va {sa2va.__version__}, model {choice.model}, {seconds:.0f} seconds.",),
         )
-        (scratch / "index.html").write_text(render_page(page), encoding="utf-8")
+        (scratch / PAGE).write_text(render_page(page), encoding="utf-8")
     # A path that is broken over two lines can be neither clicked nor copied.
-    console.print(f"\n[bold]{output / 'index.html'}[/bold]  the page: open it in a browser", soft_wrap=True)
-    console.print(f"{output / 'contact_sheet.png'}  all pictures at a glance", soft_wrap=True)
+    console.print(f"\n[bold]{output / PAGE}[/bold]  the page: open it in a browser", soft_wrap=True)
+    console.print(f"{output / SHEET}  all pictures at a glance", soft_wrap=True)
 
 
 def run_sections(
@@ -156,10 +158,10 @@ def write_pictures(exhibits: Sequence["Exhibit"], scratch: Path) -> None:
 
     shown = [(exhibit.picture, exhibit.title) for exhibit in exhibits if exhibit.picture is not None]
     for number, (picture, title) in enumerate(shown, 1):
-        save_image(scratch / "pictures" / f"{number:02d}_{title.replace(' ', '_').replace('.', '_')}.png", picture)
+        save_image(scratch / PICTURES / f"{number:02d}_{title.replace(' ', '_').replace('.', '_')}.png", picture)
     shown.sort(key=lambda entry: entry[0].shape[0] != entry[0].shape[1])  # drawings first; they set the cell's shape
     pictures, titles = zip(*shown, strict=True)
-    save_image(scratch / "contact_sheet.png", contact_sheet(list(pictures), SHEET_COLUMNS, list(titles)))
+    save_image(scratch / SHEET, contact_sheet(list(pictures), SHEET_COLUMNS, list(titles)))
 
 
 def figure_table(rows: Sequence["Row"]) -> object:

@@ -26,7 +26,7 @@ from sa2va.apps.options import (
     require_utf8,
     takes_model,
 )
-from sa2va.apps.output import describe_files, staged
+from sa2va.apps.output import describe_files, require_kinds, staged
 from sa2va.apps.report import remark
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def predict(
     """
     words = require_text(expression, "EXPRESSION").split()
     with staged(output) as scratch:
+        require_kinds(output, files=file_names(film))
         frame = open_picture(image)  # before the model: a damaged file is reported at once
         stream = load(choice, gaze).start(image, num_samples=samples, seed=seed, mode=mode.value, landing=landing.value)
         for word in words:
@@ -217,6 +218,11 @@ def pack_lines(name: str, packs: "Sequence[Pack]") -> list[str]:
     return rows
 
 
+def file_names(film: Film) -> list[str]:
+    """The picture, the scanpaths, and the film if there is one."""
+    return [PICTURE, RECORDS, *([] if film is Film.NONE else [f"{FILM}.{film.value}"])]
+
+
 def write_files(folder: Path, frame: Any, looked: "GazeStream", film: Film) -> list[Path]:
     """Write the picture, the film and the scanpaths of a stream that has ended."""
     from sa2va.gaze.render import Sheet, draw_scanpath, film_scanpath, save_film
@@ -224,10 +230,9 @@ def write_files(folder: Path, frame: Any, looked: "GazeStream", film: Film) -> l
 
     first, *others = looked.scanpaths
     sheet = Sheet(frame=frame, scanpath=first, others=others, onsets=looked.onsets)
-    files = [folder / PICTURE, folder / RECORDS]
+    files = [folder / name for name in file_names(film)]
     save_image(files[0], draw_scanpath(sheet))
     files[1].write_text(json.dumps([path.to_json() for path in looked.scanpaths]) + "\n")
     if film is not Film.NONE:
-        files.append(folder / f"{FILM}.{film.value}")
-        save_film(files[-1], film_scanpath(sheet))
+        save_film(files[2], film_scanpath(sheet))
     return files

@@ -19,7 +19,7 @@ from sa2va.apps.options import (
     require_expression,
     takes_model,
 )
-from sa2va.apps.output import describe_files, staged
+from sa2va.apps.output import describe_files, require_kinds_of_masks, staged
 from sa2va.apps.report import print_prediction, remark
 
 
@@ -48,6 +48,7 @@ def segment(
         from sa2va.model.results import Options
 
         opened = open_media(media)  # before the model: a damaged file is reported at once
+        require_kinds_of_masks(output, is_image=opened.is_image)
         options = Options(max_objects=max_objects, mask_threshold=threshold)
         predictor = choice.load()
         prediction = predictor.predict(opened, SEGMENT[0].format(expression), regions=regions, options=options)

@@ -21,7 +21,7 @@ from sa2va.apps.options import (
     require_expression,
     takes_model,
 )
-from sa2va.apps.output import describe_files, staged
+from sa2va.apps.output import describe_files, require_kinds_of_masks, staged
 from sa2va.apps.report import remark
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def track(
         media = open_media(video)
         if media.is_image:
             raise ValueError(f"{video}: one picture; track needs a video, for a picture use sa2va segment")
+        require_kinds_of_masks(output, is_image=False)
         predictor = choice.load()
         requests = {SEGMENT[0].format(one): one for one in expressions}
         session = predictor.track(media, requests, num_keyframes=num_keyframes, keyframes=keyframes)
