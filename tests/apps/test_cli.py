@@ -1,6 +1,7 @@
 """Check the command line as a user meets it: exit codes, one-line errors, clean output, nothing half-written."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -189,6 +190,33 @@ def test_errors_become_exit_codes(
     assert run("caption", str(photo), "-o", str(tmp_path / "out")) == code
     assert capsys.readouterr().err.strip() == line
     assert not (tmp_path / "out").exists()
+
+
+def test_sigterm_leaves_nothing_behind(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wait(name: str, **options: object) -> None:
+        assert [path.name for path in (tmp_path / "out").iterdir()] != []
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+        pytest.fail("the signal must end the command")
+
+    monkeypatch.setitem(vars(sa2va), "load", wait)
+    assert run("caption", str(photo), "-o", str(tmp_path / "out")) == 143
+    assert capsys.readouterr() == ("", "") and not (tmp_path / "out").exists()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_handler_of_the_callers_stays() -> None:
+    def mine(number: int, frame: object) -> None: ...
+
+    signal.signal(signal.SIGTERM, mine)
+    try:
+        with cli.terminable():
+            assert signal.getsignal(signal.SIGTERM) is mine
+        assert signal.getsignal(signal.SIGTERM) is mine
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def test_debug_shows_the_traceback(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,15 @@
 """Turn a command line into one call, and every way it can fail into one line and an exit code.
 
 Flow: sys.argv -> typer -> apps/commands/*.py -> sa2va; 0 done, 1 a check failed or a fault of ours, 2 bad input,
-    130 interrupted. SA2VA_DEBUG=1 shows the traceback.
+    130 interrupted, 143 terminated. SA2VA_DEBUG=1 shows the traceback.
 """
 
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Annotated
 
@@ -26,7 +29,7 @@ from sa2va.apps.commands.segment import segment
 from sa2va.apps.commands.track import track
 from sa2va.apps.commands.train import train
 
-DONE, FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, FAULT, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 COMMANDS = {
     "segment": segment,
     "track": track,
@@ -73,6 +76,30 @@ def root(
     """Ask about an image or a video; get an answer, and a mask for everything the answer points at."""
 
 
+class Terminated(BaseException):
+    """SIGTERM has arrived; as with KeyboardInterrupt, nothing but clean-up stops it on its way to `main`."""
+
+
+@contextmanager
+def terminable() -> Generator[None]:
+    """Make SIGTERM end the block as Ctrl-C does, so that scratch files go; a handler of the caller's stays."""
+
+    def end(number: int, frame: object) -> None:
+        raise Terminated
+
+    # Only the main thread may set handlers.
+    is_ours = (
+        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    )
+    if is_ours:
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def is_usage_error(error: BaseException) -> bool:
     """Tell whether typer refused the command line; the class it raises differs between its versions."""
     return hasattr(error, "format_message")
@@ -98,17 +125,20 @@ def main(argv: list[str] | None = None) -> int:
         argv: the words after `sa2va`; None takes those of the process.
 
     Returns:
-        The exit code: 0 done, 1 a check failed or a fault of ours, 2 bad input, 130 interrupted.
+        The exit code: 0 done, 1 a check failed or a fault of ours, 2 bad input, 130 interrupted, 143 terminated.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what it warns about is not the user's business
     # Threads that spin while they wait make a small model many times slower on a busy machine (LOG.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     argv = sys.argv[1:] if argv is None else argv
     try:
-        code = app(argv or ["--help"], prog_name="sa2va", standalone_mode=False)
+        with terminable():
+            code = app(argv or ["--help"], prog_name="sa2va", standalone_mode=False)
         return code if isinstance(code, int) else DONE
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
+    except Terminated:
+        return TERMINATED
     except BrokenPipeError:  # the reader of our output has left, as in `sa2va ... | head -1`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the interpreter flushes it at exit
         return DONE
