@@ -143,6 +143,19 @@ def test_folder_of_two_sizes_names_the_file(tmp_path: Path) -> None:
         open_media(tmp_path)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_damaged_picture_of_a_folder_is_named(tmp_path: Path, suffix: str, number: int) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)
+    for index in range(3):
+        pictures.save_image(tmp_path / f"{index}{suffix}", picture)
+    damaged = tmp_path / f"{number}{suffix}"
+    damaged.write_bytes(damaged.read_bytes()[:3000])
+    with pytest.raises(ValueError, match="save it again as PNG or JPEG") as caught:
+        list(open_media(tmp_path))
+    assert str(caught.value).startswith(f"{damaged}: ") and "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
 def test_animations_are_videos(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"film{suffix}"

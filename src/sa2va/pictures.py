@@ -90,8 +90,15 @@ def to_rgb(image: Image.Image) -> Picture:
 
 def decode_picture(image: Image.Image, path: Path) -> Picture:
     """Decode an open picture to uint8 (H, W, 3); raise a ValueError that names `path` where that fails."""
-    try:
+    with _naming(path):
         return to_rgb(image)
+
+
+@contextmanager
+def _naming(path: Path) -> Generator[None]:
+    """Turn whatever a decoder raises into a ValueError that names the file and what to do."""
+    try:
+        yield
     except Exception as error:  # a broken file can make a decoder raise anything
         raise ValueError(f"{path}: {_complaint(path, error)}") from None
 
@@ -174,8 +181,9 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
 
 
 def _upright_size(path: Path, max_pixels: int) -> tuple[int, int]:
-    """Read (H, W) px as they are after EXIF transposition, from the header alone."""
-    with open_picture(path, max_pixels) as image:
+    """Read (H, W) px as they are after EXIF transposition, where the format allows it from the header alone."""
+    # A PNG may have its EXIF data behind the pixels, so Pillow decodes them all to look for it.
+    with open_picture(path, max_pixels) as image, _naming(path):
         if image.getexif().get(EXIF_ORIENTATION) in TURNED:
             return image.width, image.height
         return image.height, image.width
