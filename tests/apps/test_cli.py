@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,42 @@ def test_errors_become_exit_codes(
     assert run("caption", str(photo), "-o", str(tmp_path / "out")) == code
     assert capsys.readouterr().err.strip() == line
     assert not (tmp_path / "out").exists()
+
+
+OURS, THEIRS = str(Path(sa2va.__file__).parent / "video.py"), "/elsewhere/library.py"
+
+
+@pytest.mark.parametrize(
+    ("category", "file", "words", "line"),
+    [
+        (UserWarning, OURS, [], "sa2va: clip.mp4: frame 18 is damaged\n"),
+        (UserWarning, OURS, ["--quiet"], ""),
+        (UserWarning, OURS, ["-qo", "FOLDER"], ""),
+        (UserWarning, THEIRS, [], None),
+        (UserWarning, THEIRS, ["--quiet"], None),
+        (FutureWarning, OURS, ["--quiet"], None),
+    ],
+)
+def test_warnings_of_ours_are_remarks(
+    category: type[Warning],
+    file: str,
+    words: list[str],
+    line: str | None,
+    photo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def warn(name: str, **options: object) -> None:
+        warnings.warn_explicit("clip.mp4: frame 18\n is damaged", category, file, 1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(vars(sa2va), "load", warn)
+    shown: list[str] = []
+    monkeypatch.setattr(warnings, "showwarning", lambda *args: shown.append(args[2]))
+    assert run("caption", str(photo), *[str(tmp_path / "out") if word == "FOLDER" else word for word in words]) == 130
+    assert capsys.readouterr().err == (line or "")
+    assert shown == ([] if line is not None else [file])
 
 
 def test_sigterm_leaves_nothing_behind(

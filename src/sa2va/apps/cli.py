@@ -28,6 +28,7 @@ from sa2va.apps.commands.parity import parity
 from sa2va.apps.commands.segment import segment
 from sa2va.apps.commands.track import track
 from sa2va.apps.commands.train import train
+from sa2va.apps.report import Manner, warnings_as_remarks
 
 DONE, FAULT, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 COMMANDS = {
@@ -132,8 +133,9 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     argv = sys.argv[1:] if argv is None else argv
     try:
-        with terminable():
-            code = app(argv or ["--help"], prog_name="sa2va", standalone_mode=False)
+        manner = Manner()
+        with terminable(), warnings_as_remarks(manner):
+            code = app(argv or ["--help"], prog_name="sa2va", standalone_mode=False, obj=manner)
         return code if isinstance(code, int) else DONE
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO, get_type_hints
 import typer
 
 import sa2va
+from sa2va.apps.report import Manner
 
 if TYPE_CHECKING:
     from sa2va.model.predictor import Predictor
@@ -36,7 +37,18 @@ RegionOption = Annotated[
     typer.Option("--region", metavar="X0,Y0,X1,Y1", help="Mark a box (or X,Y: a point) in px. Repeatable."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer: no remarks, no progress bar.")]
+
+
+def keep_quiet(context: typer.Context, quiet: bool) -> bool:
+    """Tell what wraps the command that it is to be quiet."""
+    context.ensure_object(Manner).quiet = quiet
+    return quiet
+
+
+QuietOption = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", callback=keep_quiet, help="Only the answer: no remarks, no progress bar."),
+]
 
 Region = tuple[float, ...]  # (x, y) point or (x0, y0, x1, y1) box, px
 

@@ -1,22 +1,64 @@
 """Tell a user what the model answered, as text or as JSON.
 
-Flow: Prediction, files -> standard output (the answer) and standard error (remarks).
+Flow: Prediction, files -> standard output (the answer) and standard error (remarks); warnings of ours -> remarks.
 """
 
 import json
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
+
+import sa2va
 
 if TYPE_CHECKING:
     from sa2va.model.results import Prediction
+
+PACKAGE = Path(sa2va.__file__).parent
+
+
+@dataclass
+class Manner:
+    """How a command speaks; --quiet sets it, and what wraps the command reads it."""
+
+    quiet: bool = False
 
 
 def remark(text: str, quiet: bool = False) -> None:
     """Say something beside the answer; it goes to standard error, so that a pipe carries the answer alone."""
     if not quiet:
         print(text, file=sys.stderr)
+
+
+@contextmanager
+def warnings_as_remarks(manner: Manner) -> Generator[None]:
+    """Say what our own code warns of as a remark, in one line; warnings of other libraries stay as they are."""
+    show_as_before = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not (issubclass(category, UserWarning) and Path(filename).is_relative_to(PACKAGE)):
+            show_as_before(message, category, filename, lineno, file, line)
+            return
+        from tqdm import tqdm
+
+        with tqdm.external_write_mode(file=sys.stderr):  # a progress bar makes way
+            remark(f"sa2va: {' '.join(str(message).split())}", manner.quiet)
+
+    setattr(warnings, "showwarning", show)  # noqa: B010 - for a type checker it is no variable
+    try:
+        yield
+    finally:
+        warnings.showwarning = show_as_before
 
 
 def prediction_to_dict(prediction: "Prediction", files: Sequence[Path] = ()) -> dict[str, Any]:
