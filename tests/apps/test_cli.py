@@ -69,6 +69,8 @@ BAD_INPUT = [
     (["segment", "PHOTO", "a car", "--zz"], "--zz"),
     (["segment", "PHOTO", "a car", "--max-objects", "0"], "--max-objects"),
     (["segment", "PHOTO", "a car", "--threshold", "low"], "--threshold"),
+    (["segment", "PHOTO", "a car", "--threshold", "nan"], "'--threshold': nan is not finite"),
+    (["segment", "PHOTO", "a car", "--threshold=-inf"], "'--threshold': -inf is not finite"),
     (["segment", "PHOTO", "a car", "--dtype", "float7"], "--dtype"),
     (["segment", "PHOTO", "a car", "--quantize", "int2"], "--quantize"),
     (["segment", "PHOTO", "a car", "--region", "1,2,3"], "--region '1,2,3'"),

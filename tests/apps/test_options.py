@@ -4,7 +4,7 @@ import os
 from dataclasses import fields
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_origin, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -20,6 +20,7 @@ from sa2va.apps.options import (
     parse_region,
     parse_regions,
     require_expression,
+    require_finite,
     require_text,
 )
 from sa2va.model.loading import DTYPES, load
@@ -62,6 +63,20 @@ def test_a_text_is_stripped_and_must_say_something() -> None:
         require_text(" \n", "EXPRESSION")
     with pytest.raises(ValueError, match="not valid UTF-8"):
         require_text("caf\udce9", "EXPRESSION")
+
+
+def test_every_number_with_a_point_has_to_be_finite() -> None:
+    """No command has an option for a float that lets NaN or infinity through."""
+    groups = [cli.app, *cli.GROUPS.values()]
+    options = {
+        f"{command.name} {name}": hint.__metadata__[0]
+        for group in groups
+        for command in group.registered_commands
+        for name, hint in get_type_hints(command.callback, include_extras=True).items()
+        if get_origin(hint) is Annotated and hint.__origin__ is float
+    }
+    assert "segment threshold" in options
+    assert [name for name, option in options.items() if option.callback is not require_finite] == []
 
 
 @pytest.mark.parametrize("text", ["the red car", " the red car. ", "the red car ?", "the red car...", "the red car? ."])

@@ -140,6 +140,17 @@ def takes_model(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def require_finite(number: float) -> float:
+    """Refuse NaN and infinity, which float() reads; the callback of every option that takes a number with a point.
+
+    Raises:
+        typer.BadParameter: the number is not finite.
+    """
+    if not isfinite(number):
+        raise typer.BadParameter(f"{number} is not finite; expected a number as in 0.5")
+    return number
+
+
 def parse_region(text: str) -> Region:
     """Read "x0,y0,x1,y1" (a box) or "x,y" (a point), in px of the picture.
 

@@ -17,6 +17,7 @@ from sa2va.apps.options import (
     RegionOption,
     parse_regions,
     require_expression,
+    require_finite,
     takes_model,
 )
 from sa2va.apps.output import describe_files, require_kinds_of_masks, staged
@@ -30,7 +31,9 @@ def segment(
     output: OutputOption = None,
     region: RegionOption = None,
     max_objects: Annotated[int, typer.Option(min=1, help="Stop after this many objects.")] = 64,
-    threshold: Annotated[float, typer.Option(help="A pixel with a larger logit is part of the mask.")] = 0.0,
+    threshold: Annotated[
+        float, typer.Option(callback=require_finite, help="A pixel with a larger logit is part of the mask.")
+    ] = 0.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     *,
