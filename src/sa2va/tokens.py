@@ -16,18 +16,28 @@ SEGMENT_REQUEST = "Please segment {}."  # for a mask of what an expression means
 IGNORE_INDEX = -100  # a label that the language loss skips
 
 
-def check_text(name: str, text: object) -> str:
+def check_text(text: object, name: str) -> str:
     """Return what can be made into tokens, or say what is wrong with it.
 
     Raises:
-        ValueError: it is no text, empty, or no Unicode, as bytes of another encoding are that were read as UTF-8.
+        ValueError: it is no text, empty, or has bytes that are not UTF-8.
     """
     if not isinstance(text, str):
         raise ValueError(f"{name} {text!r:.40}: expected text, got {type(text).__name__}")
     if not text.strip():
         raise ValueError(f"the {name} is empty; write a question or a request")
+    return require_utf8(text, name)
+
+
+def require_utf8(text: str, name: str) -> str:
+    """Refuse a text with bytes that are not UTF-8, which reach Python as lone surrogates and no tokenizer takes.
+
+    Raises:
+        ValueError: there are such bytes.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{name} {ascii(text):.40}: no Unicode text; write it in UTF-8") from None
+        short = f"{text!r:.60}"
+        raise ValueError(f"{name} {short}: is not valid UTF-8; convert it, as with iconv -f latin1 -t utf-8") from None
     return text

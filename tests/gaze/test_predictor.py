@@ -133,7 +133,7 @@ def test_bad_input_is_refused_in_one_line(predictor: GazePredictor) -> None:
         "onset 1e.20: expected a number of ms, 0 to 3,600,000": lambda: stream.hear("circle", 1e20),
         "duration 1000000000000000.0": lambda: stream.hear("circle", None, 1e15),
         "first onset 1e.308": lambda: predictor.start(image, first_onset=1e308),
-        "in UTF-8": lambda: stream.hear("\ud800"),
+        "not valid UTF-8": lambda: stream.hear("\ud800"),
         "2.5 samples": lambda: predictor.start(image, 2.5),  # ty: ignore[invalid-argument-type]
         "'3' samples": lambda: predictor.start(image, "3"),  # ty: ignore[invalid-argument-type]
         "seed None": lambda: predictor.start(image, 2, None),  # ty: ignore[invalid-argument-type]

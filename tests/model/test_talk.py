@@ -97,7 +97,8 @@ def test_a_question_that_is_too_long_is_refused_and_forgotten() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "message"), [(" ", "the prompt is empty"), (5, "expected text, got int"), ("caf\udce9", "in UTF-8")]
+    ("prompt", "message"),
+    [(" ", "the prompt is empty"), (5, "expected text, got int"), ("caf\udce9", "not valid UTF-8")],
 )
 def test_what_is_no_text_is_no_question(prompt: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -19,6 +19,7 @@ import typer
 
 import sa2va
 from sa2va.apps.report import Manner
+from sa2va.tokens import require_utf8
 
 if TYPE_CHECKING:
     from sa2va.model.predictor import Predictor
@@ -193,19 +194,6 @@ def require_expression(text: str) -> str:
     if not expression:
         raise ValueError(f"EXPRESSION {text!r} has no word; write what to look for, as in 'the red car'")
     return expression
-
-
-def require_utf8(text: str, name: str) -> str:
-    """Refuse a text with bytes that are not UTF-8, which reach Python as lone surrogates and no tokenizer takes.
-
-    Raises:
-        ValueError: there are such bytes.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{name} {text!r}: is not valid UTF-8; convert it, as with iconv -f latin1 -t utf-8") from None
-    return text
 
 
 def let_all_bytes_in(stream: TextIO) -> TextIO:

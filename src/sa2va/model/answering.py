@@ -110,9 +110,10 @@ class Answerer:
     def _prefill(self, queries: Sequence[Query]) -> tuple[TextStream, Tensor]:
         """Run all prompts, padded on the left; return the stream and the last states (B, D)."""
         prompts = self.processor.prompts([(query.turn, query.pictures) for query in queries])
-        self.model.mllm.check_length(prompts.input_ids.shape[1])
+        inputs = self.model.encode(prompts.to(self.device))
+        self.model.mllm.check_length(int(inputs.next_positions.max()))
         stream = self.model.mllm.open_stream()
-        return stream, stream.start(self.model.encode(prompts.to(self.device)))[:, -1]
+        return stream, stream.start(inputs)[:, -1]
 
     def _decoding(self, stream: TextStream, last: Tensor, options: Options) -> Decoding:
         rules = DecodingRules(

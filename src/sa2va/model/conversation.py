@@ -93,7 +93,7 @@ class Conversation:
             if query.turn.regions:
                 raise ValueError("regions can be marked in the first question of a conversation; open a new one")
             ids = answerer.processor.encode_follow_up(query.turn, is_ended=self._is_ended)
-            answerer.model.mllm.check_length(self._stream.length + len(ids))
+            answerer.model.mllm.check_length(self._stream.next_place + len(ids))
             with torch.no_grad():
                 embeds = answerer.model.mllm.embed_tokens(torch.tensor([ids], device=answerer.device))
                 last = self._stream.append(embeds)[:, -1]

@@ -39,6 +39,11 @@ class TextStream:
         """Number of places in the cache, padding included."""
         return 0 if self._mask is None else self._mask.shape[1]
 
+    @property
+    def next_place(self) -> int:
+        """Position of the next token, in the row that is furthest."""
+        return 0 if self._next is None else int(self._next.max())
+
     def start(self, inputs: TextInput) -> Tensor:
         """Feed whole prompts, pictures included, to an empty stream; return their states (B, L, D)."""
         assert self._mask is None
@@ -158,7 +163,7 @@ class Mllm(nn.Module):
         return self.native.get_input_embeddings().embedding_dim
 
     def check_length(self, number: int) -> None:
-        """Refuse more tokens than the language model has learned positions for.
+        """Refuse more places than the language model has learned; a picture may take fewer than it has tokens.
 
         Raises:
             ValueError: they are too many.
@@ -166,8 +171,8 @@ class Mllm(nn.Module):
         most = getattr(self.native.config.get_text_config(), "max_position_embeddings", None)
         if most is not None and number > most:
             raise ValueError(
-                f"{number} tokens of text and pictures: this language model reads at most {most}; ask in fewer words, "
-                "show fewer pictures or begin a new conversation"
+                f"text and pictures take {number} places, and this language model reads at most {most}; ask in fewer "
+                "words, show fewer pictures or begin a new conversation"
             )
 
     def embed_tokens(self, input_ids: Tensor) -> Tensor:

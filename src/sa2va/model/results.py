@@ -61,7 +61,7 @@ class Request:
     def __post_init__(self) -> None:
         if (self.media is None) == (self.images is None):
             raise ValueError("a request needs either media or images")
-        check_text("prompt", self.prompt)
+        check_text(self.prompt, "prompt")
 
 
 @dataclass(frozen=True, kw_only=True)

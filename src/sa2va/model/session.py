@@ -308,7 +308,7 @@ class TrackSession:
     def _ask_here(self, expression: str) -> Answer:
         if self._ask is None:
             raise ValueError("expression: this session has no language model; give a point, a box or a mask")
-        answer = self._ask(self._present().image[None], check_text("expression", expression))
+        answer = self._ask(self._present().image[None], check_text(expression, "expression"))
         self.text = answer.text
         return answer
 

@@ -19,14 +19,14 @@ from sa2va.apps.options import (
     RegionOption,
     let_all_bytes_in,
     parse_regions,
-    require_utf8,
     takes_model,
 )
 from sa2va.apps.output import describe_files, staged
 from sa2va.apps.report import object_lines, prediction_to_dict, remark
+from sa2va.tokens import require_utf8
 
 if TYPE_CHECKING:
-    from sa2va.model.predictor import Conversation
+    from sa2va.model.conversation import Conversation
 
 LEAVE = {"exit", "quit", "bye"}
 

@@ -23,11 +23,11 @@ from sa2va.apps.options import (
     QuietOption,
     let_all_bytes_in,
     require_text,
-    require_utf8,
     takes_model,
 )
 from sa2va.apps.output import describe_files, require_kinds, staged
 from sa2va.apps.report import remark
+from sa2va.tokens import require_utf8
 
 if TYPE_CHECKING:
     from sa2va.gaze.predictor import GazePredictor, GazeStream

@@ -39,7 +39,7 @@ def check_word(word: str) -> str:
     """
     if not isinstance(word, str) or not word.strip():
         raise ValueError(f"word {word!r:.40}: expected a word, got nothing to hear")
-    check_text("word", word)
+    check_text(word, "word")
     if len(word.split()) > 1:
         raise ValueError(f"word {word!r:.40}: expected one word at a time; split the expression at its spaces")
     return word.strip()
