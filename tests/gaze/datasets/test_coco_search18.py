@@ -50,7 +50,7 @@ def test_without_a_target(tmp_path: Path, changes: dict) -> None:
     [
         ({"condition": "maybe"}, "record 0: condition is 'maybe', expected present or absent"),
         ({"T": [73]}, "2 x, 2 y and 1 durations"),
-        ({"X": ["a", 1]}, "X is .* expected numbers"),
+        ({"X": ["a", 1]}, "X is .* expected a list of finite numbers"),
         ({"Y": None}, "Y is None"),
         ({"bbox": [500, 300, 90, 90]}, "passes the edge of 512 x 320 px"),
         ({"T": [73, -5]}, "duration is -5.0 ms"),

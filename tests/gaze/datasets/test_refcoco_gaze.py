@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,9 @@ def test_the_clock_of_the_words(tmp_path: Path) -> None:
     (with_clock,) = read_refcoco_gaze(path, clock)
     assert without.scanpath.sizes == [2, 0, 0, 1]
     assert with_clock.scanpath.sizes == [1, 1, 0, 1]
-    assert with_clock.timing == read_timing(clock)[7]
+    assert with_clock.timing == read_timing(clock)[7].timing
+    spelled = write(tmp_path / "spelled.json", [TIMING | {"word_list": ["Red", "car"]}])
+    assert read_refcoco_gaze(path, spelled) == [with_clock]
 
 
 def test_cases_are_what_people_share(tmp_path: Path) -> None:
@@ -81,7 +84,7 @@ def test_cases_are_what_people_share(tmp_path: Path) -> None:
         ([record(), {"REF_ID": 1}], "record 1: SUBJECT_ID is missing"),
         ([record(REF_WORDS="red car")], "record 0: REF_WORDS is 'red car'"),
         ([record(FIX_X=[1.0])], r"FIX_ lists of \[1, 3, 3, 3, 3\] entries"),
-        ([record(FIX_X=[1.0, "a", 2.0])], "FIX_X is .* expected numbers"),
+        ([record(FIX_X=[1.0, "a", 2.0])], "FIX_X is .* expected a list of finite numbers"),
         ([record(FIX_WORDINDEX=[-99, 5, 99])], "word number 5"),
         ([record(FIX_WORDINDEX=[99, 0, 99])], "expected them not to fall"),
         ([record(FIX_START=[300, 210, 1300])], "expected time order"),
@@ -104,11 +107,35 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "half.json").write_text("[{")
     with pytest.raises(ValueError, match="half.json: no JSON"):
         read_refcoco_gaze(tmp_path / "half.json")
+
+
+@pytest.mark.parametrize(
+    ("timings", "message"),
+    [
+        ([TIMING | {"ref_id": 1}], "val.json: record 0: REF_ID 7 is not in words.json"),
+        ([TIMING | {"word_end": [350]}], "words.json: record 0: timing: 2 onsets and 1 ends"),
+        (
+            [TIMING | {"word_onset": [50], "word_end": [350]}],
+            "val.json: record 0: REF_ID 7 has 2 words, but words.json",
+        ),
+        ([TIMING | {"word_onset": [], "word_end": []}], "REF_ID 7 has 2 words, but words.json times 0"),
+        ([TIMING, TIMING], "words.json: record 1: ref_id 7 comes a second time"),
+        ([TIMING | {"ref_id": True}], "words.json: record 0: ref_id is True, expected a whole number"),
+        ([TIMING | {"sentence_duration": math.inf}], "record 0: sentence_duration is inf, expected a finite number"),
+        ([TIMING | {"sentence_duration": 10**400}], "record 0: sentence_duration is 1000.*, expected a finite number"),
+        ([TIMING | {"word_end": [350, math.nan]}], "record 0: word_end is .*, expected a list of finite numbers"),
+        ([TIMING | {"word_onset": [-50, 400]}], "record 0: word_onset begins with -50 ms, expected at least 0"),
+        ([TIMING | {"word_onset": [400, 50]}], "record 0: timing: 350.0 ms follows 400.0 ms"),
+        ([TIMING | {"word_list": "red car"}], "record 0: word_list is 'red car', expected a list"),
+        ([TIMING | {"word_list": ["car"]}], "record 0: word_list has 1 words and word_onset 2 times"),
+        ([TIMING | {"word_list": ["blue", "car"]}], "val.json: record 0: REF_ID 7 says 'red', but words.json 'blue'"),
+    ],
+)
+def test_bad_timing_files(tmp_path: Path, timings: Any, message: str) -> None:
     path = write(tmp_path / "val.json", [record()])
-    with pytest.raises(ValueError, match="REF_ID 7 is not in word-timing.json"):
-        read_refcoco_gaze(path, write(tmp_path / "word-timing.json", [TIMING | {"ref_id": 1}]))
-    with pytest.raises(ValueError, match="record 0: timing: 2 onsets and 1 ends"):
-        read_refcoco_gaze(path, write(tmp_path / "word-timing.json", [TIMING | {"word_end": [350]}]))
+    with pytest.raises(ValueError, match=message) as caught:
+        read_refcoco_gaze(path, write(tmp_path / "words.json", timings))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parity

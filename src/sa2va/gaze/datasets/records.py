@@ -1,16 +1,18 @@
 """Read JSON lists of records, and say where one of them is not what it should be.
 
-Flow: file -> read_records -> refcoco_gaze.py, coco_search18.py.
+Flow: file -> read_records -> refcoco_gaze.py, coco_search18.py; read_json, check_fields -> osie.py.
 Shapes: none.
 """
 
 import json
+import math
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 NUMBER = (int, float)
+CALLED = {int: "a whole number", float: "a number", str: "text", list: "a list", dict: "fields", bool: "true or false"}
 Kinds = Mapping[str, type | tuple[type, ...]]
 
 
@@ -45,6 +47,8 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); give the file with the fixations") from error
     except ValueError as error:
         raise ValueError(f"{path}: no JSON ({str(error).splitlines()[0]}); expected a list of records") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: brackets are nested too deeply; expected a list of records") from error
 
 
 def read_records(path: Path, kinds: Kinds) -> list[dict[str, Any]]:
@@ -62,32 +66,76 @@ def read_records(path: Path, kinds: Kinds) -> list[dict[str, Any]]:
         raise ValueError(f"{path}: expected a list with at least one record, got {type(records).__name__}")
     for number, record in enumerate(records):
         with located(path, number):
-            if not isinstance(record, dict):
-                raise ValueError(f"expected fields, got {type(record).__name__}")
-            for name, kind in kinds.items():
-                if name not in record:
-                    raise ValueError(f"{name} is missing")
-                if not isinstance(record[name], kind):
-                    raise ValueError(f"{name} is {record[name]!r:.40}")
+            check_fields(record, kinds)
     return records
+
+
+def check_fields(record: Any, kinds: Kinds) -> None:
+    """See that a record has the fields that are needed.
+
+    Raises:
+        ValueError: it is no record, or a field is missing or of another type; true and false are no numbers.
+    """
+    if not isinstance(record, dict):
+        raise ValueError(f"expected fields, got {type(record).__name__}")
+    for name, kind in kinds.items():
+        if name not in record:
+            raise ValueError(f"{name} is missing")
+        value, allowed = record[name], kind if isinstance(kind, tuple) else (kind,)
+        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+            expected = " or ".join(CALLED[one] for one in allowed)
+            raise ValueError(f"{name} is {value!r:.40}, expected {expected}")
 
 
 def numbers(record: Mapping[str, Any], name: str) -> list[float]:
     """A list of numbers in a field.
 
     Raises:
-        ValueError: something in it is no number.
+        ValueError: it is no list, or something in it is no finite number.
     """
-    values = record[name]
-    if any(isinstance(value, bool) or not isinstance(value, NUMBER) for value in values):
-        raise ValueError(f"{name} is {values!r:.40}, expected numbers")
+    return to_numbers(record[name], name)
+
+
+def to_numbers(values: Any, name: str) -> list[float]:
+    """The values of a list as numbers.
+
+    Args:
+        values: what stands in the file.
+        name: what a complaint calls it.
+
+    Raises:
+        ValueError: it is no list, or something in it is no finite number.
+    """
+    if not isinstance(values, list) or not all(_is_finite(value) for value in values):
+        raise ValueError(f"{name} is {values!r:.40}, expected a list of finite numbers")
     return [float(value) for value in values]
 
 
+def number(record: Mapping[str, Any], name: str) -> float:
+    """One number in a field.
+
+    Raises:
+        ValueError: it is no finite number.
+    """
+    if not _is_finite(record[name]):
+        raise ValueError(f"{name} is {record[name]!r:.40}, expected a finite number")
+    return float(record[name])
+
+
+def _is_finite(value: Any) -> bool:
+    """Tell whether a value is a number that fits a float; true and false are none."""
+    if isinstance(value, bool) or not isinstance(value, NUMBER):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
+
+
 @contextmanager
-def located(path: Path, number: int) -> Generator[None, None, None]:
-    """Put file and record in front of a complaint."""
+def located(path: Path, name: int | str, kind: str = "record") -> Generator[None, None, None]:
+    """Put the file, and the record or another part of it, in front of a complaint."""
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{path}: record {number}: {error}") from error
+        raise ValueError(f"{path}: {kind} {name}: {error}") from error
