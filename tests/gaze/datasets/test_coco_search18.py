@@ -54,6 +54,11 @@ def test_without_a_target(tmp_path: Path, changes: dict) -> None:
         ({"Y": None}, "Y is None"),
         ({"bbox": [500, 300, 90, 90]}, "passes the edge of 512 x 320 px"),
         ({"T": [73, -5]}, "duration is -5.0 ms"),
+        ({"bbox": 5}, "record 0: bbox is 5, expected a list of finite numbers"),
+        ({"bbox": [67, 114, 0, 42]}, "record 0: bbox is .* the last two above 0"),
+        ({"X": [1e9, 2]}, "record 0: a fixation at .* lies far off 1680 x 1050 px"),
+        ({"X": [10**400, 2]}, "record 0: X is .* expected a list of finite numbers"),
+        ({"subject": True}, "record 0: subject is True, expected a whole number"),
     ],
 )
 def test_bad_records(tmp_path: Path, changes: dict, message: str) -> None:

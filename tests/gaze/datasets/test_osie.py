@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,16 @@ SCANPATHS = [
     {"subject": 0, "x": [395.5, 390.0], "y": [265.5, 326.0], "duration": [246, 136]},
     {"subject": 1, "x": [392.5], "y": [344.0], "duration": [200]},
 ]
+
+
+def one_picture(**changes: Any) -> dict[str, Any]:
+    """A file in the JSON layout, of one picture of which something is otherwise."""
+    return {"images": {"a.jpg": {"width": 800, "height": 600, "scanpaths": SCANPATHS} | changes}}
+
+
+def one_scanpath(**changes: Any) -> dict[str, Any]:
+    """The same, with something otherwise in the second scanpath."""
+    return one_picture(scanpaths=[SCANPATHS[0], SCANPATHS[1] | changes])
 
 
 def cell(values: list[Any]) -> np.ndarray:
@@ -53,16 +64,38 @@ def test_matlab_file_reads_alike(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "expected images with width"),
-        ({"images": {"a.jpg": {"width": 8}}}, "expected images with width"),
-        ({"images": {"a.jpg": {"width": 8, "height": 6, "scanpaths": [SCANPATHS[1] | {"x": [1, 2]}]}}}, "2 x, 1 y"),
+        ([], 'expected {"images"'),
+        ({"images": [1]}, 'expected {"images"'),
+        ({"images": {}}, "no scanpaths in it, expected at least one"),
+        ({"images": {"a.jpg": 5}}, "picture a.jpg: expected fields, got int"),
+        (one_picture(width="800"), "picture a.jpg: width is '800', expected a whole number"),
+        (one_picture(width=None), "picture a.jpg: width is None, expected a whole number"),
+        (one_picture(width=800.5), "picture a.jpg: width is 800.5, expected a whole number"),
+        (one_picture(width=math.nan), "picture a.jpg: width is nan, expected a whole number"),
+        (one_picture(width=0), "scanpath 0: scanpath: stimulus of 0 x 600 px"),
+        (one_picture(width=10**400), "scanpath 0: width is 1000.*, expected a finite number"),
+        (one_picture(scanpaths=5), "picture a.jpg: scanpaths is 5, expected a list"),
+        (one_picture(scanpaths=None), "picture a.jpg: scanpaths is None, expected a list"),
+        (one_picture(scanpaths={"a": 1}), "picture a.jpg: scanpaths is {'a': 1}, expected a list"),
+        (one_picture(scanpaths=[]), "no scanpaths in it"),
+        (one_picture(scanpaths=[1]), "scanpath 0: expected fields, got int"),
+        (one_scanpath(subject=None), "scanpath 1: subject is None, expected a whole number or text"),
+        (one_picture(scanpaths=[{"subject": 1, "y": [], "duration": []}]), "scanpath 0: x is missing"),
+        (one_picture(scanpaths=[{"x": [], "y": [], "duration": []}]), "scanpath 0: subject is missing"),
+        (one_scanpath(x=[1, 2]), "scanpath 1: 2 x, 1 y"),
+        (one_scanpath(x=None), "scanpath 1: x is None, expected a list"),
+        (one_scanpath(x=5), "scanpath 1: x is 5, expected a list"),
+        (one_scanpath(x=["5"]), "scanpath 1: x is .* expected a list of finite numbers"),
+        (one_scanpath(x=[1e9]), "scanpath 1: a fixation at .* lies far off 800 x 600 px"),
+        (one_scanpath(duration=[-5]), "scanpath 1: fixation: duration is -5.0 ms"),
     ],
 )
 def test_bad_json(tmp_path: Path, content: Any, message: str) -> None:
     path = tmp_path / "fixations.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"fixations.json: (picture a.jpg, )?{message}") as caught:
         read_osie(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_bad_matlab_files(tmp_path: Path) -> None:
@@ -70,8 +103,9 @@ def test_bad_matlab_files(tmp_path: Path) -> None:
     for content in (None, b"not a matlab file at all"):
         if content:
             path.write_bytes(content)
-        with pytest.raises(ValueError, match="expected the MATLAB file fixations.mat"):
+        with pytest.raises(ValueError, match="fixations.mat: .*expected the MATLAB file fixations.mat") as caught:
             read_osie(path)
+        assert "file name" not in str(caught.value)
     savemat(path, {"other": 1})
     with pytest.raises(ValueError, match="expected the MATLAB file fixations.mat"):
         read_osie(path)

@@ -12,13 +12,15 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from sa2va.gaze.datasets.records import located, numbers, read_records
+from sa2va.gaze.datasets.records import check_places, located, numbers, read_records
 from sa2va.gaze.datasets.refcoco_gaze import read_box
 from sa2va.gaze.letterbox import CANVAS, SCREEN
 from sa2va.gaze.scanpath import Fixation, Scanpath
 from sa2va.gaze.trial import Trial
 
-FIELDS = {"name": str, "subject": int, "task": str, "condition": str, "X": list, "Y": list, "T": list, "correct": int}
+FIELDS = {
+    "name": str, "subject": int, "task": str, "condition": str, "X": list, "Y": list, "T": list, "correct": (int, bool),
+}  # fmt: skip
 
 
 def read_coco_search18(path: Path, size: tuple[int, int] | None = None) -> list[Trial]:
@@ -52,8 +54,10 @@ def _read_trial(record: Mapping[str, Any], fixations: list[Fixation], size: tupl
     present = record["condition"] == "present"
     words = record["task"].split()
     indices = [len(words) + 1] * len(fixations)
+    scanpath = Scanpath.from_packs(fixations, indices, words, width=size[0], height=size[1], image=record["name"])
+    check_places(scanpath.points, size)
     return Trial(
-        scanpath=Scanpath.from_packs(fixations, indices, words, width=size[0], height=size[1], image=record["name"]),
+        scanpath=scanpath,
         case=f"{record['condition']}/{record['task']}/{record['name']}",
         subject=str(record["subject"]),
         expression=record["task"],

@@ -5,18 +5,24 @@ Source: Xu et al., Journal of Vision 2014; MIT license. A start is the sum of th
 Shapes: K fixations.
 """
 
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 
 from sa2va.gaze.datasets.coco_search18 import timed_by_duration
-from sa2va.gaze.datasets.records import located, numbers, read_json
+from sa2va.gaze.datasets.records import check_fields, check_places, located, number, numbers, read_json
 from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.trial import Trial
 
 SIZE = (800, 600)  # px, of every picture
+PICTURE_FIELDS = {"width": int, "height": int, "scanpaths": list}
+SCANPATH_FIELDS = {"subject": (int, str), "x": list, "y": list, "duration": list}
+# What reading a damaged MATLAB file, or one of another layout, ends in.
+BROKEN = (KeyError, ValueError, TypeError, IndexError, NotImplementedError, MatReadError, zlib.error)
 
 
 def read_osie(path: Path) -> list[Trial]:
@@ -29,40 +35,60 @@ def read_osie(path: Path) -> list[Trial]:
     Raises:
         ValueError: naming the file and the picture.
     """
-    pictures = _read_mat(path) if path.suffix == ".mat" else _read_json(path)
     trials = []
-    for number, (name, size, scanpaths) in enumerate(pictures):
-        with located(path, number):
-            for record in scanpaths:
-                columns = [numbers(record, key) for key in ("x", "y", "duration")]
-                fixations = timed_by_duration(*columns)
-                path_over = Scanpath.from_packs(
-                    fixations, [1] * len(fixations), [], width=size[0], height=size[1], image=name
-                )
-                trials.append(Trial(scanpath=path_over, case=name, subject=str(record["subject"])))
+    for name, picture in _read_mat(path) if path.suffix == ".mat" else _read_json(path):
+        with located(path, name, "picture"):
+            check_fields(picture, PICTURE_FIELDS)
+        for place, record in enumerate(picture["scanpaths"]):
+            with located(path, f"{name}, scanpath {place}", "picture"):
+                trials.append(_read_trial(name, picture, record))
+    if not trials:
+        raise ValueError(f"{path}: no scanpaths in it, expected at least one")
     return trials
 
 
-Picture = tuple[str, tuple[int, int], list[dict[str, Any]]]  # name, width and height, scanpaths
+def _read_trial(name: str, picture: dict[str, Any], record: Any) -> Trial:
+    check_fields(record, SCANPATH_FIELDS)
+    size = int(number(picture, "width")), int(number(picture, "height"))
+    fixations = timed_by_duration(*(numbers(record, key) for key in ("x", "y", "duration")))
+    indices = [1] * len(fixations)
+    scanpath = Scanpath.from_packs(fixations, indices, [], width=size[0], height=size[1], image=name)
+    check_places(scanpath.points, size)
+    return Trial(scanpath=scanpath, case=name, subject=str(record["subject"]))
 
 
-def _read_json(path: Path) -> list[Picture]:
+def _read_json(path: Path) -> list[tuple[str, Any]]:
+    content = read_json(path)
+    images = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(images, dict):
+        raise ValueError(
+            f'{path}: expected {{"images": {{name: ...}}}} with width, height and scanpaths of each picture'
+        )
+    return list(images.items())
+
+
+def _read_mat(path: Path) -> list[tuple[str, Any]]:
     try:
-        images = read_json(path)["images"]
-        return [(name, (image["width"], image["height"]), image["scanpaths"]) for name, image in images.items()]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: expected images with width, height and scanpaths ({error})") from error
-
-
-def _read_mat(path: Path) -> list[Picture]:
-    try:
-        cells = loadmat(path, simplify_cells=True)["fixations"]
-        return [(cell["img"], SIZE, [_read_subject(*pair) for pair in enumerate(cell["subjects"])]) for cell in cells]
-    except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
+        with path.open("rb") as file:  # by its name alone, scipy complains of a missing file without naming it
+            cells = loadmat(file, simplify_cells=True)["fixations"]
+        width, height = SIZE
+        return [
+            (str(cell["img"]), {"width": width, "height": height, "scanpaths": _read_subjects(cell["subjects"])})
+            for cell in cells
+        ]
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(
+            f"{path}: cannot be read ({reason}); expected the MATLAB file fixations.mat of OSIE"
+        ) from error
+    except BROKEN as error:
         raise ValueError(f"{path}: expected the MATLAB file fixations.mat of OSIE ({error})") from error
 
 
-def _read_subject(number: int, record: dict[str, Any]) -> dict[str, Any]:
+def _read_subjects(records: Any) -> list[dict[str, Any]]:
     columns = {"x": "fix_x", "y": "fix_y", "duration": "fix_duration"}
-    lists = {name: np.atleast_1d(record[field]).astype(float).tolist() for name, field in columns.items()}
-    return {"subject": number, **lists}
+    return [
+        {"subject": person}
+        | {name: np.atleast_1d(record[field]).astype(float).tolist() for name, field in columns.items()}
+        for person, record in enumerate(records)
+    ]

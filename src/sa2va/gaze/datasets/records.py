@@ -11,8 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 NUMBER = (int, float)
-CALLED = {int: "a whole number", float: "a number", str: "text", list: "a list", dict: "fields", bool: "true or false"}
+CALLED = {int: "a whole number", str: "text", list: "a list", bool: "true or false"}
 Kinds = Mapping[str, type | tuple[type, ...]]
 
 
@@ -83,7 +86,7 @@ def check_fields(record: Any, kinds: Kinds) -> None:
             raise ValueError(f"{name} is missing")
         value, allowed = record[name], kind if isinstance(kind, tuple) else (kind,)
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-            expected = " or ".join(CALLED[one] for one in allowed)
+            expected = "a number" if kind == NUMBER else " or ".join(CALLED[one] for one in allowed)
             raise ValueError(f"{name} is {value!r:.40}, expected {expected}")
 
 
@@ -120,6 +123,23 @@ def number(record: Mapping[str, Any], name: str) -> float:
     if not _is_finite(record[name]):
         raise ValueError(f"{name} is {record[name]!r:.40}, expected a finite number")
     return float(record[name])
+
+
+def check_places(points: ArrayLike, size: tuple[int, int]) -> None:
+    """See that no place lies so far off the stimulus that it must be in other units; people do look beside it.
+
+    Args:
+        points: (K, 2) xy, px.
+        size: width and height of the stimulus, px.
+
+    Raises:
+        ValueError: one is farther than two stimuli from the middle.
+    """
+    places = np.asarray(points, float).reshape(-1, 2)
+    far = (np.abs(places - np.array(size) / 2) > 2 * np.array(size)).any(1)
+    if far.any():
+        x, y = places[far][0]
+        raise ValueError(f"a fixation at {x:g}, {y:g} px lies far off {size[0]} x {size[1]} px: give px of this size")
 
 
 def _is_finite(value: Any) -> bool:
