@@ -75,6 +75,12 @@ def test_cases_are_what_people_share(tmp_path: Path) -> None:
     }
 
 
+def test_an_address_that_is_null_is_no_photo(tmp_path: Path) -> None:
+    records = [record(IMG_URL=None), record(REF_ID=8, IMAGEFILE="8.jpg", IMG_URL=None), record(REF_ID=9, IMG_URL="u")]
+    trials = read_refcoco_gaze(write(tmp_path / "val.json", records))
+    assert [trial.picture for trial in trials] == ["7.jpg", "8.jpg", "u"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -92,6 +98,25 @@ def test_cases_are_what_people_share(tmp_path: Path) -> None:
         ([record(BBOX=[1, 2, 3])], "expected left, top, width and height"),
         ([record(BBOX=[1500, 2, 300, 3])], "passes the edge of 1680 x 1050 px: give the size"),
         ([record(TARGET_SPOKEN_PERIOD=[1])], "TARGET_SPOKEN_PERIOD has 1 numbers"),
+        ([record(TARGET_SPOKEN_PERIOD=[1, math.nan])], "TARGET_SPOKEN_PERIOD is .* expected a list of finite numbers"),
+        ([record(FIX_X=None)], "record 0: FIX_X is None, expected a list"),
+        ([record(FIX_X=[10**400, 2, 3])], "record 0: FIX_X is .* expected a list of finite numbers"),
+        ([record(FIX_X=[True, 2, 3])], "record 0: FIX_X is .* expected a list of finite numbers"),
+        ([record(FIX_X=[1e9, 2, 3])], r"record 0: a fixation at 1e\+09, 525 px lies far off 1680 x 1050 px"),
+        ([record(FIX_WORDINDEX=[math.inf, 0, 99])], "record 0: FIX_WORDINDEX is .* expected a list of finite numbers"),
+        ([record(FIX_WORDINDEX=[math.nan, 0, 99])], "record 0: FIX_WORDINDEX is .* expected a list of finite numbers"),
+        ([record(FIX_WORDINDEX=[-99, 0.5, 99])], "record 0: FIX_WORDINDEX is .* expected whole numbers"),
+        ([record(SOUND_ON=math.nan)], "record 0: SOUND_ON is nan, expected a finite number"),
+        ([record(SOUND_ON=True)], "record 0: SOUND_ON is True, expected a number"),
+        ([record(BUTTON_PRESS_TIME=10**400)], "record 0: BUTTON_PRESS_TIME is 1000.*, expected a finite number"),
+        ([record(REF_ID=True)], "record 0: REF_ID is True, expected a whole number"),
+        ([record(IMG_URL=5)], "record 0: IMG_URL is 5, expected text"),
+        ([record(BBOX=[math.nan] * 4)], "record 0: BBOX is .* expected a list of finite numbers"),
+        ([record(BBOX=[-math.inf, 0, 5, 5])], "record 0: BBOX is .* expected a list of finite numbers"),
+        ([record(BBOX=[10, 10, 0, 5])], "record 0: BBOX is .* the last two above 0"),
+        ([record(BBOX=[-90, 10, 50, 50])], "record 0: BBOX .* lies outside of 1680 x 1050 px"),
+        ([record(BBOX=[10, 1052, 5, 5])], "record 0: BBOX .* lies outside of 1680 x 1050 px"),
+        ([record(), record(BBOX=[1, 2, 30, 40])], "record 1: BBOX of REF_ID 7 is .* in record 0; expected one box"),
     ],
 )
 def test_bad_files(tmp_path: Path, content: Any, message: str) -> None:
@@ -104,6 +129,9 @@ def test_bad_files(tmp_path: Path, content: Any, message: str) -> None:
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nowhere.json: cannot be read"):
         read_refcoco_gaze(tmp_path / "nowhere.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"deep.json: .*expected a list of records"):
+        read_refcoco_gaze(tmp_path / "deep.json")
     (tmp_path / "half.json").write_text("[{")
     with pytest.raises(ValueError, match="half.json: no JSON"):
         read_refcoco_gaze(tmp_path / "half.json")

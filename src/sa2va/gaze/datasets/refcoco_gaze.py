@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sa2va.gaze.datasets.records import NUMBER, check_fields, located, number, numbers, read_records
+from sa2va.gaze.datasets.records import NUMBER, check_fields, check_places, located, number, numbers, read_records
 from sa2va.gaze.letterbox import CANVAS, SCREEN
 from sa2va.gaze.metrics.target import Box
 from sa2va.gaze.scanpath import Fixation, Scanpath
@@ -54,10 +54,18 @@ def read_refcoco_gaze(path: Path, timing: Path | None = None, size: tuple[int, i
     if size is None:
         size = CANVAS if "512" in path.name or _fits_canvas(records) else SCREEN
     trials = []
+    firsts: dict[str, int] = {}  # case -> the record that had it first
     for place, record in enumerate(records):
         with located(path, place):
             spoken = _timing_of(record, clocks, timing.name) if timing is not None else None
-            trials.append(_read_trial(record, spoken, size))
+            trial = _read_trial(record, spoken, size)
+            trials.append(trial)
+            first = firsts.setdefault(trial.case, place)
+            if trial.target != trials[first].target:
+                raise ValueError(
+                    f"BBOX of REF_ID {trial.case} is {record['BBOX']}, but {records[first]['BBOX']} in record {first}; "
+                    "expected one box for all people"
+                )
     return trials
 
 
@@ -68,7 +76,7 @@ def _fits_canvas(records: Sequence[Mapping[str, Any]]) -> bool:
         points = [(float(x), float(y)) for pairs in columns for x, y in pairs]
         boxes = [tuple(map(float, record["BBOX"])) for record in records]
         corners = [(left + width, top + height) for left, top, width, height in boxes]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False  # what is wrong with them is told where they are read
     limit = tuple(side * SLACK for side in CANVAS)
     return bool(points) and all(x <= limit[0] and y <= limit[1] for x, y in points + corners)
@@ -121,11 +129,13 @@ def _timing_of(record: Mapping[str, Any], clocks: Mapping[int, Clock], source: s
 
 
 def _read_trial(record: Mapping[str, Any], timing: SpeechTiming | None, size: tuple[int, int]) -> Trial:
-    sound = float(record["SOUND_ON"])
+    sound = number(record, "SOUND_ON")
     columns = [numbers(record, f"FIX_{name}") for name in ("X", "Y", "START", "DURATION", "WORDINDEX")]
     if len({len(column) for column in columns}) != 1:
         raise ValueError(f"FIX_ lists of {[len(column) for column in columns]} entries, expected as many in each")
     x, y, start, duration, recorded = columns
+    if not all(index.is_integer() for index in recorded):
+        raise ValueError(f"FIX_WORDINDEX is {recorded!r:.40}, expected whole numbers")
     starts = [moment - sound for moment in start]
     fixations = [Fixation(*values) for values in zip(x, y, starts, duration, strict=True)]
     words = record["REF_WORDS"]
@@ -136,19 +146,23 @@ def _read_trial(record: Mapping[str, Any], timing: SpeechTiming | None, size: tu
     noun = [moment - sound for moment in numbers(record, "TARGET_SPOKEN_PERIOD")]
     if len(noun) != 2:
         raise ValueError(f"TARGET_SPOKEN_PERIOD has {len(noun)} numbers, expected begin and end")
+    photo = record.get("IMG_URL")  # null, as a missing one, is no photo that expressions could share
+    if photo is not None and not isinstance(photo, str):
+        raise ValueError(f"IMG_URL is {photo!r:.40}, expected text")
+    image = record["IMAGEFILE"]
+    scanpath = Scanpath.from_packs(fixations, indices, words, width=size[0], height=size[1], image=image)
+    check_places(scanpath.points, size)
     return Trial(
-        scanpath=Scanpath.from_packs(
-            fixations, indices, words, width=size[0], height=size[1], image=record["IMAGEFILE"]
-        ),
+        scanpath=scanpath,
         case=str(record["REF_ID"]),
         subject=record["SUBJECT_ID"],
         expression=record["REF_SENTENCE"],
         target=read_box(record, "BBOX", size),
         timing=timing,
         noun=(noun[0], noun[1]),
-        ended=float(record["BUTTON_PRESS_TIME"]) - sound,
+        ended=number(record, "BUTTON_PRESS_TIME") - sound,
         native_speaker=record["NATIVE_SPEAKER"],
-        photo=str(record.get("IMG_URL", "")),
+        photo=photo or "",
     )
 
 
@@ -159,9 +173,11 @@ def read_box(record: Mapping[str, Any], name: str, size: tuple[int, int]) -> Box
         x0, y0, x1, y1, px.
     """
     values = numbers(record, name)
-    if len(values) != 4 or min(values[2:]) < 0:
-        raise ValueError(f"{name} is {values}, expected left, top, width and height")
+    if len(values) != 4 or min(values[2:]) <= 0:
+        raise ValueError(f"{name} is {values}, expected left, top, width and height, the last two above 0")
     left, top, width, height = values
+    if left + width <= 0 or top + height <= 0 or left >= size[0] or top >= size[1]:
+        raise ValueError(f"{name} {values} lies outside of {size[0]} x {size[1]} px: give the size of this file")
     if left + width > size[0] * SLACK or top + height > size[1] * SLACK:
         raise ValueError(f"{name} {values} passes the edge of {size[0]} x {size[1]} px: give the size of this file")
     return left, top, left + width, top + height
