@@ -77,6 +77,13 @@ def test_undefined_is_undefined(tmp_path: Path) -> None:
         ("outputs.json", '{"cases": []}'),
         ("outputs.json", '{"cases": [{"REF_ID": 1}]}'),
         ("string_primitives.json", '[{"a": [1]}]'),
+        ("string_primitives.json", "5"),
+        ("string_primitives.json", '{"a": [1]}'),
+        ("whole_scanpath.json", "5"),
+        ("whole_scanpath.json", "[5]"),
+        ("outputs.json", json.dumps({"cases": [KNOWN | {"CC": 10**400}]})),
+        ("inputs.json", json.dumps({"cases": [CASE | {"cluster_centers": [[10**400, 1], [2, 3]]}]})),
+        ("inputs.json", "[" * 100_000),
         ("blur_maps.npz", "no archive"),
     ],
 )
@@ -84,7 +91,7 @@ def test_unusable_folders_are_refused_in_one_line(tmp_path: Path, name: str, tex
     (write(tmp_path, KNOWN) / name).write_text(text)
     with pytest.raises(ValueError) as caught:
         check_folder(tmp_path)
-    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_no_folder_at_all(tmp_path: Path) -> None:

@@ -78,9 +78,9 @@ def _sources(folder: Path) -> Generator[tuple[Path, Iterable[tuple[str, str, Any
     if inputs.exists() or outputs.exists() or not whole:
         yield outputs, _each(_matched_cases(inputs, outputs), _pack_figures)
     for path in whole:
-        yield path, _each(_named(read_json(path)), _whole_figures)
+        yield path, _each(_named(path), _whole_figures)
     if (folder / PRIMITIVES).exists():
-        yield folder / PRIMITIVES, _each(_named(read_json(folder / PRIMITIVES)), _primitives)
+        yield folder / PRIMITIVES, _each(_named(folder / PRIMITIVES), _primitives)
     if (folder / BLUR).exists():
         yield folder / BLUR, _each([("", _arrays(folder / BLUR))], _blurs)
     for path in (folder / TABLES, folder / "extra" / TABLES):
@@ -101,7 +101,7 @@ def _described(place: str) -> Generator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"{place}: {' '.join(str(error).split())}" if place else str(error)) from error
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
         detail = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ValueError(f"{place}: not as recorded metrics are laid out ({detail})") from error
 
@@ -114,7 +114,10 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise ValueError(f"{path}: no archive of arrays ({str(error).splitlines()[0]})") from error
 
 
-def _named(records: Sequence[Any]) -> Generator[tuple[str, Any]]:
+def _named(path: Path) -> Generator[tuple[str, Any]]:
+    records = read_json(path)
+    if not isinstance(records, list):
+        raise ValueError(f"{path}: expected a list of records, got {type(records).__name__}")
     return ((f"record {number}", record) for number, record in enumerate(records))
 
 
