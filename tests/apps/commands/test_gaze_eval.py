@@ -92,6 +92,22 @@ def test_more_files_follow_without_a_name(data: Path, predictions: Path, capsys:
     assert "previous fixation + target box" not in rows and "straight line to the target" in rows
 
 
+def test_another_number_of_packs_is_scored_and_told(
+    data: Path, predictions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fewer, more, *rest = json.loads(predictions.read_text())
+    for axis in "XY":
+        fewer[axis].pop()
+        more[axis].append([1.0])
+    predictions.write_text(json.dumps([fewer, more, *rest]))
+    words = ["gaze", "eval", "--data", str(data), "--predictions", str(predictions), "--no-learned", "--samples", "2"]
+    assert cli.main(words) == 0
+    told = capsys.readouterr().err
+    assert f"{predictions}: 2 scanpaths with another number of packs" in told and told.count("number of packs") == 1
+    assert cli.main([*words, "--quiet"]) == 0
+    assert not capsys.readouterr().err
+
+
 def test_recorded_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = {"a": [1, 2], "b": [1], "nw": 0.5, "nw_gap-0.5": 0.25, "lev": 1, "lev_sub2": 1}
     (tmp_path / "inputs.json").write_text('{"cases": []}')

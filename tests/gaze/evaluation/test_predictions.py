@@ -25,19 +25,30 @@ def test_samples_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert [packs[2].tolist() for packs in found["7"]] == [[[9, 6]], [[3, 6]]]
 
 
+def test_samples_need_no_numbers(tmp_path: Path) -> None:
+    unnumbered = {name: value for name, value in RECORD.items() if name != "REPEAT_ID"}
+    assert len(read_predictions(write(tmp_path, [unnumbered, unnumbered]))["7"]) == 2
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"X": [[1], [], [3]]}, "pack 0"),
-        ({"X": [1, 2, 3]}, "list of coordinates per pack"),
+        ({"X": [[1], [], [3]]}, "pack 0: 1 X and 2 Y, expected as many"),
+        ({"X": [1, 2, 3]}, "pack 0: X is 1, expected a list of finite numbers"),
         ({"X": [[1, 2]]}, "as many in one as in the other"),
-        ({"X": [[1, "a"], [], [3]]}, "as many numbers"),
-        ({"X": [[1, math.nan], [], [3]]}, "finite numbers"),
-        ({"X": [[1, None], [], [3]]}, "pack 0"),
+        ({"X": [[1, "2"], [], [3]]}, "pack 0: X is .* expected a list of finite numbers"),
+        ({"Y": [[1, 2], [], [True]]}, "pack 2: Y is .* expected a list of finite numbers"),
+        ({"X": [[[1, 2]], [], [3]]}, "pack 0: X is .* expected a list of finite numbers"),
+        ({"X": [[1, math.nan], [], [3]]}, "pack 0: X is .* expected a list of finite numbers"),
+        ({"X": [[1, 10**400], [], [3]]}, "pack 0: X is .* expected a list of finite numbers"),
+        ({"X": [[1, None], [], [3]]}, "pack 0: X is .* expected a list of finite numbers"),
         ({"X": [[1, 1e7], [], [3]]}, "far off"),
         ({"X": [], "Y": []}, "no packs"),
         ({"REF_ID": "x"}, "REF_ID"),
-        ({"REPEAT_ID": "x"}, "REPEAT_ID"),
+        ({"REF_ID": True}, "REF_ID is True, expected a whole number"),
+        ({"REPEAT_ID": "x"}, "REPEAT_ID is 'x', expected a whole number"),
+        ({"REPEAT_ID": True}, "REPEAT_ID is True, expected a whole number"),
+        ({}, "REF_ID 7 with REPEAT_ID 1 comes a second time"),
     ],
 )
 def test_bad_records(tmp_path: Path, change: dict, words: str) -> None:

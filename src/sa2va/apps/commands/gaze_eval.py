@@ -191,7 +191,7 @@ def make_rows(
     from tqdm import tqdm
 
     from sa2va.gaze.evaluation.predictions import read_predictions
-    from sa2va.gaze.evaluation.scores import read_cases
+    from sa2va.gaze.evaluation.scores import count_other_packs, read_cases
     from sa2va.gaze.evaluation.table import finish_rows, folds_of, people_row, prediction_row, rival_row
 
     predicted = {str(path): read_predictions(path) for path in files}  # a bad file shows before any work
@@ -201,6 +201,12 @@ def make_rows(
     for row, found in zip(rows, predicted.values(), strict=True):
         if row.num_cases < len(cases) or len(found) > row.num_cases:
             remark(f"{row.name}: {row.num_cases} of {len(cases)} cases, {len(found)} in the file", quiet)
+        if others := count_other_packs(cases, found):
+            remark(
+                f"{row.name}: {others} scanpaths with another number of packs than words and two more; those that "
+                "lack packs were given empty ones, packs beyond the last one joined it",
+                quiet,
+            )
     rows.append(people_row(cases))
     for make in tqdm(makers, desc="rivals", disable=quiet or not sys.stderr.isatty(), leave=False):
         rows.append(rival_row(make, cases, parts, num_samples=samples, seed=seed))

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va.gaze.datasets.records import located, read_records
+from sa2va.gaze.datasets.records import check_fields, check_places, located, read_records, to_numbers
 from sa2va.gaze.letterbox import CANVAS
 
 Packs = list[NDArray[np.float64]]  # before the words, one per word, after them: (K, 2) xy, px of the canvas
 
 FIELDS = {"REF_ID": int, "X": list, "Y": list}
+REPEAT_FIELDS = {"REPEAT_ID": int}  # of a record that has a number
 
 
 def packs_of(record: Mapping[str, Any]) -> Packs:
@@ -34,15 +35,10 @@ def packs_of(record: Mapping[str, Any]) -> Packs:
         raise ValueError("X and Y: expected a list per pack in both, as many in one as in the other")
     packs = []
     for number, (x, y) in enumerate(zip(columns, rows, strict=True)):
-        if not isinstance(x, list) or not isinstance(y, list):
-            raise ValueError(f"pack {number}: X is {x!r:.40}, expected a list of coordinates per pack")
-        try:
-            points = np.array([x, y], float).T.reshape(-1, 2)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"pack {number}: X {x!r:.40} and Y {y!r:.40}, expected as many numbers") from error
-        if not np.isfinite(points).all():
-            raise ValueError(f"pack {number}: X {x!r:.40} and Y {y!r:.40}, expected finite numbers")
-        packs.append(points)
+        places = to_numbers(x, f"pack {number}: X"), to_numbers(y, f"pack {number}: Y")
+        if len(places[0]) != len(places[1]):
+            raise ValueError(f"pack {number}: {len(places[0])} X and {len(places[1])} Y, expected as many")
+        packs.append(np.array(places, float).T.reshape(-1, 2))
     return packs
 
 
@@ -59,17 +55,24 @@ def read_predictions(path: Path) -> dict[str, list[Packs]]:
         ValueError: naming the file and the record.
     """
     samples: dict[str, list[tuple[int, Packs]]] = {}
+    numbered: set[tuple[int, int]] = set()
     for number, record in enumerate(read_records(path, FIELDS)):
         with located(path, number):
             packs = packs_of(record)
             if not packs:
                 raise ValueError("X has no packs, expected one before the words, one per word and one after")
-            places = np.concatenate(packs)
-            if (np.abs(places - np.array(CANVAS) / 2) > 2 * np.array(CANVAS)).any():
-                x, y = places[np.abs(places - np.array(CANVAS) / 2).max(1).argmax()]
-                raise ValueError(f"a fixation at {x:g}, {y:g} px lies far off {CANVAS[0]} x {CANVAS[1]}, the canvas")
-            repeat = record.get("REPEAT_ID", 0)
-            if isinstance(repeat, bool) or not isinstance(repeat, int):
-                raise ValueError(f"REPEAT_ID is {repeat!r:.40}, expected a whole number")
-            samples.setdefault(str(record["REF_ID"]), []).append((repeat, packs))
+            check_places(np.concatenate(packs), CANVAS)
+            samples.setdefault(str(record["REF_ID"]), []).append((_repeat_of(record, numbered), packs))
     return {case: [packs for _, packs in sorted(rows, key=lambda row: row[0])] for case, rows in samples.items()}
+
+
+def _repeat_of(record: Mapping[str, Any], numbered: set[tuple[int, int]]) -> int:
+    """The number of a sample, 0 where it has none; those that were met before are in `numbered`, and this one joins."""
+    if "REPEAT_ID" not in record:
+        return 0
+    check_fields(record, REPEAT_FIELDS)
+    pair = record["REF_ID"], record["REPEAT_ID"]
+    if pair in numbered:
+        raise ValueError(f"REF_ID {pair[0]} with REPEAT_ID {pair[1]} comes a second time; number every sample anew")
+    numbered.add(pair)
+    return pair[1]

@@ -99,6 +99,11 @@ def read_cases(trials: Sequence[Trial]) -> list[Case]:
     return cases
 
 
+def count_other_packs(cases: Sequence[Case], samples: Mapping[str, Sequence[Packs]]) -> int:
+    """How many scanpaths have fewer or more packs than their case, so that `Case.look` has to fill or join some."""
+    return sum(len(packs) != case.num_packs for case in cases for packs in samples.get(case.name, ()))
+
+
 def score_samples(cases: Sequence[Case], samples: Mapping[str, Sequence[Packs]]) -> Figures:
     """Score the samples of a system.
 
