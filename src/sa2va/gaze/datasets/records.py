@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 NUMBER = (int, float)
-CALLED = {int: "a whole number", str: "text", list: "a list", bool: "true or false"}
+CALLED: dict[type, str] = {int: "a whole number", str: "text", list: "a list", bool: "true or false"}
 Kinds = Mapping[str, type | tuple[type, ...]]
 
 

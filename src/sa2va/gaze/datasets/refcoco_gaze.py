@@ -134,7 +134,7 @@ def _read_trial(record: Mapping[str, Any], timing: SpeechTiming | None, size: tu
     if len({len(column) for column in columns}) != 1:
         raise ValueError(f"FIX_ lists of {[len(column) for column in columns]} entries, expected as many in each")
     x, y, start, duration, recorded = columns
-    if not all(index.is_integer() for index in recorded):
+    if any(index != int(index) for index in recorded):
         raise ValueError(f"FIX_WORDINDEX is {recorded!r:.40}, expected whole numbers")
     starts = [moment - sound for moment in start]
     fixations = [Fixation(*values) for values in zip(x, y, starts, duration, strict=True)]
