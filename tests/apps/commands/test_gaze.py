@@ -149,6 +149,8 @@ def test_training_can_be_looked_at_first(capsys: pytest.CaptureFixture[str]) -> 
         (["predict", "{picture}", "cup", "--samples", "0"], "samples"),
         (["predict", "{picture}", "cup", "--film", "avi"], "avi"),
         (["predict", "none.png", "cup"], "none.png"),
+        (["predict", "{folder}", "cup"], "expected a picture, got a folder"),
+        (["stream", "{folder}"], "expected a picture, got a folder"),
         (["stream", "{picture}"], "no word has been heard"),
         (["stream", "none.png"], "none.png"),
     ],
@@ -162,6 +164,6 @@ def test_bad_input(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
-    assert cli.main(["gaze", *[word.format(picture=picture) for word in words]]) == 2
+    assert cli.main(["gaze", *[word.format(picture=picture, folder=Path(picture).parent) for word in words]]) == 2
     told = capsys.readouterr().err
     assert expected in told and told.count("\n") == 1

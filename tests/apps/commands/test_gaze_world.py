@@ -54,6 +54,9 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, capsys: pytest.Captu
         ([], "give one of --data FILE, --world and --golden FOLDER"),
         (["--world", "--gaze", str(tmp_path)], "has no gaze.json"),
         (["--world", "--items", "3"], "--items"),
+        (["--world", "--plots", str(data)], "people.json is a file; expected a folder"),
+        (["--world", "--store", str(data / "heard")], "people.json is a file; expected a folder"),
     ):
         assert cli.main(["gaze", "eval", *words]) == 2
-        assert wrong in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert wrong in told and told.count("\n") == 1

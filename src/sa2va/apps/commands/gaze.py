@@ -174,10 +174,12 @@ def open_picture(image: str) -> Any:
     """Read a picture, (H, W, 3).
 
     Raises:
-        ValueError: it cannot be read, or is a video.
+        ValueError: it cannot be read, or is a video or a folder.
     """
     from sa2va.media import open_media
 
+    if image and Path(image).is_dir():  # else it is read as a video, whose frames may be refused for another reason
+        raise ValueError(f"{image}: expected a picture, got a folder; pass one of its pictures")
     media = open_media(image)
     if not media.is_image:
         raise ValueError(f"{media.name}: expected a picture, got a video; pass one of its frames")

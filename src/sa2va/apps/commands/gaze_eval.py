@@ -65,8 +65,31 @@ ImagesOption = Annotated[
     Path | None, typer.Option("--images", metavar="FOLDER", help="With --data: stimuli, for a row of the model itself.")
 ]
 
+# What is evaluated -> the options that say how, beside those of every mode.
+SETTINGS = {
+    "golden": frozenset[str](),
+    "world": frozenset({"items", "model", "gaze", "eyes", "store", "plots", "samples", "learned", "seed"}),
+    "data": frozenset(
+        {
+            "words",
+            "predictions",
+            "more",
+            "images",
+            "oracle_target",
+            "model",
+            "gaze",
+            "samples",
+            "folds",
+            "learned",
+            "seed",
+        }
+    ),
+}
+ALWAYS = frozenset({"as_json", "quiet"})
+
 
 def evaluate(
+    context: typer.Context,
     data: DataOption = None,
     words: WordsOption = None,
     predictions: PredictionsOption = None,
@@ -91,6 +114,7 @@ def evaluate(
     """Print one table: predictions, baselines, references and people, on the same cases and folds."""
     if (golden is not None) + (data is not None) + world != 1:
         raise ValueError("what to evaluate? give one of --data FILE, --world and --golden FOLDER")
+    refuse_idle(context, "golden" if golden is not None else "world" if world else "data")
     ready = prepare()
     if golden is not None:
         check_recorded(golden, as_json=as_json)
@@ -115,6 +139,25 @@ def evaluate(
         print(json.dumps(as_record(rows, cases, data=str(data), folds=folds, samples=samples, seed=seed)))
     else:
         show_rows(rows, cases)
+
+
+def refuse_idle(context: typer.Context, mode: str) -> None:
+    """See that every option that was given has something to do.
+
+    Args:
+        context: of the command line.
+        mode: what is evaluated; a key of SETTINGS.
+
+    Raises:
+        ValueError: naming an option of another mode.
+    """
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        given = source is not None and source.name == "COMMANDLINE"
+        if given and name not in SETTINGS[mode] | ALWAYS | {mode}:
+            shown = parameter.opts[0] if parameter.opts[0].startswith("-") else str(context.params[name][0])
+            raise ValueError(f"{shown}: --{mode} has no use for it; leave it out")
 
 
 def prepare() -> bool:

@@ -44,7 +44,14 @@ class WorldRequest:
 
 
 def evaluate_world(asked: WorldRequest, *, as_json: bool, quiet: bool) -> None:
-    """Score a model on drawn scenes and print what came out."""
+    """Score a model on drawn scenes and print what came out.
+
+    Raises:
+        ValueError: a folder to write is no folder; before the work, which takes long.
+    """
+    for option, folder in {"--store": asked.store, "--plots": asked.plots}.items():
+        if folder is not None:
+            require_folder(option, folder)
     with tempfile.TemporaryDirectory() as scratch:
         report = run(asked, asked.store or Path(scratch), lambda line: remark(line, quiet))
     if asked.plots is not None:
@@ -56,6 +63,13 @@ def evaluate_world(asked: WorldRequest, *, as_json: bool, quiet: bool) -> None:
         print(json.dumps(as_record(report, asked)))
     else:
         show(report, asked)
+
+
+def require_folder(option: str, folder: Path) -> None:
+    """See that a folder is there or can be made."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise ValueError(f"{option} {folder}: {there} is a file; expected a folder, give another name")
 
 
 def run(asked: WorldRequest, folder: Path, tell: Callable[[str], None]) -> "DrawnReport":
