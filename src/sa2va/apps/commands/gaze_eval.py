@@ -69,22 +69,11 @@ ImagesOption = Annotated[
 SETTINGS = {
     "golden": frozenset[str](),
     "world": frozenset({"items", "model", "gaze", "eyes", "store", "plots", "samples", "learned", "seed"}),
-    "data": frozenset(
-        {
-            "words",
-            "predictions",
-            "more",
-            "images",
-            "oracle_target",
-            "model",
-            "gaze",
-            "samples",
-            "folds",
-            "learned",
-            "seed",
-        }
-    ),
-}
+    "data": frozenset({
+        "words", "predictions", "more", "images", "oracle_target", "model", "gaze", "samples", "folds", "learned",
+        "seed",
+    }),
+}  # fmt: skip
 ALWAYS = frozenset({"as_json", "quiet"})
 
 
