@@ -7,11 +7,10 @@ Shapes: K fixations, N words.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sa2va.gaze.datasets.records import NUMBER, check_fields, check_places, located, number, numbers, read_records
+from sa2va.gaze.datasets.records import NUMBER, check_places, located, number, numbers, read_records
 from sa2va.gaze.letterbox import CANVAS, SCREEN
 from sa2va.gaze.metrics.target import Box
 from sa2va.gaze.scanpath import Fixation, Scanpath
@@ -24,16 +23,7 @@ TRIAL_FIELDS = {
     "FIX_X": list, "FIX_Y": list, "FIX_START": list, "FIX_DURATION": list, "FIX_WORDINDEX": list,
 }  # fmt: skip
 TIMING_FIELDS = {"ref_id": int, "word_onset": list, "word_end": list, "sentence_duration": NUMBER}
-WORD_FIELDS = {"word_list": list}  # where a timing file has them
 SLACK = 1.01  # a box may pass the edge of the stimulus by a hundredth, from rounding
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clock:
-    """When the words of one expression are spoken, and which they are where the file says so."""
-
-    timing: SpeechTiming
-    words: tuple[str, ...] | None
 
 
 def read_refcoco_gaze(path: Path, timing: Path | None = None, size: tuple[int, int] | None = None) -> list[Trial]:
@@ -82,13 +72,13 @@ def _fits_canvas(records: Sequence[Mapping[str, Any]]) -> bool:
     return bool(points) and all(x <= limit[0] and y <= limit[1] for x, y in points + corners)
 
 
-def read_timing(path: Path) -> dict[int, Clock]:
+def read_timing(path: Path) -> dict[int, SpeechTiming]:
     """Read word-timing.json: expression id -> when its words are spoken, ms after the beginning of the sound.
 
     Raises:
         ValueError: naming the file and the record, when times are missing or fall, or an id comes twice.
     """
-    clocks: dict[int, Clock] = {}
+    clocks: dict[int, SpeechTiming] = {}
     for place, record in enumerate(read_records(path, TIMING_FIELDS)):
         with located(path, place):
             if record["ref_id"] in clocks:
@@ -97,35 +87,25 @@ def read_timing(path: Path) -> dict[int, Clock]:
     return clocks
 
 
-def _read_clock(record: Mapping[str, Any]) -> Clock:
+def _read_clock(record: Mapping[str, Any]) -> SpeechTiming:
     onsets, ends = numbers(record, "word_onset"), numbers(record, "word_end")
     timing = SpeechTiming(onsets=tuple(onsets), ends=tuple(ends), duration=number(record, "sentence_duration"))
     if onsets and onsets[0] < 0:
         raise ValueError(f"word_onset begins with {onsets[0]:g} ms, expected at least 0, the beginning of the sound")
-    if "word_list" not in record:
-        return Clock(timing=timing, words=None)
-    check_fields(record, WORD_FIELDS)
-    words = record["word_list"]
-    if len(words) != len(onsets):
-        raise ValueError(f"word_list has {len(words)} words and word_onset {len(onsets)} times, expected as many")
-    return Clock(timing=timing, words=tuple(map(str, words)))
+    return timing
 
 
-def _timing_of(record: Mapping[str, Any], clocks: Mapping[int, Clock], source: str) -> SpeechTiming:
-    """When the words of a trial are spoken; the file that says so must mean the same words."""
+def _timing_of(record: Mapping[str, Any], clocks: Mapping[int, SpeechTiming], source: str) -> SpeechTiming:
+    """When the words of a trial are spoken; the file that says so must have as many."""
     name, words = record["REF_ID"], record["REF_WORDS"]
     if name not in clocks:
         raise ValueError(f"REF_ID {name} is not in {source}; add it there, or read the file without word times")
-    clock = clocks[name]
-    if len(clock.timing.onsets) != len(words):
+    timing = clocks[name]
+    if len(timing.onsets) != len(words):
         raise ValueError(
-            f"REF_ID {name} has {len(words)} words, but {source} times {len(clock.timing.onsets)}; expected as many"
+            f"REF_ID {name} has {len(words)} words, but {source} times {len(timing.onsets)}; expected as many"
         )
-    spoken = clock.words or ()
-    for ours, theirs in zip(words, spoken, strict=False):
-        if str(ours).casefold() != theirs.casefold():
-            raise ValueError(f"REF_ID {name} says {ours!r}, but {source} {theirs!r}; expected the same words")
-    return clock.timing
+    return timing
 
 
 def _read_trial(record: Mapping[str, Any], timing: SpeechTiming | None, size: tuple[int, int]) -> Trial:
