@@ -5,9 +5,11 @@ Shapes: N objects, T frames, H W the input's own size.
 """
 
 import json
+import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +42,10 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; expected at least 1")
-        if self.temperature < 0:
+        if not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature is {self.temperature}; expected 0 (greedy) or more")
+        if not math.isfinite(self.mask_threshold):
+            raise ValueError(f"mask_threshold is {self.mask_threshold}; expected a finite logit, 0 for even odds")
         if self.mode not in MODES:
             raise ValueError(f"mode {self.mode!r} is unknown; use one of {', '.join(MODES)}")
 
@@ -200,7 +204,7 @@ class Prediction:
             return path
         path = folder / "overlay.mp4"
         with VideoWriter(path, self.media.fps, (self.media.height, self.media.width)) as writer:
-            for frame, picture in zip(range(self.num_frames), self.media, strict=True):
+            for frame, picture in enumerate(islice(self.media, self.num_frames)):
                 writer.write(self._draw(picture, frame))
         return path
 
