@@ -6,10 +6,13 @@ from PIL import Image
 
 from sa2va.draw import palette
 from sa2va.gaze.render import (
+    BAR,
+    LEAST_SIZE,
     LONGER_SIDE,
     Sheet,
     draw_scanpath,
     film_scanpath,
+    fit_numbers,
     lay_chips,
     radius_of,
     save_film,
@@ -79,6 +82,25 @@ def test_any_shape_and_any_words(shape: tuple[int, int], words: tuple[str, ...])
     path = Scanpath.from_packs([Fixation(-50, 9e3, 0, 0)], [1], words, width=width, height=height)
     picture = draw_scanpath(Sheet(frame=np.zeros((height, width, 3), np.uint8), scanpath=path))
     assert picture.dtype == np.uint8 and max(picture.shape) >= LONGER_SIDE
+    assert picture.shape[1] >= LEAST_SIZE[0] and picture.shape[0] > LEAST_SIZE[1]
+
+
+def test_a_flat_picture_lies_between_bars() -> None:
+    path = Scanpath.from_packs([Fixation(500, 5, 0, 200)], [1], WORDS, width=1000, height=10)
+    picture = draw_scanpath(Sheet(frame=np.zeros((10, 1000, 3), np.uint8), scanpath=path)).astype(int)
+    middle = LEAST_SIZE[1] // 2
+    assert picture[middle, 5].max() < 110 and (picture[[5, middle - 20, middle + 20], 5] == BAR).all()
+    red = palette(2).astype(int)[0]
+    disc = picture[middle - 20 : middle + 20, LONGER_SIDE // 2 - 20 : LONGER_SIDE // 2 + 20]
+    assert (np.abs(disc - red).max(-1) < 26).sum() > 100
+
+
+def test_numbers_stay_below_their_word() -> None:
+    few, letters = fit_numbers(["1", "2", "3"], 100, 30)
+    assert few == "1 2 3" and letters.size == 30
+    many, letters = fit_numbers([str(number) for number in range(7, 27)], 140, 30)
+    assert many == "7 \u2026 26" and letters.getlength(many) <= 140
+    assert fit_numbers([], 140, 30)[0] == ""
 
 
 def test_words_go_from_line_to_line() -> None:

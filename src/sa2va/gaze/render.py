@@ -22,6 +22,9 @@ from sa2va.pictures import atomic_path
 from sa2va.video_writer import VideoWriter
 
 LONGER_SIDE = 960  # px of the picture on the sheet
+LEAST_SIZE = (430, 240)  # px, width and height that the picture has at least, with bars beside it: words need room
+LEAST_LETTERS = 8  # px
+BAR: Colour = (226, 228, 232)
 SMOOTH = 2  # everything is drawn so many times larger
 QUIET, SILENCE = (112, 117, 128), (196, 199, 206)  # packs without a word; words that nobody has heard yet
 FADED = 0.34  # of the picture's colours, and of its contrast, given up so that fixations stand out
@@ -60,10 +63,20 @@ class Sheet:
         return LONGER_SIDE / max(self.frame.shape[:2])
 
     @cached_property
-    def size(self) -> tuple[int, int]:
+    def shown(self) -> tuple[int, int]:
         """Width and height of the picture on the sheet."""
         height, width = self.frame.shape[:2]
         return max(1, round(width * self.scale)), max(1, round(height * self.scale))
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the part above the words: the picture, between bars where it is very flat or narrow."""
+        return max(self.shown[0], LEAST_SIZE[0]), max(self.shown[1], LEAST_SIZE[1])
+
+    @cached_property
+    def corner(self) -> tuple[int, int]:
+        """px of the sheet left of the picture and above it."""
+        return (self.size[0] - self.shown[0]) // 2, (self.size[1] - self.shown[1]) // 2
 
     @cached_property
     def moments(self) -> list[float]:
@@ -96,11 +109,12 @@ class Sheet:
         calm = (1 - FADED) * (self.frame + FADED * (grey - self.frame)) + FADED * 236
         width, height = self.size
         picture = Image.fromarray(np.rint(calm).astype(np.uint8)).resize(
-            (SMOOTH * width, SMOOTH * height), Image.Resampling.BICUBIC
+            (SMOOTH * self.shown[0], SMOOTH * self.shown[1]), Image.Resampling.BICUBIC
         )
         bottom = self.chips[-1].bottom if self.chips else 0
         sheet = Image.new("RGB", (SMOOTH * width, SMOOTH * (height + bottom)), PAPER)
-        sheet.paste(picture, (0, 0))
+        sheet.paste(BAR, (0, 0, SMOOTH * width, SMOOTH * height))
+        sheet.paste(picture, (SMOOTH * self.corner[0], SMOOTH * self.corner[1]))
         return sheet
 
 
@@ -202,7 +216,9 @@ def lay_chips(texts: Sequence[str], width: float) -> list[Chip]:
 
 def _draw_target(pen: ImageDraw.ImageDraw, sheet: Sheet) -> None:
     assert sheet.target is not None
-    x0, y0, x1, y1 = (value * sheet.scale * SMOOTH for value in sheet.target)
+    left, top = sheet.corner
+    shift = (left, top, left, top)
+    x0, y0, x1, y1 = (SMOOTH * (value * sheet.scale + bar) for value, bar in zip(sheet.target, shift, strict=True))
     for thickness, colour in ((4, (255, 255, 255, 220)), (2, (*INK, 255))):
         pen.rounded_rectangle((x0, y0, x1, y1), 8 * SMOOTH, outline=colour, width=thickness * SMOOTH)
 
@@ -309,12 +325,33 @@ def _draw_words(pen: ImageDraw.ImageDraw, sheet: Sheet, made: Sequence[tuple[int
         if heard or wordless:
             font = _font(0.6 * chip.height * SMOOTH)
             pen.text((middle, SMOOTH * (below + chip.top + chip.height / 2)), chip.text, ink, font, "mm")
-        text = " ".join(numbers.get(pack, [])) if pack in numbers else "-" if heard and now == math.inf else ""
-        small = _font(0.52 * chip.height * SMOOTH)
-        while small.getlength(text) > SMOOTH * chip.width * 1.25 and small.size > 8 * SMOOTH:
-            small = _font(small.size - 1)
+        row = numbers.get(pack, ["-"] if heard and now == math.inf else [])
+        text, small = fit_numbers(row, SMOOTH * chip.width * 1.25, 0.52 * chip.height * SMOOTH)
         pen.text((middle, SMOOTH * (below + chip.top + 1.45 * chip.height)), text, QUIET, small, "mm")
     _draw_legend(pen, sheet)
+
+
+def fit_numbers(numbers: Sequence[str], width: float, size: float) -> tuple[str, ImageFont.FreeTypeFont]:
+    """Write the numbers of one word's fixations, smaller where they need it; "7 ... 26" where even that is too wide.
+
+    Args:
+        numbers: one after the other, of fixations that follow each other.
+        width: px that there are.
+        size: px of the letters, where there is room.
+
+    Returns:
+        The text, and the letters to write it with.
+    """
+    text, font = " ".join(numbers), _font(size)
+    while font.getlength(text) > width:
+        if font.size > LEAST_LETTERS * SMOOTH:
+            font = _font(font.size - 1)
+        elif len(numbers) > 2:
+            numbers = [numbers[0], numbers[-1]]
+            text, font = " \u2026 ".join(numbers), _font(size)
+        else:
+            break
+    return text, font
 
 
 def _draw_legend(pen: ImageDraw.ImageDraw, sheet: Sheet) -> None:
@@ -339,9 +376,9 @@ def _draw_legend(pen: ImageDraw.ImageDraw, sheet: Sheet) -> None:
 
 def _place(sheet: Sheet, fixation: Fixation) -> tuple[float, float]:
     """Where a fixation is drawn: one beside the picture at its edge."""
-    width, height = sheet.size
+    (width, height), (left, top) = sheet.shown, sheet.corner
     x, y = fixation.x * sheet.scale, fixation.y * sheet.scale
-    return SMOOTH * min(max(x, 0.0), width - 1.0), SMOOTH * min(max(y, 0.0), height - 1.0)
+    return SMOOTH * (left + min(max(x, 0.0), width - 1.0)), SMOOTH * (top + min(max(y, 0.0), height - 1.0))
 
 
 def _ink_on(colour: Colour) -> Colour:
