@@ -103,7 +103,9 @@ def test_another_number_of_packs_is_scored_and_told(
     words = ["gaze", "eval", "--data", str(data), "--predictions", str(predictions), "--no-learned", "--samples", "2"]
     assert cli.main(words) == 0
     told = capsys.readouterr().err
-    assert f"{predictions}: 2 scanpaths with another number of packs" in told and told.count("number of packs") == 1
+    assert (
+        f"{predictions}: 2 of 5 scanpaths have another number of packs" in told and told.count("number of packs") == 1
+    )
     assert cli.main([*words, "--quiet"]) == 0
     assert not capsys.readouterr().err
 

@@ -235,8 +235,8 @@ def make_rows(
             remark(f"{row.name}: {row.num_cases} of {len(cases)} cases, {len(found)} in the file", quiet)
         if others := count_other_packs(cases, found):
             remark(
-                f"{row.name}: {others} scanpaths with another number of packs than words and two more; those that "
-                "lack packs were given empty ones, packs beyond the last one joined it",
+                f"{row.name}: {others} of {sum(map(len, found.values()))} scanpaths have another number of packs than "
+                "words and two more; packs that are missing count as empty, those beyond the last one join it",
                 quiet,
             )
     rows.append(people_row(cases))
