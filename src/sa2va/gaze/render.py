@@ -309,6 +309,10 @@ def radius_of(duration: float) -> float:
 
 def _draw_words(pen: ImageDraw.ImageDraw, sheet: Sheet, made: Sequence[tuple[int, Fixation]], now: float) -> None:
     below = sheet.size[1]
+    if sheet.chips:  # discs end where the words begin
+        pen.rectangle(
+            (0, SMOOTH * below, SMOOTH * sheet.size[0], SMOOTH * (below + sheet.chips[-1].bottom)), fill=PAPER
+        )
     numbers: dict[int, list[str]] = {}
     for number, (pack, _) in enumerate(made, 1):
         numbers.setdefault(pack, []).append(str(number))
