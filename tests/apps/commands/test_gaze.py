@@ -146,6 +146,7 @@ def test_training_can_be_looked_at_first(capsys: pytest.CaptureFixture[str]) -> 
         (["train", "nothing"], "unknown gaze recipe"),
         (["train", "tiny_gaze", "gaze.leaps=3", "--dry-run"], "leaps"),
         (["predict", "{picture}", " "], "EXPRESSION is empty"),
+        (["predict", "{picture}", "red " * 257], "expression of 257 words: expected at most 256; shorten it"),
         (["predict", "{picture}", "cup", "--samples", "0"], "samples"),
         (["predict", "{picture}", "cup", "--film", "avi"], "avi"),
         (["predict", "none.png", "cup"], "none.png"),

@@ -95,10 +95,13 @@ def predict(
 
     With -o: a picture with numbered fixations coloured by word, a film of it, and all scanpaths as JSON.
     """
-    words = require_text(expression, "EXPRESSION").split()
+    text = require_text(expression, "EXPRESSION")
     with staged(output) as scratch:
         require_kinds(output, files=file_names(film))
         frame = open_picture(image)  # before the model: a damaged file is reported at once
+        from sa2va.gaze.model.listening import split_words
+
+        words = split_words(text)
         stream = load(choice, gaze).start(image, num_samples=samples, seed=seed, mode=mode.value, landing=landing.value)
         for word in words:
             stream.hear(word)
