@@ -111,6 +111,7 @@ def test_kinds_that_fit(tmp_path: Path) -> None:
     (tmp_path / "mask_1").mkdir()
     require_kinds(tmp_path, files=("overlay.png", "new.json"), folders=("mask_1", "mask_2"))
     require_kinds(None, files=("mask_1",))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mask_1", "overlay.png"]  # looked at, not touched
 
 
 def test_no_folder_means_no_files() -> None:

@@ -34,7 +34,7 @@ from sa2va.model.loading import find_model, load
 
 WEIGHTS_FILE, CONFIG_FILE = "gaze.safetensors", "gaze.json"
 MAX_SAMPLES = 1000
-MAX_TIME = 3_600_000.0  # ms of a sound, an hour
+LONGEST_SOUND = 3_600_000.0  # ms, an hour
 
 
 @dataclass(frozen=True)
@@ -305,6 +305,6 @@ class GazeStream:
 
 def _time(name: str, value: float) -> float:
     """Return a time in ms, or say what is wrong with it."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= MAX_TIME:
-        raise ValueError(f"{name} {value!r:.40}: expected a number of ms, 0 to {MAX_TIME:,.0f}")
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= LONGEST_SOUND:
+        raise ValueError(f"{name} {value!r:.40}: expected a number of ms, 0 to {LONGEST_SOUND:,.0f}")
     return float(value)

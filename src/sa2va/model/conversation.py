@@ -5,6 +5,7 @@ Source: Sa2VA, arXiv:2501.04001, for the order of things.
 """
 
 from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from sa2va.media import open_media
 from sa2va.model.answering import Answerer, Query
-from sa2va.model.mllm import Decoding, StreamMark, TextStream
+from sa2va.model.mllm import Decoding, TextStream
 from sa2va.model.results import Options, Prediction, Request
 from sa2va.model.sam2 import FrameFeatures
 
@@ -42,12 +43,10 @@ class Conversation:
             ValueError: an empty or overlong question, a region that is not on the picture or comes too late, or an
                 answer that is still being streamed.
         """
-        answer = self.stream(prompt, regions, options)
-        while True:
-            try:
-                next(answer)
-            except StopIteration as end:
-                return end.value
+        options = options or Options()
+        with self._question():
+            query, decoding = self._begin(prompt, regions, options)
+            return self._end(query, decoding.finish(), options)
 
     def stream(
         self, prompt: str, regions: Sequence[Any] | None = None, options: Options | None = None
@@ -58,19 +57,28 @@ class Conversation:
             ValueError: as `ask`, once the first piece is asked for.
         """
         options = options or Options()
-        if self._is_answering:
-            raise ValueError("the answer before is still being streamed; read it to its end, or close() it")
-        before = (self._stream, None if self._stream is None else self._stream.mark())
-        self._is_answering, is_done = True, False
-        try:
+        with self._question():
             query, decoding = self._begin(prompt, regions, options)
             yield from self._pieces(decoding)
-            is_done = True
             return self._end(query, decoding, options)
+
+    @contextmanager
+    def _question(self) -> Generator[None]:
+        """Let one question at a time be answered, and forget it where its answer does not come to an end."""
+        if self._is_answering:
+            raise ValueError("the answer before is still being streamed; read it to its end, or close() it")
+        stream, is_ended = self._stream, self._is_ended
+        mark = None if stream is None else stream.mark()
+        self._is_answering = True
+        try:
+            yield
+        except BaseException:  # an answer that is left, too
+            self._stream, self._is_ended = stream, is_ended
+            if stream is not None and mark is not None:
+                stream.go_back(mark)
+            raise
         finally:
             self._is_answering = False
-            if not is_done:
-                self._forget(*before)
 
     def _pieces(self, decoding: Decoding) -> Generator[str]:
         """Yield text as soon as no later token can change it."""
@@ -98,12 +106,6 @@ class Conversation:
                 embeds = answerer.model.mllm.embed_tokens(torch.tensor([ids], device=answerer.device))
                 last = self._stream.append(embeds)[:, -1]
         return query, answerer._decoding(self._stream, last, options)
-
-    def _forget(self, stream: TextStream | None, mark: StreamMark | None) -> None:
-        """Go back to where the last question had not been asked."""
-        self._stream = stream
-        if stream is not None and mark is not None:
-            stream.go_back(mark)
 
     def _end(self, query: Query, decoding: Decoding, options: Options) -> Prediction:
         answerer = self._answerer

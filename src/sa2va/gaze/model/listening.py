@@ -23,7 +23,7 @@ from sa2va.model.predictor import FORCED_ANSWER
 from sa2va.model.processor import Processor, Prompts
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import FrameFeatures
-from sa2va.tokens import check_text
+from sa2va.tokens import require_utf8
 from sa2va.types import Frames
 
 REQUEST = "Please segment"  # what the words of an expression go on from
@@ -35,14 +35,13 @@ def check_word(word: str) -> str:
     """Return a word as it is heard, or say what is wrong with it.
 
     Raises:
-        ValueError: it is no text, empty, or more than one word.
+        ValueError: it is no text, empty, more than one word, or has bytes that are not UTF-8.
     """
     if not isinstance(word, str) or not word.strip():
         raise ValueError(f"word {word!r:.40}: expected a word, got nothing to hear")
-    check_text(word, "word")
     if len(word.split()) > 1:
         raise ValueError(f"word {word!r:.40}: expected one word at a time; split the expression at its spaces")
-    return word.strip()
+    return require_utf8(word.strip(), "word")
 
 
 def split_words(expression: str) -> list[str]:

@@ -277,7 +277,9 @@ class Rollout:
 
 
 def _covered(belief: Tensor) -> Tensor:
-    """Tell which cells (g h, g w) the target covers; where it fills none by half, because it is thin or doubtful, those
-    that it fills best."""
+    """Tell which cells the target covers: (g h, g w) 0..1 -> bool (g h, g w).
+
+    A thin or doubtful target fills none by half; then those that it fills best count.
+    """
     strongest = belief.max()
     return (belief > 0.5) if strongest > 0.5 or strongest < FAINT else (belief > strongest / 2)
