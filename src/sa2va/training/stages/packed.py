@@ -227,9 +227,7 @@ class _Layout:
 
     prefix: int  # P
     block: int  # C
-    bias: (
-        Tensor  # (B, R, 2 C) 0 where a token of a branch may look in its own block and the one before, else very small
-    )
+    bias: Tensor  # (B, R, 2 C) 0 where a branch's token may look, its own block or the one before, else very small
     watched: tuple[int, ...]  # layers
     looks: dict[int, Tensor]  # of each watched layer (B, g, L, P), filled on the way
 
