@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from listeners import make_crowd, make_trial
 
+from sa2va.gaze.evaluation import scores
 from sa2va.gaze.evaluation.scores import read_cases, sampled_size_nll, score_people, score_samples
 from sa2va.gaze.evaluation.table import (
     REFERENCE,
@@ -30,6 +31,16 @@ def test_who_repeats_people_scores_as_people() -> None:
     for name in ("FED", "FED_pack", "size MAE", "saccade EMD", "hit curve gap"):
         assert figures[name] == pytest.approx(0), name
     assert figures["fixations"] == 6
+
+
+def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = read_cases(make_crowd(6, 3))
+    samples = {case.name: [trial.scanpath.pack_points for trial in case.trials] for case in cases}
+    alone = score_samples(cases, samples)
+    monkeypatch.setattr(scores, "MANY", 2)
+    together = score_samples(cases, samples)
+    assert together.keys() == alone.keys()
+    assert np.array_equal(list(together.values()), list(alone.values()), equal_nan=True)
 
 
 def test_people_are_scored_against_the_others() -> None:

@@ -14,6 +14,7 @@ from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.parallel import Parallel, delayed
 
 from sa2va.gaze.evaluation.predictions import Packs
 from sa2va.gaze.letterbox import CANVAS
@@ -22,6 +23,7 @@ from sa2va.gaze.metrics.clusters import Clusters, fit_clusters
 from sa2va.gaze.trial import Trial, group_cases
 
 Figures = dict[str, float]
+MANY = 100  # cases from which processes are worth their start
 MAX_LEFT = 5  # words still to come that the hit curve is listed for
 
 
@@ -115,8 +117,14 @@ def score_samples(cases: Sequence[Case], samples: Mapping[str, Sequence[Packs]])
         Figures by name; nan where there is nothing to compare.
     """
     looks = {case.name: [case.look(packs) for packs in samples[case.name]] for case in cases}
-    rows = [_case_figures(looks[case.name], case.people, case.box) for case in cases]
-    return _mean_figures(rows) | _pooled_figures(cases, looks)
+    return _mean_figures(_figures_of(cases, looks)) | _pooled_figures(cases, looks)
+
+
+def _figures_of(cases: Sequence[Case], looks: Mapping[str, Sequence[Look]]) -> list[Figures]:
+    """Figures of each case; of many cases in a process per core, with the same result."""
+    score, every_core = delayed(_case_figures), -1
+    tasks = (score(looks[case.name], case.people, case.box) for case in cases)
+    return list(Parallel(n_jobs=every_core if len(cases) >= MANY else 1)(tasks))
 
 
 def score_people(cases: Sequence[Case]) -> Figures:
