@@ -23,7 +23,8 @@ from sa2va.apps.options import (
     require_finite,
     require_text,
 )
-from sa2va.model.loading import DTYPES, load
+from sa2va.model.device import DTYPES
+from sa2va.model.loading import load
 from sa2va.model.quantise import KINDS
 
 

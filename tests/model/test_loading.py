@@ -13,7 +13,7 @@ from small_model import build_model, draw_sample
 
 from sa2va.model import loading
 from sa2va.model.checkpoint import save_checkpoint
-from sa2va.model.loading import EMBEDDED, choose_dtype, find_model, load, multiplies_bfloat16
+from sa2va.model.loading import EMBEDDED, find_model, load
 from sa2va.model.memory import GIB, Place
 from sa2va.model.placement import Plan
 from sa2va.model.predictor import Predictor
@@ -87,27 +87,6 @@ def test_bad_arguments(
     with pytest.raises(ValueError, match=message) as error:
         load(**arguments)
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "device", "has_bfloat16", "expected"),
-    [
-        ("auto", "cpu", True, torch.float32),
-        ("auto", "cuda", True, torch.bfloat16),
-        ("auto", "cuda", False, torch.float16),
-        ("auto", "mps", False, torch.float16),
-        ("bfloat16", "cpu", False, torch.bfloat16),
-        ("float32", "cuda", True, torch.float32),
-    ],
-)
-def test_the_precision_follows_the_device(
-    name: str, device: str, has_bfloat16: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # An old GPU computes bfloat16 too, but slowly, by emulation: that does not count.
-    monkeypatch.setattr(
-        torch.cuda, "is_bf16_supported", lambda including_emulation=True: has_bfloat16 or including_emulation
-    )
-    assert choose_dtype(name, torch.device(device)) == expected
 
 
 def test_a_model_too_large_for_one_gpu_is_planned_over_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,17 +171,3 @@ def test_a_wrong_sam2_is_refused(sam_folder: Path, damage, message: str) -> None
     with pytest.raises(ValueError, match=message) as error:
         load("tiny", sam=sam_folder)
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("device", "abilities", "wanted"),
-    [
-        ("cpu", {"avx512_bf16": True}, True),
-        ("cpu", {"avx512_bf16": False, "amx_bf16": True}, True),
-        ("cpu", {"avx2": True}, False),
-        ("meta", {"amx_bf16": True}, False),
-    ],
-)
-def test_only_a_cpu_with_the_instructions_multiplies_bfloat16(monkeypatch, device, abilities, wanted) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
-    assert multiplies_bfloat16(torch.device(device)) is wanted

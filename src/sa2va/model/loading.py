@@ -1,6 +1,7 @@
-"""Find a model, choose where and in which precision it runs, and load it.
+"""Find a model and load it.
 
-Flow: name -> folder (embedded, local or hub.py) -> checkpoint.py -> adapter.py, quantise.py, placement.py -> Predictor.
+Flow: name -> folder (embedded, local or hub.py), device.py -> checkpoint.py -> adapter.py, quantise.py, placement.py
+    -> Predictor.
 """
 
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 
 from sa2va.model.adapter import merge_adapter
 from sa2va.model.checkpoint import build_empty, load_checkpoint, load_config
+from sa2va.model.device import choose_device, choose_dtype
 from sa2va.model.hub import fetch, is_hub_name
 from sa2va.model.memory import CHOICES, list_places, measure, memory_need
 from sa2va.model.placement import Plan, budgets, plan_layers, spread
@@ -19,7 +21,6 @@ from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2_original import load_original_sam2
 
 EMBEDDED = {"tiny": Path(__file__).parents[1] / "weights" / "tiny"}
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CPU = torch.device("cpu")
 
 
@@ -43,49 +44,6 @@ def find_model(name: str | Path, *, revision: str | None = None, offline: bool =
     if is_hub_name(name):
         return fetch(name, revision=revision, offline=offline)
     raise ValueError(f"no model {name!r}; use {', '.join(EMBEDDED)}, a model folder, or org/name on the hub")
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """Return the device called `name`; "auto" is the best of this machine.
-
-    Raises:
-        ValueError: the name is unknown, or this machine has no such device.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device {name!r} is unknown; use auto, cpu, cuda or mps") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r} is not available on this machine; use auto or cpu")
-    return device
-
-
-def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """Turn "auto" into float32 on a CPU, bfloat16 on a GPU that has it, and else float16.
-
-    Raises:
-        ValueError: the name is unknown.
-    """
-    if dtype == "auto":
-        if device.type == "cpu":
-            return torch.float32
-        has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if has_bfloat16 else torch.float16
-    if dtype not in DTYPES:
-        raise ValueError(f"unknown dtype {dtype!r}; use auto, {', '.join(DTYPES)}")
-    return DTYPES[dtype]
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Tell whether a device is a CPU that multiplies bfloat16 itself; others emulate it, many times slower."""
-    if device.type != "cpu":
-        return False
-    abilities = torch.cpu.get_capabilities()
-    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
 
 
 def load(

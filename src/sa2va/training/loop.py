@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from sa2va.model.loading import choose_device, multiplies_bfloat16
+from sa2va.model.device import choose_device, multiplies_bfloat16
 from sa2va.training.batches import to_device
 from sa2va.training.config import RunConfig, StageConfig
 from sa2va.training.logger import RunLogger

@@ -11,7 +11,8 @@ import torch
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sa2va.model.checkpoint import load_checkpoint, save_checkpoint
-from sa2va.model.loading import find_model, multiplies_bfloat16
+from sa2va.model.device import multiplies_bfloat16
+from sa2va.model.loading import find_model
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.training.calibration import calibrate

@@ -20,7 +20,8 @@ from sa2va.gaze.training.joint import JointStage
 from sa2va.gaze.training.store import Store, StoreConfig, fill, fingerprint, read
 from sa2va.gaze.training.stored import StoredStage
 from sa2va.model.checkpoint import load_checkpoint
-from sa2va.model.loading import choose_device, find_model
+from sa2va.model.device import choose_device
+from sa2va.model.loading import find_model
 from sa2va.training.config import StageConfig, apply_overrides
 from sa2va.training.logger import RunLogger
 from sa2va.training.loop import run_stage
