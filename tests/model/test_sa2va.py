@@ -163,7 +163,8 @@ def test_only_sure_key_frames_prompt(small: Small, monkeypatch, share: float, ro
     assert [chosen.tolist() for chosen in model.choose_prompts(output, 2)] == rows
 
 
-def test_eight_samples_can_be_learnt_by_heart(samples: list[Sample]) -> None:
+def test_four_samples_can_be_learnt_by_heart(samples: list[Sample]) -> None:
+    samples = samples[:4]
     model, processor = build_model(seed=1)
     model.train()
     batch, config = processor(samples), LossConfig(num_points=256)
