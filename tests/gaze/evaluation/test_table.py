@@ -36,11 +36,12 @@ def test_who_repeats_people_scores_as_people() -> None:
 def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     cases = read_cases(make_crowd(6, 3))
     samples = {case.name: [trial.scanpath.pack_points for trial in case.trials] for case in cases}
-    alone = score_samples(cases, samples)
+    alone = [score_samples(cases, samples), score_people(cases)]
     monkeypatch.setattr(scores, "MANY", 2)
-    together = score_samples(cases, samples)
-    assert together.keys() == alone.keys()
-    assert np.array_equal(list(together.values()), list(alone.values()), equal_nan=True)
+    together = [score_samples(cases, samples), score_people(cases)]
+    for one, other in zip(together, alone, strict=True):
+        assert one.keys() == other.keys()
+        assert np.array_equal(list(one.values()), list(other.values()), equal_nan=True)
 
 
 def test_people_are_scored_against_the_others() -> None:

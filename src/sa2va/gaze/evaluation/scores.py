@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from sa2va.gaze.metrics.clusters import Clusters, fit_clusters
 from sa2va.gaze.trial import Trial, group_cases
 
 Figures = dict[str, float]
+Task = tuple[Callable[..., Figures], tuple[Any, ...], dict[str, Any]]  # what `delayed` makes
 MANY = 100  # cases from which processes are worth their start
 MAX_LEFT = 5  # words still to come that the hit curve is listed for
 
@@ -117,29 +119,30 @@ def score_samples(cases: Sequence[Case], samples: Mapping[str, Sequence[Packs]])
         Figures by name; nan where there is nothing to compare.
     """
     looks = {case.name: [case.look(packs) for packs in samples[case.name]] for case in cases}
-    return _mean_figures(_figures_of(cases, looks)) | _pooled_figures(cases, looks)
-
-
-def _figures_of(cases: Sequence[Case], looks: Mapping[str, Sequence[Look]]) -> list[Figures]:
-    """Figures of each case; of many cases in a process per core, with the same result."""
-    score, every_core = delayed(_case_figures), -1
-    tasks = (score(looks[case.name], case.people, case.box) for case in cases)
-    return list(Parallel(n_jobs=every_core if len(cases) >= MANY else 1)(tasks))
+    tasks = [delayed(_case_figures)(looks[case.name], case.people, case.box) for case in cases]
+    return _mean_figures(_run(tasks)) | _pooled_figures(cases, looks)
 
 
 def score_people(cases: Sequence[Case]) -> Figures:
     """Score every person as a prediction for the others of the same case; a lonely one is left out."""
-    crowds = [case for case in cases if len(case.people) > 1]
-    rows = []
-    for case in crowds:
-        others = [[*case.people[:place], *case.people[place + 1 :]] for place in range(len(case.people))]
-        pairs = zip(case.people, others, strict=True)
-        rows.append(_mean_figures([_case_figures([one], rest, case.box) for one, rest in pairs]))
-        rows[-1]["DSS"] = diversity.mutual_similarity([person.string for person in case.people])
-        rows[-1]["self SS"] = rows[-1]["DSS"]
+    rows = _run([delayed(_crowd_figures)(case.people, case.box) for case in cases if len(case.people) > 1])
     looks = {case.name: case.people for case in cases}
     own = dict.fromkeys(("saccade EMD", "saccade KL", "size gap", "hit curve gap"), float("nan"))  # 0 by definition
     return (_mean_figures(rows) if rows else {}) | _pooled_figures(cases, looks) | own
+
+
+def _run(tasks: Sequence[Task]) -> list[Figures]:
+    """Figures of each case; of many cases in a process per core, with the same result."""
+    every_core = -1
+    return list(Parallel(n_jobs=every_core if len(tasks) >= MANY else 1)(tasks))
+
+
+def _crowd_figures(people: Sequence[Look], box: target.Box | None) -> Figures:
+    """Mean over the people of one case, each against the others."""
+    others = [[*people[:place], *people[place + 1 :]] for place in range(len(people))]
+    figures = _mean_figures([_case_figures([one], rest, box) for one, rest in zip(people, others, strict=True)])
+    alike = diversity.mutual_similarity([person.string for person in people])
+    return figures | {"DSS": alike, "self SS": alike}
 
 
 def _case_figures(ours: Sequence[Look], people: Sequence[Look], box: target.Box | None) -> Figures:
