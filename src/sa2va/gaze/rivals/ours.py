@@ -4,6 +4,7 @@ Flow: a case -> what is heard of it (Understanding) -> Rollout -> Scanpaths; a t
 Shapes: K fixations of a trial, N words, P = N + 2 packs.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,20 +31,20 @@ from sa2va.gaze.trial import Trial
 from sa2va.media import open_media
 
 
-class _DecoderLook:
+class _DecoderLook(ABC):
     """An event decoder, and what it hears of a case."""
 
     name: str
     landing: Landing = "soft"
 
     @property
+    @abstractmethod
     def decoder(self) -> EventDecoder:
         """In eval mode."""
-        raise NotImplementedError
 
+    @abstractmethod
     def hear(self, case: Trial) -> Understanding:
         """Say what is known of a case, pack by pack."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def sample(self, case: Trial, num_samples: int, seed: int) -> list[Scanpath]:
