@@ -86,16 +86,20 @@ def test_group_figures_by_hand() -> None:
 
 def test_absent_figures_by_hand() -> None:
     records = [
-        {"present": True, "said": True},
-        {"present": True, "said": False},
-        {"present": False, "said": False},
-        {"present": False, "said": False},
+        {"present": True, "said": True, "unseen": True},
+        {"present": True, "said": False, "unseen": False},
+        {"present": False, "said": False, "unseen": False},
+        {"present": False, "said": True, "unseen": True},
+        {"present": False, "said": False, "unseen": True},
+        {"present": False, "said": False, "unseen": False},
     ]
-    there, not_there, both = referring.absent_figures(records)
+    there, not_there, unseen_there, unseen_not, both = referring.absent_figures(records)
     assert (there.value, there.chance, there.passed) == (0.5, 1.0, False)
-    assert (not_there.value, not_there.chance, not_there.passed) == (1.0, 0.0, True)
-    assert (both.value, both.chance) == (0.75, 0.5)
-    (one_class,) = referring.absent_figures(records[:2])[2:]
+    assert (not_there.value, not_there.chance, not_there.passed) == (0.75, 0.0, False)
+    assert (unseen_there.value, unseen_there.num_items) == (1.0, 1)
+    assert (unseen_not.value, unseen_not.num_items) == (0.5, 2)
+    assert (both.value, both.chance) == (0.625, 0.5)
+    (one_class,) = referring.absent_figures(records[:2])[4:]
     assert one_class.value == 0.5
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from fake_answers import FakePredictor, tell_truth
 
+from sa2va.data.world.splits import Split
 from sa2va.evaluation.catalog import build_benchmarks
 from sa2va.evaluation.runner import JOURNAL, evaluate, hash_folder, run
 
@@ -35,7 +36,7 @@ def model_folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_score_depends_on_the_batch(name: str) -> None:
-    (benchmark,) = build_benchmarks([name], seed=3, num_items=7)
+    (benchmark,) = build_benchmarks([name], split=Split("test", 3), num_items=7)
     predictor = FakePredictor(benchmark, tell_truth)
     runs = [run(benchmark, predictor, batch_size=size) for size in (1, 3, 7, 32)]
     assert runs[0] == runs[1] == runs[2] == runs[3]
@@ -43,7 +44,7 @@ def test_no_score_depends_on_the_batch(name: str) -> None:
 
 
 def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path: Path, model_folder: Path) -> None:
-    benchmarks = build_benchmarks(["world/absent"], seed=3, num_items=6)
+    benchmarks = build_benchmarks(["world/absent"], split=Split("test", 3), num_items=6)
     start = partial(evaluate, benchmarks=benchmarks, seed=3, model="fake", model_folder=model_folder)
     whole = start(FakePredictor(benchmarks[0], tell_truth), batch_size=2)
     folder = tmp_path / "out"
@@ -68,7 +69,7 @@ def test_other_weights_or_another_seed_start_anew(tmp_path: Path, model_folder: 
         (3, b"others", []),
     ):
         (model_folder / "model.safetensors").write_bytes(weights)
-        benchmarks = build_benchmarks(["world/absent"], seed=seed, num_items=4)
+        benchmarks = build_benchmarks(["world/absent"], split=Split("test", seed), num_items=4)
         predictor = FakePredictor(benchmarks[0], tell_truth)
         evaluate(predictor, benchmarks, folder=folder, seed=seed, model="fake", model_folder=model_folder)
         assert predictor.asked == expected
@@ -76,7 +77,7 @@ def test_other_weights_or_another_seed_start_anew(tmp_path: Path, model_folder: 
 
 
 def test_the_report_is_written_with_its_stamp(tmp_path: Path, model_folder: Path) -> None:
-    benchmarks = build_benchmarks(["world/conversation"], seed=3, num_items=4)
+    benchmarks = build_benchmarks(["world/conversation"], split=Split("test", 3), num_items=4)
     predictor = FakePredictor(benchmarks[0], tell_truth)
     report = evaluate(
         predictor, benchmarks, seed=3, model="fake", model_folder=model_folder, folder=tmp_path, progress=True

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sa2va.data.world.sampling import make_scene
-from sa2va.data.world.scene import COLORS, HELD_OUT_PAIRS
+from sa2va.data.world.scene import COLORS
+from sa2va.data.world.splits import UNSEEN_PAIRS
 from sa2va.training.stages import colors
 from sa2va.training.stages.colors import repaint
 
@@ -22,7 +23,7 @@ def test_no_object_comes_to_look_like_a_pair_that_is_held_out(index: int, seed: 
     assert painted.shape == swatches.shape
     assert painted.dtype == np.uint8
     looks = {(colors._nearest(color), thing.shape) for color, thing in zip(painted[0, 0], scene.objects, strict=True)}
-    assert not looks & HELD_OUT_PAIRS
+    assert not looks & UNSEEN_PAIRS
 
 
 def test_edges_stay_and_colours_change() -> None:
@@ -43,5 +44,5 @@ def test_edges_stay_and_colours_change() -> None:
 def test_where_every_map_shows_a_pair_nothing_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = make_scene(5, "train", 3)
     shape = scene.objects[0].shape
-    monkeypatch.setattr(colors, "HELD_OUT_PAIRS", frozenset((color, shape) for color in COLORS))
+    monkeypatch.setattr(colors, "UNSEEN_PAIRS", frozenset((color, shape) for color in COLORS))
     assert repaint(scene.render(num_frames=1).frames, scene, np.random.default_rng(0)) is None

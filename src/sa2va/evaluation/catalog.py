@@ -6,13 +6,15 @@ Shapes: none.
 
 from collections.abc import Callable, Sequence
 
+from sa2va.data.world.splits import DEV, Split
 from sa2va.evaluation import long, world
 from sa2va.evaluation.benchmark import Benchmark, LiveBenchmark
 
-# Name -> function of a seed and a number of items.
-BENCHMARKS: dict[str, Callable[[int, int], Benchmark | LiveBenchmark]] = {
+# Name -> function of a split and a number of items.
+BENCHMARKS: dict[str, Callable[[Split, int], Benchmark | LiveBenchmark]] = {
     "world/referring": world.referring,
     "world/heldout": world.heldout,
+    "world/reserved": world.reserved,
     "world/kinds": world.kinds,
     "world/absent": world.absent,
     "world/groups": world.groups,
@@ -31,13 +33,13 @@ BY_NAME_ONLY = ("world/long",)  # takes minutes, where a demonstration has secon
 
 
 def build_benchmarks(
-    names: Sequence[str] | None = None, *, seed: int = 0, num_items: int = 500
+    names: Sequence[str] | None = None, *, split: Split = DEV, num_items: int = 500
 ) -> list[Benchmark | LiveBenchmark]:
     """Build benchmarks by name.
 
     Args:
         names: keys of BENCHMARKS; None takes all but those of BY_NAME_ONLY.
-        seed: of the drawn world, >= 0.
+        split: of the drawn world.
         num_items: of each benchmark, >= 1; long clips are fewer.
 
     Raises:
@@ -46,7 +48,7 @@ def build_benchmarks(
     unknown = [name for name in names or () if name not in BENCHMARKS]
     if unknown:
         raise ValueError(f"benchmark {unknown[0]!r} is unknown: use one of {', '.join(BENCHMARKS)}")
-    if seed < 0 or num_items < 1:
-        raise ValueError(f"seed {seed} and items {num_items}: expected a seed of at least 0 and at least 1 item")
+    if split.seed < 0 or num_items < 1:
+        raise ValueError(f"seed {split.seed} and items {num_items}: expected a seed of at least 0 and at least 1 item")
     usual = [name for name in BENCHMARKS if name not in BY_NAME_ONLY]
-    return [BENCHMARKS[name](seed, num_items) for name in names or usual]
+    return [BENCHMARKS[name](split, num_items) for name in names or usual]

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from sa2va.data.world.items import CLIP_FRAMES, SIDE, draw_item
 from sa2va.data.world.scene import Scene
+from sa2va.data.world.splits import Split
 from sa2va.data.world.tour import FRAMES, make_tour, name_walkers
 from sa2va.evaluation.benchmark import Answers, Bar, Figure, LiveBenchmark, Record, measure, share_of
 from sa2va.metrics.boundary import boundary_f, jaccard
 from sa2va.metrics.identity import SwitchCounter
 
-SPLIT = "test"
 ITEMS_A_CLIP = 100  # a long clip takes about as long as so many items of other benchmarks
 SHORT_CLIPS = 6  # beside each long one
 RATIO = Bar(0.6)
@@ -119,9 +119,9 @@ def _add(records: Sequence[Record]) -> Record:
     return {way: {name: sum(one[way][name] for one in records) for name in records[0][way]} for way in WAYS}
 
 
-def play_short(predictor: Answers, seed: int, index: int) -> Record:
+def play_short(predictor: Answers, split: Split, index: int) -> Record:
     """Track the objects of a short clip of the drawn world; those whose looks are their own also by words."""
-    scene, _ = draw_item("video_refseg", seed, SPLIT, index)
+    scene, _ = draw_item("video_refseg", split.seed, split.name, index)
     first = next(scene.stream(SIDE, CLIP_FRAMES))[1]
     pairs = [item.pair for item in scene.objects]
     rows = sorted(np.flatnonzero(first.any((1, 2))).tolist(), key=lambda row: pairs.count(pairs[row]) > 1)
@@ -129,13 +129,13 @@ def play_short(predictor: Answers, seed: int, index: int) -> Record:
     return follow_scene(predictor, scene, CLIP_FRAMES, rows, names)
 
 
-def long_clips(seed: int, num_items: int, *, num_frames: int = FRAMES) -> LiveBenchmark:
+def long_clips(split: Split, num_items: int, *, num_frames: int = FRAMES) -> LiveBenchmark:
     """Follow objects that leave, return and cross; a clip for every ITEMS_A_CLIP items, at least one."""
 
     def play(predictor: Answers, index: int) -> Record:
-        scene = make_tour(seed, index, num_frames)
+        scene = make_tour(split.seed, index, num_frames)
         record = follow_scene(predictor, scene, num_frames, range(len(scene.objects)), name_walkers(scene))
-        shorts = [play_short(predictor, seed, index * SHORT_CLIPS + number) for number in range(SHORT_CLIPS)]
+        shorts = [play_short(predictor, split, index * SHORT_CLIPS + number) for number in range(SHORT_CLIPS)]
         return {"long": record, "short": _add(shorts)}
 
     return LiveBenchmark(

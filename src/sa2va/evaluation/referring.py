@@ -119,9 +119,15 @@ def absent_figures(records: Sequence[Record]) -> list[Figure]:
     there = np.array([r["said"] for r in records if r["present"]], float)
     rows = np.array([[r["present"], r["said"] == r["present"]] for r in records], float)
     not_there = np.array([not r["said"] for r in records if not r["present"]], float)
+
+    def unseen(present: bool) -> NDArray[np.float64]:
+        return np.array([r["said"] == present for r in records if r["unseen"] and r["present"] == present], float)
+
     return [
         measure('recall of "there"', there, chance=1.0, baseline=always, bar=Bar(0.90)),
         measure('recall of "not there"', not_there, chance=0.0, baseline=always, bar=Bar(0.90)),
+        measure('recall of "there", pairs never shown', unseen(True), chance=1.0, baseline=always),
+        measure('recall of "not there", pairs never shown', unseen(False), chance=0.0, baseline=always),
         measure("mean of both recalls", rows, balanced, chance=0.5 if records else None, baseline=always),
     ]
 

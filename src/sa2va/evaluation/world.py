@@ -21,6 +21,7 @@ from sa2va.data.world.items import draw_item, render_item
 from sa2va.data.world.language import CLIP_KINDS, KINDS
 from sa2va.data.world.motion import MOTIONS
 from sa2va.data.world.referring import BALANCED
+from sa2va.data.world.splits import RESERVED, Split
 from sa2va.evaluation import caption as captions
 from sa2va.evaluation import conversation as conversations
 from sa2va.evaluation import referring as masks
@@ -30,7 +31,6 @@ from sa2va.metrics.text import plain_text
 from sa2va.model.results import Options, Prediction
 from sa2va.types import Masks, Sample
 
-SPLIT = "test"
 NUM_KEYFRAMES = 4  # frames of a clip that may be prompted
 _CLIP_BATCH = 8
 _SHORT = Options(max_new_tokens=48)
@@ -47,13 +47,18 @@ def keep(load: Callable[[int], Sample]) -> Callable[[int], Sample]:
     return lru_cache(maxsize=_KEPT)(load)
 
 
-def refer(task: str, seed: int, index: int, *, shares: Mapping[str, float] | None = None, **options: Any) -> Sample:
+def draw(task: str, split: Split, **options: Any) -> Callable[[int], Sample]:
+    """Return what draws item i of a task."""
+    return partial(tasks.TASKS[task], split.seed, split.name, **options)
+
+
+def refer(task: str, split: Split, index: int, *, shares: Mapping[str, float] | None = None, **options: Any) -> Sample:
     """Draw an item with one expression, whose kind is chosen by shares unless `options` names it."""
     if shares is not None:
         weights = np.array(list(shares.values()))
-        kind = np.random.default_rng([seed, index]).choice(list(shares), p=weights / weights.sum())
+        kind = np.random.default_rng([split.seed, index]).choice(list(shares), p=weights / weights.sum())
         options["kind"] = str(kind)
-    return tasks.TASKS[task](seed, SPLIT, index, num_turns=1, empty_share=0.0, **options)
+    return draw(task, split, num_turns=1, empty_share=0.0, **options)(index)
 
 
 def true_mask(sample: Sample) -> NDArray[np.bool_]:
@@ -73,7 +78,6 @@ def scene_masks(sample: Sample) -> Masks:
 def _referring(
     name: str,
     title: str,
-    seed: int,
     num_items: int,
     load: Callable[[int], Sample],
     summarise: Callable[[list[Record]], list[Figure]],
@@ -92,52 +96,62 @@ def _referring(
 _ONE_OBJECT = {kind: KINDS[kind] for kind in masks.KINDS}
 
 
-def referring(seed: int, num_items: int) -> Benchmark:
+def referring(split: Split, num_items: int) -> Benchmark:
     """Ask for one object of a picture, whose pair of colour and shape training has shown."""
-    load = partial(refer, "refseg", seed, shares=_ONE_OBJECT, require_heldout=False)
+    load = partial(refer, "refseg", split, shares=_ONE_OBJECT, require_heldout=False)
     summarise = partial(masks.overlap_figures, name="seen pairs", ciou_bar=Bar(0.75))
-    return _referring("world/referring", "Referring segmentation, seen pairs", seed, num_items, load, summarise)
+    return _referring("world/referring", "Referring segmentation, seen pairs", num_items, load, summarise)
 
 
-def heldout(seed: int, num_items: int) -> Benchmark:
+def heldout(split: Split, num_items: int) -> Benchmark:
     """Ask for one object of a picture, whose pair of colour and shape training has never shown."""
-    load = partial(refer, "refseg", seed, shares=_ONE_OBJECT, require_heldout=True)
+    load = partial(refer, "refseg", split, shares=_ONE_OBJECT, require_heldout=True)
     summarise = partial(masks.overlap_figures, name="held-out pairs", ciou_bar=Bar(0.60))
-    return _referring("world/heldout", "Referring segmentation, held-out pairs", seed, num_items, load, summarise)
+    return _referring("world/heldout", "Referring segmentation, held-out pairs", num_items, load, summarise)
 
 
-def kinds(seed: int, num_items: int) -> Benchmark:
+def reserved(split: Split, num_items: int) -> Benchmark:
+    """Ask for one object of a picture, whose pair of color and shape no other benchmark has shown either."""
+    load = partial(refer, "refseg", Split(RESERVED, split.seed), shares=_ONE_OBJECT, require_heldout=True)
+    summarise = partial(masks.overlap_figures, name="reserved pairs")
+    return _referring("world/reserved", "Referring segmentation, reserved pairs", num_items, load, summarise)
+
+
+def kinds(split: Split, num_items: int) -> Benchmark:
     """Ask for one object of a picture, by every kind of expression as often."""
 
     def load(index: int) -> Sample:
-        return refer("refseg", seed, index, kind=masks.KINDS[index % len(masks.KINDS)], require_heldout=False)
+        return refer("refseg", split, index, kind=masks.KINDS[index % len(masks.KINDS)], require_heldout=False)
 
     title = "Referring segmentation per kind of expression"
-    return _referring("world/kinds", title, seed, num_items, load, masks.kind_figures)
+    return _referring("world/kinds", title, num_items, load, masks.kind_figures)
 
 
-def groups(seed: int, num_items: int) -> Benchmark:
+def groups(split: Split, num_items: int) -> Benchmark:
     """Ask for several objects of a picture in one expression."""
-    load = partial(refer, "refseg", seed, kind="group")
-    return _referring("world/groups", "Groups", seed, num_items, load, masks.group_figures)
+    load = partial(refer, "refseg", split, kind="group")
+    return _referring("world/groups", "Groups", num_items, load, masks.group_figures)
 
 
-def absent(seed: int, num_items: int) -> Benchmark:
+def absent(split: Split, num_items: int) -> Benchmark:
     """Ask for objects that are there or not, as often; an answer without a pixel says that it is not there."""
 
     def score(sample: Sample, predictions: list[Prediction]) -> Record:
         present, answer = sample.meta["present"][0], predictions[0]
         said = bool(answer.masks.any())
-        return {"present": present, "said": said, "form": sample.meta["forms"][0], "text": answer.text}
+        unseen = sample.meta["names_unseen"][0]
+        return {
+            "present": present, "said": said, "form": sample.meta["forms"][0], "unseen": unseen, "text": answer.text
+        }  # fmt: skip
 
     return Benchmark(
         name="world/absent", title="Absent objects", num_items=num_items,
-        load=partial(refer, "refseg", seed, kind=BALANCED), ask=ask_first, score=score,
+        load=partial(refer, "refseg", split, kind=BALANCED), ask=ask_first, score=score,
         summarise=masks.absent_figures, options=_SHORT,
     )  # fmt: skip
 
 
-def calibration(seed: int, num_items: int) -> Benchmark:
+def calibration(split: Split, num_items: int) -> Benchmark:
     """Force a mask for the same objects, whether the model would draw one or not."""
 
     def score(sample: Sample, predictions: list[Prediction]) -> Record:
@@ -145,7 +159,7 @@ def calibration(seed: int, num_items: int) -> Benchmark:
 
     return Benchmark(
         name="world/calibration", title="Calibration", num_items=num_items,
-        load=partial(refer, "refseg", seed, kind=BALANCED), ask=ask_first, score=score,
+        load=partial(refer, "refseg", split, kind=BALANCED), ask=ask_first, score=score,
         summarise=masks.calibration_figures, options=_SHORT, forced=True,
     )  # fmt: skip
 
@@ -153,27 +167,27 @@ def calibration(seed: int, num_items: int) -> Benchmark:
 # ---- conversation
 
 
-def _conversation(name: str, title: str, seed: int, num_items: int, task: str, bar: Bar) -> Benchmark:
+def _conversation(name: str, title: str, split: Split, num_items: int, task: str, bar: Bar) -> Benchmark:
     def score(sample: Sample, predictions: list[Prediction]) -> Record:
         return conversations.answers_record(predictions, sample.meta["answers"], sample.meta["kinds"])
 
     is_clip = task.startswith("video")
     return Benchmark(
-        name=name, title=title, num_items=num_items, load=partial(tasks.TASKS[task], seed, SPLIT), ask=ask_each,
+        name=name, title=title, num_items=num_items, load=draw(task, split), ask=ask_each,
         score=score, summarise=partial(conversations.answer_figures, bar=bar),
         options=_CLIP_SHORT if is_clip else _SHORT, batch_size=_CLIP_BATCH,
     )  # fmt: skip
 
 
-def conversation(seed: int, num_items: int) -> Benchmark:
+def conversation(split: Split, num_items: int) -> Benchmark:
     """Ask questions about a picture, each on its own."""
-    return _conversation("world/conversation", "Conversation", seed, num_items, "conversation", Bar(0.90))
+    return _conversation("world/conversation", "Conversation", split, num_items, "conversation", Bar(0.90))
 
 
-def video_conversation(seed: int, num_items: int) -> Benchmark:
+def video_conversation(split: Split, num_items: int) -> Benchmark:
     """Ask questions about a clip, each on its own."""
     title = "Video conversation"
-    return _conversation("world/video_conversation", title, seed, num_items, "video_conversation", Bar(0.80))
+    return _conversation("world/video_conversation", title, split, num_items, "video_conversation", Bar(0.80))
 
 
 # ---- descriptions
@@ -227,26 +241,26 @@ def _motion_figures(records: list[Record]) -> list[Figure]:
     ]
 
 
-def region(seed: int, num_items: int) -> Benchmark:
+def region(split: Split, num_items: int) -> Benchmark:
     """Describe one object that is marked by a mask, a box or a point."""
-    load = partial(tasks.region, seed, SPLIT, num_regions=1)
+    load = draw("region", split, num_regions=1)
     return _described("world/region", "Region description", num_items, load, _look_figures)
 
 
-def caption(seed: int, num_items: int) -> Benchmark:
+def caption(split: Split, num_items: int) -> Benchmark:
     """Describe a picture."""
-    return _described("world/caption", "Caption", num_items, partial(tasks.caption, seed, SPLIT), _look_figures)
+    return _described("world/caption", "Caption", num_items, draw("caption", split), _look_figures)
 
 
-def video_caption(seed: int, num_items: int) -> Benchmark:
+def video_caption(split: Split, num_items: int) -> Benchmark:
     """Describe a clip."""
-    load = partial(tasks.video_caption, seed, SPLIT)
+    load = draw("video_caption", split)
     return _described("world/video_caption", "Video caption", num_items, load, _motion_figures, moving=True)
 
 
-def grounded_caption(seed: int, num_items: int) -> Benchmark:
+def grounded_caption(split: Split, num_items: int) -> Benchmark:
     """Describe a picture with a mask for every phrase."""
-    load = keep(partial(tasks.gcg, seed, SPLIT))
+    load = keep(draw("gcg", split))
 
     def score(sample: Sample, predictions: list[Prediction]) -> Record:
         other = load(sample.meta["index"] + 1)
@@ -283,24 +297,26 @@ def _tracks(
     )  # fmt: skip
 
 
-def video(seed: int, num_items: int) -> Benchmark:
+def video(split: Split, num_items: int) -> Benchmark:
     """Ask for one object or group of a clip; every frame counts."""
     shares = {kind: share for kind, share in CLIP_KINDS.items() if kind != "absent"}
-    load = partial(refer, "video_refseg", seed, shares=shares)
+    load = partial(refer, "video_refseg", split, shares=shares)
     return _tracks("world/video", "Video", num_items, load, tracks.track_figures, lambda target: [])
 
 
-def find_passer(seed: int, index: int) -> Sample:
+def find_passer(split: Split, index: int) -> Sample:
     """Draw a clip and an expression whose one object is wholly hidden by another for some frames."""
     start = _PASSERS_FROM + index * _PASSERS_STEP
     for item in range(start, start + _PASSERS_STEP):
-        scene, _ = draw_item("video_refseg", seed, SPLIT, item)
+        scene, _ = draw_item("video_refseg", split.seed, split.name, item)
         if all(obj.motion.kind != PASSES for obj in scene.objects):
             continue  # drawing the pictures takes longer than drawing up the scene
-        sample = tasks.video_refseg(seed, SPLIT, item, num_turns=6, empty_share=0.0)
+        sample = tasks.video_refseg(split.seed, split.name, item, num_turns=6, empty_share=0.0)
         if [PASSES] in sample.meta["motions"]:
             return only_turn(sample, sample.meta["motions"].index([PASSES]))
-    raise ValueError(f"seed {seed}, item {index}: no clip of {_PASSERS_STEP} hides an object that can be asked for")
+    raise ValueError(
+        f"seed {split.seed}, item {index}: no clip of {_PASSERS_STEP} hides an object that can be asked for"
+    )
 
 
 def only_turn(sample: Sample, turn: int) -> Sample:
@@ -309,12 +325,12 @@ def only_turn(sample: Sample, turn: int) -> Sample:
     return replace(sample, turns=(sample.turns[turn],), meta=meta)
 
 
-def occlusion(seed: int, num_items: int) -> Benchmark:
+def occlusion(split: Split, num_items: int) -> Benchmark:
     """Ask for an object that passes behind another; only the frames after it was wholly hidden count."""
 
     def summarise(records: list[Record]) -> list[Figure]:
         return [tracks.track_figure(records, "J&F after a full occlusion", Bar(0.45))]
 
     title = "Video, after a full occlusion"
-    load = partial(find_passer, seed)
+    load = partial(find_passer, split)
     return _tracks("world/occlusion", title, num_items, load, summarise, tracks.frames_after_gap)

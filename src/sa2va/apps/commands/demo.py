@@ -123,11 +123,12 @@ def tell(console: "Console", exhibit: "Exhibit") -> None:
 def measure(predictor: "Predictor", choice: ModelChoice, seed: int, items: int, quiet: bool) -> list["Row"]:
     """Compute all figures anew on scenes of this seed, and lay the card's beside them."""
     from sa2va.apps.demo.page import Row
+    from sa2va.data.world.splits import DEV, Split
     from sa2va.evaluation.catalog import build_benchmarks
     from sa2va.evaluation.runner import evaluate
 
     folder = choice.folder()
-    benchmarks = build_benchmarks(seed=seed, num_items=items)
+    benchmarks = build_benchmarks(split=Split(DEV.name, seed), num_items=items)
     report = evaluate(predictor, benchmarks, seed=seed, model=choice.model, model_folder=folder, progress=not quiet)
     card = read_card(folder)
     return [

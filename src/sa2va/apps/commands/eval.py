@@ -19,7 +19,8 @@ def evaluate(
     benchmark: Annotated[
         list[str] | None, typer.Option("--benchmark", metavar="NAME", help="One benchmark, as in world/video.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the drawn world; every seed is a fresh test set.")] = 0,
+    split: Annotated[str, typer.Option(help="Test set: dev to choose by, report for figures to quote.")] = "dev",
+    seed: Annotated[int | None, typer.Option(min=0, help="Another seed of dev; every seed is a fresh set.")] = None,
     items: Annotated[int, typer.Option(min=1, help="Items of each benchmark.")] = 500,
     output: OutputOption = None,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 if a figure misses its bar.")] = False,
@@ -34,15 +35,17 @@ def evaluate(
     """
     if not (world or benchmark):
         raise ValueError("nothing to evaluate; add --world, or --benchmark NAME")
+    from sa2va.data.world.splits import find_split
     from sa2va.evaluation.catalog import build_benchmarks
     from sa2va.evaluation.report import show
     from sa2va.evaluation.runner import evaluate as run
 
-    benchmarks = build_benchmarks(None if world else benchmark, seed=seed, num_items=items)
+    chosen = find_split(split, seed)
+    benchmarks = build_benchmarks(None if world else benchmark, split=chosen, num_items=items)
     report = run(
         choice.load(),
         benchmarks,
-        seed=seed,
+        seed=chosen.seed,
         model=model,
         model_folder=choice.folder(),
         folder=output,

@@ -11,8 +11,9 @@ import numpy as np
 
 from sa2va.data.world.looks import Look, draw_looks, draw_radius, draw_texture, pick
 from sa2va.data.world.motion import MOTIONS, STILL, Motion
-from sa2va.data.world.scene import COLORS, HELD_OUT_PAIRS, SIZES, WorldObject
+from sa2va.data.world.scene import COLORS, SIZES, WorldObject
 from sa2va.data.world.shapes import CONVEX_SHAPES, place_outline
+from sa2va.data.world.splits import SEEN_PAIRS, Pairs
 
 _MOMENTS = np.linspace(0.0, 1.0, 31)  # (P,)
 _TWINS = 0.62  # share of the clips with twins
@@ -59,12 +60,12 @@ def tells_apart(first: str, second: str) -> bool:
     return first != second and not (straight and vague) and {first, second} != {"enters", "stops"}
 
 
-def draw_clip(rng: np.random.Generator, *, held_out: bool) -> list[WorldObject]:
+def draw_clip(rng: np.random.Generator, *, held_out: Pairs) -> list[WorldObject]:
     """Choose the objects of a clip.
 
     Args:
         rng: source of chance.
-        held_out: at least one object has a held-out pair; otherwise none has.
+        held_out: pairs that training never shows; at least one object has one of them. Empty: none has.
 
     Returns:
         2 to 5 objects, back to front; 1 to 3 of them move.
@@ -81,7 +82,7 @@ def draw_clip(rng: np.random.Generator, *, held_out: bool) -> list[WorldObject]:
 
 
 def _draw_plan(
-    rng: np.random.Generator, num_objects: int, num_movers: int, *, twins: bool, held_out: bool, crowded: bool
+    rng: np.random.Generator, num_objects: int, num_movers: int, *, twins: bool, held_out: Pairs, crowded: bool
 ) -> _Plan | None:
     """Choose looks and motions, or None where they do not go together; `crowded` picks small ones."""
     kinds = [str(kind) for kind in rng.choice(_MOVING, size=num_movers, p=_ODDS)]
@@ -105,7 +106,7 @@ def _draw_plan(
             looks[index] = replace(looks[index], size=sizes[0])
     if screen is not None:
         looks[screen] = _draw_screen(rng, looks[passers[0]])
-    if held_out != any(look.pair in HELD_OUT_PAIRS for look in looks):
+    if bool(held_out) != any(look.pair in held_out for look in looks):
         return None
     return _Plan(looks=looks, kinds=kinds, twins=twins, passer=passers[0] if passers else None, screen=screen)
 
@@ -116,7 +117,7 @@ def _draw_screen(rng: np.random.Generator, passer: Look) -> Look:
         (color, shape)
         for color in COLORS
         for shape in CONVEX_SHAPES
-        if color != passer.color and (color, shape) not in HELD_OUT_PAIRS
+        if color != passer.color and (color, shape) in SEEN_PAIRS
     ]
     color, shape = pairs[int(rng.integers(len(pairs)))]
     return Look(color=color, shape=shape, size="large", texture=draw_texture(rng))
@@ -210,13 +211,14 @@ def _hides(screen: WorldObject, item: WorldObject) -> bool:
     edges = np.roll(corners, -1, axis=0) - corners
     normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1) / np.hypot(*edges.T)[:, None]  # outwards: y is down
     body = place_outline(item.shape, item.x, item.y, item.radius, item.angle)[0]
-    hidden = 0
+    surely = maybe = 0  # frames; a pixel of a small drawing decides between them
     for frame in range(16):
         points = body + item.motion.shift_at(frame / 15)
-        depth = ((points[:, None] - corners[None]) * normals[None]).sum(-1)  # (K, E)
-        hidden += bool(depth.max() <= -0.005)
+        outside = ((points[:, None] - corners[None]) * normals[None]).sum(-1).max()  # largest over (K, E)
+        surely += bool(outside <= -0.005)
+        maybe += bool(outside <= 0.01)
     ends = [np.hypot(*np.subtract((s.x, s.y), (screen.x, screen.y))) for s in (item.state(0.0), item.state(1.0))]
-    return 2 <= hidden <= 5 and min(ends) >= 0.98 * (screen.radius + item.radius)
+    return surely >= 2 and maybe <= 5 and min(ends) >= 0.98 * (screen.radius + item.radius)
 
 
 def _stack(rng: np.random.Generator, objects: list[WorldObject], plan: _Plan) -> list[WorldObject]:

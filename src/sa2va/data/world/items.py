@@ -10,7 +10,8 @@ from zlib import crc32
 import numpy as np
 
 from sa2va.data.world.sampling import make_scene
-from sa2va.data.world.scene import HELD_OUT_PAIRS, Rendering, Scene
+from sa2va.data.world.scene import Rendering, Scene
+from sa2va.data.world.splits import UNSEEN_PAIRS
 
 SIDE = 256  # S, px
 CLIP_FRAMES = 16  # T of a clip
@@ -42,7 +43,7 @@ def draw_item(
     Args:
         task: one of TASK_ORDER.
         seed: of the whole world.
-        split: "train" never shows a held-out pair; any other name does in some scenes.
+        split: "train" shows no pair that is held out; any other name does in some scenes.
         index: item of the split.
         require_heldout: the scene has an object with a held-out pair.
         attempt: which scene of this item; later ones serve where the first offers too little to ask about.
@@ -63,4 +64,4 @@ def render_item(scene: Scene, task: str) -> Rendering:
 
 def is_heldout(scene: Scene, objects: Iterable[int]) -> bool:
     """Tell whether any of these objects has a pair of colour and shape that training never shows."""
-    return any(scene.objects[index].pair in HELD_OUT_PAIRS for index in objects)
+    return any(scene.objects[index].pair in UNSEEN_PAIRS for index in objects)

@@ -28,7 +28,8 @@ from sa2va.data.world.grammar import (
 )
 from sa2va.data.world.motion import MOTIONS
 from sa2va.data.world.relations import SUPERLATIVES
-from sa2va.data.world.scene import HELD_OUT_PAIRS, Scene, WorldObject
+from sa2va.data.world.scene import Scene, WorldObject
+from sa2va.data.world.splits import UNSEEN_PAIRS, Pairs
 
 __all__ = ["Expression", "KINDS", "CLIP_KINDS", "denotes", "expressions", "identify", "vocabulary"]
 
@@ -55,6 +56,7 @@ CLIP_KINDS = {  # the same for a clip, where a motion may be what decides
 _ATTEMPTS = 24  # proposals of one kind before another kind is tried
 _MOTION_WORDS = frozenset(to_motion_words(kind, plural=plural) for kind in MOTIONS for plural in (False, True))
 _FIELDS = ("size", "texture", "color", "shape")
+_UNSEEN_ABSENT = 0.08  # share of the absent objects named by their looks whose pair training never shows, if allowed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,7 @@ class Expression:
         kind: how it refers; one of KINDS or "motion".
         form: `kind`, but for an absent object how it would have referred.
         needs_motion: it names a motion, and without that its words would fit other objects too.
+        names_unseen: it names a pair of color and shape that training never shows.
     """
 
     text: str
@@ -74,6 +77,7 @@ class Expression:
     kind: str
     form: str
     needs_motion: bool = False
+    names_unseen: bool = False
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -88,6 +92,7 @@ def expressions(
     kinds: Collection[str] | None = None,
     moving: bool = False,
     only: Collection[int] | None = None,
+    withheld: Pairs = UNSEEN_PAIRS,
 ) -> list[Expression]:
     """Write different expressions about one scene.
 
@@ -98,6 +103,8 @@ def expressions(
         kinds: the kinds wanted, in their usual proportion; None is all.
         moving: the scene is seen as a clip.
         only: positions that targets must be among (at least one of a group); None is all. Absent ones are free.
+        withheld: pairs of color and shape that absent objects may not have: in training, those it never shows, for
+            that they are not there must not be learnt. See splits.withheld_pairs.
 
     Returns:
         At most `n` expressions, no two with the same text.
@@ -113,7 +120,7 @@ def expressions(
         while left:  # a kind that the scene does not offer gives way to another
             weights = np.array(list(left.values()))
             kind = str(rng.choice(list(left), p=weights / weights.sum()))
-            expression = _write(scene, rng, kind, moving, only, found)
+            expression = _write(scene, rng, kind, moving, only, withheld, found)
             if expression is not None:
                 found[expression.text] = expression
                 break
@@ -127,12 +134,13 @@ def _write(
     kind: str,
     moving: bool,
     only: Collection[int] | None,
+    withheld: Pairs,
     known: Collection[str],
 ) -> Expression | None:
     for _ in range(_ATTEMPTS):
         form = kind
         if kind == "absent":
-            phrase, form = _propose_absent(scene, rng, moving)
+            phrase, form = _propose_absent(scene, rng, moving, withheld)
         elif kind == "group":
             phrase = _propose_group(scene, rng, moving)
         else:
@@ -145,8 +153,15 @@ def _write(
         if wanted and text not in known:
             targets = tuple(sorted(meaning, key=lambda i: (scene.objects[i].x, scene.objects[i].y)))
             needs_motion = _names_motion(phrase) and find_meaning(scene, replace(phrase, modifier=())) != meaning
-            return Expression(text=text, targets=targets, kind=kind, form=form, needs_motion=needs_motion)
+            return Expression(
+                text=text, targets=targets, kind=kind, form=form, needs_motion=needs_motion,
+                names_unseen=_pair_of(phrase) in UNSEEN_PAIRS,
+            )  # fmt: skip
     return None
+
+
+def _pair_of(phrase: Phrase) -> tuple[str | None, str | None]:
+    return phrase.attributes.color, phrase.attributes.shape
 
 
 def _names_motion(phrase: Phrase) -> bool:
@@ -319,16 +334,14 @@ def _propose_group(scene: Scene, rng: np.random.Generator, moving: bool) -> Phra
     return Phrase(attributes, determiner, modifier=modifier)
 
 
-def _propose_absent(scene: Scene, rng: np.random.Generator, moving: bool) -> tuple[Phrase | None, str]:
-    """Propose a phrase that fits nothing, though its words fit something: a hard negative.
-
-    Pairs of colour and shape that training never shows are left out: that they are not there must not be learnt.
-    """
+def _propose_absent(scene: Scene, rng: np.random.Generator, moving: bool, withheld: Pairs) -> tuple[Phrase | None, str]:
+    """Propose a phrase that fits nothing, though its words fit something: a hard negative."""
     forms = {"attribute": 0.5, "motion": 0.35, "place": 0.15} if moving else _ABSENT_FORMS
     form = str(rng.choice(list(forms), p=list(forms.values())))
     target = int(rng.integers(len(scene.objects)))
     looks = Attributes(**{n: getattr(scene.objects[int(rng.integers(len(scene.objects)))], n) for n in _FIELDS})
     if form == "attribute":
+        looks = _name_unseen(rng, looks, UNSEEN_PAIRS - withheld)
         dropped = [name for name in ("size", "texture") if rng.random() < 0.75 or getattr(looks, name) == "plain"]
         dropped += [name for name in ("color", "shape") if rng.random() < 0.1]
         phrase = Phrase(replace(looks, **dict.fromkeys(dropped)))
@@ -343,9 +356,18 @@ def _propose_absent(scene: Scene, rng: np.random.Generator, moving: bool) -> tup
         phrase = _PROPOSALS[form](scene, rng, target, moving)
         if phrase is not None and rng.random() < 0.5:
             phrase = replace(phrase, attributes=_some_looks(scene, rng, target))
-    if phrase is None or (phrase.attributes.color, phrase.attributes.shape) in HELD_OUT_PAIRS:
+    if phrase is None or _pair_of(phrase) in withheld:
         return None, form
     return phrase, form
+
+
+def _name_unseen(rng: np.random.Generator, looks: Attributes, pairs: Pairs) -> Attributes:
+    """Give some looks a pair out of these, of the same color or the same shape; no draw where there are none."""
+    if not pairs or rng.random() >= _UNSEEN_ABSENT:
+        return looks
+    near = sorted(pair for pair in pairs if pair[0] == looks.color or pair[1] == looks.shape)
+    color, shape = near[int(rng.integers(len(near)))]
+    return replace(looks, color=color, shape=shape)
 
 
 _ABSENT_FORMS = {"attribute": 0.59, "relation": 0.25, "place": 0.12, "negation": 0.04}

@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sa2va.data.world.scene import COLORS, HELD_OUT_PAIRS, RADII, SHAPES, SIZES, TEXTURES
+from sa2va.data.world.scene import COLORS, RADII, SHAPES, SIZES, TEXTURES
+from sa2va.data.world.splits import SEEN_PAIRS, Pairs
 
-_ALL_PAIRS = tuple((color, shape) for color in COLORS for shape in SHAPES)
-_SEEN_PAIRS = tuple(pair for pair in _ALL_PAIRS if pair not in HELD_OUT_PAIRS)
-_HELD_OUT = tuple(sorted(HELD_OUT_PAIRS))
 _FROM_PALETTE = 0.6  # how often a colour or a shape comes from the scene's own few
 _COMPANY = 0.65  # how often an object that shares nothing is given the colour or the shape of another one
 _DOUBLE = 0.3  # how often one object repeats colour, shape and size of another one
@@ -83,24 +81,23 @@ def _give_company(rng: np.random.Generator, looks: list[Look], index: int, pairs
     return replace(look, color=color, shape=shape)
 
 
-def draw_looks(rng: np.random.Generator, num_objects: int, *, held_out: bool) -> list[Look]:
+def draw_looks(rng: np.random.Generator, num_objects: int, *, held_out: Pairs) -> list[Look]:
     """Choose the looks of a scene.
 
     Args:
         rng: source of chance.
         num_objects: N.
-        held_out: make the pair of at least one object a held-out one (and allow more); otherwise there is none.
+        held_out: pairs that training never shows; at least one object has one of them. Empty: none has.
 
     Returns:
         N looks in random order.
     """
-    pairs = _ALL_PAIRS if held_out else _SEEN_PAIRS
+    pairs, unseen = tuple(sorted(SEEN_PAIRS | held_out)), tuple(sorted(held_out))
     colors = [pick(rng, tuple(COLORS)) for _ in range(int(rng.integers(1, 4)))]
     shapes = [pick(rng, SHAPES) for _ in range(int(rng.integers(1, 4)))]
     looks = []
     for index in range(num_objects):
-        first_held_out = held_out and index == 0
-        color, shape = _draw_pair(rng, colors, shapes, _HELD_OUT if first_held_out else pairs)
+        color, shape = _draw_pair(rng, colors, shapes, unseen if unseen and index == 0 else pairs)
         looks.append(Look(color=color, shape=shape, size=draw_size(rng), texture=draw_texture(rng)))
     for index in range(1, num_objects):
         alone = not any(_shares(looks[index], other) for other in looks[:index] + looks[index + 1 :])

@@ -8,6 +8,7 @@ Shapes: none.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from sa2va.data.world.grammar import NUMBERS, Attributes, Phrase, find_meaning, 
 from sa2va.data.world.language import identify
 from sa2va.data.world.motion import MOTIONS
 from sa2va.data.world.relations import RATIO, RESIZING, keeps_place, moves_as
-from sa2va.data.world.scene import COLORS, HELD_OUT_PAIRS, SHAPES, Scene, WorldObject
+from sa2va.data.world.scene import COLORS, SHAPES, Scene, WorldObject
+from sa2va.data.world.splits import UNSEEN_PAIRS, Pairs
 
 _CELL_MARGIN = 0.04  # of the side: nearer than this to a line of the 3 x 3 grid is not asked about
 _TRAVELLING = frozenset(MOTIONS) - {"stays still", "grows", "shrinks", "blinks"}
@@ -35,7 +37,13 @@ class Question:
 
 
 def ask(
-    scene: Scene, rng: np.random.Generator, n: int, *, moving: bool = False, kinds: Sequence[str] = ()
+    scene: Scene,
+    rng: np.random.Generator,
+    n: int,
+    *,
+    moving: bool = False,
+    kinds: Sequence[str] = (),
+    withheld: Pairs = UNSEEN_PAIRS,
 ) -> list[Question]:
     """Ask different questions about one scene.
 
@@ -45,11 +53,12 @@ def ask(
         n: how many; fewer come back if the scene offers too little.
         moving: the scene is seen as a clip.
         kinds: the kinds wanted; empty is all.
+        withheld: pairs of color and shape that are never asked for where they are missing; see splits.withheld_pairs.
 
     Returns:
         At most `n` questions, no two alike.
     """
-    makers = CLIP_QUESTIONS if moving else QUESTIONS
+    makers = (CLIP_QUESTIONS if moving else QUESTIONS) | {"existence": partial(_exists, withheld=withheld)}
     found: dict[str, Question] = {}
     for _ in range(8 * n):
         if len(found) == n:
@@ -58,7 +67,7 @@ def ask(
         made = makers[kind](scene, rng)
         if made is not None:
             text, answer, *target = made
-            heldout = any(scene.objects[i].pair in HELD_OUT_PAIRS for i in target)
+            heldout = any(scene.objects[i].pair in UNSEEN_PAIRS for i in target)
             found.setdefault(text, Question(text, answer, kind, heldout, tuple(target)))
     return list(found.values())
 
@@ -108,12 +117,12 @@ def _ask_size(scene: Scene, rng: np.random.Generator) -> Made:
     return named and (f"What size is the {named[1]}?", scene.objects[named[0]].size, named[0])
 
 
-def _exists(scene: Scene, rng: np.random.Generator) -> Made:
-    """Ask yes or no, each as often; pairs that training never shows are never what is missing."""
+def _exists(scene: Scene, rng: np.random.Generator, withheld: Pairs = UNSEEN_PAIRS) -> Made:
+    """Ask yes or no, each as often; withheld pairs are never what is missing."""
     obj = scene.objects[int(rng.integers(len(scene.objects)))]
     if rng.random() < 0.5:
         return f"Is there {with_article(' '.join(obj.pair))}?", "yes", scene.objects.index(obj)
-    pairs = {other.pair for other in scene.objects} | HELD_OUT_PAIRS
+    pairs = {other.pair for other in scene.objects} | withheld
     near = [(a.color, b.shape) for a in scene.objects for b in scene.objects]  # each word alone fits something
     near += [(obj.color, shape) for shape in SHAPES] + [(color, obj.shape) for color in COLORS]
     near = [pair for pair in near if pair not in pairs]

@@ -6,6 +6,7 @@ Shapes: N objects of a scene, M masks of a sample, T frames, S side of the pictu
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from sa2va.data.world.items import draw_item, is_clip, is_heldout, render_item
 from sa2va.data.world.language import Expression, denotes, expressions
 from sa2va.data.world.naming import find_names
 from sa2va.data.world.scene import Scene
+from sa2va.data.world.splits import Pairs, withheld_pairs
 from sa2va.masks import bbox, region_to_mask
 from sa2va.types import Sample, Span, Turn
 
@@ -99,17 +101,24 @@ def _refer(
     for attempt in range(_ATTEMPTS):
         needs = require_heldout is True and kind != "absent"
         scene, rng = draw_item(task, seed, split, index, require_heldout=needs, attempt=attempt)
-        found = _write_expressions(scene, rng, num_turns, kind, require_heldout, is_clip(task))
+        found = _write_expressions(scene, rng, num_turns, kind, require_heldout, is_clip(task), withheld_pairs(split))
         if found:
-            asks = _add_empty(scene, rng, found, empty_share, is_clip(task))
+            asks = _add_empty(scene, rng, found, empty_share, is_clip(task), withheld_pairs(split))
             return _build(task, index, scene, rng, asks)
     raise ValueError(f"world/{task} item {index}: no scene offers kind {kind!r} with require_heldout={require_heldout}")
 
 
 def _write_expressions(
-    scene: Scene, rng: np.random.Generator, n: int, kind: str | None, heldout: bool | None, moving: bool
+    scene: Scene,
+    rng: np.random.Generator,
+    n: int,
+    kind: str | None,
+    heldout: bool | None,
+    moving: bool,
+    withheld: Pairs,
 ) -> list[Expression]:
     only = None
+    write = partial(expressions, scene, rng, moving=moving, withheld=withheld)
     if heldout is not None:
         only = [i for i in range(len(scene.objects)) if is_heldout(scene, (i,)) is heldout]
         if not only:
@@ -119,23 +128,23 @@ def _write_expressions(
         alike = _PRESENT_LIKE_ABSENT_CLIP if moving else _PRESENT_LIKE_ABSENT
         for _ in range(n):
             wanted = "absent" if rng.random() < 0.5 else str(rng.choice(alike))
-            for written in expressions(scene, rng, 1, kinds=(wanted,), moving=moving, only=only):
+            for written in write(1, kinds=(wanted,), only=only):
                 found[written.text] = written
         return list(found.values())
     kinds = None if kind is None else (kind,)
-    found = {e.text: e for e in expressions(scene, rng, n, kinds=kinds, moving=moving, only=only)}
+    found = {e.text: e for e in write(n, kinds=kinds, only=only)}
     return [e for e in found.values() if heldout is not False or not is_heldout(scene, e.targets)]
 
 
 def _add_empty(
-    scene: Scene, rng: np.random.Generator, found: list[Expression], share: float, moving: bool
+    scene: Scene, rng: np.random.Generator, found: list[Expression], share: float, moving: bool, withheld: Pairs
 ) -> list[_Ask]:
     """Mix in absent objects with an empty mask; never one whose absence another turn has told already."""
     asks = [_Ask(expression) for expression in found]
     wanted = int(rng.binomial(len(found), share))
     known = {expression.text for expression in found}
     if wanted:
-        for extra in expressions(scene, rng, wanted, kinds=("absent",), moving=moving):
+        for extra in expressions(scene, rng, wanted, kinds=("absent",), moving=moving, withheld=withheld):
             if extra.text not in known:
                 asks.insert(int(rng.integers(len(asks) + 1)), _Ask(extra, shown=False))
     return asks
@@ -157,6 +166,7 @@ def _build(task: str, index: int, scene: Scene, rng: np.random.Generator, asks: 
         "targets": [list(expression.targets) for expression in heard],
         "present": [bool(expression.targets) for expression in heard],
         "heldout": [is_heldout(scene, expression.targets) for expression in heard],
+        "names_unseen": [expression.names_unseen for expression in heard],
         "motions": [[scene.objects[target].motion.kind for target in expression.targets] for expression in heard],
         "needs_motion": [expression.needs_motion for expression in heard],
         "answers": [turn.answer for turn in turns],

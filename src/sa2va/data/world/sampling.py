@@ -13,8 +13,8 @@ from sa2va.data.world.choreography import draw_clip
 from sa2va.data.world.looks import Look, draw_looks, draw_radius, pick
 from sa2va.data.world.paint import Coverage, coverage
 from sa2va.data.world.scene import BACKGROUNDS, SIZES, Scene, WorldObject
+from sa2va.data.world.splits import TRAIN, Pairs, unseen_pairs
 
-TRAIN = "train"  # the only split that never shows a held-out pair
 _HELD_OUT_SCENES = 0.25  # share of the scenes of the other splits with a held-out pair
 _OCCLUDED_SCENES = 0.44
 _HIDDEN = (0.10, 0.65)  # share of a partly covered object that another one hides
@@ -42,10 +42,10 @@ def make_scene(seed: int, split: str, index: int, *, moving: bool = False, requi
 
     Args:
         seed: of the whole world, >= 0.
-        split: any name; "train" never contains a held-out (color, shape) pair.
+        split: any name; splits.unseen_pairs says which pairs it may show beside those of training.
         index: item of the split, >= 0.
         moving: a clip of 2 to 5 objects of which 1 to 3 move, instead of a still picture of 2 to 8.
-        require_heldout: at least one object has a held-out pair (otherwise a quarter of the scenes do).
+        require_heldout: at least one object has such a pair (otherwise a quarter of the scenes do).
 
     Returns:
         The scene, ready to render.
@@ -58,12 +58,13 @@ def make_scene(seed: int, split: str, index: int, *, moving: bool = False, requi
     if split == TRAIN and require_heldout:
         raise ValueError(f'make_scene: split "{TRAIN}" has no held-out pairs; name another split')
     rng = np.random.default_rng([seed, crc32(split.encode()), index, int(moving), int(require_heldout)])
-    held_out = require_heldout or (split != TRAIN and bool(rng.random() < _HELD_OUT_SCENES))
+    is_unseen = require_heldout or (split != TRAIN and bool(rng.random() < _HELD_OUT_SCENES))
+    held_out = unseen_pairs(split) if is_unseen else frozenset()
     objects = draw_clip(rng, held_out=held_out) if moving else _draw_still(rng, held_out)
     return Scene(objects=tuple(objects), background=pick(rng, BACKGROUNDS), seed=int(rng.integers(2**31)))
 
 
-def _draw_still(rng: np.random.Generator, held_out: bool) -> list[WorldObject]:
+def _draw_still(rng: np.random.Generator, held_out: Pairs) -> list[WorldObject]:
     """Choose looks and places of a still scene; sizes shrink until everything fits."""
     num_objects = int(rng.integers(2, 9))
     looks = draw_looks(rng, num_objects, held_out=held_out)

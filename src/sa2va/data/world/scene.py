@@ -71,6 +71,23 @@ HELD_OUT_PAIRS: frozenset[tuple[str, str]] = frozenset(
         ("red", "hourglass"),
     }
 )
+# A second set, each shape once: no scene shows it but those of the split "reserved", so no choice can rest on it.
+RESERVED_PAIRS: frozenset[tuple[str, str]] = frozenset(
+    {
+        ("red", "pentagon"),
+        ("green", "ring"),
+        ("green", "diamond"),
+        ("blue", "heart"),
+        ("yellow", "arrow"),
+        ("yellow", "circle"),
+        ("orange", "cross"),
+        ("purple", "hourglass"),
+        ("pink", "square"),
+        ("brown", "star"),
+        ("black", "triangle"),
+        ("white", "crescent"),
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)

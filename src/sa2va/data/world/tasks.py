@@ -16,6 +16,7 @@ from sa2va.data.world.naming import find_names
 from sa2va.data.world.questions import ask
 from sa2va.data.world.referring import refseg, region, video_refseg
 from sa2va.data.world.scene import Scene
+from sa2va.data.world.splits import withheld_pairs
 from sa2va.types import Sample, Span, Turn
 
 _BACKGROUNDS = {"noise": "noisy", "waves": "wavy"}
@@ -83,7 +84,7 @@ def gcg(seed: int, split: str, index: int) -> Sample:
 def _conversation(task: str, seed: int, split: str, index: int, num_turns: int | None) -> Sample:
     scene, rng = draw_item(task, seed, split, index)
     number = int(rng.integers(3, 7)) if num_turns is None else num_turns
-    asked = ask(scene, rng, number, moving=is_clip(task))
+    asked = ask(scene, rng, number, moving=is_clip(task), withheld=withheld_pairs(split))
     turns = tuple(Turn(question=q.text, answer=q.answer, named=find_names(scene, q.text)) for q in asked)
     meta: dict[str, Any] = {
         "index": index,

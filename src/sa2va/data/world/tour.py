@@ -102,7 +102,7 @@ def name_walkers(scene: Scene) -> list[str]:
 
 def _draw_looks(rng: np.random.Generator, number: int) -> list[Look]:
     while True:
-        looks = draw_looks(rng, number, held_out=False)
+        looks = draw_looks(rng, number, held_out=frozenset())
         if len({look.pair for look in looks}) == number and sum(look.size == "large" for look in looks) <= 1:
             return looks
 

@@ -9,7 +9,8 @@ Source: our own choice of map; training on pictures in other colours is common (
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va.data.world.scene import COLORS, HELD_OUT_PAIRS, Scene
+from sa2va.data.world.scene import COLORS, Scene
+from sa2va.data.world.splits import UNSEEN_PAIRS
 from sa2va.types import Frames
 
 _ATTEMPTS = 8
@@ -32,7 +33,7 @@ def repaint(frames: Frames, scene: Scene, rng: np.random.Generator) -> Frames | 
     for _ in range(_ATTEMPTS):
         order, table = rng.permutation(3), _draw_table(rng)
         looks = [(_nearest(_map(np.array(COLORS[thing.color]), order, table)), thing.shape) for thing in scene.objects]
-        if HELD_OUT_PAIRS.isdisjoint(looks):
+        if UNSEEN_PAIRS.isdisjoint(looks):
             return _map(frames, order, table)
     return None
 
