@@ -1,8 +1,13 @@
 """Check journal.py: nothing that was appended is lost, whatever the moment of the interruption."""
 
+import errno
+import fcntl
 import json
+import os
+import random
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +98,116 @@ def test_two_writers_share_a_file(tmp_path: Path) -> None:
         assert first.get("first7") == 7 and second.get("second7") == "x" * 7
         assert not first.done("second0")
     assert len(Journal(path)) == 40
+
+
+def test_a_rest_of_a_killed_process_is_removed_by_an_open_journal(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with Journal(path) as journal:
+        journal.append("a", 1)
+        with path.open("ab") as killed:
+            killed.write(b'{"key": "lost", "record": "' + b"x" * 10_000)
+        journal.append("b", 2)
+        assert journal.get("b") == 2
+    assert dict(Journal(path).items()) == {"a": 1, "b": 2}
+
+
+def test_a_line_that_another_process_is_writing_is_left_whole(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with subprocess.Popen([sys.executable, "-c", SLOW_WRITER, str(path)], stdout=subprocess.PIPE, text=True) as slow:
+        assert slow.stdout is not None and slow.stdout.readline() == "half\n"
+        with Journal(path) as journal:
+            journal.append("mine", 2)
+            assert journal.get("mine") == 2
+    assert slow.returncode == 0
+    assert list(Journal(path).items()) == [("slow", 1), ("mine", 2)]
+
+
+SLOW_WRITER = """
+import fcntl, os, sys, time
+file = os.open(sys.argv[1], os.O_RDWR | os.O_APPEND | os.O_CREAT)
+fcntl.flock(file, fcntl.LOCK_EX)
+os.write(file, b'{"key": "slow", ')
+print("half", flush=True)
+time.sleep(0.5)
+os.write(file, b'"record": 1}\\n')
+"""
+
+WRITER = """
+import os, sys
+from sa2va.journal import Journal
+name, path = sys.argv[1:]
+journal = Journal(path)
+for number in range(1_000_000):
+    key, size = f"{name}/{number}", 1 + (7919 * number) % 400_000
+    journal.append(key, [key, "x" * size])
+    journal.close()  # what the first append after opening does is part of the test
+    os.write(1, f"{key} {size}\\n".encode())
+"""
+
+
+def test_processes_that_append_and_are_killed_lose_and_harm_nothing(tmp_path: Path) -> None:
+    path, pause = tmp_path / "run.jsonl", random.Random(0)
+    writers: list[subprocess.Popen] = []
+
+    def start() -> None:
+        name = f"w{len(writers)}"
+        with (tmp_path / f"{name}.txt").open("w") as said:
+            writers.append(subprocess.Popen([sys.executable, "-c", WRITER, name, str(path)], stdout=said))
+
+    def size() -> int:
+        return path.stat().st_size if path.exists() else 0
+
+    for _ in range(3):
+        start()
+    for victim in range(6):
+        before = size()
+        while size() < before + 1_000_000:
+            time.sleep(0.005)
+            assert writers[-1].poll() is None
+        time.sleep(pause.random() / 20)
+        writers[victim].kill()
+        start()
+    for writer in writers:
+        writer.kill()
+        writer.wait()
+    records = dict(Journal(path).items())
+    assert all(record == [key, "x" * len(record[1])] for key, record in records.items())
+    said = [line.split() for file in tmp_path.glob("*.txt") for line in file.read_text().splitlines()]
+    assert len(said) > 30 and all(len(records[key][1]) == int(length) for key, length in said)
+    assert len(records) <= len(said) + len(writers)  # a kill may come between a record and its acknowledgement
+
+
+def test_a_file_system_without_locks_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.jsonl"
+    filled(path)
+    content = path.read_bytes()
+
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        Journal(path) as journal,
+        pytest.raises(ValueError, match=r"run\.jsonl: .*No locks available.*local disk") as said,
+    ):
+        journal.append("d", 1)
+    assert "\n" not in str(said.value) and path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", ["notes of mine", '["key"', "\n", '{"key": 1'])
+def test_a_file_of_the_user_is_not_taken_for_the_rest_of_a_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"journal\.jsonl:1: expected"):
+        Journal(path)
+    assert path.read_text() == content
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(ValueError, match="is not a file"):
+            Journal(place)
 
 
 def test_numpy_values_are_written(tmp_path: Path) -> None:

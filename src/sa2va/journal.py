@@ -9,13 +9,16 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
+_BEGIN = b'{"key": "'  # of every line
+_BLOCK = 4096  # bytes, of the search for the last line end
 KEY_LETTERS = 32  # 128 bits: no two items of any run will meet
 
 
@@ -39,23 +42,25 @@ def content_key(content: Any) -> str:
 class Journal:
     """An append-only file of records by key.
 
-    Each record is one write, so an interruption can harm the last line only; such a rest is dropped at the next
-    append. Several processes may append to one file; each sees the others' records when it opens it anew. Only
-    the places of the records are held in memory.
+    Several processes may append to one file: each write holds the file's lock, and each process sees the others'
+    records when it opens the file anew. A killed process can leave part of one line at the end; the next append
+    removes it. Only the places of the records are held in memory.
     """
 
     def __init__(self, path: str | Path) -> None:
         """Open a journal; the file is made by the first append.
 
         Raises:
-            ValueError: a line other than the last is not a record, so the file is something else or was edited.
+            ValueError: a line is neither a record nor, at the end, the beginning of one, so the file is something
+                else or was edited.
         """
         self.path = Path(path)
         self._places: dict[str, int] = {}  # key -> byte offset of its latest line
-        self._sound = 0  # bytes up to the end of the last whole line
         self._descriptor: int | None = None
-        if self.path.exists():
+        if self.path.is_file():
             self._index()
+        elif self.path.exists():
+            raise ValueError(f"{self.path}: is not a file; choose another folder")
 
     def done(self, key: str) -> bool:
         """Tell whether there is a record for this key."""
@@ -76,14 +81,27 @@ class Journal:
         Args:
             key: what to find it by; a later record with the same key takes the place of an earlier one.
             record: JSON-like; numpy numbers and arrays become numbers and lists.
+
+        Raises:
+            ValueError: the file system has no locks.
+            OSError: the disk is full.
         """
         line = json.dumps({"key": key, "record": record}, ensure_ascii=False, default=_plain).encode() + b"\n"
         if self._descriptor is None:
-            self._descriptor = self._open_for_append()
-        written = os.write(self._descriptor, line)
-        if written != len(line):
-            raise OSError(f"{self.path}: only {written} of {len(line)} bytes could be written; is the disk full?")
-        self._places[key] = os.lseek(self._descriptor, 0, os.SEEK_CUR) - len(line)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        with _locked(self._descriptor, self.path):
+            place = _drop_rest(self._descriptor)
+            try:
+                written = os.write(self._descriptor, line)
+                if written != len(line):
+                    raise OSError(
+                        f"{self.path}: only {written} of {len(line)} bytes could be written; is the disk full?"
+                    )
+            except BaseException:
+                os.ftruncate(self._descriptor, place)
+                raise
+        self._places[key] = place
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Yield (key, latest record) in the order of the file."""
@@ -115,25 +133,47 @@ class Journal:
         self.close()
 
     def _index(self) -> None:
+        place = 0
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    return  # an interrupted write
+                begins = line.startswith(_BEGIN) or _BEGIN.startswith(line)
+                if begins and not line.endswith(b"\n"):
+                    return  # a killed process left it, or another one is writing it now
                 key = _key_of(line)
-                if key is None:
+                if key is None or not begins:
                     raise ValueError(f'{self.path}:{number}: expected {{"key": ..., "record": ...}}; use another file')
-                self._places[key] = self._sound
-                self._sound += len(line)
+                self._places[key] = place
+                place += len(line)
 
-    def _open_for_append(self) -> int:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        # Another process may have appended since we looked, so only a rest without a line end is cut off.
-        size = os.fstat(descriptor).st_size
-        if size > self._sound:
-            rest = os.pread(descriptor, size - self._sound, self._sound)
-            os.ftruncate(descriptor, self._sound + rest.rfind(b"\n") + 1)
-        return descriptor
+
+@contextmanager
+def _locked(descriptor: int, path: Path) -> Generator[None]:
+    """Hold the lock of an open file; the system releases it if the process dies."""
+    try:
+        import fcntl  # Windows has none
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except (ImportError, OSError) as error:
+        raise ValueError(f"{path}: files cannot be locked there ({error}); choose a folder on a local disk") from error
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _drop_rest(descriptor: int) -> int:
+    """Cut off the part of a line that a killed process left at the end of a locked file; return the new size."""
+    size = end = os.fstat(descriptor).st_size
+    while end:
+        start = max(0, end - _BLOCK)
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if found >= 0:
+            end = start + found + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(descriptor, end)
+    return end
 
 
 def _key_of(line: bytes) -> str | None:

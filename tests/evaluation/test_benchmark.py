@@ -32,6 +32,19 @@ def test_measure_weighs_an_item_by_its_parts() -> None:
     assert (figure.low, figure.high) == (0.0, 1.0)
 
 
+def test_measure_counts_groups_and_not_their_rows() -> None:
+    rows = np.random.default_rng(0).random(20)
+    alone = measure("score", rows)
+    together = measure("score", np.repeat(rows, 7), groups=np.repeat(np.arange(20), 7))
+    assert together.num_items == alone.num_items == 20
+    assert (together.value, together.low, together.high) == pytest.approx((alone.value, alone.low, alone.high))
+
+
+def test_what_is_not_finite_is_none() -> None:
+    figure = measure("score", np.array([np.nan, 0.5]), chance=float("inf"), bar=Bar(0.0))
+    assert (figure.value, figure.low, figure.high, figure.chance, figure.passed) == (None, None, None, None, False)
+
+
 @pytest.mark.parametrize(("num_frames", "shape"), [(1, (8, 9, 3)), (3, (3, 8, 9, 3))])
 def test_each_question_is_asked_on_its_own(num_frames: int, shape: tuple[int, ...]) -> None:
     mark = np.ones((8, 9), bool)

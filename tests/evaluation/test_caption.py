@@ -63,3 +63,12 @@ def test_long_descriptions_weigh_more() -> None:
 
 def test_one_item_has_no_other_to_compare_with() -> None:
     assert caption.attribute_f1([caption.described_record([RED], [RED], "")], None, "f1").chance is None
+
+
+def test_items_without_the_attribute_do_not_count() -> None:
+    moving = RED | {"motion": "jumps"}
+    records = [caption.described_record([RED], [RED], ""), caption.described_record([moving], [moving], "")]
+    only = caption.attribute_f1(records, None, "F1 of motion", ("motion",))
+    assert (only.value, only.num_items) == (1.0, 1)
+    nothing = caption.attribute_f1(records[:1], Bar(0.5), "F1 of motion", ("motion",))
+    assert (nothing.value, nothing.num_items, nothing.passed) == (None, 0, False)

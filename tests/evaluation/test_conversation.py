@@ -27,6 +27,14 @@ def test_overall_and_per_kind() -> None:
     assert overall.chance == pytest.approx(3 / 4)
 
 
+def test_more_questions_about_a_picture_do_not_narrow_the_interval() -> None:
+    right, wrong = ("color", "red", "red"), ("color", "red", "blue")
+    few = answer_figures([talk(right)] * 10 + [talk(wrong)] * 10, Bar(0.5))[0]
+    many = answer_figures([talk(*[right] * 8)] * 10 + [talk(*[wrong] * 8)] * 10, Bar(0.5))[0]
+    assert (many.value, many.low, many.high, many.num_items) == (few.value, few.low, few.high, 20)
+    assert (few.low, few.high) == (0.3, 0.7)
+
+
 def test_saying_the_usual_answer_reaches_exactly_chance() -> None:
     rng = np.random.default_rng(0)
     gold = rng.choice(["yes", "yes", "no"], 60)

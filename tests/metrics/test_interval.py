@@ -40,7 +40,35 @@ def test_sequences_of_records() -> None:
     assert bootstrap_interval(records, lambda drawn: float(np.mean([one["hit"] for one in drawn]))) == (1.0, 1.0)
 
 
-@pytest.mark.parametrize(("values", "level", "message"), [([], 0.95, "at least one item"), ([1.0], 1.0, "level")])
+def test_repeated_rows_of_a_group_are_no_new_evidence() -> None:
+    values = np.random.default_rng(2).normal(0.0, 1.0, 30)
+    once = bootstrap_interval(values)
+    repeated, groups = np.repeat(values, 9), np.repeat(np.arange(30), 9)
+    assert bootstrap_interval(repeated, groups=groups) == pytest.approx(once, abs=1e-12)
+    low, high = bootstrap_interval(repeated)
+    assert (once[1] - once[0]) / (high - low) == pytest.approx(3.0, rel=0.1)  # nine times the rows, a third as wide
+
+
+def test_groups_of_any_size_stay_whole_wherever_their_rows_are() -> None:
+    rows = [("clip a", 1.0), ("clip b", 0.0), ("clip a", 1.0), ("clip b", 0.0), ("clip a", 1.0)]
+    seen = set()
+
+    def count(drawn: list[tuple[str, float]]) -> float:
+        names = [name for name, _ in drawn]
+        assert names.count("clip a") % 3 == 0 and names.count("clip b") % 2 == 0
+        seen.add(tuple(sorted(names)))
+        return float(np.mean([value for _, value in drawn]))
+
+    assert bootstrap_interval(rows, count, [name for name, _ in rows]) == (0.0, 1.0)
+    assert {len(names) for names in seen} == {4, 5, 6}  # two of b, one of each, two of a
+
+
+def test_each_row_needs_a_group() -> None:
+    with pytest.raises(ValueError, match="got 2 groups for 3 rows"):
+        bootstrap_interval(np.arange(3.0), groups=["a", "b"])
+
+
+@pytest.mark.parametrize(("values", "level", "message"), [([], 0.95, "at least one row"), ([1.0], 1.0, "level")])
 def test_bad_input(values: list[float], level: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         bootstrap_interval(np.array(values), level=level)

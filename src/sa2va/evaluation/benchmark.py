@@ -1,9 +1,10 @@
 """Say what a benchmark is: items, what to ask about each, how to score the answer, which figures come out.
 
 Flow: catalog.py builds a Benchmark -> runner.py loads, asks and scores item by item -> Record -> figures -> report.py.
-Shapes: N items, E rows (one per item that a figure counts).
+Shapes: N items, E rows that a figure counts.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va.metrics.interval import bootstrap_interval
+from sa2va.metrics.interval import Groups, Rows, bootstrap_interval
 from sa2va.model.results import Options, Prediction, Request
 from sa2va.model.session import TrackSession
 from sa2va.types import Sample
@@ -58,7 +59,7 @@ class Figure:
         value: None where no item counts.
         low: lower end of the 95 % interval.
         high: upper end of it.
-        num_items: items that count.
+        num_items: independent items that count: pictures, clips.
         chance: what the baseline reaches on the same items; None where there is no honest one.
         baseline: the baseline in words.
         bar: what to reach, if anything.
@@ -154,27 +155,34 @@ def share_of(rows: NDArray[np.float64]) -> float:
 
 def measure(
     name: str,
-    rows: Sequence[Any] | NDArray[Any],
+    rows: Rows,
     statistic: Callable[[Any], float] = mean_of,
     *,
+    groups: Groups | None = None,
     chance: float | None = None,
     baseline: str = "",
     bar: Bar | None = None,
 ) -> Figure:
-    """Compute one figure with its interval.
+    """Compute one figure with its interval; what is not finite is None.
 
     Args:
         name: what is measured.
-        rows: E rows, one per item; everything of an item stays in its row.
+        rows: E rows.
         statistic: rows -> number.
+        groups: E labels, the picture or clip of each row; None where each row has its own.
         chance: what the baseline reaches.
         baseline: the baseline in words.
         bar: what to reach.
     """
     value = low = high = None
     if len(rows):
-        value = float(statistic(rows))
-        low, high = bootstrap_interval(rows, statistic)
+        value = _finite(statistic(rows))
+        low, high = map(_finite, bootstrap_interval(rows, statistic, groups))
     return Figure(
-        name=name, value=value, low=low, high=high, num_items=len(rows), chance=chance, baseline=baseline, bar=bar
-    )
+        name=name, value=value, low=low, high=high, num_items=len(rows if groups is None else set(groups)),
+        chance=_finite(chance), baseline=baseline, bar=bar,
+    )  # fmt: skip
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)

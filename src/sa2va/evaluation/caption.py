@@ -82,11 +82,12 @@ def attribute_f1(records: Sequence[Record], bar: Bar | None, name: str, only: Co
         name: of the figure.
         only: the attributes that count; None is all.
     """
-    rows = [attribute_counts(r["said"], r["gold"], only) for r in records]
+    rows = np.array([attribute_counts(r["said"], r["gold"], only) for r in records], float).reshape(-1, 3)
     shifted = [*records[1:], *records[:1]]
     blind = [attribute_counts(o["gold"], r["gold"], only) for r, o in zip(records, shifted, strict=True)]
     chance = pooled_f1(np.array(blind, float)) if len(blind) > 1 else None
-    return measure(name, np.array(rows, float), pooled_f1, chance=chance, baseline=ANOTHER_CAPTION, bar=bar)
+    counts = rows[rows[:, 1:].any(1)]  # an item that neither says nor has such an attribute is no evidence
+    return measure(name, counts, pooled_f1, chance=chance, baseline=ANOTHER_CAPTION, bar=bar)
 
 
 def pooled_f1(rows: NDArray[np.float64]) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sa2va.evaluation.benchmark import Bar, Figure, Record, measure, share_of
+from sa2va.evaluation.benchmark import Bar, Figure, Record, measure
 from sa2va.metrics.text import exact_match, normalise
 from sa2va.model.results import Prediction
 
@@ -27,7 +27,7 @@ def answers_record(predictions: Sequence[Prediction], answers: Sequence[str], ki
 
 
 def answer_figures(records: Sequence[Record], bar: Bar) -> list[Figure]:
-    """Exact match over all questions, then per kind; an item is a whole conversation."""
+    """Exact match over all questions, then per kind; intervals are over whole conversations."""
     usual = most_frequent(records)
     kinds = sorted(usual)
     return [_exact(records, "exact match", kinds, usual, bar), *(_exact(records, k, [k], usual) for k in kinds)]
@@ -45,12 +45,12 @@ def most_frequent(records: Sequence[Record]) -> dict[str, str]:
 def _exact(
     records: Sequence[Record], name: str, kinds: Sequence[str], usual: dict[str, str], bar: Bar | None = None
 ) -> Figure:
-    rows, guessed = [], []
-    for record in records:
-        asked = list(zip(record["kinds"], record["gold"], record["right"], strict=True))
-        asked = [(gold, right, usual[kind]) for kind, gold, right in asked if kind in kinds]
-        if asked:
-            rows.append([sum(right for _, right, _ in asked), len(asked)])
-            guessed += [normalise(gold) == guess for gold, _, guess in asked]
+    rights, guessed, pictures = [], [], []
+    for picture, record in enumerate(records):
+        for kind, gold, right in zip(record["kinds"], record["gold"], record["right"], strict=True):
+            if kind in kinds:
+                rights.append(right)
+                guessed.append(normalise(gold) == usual[kind])
+                pictures.append(picture)
     chance = float(np.mean(guessed)) if guessed else None
-    return measure(name, np.array(rows, float), share_of, chance=chance, baseline=USUAL, bar=bar)
+    return measure(name, np.array(rights, float), groups=pictures, chance=chance, baseline=USUAL, bar=bar)

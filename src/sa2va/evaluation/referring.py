@@ -151,20 +151,26 @@ def probe_record(prediction: Prediction, target: NDArray[np.bool_], present: boo
     }
 
 
-def paired_ece(rows: Sequence[NDArray[np.float64]]) -> float:
-    """Calibration error of rows that hold (k, 2) confidences and outcomes each."""
-    pairs = np.concatenate(rows)
-    return ece(pairs[:, 0], pairs[:, 1])
+def paired_ece(rows: NDArray[np.float64]) -> float:
+    """Calibration error of rows (E, 2): confidence and outcome."""
+    return ece(rows[:, 0], rows[:, 1])
+
+
+def score_rows(records: Sequence[Record]) -> tuple[NDArray[np.float64], list[int]]:
+    """Collect (E, 2), expected and reached IoU of every frame, and the picture or clip of each."""
+    pairs = [pair for record in records for pair in zip(record["scores"], record["ious"], strict=True)]
+    owners = [owner for owner, record in enumerate(records) for _ in record["scores"]]
+    return np.array(pairs, float).reshape(-1, 2), owners
 
 
 def calibration_figures(records: Sequence[Record]) -> list[Figure]:
     """Calibration error of presence over all objects, and of the scores over those that are there."""
     sure, bar = "always sure (confidence 1)", Bar(0.05, at_most=True)
-    presence = [np.array([[r["presence"], float(r["present"])]]) for r in records]
-    scores = [np.array([r["scores"], r["ious"]]).T for r in records if r["present"]]
+    presence = np.array([[r["presence"], r["present"]] for r in records], float)
+    scores, owners = score_rows([r for r in records if r["present"]])
     absent = float(np.mean([not r["present"] for r in records])) if records else None
-    short = 1 - float(np.concatenate(scores)[:, 1].mean()) if scores else None
+    short = 1 - float(scores[:, 1].mean()) if len(scores) else None
     return [
         measure("calibration error of presence", presence, paired_ece, chance=absent, baseline=sure, bar=bar),
-        measure("calibration error of scores", scores, paired_ece, chance=short, baseline=sure, bar=bar),
+        measure("calibration error of scores", scores, paired_ece, groups=owners, chance=short, baseline=sure, bar=bar),
     ]

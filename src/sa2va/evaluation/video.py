@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va.evaluation.benchmark import Bar, Figure, Record, measure
-from sa2va.evaluation.referring import RANDOM_OBJECT, choices, paired_ece
+from sa2va.evaluation.referring import RANDOM_OBJECT, choices, paired_ece, score_rows
 from sa2va.metrics.boundary import boundary_f, jaccard
 from sa2va.model.results import Prediction
 from sa2va.types import Masks
@@ -71,11 +71,11 @@ def track_figure(records: Sequence[Record], name: str, bar: Bar | None = None) -
 def track_figures(records: Sequence[Record]) -> list[Figure]:
     """J&F over all clips, over those where only the motion tells, and J and F apart."""
     moving = [r for r in records if r["needs_motion"]]
-    scored = [np.array([r["scores"], r["ious"]]).T for r in records if "scores" in r]
+    scored, clips = score_rows([r for r in records if "scores" in r])
     return [
         track_figure(records, "J&F", Bar(0.65)),
         track_figure(moving, "J&F, expressions that only motion decides", Bar(0.50)),
         measure("J", np.array([r["j"] for r in records])),
         measure("F", np.array([r["f"] for r in records])),
-        measure("calibration error of scores per frame", scored, paired_ece),
+        measure("calibration error of scores per frame", scored, paired_ece, groups=clips),
     ]

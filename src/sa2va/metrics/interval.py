@@ -1,35 +1,38 @@
-"""Say how sure a figure is: bootstrap intervals over items.
+"""Say how sure a figure is: bootstrap intervals over independent groups of rows.
 
-Flow: one row per item, a statistic of rows -> bootstrap_interval -> (low, high).
-Source: Efron, 1979 (percentile bootstrap).
-Shapes: N items, R resamples.
+Flow: rows, a statistic of rows, the group of each row -> bootstrap_interval -> (low, high).
+Source: Efron, 1979 (percentile bootstrap); Davison and Hinkley, 1997, section 3.8 (cluster bootstrap).
+Shapes: N rows, G groups, R resamples.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[Any] | Sequence[Any]  # one per item
+Rows = NDArray[Any] | Sequence[Any]
+Groups = NDArray[Any] | Sequence[Hashable]  # what each row belongs to: a picture, a clip, an expression
 
 
 def bootstrap_interval(
-    values: Rows,
+    rows: Rows,
     statistic: Callable[[Any], float] = np.mean,
+    groups: Groups | None = None,
     seed: int = 0,
     level: float = 0.95,
     num_resamples: int = 1000,
 ) -> tuple[float, float]:
-    """Percentile interval of a statistic when items are drawn again with replacement.
+    """Percentile interval of a statistic when groups of rows are drawn again with replacement.
 
-    Everything that belongs to one item is resampled together, so several questions about one picture do not
-    pass for independent evidence. The interval always holds the estimate itself: resampled calibration
-    errors lean upwards and would otherwise leave it out.
+    All rows of a group are drawn together, so several questions about one picture do not pass for independent
+    evidence. The interval always holds the estimate itself: resampled calibration errors lean upwards and would
+    otherwise leave it out.
 
     Args:
-        values: N rows, one per item; an array (N, ...) or a sequence.
+        rows: N rows, an array (N, ...) or a sequence.
         statistic: rows -> number.
+        groups: N labels; rows with the same label stay together. None makes each row a group of its own.
         seed: of the resampling.
         level: share of resamples inside.
         num_resamples: R.
@@ -38,17 +41,35 @@ def bootstrap_interval(
         (low, high).
 
     Raises:
-        ValueError: no items, or a level outside 0..1.
+        ValueError: no rows, another number of labels than of rows, or a level outside 0..1.
     """
-    if not len(values):
-        raise ValueError("an interval needs at least one item, got none")
+    if not len(rows):
+        raise ValueError("an interval needs at least one row, got none")
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
+    order, starts, sizes = _lay_out(range(len(rows)) if groups is None else groups, len(rows))
     rng = np.random.default_rng(seed)
     resampled = np.empty(num_resamples)
     for turn in range(num_resamples):
-        drawn = rng.integers(0, len(values), len(values))
-        resampled[turn] = statistic(values[drawn] if isinstance(values, np.ndarray) else [values[i] for i in drawn])
+        drawn = rng.integers(0, len(sizes), len(sizes))
+        ends = np.cumsum(sizes[drawn])
+        places = np.arange(ends[-1]) + np.repeat(starts[drawn] - ends + sizes[drawn], sizes[drawn])
+        picked = order[places]
+        resampled[turn] = statistic(rows[picked] if isinstance(rows, np.ndarray) else [rows[i] for i in picked])
     low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-    estimate = float(statistic(values))
+    estimate = float(statistic(rows))
     return min(float(low), estimate), max(float(high), estimate)
+
+
+def _lay_out(groups: Groups | range, num_rows: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Put the rows of each group side by side, groups in the order in which they first appear.
+
+    Returns:
+        (N,) rows in that order, (G,) where each group starts among them, (G,) how many rows it has.
+    """
+    if len(groups) != num_rows:
+        raise ValueError(f"an interval needs a group for each row, got {len(groups)} groups for {num_rows} rows")
+    number: dict[Hashable, int] = {}
+    numbers = np.array([number.setdefault(group, len(number)) for group in groups])
+    sizes = np.bincount(numbers)
+    return np.argsort(numbers, kind="stable"), np.cumsum(sizes) - sizes, sizes
