@@ -60,7 +60,12 @@ class ToyPredictor:
         return ToyConversation(self, open_media(media))
 
     def track(
-        self, source: Any, prompt: str | dict[str, str], *, num_keyframes: int = 5, keyframes: str | None = None
+        self,
+        source: Any,
+        prompt: str | dict[str, str],
+        *,
+        num_keyframes: int | None = None,
+        keyframes: str | None = None,
     ) -> Iterator[FrameResult]:
         prompt = {prompt: "dark"} if isinstance(prompt, str) else prompt
         self.asked += [(one, num_keyframes) if keyframes is None else (one, num_keyframes, keyframes) for one in prompt]

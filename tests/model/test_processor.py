@@ -73,6 +73,27 @@ def test_regions_repeat_the_visual_tokens_below_them(small: Small) -> None:
     assert ids.count(processor.tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")) == 20
 
 
+def test_regions_of_every_turn_lie_on_the_thumbnail(small: Small) -> None:
+    _, built = small
+    processor = Processor(dataclasses.replace(built.config, max_tiles=4), built.tokenizer)
+    region = np.zeros((128, 128), bool)
+    region[:64, 64:] = True  # upper right quarter
+    frames = np.random.default_rng(0).integers(0, 255, (1, 128, 128, 3), dtype=np.uint8)
+    first = Turn(question="region1?", answer="A star.", regions=(region,))
+    later = Turn(question="region1?", answer="A star.", regions=(region[::-1, ::-1].copy(),))
+    plain = Turn(question="What?", answer="A star.")
+    cells, opposite = [64 + cell for cell in (2, 3, 6, 7)], [64 + cell for cell in (8, 9, 12, 13)]  # 4 tiles before it
+    for turns, marked in (
+        ((first, later), [*cells, *opposite]),
+        ((plain, later), opposite),
+        ((plain, plain, first), cells),
+    ):
+        batch = processor([Sample(frames=frames, turns=turns)])
+        assert batch.visual_index.tolist() == [*range(80), *marked]
+        question = batch.input_ids[0].tolist()
+        assert question.count(processor.tokenizer.convert_tokens_to_ids("<img>")) == 1
+
+
 def test_a_region_smaller_than_a_cell_gets_the_cell_under_it(small: Small) -> None:
     _, processor = small
     region = np.zeros((64, 64), bool)

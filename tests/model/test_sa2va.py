@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_model import build_model, draw_sample
 
-from sa2va.model.backbones.seam import TextInput
+from sa2va.model.backbones.seam import Picture, TextInput
 from sa2va.model.losses import LossConfig
 from sa2va.model.predictor import Predictor
 from sa2va.model.processor import Processor, Prompts
@@ -131,6 +131,26 @@ def test_a_clip_is_read_as_the_model_was_trained(small: Small, keyframes: str, m
     predictor.predict(clip, "the red square", options=options)
     predictor.track(clip, "the red square", num_keyframes=2, options=options)
     assert [frames.round().int().tolist() for frames in seen] == [wanted, wanted]
+
+
+@pytest.mark.parametrize(("said", "in_options", "wanted"), [(None, None, 4), (None, 2, 2), (3, None, 3), (3, 2, 3)])
+def test_a_track_reads_as_many_key_frames_as_a_prediction(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, said: int | None, in_options: int | None, wanted: int
+) -> None:
+    clip = draw_sample(0, num_frames=6).frames
+    seen, read = [], predictor.processor.read_pictures
+
+    def spy(frames: np.ndarray) -> list[Picture]:
+        seen.append(len(frames))
+        return read(frames)
+
+    monkeypatch.setattr(predictor.processor, "read_pictures", spy)
+    options = Options(num_keyframes=in_options, max_new_tokens=1)
+    predictor.track(clip, "the red square", num_keyframes=said, options=options).close()
+    assert seen == [wanted]
+    if said is None:
+        predictor.predict(clip, "the red square", options=options)
+        assert seen == [wanted, wanted]
 
 
 def test_a_literal_mask_token_in_a_question_is_text(small: Small, predictor: Predictor) -> None:

@@ -71,8 +71,7 @@ class Answerer:
         else:
             media = open_media(request.media)
             mode = self._choose_mode(media, options)
-            number = options.num_keyframes or self.model.config.num_keyframes
-            keyframes, frames = choose_keyframes(media, self._keyframe_choice(mode), number)
+            keyframes, frames = choose_keyframes(media, self._keyframe_choice(mode), self._num_keyframes(options))
             pictures = [frames]
         regions = tuple(masks.region_to_mask(r, media.height, media.width) for r in request.regions or ())
         return Query(media, pictures, keyframes, Turn(question=request.prompt, answer="", regions=regions), mode)
@@ -94,6 +93,10 @@ class Answerer:
     def _keyframe_choice(self, mode: str) -> str:
         """Say where the frames that the MLLM reads lie, unless a caller says so."""
         return "uniform" if mode == "consistent" else self.model.config.keyframes
+
+    def _num_keyframes(self, options: Options) -> int:
+        """Return K: the model's own number of key frames unless a caller says otherwise."""
+        return self.model.config.num_keyframes if options.num_keyframes is None else options.num_keyframes
 
     def _ask(self, frames: Frames, prompt: str, options: Options) -> Answer:
         """Ask about the key frames of a clip, or one frame of a stream, by themselves."""

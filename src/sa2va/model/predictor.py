@@ -7,6 +7,7 @@ Shapes: B requests, L tokens, D MLLM width, N objects, K key frames, T frames.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -102,7 +103,7 @@ class Predictor(Answerer):
         prompt: str | Sequence[str] | Mapping[str, str] | None = None,
         *,
         keyframes: str | None = None,
-        num_keyframes: int = 5,
+        num_keyframes: int | None = None,
         max_conditioning: int | None = None,
         chunk: int = 1,
         prefetch: bool = True,
@@ -117,7 +118,7 @@ class Predictor(Answerer):
                 None = start without objects and add them to the session.
             keyframes: "uniform" over the whole clip, "first", or "content", those that differ most; None = as the
                 model was trained.
-            num_keyframes: K, frames that the MLLM reads.
+            num_keyframes: K, frames that the MLLM reads; None = as the options say, else as the model was trained.
             max_conditioning: prompted frames that an object may read at once; the nearest in time are kept.
             chunk: frames that SAM 2's image encoder takes at once.
             prefetch: decode a file ahead of time.
@@ -128,13 +129,14 @@ class Predictor(Answerer):
             A session; iterate it for one FrameResult per frame.
         """
         options = options or Options()
-        if num_keyframes < 1:
-            raise ValueError(f"num_keyframes is {num_keyframes}; expected at least 1 frame")
+        if num_keyframes is not None:
+            options = replace(options, num_keyframes=num_keyframes)
+        number = self._num_keyframes(options)
         media = open_media(source, allow_stream=allow_stream)
         mode = self._choose_mode(media, options)
-        session = self._start(media, mode, options, max_conditioning, num_keyframes, chunk=chunk, prefetch=prefetch)
+        session = self._start(media, mode, options, max_conditioning, number, chunk=chunk, prefetch=prefetch)
         if prompt is not None:
-            indices, frames = choose_keyframes(media, keyframes or self._keyframe_choice(mode), num_keyframes)
+            indices, frames = choose_keyframes(media, keyframes or self._keyframe_choice(mode), number)
             answers = [self._ask(frames, one, options) for one in ([prompt] if isinstance(prompt, str) else prompt)]
             names = prompt.values() if isinstance(prompt, Mapping) else ()
             session.prompt(Answer.join(answers, *names), indices, frames)

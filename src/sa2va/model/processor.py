@@ -155,13 +155,15 @@ class Processor:
         sentence = f"There are {len(marks)} part regions in the picture: {', '.join(marks)}.\n"
         return sentence, [cell for group in cells for cell in group]
 
-    def encode_question(self, turn: Turn, num_tokens: Sequence[int], before: str = "") -> tuple[list[int], list[int]]:
+    def encode_question(
+        self, turn: Turn, num_tokens: Sequence[int], before: str | None = None
+    ) -> tuple[list[int], list[int]]:
         """Encode a user turn up to the place where the answer begins.
 
         Args:
             turn: its question and regions.
-            num_tokens: visual tokens of each picture, for a first turn; empty for a follow-up.
-            before: text of the template that precedes a follow-up.
+            num_tokens: visual tokens of each picture of the sample; only a first turn shows them.
+            before: text of the template that precedes a follow-up; None for a first turn.
 
         Returns:
             Token ids, and for each image place the index of its visual token among those of the sample.
@@ -170,17 +172,18 @@ class Processor:
             ValueError: the turn has regions, and the family takes none.
         """
         family, template = self.family, self._template
-        pictures = family.PICTURE_JOINT.join(map(family.image_block, num_tokens))
+        is_first = before is None
+        shown = num_tokens if is_first else ()
+        pictures = family.PICTURE_JOINT.join(map(family.image_block, shown))
         sentence, cells = self._region_prompt(turn)
-        joint = self.config.question_joint if num_tokens else ""
+        joint = self.config.question_joint if shown else ""
         if sentence:
-            joint = f"\n{sentence}" if num_tokens else sentence
-        # Regions lie on the first picture; its last tile is the one that shows the whole of it.
+            joint = f"\n{sentence}" if shown else sentence
+        # Regions of every turn lie on the first picture; its last tile is the one that shows the whole of it.
         whole = num_tokens[0] - self.config.tokens_per_tile if num_tokens else 0
-        visual_index = [*range(sum(num_tokens)), *[whole + cell for cell in cells]]
-        is_first = not before
-        if is_first and self.config.system:
-            before = template.system.format(self.config.system)
+        visual_index = [*range(sum(shown)), *[whole + cell for cell in cells]]
+        if before is None:
+            before = template.system.format(self.config.system) if self.config.system else ""
         head = before + template.before_question + pictures + joint
         text = head + turn.question + template.before_answer
         literal = range(len(head), len(head) + len(turn.question))
@@ -231,8 +234,7 @@ class Processor:
         encoded = _Encoded([], [], [], [], [])
         ids, labels = encoded.ids, encoded.labels
         for number, turn in enumerate(sample.turns):
-            seen, before = ((), self._template.between) if number else (num_tokens, "")
-            question, visual_index = self.encode_question(turn, seen, before)
+            question, visual_index = self.encode_question(turn, num_tokens, self._template.between if number else None)
             answer, objects = self.encode_answer(turn)
             encoded.seg_columns.extend(
                 len(ids) + len(question) + i for i, token in enumerate(answer) if token == self.seg_id

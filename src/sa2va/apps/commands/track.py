@@ -46,7 +46,9 @@ def track(
         typer.Argument(metavar="EXPRESSION...", help='What to look for, as in "the red car".', show_default=False),
     ],
     output: OutputOption = None,
-    num_keyframes: Annotated[int, typer.Option(min=1, help="How many frames of the clip the model reads.")] = 5,
+    num_keyframes: Annotated[
+        int | None, typer.Option(min=1, help="How many frames of the clip the model reads. [default: the model's]")
+    ] = None,
     keyframes: Annotated[
         Keyframes | None,
         typer.Option(help="Which: spread over the clip, its first, or those that differ most. [default: the model's]"),
