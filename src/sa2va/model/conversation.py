@@ -96,12 +96,12 @@ class Conversation:
         answerer = self._answerer
         query = answerer._open(Request(self.media, prompt, regions), options)
         if self._stream is None:
-            self._stream, last = answerer._prefill([query])
+            self._stream, last = answerer._prefill([query], options.room)
         else:
             if query.turn.regions:
                 raise ValueError("regions can be marked in the first question of a conversation; open a new one")
             ids = answerer.processor.encode_follow_up(query.turn, is_ended=self._is_ended)
-            answerer.model.mllm.check_length(self._stream.next_place + len(ids))
+            answerer.model.mllm.check_length(self._stream.next_place + len(ids), options.room)
             with torch.no_grad():
                 embeds = answerer.model.mllm.embed_tokens(torch.tensor([ids], device=answerer.device))
                 last = self._stream.append(embeds)[:, -1]

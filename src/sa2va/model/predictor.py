@@ -7,6 +7,7 @@ Shapes: B requests, L tokens, D MLLM width, N objects, K key frames, T frames.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any
 
@@ -50,7 +51,7 @@ class Predictor(Answerer):
         queries = [self._open(request, options) for request in requests]
         if not queries:
             return []
-        stream, last = self._prefill(queries)
+        stream, last = self._prefill(queries, options.room)
         decoding = self._decoding(stream, last, options).finish()
         answers = list(zip(decoding.token_ids, map(self._stack, decoding.seg_states), strict=True))
         return self._finish(queries, answers, options)
@@ -69,8 +70,8 @@ class Predictor(Answerer):
         """Answer each request with the given tokens, as if the model had chosen them."""
         options = options or Options()
         queries = [self._open(request, options) for request in requests]
-        stream, _ = self._prefill(queries)
         ids = list(answer_ids)
+        stream, _ = self._prefill(queries, len(ids))
         with torch.no_grad():
             forced = self.model.mllm.embed_tokens(torch.tensor([ids], device=self.device))
             states = stream.append(forced.expand(len(queries), -1, -1))  # (B, L, D)
@@ -132,14 +133,17 @@ class Predictor(Answerer):
         if num_keyframes is not None:
             options = replace(options, num_keyframes=num_keyframes)
         number = self._num_keyframes(options)
-        media = open_media(source, allow_stream=allow_stream)
-        mode = self._choose_mode(media, options)
-        session = self._start(media, mode, options, max_conditioning, number, chunk=chunk, prefetch=prefetch)
-        if prompt is not None:
-            indices, frames = choose_keyframes(media, keyframes or self._keyframe_choice(mode), number)
-            answers = [self._ask(frames, one, options) for one in ([prompt] if isinstance(prompt, str) else prompt)]
-            names = prompt.values() if isinstance(prompt, Mapping) else ()
-            session.prompt(Answer.join(answers, *names), indices, frames)
+        with ExitStack() as opened:  # a source is handed back where no session comes of it
+            media = opened.enter_context(closing(open_media(source, allow_stream=allow_stream)))
+            mode = self._choose_mode(media, options)
+            how = {"chunk": chunk, "prefetch": prefetch}
+            session = opened.enter_context(self._start(media, mode, options, max_conditioning, number, **how))
+            if prompt is not None:
+                indices, frames = choose_keyframes(media, keyframes or self._keyframe_choice(mode), number)
+                answers = [self._ask(frames, one, options) for one in ([prompt] if isinstance(prompt, str) else prompt)]
+                names = prompt.values() if isinstance(prompt, Mapping) else ()
+                session.prompt(Answer.join(answers, *names), indices, frames)
+            opened.pop_all()
         return session
 
     def stream(self, source: Any, prompt: str) -> Iterator[FrameResult]:

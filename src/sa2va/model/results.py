@@ -22,6 +22,8 @@ from sa2va.tokens import check_text
 from sa2va.types import Masks
 
 MODES = ("auto", "official", "consistent")
+DEFAULT_NEW_TOKENS = 512  # of an answer, or as many as the prompt leaves room for
+LEAST_ROOM = 64  # tokens; with less left of what the language model has learned, a prompt is refused
 FRAME_DIGITS = 5  # of a frame's number in a file name
 
 
@@ -29,7 +31,7 @@ FRAME_DIGITS = 5  # of a frame's number in a file name
 class Options:
     """Every knob of a prediction."""
 
-    max_new_tokens: int = 512
+    max_new_tokens: int = DEFAULT_NEW_TOKENS  # any other number is room that a prompt must leave
     temperature: float = 0.0  # 0 = greedy
     seed: int = 0  # of sampling, where temperature > 0
     mask_threshold: float = 0.0  # a pixel with a larger logit belongs to the mask
@@ -48,6 +50,11 @@ class Options:
             raise ValueError(f"mask_threshold is {self.mask_threshold}; expected a finite logit, 0 for even odds")
         if self.mode not in MODES:
             raise ValueError(f"mode {self.mode!r} is unknown; use one of {', '.join(MODES)}")
+
+    @property
+    def room(self) -> int:
+        """How many tokens a prompt must leave to its answer."""
+        return LEAST_ROOM if self.max_new_tokens == DEFAULT_NEW_TOKENS else self.max_new_tokens
 
 
 @dataclass(frozen=True)
