@@ -143,6 +143,16 @@ def test_a_row_that_has_ended_costs_nothing_more(predictor: Predictor, monkeypat
     assert together.seg_states[2]
 
 
+def test_an_array_of_regions_marks_what_the_list_marks(predictor: Predictor) -> None:
+    picture, boxes = draw_sample(0).frames[0], [(2, 3, 20, 30), (10, 10, 60, 50)]
+    wanted = predictor._open(Request(picture, "What is region2?", boxes), Options()).turn.regions
+    for regions in (np.array(boxes), np.stack(wanted), torch.tensor(boxes)):
+        found = predictor._open(Request(picture, "What is region2?", regions), Options()).turn.regions
+        assert np.array_equal(np.stack(found), np.stack(wanted))
+    predictor.predict(picture, "What is region2?", regions=np.array(boxes), options=Options(max_new_tokens=1))
+    predictor.open(picture).ask("What is region1?", np.array(boxes[0]), Options(max_new_tokens=1))
+
+
 @pytest.mark.parametrize(
     ("keyframes", "mode", "wanted"),
     [("first", "auto", [0, 1]), ("first", "official", [0, 1]), ("uniform", "official", [0, 5])],

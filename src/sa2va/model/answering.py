@@ -73,7 +73,8 @@ class Answerer:
             mode = self._choose_mode(media, options)
             keyframes, frames = choose_keyframes(media, self._keyframe_choice(mode), self._num_keyframes(options))
             pictures = [frames]
-        regions = tuple(masks.region_to_mask(r, media.height, media.width) for r in request.regions or ())
+        size = media.height, media.width
+        regions = tuple(masks.region_to_mask(one, *size) for one in masks.split_regions(request.regions, *size))
         return Query(media, pictures, keyframes, Turn(question=request.prompt, answer="", regions=regions), mode)
 
     def _choose_mode(self, media: Media, options: Options) -> str:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from sa2va.media import open_media
 from sa2va.model.answering import Answerer, Query
@@ -36,27 +37,29 @@ class Conversation:
         self._is_answering = False
         self._features: FrameFeatures | None = None  # of a picture, once a mask has been asked for
 
-    def ask(self, prompt: str, regions: Sequence[Any] | None = None, options: Options | None = None) -> Prediction:
+    def ask(
+        self, prompt: str, regions: Sequence[Any] | NDArray[Any] | None = None, options: Options | None = None
+    ) -> Prediction:
         """Ask the next question; regions can be marked in the first one.
 
         Raises:
             ValueError: an empty or overlong question, a region that is not on the picture or comes too late, or an
                 answer that is still being streamed.
         """
-        options = options or Options()
+        options = Options.read(options)
         with self._question():
             query, decoding = self._begin(prompt, regions, options)
             return self._end(query, decoding.finish(), options)
 
     def stream(
-        self, prompt: str, regions: Sequence[Any] | None = None, options: Options | None = None
+        self, prompt: str, regions: Sequence[Any] | NDArray[Any] | None = None, options: Options | None = None
     ) -> Generator[str, None, Prediction]:
         """Ask the next question and yield the answer's text piece by piece; return the whole prediction.
 
         Raises:
             ValueError: as `ask`, once the first piece is asked for.
         """
-        options = options or Options()
+        options = Options.read(options)
         with self._question():
             query, decoding = self._begin(prompt, regions, options)
             yield from self._pieces(decoding)
@@ -92,7 +95,9 @@ class Conversation:
         if rest:
             yield rest
 
-    def _begin(self, prompt: str, regions: Sequence[Any] | None, options: Options) -> tuple[Query, Decoding]:
+    def _begin(
+        self, prompt: str, regions: Sequence[Any] | NDArray[Any] | None, options: Options
+    ) -> tuple[Query, Decoding]:
         answerer = self._answerer
         query = answerer._open(Request(self.media, prompt, regions), options)
         if self._stream is None:

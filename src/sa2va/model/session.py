@@ -21,7 +21,7 @@ from sa2va.model.clicks import Clicks, decode_clicks, follow_clicks, read_mask
 from sa2va.model.frames import FrameStream, SeenFrame, read_backwards
 from sa2va.model.processor import Processor
 from sa2va.model.prompter import Answer, Ask, Prompter
-from sa2va.model.results import FrameObject, FrameResult
+from sa2va.model.results import FrameObject, FrameResult, check_count
 from sa2va.model.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.tracker import Tracker
 from sa2va.tokens import check_text
@@ -63,10 +63,9 @@ class TrackSession:
             chunk: frames that are encoded at once.
             prefetch: whether a file is decoded ahead of time.
         """
-        if max_conditioning < 1:
-            raise ValueError(f"max_conditioning is {max_conditioning}; expected at least 1 frame")
         self.media, self.text = media, ""
         self._prompter, self._processor, self._ask = prompter, processor, ask
+        max_conditioning = check_count("max_conditioning", max_conditioning)
         policy = replace(prompter.policy, max_conditioning=max_conditioning)
         self._tracker = Tracker(prompter.sam2, policy, num_frames=media.num_frames)
         self._stream = FrameStream(media, processor, prompter.encode, chunk=chunk, prefetch=prefetch)
