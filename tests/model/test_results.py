@@ -1,6 +1,9 @@
 """What is saved of an answer: all frames in one pass over the source, and as much as a source allows."""
 
+import copy
 import dataclasses
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 
 from sa2va import masks
 from sa2va.media import Media, open_media
+from sa2va.model.predictor import Predictor
 from sa2va.model.results import ObjectMasks, Options, Prediction
 
 CLIP = np.random.default_rng(0).integers(0, 255, (5, 32, 48, 3), dtype=np.uint8)
@@ -81,3 +85,20 @@ def test_options_are_options(options: Any) -> None:
     with pytest.raises(ValueError, match=r"^options .*expected Options\(\.\.\.\), got") as caught:
         Options.read(options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("travel", [pickle.dumps, copy.deepcopy, copy.copy])
+def test_what_holds_weights_says_that_it_stays_in_its_process(
+    predictor: Predictor, clip: np.ndarray, travel: Callable[[Any], Any]
+) -> None:
+    kinds = {"Predictor": predictor, "Conversation": predictor.open(clip[0]), "TrackSession": predictor.track(clip)}
+    for name, one in kinds.items():
+        with pytest.raises(TypeError, match=rf"^cannot copy or pickle a {name}; .*sa2va\.load\(") as caught:
+            travel(one)
+        assert "\n" not in str(caught.value)
+
+
+def test_an_answer_travels(predictor: Predictor, clip: np.ndarray) -> None:
+    answer = predictor.segment_regions(clip, [(10, 10, 40, 40)])
+    other = pickle.loads(pickle.dumps(answer))
+    assert np.array_equal(other.masks, answer.masks) and np.array_equal(other.plot(1), answer.plot(1))

@@ -21,7 +21,7 @@ from sa2va.model.keyframes import choose_keyframes
 from sa2va.model.mllm import Decoding, DecodingRules, TextStream
 from sa2va.model.processor import Processor
 from sa2va.model.prompter import Answer, Prompter
-from sa2va.model.results import ObjectMasks, Options, Prediction, Request
+from sa2va.model.results import ObjectMasks, Options, Prediction, Request, StaysInProcess
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import FrameFeatures, Sam2
 from sa2va.model.session import DEFAULT_CONDITIONING, TrackSession
@@ -45,8 +45,10 @@ class Query:
         return not self.media.is_image
 
 
-class Answerer:
+class Answerer(StaysInProcess):
     """A model with its processor, and what it takes to answer."""
+
+    instead = "let each process load its own with sa2va.load(...)"
 
     def __init__(self, model: Sa2VA, processor: Processor, *, original_sam2: Sam2 | None = None) -> None:
         self.model = model.eval()

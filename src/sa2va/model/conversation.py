@@ -15,17 +15,19 @@ from numpy.typing import NDArray
 from sa2va.media import open_media
 from sa2va.model.answering import Answerer, Query
 from sa2va.model.mllm import Decoding, TextStream
-from sa2va.model.results import Options, Prediction, Request
+from sa2va.model.results import Options, Prediction, Request, StaysInProcess
 from sa2va.model.sam2 import FrameFeatures
 
 
-class Conversation:
+class Conversation(StaysInProcess):
     """Questions and answers about one picture or clip.
 
     The pictures and what was said stay in the KV cache, and what SAM 2 sees in a picture stays too. A clip's frames
     are too many to be kept: each answer with masks goes through them anew. A question whose answer was not read to its
     end is forgotten.
     """
+
+    instead = "begin another with open(media), in a process of its own after sa2va.load(...)"
 
     def __init__(self, answerer: Answerer, media: Any) -> None:
         self._answerer = answerer

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +125,19 @@ class Request:
         if (self.media is None) == (self.images is None):
             raise ValueError("a request needs either media or images")
         check_text(self.prompt, "prompt")
+
+
+class StaysInProcess:
+    """Refuse to be copied or pickled in one line; weights, caches and open sources stay where they are.
+
+    Attributes:
+        instead: what to do, in words.
+    """
+
+    instead: str
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError(f"cannot copy or pickle a {type(self).__name__}; {self.instead}")
 
 
 @dataclass(frozen=True, kw_only=True)
