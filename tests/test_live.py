@@ -110,6 +110,23 @@ def test_a_camera_that_stops_ends_the_track(
     assert cameras[0].released and next(session, None) is None
 
 
+@pytest.mark.parametrize(
+    ("prompt", "how", "message"),
+    [
+        (" ", {}, "the prompt is empty"),
+        ("the red square", {"keyframes": "last"}, "keyframes 'last' is unknown"),
+        (None, {"chunk": 0}, "chunk is 0"),
+        (None, {"max_conditioning": 0}, "max_conditioning is 0"),
+    ],
+)
+def test_a_camera_is_handed_back_where_no_track_comes_of_it(
+    cameras: list[FakeCamera], prompt: str | None, how: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Predictor(*build_model()).track(0, prompt, allow_stream=True, **how)
+    assert [camera.released for camera in cameras] == [True]
+
+
 def test_a_camera_without_a_picture_says_so(cameras: list[FakeCamera], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeCamera, "lasts", 0)
     with pytest.raises(ValueError, match="camera 0: no frame arrives"):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -157,6 +158,60 @@ def test_a_scribble_is_one_thick_line() -> None:
     assert mask[10, 10:60].all() and mask[10:50, 60].all() and mask[50, 60:].all()
     assert mask.sum() < 0.15 * mask.size
     assert masks.region_to_mask(points[:1], 60, 80).any()
+
+
+BOXES = [(2, 3, 20, 30), (10, 10, 60, 50)]
+DRAWN = np.stack([masks.region_to_mask(box, 60, 80) for box in BOXES])
+
+
+@pytest.mark.parametrize(
+    ("regions", "alike"),
+    [
+        (None, []),
+        ([], []),
+        (np.zeros((0, 4)), []),
+        (BOXES, BOXES),
+        (tuple(BOXES), BOXES),
+        (np.array(BOXES), BOXES),
+        (np.array(BOXES, np.uint8), BOXES),
+        (np.array(BOXES[:1], np.float32), BOXES[:1]),
+        (torch.tensor(BOXES), BOXES),
+        (np.array(BOXES[0]), BOXES[:1]),
+        (BOXES[0], BOXES[:1]),
+        ((20, 30), [(20, 30)]),
+        (np.array([(20, 30), (70, 50), (1, 2)]), [(20, 30), (70, 50), (1, 2)]),
+        (np.array([[(20, 30), (70, 50), (1, 2)]]), [[(20, 30), (70, 50), (1, 2)]]),
+        (DRAWN, BOXES),
+        (DRAWN[0], BOXES[:1]),
+        (255 * DRAWN.astype(np.uint8), BOXES),
+        (list(DRAWN), BOXES),
+        ([DRAWN[0], (20, 30)], [BOXES[0], (20, 30)]),
+    ],
+)
+def test_regions_come_as_a_list_or_as_an_array(regions: Any, alike: list[Any]) -> None:
+    found = [masks.region_to_mask(one, 60, 80) for one in masks.split_regions(regions, 60, 80)]
+    wanted = [masks.region_to_mask(one, 60, 80) for one in alike]
+    assert len(found) == len(wanted) and all(map(np.array_equal, found, wanted))
+
+
+@pytest.mark.parametrize(
+    ("regions", "message"),
+    [
+        ("left", "expected a list or an array, got str"),
+        (5, "expected a list or an array, got int"),
+        ({"box": BOXES[0]}, "expected a list or an array, got dict"),
+        ((1, 2, 3), r"int64 \(3,\); expected boxes"),
+        (DRAWN.transpose(0, 2, 1), r"bool \(2, 80, 60\); .*own size \(60, 80\)"),
+        (DRAWN[0].astype(float), r"float64 \(60, 80\); .*bool or uint8"),
+        (np.zeros((5, 3)), r"\(5, 3\)"),
+        (np.array([[1, float("nan")]]), "finite"),
+        (np.array(["a", "b"]), "numbers"),
+    ],
+)
+def test_regions_of_no_plain_meaning_are_one_line(regions: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        masks.split_regions(regions, 60, 80)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ Shapes: H, W picture; K points of a polygon or a scribble. Coordinates are px in
 """
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any, TypedDict
 
 import cv2
@@ -148,6 +149,43 @@ def region_to_mask(region: ArrayLike, height: int, width: int) -> Mask:
     if not mask.any():
         raise ValueError(f"region {_short(region)}: no pixel of the {width}x{height} picture lies in it")
     return mask
+
+
+def split_regions(regions: Any, height: int, width: int) -> list[Any]:
+    """Tell apart the regions that a user gives as a list or as one array.
+
+    Args:
+        regions: a list of what `region_to_mask` takes; an array of boxes (R, 4), points (R, 2), scribbles (R, K, 2) or
+            masks (R, H, W); or a single box, point or mask. None = no regions.
+        height, width: size of the picture, px.
+
+    Returns:
+        R regions for `region_to_mask`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if regions is None:
+        return []
+    if not hasattr(regions, "__array__"):
+        if not isinstance(regions, Sequence) or isinstance(regions, str | bytes):
+            raise ValueError(f"regions {_short(regions)}: expected a list or an array, got {type(regions).__name__}")
+        if not regions or not all(isinstance(number, Real) for number in regions):
+            return list(regions)
+    elif np.asarray(regions).dtype == object:
+        return list(regions)
+    array = _numbers(regions)
+    shape = array.shape
+    if array.dtype in (bool, np.uint8) and shape[-2:] == (height, width) and len(shape) in (2, 3):
+        return list(array.reshape(-1, height, width))
+    if array.dtype != bool and (shape in ((2,), (4,)) or (len(shape) == 2 and shape[1] in (2, 4))):
+        return list(array.astype(np.float64).reshape(-1, shape[-1]))
+    if array.dtype != bool and len(shape) == 3 and shape[2] == 2:
+        return list(array.astype(np.float64))
+    raise ValueError(
+        f"regions: an array of {array.dtype} {shape}; expected boxes (R, 4), points (R, 2), scribbles (R, K, 2), or "
+        f"one or several bool or uint8 masks of the picture's own size ({height}, {width})"
+    )
 
 
 def _checked_mask(array: NDArray[Any], height: int, width: int) -> Mask:

@@ -1,7 +1,11 @@
 """Streams of gaze: packs word by word, many at once, saved and loaded, and what they refuse."""
 
+import copy
 import math
+import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,3 +179,11 @@ def test_gaze_weights_lie_beside_the_model(tmp_path: Path) -> None:
     save_gaze(build_decoder(), tmp_path)
     with pytest.raises(ValueError, match="made for states and image features of widths"):
         sa2va.load_gaze(tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("travel", [pickle.dumps, copy.deepcopy])
+def test_gaze_says_that_it_stays_in_its_process(predictor: GazePredictor, travel: Callable[[Any], Any]) -> None:
+    for name, one in {"GazePredictor": predictor, "GazeStream": predictor.start(draw_picture(1)[0], 1)}.items():
+        with pytest.raises(TypeError, match=rf"^cannot copy or pickle a {name}; .*sa2va\.load_gaze\(") as caught:
+            travel(one)
+        assert "\n" not in str(caught.value)

@@ -21,7 +21,7 @@ REQUEST = Request(draw_sample(3).frames[0], "Please segment the red square.")
 
 
 def last_state(predictor: Predictor) -> torch.Tensor:
-    return predictor._prefill([predictor._open(REQUEST, Options())])[1]
+    return predictor._prefill([predictor._open(REQUEST, Options())], 1)[1]
 
 
 @pytest.fixture

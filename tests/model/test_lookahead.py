@@ -53,6 +53,46 @@ def test_an_error_comes_where_it_was_due() -> None:
     assert seen == [1, 2] and next(ahead, None) is None
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_closing_from_another_thread_wakes_the_reader(depth: int) -> None:
+    """Also while the next item is still being made, and however many read."""
+    asked, made = threading.Event(), threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        asked.set()
+        assert made.wait(10)
+        yield 1
+
+    ahead, ended = Lookahead(items(), depth=depth), []
+    assert next(ahead) == 0
+    readers = [threading.Thread(target=lambda: ended.append(next(ahead, "end")), daemon=True) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    assert asked.wait(10)
+    time.sleep(0.05)  # the readers wait by now
+    closer = threading.Thread(target=ahead.close, daemon=True)
+    closer.start()
+    assert wait_for(lambda: ended == ["end", "end"])
+    made.set()
+    for thread in (*readers, closer):
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def test_closing_while_items_are_read_never_hangs() -> None:
+    for number in range(100):
+        ahead = Lookahead(iter(range(10**9)), depth=1 + number % 2)
+        reader = threading.Thread(target=lambda items: [None for _ in items], args=(ahead,), daemon=True)
+        reader.start()
+        time.sleep(0.0002 * (number % 5))
+        closer = threading.Thread(target=ahead.close, daemon=True)
+        closer.start()
+        for thread in (reader, closer):
+            thread.join(5)
+            assert not thread.is_alive()
+
+
 @pytest.mark.parametrize("num_read", [0, 1, 5])
 @pytest.mark.parametrize("forget", [False, True])
 def test_the_thread_ends_and_the_source_is_closed(num_read: int, forget: bool) -> None:

@@ -39,7 +39,7 @@ REQUESTS = [Request(draw_shapes(), text) for text in ("What is in the picture?",
 def last_states(predictor: Predictor) -> Tensor:
     """Return what the language model has in mind at the end of each prompt: (2, D)."""
     queries = [predictor._open(request, Options()) for request in REQUESTS]
-    return predictor._prefill(queries)[1].float()
+    return predictor._prefill(queries, 1)[1].float()
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_every_family_can_be_packed(library: Any, family: str) -> None:
 
     def last_state() -> Tensor:
         predictor = Predictor(model, processor)
-        return predictor._prefill([predictor._open(request, Options())])[1]
+        return predictor._prefill([predictor._open(request, Options())], 1)[1]
 
     before = last_state()
     quantise(model, "int8", CPU)

@@ -1,6 +1,7 @@
 """Check that training and inference are one model: same masks, any padding, any batch."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from small_model import build_model, draw_sample
 
 from sa2va.model.backbones.seam import Picture, TextInput
 from sa2va.model.losses import LossConfig
+from sa2va.model.mllm import Decoding, DecodingRules, TextStream
 from sa2va.model.predictor import Predictor
 from sa2va.model.processor import Processor, Prompts
 from sa2va.model.results import Options, Request
@@ -107,6 +109,48 @@ def test_predict_batch_equals_predict(predictor: Predictor) -> None:
         assert both.objects[0].presence == pytest.approx(single.objects[0].presence, abs=1e-4)
         assert both.objects[0].scores == pytest.approx(single.objects[0].scores, abs=1e-4)
         assert np.mean(both.masks != single.masks) < 1e-3
+
+
+def test_a_row_that_has_ended_costs_nothing_more(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row ends at its end token, one in closing words, one at the limit; each says what it says alone."""
+    prompts = ["the red square", "a star?", "It is a circle, is it not?"]
+    requests = [Request(draw_sample(seed).frames[0], prompt) for seed, prompt in enumerate(prompts)]
+    queries = [predictor._open(request, Options()) for request in requests]
+
+    def decode(rows: list[int], **rules: Any) -> Decoding:
+        stream, last = predictor._prefill([queries[row] for row in rows], 9)
+        return Decoding(predictor.model.mllm, stream, last, DecodingRules(max_new_tokens=9, **rules)).finish()
+
+    free = [decode([row], end_ids=(), seg_id=-1, temperature=0.3).token_ids[0] for row in range(3)]
+    closing, end = free[1][:5], free[0][3]
+    assert end not in closing + free[2] and closing != free[2][:5]
+    rules = {
+        "end_ids": (end,),
+        "seg_id": free[2][8],
+        "has_ended": lambda ids: list(ids) == closing,
+        "temperature": 0.3,
+    }
+    widths, append = [], TextStream.append
+    monkeypatch.setattr(TextStream, "append", lambda self, x: widths.append(len(x)) or append(self, x))
+    together = decode([0, 1, 2], **rules)
+    assert widths == [3, 3, 3, 2, 2, 1, 1, 1, 1]
+    assert together.token_ids == [free[0][:3], closing, free[2]] and together.said_end == [False, True, False]
+    for row in range(3):
+        alone = decode([row], **rules)
+        assert alone.token_ids[0] == together.token_ids[row]
+        for one, other in zip(alone.seg_states[0], together.seg_states[row], strict=True):
+            assert torch.allclose(one, other, atol=1e-4)
+    assert together.seg_states[2]
+
+
+def test_an_array_of_regions_marks_what_the_list_marks(predictor: Predictor) -> None:
+    picture, boxes = draw_sample(0).frames[0], [(2, 3, 20, 30), (10, 10, 60, 50)]
+    wanted = predictor._open(Request(picture, "What is region2?", boxes), Options()).turn.regions
+    for regions in (np.array(boxes), np.stack(wanted), torch.tensor(boxes)):
+        found = predictor._open(Request(picture, "What is region2?", regions), Options()).turn.regions
+        assert np.array_equal(np.stack(found), np.stack(wanted))
+    predictor.predict(picture, "What is region2?", regions=np.array(boxes), options=Options(max_new_tokens=1))
+    predictor.open(picture).ask("What is region1?", np.array(boxes[0]), Options(max_new_tokens=1))
 
 
 @pytest.mark.parametrize(

@@ -267,5 +267,7 @@ def test_regions_are_cut_out_without_the_language_model(
     picture = predictor.segment_regions(clip[0], regions)
     assert picture.masks.shape == (4, 1, 64, 64) and np.mean(picture.masks[0, 0] != square()) < 0.01
     assert predictor.segment_regions(clip, regions[:2]).masks.shape == (2, NUM_FRAMES, 64, 64)
+    several = predictor.segment_regions(clip[0], np.array([BOX, (4, 4, 30, 30)]))
+    assert several.masks.shape == (2, 1, 64, 64)
     with pytest.raises(ValueError, match="outside"):
         predictor.segment_regions(clip[0], [(90, 90)])

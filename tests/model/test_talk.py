@@ -96,6 +96,42 @@ def test_a_question_that_is_too_long_is_refused_and_forgotten() -> None:
         talk.ask("What is it?", options=options)
 
 
+def test_a_question_leaves_room_for_its_answer() -> None:
+    predictor = Predictor(*build_model())
+    most = predictor.model.mllm.native.config.get_text_config().max_position_embeddings
+    picture = draw_sample(0).frames[0]
+    stream, _ = predictor._prefill([predictor._open(Request(picture, "What is it?"), Options())], 1)
+    room = most - stream.next_place
+    message = f"take {stream.next_place} places and the answer needs {room + 1},.*at most {most};.*at most {room} or"
+    for ask in (predictor.predict, lambda media, prompt, options: predictor.open(media).ask(prompt, options=options)):
+        with pytest.raises(ValueError, match=message):
+            ask(picture, "What is it?", options=Options(max_new_tokens=room + 1))
+    predictor._prefill([predictor._open(Request(picture, "What is it?"), Options())], room)
+    talk = predictor.open(picture)
+    talk.ask("What is it?", options=Options(max_new_tokens=4))
+    assert talk._stream is not None
+    length = talk._stream.length
+    with pytest.raises(ValueError, match="set max_new_tokens to at most"):
+        talk.ask("And where?", options=Options(max_new_tokens=room))
+    assert talk._stream.length == length
+
+
+def test_an_answer_never_runs_past_what_the_language_model_has_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the default, it is as long as there is room; a prompt that leaves less than 64 places is refused."""
+    predictor, picture = Predictor(*build_model()), draw_sample(0).frames[0]
+    text = predictor.model.mllm.native.config.get_text_config()
+    stream, _ = predictor._prefill([predictor._open(Request(picture, "What is it?"), Options())], 1)
+    number = stream.next_place
+    seen: list[int] = []
+    monkeypatch.setattr(Decoding, "_pick", lambda self: [seen.append(self._stream.next_place) or 5])
+    monkeypatch.setattr(text, "max_position_embeddings", number + 64)
+    predictor.predict(picture, "What is it?")
+    assert seen == list(range(number, number + 64))
+    monkeypatch.setattr(text, "max_position_embeddings", number + 63)
+    with pytest.raises(ValueError, match=f"take {number} places and the answer needs 64, .*at most {number + 63};"):
+        predictor.predict(picture, "What is it?")
+
+
 @pytest.mark.parametrize(
     ("prompt", "message"),
     [(" ", "the prompt is empty"), (5, "expected text, got int"), ("caf\udce9", "not valid UTF-8")],

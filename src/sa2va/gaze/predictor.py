@@ -31,6 +31,7 @@ from sa2va.gaze.speech import FIRST_ONSET, predict_duration
 from sa2va.gaze.timing import SpeechTiming
 from sa2va.media import open_media
 from sa2va.model.loading import find_model, load
+from sa2va.model.results import StaysInProcess
 
 WEIGHTS_FILE, CONFIG_FILE = "gaze.safetensors", "gaze.json"
 MAX_SAMPLES = 1000
@@ -105,8 +106,10 @@ def load_gaze(name: str | Path = "tiny", *, gaze: str | Path | None = None, **op
     return GazePredictor(model)
 
 
-class GazePredictor:
+class GazePredictor(StaysInProcess):
     """A model of gaze that is ready for pictures."""
+
+    instead = "let each process load its own with sa2va.load_gaze(...)"
 
     def __init__(self, model: ScanpathModel) -> None:
         self.model = model.eval()
@@ -189,8 +192,10 @@ class GazePredictor:
         return stream.scanpaths
 
 
-class GazeStream:
+class GazeStream(StaysInProcess):
     """One picture and the words so far, with S people who look at it."""
+
+    instead = "begin another with start(image) and the same words, in a process of its own after sa2va.load_gaze(...)"
 
     @torch.no_grad()
     def __init__(

@@ -21,7 +21,7 @@ from sa2va.model.keyframes import choose_keyframes
 from sa2va.model.mllm import Decoding, DecodingRules, TextStream
 from sa2va.model.processor import Processor
 from sa2va.model.prompter import Answer, Prompter
-from sa2va.model.results import ObjectMasks, Options, Prediction, Request
+from sa2va.model.results import ObjectMasks, Options, Prediction, Request, StaysInProcess
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import FrameFeatures, Sam2
 from sa2va.model.session import DEFAULT_CONDITIONING, TrackSession
@@ -45,8 +45,10 @@ class Query:
         return not self.media.is_image
 
 
-class Answerer:
+class Answerer(StaysInProcess):
     """A model with its processor, and what it takes to answer."""
+
+    instead = "let each process load its own with sa2va.load(...)"
 
     def __init__(self, model: Sa2VA, processor: Processor, *, original_sam2: Sam2 | None = None) -> None:
         self.model = model.eval()
@@ -73,7 +75,8 @@ class Answerer:
             mode = self._choose_mode(media, options)
             keyframes, frames = choose_keyframes(media, self._keyframe_choice(mode), self._num_keyframes(options))
             pictures = [frames]
-        regions = tuple(masks.region_to_mask(r, media.height, media.width) for r in request.regions or ())
+        size = media.height, media.width
+        regions = tuple(masks.region_to_mask(one, *size) for one in masks.split_regions(request.regions, *size))
         return Query(media, pictures, keyframes, Turn(question=request.prompt, answer="", regions=regions), mode)
 
     def _choose_mode(self, media: Media, options: Options) -> str:
@@ -101,7 +104,7 @@ class Answerer:
     def _ask(self, frames: Frames, prompt: str, options: Options) -> Answer:
         """Ask about the key frames of a clip, or one frame of a stream, by themselves."""
         query = self._open(Request(frames, prompt), replace(options, num_keyframes=len(frames), mode="official"))
-        stream, last = self._prefill([query])
+        stream, last = self._prefill([query], options.room)
         decoding = self._decoding(stream, last, options).finish()
         return self._answer(decoding.token_ids[0], self._stack(decoding.seg_states[0]), options)
 
@@ -110,20 +113,26 @@ class Answerer:
         return Answer(self._text(ids), states, self.processor.phrases(ids, len(states)))
 
     @torch.no_grad()
-    def _prefill(self, queries: Sequence[Query]) -> tuple[TextStream, Tensor]:
-        """Run all prompts, padded on the left; return the stream and the last states (B, D)."""
+    def _prefill(self, queries: Sequence[Query], room: int) -> tuple[TextStream, Tensor]:
+        """Run all prompts, padded on the left; return the stream and the last states (B, D).
+
+        Raises:
+            ValueError: a prompt leaves less room for its answer.
+        """
         prompts = self.processor.prompts([(query.turn, query.pictures) for query in queries])
         inputs = self.model.encode(prompts.to(self.device))
-        self.model.mllm.check_length(int(inputs.next_positions.max()))
+        self.model.mllm.check_length(int(inputs.next_positions.max()), room)
         stream = self.model.mllm.open_stream()
         return stream, stream.start(inputs)[:, -1]
 
     def _decoding(self, stream: TextStream, last: Tensor, options: Options) -> Decoding:
+        most = self.model.mllm.max_places
+        left = options.max_new_tokens if most is None else most - stream.next_place
         rules = DecodingRules(
             end_ids=self.processor.end_ids,
             has_ended=self.processor.has_ended,
             seg_id=self.processor.seg_id,
-            max_new_tokens=options.max_new_tokens,
+            max_new_tokens=min(options.max_new_tokens, left),
             temperature=options.temperature,
             seed=options.seed,
         )

@@ -10,21 +10,24 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from sa2va.media import open_media
 from sa2va.model.answering import Answerer, Query
 from sa2va.model.mllm import Decoding, TextStream
-from sa2va.model.results import Options, Prediction, Request
+from sa2va.model.results import Options, Prediction, Request, StaysInProcess
 from sa2va.model.sam2 import FrameFeatures
 
 
-class Conversation:
+class Conversation(StaysInProcess):
     """Questions and answers about one picture or clip.
 
     The pictures and what was said stay in the KV cache, and what SAM 2 sees in a picture stays too. A clip's frames
     are too many to be kept: each answer with masks goes through them anew. A question whose answer was not read to its
     end is forgotten.
     """
+
+    instead = "begin another with open(media), in a process of its own after sa2va.load(...)"
 
     def __init__(self, answerer: Answerer, media: Any) -> None:
         self._answerer = answerer
@@ -36,27 +39,29 @@ class Conversation:
         self._is_answering = False
         self._features: FrameFeatures | None = None  # of a picture, once a mask has been asked for
 
-    def ask(self, prompt: str, regions: Sequence[Any] | None = None, options: Options | None = None) -> Prediction:
+    def ask(
+        self, prompt: str, regions: Sequence[Any] | NDArray[Any] | None = None, options: Options | None = None
+    ) -> Prediction:
         """Ask the next question; regions can be marked in the first one.
 
         Raises:
             ValueError: an empty or overlong question, a region that is not on the picture or comes too late, or an
                 answer that is still being streamed.
         """
-        options = options or Options()
+        options = Options.read(options)
         with self._question():
             query, decoding = self._begin(prompt, regions, options)
             return self._end(query, decoding.finish(), options)
 
     def stream(
-        self, prompt: str, regions: Sequence[Any] | None = None, options: Options | None = None
+        self, prompt: str, regions: Sequence[Any] | NDArray[Any] | None = None, options: Options | None = None
     ) -> Generator[str, None, Prediction]:
         """Ask the next question and yield the answer's text piece by piece; return the whole prediction.
 
         Raises:
             ValueError: as `ask`, once the first piece is asked for.
         """
-        options = options or Options()
+        options = Options.read(options)
         with self._question():
             query, decoding = self._begin(prompt, regions, options)
             yield from self._pieces(decoding)
@@ -92,16 +97,18 @@ class Conversation:
         if rest:
             yield rest
 
-    def _begin(self, prompt: str, regions: Sequence[Any] | None, options: Options) -> tuple[Query, Decoding]:
+    def _begin(
+        self, prompt: str, regions: Sequence[Any] | NDArray[Any] | None, options: Options
+    ) -> tuple[Query, Decoding]:
         answerer = self._answerer
         query = answerer._open(Request(self.media, prompt, regions), options)
         if self._stream is None:
-            self._stream, last = answerer._prefill([query])
+            self._stream, last = answerer._prefill([query], options.room)
         else:
             if query.turn.regions:
                 raise ValueError("regions can be marked in the first question of a conversation; open a new one")
             ids = answerer.processor.encode_follow_up(query.turn, is_ended=self._is_ended)
-            answerer.model.mllm.check_length(self._stream.next_place + len(ids))
+            answerer.model.mllm.check_length(self._stream.next_place + len(ids), options.room)
             with torch.no_grad():
                 embeds = answerer.model.mllm.embed_tokens(torch.tensor([ids], device=answerer.device))
                 last = self._stream.append(embeds)[:, -1]

@@ -16,6 +16,7 @@ from torch import Tensor
 from sa2va.media import Media
 from sa2va.model.lookahead import Lookahead
 from sa2va.model.processor import Processor
+from sa2va.model.results import check_count
 from sa2va.model.sam2 import FrameFeatures
 
 Encode = Callable[[Tensor], FrameFeatures]  # (F, 3, S, S) -> features
@@ -75,8 +76,7 @@ class FrameStream:
             prefetch: decode and resize ahead of time in a thread. A source without a length is never read ahead:
                 it may wait for what is done with the frame before.
         """
-        if chunk < 1:
-            raise ValueError(f"chunk is {chunk}; expected at least 1 frame")
+        chunk = check_count("chunk", chunk)
         self._media, self._encode = media, encode
         groups: Iterator[list[tuple[NDArray[np.uint8], Tensor]]] = _prepare(media, processor, chunk)
         ahead = prefetch and media.num_frames is not None and media.num_frames > chunk

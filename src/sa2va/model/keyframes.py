@@ -45,7 +45,7 @@ def choose_keyframes(media: Media, choice: str, number: int) -> tuple[list[int],
     if choice == "content":
         indices = content_indices(media, media.num_frames, number)
     else:
-        indices = uniform_indices(media.num_frames, number)
+        indices = uniform_indices(media.num_frames, min(number, media.num_frames))
     return indices, media.frames(indices)
 
 

@@ -1,40 +1,75 @@
 """Prepare what comes next in a thread while the present is worked on.
 
-Flow: iterator (decoding, resizing) -> thread -> short queue -> session.py.
+Flow: iterator (decoding, resizing) -> thread -> short queue -> frames.py.
 """
 
 import threading
 import weakref
+from collections import deque
 from collections.abc import Generator, Iterator
-from queue import Empty, Queue
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+
+class Shelf(Generic[T]):
+    """A bounded queue that can be closed: everyone who waits is woken. From Python 3.13 on `Queue.shutdown` does it."""
+
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
+        self._items: deque[tuple[T | None, BaseException | None]] = deque()
+        self._changed = threading.Condition()
+        self._is_closed = False
+
+    def put(self, item: T | None, error: BaseException | None = None) -> bool:
+        """Wait for room and hand over an item, or the error that stands in its place; return False once closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or len(self._items) < self._depth)
+            if not self._is_closed:
+                self._items.append((item, error))
+                self._changed.notify_all()
+            return not self._is_closed
+
+    def take(self) -> tuple[T | None, BaseException | None]:
+        """Wait for the next item, or the error in its place.
+
+        Raises:
+            StopIteration: the shelf has been closed.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or self._items)
+            if self._is_closed:
+                raise StopIteration
+            self._changed.notify_all()
+            return self._items.popleft()
+
+    def close(self) -> None:
+        with self._changed:
+            self._is_closed = True
+            self._items.clear()
+            self._changed.notify_all()
 
 
 class Lookahead(Generic[T]):
     """The same items in the same order, prepared up to `depth` ahead.
 
     An error comes where its item was due. The thread starts with the first item and ends with the last one, with
-    close(), or when nobody holds this object any more.
+    close(), which any thread may call, or when nobody holds this object any more.
     """
 
     def __init__(self, items: Iterator[T], depth: int = 2) -> None:
-        self._queue: Queue[tuple[T | None, BaseException | None]] = Queue(maxsize=depth)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=_work, args=(items, self._queue, self._stop), daemon=True)
+        self._shelf: Shelf[T] = Shelf(depth)
+        self._thread = threading.Thread(target=_work, args=(items, self._shelf), daemon=True)
         self._items = items
-        self._finalizer = weakref.finalize(self, _end, self._queue, self._stop)
+        self._finalizer = weakref.finalize(self, self._shelf.close)
 
     def __iter__(self) -> Iterator[T]:
         return self
 
     def __next__(self) -> T:
-        if self._stop.is_set():
-            raise StopIteration
-        if not self._thread.ident:
+        if self._finalizer.alive and not self._thread.ident:
             self._thread.start()
-        item, error = self._queue.get()
+        item, error = self._shelf.take()
         if error is None:
             assert item is not None
             return item
@@ -42,7 +77,7 @@ class Lookahead(Generic[T]):
         raise error
 
     def close(self) -> None:
-        """End the thread and close the iterator."""
+        """End the thread and close the iterator; whoever waits for an item is told that there is none."""
         self._finalizer()
         if self._thread.ident:
             self._thread.join()
@@ -50,27 +85,15 @@ class Lookahead(Generic[T]):
             self._items.close()
 
 
-def _work(items: Iterator[T], queue: Queue[tuple[T | None, BaseException | None]], stop: threading.Event) -> None:
+def _work(items: Iterator[T], shelf: Shelf[T]) -> None:
     end: BaseException = StopIteration()
     try:
         for item in items:
-            queue.put((item, None))
-            if stop.is_set():
+            if not shelf.put(item):
                 break
     except Exception as error:
         end = error
     finally:
         if isinstance(items, Generator):
             items.close()
-    if not stop.is_set():
-        queue.put((None, end))
-
-
-def _end(queue: Queue[tuple[T | None, BaseException | None]], stop: threading.Event) -> None:
-    """Ask the thread to end, and make room so that it is not stuck where it waits to hand over an item."""
-    stop.set()
-    try:
-        while True:
-            queue.get_nowait()
-    except Empty:
-        return
+    shelf.put(None, end)

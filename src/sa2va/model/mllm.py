@@ -71,6 +71,13 @@ class TextStream:
         self.go_back(mark)
         return states
 
+    def keep_rows(self, rows: Sequence[int]) -> None:
+        """Go on with some rows of the batch; the others are forgotten."""
+        assert self._mask is not None and self._next is not None
+        index = torch.tensor(rows, device=self._mask.device)
+        self._mask, self._next = self._mask[index], self._next[index]
+        self._cache.batch_select_indices(index)
+
     def mark(self) -> StreamMark:
         """Remember this place of the stream."""
         return self._mask, self._next
@@ -84,7 +91,9 @@ class TextStream:
 
 
 class Decoding:
-    """An answer in the making: iterate to get each step's tokens; the states at [SEG] are kept on the way.
+    """Answers in the making: iterate to go on by a token; the states at [SEG] are kept on the way.
+
+    A row that has ended is dropped from the stream while others go on.
 
     Attributes:
         token_ids: per row, the answer without prompt and end token.
@@ -99,36 +108,46 @@ class Decoding:
         self.said_end = [False] * len(last_state)
         # One generator a row, so that a row draws the same alone as in a batch.
         self._generators = [torch.Generator(last_state.device).manual_seed(rules.seed) for _ in last_state]
+        self._rows = list(range(len(last_state)))  # of the batch, those that go on, in the order of the stream
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield, step by step, the new token of each row; a row that has ended repeats its end token."""
+        """Yield, step by step, the new token of each row that goes on."""
         rules = self._rules
-        ended = [False] * len(self.token_ids)
         for _ in range(rules.max_new_tokens):
             tokens = self._pick()
-            ended = [was or token in rules.end_ids for was, token in zip(ended, tokens, strict=True)]
-            if all(ended):
+            if not self._keep([token not in rules.end_ids for token in tokens]):
                 return
+            tokens = [token for token in tokens if token not in rules.end_ids]
             ids = torch.tensor(tokens, device=self._state.device)[:, None]
             with torch.no_grad():
                 self._state = self._stream.append(self._mllm.embed_tokens(ids))[:, 0]
-            for row, token in enumerate(tokens):
-                if not ended[row]:
-                    self.token_ids[row].append(token)
-                    if token == rules.seg_id:
-                        self.seg_states[row].append(self._state[row])
-                    ended[row] = self.said_end[row] = rules.has_ended(self.token_ids[row])
+            for row, token, state in zip(self._rows, tokens, self._state, strict=True):
+                self.token_ids[row].append(token)
+                if token == rules.seg_id:
+                    self.seg_states[row].append(state)
+                self.said_end[row] = rules.has_ended(self.token_ids[row])
             yield tokens
-            if all(ended):
+            if not self._keep([not self.said_end[row] for row in self._rows]):
                 return
+
+    def _keep(self, going: list[bool]) -> bool:
+        """Drop the rows that have ended, or return False where all have and the stream stays as it is."""
+        if any(going) and not all(going):
+            places = [place for place, goes_on in enumerate(going) if goes_on]
+            self._stream.keep_rows(places)
+            self._state = self._state[places]
+            self._rows = [self._rows[place] for place in places]
+        return any(going)
 
     @torch.no_grad()
     def _pick(self) -> list[int]:
+        """Choose the next token of each row that goes on."""
+        generators = [self._generators[row] for row in self._rows]
         logits = self._mllm.logits(self._state).float()  # (B, V)
         if self._rules.temperature <= 0:
             return logits.argmax(-1).tolist()
         chances = (logits / self._rules.temperature).softmax(-1)
-        return [int(torch.multinomial(p, 1, generator=g)) for p, g in zip(chances, self._generators, strict=True)]
+        return [int(torch.multinomial(p, 1, generator=g)) for p, g in zip(chances, generators, strict=True)]
 
     def finish(self) -> Self:
         """Run to the end."""
@@ -162,18 +181,29 @@ class Mllm(nn.Module):
         """D, width of the hidden states."""
         return self.native.get_input_embeddings().embedding_dim
 
-    def check_length(self, number: int) -> None:
-        """Refuse more places than the language model has learned; a picture may take fewer than it has tokens.
+    @property
+    def max_places(self) -> int | None:
+        """How many places the language model has learned; a picture may take fewer than it has tokens."""
+        return getattr(self.native.config.get_text_config(), "max_position_embeddings", None)
+
+    def check_length(self, number: int, room: int) -> None:
+        """Refuse a prompt that leaves too little room for its answer.
+
+        Args:
+            number: places of the prompt, and of what was said before it.
+            room: places that the answer needs.
 
         Raises:
-            ValueError: they are too many.
+            ValueError: together they are more than the language model has learned.
         """
-        most = getattr(self.native.config.get_text_config(), "max_position_embeddings", None)
-        if most is not None and number > most:
-            raise ValueError(
-                f"text and pictures take {number} places, and this language model reads at most {most}; ask in fewer "
-                "words, show fewer pictures or begin a new conversation"
-            )
+        most = self.max_places
+        if most is None or number + room <= most:
+            return
+        fewer = "" if number >= most else f", set max_new_tokens to at most {most - number}"
+        raise ValueError(
+            f"text and pictures take {number} places and the answer needs {room}, and this language model reads at "
+            f"most {most}; ask in fewer words, show fewer pictures{fewer} or begin a new conversation"
+        )
 
     def embed_tokens(self, input_ids: Tensor) -> Tensor:
         # Parts of the native model may be spread over several devices; what comes out belongs where the input was.

@@ -7,11 +7,14 @@ Shapes: B requests, L tokens, D MLLM width, N objects, K key frames, T frames.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
+from sa2va import masks
 from sa2va.media import open_media
 from sa2va.model.answering import Answerer
 from sa2va.model.conversation import Conversation
@@ -28,7 +31,12 @@ class Predictor(Answerer):
     """The library's main class; `sa2va.load` makes one."""
 
     def predict(
-        self, media: Any, prompt: str, *, regions: Sequence[Any] | None = None, options: Options | None = None
+        self,
+        media: Any,
+        prompt: str,
+        *,
+        regions: Sequence[Any] | NDArray[Any] | None = None,
+        options: Options | None = None,
     ) -> Prediction:
         """Answer one question.
 
@@ -36,7 +44,8 @@ class Predictor(Answerer):
             media: see `sa2va.media.open_media`.
             prompt: question or request; a literal special token in it is plain text.
             regions: what "region1", "region2", ... in the prompt mean: each a bool mask (H, W), a box
-                (x0, y0, x1, y1) px, a point (x, y) px or a scribble (K, 2) px, on the first frame.
+                (x0, y0, x1, y1) px, a point (x, y) px or a scribble (K, 2) px, on the first frame; or an array of
+                boxes (R, 4), points (R, 2), scribbles (R, K, 2) or masks (R, H, W).
             options: see Options.
 
         Raises:
@@ -46,11 +55,11 @@ class Predictor(Answerer):
 
     def predict_batch(self, requests: Sequence[Request], options: Options | None = None) -> list[Prediction]:
         """Answer many questions at once; each answer is the one `predict` gives."""
-        options = options or Options()
+        options = Options.read(options)
         queries = [self._open(request, options) for request in requests]
         if not queries:
             return []
-        stream, last = self._prefill(queries)
+        stream, last = self._prefill(queries, options.room)
         decoding = self._decoding(stream, last, options).finish()
         answers = list(zip(decoding.token_ids, map(self._stack, decoding.seg_states), strict=True))
         return self._finish(queries, answers, options)
@@ -67,10 +76,10 @@ class Predictor(Answerer):
         self, requests: Sequence[Request], answer_ids: Sequence[int], options: Options | None = None
     ) -> list[Prediction]:
         """Answer each request with the given tokens, as if the model had chosen them."""
-        options = options or Options()
+        options = Options.read(options)
         queries = [self._open(request, options) for request in requests]
-        stream, _ = self._prefill(queries)
         ids = list(answer_ids)
+        stream, _ = self._prefill(queries, len(ids))
         with torch.no_grad():
             forced = self.model.mllm.embed_tokens(torch.tensor([ids], device=self.device))
             states = stream.append(forced.expand(len(queries), -1, -1))  # (B, L, D)
@@ -81,7 +90,9 @@ class Predictor(Answerer):
         """Start a conversation about a picture or clip; what has been seen and said is kept between questions."""
         return Conversation(self, media)
 
-    def segment_regions(self, media: Any, regions: Sequence[Any], options: Options | None = None) -> Prediction:
+    def segment_regions(
+        self, media: Any, regions: Sequence[Any] | NDArray[Any], options: Options | None = None
+    ) -> Prediction:
         """Cut out what regions mark, without the language model: one object per region, in a clip through all frames.
 
         Args:
@@ -93,7 +104,7 @@ class Predictor(Answerer):
             ValueError: the media cannot be read, or a region lies outside the picture.
         """
         with self.track(media, options=options) as session:
-            for region in regions:
+            for region in masks.split_regions(regions, session.media.height, session.media.width):
                 session.add_region(region)
             return self._follow(session)
 
@@ -128,18 +139,21 @@ class Predictor(Answerer):
         Returns:
             A session; iterate it for one FrameResult per frame.
         """
-        options = options or Options()
+        options = Options.read(options)
         if num_keyframes is not None:
             options = replace(options, num_keyframes=num_keyframes)
         number = self._num_keyframes(options)
-        media = open_media(source, allow_stream=allow_stream)
-        mode = self._choose_mode(media, options)
-        session = self._start(media, mode, options, max_conditioning, number, chunk=chunk, prefetch=prefetch)
-        if prompt is not None:
-            indices, frames = choose_keyframes(media, keyframes or self._keyframe_choice(mode), number)
-            answers = [self._ask(frames, one, options) for one in ([prompt] if isinstance(prompt, str) else prompt)]
-            names = prompt.values() if isinstance(prompt, Mapping) else ()
-            session.prompt(Answer.join(answers, *names), indices, frames)
+        with ExitStack() as opened:  # a source is handed back where no session comes of it
+            media = opened.enter_context(closing(open_media(source, allow_stream=allow_stream)))
+            mode = self._choose_mode(media, options)
+            how = {"chunk": chunk, "prefetch": prefetch}
+            session = opened.enter_context(self._start(media, mode, options, max_conditioning, number, **how))
+            if prompt is not None:
+                indices, frames = choose_keyframes(media, keyframes or self._keyframe_choice(mode), number)
+                answers = [self._ask(frames, one, options) for one in ([prompt] if isinstance(prompt, str) else prompt)]
+                names = prompt.values() if isinstance(prompt, Mapping) else ()
+                session.prompt(Answer.join(answers, *names), indices, frames)
+            opened.pop_all()
         return session
 
     def stream(self, source: Any, prompt: str) -> Iterator[FrameResult]:

@@ -10,8 +10,9 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +23,50 @@ from sa2va.tokens import check_text
 from sa2va.types import Masks
 
 MODES = ("auto", "official", "consistent")
+DEFAULT_NEW_TOKENS = 512  # of an answer, or as many as the prompt leaves room for
+LEAST_ROOM = 64  # tokens; with less left of what the language model has learned, a prompt is refused
 FRAME_DIGITS = 5  # of a frame's number in a file name
+
+
+MAX_SEED = 2**64 - 1
+_COUNTS = ("max_new_tokens", "max_objects")
+
+
+def check_count(name: str, value: Any) -> int:
+    """Return a count as an int.
+
+    Raises:
+        ValueError: it is not a whole number of at least 1.
+    """
+    if not _is_whole(value) or value < 1:
+        raise ValueError(f"{name} is {value!r}; expected a whole number, at least 1")
+    return int(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _to_finite(value: Any) -> float:
+    """Return a number as a float; NaN where it is none or not finite."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return math.nan
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Every knob of a prediction."""
+    """Every knob of a prediction; numbers of NumPy are taken like those of Python.
 
-    max_new_tokens: int = 512
+    Raises:
+        ValueError: a value has the wrong type or lies outside its range.
+    """
+
+    max_new_tokens: int = DEFAULT_NEW_TOKENS  # any other number is room that a prompt must leave
     temperature: float = 0.0  # 0 = greedy
     seed: int = 0  # of sampling, where temperature > 0
     mask_threshold: float = 0.0  # a pixel with a larger logit belongs to the mask
@@ -38,16 +75,38 @@ class Options:
     mode: str = "auto"  # "auto" | "official" | "consistent"
 
     def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "max_objects", "num_keyframes"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; expected at least 1")
-        if not 0 <= self.temperature < math.inf:
-            raise ValueError(f"temperature is {self.temperature}; expected 0 (greedy) or more")
-        if not math.isfinite(self.mask_threshold):
-            raise ValueError(f"mask_threshold is {self.mask_threshold}; expected a finite logit, 0 for even odds")
-        if self.mode not in MODES:
+        numbers: dict[str, float] = {name: check_count(name, getattr(self, name)) for name in _COUNTS}
+        if self.num_keyframes is not None:
+            numbers["num_keyframes"] = check_count("num_keyframes", self.num_keyframes)
+        if not _is_whole(self.seed) or not 0 <= self.seed <= MAX_SEED:
+            raise ValueError(f"seed is {self.seed!r}; expected a whole number from 0 to {MAX_SEED}")
+        numbers["seed"] = int(self.seed)
+        numbers["temperature"] = _to_finite(self.temperature)
+        if not numbers["temperature"] >= 0:
+            raise ValueError(f"temperature is {self.temperature!r}; expected a finite number, 0 (greedy) or more")
+        numbers["mask_threshold"] = _to_finite(self.mask_threshold)
+        if math.isnan(numbers["mask_threshold"]):
+            raise ValueError(f"mask_threshold is {self.mask_threshold!r}; expected a finite logit, 0 for even odds")
+        if not isinstance(self.mode, str) or self.mode not in MODES:
             raise ValueError(f"mode {self.mode!r} is unknown; use one of {', '.join(MODES)}")
+        for name, value in numbers.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def read(cls, options: "Options | None") -> "Options":
+        """Return what a caller gave, or the defaults.
+
+        Raises:
+            ValueError: these are no options.
+        """
+        if options is not None and not isinstance(options, cls):
+            raise ValueError(f"options {options!r:.60}: expected Options(...), got {type(options).__name__}")
+        return options or cls()
+
+    @property
+    def room(self) -> int:
+        """How many tokens a prompt must leave to its answer."""
+        return LEAST_ROOM if self.max_new_tokens == DEFAULT_NEW_TOKENS else self.max_new_tokens
 
 
 @dataclass(frozen=True)
@@ -59,13 +118,26 @@ class Request:
 
     media: Any = None
     prompt: str = ""
-    regions: Sequence[Any] | None = None
+    regions: Sequence[Any] | NDArray[Any] | None = None  # see `sa2va.masks.split_regions`
     images: Sequence[Any] | None = None
 
     def __post_init__(self) -> None:
         if (self.media is None) == (self.images is None):
             raise ValueError("a request needs either media or images")
         check_text(self.prompt, "prompt")
+
+
+class StaysInProcess:
+    """Refuse to be copied or pickled in one line; weights, caches and open sources stay where they are.
+
+    Attributes:
+        instead: what to do, in words.
+    """
+
+    instead: str
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError(f"cannot copy or pickle a {type(self).__name__}; {self.instead}")
 
 
 @dataclass(frozen=True, kw_only=True)

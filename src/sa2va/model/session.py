@@ -21,7 +21,7 @@ from sa2va.model.clicks import Clicks, decode_clicks, follow_clicks, read_mask
 from sa2va.model.frames import FrameStream, SeenFrame, read_backwards
 from sa2va.model.processor import Processor
 from sa2va.model.prompter import Answer, Ask, Prompter
-from sa2va.model.results import FrameObject, FrameResult
+from sa2va.model.results import FrameObject, FrameResult, StaysInProcess, check_count
 from sa2va.model.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.tracker import Tracker
 from sa2va.tokens import check_text
@@ -30,7 +30,7 @@ from sa2va.types import Frames
 DEFAULT_CONDITIONING = 16  # prompted frames that an object may read at once, unless more key frames are asked for
 
 
-class TrackSession:
+class TrackSession(StaysInProcess):
     """The frames of a source with the masks of any number of objects, computed as they are asked for.
 
     Iterate once; leaving a loop and entering another goes on where the first one stopped. Between two frames objects
@@ -40,6 +40,8 @@ class TrackSession:
         media: the source.
         text: what the language model answered last.
     """
+
+    instead = "begin another with track(source), in a process of its own after sa2va.load(...)"
 
     def __init__(
         self,
@@ -63,10 +65,9 @@ class TrackSession:
             chunk: frames that are encoded at once.
             prefetch: whether a file is decoded ahead of time.
         """
-        if max_conditioning < 1:
-            raise ValueError(f"max_conditioning is {max_conditioning}; expected at least 1 frame")
         self.media, self.text = media, ""
         self._prompter, self._processor, self._ask = prompter, processor, ask
+        max_conditioning = check_count("max_conditioning", max_conditioning)
         policy = replace(prompter.policy, max_conditioning=max_conditioning)
         self._tracker = Tracker(prompter.sam2, policy, num_frames=media.num_frames)
         self._stream = FrameStream(media, processor, prompter.encode, chunk=chunk, prefetch=prefetch)
