@@ -28,7 +28,8 @@ MAX_CORE_DEPENDENCIES = 12
 # other; the ground floor alone is one shared room, kept free of cycles by a test of its own.
 FLOORS = {
     "types": 0, "tokens": 0, "masks": 0, "draw": 0, "metrics": 0, "journal": 0,
-    "media": 0, "pictures": 0, "video": 0, "video_writer": 0, "live": 0,
+    "media": 0, "arrays": 0, "pictures": 0, "picture_cost": 0, "depth": 0, "orientation": 0, "containers": 0,
+    "video": 0, "video_writer": 0, "live": 0, "budget": 0,
     "model": 1, "data": 1,
     "training": 2, "evaluation": 2, "synth": 2,
     "gaze": 3,
@@ -49,6 +50,7 @@ ON_REQUEST = {"supervision"}
 
 IMPORT_NAMES = {  # where the name to import is not the name to install
     "PIL": "pillow",
+    "pillow_heif": "pillow-heif",
     "cv2": "opencv-python-headless",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",

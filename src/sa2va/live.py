@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va.pictures import check_size
-from sa2va.video import DEMUXERS, MAX_FPS, decode_pictures, pyav, to_rgb
+from sa2va.budget import MAX_VIDEO_PIXELS, check_size
+from sa2va.video import DEMUXERS, MAX_FPS, decode_pictures, find_video, pyav, to_rgb
 
 Frame = NDArray[np.uint8]  # (H, W, 3)
 
@@ -53,7 +53,7 @@ class LiveReader:
         """
         self.name = f"camera {source}" if isinstance(source, int) else _without_password(source)
         self.fps, self.height, self.width = fps, 0, 0
-        self._max_frames, self._max_pixels = max_frames, max_pixels
+        self._max_frames, self._max_pixels = max_frames, min(max_pixels, MAX_VIDEO_PIXELS)
         self._frames = self._read_camera(source) if isinstance(source, int) else self._read_address(source)
         self._first: Frame | None = next(self._frames, None)
         if self._first is None:
@@ -115,13 +115,7 @@ class LiveReader:
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise ValueError(f"{self.name}: the stream cannot be opened ({reason})") from None
         with container:
-            stream = container.streams.best("video")
-            if stream is None or stream.codec_context is None:
-                raise ValueError(f"{self.name}: the stream has no video that can be decoded")
-            context = stream.codec_context
-            if context.width and context.height:
-                check_size(self.name, context.height, context.width, self._max_pixels)
-            context.options = {"max_pixels": str(self._max_pixels)}
+            stream = find_video(container, self.name, self._max_pixels)
             rate = float(stream.average_rate or 0)
             self.fps = rate if 0 < rate <= MAX_FPS else self.fps
             for picture in decode_pictures(container, stream):

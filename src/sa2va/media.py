@@ -1,11 +1,16 @@
 """Open whatever a user calls a picture or a video, and give out its frames lazily.
 
 Flow: path, PIL image, array, iterator, camera or address -> open_media -> Media -> frames -> model/.
-    Files are decoded by pictures.py and video.py, streams by live.py; every cap on pixels, frames and bytes is set
-    here.
+    Files are decoded by pictures.py and video.py, streams by live.py; arrays.py reads what is in memory. Every cap
+    is set in budget.py.
 Shapes: T frames, K chosen frames, H W picture; a frame is uint8 (H, W, 3) in RGB order.
 """
 
+import io
+import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -15,18 +20,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sa2va import budget
+from sa2va.arrays import ArrayReader, IteratorReader, as_array, as_frames, is_tensor
+from sa2va.budget import check_size
+from sa2va.containers import kind_of
 from sa2va.live import LiveReader, is_address
 from sa2va.pictures import (
     AnimationReader,
     FolderReader,
-    check_size,
-    decode_picture,
+    decode_image,
     is_animation,
     read_picture,
     save_image,
 )
 from sa2va.types import Frames
-from sa2va.video import HEAD_BYTES, is_video, open_video
+from sa2va.video import open_video
 from sa2va.video_writer import VideoWriter
 
 __all__ = ["Media", "VideoWriter", "open_media", "save_image", "uniform_indices"]
@@ -34,9 +42,6 @@ __all__ = ["Media", "VideoWriter", "open_media", "save_image", "uniform_indices"
 Frame = NDArray[np.uint8]  # (H, W, 3)
 
 DEFAULT_FPS = 25.0  # for sources without a clock: arrays, folders and iterators
-MAX_PIXELS = 89_478_485  # per frame; the size beyond which Pillow, too, speaks of a bomb
-MAX_FRAMES = 1_000_000  # of a file, nine hours at 30 frames a second; frames are never held together
-MAX_BYTES = 64 * 2**30  # per file
 
 
 class Reader(Protocol):
@@ -180,20 +185,30 @@ def open_media(
     fps: float | None = None,
     allow_stream: bool = False,
     max_frames: int | None = None,
-    max_pixels: int = MAX_PIXELS,
-    max_bytes: int = MAX_BYTES,
+    max_pixels: int = budget.MAX_PIXELS,
+    max_bytes: int = budget.MAX_BYTES,
 ) -> Media:
     """Open a picture or a video.
 
     Args:
-        source: path (JPEG, PNG, WebP, AVIF; MP4, MOV, MKV, GIF; a folder of frames), PIL image, uint8 array
-            (H, W, 3) or (T, H, W, 3), an iterator of (H, W, 3) frames, or a Media, which is returned as it is.
+        source: one of
+            a path: JPEG, PNG, WebP, AVIF, HEIC (extra `heic`), TIFF; MP4, MOV, MKV, GIF; a folder of frames;
+            the content of such a file as bytes or BytesIO, kept in a temporary file while the Media lives;
+            a PIL image;
+            a NumPy array or a torch tensor, uint8 0..255 or float 0..1: (H, W) gray, (H, W, C) or (C, H, W), with T
+            in front a clip; C is 1 (gray), 3 (RGB) or 4 (RGBA);
+            an iterator of single frames, each a PIL image, an array or a tensor;
+            a Media, which is returned as it is.
             With `allow_stream` also the number of a camera, or an address (rtsp, rtsps, http, https).
+            Whatever the source: EXIF orientations and display matrices are undone, transparent parts are seen on
+            white, and more than eight bits a color are scaled to eight by the range that the file states. Where it
+            states none, a warning says what was assumed.
         fps: frames a second of a source without a clock (array, folder, iterator); DEFAULT_FPS when None.
         allow_stream: whether a camera or the network may be used.
         max_frames: more frames are an error; of a source without a length, the error comes with the first frame too
-            many. None = MAX_FRAMES, and no bound where frames come one by one.
-        max_pixels: a frame with more than this H * W is an error, raised before it is decoded.
+            many. None = budget.MAX_FRAMES, and no bound where frames come one by one.
+        max_pixels: a frame with more than this H * W is an error, raised before it is decoded. Frames of a video
+            may have budget.MAX_VIDEO_PIXELS at most, since a decoder holds many.
         max_bytes: a larger file is an error.
 
     Returns:
@@ -213,24 +228,21 @@ def open_media(
                 "media: a camera or an address is opened on request only; in Python pass allow_stream=True"
             )
         return Media(LiveReader(source, fps=clock, max_frames=max_frames, max_pixels=max_pixels))
-    most = MAX_FRAMES if max_frames is None else max_frames
-    if isinstance(source, str | Path):
+    most = budget.MAX_FRAMES if max_frames is None else max_frames
+    if isinstance(source, io.BytesIO):
+        source = source.getbuffer()
+    if isinstance(source, bytes | bytearray | memoryview):
+        return Media(_open_content(source, clock, most, max_pixels, max_bytes))
+    if isinstance(source, str | os.PathLike):
         return Media(_open_path(Path(source), clock, most, max_pixels, max_bytes))
     if isinstance(source, Image.Image):
         check_size("image", source.height, source.width, max_pixels)
-        return Media(ArrayReader("image", decode_picture(source, Path("image"))[None], clock))
-    if isinstance(source, np.ndarray):
-        return Media(_open_array(source, clock, most, max_pixels))
-    if isinstance(source, Iterator):
+        return Media(ArrayReader("image", decode_image(source, "image")[None], clock))
+    if (array := as_array(source)) is not None:
+        return Media(_open_array(array, is_tensor(source), clock, most, max_pixels))
+    if isinstance(source, Iterator) and not isinstance(source, io.IOBase):
         return Media(IteratorReader(source, clock, max_frames, max_pixels))
-    if isinstance(source, Sequence) and not isinstance(source, bytes):
-        raise ValueError(
-            "media: a list could mean one video or several pictures; stack it to (T, H, W, 3) for a video, "
-            "or pass the pictures as Request(images=[...])"
-        )
-    raise ValueError(
-        f"media: expected a path, a PIL image, a uint8 array or an iterator of frames, got {type(source).__name__}"
-    )
+    raise ValueError(f"media: {_complaint(source)}")
 
 
 def uniform_indices(num_frames: int, k: int) -> list[int]:
@@ -246,91 +258,55 @@ def uniform_indices(num_frames: int, k: int) -> list[int]:
     return np.unique(np.linspace(0, num_frames - 1, k).astype(int)).tolist() if num_frames else []
 
 
-class ArrayReader:
-    """Frames that are in memory already, or in a memory-mapped file."""
-
-    def __init__(self, name: str, frames: Frames, fps: float) -> None:
-        self.name, self.fps, self._frames = name, fps, frames
-        self.num_frames, self.height, self.width = frames.shape[:3]
-        self.times = np.arange(self.num_frames) / fps  # (T,) seconds
-
-    def read(self, indices: Iterable[int]) -> Iterator[Frame]:
-        for index in indices:
-            yield np.ascontiguousarray(self._frames[index])
-
-
-class IteratorReader:
-    """Frames that someone else makes, such as a camera: one pass, no length. The first one is taken at once."""
-
-    num_frames = None
-    times = None
-
-    def __init__(self, source: Iterator[Any], fps: float, max_frames: int | None, max_pixels: int) -> None:
-        self.name, self.fps, self._max_frames = "iterator of frames", fps, max_frames
-        first = next(source, None)
-        if first is None:
-            raise ValueError("iterator of frames: it ended before the first frame")
-        _check_frame(first, 0, None)
-        self.height, self.width = first.shape[:2]
-        check_size(self.name, self.height, self.width, max_pixels)
-        self._source: Iterator[Any] | None = chain([first.copy()], source)
-
-    def read(self, indices: Iterable[int]) -> Iterator[Frame]:
-        if self._source is None:
-            raise ValueError(f"{self.name}: it can be read once only; pass a file or an array to read it again")
-        source, self._source = self._source, None
-        return self._checked(source)
-
-    def _checked(self, source: Iterator[Any]) -> Iterator[Frame]:
-        for index, frame in enumerate(source):
-            if self._max_frames is not None and index >= self._max_frames:
-                raise ValueError(f"{self.name}: more than the {self._max_frames} frames allowed")
-            _check_frame(frame, index, (self.height, self.width))
-            yield frame.copy()  # the source may draw the next frame into the same memory
-
-
-def _check_frame(frame: Any, index: int, size: tuple[int, int] | None) -> None:
-    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
-        raise ValueError(f"iterator of frames: frame {index}: expected a uint8 array (H, W, 3), got {got}")
-    if size is not None and frame.shape[:2] != size:
-        raise ValueError(
-            f"iterator of frames: frame {index} is {frame.shape[1]}x{frame.shape[0]}, "
-            f"the first one was {size[1]}x{size[0]}"
-        )
-
-
-def _open_array(array: NDArray[Any], fps: float, max_frames: int, max_pixels: int) -> Reader:
-    frames = array[None] if array.ndim == 3 else array
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
-        raise ValueError(
-            f"array: expected uint8 (H, W, 3) or (T, H, W, 3) with values 0..255, got {array.dtype} {array.shape}"
-        )
+def _open_array(array: NDArray[Any], is_tensor: bool, fps: float, max_frames: int, max_pixels: int) -> Reader:
+    name = "tensor" if is_tensor else "array"
+    frames = as_frames(array, name, max_pixels, is_tensor=is_tensor)
     if not 1 <= len(frames) <= max_frames:
-        raise ValueError(f"array: {len(frames)} frames, expected 1..{max_frames}")
-    check_size("array", frames.shape[1], frames.shape[2], max_pixels)
-    return ArrayReader("array", frames, fps)
+        raise ValueError(f"{name}: {len(frames)} frames, expected 1..{max_frames}")
+    return ArrayReader(name, frames, fps)
+
+
+def _complaint(source: Any) -> str:
+    """Say what was expected in place of a source of no known kind."""
+    if isinstance(source, Sequence):
+        return (
+            "a list could mean one video or several pictures; stack it to (T, H, W, 3) for a video, "
+            "or pass the pictures as Request(images=[...])"
+        )
+    advice = "; pass its path, or what it reads" if isinstance(source, io.IOBase) else ""
+    return (
+        "expected a path, bytes, a PIL image, an array, a tensor or an iterator of frames, "
+        f"got {type(source).__name__}{advice}"
+    )
 
 
 def _open_path(path: Path, fps: float, max_frames: int, max_pixels: int, max_bytes: int) -> Reader:
-    if not path.exists():
-        raise ValueError(f"{path}: there is no such file or folder")
     if path.is_dir():
         return FolderReader(path, fps=fps, max_pixels=max_pixels, max_frames=max_frames)
-    if not path.is_file():
-        raise ValueError(f"{path}: not a regular file; save the media to a file first")
-    num_bytes = path.stat().st_size
-    if not num_bytes:
-        raise ValueError(f"{path}: the file is empty")
-    if num_bytes > max_bytes:
-        raise ValueError(f"{path}: {num_bytes} bytes are more than the {max_bytes} allowed")
-    try:
-        with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
-    except OSError as error:
-        raise ValueError(f"{path}: the file cannot be opened ({error.strerror})") from None
-    if is_video(head):
+    budget.require_regular_file(path, max_bytes)
+    if kind_of(path) == "video":
         return open_video(path, max_pixels=max_pixels, max_frames=max_frames)
     if is_animation(path, max_pixels):
         return AnimationReader(path, max_pixels=max_pixels, max_frames=max_frames)
     return ArrayReader(str(path), read_picture(path, max_pixels)[None], fps)
+
+
+def _open_content(
+    content: bytes | bytearray | memoryview, fps: float, max_frames: int, max_pixels: int, max_bytes: int
+) -> Reader:
+    """Write the content of a file to a temporary one, which every decoder can open as often as it likes."""
+    num_bytes = memoryview(content).nbytes
+    if not 0 < num_bytes <= max_bytes:
+        raise ValueError(f"bytes: {num_bytes} of them, expected 1..{max_bytes}: the content of a picture or a video")
+    folder = Path(tempfile.mkdtemp(prefix="sa2va-"))
+    path = folder / "bytes"
+    try:
+        path.write_bytes(content)
+        reader = _open_path(path, fps, max_frames, max_pixels, max_bytes)
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not isinstance(error, ValueError | OSError):
+            raise
+        raise ValueError(str(error).replace(str(path), path.name)) from None
+    weakref.finalize(reader, shutil.rmtree, folder, ignore_errors=True)
+    return reader

@@ -1,7 +1,9 @@
 """Read and write still pictures, folders of pictures and animations, whatever their mode.
 
 Flow: a file or PIL image -> to_rgb -> uint8 (H, W, 3) -> media.py; overlays and masks -> save_image -> a file.
-Source: Pillow decodes; the rules for alpha (white), EXIF (transposed) and 16 bits (the high byte) are ours.
+    orientation.py turns pictures upright, depth.py brings them to eight bits a color.
+Source: Pillow decodes, and pillow-heif what is HEIF; that transparent parts are seen on white is our rule, for videos
+    too.
 Shapes: T frames, H W picture, 3 colours in RGB order.
 """
 
@@ -11,21 +13,25 @@ import uuid
 import warnings
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
+
+from sa2va import budget, depth, orientation, picture_cost
+from sa2va.budget import check_size
+from sa2va.containers import kind_of
 
 Picture = NDArray[np.uint8]  # (H, W, 3)
 
 # Only decoders that stay inside Pillow: EPS, for one, would start another program.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # MPO and TIFF hold several pictures too, but not a film
-SUFFIXES = frozenset(".jpg .jpeg .png .webp .avif .gif .bmp .tif .tiff .ppm .pgm".split())
-READABLE = "give JPEG, PNG, WebP, AVIF, GIF, TIFF, MP4, MOV, MKV, WebM, AVI or a folder of pictures"
+SUFFIXES = frozenset(".jpg .jpeg .png .webp .avif .heic .heif .hif .gif .bmp .tif .tiff .ppm .pgm".split())
+READABLE = "give JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF, MP4, MOV, MKV, WebM, AVI or a folder of pictures"
 SAVED_AS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".avif": "AVIF"}
-EXIF_ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # orientations that swap width and height
 STILL_SECONDS = 0.1  # how long a frame that names no duration is shown, as browsers do
 
 
@@ -47,17 +53,31 @@ def read_picture(path: Path, max_pixels: int) -> Picture:
 
 
 def open_picture(path: Path, max_pixels: int) -> Image.Image:
-    """Read the header of a picture and hold it against the cap, before a pixel is decoded."""
+    """Read the header of a picture and hold it against the caps, before a pixel is decoded."""
+    num_bytes = budget.require_regular_file(path, budget.MAX_PICTURE_BYTES)
+    picture_cost.check_header(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters is said below, in one line
-            image = Image.open(path, formats=FORMATS)
+            image = _open_heif(path) if kind_of(path) == "heif" else Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError:
         raise ValueError(f"{path}: the picture has more than {max_pixels} pixels; make it smaller") from None
+    except ModuleNotFoundError:
+        raise ValueError(
+            f"{path}: HEIC pictures need pillow-heif: pip install 'sa2va[heic]', or save it as JPEG or PNG"
+        ) from None
     except Exception as error:  # a broken file can make a decoder raise anything
         raise ValueError(f"{path}: {_complaint(path, error)}") from None
     check_size(str(path), image.height, image.width, max_pixels)
+    picture_cost.check_cost(image, path, num_bytes)
     return image
+
+
+def _open_heif(path: Path) -> Image.Image:
+    """Open a HEIF file without making Pillow, which belongs to the whole program, open them too."""
+    from pillow_heif import HeifImageFile
+
+    return HeifImageFile(path)
 
 
 def is_animation(path: Path, max_pixels: int) -> bool:
@@ -66,21 +86,17 @@ def is_animation(path: Path, max_pixels: int) -> bool:
         return image.format in ANIMATED and _seek(image, 1)
 
 
-def check_size(name: str, height: int, width: int, max_pixels: int) -> None:
-    """Refuse a picture with no pixels or with too many of them."""
-    if height < 1 or width < 1:
-        raise ValueError(f"{name}: the picture is {width}x{height}, it needs at least one pixel")
-    if height * width > max_pixels:
-        raise ValueError(f"{name}: {width}x{height} is more than {max_pixels} pixels; make the picture smaller")
+def to_rgb(image: Image.Image, name: str = "image") -> Picture:
+    """Turn any PIL image into uint8 (H, W, 3): upright, eight bits a color, transparent parts white."""
+    image.load()  # TIFF files are turned upright by that, and no longer name an orientation then
+    turn = image.getexif().get(orientation.EXIF_ORIENTATION, 1)
+    if depth.is_deep(image):
+        image = depth.to_gray(image, name)
+    return orientation.upright(on_white(image), turn)
 
 
-def to_rgb(image: Image.Image) -> Picture:
-    """Turn any PIL image into uint8 (H, W, 3): upright, eight bits a colour, transparent parts white."""
-    if image.mode == "F":
-        raise ValueError("a picture of floating point numbers has no agreed range; save it with 8 bits a colour")
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip and not scale
-        image = Image.fromarray((np.asarray(image, np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+def on_white(image: Image.Image) -> Picture:
+    """Return an image of eight bits a color as uint8 (H, W, 3), its transparent parts seen on white."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -88,10 +104,16 @@ def to_rgb(image: Image.Image) -> Picture:
     return np.array(image.convert("RGB"))
 
 
+def decode_image(image: Image.Image, name: str) -> Picture:
+    """Decode a PIL image that somebody else opened to uint8 (H, W, 3); an error names it."""
+    with _naming(Path(name)):
+        return to_rgb(image, name)
+
+
 def decode_picture(image: Image.Image, path: Path) -> Picture:
     """Decode an open picture to uint8 (H, W, 3); raise a ValueError that names `path` where that fails."""
     with _naming(path):
-        return to_rgb(image)
+        return to_rgb(depth.restore_low_bytes(image, path), str(path))
 
 
 @contextmanager
@@ -117,7 +139,7 @@ class FolderReader:
 
     def __init__(self, path: Path, *, fps: float, max_pixels: int, max_frames: int) -> None:
         self.name, self.fps, self._max_pixels = str(path), fps, max_pixels
-        names = (entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES and entry.is_file())
+        names = (entry for entry in budget.list_folder(path) if entry.suffix.lower() in SUFFIXES and entry.is_file())
         self._files = sorted((entry for entry in names if not entry.name.startswith(".")), key=_natural)
         if not self._files:
             raise ValueError(f"{path}: the folder holds no pictures ({', '.join(sorted(SUFFIXES))})")
@@ -125,7 +147,7 @@ class FolderReader:
         if self.num_frames > max_frames:
             raise ValueError(f"{path}: {self.num_frames} pictures are more than the {max_frames} frames allowed")
         self.height, self.width = _upright_size(self._files[0], max_pixels)
-        for file in self._files[1:]:
+        for file in budget.watched(self._files[1:], self.name, "pictures checked", self.num_frames):
             height, width = _upright_size(file, max_pixels)
             if (height, width) != (self.height, self.width):
                 raise ValueError(
@@ -148,10 +170,12 @@ class AnimationReader:
         with open_picture(path, max_pixels) as image:
             self.height, self.width = decode_picture(image, path).shape[:2]
             # The header's count may be wrong and the end may be missing: only what decodes is counted.
-            while _seek(image, len(seconds)):
+            for index in budget.watched(count(), self.name, "frames counted"):
+                if not _seek(image, index):
+                    break
+                check_size(self.name, image.height, image.width, max_pixels)  # a GIF may grow
                 seconds.append(float(image.info.get("duration") or 0) / 1000 or STILL_SECONDS)
-                if len(seconds) > max_frames:
-                    raise ValueError(f"{path}: more than the {max_frames} frames allowed; cut it into pieces")
+                budget.check_frames(self.name, len(seconds), max_frames)
         self.num_frames = len(seconds)
         self.times = np.cumsum([0.0, *seconds[:-1]])  # (T,) seconds
         self.fps = self.num_frames / sum(seconds)
@@ -181,10 +205,11 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
 
 
 def _upright_size(path: Path, max_pixels: int) -> tuple[int, int]:
-    """Read (H, W) px as they are after EXIF transposition, where the format allows it from the header alone."""
+    """Read (H, W) px as they are when upright, where the format allows it from the header alone."""
     # A PNG may have its EXIF data behind the pixels, so Pillow decodes them all to look for it.
     with open_picture(path, max_pixels) as image, _naming(path):
-        if image.getexif().get(EXIF_ORIENTATION) in TURNED:
+        turn = image.getexif().get(orientation.EXIF_ORIENTATION)
+        if turn in orientation.SWAPPED and image.format != "TIFF":  # of a TIFF Pillow gives the upright size
             return image.width, image.height
         return image.height, image.width
 

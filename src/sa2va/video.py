@@ -18,28 +18,19 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from sa2va.pictures import check_size
+from sa2va import budget, orientation
+from sa2va.budget import check_size
+from sa2va.containers import display_matrix
+from sa2va.pictures import on_white
 
 Frame = NDArray[np.uint8]  # (H, W, 3)
 
 DEMUXERS = "mov,matroska,avi,mpegts,ogg,flv,asf"
-HEAD_BYTES = 512  # enough to tell a container from its start
-TS_PACKET = 188  # bytes; an MPEG transport stream is known by one letter repeated at this distance
+LARGE_FRAME = 4096 * 2176  # px
 FALLBACK_FPS = 25.0  # of a video with a single frame that names no rate
 MAX_FPS = 1000.0  # a header can claim anything
-
-
-def is_video(head: bytes) -> bool:
-    """Tell from its first HEAD_BYTES bytes whether a file is one of the video containers we open."""
-    if head[4:8] == b"ftyp":
-        return head[8:12] not in (b"avif", b"avis")  # Pillow reads those
-    return (
-        head[4:8] in (b"moov", b"mdat", b"free", b"wide", b"skip")
-        or head.startswith((b"\x1a\x45\xdf\xa3", b"OggS", b"FLV\x01", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"))
-        or (head.startswith(b"RIFF") and head[8:12] == b"AVI ")
-        or head[: 2 * TS_PACKET : TS_PACKET] == b"\x47\x47"
-    )
 
 
 def open_video(path: Path, *, max_pixels: int, max_frames: int) -> "VideoReader | OpenCVReader":
@@ -49,7 +40,7 @@ def open_video(path: Path, *, max_pixels: int, max_frames: int) -> "VideoReader 
         ValueError: the file is damaged, holds no pictures, or is over a cap.
     """
     reader = VideoReader if pyav() is not None else OpenCVReader
-    return reader(path, max_pixels=max_pixels, max_frames=max_frames)
+    return reader(path, max_pixels=min(max_pixels, budget.MAX_VIDEO_PIXELS), max_frames=max_frames)
 
 
 class VideoReader:
@@ -118,14 +109,10 @@ class VideoReader:
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise ValueError(f"{self._path}: not a readable video ({reason}); convert it to MP4 (H.264)") from None
         with container:
-            stream = container.streams.best("video")
-            if stream is None or stream.codec_context is None:
-                raise ValueError(f"{self._path}: the file has no video that can be decoded; convert it to MP4 (H.264)")
-            context = stream.codec_context
-            if context.width and context.height:
-                check_size(self.name, context.height, context.width, self._max_pixels)
-            context.options = {"max_pixels": str(self._max_pixels)}
-            stream.thread_type = "AUTO"
+            stream = find_video(container, self.name, self._max_pixels)
+            # A thread that decodes a frame of its own holds it: large frames are divided among the threads.
+            area = stream.codec_context.width * stream.codec_context.height
+            stream.thread_type = "SLICE" if area > LARGE_FRAME else "AUTO"
             yield container, stream
 
     def _scan(self, container: Any, stream: Any, max_frames: int) -> tuple[list[tuple[int, bool]], bool]:
@@ -138,17 +125,15 @@ class VideoReader:
                 return [], False
             if not packet.is_discard:  # decoded for its successors' sake and not shown
                 stamps.append((packet.pts, packet.is_keyframe))
-            if len(stamps) > max_frames:
-                raise ValueError(f"{self.name}: more than the {max_frames} frames allowed; cut it into pieces")
+            budget.check_frames(self.name, len(stamps), max_frames)
         return stamps, len({stamp for stamp, _ in stamps}) == len(stamps)
 
     def _count_by_decoding(self, max_frames: int) -> int:
         """Count the frames of a container whose time stamps cannot number them."""
         count = 0
         with closing(self._pictures(0)) as pictures:
-            for count, _ in enumerate(pictures, 1):  # noqa: B007
-                if count > max_frames:
-                    raise ValueError(f"{self.name}: more than the {max_frames} frames allowed; cut it into pieces")
+            for count, _ in enumerate(budget.watched(pictures, self.name, "frames counted"), 1):
+                budget.check_frames(self.name, count, max_frames)
         return count
 
     def _key_before(self, index: int) -> int:
@@ -232,14 +217,15 @@ class OpenCVReader:
 
     def __init__(self, path: Path, *, max_pixels: int, max_frames: int) -> None:
         self.name, self._path = str(path), path
+        # OpenCV knows of turns only, and a mirrored picture is none.
+        self._orientation = orientation.from_matrix(display_matrix(path), ">")
         milliseconds = []
         with self._open() as capture:
             check_size(self.name, *(int(capture.get(side)) for side in self._SIZE), max_pixels)
             rate = capture.get(cv2.CAP_PROP_FPS)
-            while capture.grab():
+            for _ in budget.watched(iter(capture.grab, False), self.name, "frames counted"):
                 milliseconds.append(capture.get(cv2.CAP_PROP_POS_MSEC))
-                if len(milliseconds) > max_frames:
-                    raise ValueError(f"{path}: more than the {max_frames} frames allowed; cut it into pieces")
+                budget.check_frames(self.name, len(milliseconds), max_frames)
         if not milliseconds:
             raise ValueError(f"{path}: no frame of the video can be decoded; it is empty or damaged")
         self.num_frames = len(milliseconds)
@@ -261,7 +247,8 @@ class OpenCVReader:
                 good, frame = capture.retrieve()
                 if not good:
                     raise ValueError(f"{self.name}: frame {target} can no longer be decoded; the file has changed")
-                yield np.asarray(frame[..., ::-1], np.uint8, order="C")  # BGR -> RGB
+                picture = np.asarray(frame[..., ::-1], np.uint8, order="C")  # BGR -> RGB
+                yield orientation.upright(picture, self._orientation)
 
     @contextmanager
     def _open(self) -> Generator[cv2.VideoCapture]:
@@ -269,18 +256,52 @@ class OpenCVReader:
         try:
             if not capture.isOpened():
                 raise ValueError(f"{self._path}: not a readable video; convert it to MP4 (H.264)")
+            if self._orientation != 1:
+                capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
             yield capture
         finally:
             capture.release()
 
 
+def find_video(container: Any, name: str, max_pixels: int) -> Any:
+    """Return the video of an open container; a picture attached to sound is none.
+
+    Raises:
+        ValueError: there is no video, or its frames are too large.
+    """
+    av = pyav()
+    videos = [stream for stream in container.streams.video if stream.codec_context is not None]
+    cover = av.stream.Disposition.attached_pic
+    moving = [stream for stream in videos if not stream.disposition & cover]
+    if videos and not moving:
+        raise ValueError(f"{name}: sound with a cover picture and no video; give a video, or the cover as a picture")
+    if not moving:
+        raise ValueError(f"{name}: there is no video that can be decoded; convert it to MP4 (H.264)")
+    best = container.streams.best("video")
+    stream = best if best in moving else moving[0]
+    context = stream.codec_context
+    if context.width and context.height:
+        check_size(name, context.height, context.width, max_pixels)
+    context.options = {"max_pixels": str(max_pixels)}
+    return stream
+
+
 def to_rgb(picture: Any, height: int, width: int) -> Frame:
-    """Convert one decoded picture to upright RGB of a size in px; 0 keeps its own."""
-    turns = round(picture.rotation / 90) % 4
-    if turns % 2:
+    """Convert one decoded picture to upright RGB of a size in px, seen on white; 0 keeps its own size."""
+    turn = _orientation_of(picture)
+    if turn in orientation.SWAPPED:
         height, width = width, height
-    array = picture.reformat(width or None, height or None, "rgb24").to_ndarray()
-    return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
+    if any(component.is_alpha for component in picture.format.components) or picture.format.name == "pal8":
+        transparent = picture.reformat(width or None, height or None, "rgba").to_ndarray()
+        return orientation.upright(on_white(Image.fromarray(transparent)), turn)
+    return orientation.upright(picture.reformat(width or None, height or None, "rgb24").to_ndarray(), turn)
+
+
+def _orientation_of(picture: Any) -> int:
+    for data in picture.side_data:
+        if data.type == pyav().sidedata.sidedata.Type.DISPLAYMATRIX:
+            return orientation.from_matrix(bytes(data))
+    return 1
 
 
 def pyav() -> Any:

@@ -1,0 +1,63 @@
+"""Turn and mirror decoded frames upright: one definition for EXIF orientations and display matrices of videos.
+
+Flow: EXIF orientation of a picture, display matrix of a video -> orientation 1..8 -> upright -> frames.
+Source: EXIF 2.32, tag 274; ISO/IEC 14496-12, matrix of the track header; FFmpeg, libavutil/display.h.
+Shapes: H, W stored picture; orientations 5..8 swap them.
+"""
+
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+EXIF_ORIENTATION = 0x0112
+SWAPPED = (5, 6, 7, 8)  # orientations that swap height and width
+
+# Orientation -> (swap rows with columns, then reverse rows, then reverse columns).
+STEPS = {
+    1: (False, False, False),
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+# Signs of a matrix's (a, b, c, d), where a stored pixel (x, y) is shown at (a x + c y, b x + d y) -> orientation.
+SIGNS = {
+    (1, 0, 0, 1): 1,
+    (-1, 0, 0, 1): 2,
+    (-1, 0, 0, -1): 3,
+    (1, 0, 0, -1): 4,
+    (0, 1, 1, 0): 5,
+    (0, 1, -1, 0): 6,
+    (0, -1, -1, 0): 7,
+    (0, -1, 1, 0): 8,
+}
+
+
+def upright(picture: NDArray[np.uint8], orientation: Any) -> NDArray[np.uint8]:
+    """Return a stored picture (H, W, C) as it is meant to be seen; an unknown orientation changes nothing."""
+    swap, rows, columns = STEPS.get(orientation, STEPS[1])
+    if not (swap or rows or columns):
+        return picture
+    turned = picture.swapaxes(0, 1) if swap else picture
+    return np.ascontiguousarray(turned[:: -1 if rows else 1, :: -1 if columns else 1])
+
+
+def from_matrix(matrix: bytes, order: str = "=") -> int:
+    """Return the orientation nearest to a display matrix.
+
+    Args:
+        matrix: nine 32-bit numbers a, b, u, c, d, v, x, y, w.
+        order: of their bytes: "=" as FFmpeg hands them over, ">" as in the file.
+    """
+    if len(matrix) < 36:
+        return 1
+    a, b, _, c, d, *_ = struct.unpack(f"{order}9i", matrix[:36])
+    # Odd angles are rounded: what lies closer to a diagonal of the matrix counts.
+    straight = abs(a) + abs(d) >= abs(b) + abs(c)
+    signs = (np.sign(a), 0, 0, np.sign(d)) if straight else (0, np.sign(b), np.sign(c), 0)
+    return SIGNS.get(tuple(int(sign) for sign in signs), 1)

@@ -1,0 +1,110 @@
+"""Count what a picture file makes a decoder do, before it is decoded.
+
+Flow: a file -> check_cost -> nothing, or a ValueError in one line -> pictures.py.
+Source: GIF89a; ITU-T T.81, annex B (markers of JPEG); Netpbm's header.
+"""
+
+import mmap
+import re
+from pathlib import Path
+
+from PIL import Image
+
+from sa2va import budget
+
+EOI, SOS = 0xD9, 0xDA
+BARE_MARKERS = (0x01, *range(0xD0, 0xD9))  # no length follows
+NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # in coded data 0xff is followed by 0 or a restart
+GIF_FRAME, GIF_END, GIF_COMMENT = b",", b";", b"\xfe"
+GIF_BLOCK = re.compile(rb"[!,;]")  # a decoder reads on, byte by byte, to the next of them
+NETPBM_GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
+NETPBM_HEADER = re.compile(rb"P(?:[14](?:%b[^\s#]+){2}|[^14](?:%b[^\s#]+){3})" % (NETPBM_GAP, NETPBM_GAP))
+NETPBM_HEADER_BYTES = 1 << 16
+
+
+def check_header(path: Path) -> None:
+    """Refuse a file that would hold up a decoder before it is even open.
+
+    Raises:
+        ValueError: a Netpbm file without a header in its first 64 KiB, a GIF of comments.
+    """
+    head = budget.read_head(path, NETPBM_HEADER_BYTES)
+    if re.match(rb"P[1-6]\s", head) and not NETPBM_HEADER.match(head):
+        raise ValueError(f"{path}: no size of a picture in its first {NETPBM_HEADER_BYTES} bytes; save it as PNG")
+    if head.startswith(b"GIF8"):
+        _, num_idle = _measure_gif(path)
+        if num_idle > budget.MAX_METADATA_BYTES:
+            raise ValueError(
+                f"{path}: {num_idle} bytes of comments and padding are more than the {budget.MAX_METADATA_BYTES} "
+                "allowed; save it again without them"
+            )
+
+
+def check_cost(image: Image.Image, path: Path, num_bytes: int) -> None:
+    """Refuse a file of which decoding would cost more than a picture of its size and bytes can need.
+
+    Args:
+        image: the open picture, not decoded.
+        path: its file.
+        num_bytes: size of the file.
+
+    Raises:
+        ValueError: too many scans or frames.
+    """
+    if image.format in ("JPEG", "MPO"):
+        num_scans = _count_scans(path)
+        if num_scans > budget.MAX_SCANS:
+            raise ValueError(
+                f"{path}: more than the {budget.MAX_SCANS} scans allowed in a progressive JPEG; save it again"
+            )
+        budget.check_work(str(path), image.height, image.width, num_scans, num_bytes, "scans")
+    elif image.format == "GIF":
+        num_frames, _ = _measure_gif(path)
+        budget.check_work(str(path), image.height, image.width, num_frames, num_bytes)
+    elif getattr(image, "is_animated", False) and image.format != "TIFF":
+        budget.check_work(str(path), image.height, image.width, getattr(image, "n_frames", 1), num_bytes)
+
+
+def _count_scans(path: Path) -> int:
+    """Count the scans of the first JPEG of a file, up to one more than allowed."""
+    num_scans, place = 0, 0
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        while num_scans <= budget.MAX_SCANS:
+            found = NEXT_MARKER.search(data, place)
+            if found is None or data[found.start() + 1] == EOI:
+                break
+            marker, place = data[found.start() + 1], found.end()
+            if marker not in BARE_MARKERS:
+                place += int.from_bytes(data[place : place + 2], "big")
+            num_scans += marker == SOS
+    return num_scans
+
+
+def _measure_gif(path: Path) -> tuple[int, int]:
+    """Return the number of frames of a GIF, and the bytes of its comments and of what lies between its blocks."""
+    num_frames = num_idle = 0
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        place = 13 + _palette_bytes(data, 10)
+        while (found := GIF_BLOCK.search(data, place)) and found.group() != GIF_END:
+            num_idle += found.start() - place
+            place = found.start()
+            if found.group() == GIF_FRAME:
+                num_frames += 1
+                place = _after_blocks(data, place + 11 + _palette_bytes(data, place + 9))
+            else:
+                start, place = place, _after_blocks(data, place + 2)
+                num_idle += (place - start) * (data[start + 1 : start + 2] == GIF_COMMENT)
+    return num_frames, num_idle
+
+
+def _palette_bytes(data: mmap.mmap, place: int) -> int:
+    flags = data[place] if place < len(data) else 0
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _after_blocks(data: mmap.mmap, place: int) -> int:
+    """Skip sub-blocks up to the empty one that ends them."""
+    size = len(data)
+    while place < size and data[place]:
+        place += data[place] + 1
+    return place + 1
