@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import sa2va
 from sa2va.masks import encode_rle
@@ -29,6 +30,8 @@ class ToyConversation:
 
 class ToyPredictor:
     """A predictor with the face of the real one; "nothing" in a prompt is never there."""
+
+    device, dtype = torch.device("cpu"), torch.float32
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Any]] = []

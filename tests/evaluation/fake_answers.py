@@ -8,7 +8,20 @@ from typing import Any
 import numpy as np
 
 from sa2va.evaluation.benchmark import Benchmark
+from sa2va.evaluation.stamp import Run
 from sa2va.types import Sample, Turn
+
+STAMP = Run(
+    model="fake",
+    model_hash="0123",
+    dtype="float32",
+    device="cpu",
+    libraries={"torch": "2.0"},
+    code_hash="1-4567",
+    seed=3,
+    split="dev",
+    num_items=4,
+)
 
 
 @dataclass

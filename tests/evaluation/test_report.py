@@ -1,25 +1,29 @@
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_answers import STAMP
 
 from sa2va.evaluation.benchmark import Bar, measure
 from sa2va.evaluation.report import Report, Section, show
+from sa2va.evaluation.stamp import Run
 
-STAMP = {"model": "tiny", "model_hash": "0123", "seed": 1, "items": 4}
 
-
-def report(*values: float) -> Report:
+def report(*values: float, stamp: Run = STAMP) -> Report:
     shown = [measure(f"figure {v}", np.full(4, v), chance=0.125, baseline="a guess", bar=Bar(0.5)) for v in values]
     bare = measure("no bar", np.zeros(0))
     return Report(
-        sections=(Section(name="world/x", title="Things", figures=(*shown, bare), seconds=1.0),), environment=STAMP
+        sections=(Section(name="world/x", title="Things", figures=(*shown, bare), seconds=1.0),),
+        stamp=stamp,
+        environment={"cores": 2},
     )
 
 
 def test_table_has_every_column() -> None:
     text = report(0.75, 0.25).to_text()
-    for piece in ("Things", "0.750 .. 0.750", "0.125", ">= 0.50", "pass", "miss", "no bar", "a guess", "seed 1"):
+    for piece in ("Things", "0.750 .. 0.750", "0.125", ">= 0.50", "pass", "miss", "no bar", "a guess", "seed 3"):
         assert piece in text
 
 
@@ -41,3 +45,40 @@ def test_json_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
 def test_table_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     show(report(0.75))
     assert "Things" in capsys.readouterr().out
+
+
+def test_the_head_says_in_words_what_was_measured() -> None:
+    text = " ".join(report(0.5).to_text().split())
+    assert "fake (0123), float32 on cpu; split dev, seed 3, 4 items a task; code 1-4567, torch 2.0" in text
+    run = replace(
+        STAMP, adapter="a[b]", adapter_hash="89", sam="facebook/sam", sam_hash="ab", quantize="int4", dtype="bfloat16"
+    )
+    text = " ".join(report(0.5, stamp=run).to_text().split())
+    assert "with adapter a[b] (89) and original SAM 2 facebook/sam (ab), bfloat16, quantized to int4 on cpu;" in text
+    stamp = report(0.5, stamp=run).to_dict()["environment"]
+    assert (stamp["adapter"], stamp["adapter_hash"], stamp["quantize"]) == ("a[b]", "89", "int4")
+    assert (stamp["dtype"], stamp["seed"], stamp["split"], stamp["num_items"]) == ("bfloat16", 3, "dev", 4)
+    assert (stamp["torch"], stamp["cores"]) == ("2.0", 2)
+
+
+def test_what_is_not_finite_is_null_in_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    bad = report(float("nan"))
+    show(bad, as_json=True)
+    bad.save(tmp_path)
+    printed, written = capsys.readouterr().out, (tmp_path / "report.json").read_text()
+    assert json.loads(printed, parse_constant=pytest.fail) == json.loads(written, parse_constant=pytest.fail)
+    figure = json.loads(written)["sections"][0]["figures"][0]
+    assert (figure["value"], figure["low"], figure["high"], figure["passed"]) == (None, None, None, False)
+
+
+def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report(0.75).save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fail(source: Path, target: Path) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        report(0.25).save(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

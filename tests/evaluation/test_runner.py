@@ -1,15 +1,17 @@
 import json
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_answers import FakePredictor, tell_truth
+from fake_answers import STAMP, FakePredictor, tell_truth
 
 from sa2va.data.world.splits import Split
 from sa2va.evaluation.catalog import build_benchmarks
-from sa2va.evaluation.runner import JOURNAL, evaluate, hash_folder, run
+from sa2va.evaluation.runner import JOURNAL, evaluate, run
+from sa2va.evaluation.stamp import Run
 
 NAMES = ["world/absent", "world/conversation"]
 
@@ -26,14 +28,6 @@ class Dying(FakePredictor):
         return super().predict_batch(requests, options, forced)
 
 
-@pytest.fixture
-def model_folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"weights")
-    return folder
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_no_score_depends_on_the_batch(name: str) -> None:
     (benchmark,) = build_benchmarks([name], split=Split("test", 3), num_items=7)
@@ -43,9 +37,9 @@ def test_no_score_depends_on_the_batch(name: str) -> None:
     assert len(runs[0]) == 7
 
 
-def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path: Path, model_folder: Path) -> None:
+def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path: Path) -> None:
     benchmarks = build_benchmarks(["world/absent"], split=Split("test", 3), num_items=6)
-    start = partial(evaluate, benchmarks=benchmarks, seed=3, model="fake", model_folder=model_folder)
+    start = partial(evaluate, benchmarks=benchmarks, stamp=STAMP)
     whole = start(FakePredictor(benchmarks[0], tell_truth), batch_size=2)
     folder = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
@@ -60,47 +54,58 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path: Path, model_fo
     assert again.asked == []
 
 
-def test_other_weights_or_another_seed_start_anew(tmp_path: Path, model_folder: Path) -> None:
-    folder = tmp_path / "out"
-    for seed, weights, expected in (
-        (3, b"weights", [4]),
-        (4, b"weights", [4]),
-        (3, b"others", [4]),
-        (3, b"others", []),
-    ):
-        (model_folder / "model.safetensors").write_bytes(weights)
-        benchmarks = build_benchmarks(["world/absent"], split=Split("test", seed), num_items=4)
-        predictor = FakePredictor(benchmarks[0], tell_truth)
-        evaluate(predictor, benchmarks, folder=folder, seed=seed, model="fake", model_folder=model_folder)
-        assert predictor.asked == expected
-    assert (folder / JOURNAL).exists()
+OTHERS = {
+    "model_hash": "other",
+    "adapter_hash": "other",
+    "sam_hash": "other",
+    "dtype": "bfloat16",
+    "quantize": "int8",
+    "device": "cuda",
+    "libraries": {"torch": "2.1"},
+    "code_hash": "2-4567",
+    "seed": 4,
+    "split": "report",
+}
+SHOWN_ONLY = {"model": "a/copy", "adapter": "a/copy", "sam": "a/copy", "num_items": 2}
 
 
-def test_the_report_is_written_with_its_stamp(tmp_path: Path, model_folder: Path) -> None:
+def test_another_run_in_the_same_folder_starts_anew(tmp_path: Path) -> None:
+    """A folder keeps the scores of every run apart, and gives each run its own back."""
+    assert OTHERS.keys() | SHOWN_ONLY.keys() == {field.name for field in fields(Run)}
+    (benchmark,) = build_benchmarks(["world/absent"], split=Split("test", 3), num_items=2)
+    runs = [STAMP, *(replace(STAMP, **{name: value}) for name, value in OTHERS.items())]
+    for expected in ([2], []):
+        for stamp in runs:
+            predictor = FakePredictor(benchmark, tell_truth)
+            evaluate(predictor, [benchmark], stamp, folder=tmp_path)
+            assert predictor.asked == expected, stamp
+    for name, value in SHOWN_ONLY.items():
+        predictor = FakePredictor(benchmark, tell_truth)
+        evaluate(predictor, [benchmark], replace(STAMP, **{name: value}), folder=tmp_path)
+        assert predictor.asked == [], name
+    assert len((tmp_path / JOURNAL).read_bytes().splitlines()) == 2 * len(runs)
+
+
+def test_options_of_a_benchmark_decide_the_key() -> None:
+    (benchmark,) = build_benchmarks(["world/absent"], split=Split("test", 3), num_items=2)
+    others = [
+        replace(benchmark, name="world/other"),
+        replace(benchmark, forced=True),
+        replace(benchmark, options=replace(benchmark.options, mode="consistent")),
+        replace(benchmark, options=replace(benchmark.options, num_keyframes=2)),
+    ]
+    keys = [STAMP.key(one, 0) for one in (benchmark, *others)] + [STAMP.key(benchmark, 1)]
+    assert len(set(keys)) == 6
+    assert STAMP.key(replace(benchmark, title="Other"), 0) == keys[0]
+
+
+def test_the_report_is_written_with_its_stamp(tmp_path: Path) -> None:
     benchmarks = build_benchmarks(["world/conversation"], split=Split("test", 3), num_items=4)
-    predictor = FakePredictor(benchmarks[0], tell_truth)
-    report = evaluate(
-        predictor, benchmarks, seed=3, model="fake", model_folder=model_folder, folder=tmp_path, progress=True
-    )
+    report = evaluate(FakePredictor(benchmarks[0], tell_truth), benchmarks, STAMP, folder=tmp_path, progress=True)
     written = json.loads((tmp_path / "report.json").read_text())
     assert written == json.loads(json.dumps(report.to_dict()))
     stamp = written["environment"]
-    assert (stamp["seed"], stamp["items"], stamp["model"]) == (3, 4, "fake")
-    assert stamp["model_hash"] == hash_folder(model_folder)
-    assert {"torch", "transformers", "numpy", "python", "date", "seconds", "code_hash"} <= set(stamp)
+    assert stamp.items() >= {"seed": 3, "num_items": 4, "model": "fake", "model_hash": "0123"}.items()
+    assert {"torch", "python", "date", "seconds", "code_hash"} <= set(stamp)
     assert "exact match" in (tmp_path / "report.txt").read_text()
     assert not list(tmp_path.glob(".*"))
-
-
-def test_hash_follows_names_and_bytes(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("x")
-    first = hash_folder(tmp_path)
-    (tmp_path / "a").rename(tmp_path / "b")
-    second = hash_folder(tmp_path)
-    (tmp_path / "b").write_text("y")
-    assert len({first, second, hash_folder(tmp_path)}) == 3
-
-
-def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="found none"):
-        hash_folder(tmp_path / "nothing")

@@ -107,6 +107,10 @@ class ModelChoice:
             "offline": self.offline,
         }
 
+    def sources(self) -> dict[str, Any]:
+        """Return what an evaluation names beside the model and cannot ask of it once it is loaded."""
+        return {name: self.arguments()[name] for name in ("adapter", "sam", "quantize", "revision")}
+
     def folder(self) -> Path:
         """Return where its files are."""
         from sa2va.model.loading import find_model

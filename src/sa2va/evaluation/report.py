@@ -7,30 +7,28 @@ Shapes: none.
 import json
 import os
 import platform
-import sys
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import sa2va
 from sa2va.evaluation.benchmark import Figure
+from sa2va.evaluation.stamp import Run
 
-_PACKAGES = ("torch", "transformers", "numpy", "opencv-python-headless")
 _WIDTH = 120  # of the table as text, characters
 
 
 def describe_environment() -> dict[str, Any]:
-    """Say what a figure was computed with: versions, machine, date."""
+    """Say where and when a figure was computed."""
     return {
         "sa2va": sa2va.__version__,
         "python": platform.python_version(),
-        **{name: version(name) for name in _PACKAGES},
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -54,6 +52,7 @@ class Report:
     """All figures of an evaluation and what they were computed with."""
 
     sections: tuple[Section, ...]
+    stamp: Run
     environment: dict[str, Any]
 
     @property
@@ -71,13 +70,11 @@ class Report:
             ]
             head = {"name": section.name, "title": section.title, "seconds": round(section.seconds, 2)}
             sections.append(head | {"figures": figures})
-        return {"passed": self.passed, "environment": self.environment, "sections": sections}
+        return {"passed": self.passed, "environment": self.environment | self.stamp.to_dict(), "sections": sections}
 
     def table(self) -> Table:
         """Lay out all figures, a heading per benchmark."""
-        stamp = self.environment
-        about = f"{stamp['model']} ({stamp['model_hash']}), seed {stamp['seed']}, {stamp['items']} items a task"
-        table = Table(title=f"sa2va eval: {about}", title_justify="left")
+        table = Table(title=escape(f"sa2va eval: {self.stamp.in_words()}"), title_justify="left")
         table.add_column("figure")
         for name in ("value", "95 % interval", "items", "chance", "bar"):
             table.add_column(name, justify="right", no_wrap=True)
@@ -99,18 +96,24 @@ class Report:
         return console.export_text()
 
     def save(self, folder: Path) -> None:
-        """Write report.json and report.txt, each whole or not at all."""
-        for name, text in (("report.json", json.dumps(self.to_dict(), indent=1)), ("report.txt", self.to_text())):
-            draft = folder / f".{name}.part"
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(folder / name)
+        """Write report.json and report.txt, each whole or not at all, whoever else writes there at the same time."""
+        for name, text in (("report.json", self.to_json()), ("report.txt", self.to_text())):
+            draft = folder / f".{name}.{os.getpid()}"
+            try:
+                draft.write_text(text, encoding="utf-8")
+                draft.replace(folder / name)
+            finally:
+                draft.unlink(missing_ok=True)
+
+    def to_json(self) -> str:
+        """Write the report as JSON."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
 
 def show(report: Report, *, as_json: bool = False) -> None:
     """Print a report on standard output."""
     if as_json:
-        json.dump(report.to_dict(), sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print(report.to_json())
     else:
         Console().print(report.table())
 

@@ -2,51 +2,26 @@
 
 Flow: Benchmark -> run (load, ask in batches, score, journal) -> records -> figures -> report.Report.
     A run that was stopped goes on where it was: the journal keeps one record per item, under a key made of
-    everything that decides it: model, code, benchmark, seed and item.
+    everything that decides it (stamp.py). Several processes may share a folder, each with its own benchmarks;
+    a further run of all of them then finds every score in the journal.
 Shapes: none.
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-import sa2va
 from sa2va.evaluation.benchmark import Answers, Benchmark, LiveBenchmark, Record
 from sa2va.evaluation.report import Report, Section, describe_environment
-from sa2va.journal import Journal, content_key
+from sa2va.evaluation.stamp import Run
+from sa2va.journal import Journal
 
 JOURNAL = "journal.jsonl"
-_CODE = ("data", "evaluation", "metrics", "model")  # rooms whose change makes kept scores stale
-
-
-def hash_folder(folder: Path, pattern: str = "*") -> str:
-    """Hash names and bytes of the files of a folder and its subfolders.
-
-    Raises:
-        ValueError: there are none.
-    """
-    files = sorted(path for path in folder.rglob(pattern) if path.is_file())
-    if not files:
-        raise ValueError(f"{str(folder)!r}: expected a folder with files, found none; check the model's name")
-    total = hashlib.sha256()
-    for path in files:
-        total.update(path.relative_to(folder).as_posix().encode())
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()[:16]
-
-
-def hash_code() -> str:
-    """Hash the source that decides a score."""
-    root = Path(sa2va.__file__).parent
-    return hashlib.sha256("".join(hash_folder(root / room, "*.py") for room in _CODE).encode()).hexdigest()[:16]
 
 
 def run(
@@ -115,10 +90,8 @@ def _as_json(record: Record) -> Record:
 def evaluate(
     predictor: Answers,
     benchmarks: Sequence[Benchmark | LiveBenchmark],
+    stamp: Run,
     *,
-    seed: int,
-    model: str,
-    model_folder: Path,
     folder: Path | None = None,
     batch_size: int | None = None,
     progress: bool = False,
@@ -127,41 +100,29 @@ def evaluate(
 
     Args:
         predictor: who answers.
-        benchmarks: from the catalog, built with `seed`.
-        seed: goes into the report and into the keys of the journal.
-        model: its name, for the report.
-        model_folder: its files, for their hash.
+        benchmarks: from the catalog, built as `stamp` says.
+        stamp: describes predictor and benchmarks; goes into the report and into the keys of the journal.
         folder: where the journal and the report go; None writes nothing. The same folder again resumes.
         batch_size: see `run`.
         progress: show bars on standard error.
+
+    Raises:
+        ValueError: the folder cannot be written, or holds a journal.jsonl that is something else.
     """
     begin = time.perf_counter()
-    model_hash, code_hash = hash_folder(model_folder), hash_code()
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)  # a place that cannot be written shows before any work is done
     sections = []
     with Journal(folder / JOURNAL) if folder is not None else nullcontext() as journal:
         for benchmark in benchmarks:
             start = time.perf_counter()
-            decides = {"model": model_hash, "code": code_hash, "benchmark": benchmark.name, "seed": seed}
-            key = partial(_key, decides)
+            key = partial(stamp.key, benchmark)
             records = run(benchmark, predictor, journal=journal, key=key, batch_size=batch_size, progress=progress)
             figures = tuple(benchmark.summarise(records))
             seconds = time.perf_counter() - start
             sections.append(Section(name=benchmark.name, title=benchmark.title, figures=figures, seconds=seconds))
-    environment = describe_environment() | {
-        "model": model,
-        "model_hash": model_hash,
-        "code_hash": code_hash,
-        "seed": seed,
-        "items": max(benchmark.num_items for benchmark in benchmarks),
-        "seconds": round(time.perf_counter() - begin, 1),
-    }
-    report = Report(sections=tuple(sections), environment=environment)
+    environment = describe_environment() | {"seconds": round(time.perf_counter() - begin, 1)}
+    report = Report(sections=tuple(sections), stamp=stamp, environment=environment)
     if folder is not None:
         report.save(folder)
     return report
-
-
-def _key(decides: dict[str, Any], item: int) -> str:
-    return content_key({**decides, "item": item})

@@ -126,11 +126,12 @@ def measure(predictor: "Predictor", choice: ModelChoice, seed: int, items: int, 
     from sa2va.data.world.splits import DEV, Split
     from sa2va.evaluation.catalog import build_benchmarks
     from sa2va.evaluation.runner import evaluate
+    from sa2va.evaluation.stamp import describe_run
 
-    folder = choice.folder()
     benchmarks = build_benchmarks(split=Split(DEV.name, seed), num_items=items)
-    report = evaluate(predictor, benchmarks, seed=seed, model=choice.model, model_folder=folder, progress=not quiet)
-    card = read_card(folder)
+    stamp = describe_run(predictor, choice.model, **choice.sources(), seed=seed, split="dev", num_items=items)
+    report = evaluate(predictor, benchmarks, stamp, progress=not quiet)
+    card = read_card(choice.folder())
     return [
         Row(task=section.title, figure=figure, card=card.get((section.name, figure.name)))
         for section in report.sections

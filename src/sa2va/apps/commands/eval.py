@@ -17,7 +17,8 @@ def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     world: Annotated[bool, typer.Option("--world", help="All of the drawn world but world/long.")] = False,
     benchmark: Annotated[
-        list[str] | None, typer.Option("--benchmark", metavar="NAME", help="One benchmark, as in world/video.")
+        list[str] | None,
+        typer.Option("--benchmark", "-b", metavar="NAME", help="One benchmark, as in world/video. Repeatable."),
     ] = None,
     split: Annotated[str, typer.Option(help="Test set: dev to choose by, report for figures to quote.")] = "dev",
     seed: Annotated[int | None, typer.Option(min=0, help="Another seed of dev; every seed is a fresh set.")] = None,
@@ -31,7 +32,8 @@ def evaluate(
 ) -> None:
     """Compute every figure with its 95 % interval, chance beside it.
 
-    With -o, each score is kept in FOLDER/journal.jsonl, and the same command again goes on where it stopped.
+    With -o, each score is kept in FOLDER/journal.jsonl, and the same command again goes on where it stopped. Commands
+    with different benchmarks may write to one folder at the same time; one with all of them then reports them together.
     """
     if not (world or benchmark):
         raise ValueError("nothing to evaluate; add --world, or --benchmark NAME")
@@ -39,18 +41,13 @@ def evaluate(
     from sa2va.evaluation.catalog import build_benchmarks
     from sa2va.evaluation.report import show
     from sa2va.evaluation.runner import evaluate as run
+    from sa2va.evaluation.stamp import describe_run
 
     chosen = find_split(split, seed)
     benchmarks = build_benchmarks(None if world else benchmark, split=chosen, num_items=items)
-    report = run(
-        choice.load(),
-        benchmarks,
-        seed=chosen.seed,
-        model=model,
-        model_folder=choice.folder(),
-        folder=output,
-        progress=not quiet,
-    )
+    predictor = choice.load()
+    stamp = describe_run(predictor, model, **choice.sources(), split=split, seed=chosen.seed, num_items=items)
+    report = run(predictor, benchmarks, stamp, folder=output, progress=not quiet)
     show(report, as_json=as_json)
     if check and not report.passed:
         raise typer.Exit(CHECK_FAILED)

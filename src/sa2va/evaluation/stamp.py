@@ -1,0 +1,171 @@
+"""Describe an evaluation run by everything that decides its answers.
+
+Flow: predictor, the names it was loaded by, seed, split -> describe_run -> Run -> keys of the journal, stamp of the
+    report. Weights count by their content, code without its comments.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import sa2va
+from sa2va.evaluation.benchmark import Benchmark, LiveBenchmark
+from sa2va.journal import content_key
+from sa2va.model import adapter as adapters
+from sa2va.model.checkpoint import CONFIG_FILE
+from sa2va.model.loading import find_model
+from sa2va.model.predictor import Predictor
+from sa2va.model.shards import list_shards
+from sa2va.model.tokenizers import tokenizer_folder
+
+SCORING_VERSION = 1  # raise it where kept scores become wrong and `hash_code` does not tell
+PACKAGE = Path(sa2va.__file__).parent
+_NO_PART = ("apps", "gaze", "training")  # rooms that no score depends on; a new room counts until it is listed here
+_LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "opencv-python-headless")
+_TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "*.jinja")
+_SHOWN_ONLY = ("model", "adapter", "sam", "num_items")  # names, and how many items: no answer depends on them
+_HASH_LETTERS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What answers, how, and to which questions. Two runs with the same keys give the same scores.
+
+    Attributes:
+        model: its name, as given.
+        model_hash: of weights, config and tokenizer.
+        adapter: name of the LoRA adapter, if any.
+        adapter_hash: of its weights and config.
+        sam: name of the original SAM 2, if any.
+        sam_hash: of its weights and config.
+        dtype: the precision in use, never "auto".
+        quantize: "int8", "int4" or None.
+        device: the kind in use: "cpu", "cuda", "mps".
+        libraries: name -> version.
+        code_hash: see `hash_code`.
+        seed: of the drawn world.
+        split: of the drawn world, by its name for users.
+        num_items: asked of each benchmark.
+    """
+
+    model: str
+    model_hash: str
+    adapter: str | None = None
+    adapter_hash: str | None = None
+    sam: str | None = None
+    sam_hash: str | None = None
+    dtype: str
+    quantize: str | None = None
+    device: str
+    libraries: dict[str, str]
+    code_hash: str
+    seed: int
+    split: str
+    num_items: int
+
+    def key(self, benchmark: Benchmark | LiveBenchmark, item: int) -> str:
+        """Return where the journal keeps the score of an item."""
+        decides = {name: value for name, value in asdict(self).items() if name not in _SHOWN_ONLY}
+        asked = (benchmark.options, benchmark.forced) if isinstance(benchmark, Benchmark) else None
+        return content_key({**decides, "benchmark": benchmark.name, "options": asked, "item": item})
+
+    def in_words(self) -> str:
+        """Describe the run for the head of a report."""
+        adapter = f" with adapter {self.adapter} ({self.adapter_hash})" if self.adapter else ""
+        sam = f" and original SAM 2 {self.sam} ({self.sam_hash})" if self.sam else ""
+        packed = f", quantized to {self.quantize}" if self.quantize else ""
+        return (
+            f"{self.model} ({self.model_hash}){adapter}{sam}, {self.dtype}{packed} on {self.device}; "
+            f"split {self.split}, seed {self.seed}, {self.num_items} items a task; code {self.code_hash}, "
+            + ", ".join(f"{name} {number}" for name, number in self.libraries.items())
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a report says of the run, a library a field."""
+        values = asdict(self)
+        return values.pop("libraries") | values
+
+
+def describe_run(
+    predictor: Predictor,
+    model: str | Path,
+    *,
+    adapter: str | Path | None = None,
+    sam: str | Path | None = None,
+    quantize: str | None = None,
+    revision: str | None = None,
+    seed: int,
+    split: str,
+    num_items: int,
+) -> Run:
+    """Describe a run of a model that has been loaded; the names are those that `sa2va.load` took.
+
+    Raises:
+        ValueError: the files of a model, adapter or SAM 2 are no longer there.
+    """
+    folder = find_model(model, revision=revision, offline=True)
+    used = (*_LIBRARIES, *(["bitsandbytes"] if quantize else []), *(["peft"] if adapter else []))
+    return Run(
+        model=str(model) if revision is None else f"{model}@{revision}",
+        model_hash=hash_files(folder, list_model_files(folder)),
+        adapter=None if adapter is None else str(adapter),
+        adapter_hash=None if adapter is None else _hash_adapter(find_model(adapter, offline=True)),
+        sam=None if sam is None else str(sam),
+        sam_hash=None if sam is None else _hash_sam(find_model(sam, offline=True)),
+        dtype=str(predictor.dtype).removeprefix("torch."),
+        quantize=quantize,
+        device=predictor.device.type,
+        libraries={name: version(name) for name in used},
+        code_hash=hash_code(),
+        seed=seed,
+        split=split,
+        num_items=num_items,
+    )
+
+
+def _hash_adapter(folder: Path) -> str:
+    return hash_files(folder, [folder / adapters.CONFIG_FILE, folder / adapters.WEIGHTS_FILE])
+
+
+def _hash_sam(folder: Path) -> str:
+    return hash_files(folder, [folder / CONFIG_FILE, *list_shards(folder)])
+
+
+def list_model_files(folder: Path) -> list[Path]:
+    """Return the files of a model folder that decide an answer: config, weights, tokenizer."""
+    place = tokenizer_folder(folder)
+    words = {path for pattern in _TOKENIZER_FILES for path in place.glob(pattern) if path.is_file()}
+    return [folder / CONFIG_FILE, *list_shards(folder), *sorted(words)]
+
+
+def hash_files(folder: Path, files: Iterable[Path]) -> str:
+    """Hash names, relative to a folder, and bytes of files."""
+    total = hashlib.sha256()
+    for path in files:
+        total.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()[:_HASH_LETTERS]
+
+
+def hash_code(package: Path = PACKAGE) -> str:
+    """Hash the source that decides a score, without comments, docstrings and layout, behind SCORING_VERSION."""
+    total = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package)
+        if name.parts[0] not in _NO_PART:
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            total.update(f"{name.as_posix()}\n{ast.dump(_without_docstrings(tree))}\n".encode())
+    return f"{SCORING_VERSION}-{total.hexdigest()[:_HASH_LETTERS]}"
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if ast.get_docstring(node, clean=False) is not None:
+                del node.body[0]
+    return tree
