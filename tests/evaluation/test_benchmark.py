@@ -26,6 +26,22 @@ def test_a_figure_without_items_misses_its_bar_and_claims_nothing() -> None:
     assert measure("nothing", []).passed is None
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "at_most", "verdict"),
+    [
+        (0.50, 0.60, False, "reached"),
+        (0.45, 0.60, False, "about"),
+        (0.40, 0.49, False, "missed"),
+        (0.40, 0.50, True, "reached"),
+        (0.45, 0.60, True, "about"),
+        (0.51, 0.60, True, "missed"),
+    ],
+)
+def test_a_bar_inside_the_interval_is_about(low: float, high: float, at_most: bool, verdict: str) -> None:
+    figure = Figure(name="x", value=(low + high) / 2, low=low, high=high, num_items=9, bar=Bar(0.5, at_most))
+    assert figure.verdict == verdict
+
+
 def test_measure_weighs_an_item_by_its_parts() -> None:
     figure = measure("share", np.array([[1.0, 1.0], [0.0, 3.0]]), share_of, bar=Bar(0.25))
     assert (figure.value, figure.num_items, figure.passed) == (0.25, 2, True)

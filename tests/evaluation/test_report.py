@@ -23,8 +23,16 @@ def report(*values: float, stamp: Run = STAMP) -> Report:
 
 def test_table_has_every_column() -> None:
     text = report(0.75, 0.25).to_text()
-    for piece in ("Things", "0.750 .. 0.750", "0.125", ">= 0.50", "pass", "miss", "no bar", "a guess", "seed 3"):
+    for piece in ("Things", "0.750 .. 0.750", "0.125", ">= 0.50", "reached", "missed", "no bar", "a guess", "seed 3"):
         assert piece in text
+
+
+def test_markdown_is_a_row_a_figure_under_the_description_of_the_run() -> None:
+    head, _, *rows = report(0.75).to_markdown().splitlines()
+    assert head == STAMP.in_words()
+    assert rows[0] == "| figure | value | 95 % interval | items | chance | bar | verdict |"
+    assert rows[2] == "| Things: figure 0.75 | 0.750 | 0.750 .. 0.750 | 4 | 0.125 | >= 0.50 | reached |"
+    assert rows[3] == "| Things: no bar | - | - | 0 | - |  |  |"
 
 
 @pytest.mark.parametrize(("values", "passed"), [((0.75, 0.5), True), ((0.75, 0.25), False), ((), True)])

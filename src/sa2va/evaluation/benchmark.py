@@ -81,6 +81,16 @@ class Figure:
             return None
         return self.value is not None and self.bar.holds(self.value)
 
+    @property
+    def verdict(self) -> str:
+        """Hold the whole interval against the bar: "reached", "missed", or "about" where the bar lies inside it."""
+        if self.bar is None:
+            return ""
+        if self.low is None or self.high is None:
+            return "missed"
+        ends = {self.bar.holds(self.low), self.bar.holds(self.high)}
+        return "about" if len(ends) == 2 else "reached" if ends == {True} else "missed"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:

@@ -22,6 +22,7 @@ from sa2va.evaluation.benchmark import Figure
 from sa2va.evaluation.stamp import Run
 
 _WIDTH = 120  # of the table as text, characters
+_COLORS = {"reached": "green", "about": "yellow", "missed": "red"}
 
 
 def describe_environment() -> dict[str, Any]:
@@ -65,7 +66,8 @@ class Report:
         sections = []
         for section in self.sections:
             figures = [
-                asdict(figure) | {"bar": str(figure.bar) if figure.bar else None, "passed": figure.passed}
+                asdict(figure)
+                | {"bar": str(figure.bar) if figure.bar else None, "passed": figure.passed, "verdict": figure.verdict}
                 for figure in section.figures
             ]
             head = {"name": section.name, "title": section.title, "seconds": round(section.seconds, 2)}
@@ -83,7 +85,9 @@ class Report:
             table.add_section()
             table.add_row(f"[bold]{section.title}[/bold]")
             for figure in section.figures:
-                table.add_row(*_cells(figure))
+                name, *numbers, verdict = _cells(figure)
+                color = _COLORS.get(verdict)
+                table.add_row(f"  {name}", *numbers, f"[{color}]{verdict}[/{color}]" if color else verdict)
         sources = {figure.baseline for section in self.sections for figure in section.figures if figure.baseline}
         table.caption = "chance: " + "; ".join(sorted(sources))
         table.caption_justify = "left"
@@ -95,9 +99,23 @@ class Report:
         console.print(self.table())
         return console.export_text()
 
+    def to_markdown(self) -> str:
+        """Write the table as Markdown, for the card of a model."""
+        rows = [
+            ("figure", "value", "95 % interval", "items", "chance", "bar", "verdict"),
+            ("---", "--:", "--:", "--:", "--:", "--:", "---"),
+        ]
+        rows += [
+            (f"{section.title}: {name}", *rest)
+            for section in self.sections
+            for name, *rest in map(_cells, section.figures)
+        ]
+        return f"{self.stamp.in_words()}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
     def save(self, folder: Path) -> None:
-        """Write report.json and report.txt, each whole or not at all, whoever else writes there at the same time."""
-        for name, text in (("report.json", self.to_json()), ("report.txt", self.to_text())):
+        """Write the report as JSON, text and Markdown, each whole or not at all, whoever else writes there."""
+        texts = {"report.json": self.to_json(), "report.txt": self.to_text(), "report.md": self.to_markdown()}
+        for name, text in texts.items():
             draft = folder / f".{name}.{os.getpid()}"
             try:
                 draft.write_text(text, encoding="utf-8")
@@ -120,15 +138,14 @@ def show(report: Report, *, as_json: bool = False) -> None:
 
 def _cells(figure: Figure) -> tuple[str, ...]:
     interval = "-" if figure.low is None or figure.high is None else f"{figure.low:.3f} .. {figure.high:.3f}"
-    verdict = {True: "[green]pass[/green]", False: "[red]miss[/red]", None: ""}[figure.passed]
     return (
-        f"  {figure.name}",
+        figure.name,
         _number(figure.value),
         interval,
         str(figure.num_items),
         _number(figure.chance),
         str(figure.bar) if figure.bar else "",
-        verdict,
+        figure.verdict,
     )
 
 
