@@ -81,4 +81,4 @@ def test_two_processes_share_a_folder_and_a_third_reports_all(
     whole = json.loads(capsys.readouterr().out)["sections"]
     assert [(one["name"], one["figures"]) for one in whole] == [(one["name"], one["figures"]) for one in alone]
     assert json.loads((out / "report.json").read_text())["sections"] == whole
-    assert sorted(path.name for path in out.iterdir()) == ["journal.jsonl", "report.json", "report.txt"]
+    assert sorted(path.name for path in out.iterdir()) == ["journal.jsonl", "report.json", "report.md", "report.txt"]
