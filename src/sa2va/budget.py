@@ -17,14 +17,18 @@ MAX_VIDEO_PIXELS = 8192 * 4352  # of a video frame: level 6.2 of H.264 and HEVC.
 MAX_FRAMES = 1_000_000  # nine hours at 30 frames a second; frames are never held together
 MAX_BYTES = 64 * 2**30  # of a video
 MAX_PICTURE_BYTES = 2**30  # of a picture or an animation, which is held whole: MAX_PIXELS with 8 bytes each fit
-MAX_METADATA_BYTES = 2**20  # of comments that Pillow collects in quadratic time
+MAX_HEADER_BYTES = 2**24  # of all that precedes the pixels: thumbnails, profiles, descriptions
+MAX_HEADER_READS = 2**14  # pieces that it is read in; usual are dozens
+MAX_COMMENT_BYTES = 2**21  # of a GIF, profiles included; Pillow collects them in quadratic time
 MAX_ENTRIES = 1_000_000  # of a folder
 MAX_SCANS = 500  # of a progressive JPEG; it needs about ten. The bound of libjpeg-turbo's own tests
 MAX_OPEN_SECONDS = 600.0  # to open one source
 REMARK_SECONDS = 2.0  # of silence; then twice as long, and so on
 
 # Pixels that are decoded only to open a source. A small file has no use for many, whatever its header says.
-FREE_WORK, WORK_PER_BYTE, MAX_WORK = 2**28, 20_000, 2**33
+FREE_WORK, WORK_PER_BYTE, MAX_WORK = 2**28, 1000, 2**33
+MIN_WORK = 2**16  # px; what a frame costs however small it is
+MAX_TEXT_PIXELS = 2**24  # of a picture written as decimal numbers
 
 Item = TypeVar("Item")
 
@@ -100,10 +104,10 @@ def check_work(name: str, height: int, width: int, passes: int, num_bytes: int, 
         what: what is counted, in the plural.
     """
     allowed = min(FREE_WORK + WORK_PER_BYTE * num_bytes, MAX_WORK)
-    if height * width * passes > allowed:
+    if max(height * width, MIN_WORK) * passes > allowed:
         raise ValueError(
-            f"{name}: {passes} {what} of {width}x{height} are {height * width * passes} pixels to decode, more than "
-            f"the {allowed} allowed for a file of {num_bytes} bytes; cut it into pieces or make it smaller"
+            f"{name}: {passes} {what} of {width}x{height} are more than a file of {num_bytes} bytes may hold "
+            f"({allowed} pixels); cut it into pieces or make it smaller"
         )
 
 

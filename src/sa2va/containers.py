@@ -78,8 +78,10 @@ def _has_track(path: Path) -> bool:
 
 def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     """Yield name, place and size in bytes of the content of each box at the top of a file."""
-    place = 0
+    place, end = 0, file.seek(0, 2)
     for _ in range(MAX_BOXES):
+        if place >= end:
+            return
         file.seek(place)
         header = file.read(16)
         if len(header) < 8:
@@ -89,7 +91,7 @@ def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
         if size == 1 and len(header) == 16:
             size, num_header = int.from_bytes(header[8:], "big"), 16
         elif size == 0:  # up to the end of the file
-            size = file.seek(0, 2) - place
+            size = end - place
         if size < num_header:
             return
         yield name, place + num_header, size - num_header

@@ -1,9 +1,10 @@
 """Count what a picture file makes a decoder do, before it is decoded.
 
-Flow: a file -> check_cost -> nothing, or a ValueError in one line -> pictures.py.
-Source: GIF89a; ITU-T T.81, annex B (markers of JPEG); Netpbm's header.
+Flow: a file -> check_comments, GaugedFile, check_cost -> nothing, or a ValueError in one line -> pictures.py.
+Source: GIF89a; ITU-T T.81, annex B (markers of JPEG).
 """
 
+import io
 import mmap
 import re
 from pathlib import Path
@@ -15,29 +16,45 @@ from sa2va import budget
 EOI, SOS = 0xD9, 0xDA
 BARE_MARKERS = (0x01, *range(0xD0, 0xD9))  # no length follows
 NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # in coded data 0xff is followed by 0 or a restart
-GIF_FRAME, GIF_END, GIF_COMMENT = b",", b";", b"\xfe"
+GIF_FRAME, GIF_END, GIF_TIMING = b",", b";", b"\xf9"
 GIF_BLOCK = re.compile(rb"[!,;]")  # a decoder reads on, byte by byte, to the next of them
-NETPBM_GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
-NETPBM_HEADER = re.compile(rb"P(?:[14](?:%b[^\s#]+){2}|[^14](?:%b[^\s#]+){3})" % (NETPBM_GAP, NETPBM_GAP))
-NETPBM_HEADER_BYTES = 1 << 16
+SCANS_PER_PASS = 4  # a scan of a progressive JPEG costs less than a picture
 
 
-def check_header(path: Path) -> None:
-    """Refuse a file that would hold up a decoder before it is even open.
+class GaugedFile(io.FileIO):
+    """A file that refuses to be read much until `opened` is set, since a header can go on and on."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.opened = self.refused = False
+        self._num_bytes = self._num_reads = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read as any file; reading all at once is not held against a decoder that keeps the whole file.
+
+        Raises:
+            OSError: the header is too long.
+        """
+        if not self.opened:
+            self._num_reads += 1
+            self._num_bytes += max(size or 0, 0)
+            if self._num_bytes > budget.MAX_HEADER_BYTES or self._num_reads > budget.MAX_HEADER_READS:
+                self.refused = True  # which Pillow may keep to itself
+                raise OSError("the header is too long")
+        return super().read(size) or b""
+
+
+def check_comments(path: Path) -> None:
+    """Refuse a GIF of comments, which hold up a decoder before the first frame and between any two.
 
     Raises:
-        ValueError: a Netpbm file without a header in its first 64 KiB, a GIF of comments.
+        ValueError: more than MAX_COMMENT_BYTES of them.
     """
-    head = budget.read_head(path, NETPBM_HEADER_BYTES)
-    if re.match(rb"P[1-6]\s", head) and not NETPBM_HEADER.match(head):
-        raise ValueError(f"{path}: no size of a picture in its first {NETPBM_HEADER_BYTES} bytes; save it as PNG")
-    if head.startswith(b"GIF8"):
-        _, num_idle = _measure_gif(path)
-        if num_idle > budget.MAX_METADATA_BYTES:
-            raise ValueError(
-                f"{path}: {num_idle} bytes of comments and padding are more than the {budget.MAX_METADATA_BYTES} "
-                "allowed; save it again without them"
-            )
+    if budget.read_head(path, 4) == b"GIF8" and _measure_gif(path)[1] > budget.MAX_COMMENT_BYTES:
+        raise ValueError(
+            f"{path}: it holds more than the {budget.MAX_COMMENT_BYTES} bytes of comments and padding allowed; "
+            "save it again without them"
+        )
 
 
 def check_cost(image: Image.Image, path: Path, num_bytes: int) -> None:
@@ -57,12 +74,15 @@ def check_cost(image: Image.Image, path: Path, num_bytes: int) -> None:
             raise ValueError(
                 f"{path}: more than the {budget.MAX_SCANS} scans allowed in a progressive JPEG; save it again"
             )
-        budget.check_work(str(path), image.height, image.width, num_scans, num_bytes, "scans")
+        passes = -(-num_scans // SCANS_PER_PASS)
+        budget.check_work(str(path), image.height, image.width, passes, num_bytes, f"times {SCANS_PER_PASS} scans")
     elif image.format == "GIF":
         num_frames, _ = _measure_gif(path)
         budget.check_work(str(path), image.height, image.width, num_frames, num_bytes)
     elif getattr(image, "is_animated", False) and image.format != "TIFF":
         budget.check_work(str(path), image.height, image.width, getattr(image, "n_frames", 1), num_bytes)
+    elif image.format == "PPM" and any(tile[0] == "ppm_plain" for tile in getattr(image, "tile", ())):
+        budget.check_size(str(path), image.height, image.width, budget.MAX_TEXT_PIXELS)
 
 
 def _count_scans(path: Path) -> int:
@@ -85,7 +105,9 @@ def _measure_gif(path: Path) -> tuple[int, int]:
     num_frames = num_idle = 0
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         place = 13 + _palette_bytes(data, 10)
-        while (found := GIF_BLOCK.search(data, place)) and found.group() != GIF_END:
+        while num_idle <= budget.MAX_COMMENT_BYTES and (found := GIF_BLOCK.search(data, place)):
+            if found.group() == GIF_END:
+                break
             num_idle += found.start() - place
             place = found.start()
             if found.group() == GIF_FRAME:
@@ -93,7 +115,7 @@ def _measure_gif(path: Path) -> tuple[int, int]:
                 place = _after_blocks(data, place + 11 + _palette_bytes(data, place + 9))
             else:
                 start, place = place, _after_blocks(data, place + 2)
-                num_idle += (place - start) * (data[start + 1 : start + 2] == GIF_COMMENT)
+                num_idle += (place - start) * (data[start + 1 : start + 2] != GIF_TIMING)
     return num_frames, num_idle
 
 

@@ -15,6 +15,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,14 +53,26 @@ def read_picture(path: Path, max_pixels: int) -> Picture:
         return decode_picture(image, path)
 
 
-def open_picture(path: Path, max_pixels: int) -> Image.Image:
+@contextmanager
+def open_picture(path: Path, max_pixels: int) -> Generator[Image.Image]:
     """Read the header of a picture and hold it against the caps, before a pixel is decoded."""
     num_bytes = budget.require_regular_file(path, budget.MAX_PICTURE_BYTES)
-    picture_cost.check_header(path)
+    picture_cost.check_comments(path)
+    with picture_cost.GaugedFile(path) as file:
+        image = _open_image(file, path, max_pixels)
+        check_size(str(path), image.height, image.width, max_pixels)
+        picture_cost.check_cost(image, path, num_bytes)
+        file.opened = True
+        with image:
+            yield image
+
+
+def _open_image(file: picture_cost.GaugedFile, path: Path, max_pixels: int) -> Image.Image:
+    is_heif = kind_of(path) == "heif"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters is said below, in one line
-            image = _open_heif(path) if kind_of(path) == "heif" else Image.open(path, formats=FORMATS)
+            return _open_heif(file) if is_heif else Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError:
         raise ValueError(f"{path}: the picture has more than {max_pixels} pixels; make it smaller") from None
     except ModuleNotFoundError:
@@ -67,17 +80,19 @@ def open_picture(path: Path, max_pixels: int) -> Image.Image:
             f"{path}: HEIC pictures need pillow-heif: pip install 'sa2va[heic]', or save it as JPEG or PNG"
         ) from None
     except Exception as error:  # a broken file can make a decoder raise anything
+        if file.refused:
+            raise ValueError(
+                f"{path}: more than the {budget.MAX_HEADER_BYTES} bytes or {budget.MAX_HEADER_READS} parts allowed "
+                "before the pixels; save it again without its metadata"
+            ) from None
         raise ValueError(f"{path}: {_complaint(path, error)}") from None
-    check_size(str(path), image.height, image.width, max_pixels)
-    picture_cost.check_cost(image, path, num_bytes)
-    return image
 
 
-def _open_heif(path: Path) -> Image.Image:
+def _open_heif(file: BinaryIO) -> Image.Image:
     """Open a HEIF file without making Pillow, which belongs to the whole program, open them too."""
     from pillow_heif import HeifImageFile
 
-    return HeifImageFile(path)
+    return HeifImageFile(file)
 
 
 def is_animation(path: Path, max_pixels: int) -> bool:
