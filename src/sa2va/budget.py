@@ -22,6 +22,7 @@ MAX_HEADER_READS = 2**14  # pieces that it is read in; usual are dozens
 MAX_COMMENT_BYTES = 2**21  # of a GIF, profiles included; Pillow collects them in quadratic time
 MAX_ENTRIES = 1_000_000  # of a folder
 MAX_SCANS = 500  # of a progressive JPEG; it needs about ten. The bound of libjpeg-turbo's own tests
+MAX_DATA_BYTES = 2**28  # of a file of records or arrays, packed and unpacked; the largest public ones have a tenth
 MAX_OPEN_SECONDS = 600.0  # to open one source
 REMARK_SECONDS = 2.0  # of silence; then twice as long, and so on
 

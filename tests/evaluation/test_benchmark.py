@@ -21,7 +21,7 @@ def test_bar(bar: Bar, value: float, holds: bool, text: str) -> None:
 
 def test_a_figure_without_items_misses_its_bar_and_claims_nothing() -> None:
     figure = measure("nothing", np.zeros((0, 2)), share_of, chance=0.5, bar=Bar(0.0))
-    assert figure == Figure(name="nothing", value=None, low=None, high=None, num_items=0, chance=0.5, bar=Bar(0.0))
+    assert figure == Figure(name="nothing", value=None, low=None, high=None, num_items=0, chance=None, bar=Bar(0.0))
     assert figure.passed is False
     assert measure("nothing", []).passed is None
 

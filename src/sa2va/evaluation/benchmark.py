@@ -188,6 +188,8 @@ def measure(
     if len(rows):
         value = _finite(statistic(rows))
         low, high = map(_finite, bootstrap_interval(rows, statistic, groups))
+    else:
+        chance = None  # it is of the same items
     return Figure(
         name=name, value=value, low=low, high=high, num_items=len(rows if groups is None else set(groups)),
         chance=_finite(chance), baseline=baseline, bar=bar,

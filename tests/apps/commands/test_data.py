@@ -80,7 +80,7 @@ def test_the_drawn_world_needs_no_file(capsys: pytest.CaptureFixture[str], monke
     [
         (["nope"], "no dataset 'nope'; there are refcoco_gaze, coco_search18, osie, world"),
         (["osie"], "osie is read from a file"),
-        (["osie", "FOLDER/missing.json"], "missing.json: cannot be read"),
+        (["osie", "FOLDER/missing.json"], "missing.json: there is no such file or folder; expected JSON"),
         (["osie", "FOLDER"], "expected one file fixations.mat or fixations.json, found none"),
         (["osie", "FOLDER/text.json"], "text.json: no JSON"),
         (["refcoco_gaze", "FOLDER/empty.json"], "at least one record"),

@@ -1,5 +1,6 @@
 import json
 import math
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +104,22 @@ def test_bad_matlab_files(tmp_path: Path) -> None:
     for content in (None, b"not a matlab file at all"):
         if content:
             path.write_bytes(content)
-        with pytest.raises(ValueError, match="fixations.mat: .*expected the MATLAB file fixations.mat") as caught:
+        with pytest.raises(ValueError, match="fixations.mat: .*; expected the MATLAB file fixations.mat") as caught:
             read_osie(path)
         assert "file name" not in str(caught.value)
     savemat(path, {"other": 1})
     with pytest.raises(ValueError, match="expected the MATLAB file fixations.mat"):
+        read_osie(path)
+
+
+def test_a_matlab_file_that_unpacks_without_end_is_refused(tmp_path: Path) -> None:
+    savemat(tmp_path / "small.mat", {"other": 1})
+    head = (tmp_path / "small.mat").read_bytes()[:128]
+    packed = zlib.compress(bytes(2**24), 9)
+    piece = (15).to_bytes(4, "little") + len(packed).to_bytes(4, "little") + packed
+    path = tmp_path / "fixations.mat"
+    path.write_bytes(head + piece * 17)  # 17 x 16 MiB in 280 kB
+    with pytest.raises(ValueError, match=r"fixations.mat: unpacked it has more than the 268435456 bytes.*; expected"):
         read_osie(path)
 
 

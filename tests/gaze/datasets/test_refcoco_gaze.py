@@ -125,7 +125,7 @@ def test_bad_files(tmp_path: Path, content: Any, message: str) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="nowhere.json: cannot be read"):
+    with pytest.raises(ValueError, match="nowhere.json: there is no such file or folder; expected JSON"):
         read_refcoco_gaze(tmp_path / "nowhere.json")
     (tmp_path / "deep.json").write_text("[" * 100_000)
     with pytest.raises(ValueError, match=r"deep.json: .*expected a list of records"):

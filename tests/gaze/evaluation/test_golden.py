@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from recorded_gaze import METRICS, recorded
 
@@ -92,6 +93,25 @@ def test_unusable_folders_are_refused_in_one_line(tmp_path: Path, name: str, tex
     with pytest.raises(ValueError) as caught:
         check_folder(tmp_path)
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_archive_that_unpacks_without_end_is_refused(tmp_path: Path) -> None:
+    np.savez_compressed(write(tmp_path, KNOWN) / "blur_maps.npz", *[np.zeros(2**24, np.uint8)] * 17)
+    assert (tmp_path / "blur_maps.npz").stat().st_size < 400_000
+    with pytest.raises(ValueError, match=r"blur_maps.npz: .*more than the 268435456 allowed.*; expected a NumPy .npz"):
+        check_folder(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [10, 100, 200])
+def test_a_damaged_archive_is_refused_in_one_line(tmp_path: Path, damage: int) -> None:
+    path = write(tmp_path, KNOWN) / "blur_maps.npz"
+    np.savez_compressed(path, action=np.ones((2, 30, 40)), blurred=np.ones((2, 30, 40)))
+    data = path.read_bytes()
+    for content in (data[:-damage], data[:damage] + b"\xff" * 40 + data[damage + 40 :]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="blur_maps.npz") as caught:
+            check_folder(tmp_path)
+        assert "\n" not in str(caught.value)
 
 
 def test_no_folder_at_all(tmp_path: Path) -> None:

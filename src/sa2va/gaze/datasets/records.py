@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sa2va.budget import MAX_DATA_BYTES, read_bounded
+
+MAX_VALUES = 10_000  # of one list: fixations of a scanpath, an hour of them
 NUMBER = (int, float)
 CALLED: dict[type, str] = {int: "a whole number", str: "text", list: "a list", bool: "true or false"}
 Kinds = Mapping[str, type | tuple[type, ...]]
@@ -38,16 +41,31 @@ def find_file(path: Path, pattern: str) -> Path:
     return found[0]
 
 
+def read_data(path: Path, expected: str) -> bytes:
+    """Read a data file whole.
+
+    Args:
+        path: the file.
+        expected: what it should be, for the complaint.
+
+    Raises:
+        ValueError: it is no regular file of at most MAX_DATA_BYTES.
+    """
+    try:
+        return read_bounded(path, MAX_DATA_BYTES)
+    except ValueError as error:
+        raise ValueError(f"{error}; expected {expected}") from error
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        ValueError: it is not there, or no JSON.
+        ValueError: it is no regular file of at most MAX_DATA_BYTES, or no JSON.
     """
+    content = read_data(path, "JSON with a list of records")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); give the file with the fixations") from error
+        return json.loads(content.decode("utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: no JSON ({str(error).splitlines()[0]}); expected a list of records") from error
     except RecursionError as error:
@@ -107,10 +125,12 @@ def to_numbers(values: Any, name: str) -> list[float]:
         name: what a complaint calls it.
 
     Raises:
-        ValueError: it is no list, or something in it is no finite number.
+        ValueError: it is no list, something in it is no finite number, or there are more than MAX_VALUES.
     """
     if not isinstance(values, list) or not all(_is_finite(value) for value in values):
         raise ValueError(f"{name} is {values!r:.40}, expected a list of finite numbers")
+    if len(values) > MAX_VALUES:
+        raise ValueError(f"{name} has {len(values)} numbers, expected at most {MAX_VALUES}; cut the recording")
     return [float(value) for value in values]
 
 

@@ -7,16 +7,20 @@ Shapes: K fixations, W H canvas.
 """
 
 import math
+import zlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va.gaze.datasets.records import read_json
+from sa2va.budget import MAX_DATA_BYTES
+from sa2va.gaze.datasets.records import read_data, read_json
 from sa2va.gaze.evaluation.predictions import packs_of
 from sa2va.gaze.letterbox import CANVAS
 from sa2va.gaze.metrics import maps, multimatch, scanmatch, sequence, strings
@@ -107,11 +111,18 @@ def _described(place: str) -> Generator[None]:
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    content = BytesIO(read_data(path, "a NumPy archive, .npz"))
     try:
-        with np.load(path) as archive:
+        with ZipFile(content) as packed:
+            size = sum(entry.file_size for entry in packed.infolist())  # ZipFile unpacks no more than it says
+        if size > MAX_DATA_BYTES:
+            raise ValueError(f"unpacked it has {size} bytes, more than the {MAX_DATA_BYTES} allowed")
+        content.seek(0)
+        with np.load(content) as archive:
             return dict(archive)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: no archive of arrays ({str(error).splitlines()[0]})") from error
+    except (OSError, ValueError, BadZipFile, zlib.error, MemoryError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path}: no archive of arrays ({reason}); expected a NumPy .npz") from error
 
 
 def _named(path: Path) -> Generator[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va.gaze.datasets.records import check_fields, check_places, located, read_records, to_numbers
+from sa2va.gaze.datasets.records import MAX_VALUES, check_fields, check_places, located, read_records, to_numbers
 from sa2va.gaze.letterbox import CANVAS
 
 Packs = list[NDArray[np.float64]]  # before the words, one per word, after them: (K, 2) xy, px of the canvas
@@ -28,7 +28,7 @@ def packs_of(record: Mapping[str, Any]) -> Packs:
         record: with lists X and Y, each a list of coordinates per pack.
 
     Raises:
-        ValueError: no lists, not as many in both, or something that is no finite number.
+        ValueError: no lists, not as many in both, too many, or something that is no finite number.
     """
     columns, rows = record.get("X"), record.get("Y")
     if not isinstance(columns, list) or not isinstance(rows, list) or len(columns) != len(rows):
@@ -39,6 +39,10 @@ def packs_of(record: Mapping[str, Any]) -> Packs:
         if len(places[0]) != len(places[1]):
             raise ValueError(f"pack {number}: {len(places[0])} X and {len(places[1])} Y, expected as many")
         packs.append(np.array(places, float).T.reshape(-1, 2))
+    if max(len(packs), sum(map(len, packs))) > MAX_VALUES:
+        raise ValueError(
+            f"{sum(map(len, packs))} fixations in {len(packs)} packs, expected at most {MAX_VALUES} of either"
+        )
     return packs
 
 
