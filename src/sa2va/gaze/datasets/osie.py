@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
+from sa2va.gaze.datasets.archives import read_mat
 from sa2va.gaze.datasets.coco_search18 import timed_by_duration
 from sa2va.gaze.datasets.records import check_fields, check_places, located, number, numbers, read_json
 from sa2va.gaze.scanpath import Scanpath
@@ -22,7 +22,7 @@ SIZE = (800, 600)  # px, of every picture
 PICTURE_FIELDS = {"width": int, "height": int, "scanpaths": list}
 SCANPATH_FIELDS = {"subject": (int, str), "x": list, "y": list, "duration": list}
 # What reading a damaged MATLAB file, or one of another layout, ends in.
-BROKEN = (KeyError, ValueError, TypeError, IndexError, NotImplementedError, MatReadError, zlib.error)
+BROKEN = (KeyError, ValueError, TypeError, IndexError, NotImplementedError, MatReadError, MemoryError, zlib.error)
 
 
 def read_osie(path: Path) -> list[Trial]:
@@ -69,20 +69,15 @@ def _read_json(path: Path) -> list[tuple[str, Any]]:
 
 def _read_mat(path: Path) -> list[tuple[str, Any]]:
     try:
-        with path.open("rb") as file:  # by its name alone, scipy complains of a missing file without naming it
-            cells = loadmat(file, simplify_cells=True)["fixations"]
+        cells = read_mat(path)["fixations"]
         width, height = SIZE
         return [
             (str(cell["img"]), {"width": width, "height": height, "scanpaths": _read_subjects(cell["subjects"])})
             for cell in cells
         ]
-    except OSError as error:
-        reason = error.strerror or error
-        raise ValueError(
-            f"{path}: cannot be read ({reason}); expected the MATLAB file fixations.mat of OSIE"
-        ) from error
     except BROKEN as error:
-        raise ValueError(f"{path}: expected the MATLAB file fixations.mat of OSIE ({error})") from error
+        reason = str(error).removeprefix(f"{path}: ")
+        raise ValueError(f"{path}: expected the MATLAB file fixations.mat of OSIE ({reason})") from error
 
 
 def _read_subjects(records: Any) -> list[dict[str, Any]]:

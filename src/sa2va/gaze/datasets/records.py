@@ -6,7 +6,7 @@ Shapes: none.
 
 import json
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sa2va.budget import read_bounded
+
+MAX_BYTES = 2**26  # of a JSON file; RefCOCO-Gaze has a hundredth of it per thousand scanpaths
+MAX_ENTRIES = 10_000  # of a list in a record: fixations of an hour
 NUMBER = (int, float)
 CALLED: dict[type, str] = {int: "a whole number", str: "text", list: "a list", bool: "true or false"}
 Kinds = Mapping[str, type | tuple[type, ...]]
@@ -42,12 +46,11 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        ValueError: it is not there, or no JSON.
+        ValueError: it is not there, no regular file, larger than MAX_BYTES, or no JSON.
     """
+    content = read_bounded(path, MAX_BYTES)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); give the file with the fixations") from error
+        return json.loads(content.decode("utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: no JSON ({str(error).splitlines()[0]}); expected a list of records") from error
     except RecursionError as error:
@@ -85,9 +88,21 @@ def check_fields(record: Any, kinds: Kinds) -> None:
         if name not in record:
             raise ValueError(f"{name} is missing")
         value, allowed = record[name], kind if isinstance(kind, tuple) else (kind,)
+        if isinstance(value, list):
+            check_entries(value, name)
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
             expected = "a number" if kind == NUMBER else " or ".join(CALLED[one] for one in allowed)
             raise ValueError(f"{name} is {value!r:.40}, expected {expected}")
+
+
+def check_entries(values: Sequence[Any], name: str) -> None:
+    """See that a list is no longer than any of people's.
+
+    Raises:
+        ValueError: it has more than MAX_ENTRIES entries.
+    """
+    if len(values) > MAX_ENTRIES:
+        raise ValueError(f"{name} has {len(values)} entries, expected at most {MAX_ENTRIES} of one scanpath")
 
 
 def numbers(record: Mapping[str, Any], name: str) -> list[float]:
@@ -109,6 +124,8 @@ def to_numbers(values: Any, name: str) -> list[float]:
     Raises:
         ValueError: it is no list, or something in it is no finite number.
     """
+    if isinstance(values, list):
+        check_entries(values, name)
     if not isinstance(values, list) or not all(is_finite(value) for value in values):
         raise ValueError(f"{name} is {values!r:.40}, expected a list of finite numbers")
     return [float(value) for value in values]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va.gaze.datasets.archives import read_arrays
 from sa2va.gaze.datasets.records import read_json
 from sa2va.gaze.evaluation.predictions import packs_of
 from sa2va.gaze.letterbox import CANVAS
@@ -82,10 +83,10 @@ def _sources(folder: Path) -> Generator[tuple[Path, Iterable[tuple[str, str, Any
     if (folder / PRIMITIVES).exists():
         yield folder / PRIMITIVES, _each(_named(folder / PRIMITIVES), _primitives)
     if (folder / BLUR).exists():
-        yield folder / BLUR, _each([("", _arrays(folder / BLUR))], _blurs)
+        yield folder / BLUR, _each([("", read_arrays(folder / BLUR))], _blurs)
     for path in (folder / TABLES, folder / "extra" / TABLES):
         if path.exists():
-            yield path, _each([("", _arrays(path))], _tables)
+            yield path, _each([("", read_arrays(path))], _tables)
 
 
 def _each(cases: Iterable[tuple[str, Any]], figures: Callable[[Any], Pairs]) -> Generator[tuple[str, str, Any, Any]]:
@@ -104,14 +105,6 @@ def _described(place: str) -> Generator[None]:
     except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
         detail = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ValueError(f"{place}: not as recorded metrics are laid out ({detail})") from error
-
-
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(path) as archive:
-            return dict(archive)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: no archive of arrays ({str(error).splitlines()[0]})") from error
 
 
 def _named(path: Path) -> Generator[tuple[str, Any]]:

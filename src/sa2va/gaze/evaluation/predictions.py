@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va.gaze.datasets.records import check_fields, check_places, located, read_records, to_numbers
+from sa2va.gaze.datasets.records import check_entries, check_fields, check_places, located, read_records, to_numbers
 from sa2va.gaze.letterbox import CANVAS
 
 Packs = list[NDArray[np.float64]]  # before the words, one per word, after them: (K, 2) xy, px of the canvas
@@ -33,6 +33,7 @@ def packs_of(record: Mapping[str, Any]) -> Packs:
     columns, rows = record.get("X"), record.get("Y")
     if not isinstance(columns, list) or not isinstance(rows, list) or len(columns) != len(rows):
         raise ValueError("X and Y: expected a list per pack in both, as many in one as in the other")
+    check_entries(columns, "X")
     packs = []
     for number, (x, y) in enumerate(zip(columns, rows, strict=True)):
         places = to_numbers(x, f"pack {number}: X"), to_numbers(y, f"pack {number}: Y")
