@@ -64,12 +64,12 @@ def read_bounded(path: str | Path, max_bytes: int) -> bytes:
     try:
         # The file may have been exchanged since: what counts is what was opened, without waiting for it.
         with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-            _check_status(path, os.fstat(file.fileno()), max_bytes)
-            content = file.read(max_bytes + 1)
+            size = _check_status(path, os.fstat(file.fileno()), max_bytes)
+            content = file.read(size + 1)  # Python takes the memory for as much as it is asked to read
     except OSError as error:
         raise ValueError(f"{path}: {_why_not(error)}") from None
-    if len(content) > max_bytes:
-        raise ValueError(f"{path}: it grew beyond the {max_bytes} bytes allowed")
+    if len(content) > size:
+        raise ValueError(f"{path}: it grew while it was read; wait until it is written")
     return content
 
 

@@ -10,13 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fake_hub import FakeHub
 from gaze_model import build_decoder, build_gaze, clock, draw_picture
 from PIL import Image
 from small_model import build_model
 
 import sa2va
+import sa2va.gaze.predictor as predictor_module
+from sa2va.gaze.model.events import write_tokens
 from sa2va.gaze.model.listening import canvas_maps
+from sa2va.gaze.model.rollout import Rollout
+from sa2va.gaze.model.scanpath_model import fingerprint
 from sa2va.gaze.predictor import GazePredictor, load_decoder, save_gaze
+from sa2va.gaze.scanpath import Scanpath
+from sa2va.gaze.timing import SpeechTiming
 from sa2va.model.checkpoint import save_checkpoint
 
 WORDS = ("red", "circle", "left")
@@ -40,6 +47,50 @@ def test_predict_is_the_stream_run_to_its_end(predictor: GazePredictor) -> None:
         for number, pack in enumerate(path.packs[1:-1]):
             begin, end = timing.onsets[number], timing.ends[number]
             assert all(begin <= fixation.start < end for fixation in pack.fixations)
+
+
+@pytest.mark.parametrize("first", [0.0, 30.0, 63.7, 250.0])
+def test_training_reads_the_tokens_that_predict_writes(
+    predictor: GazePredictor, first: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One clock for all: the packs of a prediction are those of `timing.py`, and its tokens those of training."""
+    written, rollouts = [], []
+    real = predictor.model.decoder.encode
+
+    class Watched(Rollout):
+        def __init__(self, *args: Any, **more: Any) -> None:
+            super().__init__(*args, **more)
+            rollouts.append(self)
+
+    def spy(facts: torch.Tensor, *args: Any, **more: Any) -> Any:
+        written.append((facts[:, 0], more["valid"][:, 0]))
+        return real(facts, *args, **more)
+
+    monkeypatch.setattr(predictor.model.decoder, "encode", spy)
+    monkeypatch.setattr(predictor_module, "Rollout", Watched)
+    # Words that begin late, with a pause between two of them, in a sound that goes on after the last one.
+    moments = (first, first + 300.1, first + 300.1, first + 550.7, first + 610.3, first + 1000.9)
+    timing = SpeechTiming(onsets=moments[::2], ends=moments[1::2], duration=first + 1040.2)
+    paths = predictor.predict(draw_picture(1)[0], " ".join(WORDS), timing, num_samples=12, landing="soft")
+    (rollout,) = rollouts
+    for sample, path in enumerate(paths):
+        seen = rollout.eyes[sample].track.fixations
+        recorded = Scanpath.from_timing(seen, WORDS, timing, width=512, height=320)
+        assert recorded.sizes == path.sizes
+        assert all(fixation.start < first for fixation in path.packs[0].fixations)
+        trained = torch.tensor([token["facts"] for token in write_tokens(recorded, timing)])
+        assert torch.equal(torch.stack([facts[sample] for facts, valid in written if valid[sample]]), trained)
+    assert first < 200 or any(f.start > 60 for path in paths for f in path.packs[0].fixations)
+
+
+def test_a_first_word_cannot_begin_before_what_was_given_out(predictor: GazePredictor) -> None:
+    image = draw_picture(1)[0]
+    stream = predictor.start(image, 1)
+    with pytest.raises(ValueError, match=r"onset 0.0 ms lies before 50.0 ms, the first_onset of start"):
+        stream.hear("red", 0.0, 300.0)
+    early = predictor.start(image, 20, first_onset=0.0)
+    assert all(fixation.start < 0 for pack in early.bot for fixation in pack.fixations)
+    assert all(fixation.start >= 0 for pack in early.hear("red", 0.0, 300.0) for fixation in pack.fixations)
 
 
 def test_a_sample_is_the_same_among_few_and_many(predictor: GazePredictor) -> None:
@@ -187,3 +238,38 @@ def test_gaze_says_that_it_stays_in_its_process(predictor: GazePredictor, travel
         with pytest.raises(TypeError, match=rf"^cannot copy or pickle a {name}; .*sa2va\.load_gaze\(") as caught:
             travel(one)
         assert "\n" not in str(caught.value)
+
+
+def test_gaze_weights_know_the_model_they_were_trained_on(tmp_path: Path) -> None:
+    """The states of another model mean other things: the fingerprint on the card is held against it on loading."""
+    parts, others = build_model(), build_model(seed=5)
+    model = build_gaze(parts=parts)
+    ours, theirs = fingerprint(parts[0]), fingerprint(others[0])
+    assert ours != theirs
+    save_checkpoint(parts[0], parts[1].tokenizer, tmp_path / "own", torch.float32)
+    save_checkpoint(others[0], others[1].tokenizer, tmp_path / "other", torch.float32)
+    save_gaze(model.decoder, tmp_path / "gaze", {"model": ours})
+    for dtype in ("float32", "bfloat16", "float16"):  # the same in every precision
+        sa2va.load_gaze(tmp_path / "own", gaze=tmp_path / "gaze", device="cpu", dtype=dtype)
+    with pytest.raises(ValueError, match=rf"trained on the model {ours}, this one is {theirs}") as caught:
+        sa2va.load_gaze(tmp_path / "other", gaze=tmp_path / "gaze", device="cpu")
+    assert "\n" not in str(caught.value)
+    for card in ({}, {"model": "c652fc9c9a930745"}):  # which cannot be compared
+        save_gaze(model.decoder, tmp_path / "gaze", card)
+        sa2va.load_gaze(tmp_path / "other", gaze=tmp_path / "gaze", device="cpu")
+
+
+def test_gaze_weights_are_those_of_the_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {}
+    parts = build_model()
+    for revision, seed in (("main", 1), ("v1", 2)):
+        decoder = build_decoder(seed, state_width=parts[0].mllm.width, image_channels=parts[0].sam2.width)
+        save_checkpoint(parts[0], parts[1].tokenizer, tmp_path / revision, torch.float32)
+        save_gaze(decoder, tmp_path / revision)
+        files[revision] = {path.name: path.read_bytes() for path in (tmp_path / revision).iterdir()}
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with FakeHub({"lab/small": files}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        loaded = sa2va.load_gaze("lab/small", revision="v1", device="cpu").model.decoder
+    expected = load_decoder(tmp_path / "v1").state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in loaded.state_dict().items())

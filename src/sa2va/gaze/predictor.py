@@ -22,16 +22,17 @@ from torch import Tensor
 
 from sa2va.gaze.letterbox import Letterbox
 from sa2va.gaze.model.decoder import DecoderConfig, EventDecoder
-from sa2va.gaze.model.events import Word
+from sa2va.gaze.model.events import Word, words_of
 from sa2va.gaze.model.listening import MAX_WORDS, check_word, split_words
 from sa2va.gaze.model.rollout import Landing, Mode, Rollout
-from sa2va.gaze.model.scanpath_model import ScanpathModel, picture_features, view
+from sa2va.gaze.model.scanpath_model import SIGNED, ScanpathModel, fingerprint, picture_features, view
 from sa2va.gaze.scanpath import Fixation, Pack, Scanpath
 from sa2va.gaze.speech import FIRST_ONSET, predict_duration
 from sa2va.gaze.timing import SpeechTiming
 from sa2va.media import open_media
 from sa2va.model.loading import find_model, load
 from sa2va.model.results import StaysInProcess
+from sa2va.model.sa2va import Sa2VA
 
 WEIGHTS_FILE, CONFIG_FILE = "gaze.safetensors", "gaze.json"
 MAX_SAMPLES = 1000
@@ -94,16 +95,45 @@ def load_gaze(name: str | Path = "tiny", *, gaze: str | Path | None = None, **op
 
     Args:
         name: as for `sa2va.load`.
-        gaze: folder of the gaze weights; None = beside the model.
+        gaze: folder of the gaze weights; None = beside the model, in the same revision.
         options: as for `sa2va.load`.
 
     Raises:
-        ValueError: there is no such model, or it has no gaze weights.
+        ValueError: there is no such model, it has no gaze weights, or they were trained on other weights of it.
     """
-    decoder = load_decoder(Path(gaze) if gaze is not None else find_model(name, offline=options.get("offline", False)))
+    where = {key: options[key] for key in ("revision", "offline") if key in options}
+    folder = Path(gaze) if gaze is not None else find_model(name, **where)
+    decoder = load_decoder(folder)
     predictor = load(name, **options)
+    if options.get("adapter") is None and options.get("quantize") is None:  # these change weights on purpose
+        check_listener(folder, predictor.model)
     model = ScanpathModel(predictor.model, predictor.processor, decoder.to(predictor.device))
     return GazePredictor(model)
+
+
+def check_listener(folder: Path, model: Sa2VA) -> None:
+    """See that gaze weights were trained on this model: the states of another one mean other things to them.
+
+    That is an error, not a remark, since such gaze looks sound and is not. It is the same in every precision. A card
+    that names no model, or does so by a fingerprint of an older kind, is taken on trust.
+
+    Raises:
+        ValueError: the card beside the weights names another model.
+    """
+    trained = read_card(folder).get("model")
+    if not isinstance(trained, str) or not trained.startswith(SIGNED):
+        return
+    if trained != (ours := fingerprint(model)):
+        raise ValueError(
+            f"{folder / CONFIG_FILE}: trained on the model {trained}, this one is {ours}; "
+            "take the model that the gaze weights were trained on (revision?), or train them on this one"
+        )
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """How the gaze weights of a folder were trained, as `save_gaze` wrote it; empty where nothing is said."""
+    card = json.loads((folder / CONFIG_FILE).read_text()).get("card")
+    return card if isinstance(card, dict) else {}
 
 
 class GazePredictor(StaysInProcess):
@@ -131,9 +161,10 @@ class GazePredictor(StaysInProcess):
             num_samples: S, looks that share everything but chance.
             seed: of chance, >= 0; sample s draws the same numbers however many others there are, so that it looks at
                 the same, up to rounding.
-            mode: "sample", or "mode": the likeliest step each time.
+            mode: "sample" draws each scanpath; "mode" takes the likeliest place at each step and stops where half of
+                the people would have: one scanpath, the same for all samples and seeds.
             landing: "hard" holds the last fixation to the target, "soft" leaves that to what was learned.
-            first_onset: ms, until when the eyes are free of words.
+            first_onset: ms, where the first word begins: the pack before the words ends there.
 
         Raises:
             ValueError: the picture cannot be read, or a number is out of range.
@@ -177,18 +208,15 @@ class GazePredictor(StaysInProcess):
         Raises:
             ValueError: as `start`; an empty or overlong expression, or a timing of another number of words.
         """
-        words = split_words(expression)
+        words = [check_word(word) for word in split_words(expression)]
         if timing is not None and len(timing.onsets) != len(words):
             raise ValueError(f"expression of {len(words)} words, timing of {len(timing.onsets)}: expected as many")
-        first = timing.onsets[0] if timing is not None else FIRST_ONSET
-        stream = self.start(image, num_samples, seed, mode=mode, landing=landing, first_onset=max(first, 0.0))
-        for number, word in enumerate(words):
-            if timing is None:
-                stream.hear(word)
-            else:
-                onset = timing.onsets[number]
-                stream.hear(word, onset, timing.ends[number] - onset)
-        stream.end()
+        before, *following = words_of(words, timing)
+        assert before.end is not None
+        _time("end of the sound", following[-1].onset)
+        stream = self.start(image, num_samples, seed, mode=mode, landing=landing, first_onset=before.end)
+        for word in following:
+            stream._look(word)
         return stream.scanpaths
 
 
@@ -221,17 +249,14 @@ class GazeStream(StaysInProcess):
         self._packs: list[list[Pack]] = [[] for _ in range(num_samples)]
         self.words: list[str] = []
         self.onsets: list[float] = []
-        self._clock, self._ended = first_onset, False
-        self._probe()
         self.bot = self._look(Word(None, 0.0, first_onset))
 
-    @torch.no_grad()
     def hear(self, word: str, onset: float | None = None, duration: float | None = None) -> list[Pack]:
         """Hear one word and look until it is over.
 
         Args:
             word: without white space.
-            onset: ms from the beginning of the sound; None = where the word before ends.
+            onset: ms from the beginning of the sound; None = where the word before ends, or the first onset.
             duration: ms; None = predicted from this word alone.
 
         Returns:
@@ -246,19 +271,12 @@ class GazeStream(StaysInProcess):
         if len(self.words) == MAX_WORDS:
             raise ValueError(f"word {word!r:.40}: expected at most {MAX_WORDS} words; start a new stream")
         begin = self._clock if onset is None else _time("onset", onset)
-        if onset is not None and begin < self._clock and self.words:
-            raise ValueError(
-                f"word {word!r:.40}: onset {begin} ms lies before {self._clock} ms, where the last word ends"
-            )
+        if begin < self._clock:  # what was looked at until then has been given out
+            limit = "where the last word ends" if self.words else "the first_onset of start(); begin with a smaller one"
+            raise ValueError(f"word {word!r:.40}: onset {begin} ms lies before {self._clock} ms, {limit}")
         length = predict_duration(word) if duration is None else _time("duration", duration)
-        self._hearing.hear(word)
-        self._probe()
-        self.words.append(word)
-        self.onsets.append(begin)
-        self._clock = begin + length
-        return self._look(Word(word, begin, self._clock))
+        return self._look(Word(word, begin, begin + length))
 
-    @torch.no_grad()
     def end(self) -> list[Pack]:
         """Say that no word follows, and look until everybody has stopped.
 
@@ -269,7 +287,6 @@ class GazeStream(StaysInProcess):
             raise ValueError(
                 "the stream has ended; start a new one" if self._ended else "no word has been heard; hear one first"
             )
-        self._ended = True
         return self._look(Word(None, self._clock, None))
 
     @property
@@ -292,11 +309,18 @@ class GazeStream(StaysInProcess):
         width, height = self._box.image_size
         return [Scanpath(packs=tuple(p), width=width, height=height, image=self.name) for p in self._packs]
 
-    def _probe(self) -> None:
-        self._logits: Tensor = self._hearing.probe()
-        self._belief = self._model.belief(self._logits[None], self._box.image_size)[0]
-
+    @torch.no_grad()
     def _look(self, word: Word) -> list[Pack]:
+        """Hear what a pack brings, and look until it is over."""
+        if word.text is not None:
+            self._hearing.hear(word.text)
+            self.words.append(word.text)
+            self.onsets.append(word.onset)
+        if word.end is not None:  # after the words nothing new is known
+            self._clock = word.end
+            self._logits: Tensor = self._hearing.probe()
+            self._belief = self._model.belief(self._logits[None], self._box.image_size)[0]
+        self._ended = word.end is None
         new = self._rollout.hear(word, self._belief, self._hearing.state)
         packs = [Pack(tuple(map(self._to_image, fixations)), word.text) for fixations in new]
         for row, pack in zip(self._packs, packs, strict=True):

@@ -1,6 +1,7 @@
 """Check `sa2va data check`: the table, its exit codes, and one line for everything that can be wrong."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -80,8 +81,10 @@ def test_the_drawn_world_needs_no_file(capsys: pytest.CaptureFixture[str], monke
     [
         (["nope"], "no dataset 'nope'; there are refcoco_gaze, coco_search18, osie, world"),
         (["osie"], "osie is read from a file"),
-        (["osie", "FOLDER/missing.json"], "missing.json: there is no such file or folder; expected JSON"),
+        (["osie", "FOLDER/missing.json"], "missing.json: there is no such file"),
         (["osie", "FOLDER"], "expected one file fixations.mat or fixations.json, found none"),
+        (["osie", "/dev/zero"], "/dev/zero: not a regular file"),
+        (["refcoco_gaze", "FOLDER/pipe.json"], "pipe.json: not a regular file"),
         (["osie", "FOLDER/text.json"], "text.json: no JSON"),
         (["refcoco_gaze", "FOLDER/empty.json"], "at least one record"),
         (["coco_search18", "FOLDER/records.json"], "record 0: name is missing"),
@@ -93,6 +96,7 @@ def test_the_drawn_world_needs_no_file(capsys: pytest.CaptureFixture[str], monke
 def test_bad_input_is_one_line(
     words: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
     (tmp_path / "text.json").write_text("no json")
     (tmp_path / "empty.json").write_text("[]")
     (tmp_path / "records.json").write_text("[{}]")
@@ -104,6 +108,7 @@ def test_bad_input_is_one_line(
 def test_a_missing_extra_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "sa2va.gaze.catalog")
     monkeypatch.delitem(sys.modules, "sa2va.gaze.datasets.osie")
+    monkeypatch.delitem(sys.modules, "sa2va.gaze.datasets.archives")
     monkeypatch.setitem(sys.modules, "scipy.io", None)
     assert cli.main(["data", "check", "osie", "x.json"]) == 2
     error = capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 from sa2va.budget import MAX_DATA_BYTES
 from sa2va.gaze.datasets.coco_search18 import read_coco_search18
 from sa2va.gaze.datasets.osie import read_osie
-from sa2va.gaze.datasets.records import MAX_VALUES, to_numbers
+from sa2va.gaze.datasets.records import MAX_ENTRIES, to_numbers
 from sa2va.gaze.datasets.refcoco_gaze import read_refcoco_gaze, read_timing
 from sa2va.gaze.evaluation import golden
 from sa2va.gaze.evaluation.predictions import read_predictions
@@ -66,6 +66,6 @@ def test_only_regular_files_of_a_bounded_size_are_read(
 
 
 def test_a_scanpath_of_a_million_fixations_is_refused() -> None:
-    assert len(to_numbers([1] * MAX_VALUES, "X")) == MAX_VALUES
-    with pytest.raises(ValueError, match="X has 1000000 numbers, expected at most 10000; cut the recording"):
+    assert len(to_numbers([1] * MAX_ENTRIES, "X")) == MAX_ENTRIES
+    with pytest.raises(ValueError, match="X has 1000000 entries, expected at most 10000"):
         to_numbers([1] * 1_000_000, "X")

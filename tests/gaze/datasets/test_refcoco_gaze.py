@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from recorded_gaze import REFCOCO_GAZE, read_json, recorded
 
+from sa2va.budget import MAX_DATA_BYTES
 from sa2va.gaze.datasets.refcoco_gaze import read_refcoco_gaze, read_timing
 from sa2va.gaze.metrics.target import inside_box, last_hit
 from sa2va.gaze.trial import group_cases
@@ -125,7 +127,7 @@ def test_bad_files(tmp_path: Path, content: Any, message: str) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="nowhere.json: there is no such file or folder; expected JSON"):
+    with pytest.raises(ValueError, match="nowhere.json: there is no such file"):
         read_refcoco_gaze(tmp_path / "nowhere.json")
     (tmp_path / "deep.json").write_text("[" * 100_000)
     with pytest.raises(ValueError, match=r"deep.json: .*expected a list of records"):
@@ -133,6 +135,27 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "half.json").write_text("[{")
     with pytest.raises(ValueError, match="half.json: no JSON"):
         read_refcoco_gaze(tmp_path / "half.json")
+
+
+def test_what_has_no_end_is_refused_at_once(tmp_path: Path) -> None:
+    """A pipe, a device, a large file, and a scanpath of a million fixations."""
+    os.mkfifo(tmp_path / "pipe.json")
+    with (tmp_path / "large.json").open("wb") as file:
+        file.truncate(MAX_DATA_BYTES + 1)
+    many = [1.0] * 10**6
+    columns = {f"FIX_{name}": many for name in ("X", "Y", "START", "DURATION")} | {"FIX_WORDINDEX": [99] * 10**6}
+    write(tmp_path / "many.json", [record(**columns)])
+    write(tmp_path / "words.json", [record(REF_WORDS=["a"] * 10_001)])
+    for path, message in {
+        tmp_path / "pipe.json": "not a regular file",
+        Path("/dev/zero"): "not a regular file",
+        tmp_path / "large.json": "268435457 bytes are more than the 268435456 allowed",
+        tmp_path / "many.json": "record 0: FIX_X has 1000000 entries, expected at most 10000",
+        tmp_path / "words.json": "record 0: REF_WORDS has 10001 entries, expected at most 10000",
+    }.items():
+        with pytest.raises(ValueError, match=message) as caught:
+            read_refcoco_gaze(path)
+        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -6,30 +6,23 @@ Shapes: K fixations.
 """
 
 import zlib
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from sa2va.budget import MAX_DATA_BYTES
+from sa2va.gaze.datasets.archives import read_mat
 from sa2va.gaze.datasets.coco_search18 import timed_by_duration
-from sa2va.gaze.datasets.records import check_fields, check_places, located, number, numbers, read_data, read_json
+from sa2va.gaze.datasets.records import check_fields, check_places, located, number, numbers, read_json
 from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.trial import Trial
 
 SIZE = (800, 600)  # px, of every picture
 PICTURE_FIELDS = {"width": int, "height": int, "scanpaths": list}
 SCANPATH_FIELDS = {"subject": (int, str), "x": list, "y": list, "duration": list}
-EXPECTED = "the MATLAB file fixations.mat of OSIE"
-HEADER_BYTES, TAG_BYTES, COMPRESSED = 128, 8, 15  # of the level 5 MAT format
-PIECE_BYTES = 2**20  # unpacked at once
 # What reading a damaged MATLAB file, or one of another layout, ends in.
-BROKEN = (
-    KeyError, ValueError, TypeError, IndexError, NotImplementedError, OSError, MemoryError, MatReadError, zlib.error,
-)  # fmt: skip
+BROKEN = (KeyError, ValueError, TypeError, IndexError, NotImplementedError, MatReadError, MemoryError, zlib.error)
 
 
 def read_osie(path: Path) -> list[Trial]:
@@ -75,39 +68,16 @@ def _read_json(path: Path) -> list[tuple[str, Any]]:
 
 
 def _read_mat(path: Path) -> list[tuple[str, Any]]:
-    content = read_data(path, EXPECTED)
     try:
-        _check_unpacked(content)
-        cells = loadmat(BytesIO(content), simplify_cells=True, variable_names="fixations")["fixations"]
+        cells = read_mat(path)["fixations"]
         width, height = SIZE
         return [
             (str(cell["img"]), {"width": width, "height": height, "scanpaths": _read_subjects(cell["subjects"])})
             for cell in cells
         ]
     except BROKEN as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: {reason}; expected {EXPECTED}") from error
-
-
-def _check_unpacked(content: bytes) -> None:
-    """Unpack what a MATLAB file has compressed, piece by piece, to see that it ends.
-
-    Raises:
-        ValueError: it has more than MAX_DATA_BYTES.
-    """
-    order = "big" if content[126:128] == b"MI" else "little"
-    place, total = HEADER_BYTES, 0
-    while place + TAG_BYTES <= len(content):
-        kind, size = (int.from_bytes(content[place + at : place + at + 4], order) for at in (0, 4))
-        place += TAG_BYTES
-        if kind == COMPRESSED:
-            unpacker, rest = zlib.decompressobj(), content[place : place + size]
-            while rest and not unpacker.eof:
-                total += len(unpacker.decompress(rest, PIECE_BYTES))
-                rest = unpacker.unconsumed_tail
-                if total > MAX_DATA_BYTES:
-                    raise ValueError(f"unpacked it has more than the {MAX_DATA_BYTES} bytes allowed")
-        place += size
+        reason = " ".join(str(error).split()).removeprefix(f"{path}: ")
+        raise ValueError(f"{path}: {reason}; expected the MATLAB file fixations.mat of OSIE") from error
 
 
 def _read_subjects(records: Any) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ Shapes: none.
 
 import json
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from sa2va.budget import MAX_DATA_BYTES, read_bounded
 
-MAX_VALUES = 10_000  # of one list: fixations of a scanpath, an hour of them
+MAX_ENTRIES = 10_000  # of a list in a record: fixations of an hour
 NUMBER = (int, float)
 CALLED: dict[type, str] = {int: "a whole number", str: "text", list: "a list", bool: "true or false"}
 Kinds = Mapping[str, type | tuple[type, ...]]
@@ -61,7 +61,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        ValueError: it is no regular file of at most MAX_DATA_BYTES, or no JSON.
+        ValueError: it is not there, no regular file, larger than MAX_DATA_BYTES, or no JSON.
     """
     content = read_data(path, "JSON with a list of records")
     try:
@@ -103,9 +103,21 @@ def check_fields(record: Any, kinds: Kinds) -> None:
         if name not in record:
             raise ValueError(f"{name} is missing")
         value, allowed = record[name], kind if isinstance(kind, tuple) else (kind,)
+        if isinstance(value, list):
+            check_entries(value, name)
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
             expected = "a number" if kind == NUMBER else " or ".join(CALLED[one] for one in allowed)
             raise ValueError(f"{name} is {value!r:.40}, expected {expected}")
+
+
+def check_entries(values: Sequence[Any], name: str) -> None:
+    """See that a list is no longer than any of people's.
+
+    Raises:
+        ValueError: it has more than MAX_ENTRIES entries.
+    """
+    if len(values) > MAX_ENTRIES:
+        raise ValueError(f"{name} has {len(values)} entries, expected at most {MAX_ENTRIES} of one scanpath")
 
 
 def numbers(record: Mapping[str, Any], name: str) -> list[float]:
@@ -125,12 +137,12 @@ def to_numbers(values: Any, name: str) -> list[float]:
         name: what a complaint calls it.
 
     Raises:
-        ValueError: it is no list, something in it is no finite number, or there are more than MAX_VALUES.
+        ValueError: it is no list, or something in it is no finite number.
     """
-    if not isinstance(values, list) or not all(_is_finite(value) for value in values):
+    if isinstance(values, list):
+        check_entries(values, name)
+    if not isinstance(values, list) or not all(is_finite(value) for value in values):
         raise ValueError(f"{name} is {values!r:.40}, expected a list of finite numbers")
-    if len(values) > MAX_VALUES:
-        raise ValueError(f"{name} has {len(values)} numbers, expected at most {MAX_VALUES}; cut the recording")
     return [float(value) for value in values]
 
 
@@ -140,7 +152,7 @@ def number(record: Mapping[str, Any], name: str) -> float:
     Raises:
         ValueError: it is no finite number.
     """
-    if not _is_finite(record[name]):
+    if not is_finite(record[name]):
         raise ValueError(f"{name} is {record[name]!r:.40}, expected a finite number")
     return float(record[name])
 
@@ -162,7 +174,7 @@ def check_places(points: ArrayLike, size: tuple[int, int]) -> None:
         raise ValueError(f"a fixation at {x:g}, {y:g} px lies far off {size[0]} x {size[1]} px: give px of this size")
 
 
-def _is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
     """Tell whether a value is a number that fits a float; true and false are none."""
     if isinstance(value, bool) or not isinstance(value, NUMBER):
         return False

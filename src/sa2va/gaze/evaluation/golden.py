@@ -7,20 +7,17 @@ Shapes: K fixations, W H canvas.
 """
 
 import math
-import zlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va.budget import MAX_DATA_BYTES
-from sa2va.gaze.datasets.records import read_data, read_json
+from sa2va.gaze.datasets.archives import read_arrays
+from sa2va.gaze.datasets.records import read_json
 from sa2va.gaze.evaluation.predictions import packs_of
 from sa2va.gaze.letterbox import CANVAS
 from sa2va.gaze.metrics import maps, multimatch, scanmatch, sequence, strings
@@ -86,10 +83,10 @@ def _sources(folder: Path) -> Generator[tuple[Path, Iterable[tuple[str, str, Any
     if (folder / PRIMITIVES).exists():
         yield folder / PRIMITIVES, _each(_named(folder / PRIMITIVES), _primitives)
     if (folder / BLUR).exists():
-        yield folder / BLUR, _each([("", _arrays(folder / BLUR))], _blurs)
+        yield folder / BLUR, _each([("", read_arrays(folder / BLUR))], _blurs)
     for path in (folder / TABLES, folder / "extra" / TABLES):
         if path.exists():
-            yield path, _each([("", _arrays(path))], _tables)
+            yield path, _each([("", read_arrays(path))], _tables)
 
 
 def _each(cases: Iterable[tuple[str, Any]], figures: Callable[[Any], Pairs]) -> Generator[tuple[str, str, Any, Any]]:
@@ -108,21 +105,6 @@ def _described(place: str) -> Generator[None]:
     except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
         detail = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ValueError(f"{place}: not as recorded metrics are laid out ({detail})") from error
-
-
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    content = BytesIO(read_data(path, "a NumPy archive, .npz"))
-    try:
-        with ZipFile(content) as packed:
-            size = sum(entry.file_size for entry in packed.infolist())  # ZipFile unpacks no more than it says
-        if size > MAX_DATA_BYTES:
-            raise ValueError(f"unpacked it has {size} bytes, more than the {MAX_DATA_BYTES} allowed")
-        content.seek(0)
-        with np.load(content) as archive:
-            return dict(archive)
-    except (OSError, ValueError, BadZipFile, zlib.error, MemoryError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path}: no archive of arrays ({reason}); expected a NumPy .npz") from error
 
 
 def _named(path: Path) -> Generator[tuple[str, Any]]:

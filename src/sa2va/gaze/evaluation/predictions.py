@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va.gaze.datasets.records import MAX_VALUES, check_fields, check_places, located, read_records, to_numbers
+from sa2va.gaze.datasets.records import check_entries, check_fields, check_places, located, read_records, to_numbers
 from sa2va.gaze.letterbox import CANVAS
 
 Packs = list[NDArray[np.float64]]  # before the words, one per word, after them: (K, 2) xy, px of the canvas
@@ -28,21 +28,19 @@ def packs_of(record: Mapping[str, Any]) -> Packs:
         record: with lists X and Y, each a list of coordinates per pack.
 
     Raises:
-        ValueError: no lists, not as many in both, too many, or something that is no finite number.
+        ValueError: no lists, not as many in both, or something that is no finite number.
     """
     columns, rows = record.get("X"), record.get("Y")
     if not isinstance(columns, list) or not isinstance(rows, list) or len(columns) != len(rows):
         raise ValueError("X and Y: expected a list per pack in both, as many in one as in the other")
+    check_entries(columns, "X")
     packs = []
     for number, (x, y) in enumerate(zip(columns, rows, strict=True)):
         places = to_numbers(x, f"pack {number}: X"), to_numbers(y, f"pack {number}: Y")
         if len(places[0]) != len(places[1]):
             raise ValueError(f"pack {number}: {len(places[0])} X and {len(places[1])} Y, expected as many")
         packs.append(np.array(places, float).T.reshape(-1, 2))
-    if max(len(packs), sum(map(len, packs))) > MAX_VALUES:
-        raise ValueError(
-            f"{sum(map(len, packs))} fixations in {len(packs)} packs, expected at most {MAX_VALUES} of either"
-        )
+    check_entries(range(sum(map(len, packs))), "X")
     return packs
 
 
