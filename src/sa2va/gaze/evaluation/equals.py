@@ -1,23 +1,23 @@
 """Train our decoder and the two re-built ones alike: the same scanpaths, as many steps, as many rates tried.
 
 Flow: a store of training expressions, trials of them -> fit_slots, fit_events -> rivals for evaluation/drawn.py.
-Shapes: P packs, M cells of the slot decoders, C = g h * g w cells of the canvas, W width of the language model.
+Shapes: P packs, M cells of the canvas, W width of the language model.
 """
 
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
 from sa2va.gaze.model.decoder import DecoderConfig, EventDecoder
-from sa2va.gaze.model.density import Grid
 from sa2va.gaze.model.listening import canvas_maps
+from sa2va.gaze.model.sight import recall
 from sa2va.gaze.rivals.slots import GRID, Heard, SlotConfig, SlotLook
 from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.training.store import Store
@@ -42,19 +42,17 @@ class Budget:
 
 
 def slot_hearing(store: Store) -> Callable[[Trial], Heard]:
-    """What the re-built decoders are told: belief maps, states and image features that ours has, on their cells."""
-    columns, rows = GRID
+    """What the re-built decoders are told: belief maps, states and image features that ours has, on the same cells."""
 
-    def hear(case: Trial) -> Heard:
-        index = store.find(case.case)
+    @lru_cache(maxsize=1)  # trials of one case come one after the other
+    def hear(index: int) -> Heard:
         heard = store.understanding(torch.tensor([index]), "model")
-        assert heard.states is not None and heard.coarse is not None
-        grid = Grid(64)
-        picture = F.adaptive_avg_pool2d(canvas_maps(heard.coarse, heard.image_size, grid), (rows, columns))
-        belief = F.adaptive_avg_pool2d(heard.beliefs[0][:, None], (rows, columns))[:, 0].flatten(1)
-        return Heard(belief, heard.states[0], picture[0].flatten(1).T)
+        assert heard.states is not None and heard.coarse is not None and heard.fine is not None
+        picture = [canvas_maps(features, heard.image_size, GRID) for features in (heard.coarse, heard.fine)]
+        belief = recall(heard.beliefs)[0].flatten(2)
+        return Heard(belief, heard.states[0], torch.cat(picture, 1)[0].flatten(1).T.contiguous())
 
-    return hear
+    return lambda case: hear(store.find(case.case))
 
 
 def num_parameters(module: nn.Module) -> int:
@@ -65,7 +63,8 @@ def num_parameters(module: nn.Module) -> int:
 def fit_slots(config: SlotConfig, store: Store, trials: Sequence[Trial], budget: Budget) -> SlotLook:
     """Train a re-built decoder at each rate, and keep the one that does best on what it did not learn from."""
     assert store.heard is not None
-    widths = {"state_width": store.heard["states"].shape[-1], "image_channels": store.heard["coarse"].shape[1]}
+    channels = sum(store.heard[features].shape[1] for features in ("coarse", "fine"))
+    widths = {"state_width": store.heard["states"].shape[-1], "image_channels": channels}
     tried = []
     config = replace(config, steps=budget.steps, batch=budget.batch * PACKS, **widths)
     for rate in budget.rates:
