@@ -8,7 +8,7 @@ Shapes: N cases, S looks of a case, P people, E pooled values, L words.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,8 +17,8 @@ from sa2va.gaze.evaluation.cases import Case, Look, other_looks
 from sa2va.gaze.evaluation.tally import Statistic, Weights, of_values, pooled_mean
 from sa2va.gaze.letterbox import CANVAS
 from sa2va.gaze.metrics import motion, sizes, target
-from sa2va.metrics.calibration import ece
 from sa2va.gaze.trial import Trial
+from sa2va.metrics.calibration import ece
 
 MAX_LEFT = 5  # words still to come that the hit curve is listed for
 Looks = Sequence[Sequence[Look]]  # N times S
@@ -53,7 +53,10 @@ def differences(name: str, human: Sequence[ArrayLike], ours: Sequence[ArrayLike]
     values, owners = zip(*(_joined(rows) for rows in (human, ours)), strict=True)
     if not all(map(len, values)):
         return {}
-    counts = [np.array([motion.histogram(row, edges) if np.size(row) else 0 * edges[1:] for row in rows]) for rows in (human, ours)]
+    counts = [
+        np.array([motion.histogram(row, edges) if np.size(row) else 0 * edges[1:] for row in rows])
+        for rows in (human, ours)
+    ]
     return {
         f"{name} EMD": motion.weighted_earth_mover(*values, *owners),
         f"{name} KL": lambda weights: motion.kl_of_counts(weights @ counts[0], weights @ counts[1]),
@@ -157,9 +160,7 @@ def likelihoods(
             if size is not None:
                 laws[number] -= size[1:-1].sum()
                 numbers[number] += len(size) - 2
-    found = {
-        name: pooled_mean(sums[place], counts[place]) for place, name in enumerate(places) if counts[place].any()
-    }
+    found = {name: pooled_mean(sums[place], counts[place]) for place, name in enumerate(places) if counts[place].any()}
     return found | ({"size NLL by its own law": pooled_mean(laws, numbers)} if numbers.any() else {})
 
 
