@@ -8,7 +8,7 @@ import pytest
 
 from sa2va.apps import cli
 from sa2va.apps.commands import gaze_world
-from sa2va.data.world.splits import DEV, REPORT, Split
+from sa2va.data.world.splits import DEV, SPLITS, Split
 from sa2va.gaze.evaluation.bars import Bar
 from sa2va.gaze.evaluation.drawn import DelayCurve, DrawnReport
 from sa2va.gaze.evaluation.table import Row
@@ -74,10 +74,10 @@ def test_a_report_is_one_split_and_a_missed_bar_fails_the_check(
 ) -> None:
     words = ["gaze", "eval", "--world", "--split", "report", "--check", "-o", str(tmp_path / "out"), "--quiet"]
     assert cli.main(words) == 1
-    assert asked[0].drawn == REPORT and asked[0].samples == 9
+    assert asked[0].drawn == SPLITS["report"] and asked[0].samples == 9
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.json", "table.md"]
     record = json.loads((tmp_path / "out" / "report.json").read_text(), parse_constant=refuse)
-    assert (record["split"], record["seed"], record["samples"]) == ("report", REPORT.seed, 9)
+    assert (record["split"], record["seed"], record["samples"]) == ("report", SPLITS["report"].seed, 9)
     page = (tmp_path / "out" / "table.md").read_text()
     assert "| event decoder on Sa2VA | 3.20 |" in page
     assert "| event decoder on Sa2VA: bits below | 0.310 [0.200, 0.400] | <= 0.3 |" in page

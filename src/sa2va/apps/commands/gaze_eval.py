@@ -147,6 +147,30 @@ def evaluate(
     makers += choose_rivals(oracle=oracle_target, learned=learned)
     drawn = Drawing(folds, samples or SAMPLES, seed or 0, jobs or EVERY_CORE)
     rows, cases = make_rows(trials, files, makers, drawn, quiet=quiet)
+    show_recorded(rows, cases, drawn, data, output, as_json=as_json, quiet=quiet)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How scanpaths are drawn and scored."""
+
+    folds: int
+    samples: int
+    seed: int
+    jobs: int
+
+
+def show_recorded(
+    rows: "Sequence[Row]",
+    cases: "Sequence[Case]",
+    drawn: Drawing,
+    data: Path,
+    output: Path | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Print the table of recorded gaze, and write it."""
     from sa2va.gaze.evaluation.markdown import recorded_page
     from sa2va.gaze.evaluation.table import as_record
 
@@ -161,16 +185,6 @@ def evaluate(
         print(json.dumps(record, allow_nan=False))
     else:
         print_page(page)
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How scanpaths are drawn and scored."""
-
-    folds: int
-    samples: int
-    seed: int
-    jobs: int
 
 
 def refuse_idle(context: typer.Context, mode: str) -> None:

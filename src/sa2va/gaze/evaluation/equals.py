@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
@@ -54,8 +55,8 @@ def slot_hearing(store: Store) -> Callable[[Trial], Heard]:
         heard = store.understanding(torch.tensor([index]), "model")
         assert heard.states is not None and heard.coarse is not None and heard.fine is not None
         picture = [canvas_maps(features, heard.image_size, GRID) for features in (heard.coarse, heard.fine)]
-        belief = recall(heard.beliefs)[0].flatten(2)
-        return Heard(belief, heard.states[0], torch.cat(picture, 1)[0].flatten(1).T.contiguous())
+        belief = F.adaptive_avg_pool2d(recall(heard.beliefs)[0], GRID.shape)  # the same where our cells are as large
+        return Heard(belief.flatten(2), heard.states[0], torch.cat(picture, 1)[0].flatten(1).T.contiguous())
 
     return lambda case: hear(store.find(case.case))
 

@@ -67,6 +67,12 @@ def tests_table(rows: Sequence[Row]) -> str:
     return table(["ours less this row", *(column.title for column in TESTED)], lines)
 
 
+def sure_tables(rows: Sequence[Row]) -> list[str]:
+    """Figures, how sure they are, and how ours differs where that was asked."""
+    tests = [tests_table(rows)] if any(row.ours_less for row in rows) else []
+    return [figures_table(rows), intervals_table(rows), *tests]
+
+
 def p_value(p: float) -> str:
     """A thousand resamples tell no smaller p than 0.001."""
     return "<= 0.001" if p <= 0.001 else f"{p:.3f}"
@@ -116,13 +122,13 @@ def table_notes(rows: Sequence[Row], *, in_pictures: bool = False) -> list[str]:
     if reference is not None:
         notes.append(f"above ref: bits above the strongest reference, here {reference.name!r}.")
     notes += [
-        "Every sample is compared with one person fewer than saw the case, as every person is.",
+        "Samples are compared with as many people as each person is: all of the case but one, whose seat they take.",
         "size NLL: nats per word; ECE: of the chance that nobody looks anew during a word. Both are counted, for every "
         "row alike, from as many looks as there are other people, half a look added to each size.",
         "curve: mean difference of the share of fixations on the target by words still to come. self SS: likeness "
         "among samples. EMD, KL: of saccades in px; EMD ms: of durations.",
         "Intervals and p: 1,000 bootstrap resamples of pictures, everything about one picture drawn together; p is "
-        "two-sided.",
+        "two-sided. Distances (EMD, KL, curve, ECE) lean upwards in resamples, so that their intervals reach far up.",
     ]
     if any(row.name in (ART.name, SCANVLA.name) for row in rows):
         notes.append(
@@ -135,7 +141,7 @@ def table_notes(rows: Sequence[Row], *, in_pictures: bool = False) -> list[str]:
 
 def drawn_page(report: DrawnReport, heading: str) -> str:
     """Everything of a report on drawn scenes."""
-    parts = [heading, figures_table(report.rows), intervals_table(report.rows), tests_table(report.rows)]
+    parts = [heading, *sure_tables(report.rows)]
     parts += [bars_table(report.bars)] if report.bars else []
     parts += [delays_table(report.delays)] if report.delays else []
     return "\n\n".join([*parts, "\n".join(f"- {note}" for note in table_notes(report.rows, in_pictures=True))]) + "\n"
@@ -144,4 +150,4 @@ def drawn_page(report: DrawnReport, heading: str) -> str:
 def recorded_page(rows: Sequence[Row], heading: str) -> str:
     """Everything of a table on recorded gaze."""
     notes = "\n".join(f"- {note}" for note in table_notes(rows))
-    return "\n\n".join([heading, figures_table(rows), intervals_table(rows), tests_table(rows), notes]) + "\n"
+    return "\n\n".join([heading, *sure_tables(rows), notes]) + "\n"
