@@ -26,7 +26,7 @@ def columns_of(rows: Sequence[Row]) -> list[Column]:
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """The first column is text, the others are figures."""
-    rows = [head, ["---", *["--:"] * (len(head) - 1)], *lines]
+    rows: list[Sequence[str]] = [head, ["---", *["--:"] * (len(head) - 1)], *lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in rows)
 
 
