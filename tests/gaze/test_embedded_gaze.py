@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sa2va.data.world.splits import Split
 from sa2va.gaze.evaluation.drawn import prepare
 from sa2va.gaze.letterbox import CANVAS
 from sa2va.gaze.metrics.likelihood import bits_per_fixation, uniform_log_density
@@ -22,7 +23,7 @@ NUM_CASES = 8
 def test_the_embedded_model_knows_where_people_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stores, "SHARD", NUM_CASES)
     model = load_gaze("tiny", device="cpu", dtype="float32").model
-    held = prepare(tmp_path, NUM_CASES, 4, model.decoder.config.grid, model, seed=5)
+    held = prepare(tmp_path, Split("held-out", 5), NUM_CASES, 4, model.decoder.config.grid, model)
     rival = StoredLook("embedded", model.decoder, held.store)
     groups = [held.trials[start : start + 4] for start in range(0, 4 * NUM_CASES, 4)]
     logs = np.concatenate([log for group in groups for log in rival.log_densities(group)])

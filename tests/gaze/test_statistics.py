@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,7 +8,16 @@ from recorded_gaze import OSIE, REFCOCO_GAZE, recorded
 from sa2va.gaze.datasets.osie import read_osie
 from sa2va.gaze.datasets.refcoco_gaze import read_refcoco_gaze
 from sa2va.gaze.scanpath import Fixation, Scanpath
-from sa2va.gaze.statistics import EXPECTED, Expected, compare, describe
+from sa2va.gaze.statistics import (
+    EXPECTED,
+    HALVED,
+    ORIGINS,
+    Expected,
+    compare,
+    describe,
+    seen_half,
+    unseen_half,
+)
 from sa2va.gaze.trial import Trial
 
 
@@ -85,7 +95,25 @@ def test_no_trials() -> None:
 @pytest.mark.parity
 def test_recorded_gaze_is_as_expected() -> None:
     path = recorded(REFCOCO_GAZE / "refcocogaze_val_part.json")
-    rows = compare(describe(read_refcoco_gaze(path, REFCOCO_GAZE / "word-timing.json")), EXPECTED["refcoco_gaze"])
-    assert [row.name for row in rows if not row.passed] == []
-    rows = compare(describe(read_osie(recorded(OSIE / "fixations.json"))), EXPECTED["osie"])
-    assert [row.name for row in rows if not row.passed] == []
+    trials = {
+        "refcoco_gaze": read_refcoco_gaze(path, REFCOCO_GAZE / "word-timing.json"),
+        "osie": read_osie(recorded(OSIE / "fixations.json")),
+    }
+    for name, found in trials.items():
+        rows = compare(describe(unseen_half(name, found)), EXPECTED[name])
+        assert [row.name for row in rows if not row.passed] == []
+        seen = describe([trial for trial in found if seen_half(trial)])  # where the known figures come from
+        published = {"people per case", "last fixation on target"}
+        for key in set(EXPECTED[name]) - published:
+            assert seen[key] == pytest.approx(EXPECTED[name][key].value, rel=0.005, abs=0.001), key
+
+
+def test_nothing_is_checked_on_what_it_was_measured_on() -> None:
+    trials = [replace(two_trials()[0], photo=f"photo {number}") for number in range(40)]
+    for name in HALVED:
+        kept = unseen_half(name, trials)
+        assert 0 < len(kept) < 40 and not any(map(seen_half, kept))
+        with pytest.raises(ValueError, match="half that the known figures come from"):
+            unseen_half(name, [trial for trial in trials if seen_half(trial)])
+    assert unseen_half("world", trials) == trials and set(ORIGINS) == set(EXPECTED)
+    assert "no evidence" in ORIGINS["world"]

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sa2va.metrics.interval import bootstrap_interval
+from sa2va.metrics.interval import bootstrap_interval, bootstrap_test
 
 
 def test_close_to_the_normal_interval() -> None:
@@ -79,3 +79,17 @@ def test_bad_input(values: list[float], level: float, message: str) -> None:
 def test_holds_the_estimate(values: list[float]) -> None:
     low, high = bootstrap_interval(np.array(values), num_resamples=50)
     assert low <= np.mean(values) <= high
+
+
+def test_a_paired_test_sees_what_two_intervals_do_not() -> None:
+    """A difference of 0.1 that is the same in every group, under a spread of 1 that both share."""
+    rng = np.random.default_rng(3)
+    shared = np.repeat(rng.normal(0.0, 1.0, 40), 5)
+    rows = np.stack([shared + 0.1 + rng.normal(0.0, 0.05, 200), shared], axis=1)
+    groups = np.repeat(np.arange(40), 5)
+    found = bootstrap_test(rows, lambda drawn: float((drawn[:, 0] - drawn[:, 1]).mean()), groups)
+    assert found.value == pytest.approx(0.1, abs=0.01) and 0.08 < found.low < found.high < 0.12
+    assert found.p == 1 / 1000
+    none = bootstrap_test(rows[:, 0] - shared - 0.1, np.mean, groups)
+    assert none.low < 0 < none.high and none.p > 0.05
+    assert bootstrap_test(np.zeros(5), np.mean).p == 1.0

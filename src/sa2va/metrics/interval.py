@@ -1,12 +1,13 @@
 """Say how sure a figure is: bootstrap intervals over independent groups of rows.
 
-Flow: rows, a statistic of rows, the group of each row -> bootstrap_interval -> (low, high).
+Flow: rows, a statistic of rows, the group of each row -> bootstrap_interval -> (low, high);
+    a difference of two figures of the same rows -> bootstrap_test -> the difference, its interval and p.
 Source: Efron, 1979 (percentile bootstrap); Davison and Hinkley, 1997, section 3.8 (cluster bootstrap).
 Shapes: N rows, G groups, R resamples.
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,59 @@ def bootstrap_interval(
     Raises:
         ValueError: no rows, another number of labels than of rows, or a level outside 0..1.
     """
+    return _interval(_resample(rows, statistic, groups, seed, level, num_resamples), float(statistic(rows)), level)
+
+
+class Difference(NamedTuple):
+    """A difference of two figures on the same rows, and how sure it is."""
+
+    value: float
+    low: float
+    high: float
+    p: float  # two-sided: twice the share of resamples in which it has the other sign, at least 1 / R
+
+
+def bootstrap_test(
+    rows: Rows,
+    difference: Callable[[Any], float],
+    groups: Groups | None = None,
+    seed: int = 0,
+    level: float = 0.95,
+    num_resamples: int = 1000,
+) -> Difference:
+    """Paired test of two figures: would the difference keep its sign on other groups?
+
+    Args:
+        rows: N rows.
+        difference: rows -> one figure less the other, both of these rows.
+        groups: as for `bootstrap_interval`, and so are the others.
+        seed: of the resampling.
+        level: share of resamples inside the interval.
+        num_resamples: R.
+
+    Raises:
+        ValueError: as `bootstrap_interval`.
+    """
+    drawn, value = _resample(rows, difference, groups, seed, level, num_resamples), float(difference(rows))
+    low, high = _interval(drawn, value, level)
+    p = 2 * min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
+    return Difference(value, low, high, min(max(p, 1 / num_resamples), 1.0))
+
+
+def _interval(drawn: NDArray[np.float64], estimate: float, level: float) -> tuple[float, float]:
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return min(float(low), estimate), max(float(high), estimate)
+
+
+def _resample(
+    rows: Rows,
+    statistic: Callable[[Any], float],
+    groups: Groups | None,
+    seed: int,
+    level: float,
+    num_resamples: int,
+) -> NDArray[np.float64]:
+    """(R,) figures of rows whose groups are drawn again."""
     if not len(rows):
         raise ValueError("an interval needs at least one row, got none")
     if not 0 < level < 1:
@@ -56,9 +110,7 @@ def bootstrap_interval(
         places = np.arange(ends[-1]) + np.repeat(starts[drawn] - ends + sizes[drawn], sizes[drawn])
         picked = order[places]
         resampled[turn] = statistic(rows[picked] if isinstance(rows, np.ndarray) else [rows[i] for i in picked])
-    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-    estimate = float(statistic(rows))
-    return min(float(low), estimate), max(float(high), estimate)
+    return resampled
 
 
 def _lay_out(groups: Groups | range, num_rows: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:

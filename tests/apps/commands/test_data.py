@@ -35,7 +35,7 @@ def test_a_good_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     told = capsys.readouterr().out
     assert "3 of 3 figures are as expected" in told
     (line,) = [line for line in told.splitlines() if line.startswith("fixations per scanpath")]
-    assert line.split()[-4:] == ["9", "9.37", "0.7", "ok"]
+    assert line.split()[-4:] == ["9", "9.5", "0.9", "ok"]
     assert "saccade median" in told  # nothing is known of it, and it is shown
 
 

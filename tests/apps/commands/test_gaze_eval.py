@@ -84,6 +84,22 @@ def test_one_table(data: Path, words: Path, predictions: Path, capsys: pytest.Ca
     assert "5 of 6 cases" in told.err
 
 
+def test_a_folder_gets_the_table_and_every_figure(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["gaze", "eval", "--data", str(data), "--oracle-target", "--no-learned", "--samples", "2", "--quiet"]
+    assert cli.main([*words, "--jobs", "1", "-o", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    record = json.loads((tmp_path / "out" / "report.json").read_text())
+    rows = {row["name"]: row for row in record["rows"]}
+    low, high = rows["previous fixation"]["intervals"]["bits"]
+    assert low <= rows["previous fixation"]["figures"]["bits"] <= high
+    page = (tmp_path / "out" / "table.md").read_text()
+    assert page.startswith("6 cases, 18 scanpaths, 2 samples of each case.\n\n| system | bits | above ref |")
+    assert page.count("| previous fixation |") == 3 and "above the strongest reference" in printed
+    assert "in the picture" not in page  # photos are not known to have bars
+
+
 def test_more_files_follow_without_a_name(data: Path, predictions: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = predictions.with_name("second.json")
     other.write_bytes(predictions.read_bytes())

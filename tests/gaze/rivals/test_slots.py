@@ -6,7 +6,8 @@ import pytest
 import torch
 from listeners import make_crowd, make_trial
 
-from sa2va.gaze.rivals.slots import ART, DONE, LOOK, NOTHING, SCANVLA, SlotLook, _targets, told
+from sa2va.gaze.model.decoder import DecoderConfig
+from sa2va.gaze.rivals.slots import ART, DONE, LOOK, NOTHING, SCANVLA, SlotLook, _inputs, _stack, _targets, told
 
 SMALL = [replace(config, steps=3, width=16, num_layers=1, batch=8) for config in (ART, SCANVLA)]
 
@@ -66,10 +67,25 @@ def test_targets_by_hand() -> None:
     assert _targets([early], ART, told)[1][1, 0] == DONE and _targets([early], SCANVLA, told)[1][1, 0] == NOTHING
 
 
+def test_every_cell_is_seen() -> None:
+    """Nothing is averaged away before it is read: each cell of each map can move what is predicted."""
+    trial = make_trial([(250, 160), (300, 200)], [-9, 60])
+    heard = told(trial)
+    belief = heard.belief.clone().requires_grad_()
+    rival = SlotLook(SMALL[0], hear=lambda _: replace(heard, belief=belief))
+    logits, place, _ = rival.decoder(_stack([_inputs(trial, [], rival.hear(trial))]))
+    (logits.sum() + place.sum()).backward()
+    assert belief.grad is not None and (belief.grad[0] != 0).all() and not belief.grad[1:].any()
+
+
+def test_names_say_that_they_are_not_the_published_ones() -> None:
+    assert (ART.name.split(",")[0], SCANVLA.name.split(",")[0]) == ("ART-style", "ScanVLA-style")
+
+
 def test_the_map_of_the_target() -> None:
-    """A box of exactly one cell of 64 x 64 px."""
-    cells = told(make_trial([], [], target=(64.0, 128.0, 128.0, 192.0))).belief[0].reshape(5, 8)
-    assert cells[2, 1] == 1 and cells.sum() == 1
+    """A box of exactly one cell of 16 x 16 px, and half of the next; the cells are those of our own decoder."""
+    cells = told(make_trial([], [], target=(64.0, 128.0, 88.0, 144.0))).belief[0, 0].reshape(DecoderConfig().grid.shape)
+    assert cells.shape == (20, 32) and cells[8, 4] == 1 and cells[8, 5] == 0.5 and cells.sum() == 1.5
     assert torch.isfinite(told(make_trial([], [], target=(500.0, 300.0, 512.0, 320.0))).belief).all()
 
 

@@ -48,17 +48,25 @@ def check(
 ) -> None:
     """Describe recorded or drawn gaze in figures, and hold them against what is known of it."""
     trials = read_trials(name, path, seed, items)
-    from sa2va.gaze.statistics import EXPECTED, compare, describe
+    from sa2va.gaze.statistics import EXPECTED, ORIGINS, compare, describe, unseen_half
 
     figures = describe(trials)
-    rows = compare(figures, EXPECTED[name])
+    rows = compare(describe(unseen_half(name, trials)), EXPECTED[name])
     passed = all(row.passed for row in rows)
     if as_json:
         print(
-            json.dumps({"name": name, "passed": passed, "figures": figures, "checks": [as_dict(row) for row in rows]})
+            json.dumps(
+                {
+                    "name": name,
+                    "passed": passed,
+                    "origin": ORIGINS[name],
+                    "figures": figures,
+                    "checks": [as_dict(row) for row in rows],
+                }
+            )
         )
     else:
-        show(figures, rows)
+        show(figures, rows, ORIGINS[name])
     if not passed:
         raise typer.Exit(CHECK_FAILED)
 
@@ -95,8 +103,8 @@ def as_dict(row: "Row") -> dict[str, Any]:
     return {"name": row.name, "value": value, **expected, "ok": row.passed}
 
 
-def show(figures: Mapping[str, float], rows: "Sequence[Row]") -> None:
-    """Print every figure, those that are known beside what was expected, and how many of these fit."""
+def show(figures: Mapping[str, float], rows: "Sequence[Row]", origin: str) -> None:
+    """Print every figure, those that are known beside what was expected, how many fit, and where that is from."""
     from rich.console import Console
     from rich.table import Table
 
@@ -105,7 +113,8 @@ def show(figures: Mapping[str, float], rows: "Sequence[Row]") -> None:
         table.add_column(name, justify="right")
     checked = {row.name: row for row in rows}
     for name in [*(name for name in figures if name not in checked), *checked]:
-        row, value = checked.get(name), figures.get(name)
+        row = checked.get(name)
+        value = figures.get(name) if row is None or math.isnan(row.value) else row.value
         cells = ["-" if value is None else f"{value:.4g}"]
         if row is not None:
             mark = "ok" if row.passed else "[bold red]no[/]"
@@ -113,4 +122,4 @@ def show(figures: Mapping[str, float], rows: "Sequence[Row]") -> None:
         table.add_row(name, *cells)
     console = Console(soft_wrap=not sys.stdout.isatty())
     console.print(table)
-    console.print(f"{sum(row.passed for row in rows)} of {len(rows)} figures are as expected.")
+    console.print(f"{sum(row.passed for row in rows)} of {len(rows)} figures are as expected. {origin}")

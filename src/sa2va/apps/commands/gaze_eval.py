@@ -8,23 +8,25 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sa2va.apps.commands.gaze_rows import choose_rivals, show_rows
-from sa2va.apps.options import JsonOption, QuietOption
+from sa2va.apps.commands.gaze_rows import choose_rivals, print_page, write_page
+from sa2va.apps.options import JsonOption, ModelChoice, OutputOption, QuietOption, takes_model
 from sa2va.apps.report import remark
 
 if TYPE_CHECKING:
+    from sa2va.gaze.evaluation.cases import Case
     from sa2va.gaze.evaluation.golden import Deviation
-    from sa2va.gaze.evaluation.scores import Case
     from sa2va.gaze.evaluation.table import Row
     from sa2va.gaze.rivals.base import Rival
     from sa2va.gaze.trial import Trial
 
 CHECK_FAILED = 1
+SAMPLES, PEOPLE_DRAWN = 10, 9  # scanpaths of a case by default; of a drawn one as many as people
 
 
 DataOption = Annotated[
@@ -49,8 +51,15 @@ LearnedOption = Annotated[
     bool, typer.Option("--learned/--no-learned", help="Train ours and the published ones as well; minutes.")
 ]
 WorldOption = Annotated[bool, typer.Option("--world", help="Score a model on drawn scenes that nobody trained on.")]
+SplitOption = Annotated[
+    str, typer.Option("--split", metavar="NAME", help="With --world: dev, to choose by, or report, to quote.")
+]
+SeedOption = Annotated[
+    int | None, typer.Option(min=0, help="With --world: another dev split. With --data: of the samples.")
+]
+JobsOption = Annotated[int | None, typer.Option("--jobs", min=1, help="Processes that score; one per core by default.")]
+CheckOption = Annotated[bool, typer.Option("--check", help="With --world: exit with 1 if a figure misses its bar.")]
 ItemsOption = Annotated[int, typer.Option(min=10, help="With --world: how many expressions, nine people each.")]
-ModelOption = Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="With --world, --images: the model.")]
 GazeOption = Annotated[
     Path | None, typer.Option("--gaze", metavar="FOLDER", help="Its gaze weights; beside the model by default.")
 ]
@@ -66,17 +75,18 @@ ImagesOption = Annotated[
 ]
 
 # What is evaluated -> the options that say how, beside those of every mode.
+MODEL = frozenset(field.name for field in fields(ModelChoice))
+SHARED = MODEL | {"gaze", "samples", "learned", "seed", "jobs", "output"}
 SETTINGS = {
     "golden": frozenset[str](),
-    "world": frozenset({"items", "model", "gaze", "eyes", "store", "plots", "samples", "learned", "seed"}),
-    "data": frozenset({
-        "words", "predictions", "more", "images", "oracle_target", "model", "gaze", "samples", "folds", "learned",
-        "seed",
-    }),
-}  # fmt: skip
+    "world": SHARED | {"split", "items", "eyes", "store", "plots", "check"},
+    "data": SHARED | {"words", "predictions", "more", "images", "oracle_target", "folds"},
+}
 ALWAYS = frozenset({"as_json", "quiet"})
+EVERY_CORE = -1
 
 
+@takes_model
 def evaluate(
     context: typer.Context,
     data: DataOption = None,
@@ -88,19 +98,30 @@ def evaluate(
     golden: GoldenOption = None,
     world: WorldOption = False,
     items: ItemsOption = 500,
-    model: ModelOption = "tiny",
+    split: SplitOption = "dev",
     gaze: GazeOption = None,
     eyes: EyesOption = None,
     store: StoreOption = None,
     plots: PlotsOption = None,
-    samples: Annotated[int, typer.Option(min=1, max=100, help="Scanpaths drawn of each case.")] = 10,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, max=100, help="Scanpaths drawn of each case: with --world 9, as many as people, else 10."),
+    ] = None,
     folds: FoldsOption = 5,
     learned: LearnedOption = True,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
+    seed: SeedOption = None,
+    jobs: JobsOption = None,
+    output: OutputOption = None,
+    check: CheckOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    *,
+    choice: ModelChoice,
 ) -> None:
-    """Print one table: predictions, baselines, references and people, on the same cases and folds."""
+    """Print one table: predictions, baselines, references and people, on the same cases and folds.
+
+    With -o, FOLDER/report.json holds every figure, and FOLDER/table.md the tables.
+    """
     if (golden is not None) + (data is not None) + world != 1:
         raise ValueError("what to evaluate? give one of --data FILE, --world and --golden FOLDER")
     refuse_idle(context, "golden" if golden is not None else "world" if world else "data")
@@ -111,7 +132,10 @@ def evaluate(
     if world:
         from sa2va.apps.commands.gaze_world import WorldRequest, evaluate_world
 
-        asked = WorldRequest(model, gaze, eyes, store, plots, items, samples, learned, seed)
+        asked = WorldRequest(
+            choice=choice, split=split, seed=seed, items=items, samples=samples or PEOPLE_DRAWN, learned=learned,
+            gaze=gaze, eyes=eyes, store=store, plots=plots, output=output, jobs=jobs or EVERY_CORE, check=check,
+        )  # fmt: skip
         evaluate_world(asked, as_json=as_json, quiet=quiet)
         return
     assert data is not None and ready
@@ -119,15 +143,48 @@ def evaluate(
     trials = read_trials(data, words)
     if not oracle_target and not files and images is None:
         raise ValueError("there is nothing to score; add --oracle-target, --images FOLDER, or --predictions FILE")
-    makers = [pixel_rival(model, gaze, images)] if images is not None else []
+    makers = [pixel_rival(choice, gaze, images)] if images is not None else []
     makers += choose_rivals(oracle=oracle_target, learned=learned)
-    rows, cases = make_rows(trials, files, makers, folds=folds, samples=samples, seed=seed, quiet=quiet)
-    if as_json:
-        from sa2va.gaze.evaluation.table import as_record
+    drawn = Drawing(folds, samples or SAMPLES, seed or 0, jobs or EVERY_CORE)
+    rows, cases = make_rows(trials, files, makers, drawn, quiet=quiet)
+    show_recorded(rows, cases, drawn, data, output, as_json=as_json, quiet=quiet)
 
-        print(json.dumps(as_record(rows, cases, data=str(data), folds=folds, samples=samples, seed=seed)))
+
+@dataclass(frozen=True)
+class Drawing:
+    """How scanpaths are drawn and scored."""
+
+    folds: int
+    samples: int
+    seed: int
+    jobs: int
+
+
+def show_recorded(
+    rows: "Sequence[Row]",
+    cases: "Sequence[Case]",
+    drawn: Drawing,
+    data: Path,
+    output: Path | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Print the table of recorded gaze, and write it."""
+    from sa2va.gaze.evaluation.markdown import recorded_page
+    from sa2va.gaze.evaluation.table import as_record
+
+    num_people = sum(len(case.people) for case in cases)
+    page = recorded_page(rows, f"{len(cases)} cases, {num_people} scanpaths, {drawn.samples} samples of each case.")
+    settings = {"folds": drawn.folds, "samples": drawn.samples, "seed": drawn.seed}
+    record = as_record(rows, cases, data=str(data), **settings)
+    if output is not None:
+        for path in write_page(output, record, page):
+            remark(f"wrote {path}", quiet)
+    if as_json:
+        print(json.dumps(record, allow_nan=False))
     else:
-        show_rows(rows, cases)
+        print_page(page)
 
 
 def refuse_idle(context: typer.Context, mode: str) -> None:
@@ -213,23 +270,21 @@ def make_rows(
     trials: "Sequence[Trial]",
     files: Sequence[Path],
     makers: "Sequence[Callable[[], Rival]]",
+    drawn: Drawing,
     *,
-    folds: int,
-    samples: int,
-    seed: int,
     quiet: bool,
 ) -> "tuple[list[Row], list[Case]]":
     """Score everything there is."""
     from tqdm import tqdm
 
+    from sa2va.gaze.evaluation.cases import count_other_packs, read_cases
     from sa2va.gaze.evaluation.predictions import read_predictions
-    from sa2va.gaze.evaluation.scores import count_other_packs, read_cases
     from sa2va.gaze.evaluation.table import finish_rows, folds_of, people_row, prediction_row, rival_row
 
     predicted = {str(path): read_predictions(path) for path in files}  # a bad file shows before any work
-    parts = folds_of(trials, folds)
+    parts = folds_of(trials, drawn.folds)
     cases = read_cases(trials)
-    rows = [prediction_row(name, cases, found) for name, found in predicted.items()]
+    rows = [prediction_row(name, cases, found, jobs=drawn.jobs) for name, found in predicted.items()]
     for row, found in zip(rows, predicted.values(), strict=True):
         if row.num_cases < len(cases) or len(found) > row.num_cases:
             remark(f"{row.name}: {row.num_cases} of {len(cases)} cases, {len(found)} in the file", quiet)
@@ -239,18 +294,20 @@ def make_rows(
                 "words and two more; packs that are missing count as empty, those beyond the last one join it",
                 quiet,
             )
-    rows.append(people_row(cases))
+    rows.append(people_row(cases, jobs=drawn.jobs))
     for make in tqdm(makers, desc="rivals", disable=quiet or not sys.stderr.isatty(), leave=False):
-        rows.append(rival_row(make, cases, parts, num_samples=samples, seed=seed))
-    return finish_rows(rows), cases
+        rows.append(rival_row(make, cases, parts, num_samples=drawn.samples, seed=drawn.seed, jobs=drawn.jobs))
+    tested = next((row.name for row in rows if row.kind == "rival" and "bits" in row.figures), "")
+    return finish_rows(rows, ours=tested), cases
 
 
-def pixel_rival(model: str, gaze: Path | None, images: Path) -> "Callable[[], Rival]":
+def pixel_rival(choice: ModelChoice, gaze: Path | None, images: Path) -> "Callable[[], Rival]":
     """The model itself, on the pictures of a folder."""
     from sa2va.gaze.predictor import load_gaze
     from sa2va.gaze.rivals.ours import PixelLook
 
     if not images.is_dir():
         raise ValueError(f"--images {images}: no such folder; give the one that holds the stimuli")
-    predictor = load_gaze(model, gaze=gaze, device="cpu", dtype="float32")
-    return lambda: PixelLook(predictor.model, images)
+    model = load_gaze(choice.model, gaze=gaze, **choice.arguments()).model
+    model.decoder.to("cpu").float()
+    return lambda: PixelLook(model, images)

@@ -1,19 +1,23 @@
-"""Choose the systems of a table of gaze, and print its rows.
+"""Choose the systems of a table of gaze, print the page that holds it, and write it.
 
-Flow: choose_rivals -> gaze/evaluation/ -> Rows -> show_rows; shared by gaze_eval.py and gaze_world.py.
+Flow: choose_rivals -> gaze/evaluation/ -> a page in Markdown -> print_page, write_page; shared by gaze_eval.py and
+    gaze_world.py.
 """
 
-import math
+import json
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from sa2va.apps.output import staged
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from sa2va.gaze.evaluation.scores import Case
-    from sa2va.gaze.evaluation.table import Row
     from sa2va.gaze.rivals.base import Rival
+
+WIDE = 280  # columns where standard output is no terminal
 
 
 def choose_rivals(*, oracle: bool, learned: bool) -> "list[Callable[[], Rival]]":
@@ -44,34 +48,31 @@ def learned_rivals() -> "list[Callable[[], Rival]]":
     return [EventLook, lambda: SlotLook(ART), lambda: SlotLook(SCANVLA)]
 
 
-def show_rows(rows: "Sequence[Row]", cases: "Sequence[Case]") -> None:
+def print_page(page: str) -> None:
+    """Lay the tables of a page out for the terminal; its text stays as it is."""
     from rich.console import Console
-
-    from sa2va.gaze.evaluation.table import REFERENCE
-
-    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 280)
-    console.print(row_table(rows, partial=any(row.num_cases < len(cases) for row in rows)))
-    num_people = sum(len(case.people) for case in cases)
-    console.print(
-        f"{len(cases)} cases, {num_people} scanpaths. bits: above a uniform density; above ref: above "
-        f"{REFERENCE!r}. size NLL: nats per word; where a system gives none, counted from its samples. --json has more."
-    )
-
-
-def row_table(rows: "Sequence[Row]", *, partial: bool) -> "Table":
-    """Lay rows out for the terminal; partial shows how many cases each was scored on."""
     from rich.table import Table
 
-    from sa2va.gaze.evaluation.table import COLUMNS
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+    for part in page.strip().split("\n\n"):
+        lines = part.splitlines()
+        if lines[0].startswith("|"):
+            head, _, *rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+            table = Table(head[0], box=None, pad_edge=False)
+            for title in head[1:]:
+                table.add_column(title, justify="right")
+            for row in rows:
+                table.add_row(*map(escape, row))
+            console.print(table)
+        else:
+            console.print(escape(part), highlight=False)
+        console.print()
 
-    table = Table("system", box=None, pad_edge=False)
-    for title in [*["cases"] * partial, *(column.title for column in COLUMNS)]:
-        table.add_column(title, justify="right")
-    for row in rows:
-        values = [row.figures.get(column.key, math.nan) for column in COLUMNS]
-        cells = [
-            "-" if math.isnan(value) else format(value, column.style)
-            for value, column in zip(values, COLUMNS, strict=True)
-        ]
-        table.add_row(row.name, *[str(row.num_cases)] * partial, *cells)
-    return table
+
+def write_page(folder: Path, record: Mapping[str, Any], page: str) -> list[Path]:
+    """Write report.json and table.md, both or none."""
+    with staged(folder) as scratch:
+        assert scratch is not None
+        (scratch / "report.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        (scratch / "table.md").write_text(page, encoding="utf-8")
+    return [folder / "report.json", folder / "table.md"]

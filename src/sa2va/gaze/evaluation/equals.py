@@ -1,12 +1,13 @@
 """Train our decoder and the two re-built ones alike: the same scanpaths, as many steps, as many rates tried.
 
 Flow: a store of training expressions, trials of them -> fit_slots, fit_events -> rivals for evaluation/drawn.py.
-Shapes: P packs, M cells of the slot decoders, C = g h * g w cells of the canvas, W width of the language model.
+Shapes: P packs, M cells of the canvas, W width of the language model.
 """
 
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
+from sa2va.gaze.evaluation.fits import Fits, Learned
 from sa2va.gaze.model.decoder import DecoderConfig, EventDecoder
-from sa2va.gaze.model.density import Grid
 from sa2va.gaze.model.listening import canvas_maps
+from sa2va.gaze.model.sight import recall
 from sa2va.gaze.rivals.slots import GRID, Heard, SlotConfig, SlotLook
 from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.training.store import Store
@@ -30,6 +32,10 @@ from sa2va.training.loop import run_stage
 RATES = (7e-4, 2e-3, 5e-3)  # tried by everybody
 PACKS = 7  # of a usual scanpath
 KEPT_BACK = 1 / 6  # share of the expressions that choose the rate
+NOWHERE = Fits(None)
+SPREADS = "spreads"
+SLOT_CODE = ("gaze/rivals", "gaze/evaluation/equals.py", "gaze/training/drawn.py", "gaze/model/listening.py")
+EVENT_CODE = ("gaze/model", "gaze/training", "gaze/evaluation/equals.py", "training/loop.py")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,19 +48,17 @@ class Budget:
 
 
 def slot_hearing(store: Store) -> Callable[[Trial], Heard]:
-    """What the re-built decoders are told: belief maps, states and image features that ours has, on their cells."""
-    columns, rows = GRID
+    """What the re-built decoders are told: belief maps, states and image features that ours has, on the same cells."""
 
-    def hear(case: Trial) -> Heard:
-        index = store.find(case.case)
+    @lru_cache(maxsize=1)  # trials of one case come one after the other
+    def hear(index: int) -> Heard:
         heard = store.understanding(torch.tensor([index]), "model")
-        assert heard.states is not None and heard.coarse is not None
-        grid = Grid(64)
-        picture = F.adaptive_avg_pool2d(canvas_maps(heard.coarse, heard.image_size, grid), (rows, columns))
-        belief = F.adaptive_avg_pool2d(heard.beliefs[0][:, None], (rows, columns))[:, 0].flatten(1)
-        return Heard(belief, heard.states[0], picture[0].flatten(1).T)
+        assert heard.states is not None and heard.coarse is not None and heard.fine is not None
+        picture = [canvas_maps(features, heard.image_size, GRID) for features in (heard.coarse, heard.fine)]
+        belief = F.adaptive_avg_pool2d(recall(heard.beliefs)[0], GRID.shape)  # the same where our cells are as large
+        return Heard(belief.flatten(2), heard.states[0], torch.cat(picture, 1)[0].flatten(1).T.contiguous())
 
-    return hear
+    return lambda case: hear(store.find(case.case))
 
 
 def num_parameters(module: nn.Module) -> int:
@@ -62,15 +66,25 @@ def num_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def fit_slots(config: SlotConfig, store: Store, trials: Sequence[Trial], budget: Budget) -> SlotLook:
+def fit_slots(
+    config: SlotConfig, store: Store, trials: Sequence[Trial], budget: Budget, fits: Fits = NOWHERE
+) -> SlotLook:
     """Train a re-built decoder at each rate, and keep the one that does best on what it did not learn from."""
     assert store.heard is not None
-    widths = {"state_width": store.heard["states"].shape[-1], "image_channels": store.heard["coarse"].shape[1]}
-    tried = []
+    channels = sum(store.heard[features].shape[1] for features in ("coarse", "fine"))
+    widths = {"state_width": store.heard["states"].shape[-1], "image_channels": channels}
     config = replace(config, steps=budget.steps, batch=budget.batch * PACKS, **widths)
+    tried = []
     for rate in budget.rates:
         rival = SlotLook(replace(config, rate=rate), hear=slot_hearing(store))
-        rival.fit(trials)
+
+        def learn(rival: SlotLook = rival) -> Learned:
+            rival.fit(trials)
+            return rival.decoder.state_dict() | {SPREADS: torch.from_numpy(rival.spreads)}, {"kept": rival.kept}
+
+        tensors, facts = fits.kept(config.name.split()[0].strip(","), rival.config, SLOT_CODE, learn)
+        rival.spreads, rival.kept = tensors.pop(SPREADS).numpy(), facts["kept"]
+        rival.decoder.load_state_dict(tensors)
         tried.append(rival)
     return max(tried, key=lambda rival: rival.kept)
 
@@ -95,26 +109,44 @@ class Fitted:
         return self._rival.pack_size_log_prob(trial)
 
 
-def fit_events(config: DecoderConfig, store: Store, budget: Budget, *, seed: int = 0) -> EventDecoder:
+def fit_events(
+    config: DecoderConfig, store: Store, budget: Budget, fits: Fits = NOWHERE, *, seed: int = 0
+) -> EventDecoder:
     """Train our decoder at each rate, and keep the one that does best on expressions it did not learn from."""
     assert store.heard is not None
     widths = {"state_width": store.heard["states"].shape[-1], "image_channels": store.heard["coarse"].shape[1]}
+    config = replace(config, **widths)
     tried: list[tuple[float, EventDecoder]] = []
     for rate in budget.rates:
-        torch.manual_seed(seed)
-        stage = StoredStage(
-            StageConfig(
-                name="equal", steps=budget.steps, batch_size=budget.batch, lr=rate, warmup_steps=20, autocast=False,
-                save_every=0, num_workers=0, ema=0.98, seed=seed,
-            ),
-            EventDecoder(replace(config, **widths)),
-            store,
-            num_people=store.config.num_people,
-            kept_back=KEPT_BACK,
-        )  # fmt: skip
-        with tempfile.TemporaryDirectory() as scratch, RunLogger(Path(scratch), quiet=True, tensorboard=False) as log:
-            run_stage(stage, scratch, "cpu", log)
-        stage.decoder.eval()
-        figures = stage.validate(budget.steps)
-        tried.append((figures["bits"] if figures else 0.0, stage.decoder))
+
+        def learn(rate: float = rate) -> Learned:
+            decoder, bits = _fit_events(config, store, budget, rate, seed)
+            return decoder.state_dict(), {"bits": bits}
+
+        tensors, facts = fits.kept("events", (config, budget, rate, seed), EVENT_CODE, learn)
+        decoder = EventDecoder(config)
+        decoder.load_state_dict(tensors)
+        tried.append((facts["bits"], decoder.eval()))
     return max(tried, key=lambda pair: pair[0])[1]
+
+
+def _fit_events(
+    config: DecoderConfig, store: Store, budget: Budget, rate: float, seed: int
+) -> tuple[EventDecoder, float]:
+    """Train at one rate; bits on what was kept back."""
+    torch.manual_seed(seed)
+    stage = StoredStage(
+        StageConfig(
+            name="equal", steps=budget.steps, batch_size=budget.batch, lr=rate, warmup_steps=20, autocast=False,
+            save_every=0, num_workers=0, ema=0.98, seed=seed,
+        ),
+        EventDecoder(config),
+        store,
+        num_people=store.config.num_people,
+        kept_back=KEPT_BACK,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as scratch, RunLogger(Path(scratch), quiet=True, tensorboard=False) as log:
+        run_stage(stage, scratch, "cpu", log)
+    stage.decoder.eval()
+    figures = stage.validate(budget.steps)
+    return stage.decoder, figures["bits"] if figures else 0.0

@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sa2va.draw import INK, PAPER, Colour, Picture, palette
 from sa2va.gaze.evaluation.drawn import DrawnReport
-from sa2va.gaze.evaluation.scores import MAX_LEFT
+from sa2va.gaze.evaluation.pooled import MAX_LEFT
+from sa2va.gaze.rivals.slots import ART, SCANVLA
 from sa2va.pictures import save_image
 
 WIDTH, HEIGHT = 640, 360
@@ -66,7 +67,7 @@ def _bits(rows: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
 
 def _without_references(rows: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
     """People, ours and the re-built decoders."""
-    return {n: f for n, f in rows.items() if n.startswith(("people,", "event decoder", "parallel", "queries"))}
+    return {n: f for n, f in rows.items() if n.startswith(("people,", "event decoder", ART.name, SCANVLA.name))}
 
 
 def _series(rows: Mapping[str, Mapping[str, float]], keys: Sequence[str]) -> dict[str, list[float]]:

@@ -1,29 +1,33 @@
 """Put systems, people and references into one table of scanpath figures.
 
 Flow: trials on the canvas -> folds by picture -> rivals learn on the others and are scored on what was kept back;
-    files of predictions and people themselves join -> Rows.
+    files of predictions and people themselves join -> Rows -> finish_rows: how sure each figure is, and how it differs
+    from ours.
 Source: figures as in gaze/metrics/; bits are above the uniform density of the canvas, people's fixations pooled.
 Shapes: K fixations, N words.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va.gaze.evaluation.cases import Case
+from sa2va.gaze.evaluation.pooled import differences, likelihoods
 from sa2va.gaze.evaluation.predictions import Packs
-from sa2va.gaze.evaluation.scores import Case, Figures, sampled_size_nll, score_people, score_samples
-from sa2va.gaze.letterbox import CANVAS
+from sa2va.gaze.evaluation.scores import EVERY_CORE, Figures, score_people, score_samples
+from sa2va.gaze.evaluation.tally import Measured, minus
 from sa2va.gaze.metrics import motion
-from sa2va.gaze.metrics.likelihood import bits_per_fixation, uniform_log_density
 from sa2va.gaze.rivals.base import Rival
+from sa2va.gaze.rivals.mixture import references
 from sa2va.gaze.trial import Trial, group_cases, split_folds
+from sa2va.metrics.interval import Difference
 
-REFERENCE = "previous fixation + target box"  # of the column that says how far above it a system is
+ABOVE = "bits above the reference"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,9 @@ class Row:
     kind: str  # "people", "predictions" or "rival"
     num_cases: int
     figures: Figures = field(default_factory=dict)
+    measured: Measured | None = None
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # 95 %, by figure
+    ours_less: dict[str, Difference] = field(default_factory=dict)  # our row less this one, by figure
 
 
 @dataclass(frozen=True)
@@ -43,38 +50,47 @@ class Column:
     title: str
     key: str
     style: str = ".3f"
+    tested: bool = False  # its interval is printed, and how ours differs from each row
 
 
 COLUMNS = (
-    Column("SS", "SS"),
+    Column("bits", "bits", ".2f", tested=True),
+    Column("in picture", "bits above the picture", ".2f"),
+    Column("above ref", ABOVE, "+.2f"),
+    Column("SS", "SS", tested=True),
     Column("SS pack", "SS_pack"),
     Column("FED", "FED", ".2f"),
     Column("FED pack", "FED_pack", ".2f"),
-    Column("CC", "CC"),
+    Column("CC", "CC", ".2f"),
     Column("NSS", "NSS", ".2f"),
-    Column("last hit", "last hit"),
+    Column("last hit", "last hit", tested=True),
     Column("any hit", "any hit"),
-    Column("empty packs", "empty packs"),
-    Column("size NLL", "size NLL"),
+    Column("empty", "empty packs", ".2f"),
+    Column("size NLL", "size NLL", tested=True),
     Column("size MAE", "size MAE", ".2f"),
-    Column("saccade px", "saccade median", ".1f"),
-    Column("EMD px", "saccade EMD", ".1f"),
+    Column("saccade px", "saccade median", ".0f"),
+    Column("EMD px", "saccade EMD", ".1f", tested=True),
     Column("KL px", "saccade KL"),
     Column("EMD ms", "duration EMD", ".0f"),
-    Column("curve", "hit curve gap"),
+    Column("curve", "hit curve gap", tested=True),
+    Column("ECE", "empty ECE"),
     Column("self SS", "self SS"),
-    Column("bits", "bits", ".2f"),
-    Column("above ref", "bits above the reference", "+.2f"),
 )
+TESTED = tuple(column for column in COLUMNS if column.tested)
 
 
-def people_row(cases: Sequence[Case]) -> Row:
+def measured_row(name: str, kind: str, measured: Measured) -> Row:
+    return Row(name=name, kind=kind, num_cases=len(measured.cases), figures=measured.figures, measured=measured)
+
+
+def people_row(cases: Sequence[Case], *, jobs: int = EVERY_CORE) -> Row:
     """Everybody as a prediction for the others of the same case."""
-    figures = score_people(cases)
-    return Row(name="people, one left out", kind="people", num_cases=len(cases), figures=figures)
+    return measured_row("people, one left out", "people", score_people(cases, jobs=jobs))
 
 
-def prediction_row(name: str, cases: Sequence[Case], samples: Mapping[str, Sequence[Packs]]) -> Row:
+def prediction_row(
+    name: str, cases: Sequence[Case], samples: Mapping[str, Sequence[Packs]], *, jobs: int = EVERY_CORE
+) -> Row:
     """A file of predictions, scored on the cases that it has.
 
     Raises:
@@ -83,8 +99,7 @@ def prediction_row(name: str, cases: Sequence[Case], samples: Mapping[str, Seque
     known = [case for case in cases if case.name in samples]
     if not known:
         raise ValueError(f"{name}: none of its REF_ID is in the data, expected those of {cases[0].name} and the others")
-    figures = score_samples(known, samples) | {"size NLL": sampled_size_nll(known, samples)}
-    return Row(name=name, kind="predictions", num_cases=len(known), figures=figures)
+    return measured_row(name, "predictions", score_samples(known, samples, jobs=jobs))
 
 
 def rival_row(
@@ -95,6 +110,7 @@ def rival_row(
     num_samples: int,
     seed: int,
     timed: bool = False,
+    jobs: int = EVERY_CORE,
 ) -> Row:
     """Let a rival learn on each fold and score it on what was kept back.
 
@@ -105,10 +121,11 @@ def rival_row(
         num_samples: scanpaths per case.
         seed: of the samples; every case has a stream of its own.
         timed: its fixations have times of their own, which are compared with people's.
+        jobs: processes that score samples; -1 = one per core.
     """
     samples: dict[str, list[Packs]] = {}
-    densities: list[tuple[Trial, NDArray[np.float64] | None, NDArray[np.float64] | None]] = []
-    name, times = "", []
+    logs: dict[str, list[tuple[Trial, NDArray[np.float64] | None, NDArray[np.float64] | None]]] = {}
+    name, times = "", {}
     for learned, scored in folds:
         rival = make()
         name = rival.name
@@ -116,17 +133,18 @@ def rival_row(
         for case, trials in group_cases(scored).items():
             drawn = rival.sample(trials[0], num_samples, crc32(f"{seed}/{case}".encode()))
             samples[case] = [path.pack_points for path in drawn]
-            times += [path.durations for path in drawn]
-            for trial, density in zip(trials, densities_of(rival, trials), strict=True):
-                densities.append((trial, density, rival.pack_size_log_prob(trial)))
-    figures = score_samples(cases, samples) | likelihood_figures(densities)
-    if math.isnan(figures.get("size NLL", math.nan)):
-        figures["size NLL"] = sampled_size_nll(cases, samples)
+            times[case] = np.concatenate([path.durations for path in drawn])
+            densities = densities_of(rival, trials)
+            logs[case] = [
+                (trial, density, rival.pack_size_log_prob(trial))
+                for trial, density in zip(trials, densities, strict=True)
+            ]
+    measured = score_samples(cases, samples, jobs=jobs)
+    added = likelihoods([logs[case.name] for case in cases])
     if timed:
-        own = np.concatenate([trial.scanpath.durations for case in cases for trial in case.trials])
-        figures["duration EMD"] = motion.earth_mover(own, np.concatenate(times))
-        figures["duration KL"] = motion.kl_divergence(own, np.concatenate(times), motion.DURATION_EDGES)
-    return Row(name=name, kind="rival", num_cases=len(cases), figures=figures)
+        own = [np.concatenate([trial.scanpath.durations for trial in case.trials]) for case in cases]
+        added |= differences("duration", own, [times[case.name] for case in cases], motion.DURATION_EDGES)
+    return measured_row(name, "rival", replace(measured, statistics=measured.statistics | added))
 
 
 def densities_of(rival: Rival, trials: Sequence[Trial]) -> Sequence[NDArray[np.float64] | None]:
@@ -135,42 +153,69 @@ def densities_of(rival: Rival, trials: Sequence[Trial]) -> Sequence[NDArray[np.f
     return together(trials) if together is not None else [rival.log_density(trial) for trial in trials]
 
 
-def likelihood_figures(
-    densities: Iterable[tuple[Trial, NDArray[np.float64] | None, NDArray[np.float64] | None]],
-) -> Figures:
-    """Bits per fixation, of all packs and by the kind of pack, and the likelihood of word packs' sizes.
+def strongest_reference(rows: Sequence[Row]) -> Row | None:
+    """The reference that knows most of people's places, if there is one: what a system has to be held against."""
+    named = {reference.name for reference in references()}
+    found = [row for row in rows if row.name in named and math.isfinite(row.figures.get("bits", math.nan))]
+    return max(found, key=lambda row: row.figures["bits"], default=None)
+
+
+def finish_rows(rows: Sequence[Row], *, picture_bits: float | None = None, ours: str = "") -> list[Row]:
+    """Add to each row what it is above, how sure its figures are, and how ours differs.
 
     Args:
-        densities: a trial, (K,) log density of its fixations or None, (N + 2,) log probability of its sizes or None.
+        rows: all of a table.
+        picture_bits: what is gained by a density that is even over the picture instead of the whole canvas, where
+            bars stand beside every picture; None = not known.
+        ours: name of the row that is tested against each of the others.
     """
-    places: dict[str, list[NDArray[np.float64]]] = {"before": [], "words": [], "after": []}
-    sizes: list[NDArray[np.float64]] = []
-    for trial, density, size in densities:
-        if density is not None:
-            ends = np.cumsum(trial.scanpath.sizes)
-            before, words, after = np.split(np.asarray(density, float), [ends[0], ends[-2]])
-            for name, piece in zip(places, (before, words, after), strict=True):
-                places[name].append(piece)
-        if size is not None:
-            sizes.append(size[1:-1])
-    figures: Figures = {}
-    pieces = {name: np.concatenate(rows) for name, rows in places.items() if rows}
-    for name, row in {"": np.concatenate(list(pieces.values())) if pieces else np.zeros(0), **pieces}.items():
-        if row.size:
-            figures[f"bits {name}".strip()] = bits_per_fixation(row, uniform_log_density(row.size, *CANVAS))
-    if sizes and (joined := np.concatenate(sizes)).size:
-        figures["size NLL"] = float(-joined.mean())
-    return figures
+    reference = strongest_reference(rows)
+    above = [_above(row, reference, picture_bits) for row in rows]
+    base = next((row.measured for row in above if row.name == ours), None)
+    return [_with_intervals(row, None if row.name == ours else base) for row in above]
 
 
-def finish_rows(rows: Sequence[Row]) -> list[Row]:
-    """Add to each row how many bits it lies above the reference, if that is among them."""
-    known = {row.name: row.figures["bits"] for row in rows if "bits" in row.figures}
-    if REFERENCE in known:
-        for row in rows:
-            if row.name in known:
-                row.figures["bits above the reference"] = known[row.name] - known[REFERENCE]
-    return list(rows)
+def _above(row: Row, reference: Row | None, picture_bits: float | None) -> Row:
+    figures, measured = dict(row.figures), row.measured
+    if "bits" not in figures:
+        return row
+    added = {}
+    if reference is not None:
+        figures[ABOVE] = figures["bits"] - reference.figures["bits"]
+        if measured is not None and reference.measured is not None and measured.cases == reference.measured.cases:
+            added[ABOVE] = minus(measured.statistics["bits"], reference.measured.statistics["bits"])
+    if picture_bits is not None:
+        figures["bits above the picture"] = figures["bits"] - picture_bits
+        if measured is not None:
+            added["bits above the picture"] = minus(measured.statistics["bits"], lambda _: picture_bits)
+    if measured is not None:
+        measured = replace(measured, statistics=measured.statistics | added)
+    return replace(row, figures=figures, measured=measured)
+
+
+def _with_intervals(row: Row, ours: Measured | None) -> Row:
+    if row.measured is None:
+        return row
+    measured = row.measured
+    found = {column.key: measured.interval(column.key) for column in COLUMNS}
+    tests = {} if ours is None else {column.key: ours.less(measured, column.key) for column in TESTED}
+    return replace(
+        row,
+        intervals={key: interval for key, interval in found.items() if interval is not None},
+        ours_less={key: test for key, test in tests.items() if test is not None},
+    )
+
+
+def row_record(row: Row) -> dict[str, Any]:
+    """A row as JSON holds it; what is no number is null."""
+    return {
+        "name": row.name,
+        "kind": row.kind,
+        "cases": row.num_cases,
+        "figures": {key: value if math.isfinite(value) else None for key, value in row.figures.items()},
+        "intervals": {key: list(interval) for key, interval in row.intervals.items()},
+        "ours_less": {key: test._asdict() for key, test in row.ours_less.items()},
+    }
 
 
 def as_record(rows: Sequence[Row], cases: Sequence[Case], **settings: Any) -> dict[str, Any]:
@@ -179,16 +224,7 @@ def as_record(rows: Sequence[Row], cases: Sequence[Case], **settings: Any) -> di
         case.name: {"bandwidth": case.clusters.bandwidth, "centers": case.clusters.centers.round(3).tolist()}
         for case in cases
     }
-    table = [
-        {
-            "name": row.name,
-            "kind": row.kind,
-            "cases": row.num_cases,
-            "figures": {key: value if math.isfinite(value) else None for key, value in row.figures.items()},
-        }
-        for row in rows
-    ]
-    return {**settings, "rows": table, "clusters": clusters}
+    return {**settings, "rows": [row_record(row) for row in rows], "clusters": clusters}
 
 
 def folds_of(trials: Sequence[Trial], num_folds: int) -> list[tuple[list[Trial], list[Trial]]]:

@@ -34,7 +34,7 @@ def bits_per_fixation(log_density: ArrayLike, log_baseline: ArrayLike) -> float:
     return float((ours - base).mean() / math.log(2))
 
 
-def uniform_log_density(num_fixations: int, width: int, height: int) -> NDArray[np.float64]:
+def uniform_log_density(num_fixations: int, width: float, height: float) -> NDArray[np.float64]:
     """The plainest baseline: every pixel of the canvas alike.
 
     Returns:

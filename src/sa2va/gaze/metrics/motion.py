@@ -5,6 +5,8 @@ Source: Rubner et al., IJCV 2000 (earth mover's distance); Rabin et al., 2011 (o
 Shapes: K fixations, V W pooled values of people and of a model, B bins.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import wasserstein_distance
@@ -65,7 +67,13 @@ def kl_divergence(human: ArrayLike, pred: ArrayLike, edges: ArrayLike, smoothing
     Returns:
         nats, at least 0, lower is better.
     """
-    ours, theirs = (_shares(values, edges, smoothing) for values in (pred, human))
+    return kl_of_counts(*(histogram(values, edges) for values in (human, pred)), smoothing)
+
+
+def kl_of_counts(human: ArrayLike, pred: ArrayLike, smoothing: float = 0.5) -> float:
+    """The same of two histograms (B,)."""
+    theirs, ours = (np.asarray(counts, float) + smoothing for counts in (human, pred))
+    theirs, ours = theirs / theirs.sum(), ours / ours.sum()
     return float(np.sum(theirs * np.log(theirs / ours)))
 
 
@@ -82,6 +90,33 @@ def earth_mover(human: ArrayLike, pred: ArrayLike) -> float:
     return float(wasserstein_distance(_values(human), _values(pred)))
 
 
+def weighted_earth_mover(
+    human: ArrayLike, pred: ArrayLike, human_owner: ArrayLike, pred_owner: ArrayLike
+) -> Callable[[NDArray[np.float64]], float]:
+    """Prepare `earth_mover` of values that belong to owners, each of which may count any number of times.
+
+    Args:
+        human: (V,).
+        pred: (W,).
+        human_owner: (V,) number of the owner of each value.
+        pred_owner: (W,).
+
+    Returns:
+        A function of the weights of the owners; everything at weight 1 gives `earth_mover` of all values.
+    """
+    values = np.concatenate([_values(human), _values(pred)])
+    order = np.argsort(values, kind="stable")
+    gaps = np.diff(values[order])
+    ours, theirs = np.asarray(pred_owner, int), np.asarray(human_owner, int)
+
+    def move(weights: NDArray[np.float64]) -> float:
+        one, other = weights[theirs], weights[ours]
+        flow = np.concatenate([one / one.sum(), -other / other.sum()])[order].cumsum()
+        return float(np.abs(flow[:-1]) @ gaps)
+
+    return move
+
+
 def circular_earth_mover(human: ArrayLike, pred: ArrayLike, num_bins: int = 360) -> float:
     """The same for directions, where 180 and -180 degrees are one.
 
@@ -95,7 +130,8 @@ def circular_earth_mover(human: ArrayLike, pred: ArrayLike, num_bins: int = 360)
     """
     edges = np.linspace(-180, 180, num_bins + 1)
     turned = [(_values(values) + 180) % 360 - 180 for values in (human, pred)]
-    flow = np.cumsum(_shares(turned[0], edges, 0.0) - _shares(turned[1], edges, 0.0))  # through each border
+    shares = [counts / counts.sum() for counts in (histogram(values, edges) for values in turned)]
+    flow = np.cumsum(shares[0] - shares[1])  # through each border
     return float(np.abs(flow - np.median(flow)).sum() * 360 / num_bins)
 
 
@@ -106,9 +142,9 @@ def _values(values: ArrayLike) -> NDArray[np.float64]:
     return array
 
 
-def _shares(values: ArrayLike, edges: ArrayLike, smoothing: float) -> NDArray[np.float64]:
+def histogram(values: ArrayLike, edges: ArrayLike) -> NDArray[np.float64]:
+    """Count values per bin, (B,); those beyond the ends count in the first or last bin."""
     borders = np.asarray(edges, float)
     if borders.ndim != 1 or len(borders) < 2 or not (np.diff(borders) > 0).all():
         raise ValueError(f"distribution: bin edges {borders.tolist()!s:.60}, expected at least two that rise")
-    counts = np.histogram(np.clip(_values(values), borders[0], borders[-1]), borders)[0] + smoothing
-    return counts / counts.sum()
+    return np.histogram(np.clip(_values(values), borders[0], borders[-1]), borders)[0].astype(float)

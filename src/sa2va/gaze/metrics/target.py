@@ -78,22 +78,36 @@ def hit_curve(scanpaths: Sequence[Sequence[ArrayLike]]) -> HitCurve:
     Raises:
         ValueError: a scanpath has fewer than two packs.
     """
-    pooled: dict[int, list[bool]] = {}
-    before: list[bool] = []
+    return curve_of_counts(hit_counts(scanpaths, max((len(packs) for packs in scanpaths), default=2) - 2))
+
+
+def hit_counts(scanpaths: Sequence[Sequence[ArrayLike]], num_words: int) -> NDArray[np.float64]:
+    """Count hits and fixations by place: before the words, with 0 .. num_words - 1 words still to come, after them.
+
+    Args:
+        scanpaths: as for `hit_curve`.
+        num_words: at least those of the longest scanpath.
+
+    Returns:
+        (2, num_words + 2).
+    """
+    counts = np.zeros((2, num_words + 2))
     for packs in scanpaths:
         if len(packs) < 2:
             raise ValueError(f"hit curve: a scanpath of {len(packs)} packs, expected at least 2 (before and after)")
-        flags = [np.asarray(pack, bool).tolist() for pack in packs]
-        before += flags[0]
-        for position, values in enumerate(flags[1:], 1):
-            pooled.setdefault(len(packs) - 2 - position, []).extend(values)  # -1: after the last word
-    after = pooled.pop(-1, [])
-    shares = {left: float(np.mean(values)) for left, values in sorted(pooled.items()) if values}
-    return HitCurve(before=_share(before), words_left=shares, after=_share(after))
+        for position, pack in enumerate(packs):
+            left = len(packs) - 2 - position  # -1: after the last word
+            place = 0 if position == 0 else 1 + left if left >= 0 else num_words + 1
+            flags = np.asarray(pack, bool)
+            counts[:, place] += flags.sum(), flags.size
+    return counts
 
 
-def _share(flags: Sequence[bool]) -> float:
-    return float(np.mean(flags)) if flags else float("nan")
+def curve_of_counts(counts: NDArray[np.float64]) -> HitCurve:
+    """The curve of counts as `hit_counts` gives them, (2, P)."""
+    shares = [hits / total if total else float("nan") for hits, total in counts.T.tolist()]
+    left = {place: share for place, share in enumerate(shares[1:-1]) if np.isfinite(share)}
+    return HitCurve(before=shares[0], words_left=left, after=shares[-1])
 
 
 def curve_gap(pred: HitCurve, human: HitCurve) -> float:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sa2va.gaze.letterbox import CANVAS
 from sa2va.gaze.metrics.likelihood import uniform_log_density
+from sa2va.gaze.metrics.target import Box, inside_box
 from sa2va.gaze.rivals.packs import PackSizes, build_scanpath
 from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.trial import Trial
@@ -21,11 +22,11 @@ ATTEMPTS = 1000  # steps drawn until one stays on the canvas
 
 
 class RandomLook:
-    """Places by chance, as many as people have."""
+    """Places by chance, as many as people have; of the whole canvas, or of a part of it, where the picture is."""
 
-    name = "random"
-
-    def __init__(self) -> None:
+    def __init__(self, part: Box | None = None) -> None:
+        self.name = "random" if part is None else "random, in the picture"
+        self.part: Box = part or (0.0, 0.0, float(CANVAS[0]), float(CANVAS[1]))
         self.sizes = PackSizes()
 
     def fit(self, trials: Sequence[Trial]) -> None:
@@ -34,10 +35,13 @@ class RandomLook:
     def sample(self, case: Trial, num_samples: int, seed: int) -> list[Scanpath]:
         rng = np.random.default_rng(seed)
         drawn = [self.sizes.draw(case, rng) for _ in range(num_samples)]
-        return [build_scanpath(case, [rng.uniform((0, 0), CANVAS, (size, 2)) for size in sizes]) for sizes in drawn]
+        low, high = self.part[:2], self.part[2:]
+        return [build_scanpath(case, [rng.uniform(low, high, (size, 2)) for size in sizes]) for sizes in drawn]
 
     def log_density(self, trial: Trial) -> NDArray[np.float64]:
-        return uniform_log_density(len(trial.scanpath.points), *CANVAS)
+        x0, y0, x1, y1 = self.part
+        points = np.clip(trial.scanpath.points, 0, CANVAS)
+        return np.where(inside_box(points, self.part), uniform_log_density(len(points), x1 - x0, y1 - y0), -np.inf)
 
     def pack_size_log_prob(self, trial: Trial) -> NDArray[np.float64]:
         return self.sizes.log_prob(trial)

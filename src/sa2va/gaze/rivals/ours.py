@@ -29,6 +29,7 @@ from sa2va.gaze.training.recorded import RecordedConfig, train_recorded
 from sa2va.gaze.training.store import Store
 from sa2va.gaze.trial import Trial
 from sa2va.media import open_media
+from sa2va.training.batches import to_device
 
 
 class _DecoderLook(ABC):
@@ -204,5 +205,7 @@ class PixelLook(_DecoderLook):
     def hear(self, case: Trial) -> Understanding:
         if self._last is None or self._last[0] != case.case:
             frames = open_media(self._folder / case.scanpath.image).frames([0])
-            self._last = (case.case, self._model.understand([frames], [case.scanpath.words]))
+            heard = vars(self._model.understand([frames], [case.scanpath.words]))
+            here = {name: to_device(value, self.decoder.prior.device) for name, value in heard.items()}
+            self._last = (case.case, Understanding(**here))
         return self._last[1]

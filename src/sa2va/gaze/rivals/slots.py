@@ -5,8 +5,11 @@ Flow: trials, what is heard of each -> SlotLook.fit (trains SlotDecoder, fits a 
 Source: ART, Mondal et al., ECCV 2024, arXiv:2407.19605: six parallel slots per word, the fixations so far as context,
     everything encoded anew for each prefix, L1 on drawn places. ScanVLA, Quan et al., 2026, arXiv:2604.20361: four
     queries per word, no history, places without chance, in the last pack only fixations on the target are learned.
+    "-style": these are ours after their papers, not the published systems. They get the maps that our own decoder
+    gets, in the same cells, and attend to patches of 4 x 4 cells.
 Shapes: B packs, S slots, C past fixations, L words of a prefix, P packs of a case, M cells of the canvas, D width,
-    W width of the language model, I image channels.
+    R beliefs (now, one word ago, two words ago, before any), W width of the language model, I image channels,
+    U pictures.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,13 +23,16 @@ from torch import Tensor, nn
 
 from sa2va.gaze.letterbox import CANVAS
 from sa2va.gaze.metrics.target import inside_box
+from sa2va.gaze.model.density import Grid
+from sa2va.gaze.model.sight import NUM_RECALLED
 from sa2va.gaze.rivals.mixture import normal_density
 from sa2va.gaze.rivals.packs import PLACES, build_scanpath, clock_of, kind_of
 from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.trial import Trial, split_folds
 from sa2va.training.seeding import seeded
 
-GRID = (8, 5)  # columns, rows of the map of the target
+GRID = Grid(16)  # the cells of our own decoder
+PATCH, CELL_WIDTH = 4, 24  # cells along a patch; what is made of each, as wide as maps of our own
 LOOK, NOTHING, DONE = range(3)  # what a slot can say
 MAX_PAST, MAX_WORDS = 36, 20
 WORD_FEATURES = PLACES + 3  # kind of the pack, its number, how long its word lasts, its letters
@@ -54,15 +60,15 @@ class SlotConfig:
     image_channels: int = 0  # I; 0 = no picture
 
 
-ART = SlotConfig(name="parallel slots (ART)", num_slots=6, history=True, chance=True, lands=False)
-SCANVLA = SlotConfig(name="queries per word (ScanVLA)", num_slots=4, history=False, chance=False, lands=True)
+ART = SlotConfig(name="ART-style, parallel slots", num_slots=6, history=True, chance=True, lands=False)
+SCANVLA = SlotConfig(name="ScanVLA-style, queries per word", num_slots=4, history=False, chance=False, lands=True)
 
 
 @dataclass(frozen=True)
 class Heard:
     """What is known of a case, pack by pack, whoever looks at it."""
 
-    belief: Tensor  # (P, M) where the target is so far
+    belief: Tensor  # (P, R, M) where the target is so far
     states: Tensor  # (P, W) of the language model
     picture: Tensor  # (M, I)
 
@@ -71,8 +77,9 @@ class Heard:
 class _Inputs:
     """What is known when a pack is predicted."""
 
-    belief: Tensor  # (B, M) where the target is
-    picture: Tensor  # (B, M, I)
+    belief: Tensor  # (B, R, M) where the target is
+    picture: Tensor  # (U, M, I)
+    owner: Tensor  # (B,) row of `picture`
     words: Tensor  # (B, L, WORD_FEATURES + W) the prefix, this pack last
     num_words: Tensor  # (B,)
     past: Tensor  # (B, C, 4) x, y, pack and order of earlier fixations
@@ -85,10 +92,10 @@ class SlotDecoder(nn.Module):
     def __init__(self, config: SlotConfig) -> None:
         super().__init__()
         self.config, width = config, config.width
-        columns, rows = np.meshgrid((np.arange(GRID[0]) + 0.5) / GRID[0], (np.arange(GRID[1]) + 0.5) / GRID[1])
-        self.places: Tensor
-        self.register_buffer("places", torch.tensor(np.stack([columns.ravel(), rows.ravel()], 1), dtype=torch.float32))
-        self.see = nn.Sequential(nn.Linear(3 + config.image_channels, width), nn.GELU(), nn.Linear(width, width))
+        self.places: Tensor  # (M, 2) 0..1
+        self.register_buffer("places", GRID.centers() / torch.tensor(CANVAS))
+        self.cells = nn.Sequential(nn.Linear(NUM_RECALLED + 2 + config.image_channels, CELL_WIDTH), nn.GELU())
+        self.see = nn.Sequential(nn.Linear(CELL_WIDTH * PATCH**2, width), nn.GELU(), nn.Linear(width, width))
         features = WORD_FEATURES + config.state_width
         self.hear = nn.Sequential(nn.Linear(features, width), nn.GELU(), nn.Linear(width, width))
         self.recall = nn.Sequential(nn.Linear(4, width), nn.GELU(), nn.Linear(width, width))
@@ -101,10 +108,11 @@ class SlotDecoder(nn.Module):
     def forward(self, inputs: _Inputs) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (B, S, 3), means of places (B, S, 2) in px, and their log SD (B, S, 2)."""
         batch, slots = len(inputs.belief), self.config.num_slots
-        cells = self.see(torch.cat([inputs.belief[..., None], self.places.expand(batch, -1, -1), inputs.picture], -1))
+        cells = self._look(inputs)
         words = self.hear(inputs.words)  # (B, L, D)
         now = words[torch.arange(batch), inputs.num_words - 1]
-        shares = inputs.belief / inputs.belief.sum(1, keepdim=True).clamp(min=1e-6)
+        now_believed = inputs.belief[:, 0]
+        shares = now_believed / now_believed.sum(1, keepdim=True).clamp(min=1e-6)
         middle = shares @ self.places  # (B, 2); with the spread, what our own decoder is told of the map as well
         spread = (shares @ self.places.square() - middle.square()).clamp(min=0).sqrt()
         rows = self.queries + now[:, None] + self.aim(torch.cat([middle, spread], -1))[:, None]  # (B, S, D)
@@ -120,6 +128,14 @@ class SlotDecoder(nn.Module):
         )
         place = out[..., 3:5].sigmoid() * torch.tensor(CANVAS)
         return out[..., :3], place, out[..., 5:].clamp(-4, 5)
+
+    def _look(self, inputs: _Inputs) -> Tensor:
+        """A token for each patch of the canvas, (B, M / PATCH^2, D)."""
+        places = self.places.expand(len(inputs.belief), -1, -1)
+        maps = self.cells(torch.cat([inputs.belief.mT, places, inputs.picture[inputs.owner]], -1))
+        rows, columns = (side // PATCH for side in GRID.shape)
+        patches = maps.view(-1, rows, PATCH, columns, PATCH, CELL_WIDTH).transpose(2, 3)
+        return self.see(patches.reshape(len(maps), rows * columns, -1))
 
 
 class SlotLook:
@@ -270,7 +286,8 @@ def _inputs(case: Trial, packs: Sequence[NDArray[np.float64]], heard: Heard) -> 
     if past:
         padded[1][: len(past)] = torch.tensor(past)
     counts = torch.tensor(len(rows)), torch.tensor(len(past))
-    return _Inputs(heard.belief[now], heard.picture, padded[0], counts[0], padded[1], counts[1])
+    only = torch.tensor(0)
+    return _Inputs(heard.belief[now], heard.picture, only, padded[0], counts[0], padded[1], counts[1])
 
 
 def told(case: Trial) -> Heard:
@@ -278,12 +295,12 @@ def told(case: Trial) -> Heard:
     if case.target is None:
         raise ValueError(f"case {case.case}: it has no target box, which this decoder is told")
     x0, y0, x1, y1 = case.target
-    across, down = (np.arange(count + 1) * side / count for count, side in zip(GRID, CANVAS, strict=True))
+    across, down = (np.arange(count + 1) * side / count for count, side in zip(GRID.shape[::-1], CANVAS, strict=True))
     wide = np.clip(np.minimum(across[1:], x1) - np.maximum(across[:-1], x0), 0, None) / across[1]
     high = np.clip(np.minimum(down[1:], y1) - np.maximum(down[:-1], y0), 0, None) / down[1]
     belief = torch.tensor(np.outer(high, wide).ravel(), dtype=torch.float32)
     packs = len(case.scanpath.packs)
-    return Heard(belief.expand(packs, -1), torch.zeros(packs, 0), torch.zeros(len(belief), 0))
+    return Heard(belief.expand(packs, NUM_RECALLED, -1), torch.zeros(packs, 0), torch.zeros(len(belief), 0))
 
 
 def _targets(
@@ -307,11 +324,20 @@ def _targets(
 
 
 def _stack(rows: Sequence[_Inputs]) -> _Inputs:
-    return _Inputs(*(torch.stack([getattr(row, field.name) for row in rows]) for field in fields(_Inputs)))
+    """Put packs together; one picture serves all packs that share it."""
+    pictures = {id(row.picture): row.picture for row in rows}
+    number = {key: place for place, key in enumerate(pictures)}
+    columns = {
+        field.name: torch.stack([getattr(row, field.name) for row in rows])
+        for field in fields(_Inputs)
+        if field.name not in ("picture", "owner")
+    }
+    owner = torch.tensor([number[id(row.picture)] for row in rows])
+    return _Inputs(picture=torch.stack(list(pictures.values())), owner=owner, **columns)
 
 
 def _take(inputs: _Inputs, rows: Tensor) -> _Inputs:
     """Choose rows; what none of them uses is cut off."""
-    taken = _Inputs(*(value[rows] for value in vars(inputs).values()))
+    taken = _Inputs(**{name: value if name == "picture" else value[rows] for name, value in vars(inputs).items()})
     words, past = taken.words[:, : int(taken.num_words.max())], taken.past[:, : int(taken.num_past.max())]
     return replace(taken, words=words, past=past)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp, ndtr, ndtri
+from sklearn.utils.parallel import Parallel, delayed
 
 from sa2va.gaze.scanpath import Fixation
 from sa2va.gaze.world.cases import LURE
@@ -257,14 +258,22 @@ def _cut_log_normal(duration: float, mean: Array, spread: Array) -> Array:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean log density with the error of its estimation."""
+    """A mean log density with the error of its estimation, and what each look adds to it."""
 
     value: float
     standard_error: float
+    sums: Array  # bits of all fixations of each look, mean of the estimates
+    counts: Array  # fixations of each look
 
 
 def estimate_bits(
-    looks: Sequence[tuple[View, Sequence[Fixation]]], *, count: int, repeats: int, seed: int, area: float
+    looks: Sequence[tuple[View, Sequence[Fixation]]],
+    *,
+    count: int,
+    repeats: int,
+    seed: int,
+    area: float,
+    jobs: int = 1,
 ) -> Estimate:
     """Bits per fixation of people's own law above an even density, all fixations pooled.
 
@@ -274,13 +283,26 @@ def estimate_bits(
         repeats: independent estimates, which give the error.
         seed: of chance.
         area: px^2 of the even density.
+        jobs: processes; -1 = one per core.
     """
-    means = []
-    for repeat in range(repeats):
-        logs = []
-        for number, (view, fixations) in enumerate(looks):
-            rng = np.random.default_rng([seed, repeat, number])
-            logs.append(log_predictive(view, fixations, draw_minds(view, count, rng), rng))
-        means.append(float((np.concatenate(logs).mean() + math.log(area)) / math.log(2)))
+    tasks = [
+        delayed(_look_bits)(view, fixations, count, [[seed, repeat, number] for repeat in range(repeats)], area)
+        for number, (view, fixations) in enumerate(looks)
+    ]
+    sums = np.array(Parallel(n_jobs=jobs, batch_size=50)(tasks))  # (looks, repeats)
+    counts = np.array([len(fixations) for _, fixations in looks], float)
+    means = sums.sum(0) / counts.sum()
     error = float(np.std(means, ddof=1) / math.sqrt(repeats)) if repeats > 1 else math.nan
-    return Estimate(float(np.mean(means)), error)
+    return Estimate(float(means.mean()), error, sums.mean(1), counts)
+
+
+def _look_bits(
+    view: View, fixations: Sequence[Fixation], count: int, seeds: Sequence[Sequence[int]], area: float
+) -> list[float]:
+    """Bits of all fixations of one look, an estimate per seed."""
+    found = []
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        logs = log_predictive(view, fixations, draw_minds(view, count, rng), rng)
+        found.append(float((logs + math.log(area)).sum() / math.log(2)))
+    return found

@@ -1,0 +1,57 @@
+"""Hold a row of the table against people and their law: what it should reach, and whether the cases can tell.
+
+Flow: Row of ours, of people, of their law -> judge -> Bars, each with its interval.
+Shapes: none.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sa2va.gaze.evaluation.table import Row
+
+HIT = 0.95  # share of samples whose last fixation is on the target
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """What a row should reach."""
+
+    name: str
+    value: float
+    wanted: str
+    ok: bool
+    low: float = math.nan  # of its 95 % interval
+    high: float = math.nan
+    open: bool = False  # the bar lies inside the interval: other cases might have told otherwise
+
+
+def judge(row: Row, people: Row, law: Row) -> list[Bar]:
+    """Hold a row against people and their law."""
+    hit = _bar("last fixation on the target", row, None, "last hit", f">= {HIT:g}", lambda value: value >= HIT)
+    return [
+        _near("bits below the people's own law", law, row, "bits", 0.3),
+        hit,
+        _near("empty packs, difference", row, people, "empty packs", 0.03),
+        _near("sizes of packs, largest difference", row, None, "size gap", 0.03),
+        _near("hit curve, mean difference", row, None, "hit curve gap", 0.05),
+        _near("SS among samples, less that among people", row, people, "self SS", 0.02),
+    ]
+
+
+def _near(name: str, row: Row, less: Row | None, key: str, limit: float) -> Bar:
+    return _bar(name, row, less, key, f"<= {limit:g}", lambda value: abs(value) <= limit)
+
+
+def _bar(name: str, row: Row, less: Row | None, key: str, wanted: str, reaches: Callable[[float], bool]) -> Bar:
+    """Hold a figure, or how far it lies above that of another row, against a bar."""
+    value = row.figures[key] - (less.figures[key] if less is not None else 0.0)
+    ok, interval = reaches(value), None
+    if row.measured is not None and less is None:
+        interval = row.measured.interval(key)
+    elif row.measured is not None and less is not None and less.measured is not None:
+        test = row.measured.less(less.measured, key)
+        interval = None if test is None else (test.low, test.high)
+    low, high = interval or (math.nan, math.nan)
+    undecided = interval is not None and not reaches(low) == reaches(high) == ok
+    return Bar(name=name, value=value, wanted=wanted, ok=bool(ok), low=low, high=high, open=undecided)
