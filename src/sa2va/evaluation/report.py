@@ -101,7 +101,7 @@ class Report:
 
     def to_markdown(self) -> str:
         """Write the table as Markdown, for the card of a model."""
-        rows = [
+        rows: list[tuple[str, ...]] = [
             ("figure", "value", "95 % interval", "items", "chance", "bar", "verdict"),
             ("---", "--:", "--:", "--:", "--:", "--:", "---"),
         ]

@@ -61,3 +61,11 @@ def test_own_media_come_with_a_warning(toy: Any, tmp_path: Path, capsys: pytest.
 def test_a_card_may_be_missing(tmp_path: Path, model_folder: Path) -> None:
     assert read_card(tmp_path) == {}
     assert read_card(model_folder) == {("world/groups", "IoU of the union"): 0.123}
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"sections": 1}', '{"sections": [{"name": "x"}]}', "[" * 100_000, ""])
+def test_a_report_that_is_none_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "report.json").write_text(content)
+    with pytest.raises(ValueError, match=r"report.json: not a report of sa2va eval \(.*\); move it away") as caught:
+        read_card(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -140,17 +140,26 @@ def measure(predictor: "Predictor", choice: ModelChoice, seed: int, items: int, 
 
 
 def read_card(folder: Path) -> dict[tuple[str, str], float]:
-    """Read the figures of a model's card: (benchmark, figure) -> value; empty where there is no report."""
+    """Read the figures of a model's card: (benchmark, figure) -> value; empty where there is no report.
+
+    Raises:
+        ValueError: report.json is something else.
+    """
+    from sa2va.budget import MAX_DATA_BYTES, read_bounded
+
     path = folder / "report.json"
-    if not path.is_file():
+    if not path.exists():
         return {}
-    sections = json.loads(path.read_text(encoding="utf-8"))["sections"]
-    return {
-        (section["name"], figure["name"]): figure["value"]
-        for section in sections
-        for figure in section["figures"]
-        if figure["value"] is not None
-    }
+    try:
+        return {
+            (section["name"], figure["name"]): float(figure["value"])
+            for section in json.loads(read_bounded(path, MAX_DATA_BYTES))["sections"]
+            for figure in section["figures"]
+            if figure["value"] is not None
+        }
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = str(error).removeprefix(f"{path}: ").splitlines()[0]
+        raise ValueError(f"{path}: not a report of sa2va eval ({reason}); move it away or write it anew") from error
 
 
 def write_pictures(exhibits: Sequence["Exhibit"], scratch: Path) -> None:
