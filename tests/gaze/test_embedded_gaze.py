@@ -8,9 +8,11 @@ import pytest
 from sa2va.gaze.evaluation.drawn import prepare
 from sa2va.gaze.letterbox import CANVAS
 from sa2va.gaze.metrics.likelihood import bits_per_fixation, uniform_log_density
+from sa2va.gaze.model.rollout import CAP_AFTER, Landing
 from sa2va.gaze.predictor import CONFIG_FILE, load_gaze
 from sa2va.gaze.rivals.ours import StoredLook
 from sa2va.gaze.training import store as stores
+from sa2va.gaze.world.cases import make_case
 from sa2va.model.loading import find_model
 
 NUM_CASES = 8
@@ -28,3 +30,20 @@ def test_the_embedded_model_knows_where_people_look(tmp_path: Path, monkeypatch:
     paths = [path for group in groups for path in rival.sample(group[0], 4, seed=0)]
     fixations = np.mean([sum(path.sizes) for path in paths])
     assert fixations == pytest.approx(np.mean([sum(t.scanpath.sizes) for t in held.trials]), rel=0.25)
+
+
+@pytest.mark.skipif(not (find_model("tiny") / CONFIG_FILE).is_file(), reason="no gaze weights in the package")
+@pytest.mark.parametrize("landing", ["hard", "soft"])
+def test_the_mode_looks_as_often_as_the_samples(landing: Landing) -> None:
+    gaze = load_gaze("tiny", device="cpu", dtype="float32")
+    usual, drawn = [], []
+    for index in range(10):
+        case = make_case(5, "dev", index)
+        asked = (case.frame, case.expression.text, case.timing)
+        (path,) = gaze.predict(*asked, num_samples=1, mode="mode", landing=landing)
+        usual.append(path.sizes)
+        drawn += [sum(one.sizes) for one in gaze.predict(*asked, num_samples=9, landing=landing)]
+        if index == 0:
+            assert gaze.predict(*asked, num_samples=1, mode="mode", seed=7, landing=landing) == [path]
+    assert all(sizes[-1] < CAP_AFTER for sizes in usual)
+    assert np.mean([sum(sizes) for sizes in usual]) == pytest.approx(np.mean(drawn), rel=0.2)

@@ -15,8 +15,13 @@ from PIL import Image
 from small_model import build_model
 
 import sa2va
+import sa2va.gaze.predictor as predictor_module
+from sa2va.gaze.model.events import write_tokens
 from sa2va.gaze.model.listening import canvas_maps
+from sa2va.gaze.model.rollout import Rollout
 from sa2va.gaze.predictor import GazePredictor, load_decoder, save_gaze
+from sa2va.gaze.scanpath import Scanpath
+from sa2va.gaze.timing import SpeechTiming
 from sa2va.model.checkpoint import save_checkpoint
 
 WORDS = ("red", "circle", "left")
@@ -40,6 +45,50 @@ def test_predict_is_the_stream_run_to_its_end(predictor: GazePredictor) -> None:
         for number, pack in enumerate(path.packs[1:-1]):
             begin, end = timing.onsets[number], timing.ends[number]
             assert all(begin <= fixation.start < end for fixation in pack.fixations)
+
+
+@pytest.mark.parametrize("first", [0.0, 30.0, 63.7, 250.0])
+def test_training_reads_the_tokens_that_predict_writes(
+    predictor: GazePredictor, first: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One clock for all: the packs of a prediction are those of `timing.py`, and its tokens those of training."""
+    written, rollouts = [], []
+    real = predictor.model.decoder.encode
+
+    class Watched(Rollout):
+        def __init__(self, *args: Any, **more: Any) -> None:
+            super().__init__(*args, **more)
+            rollouts.append(self)
+
+    def spy(facts: torch.Tensor, *args: Any, **more: Any) -> Any:
+        written.append((facts[:, 0], more["valid"][:, 0]))
+        return real(facts, *args, **more)
+
+    monkeypatch.setattr(predictor.model.decoder, "encode", spy)
+    monkeypatch.setattr(predictor_module, "Rollout", Watched)
+    # Words that begin late, with a pause between two of them, in a sound that goes on after the last one.
+    moments = (first, first + 300.1, first + 300.1, first + 550.7, first + 610.3, first + 1000.9)
+    timing = SpeechTiming(onsets=moments[::2], ends=moments[1::2], duration=first + 1040.2)
+    paths = predictor.predict(draw_picture(1)[0], " ".join(WORDS), timing, num_samples=12, landing="soft")
+    (rollout,) = rollouts
+    for sample, path in enumerate(paths):
+        seen = rollout.eyes[sample].track.fixations
+        recorded = Scanpath.from_timing(seen, WORDS, timing, width=512, height=320)
+        assert recorded.sizes == path.sizes
+        assert all(fixation.start < first for fixation in path.packs[0].fixations)
+        trained = torch.tensor([token["facts"] for token in write_tokens(recorded, timing)])
+        assert torch.equal(torch.stack([facts[sample] for facts, valid in written if valid[sample]]), trained)
+    assert first < 200 or any(f.start > 60 for path in paths for f in path.packs[0].fixations)
+
+
+def test_a_first_word_cannot_begin_before_what_was_given_out(predictor: GazePredictor) -> None:
+    image = draw_picture(1)[0]
+    stream = predictor.start(image, 1)
+    with pytest.raises(ValueError, match=r"onset 0.0 ms lies before 50.0 ms, the first_onset of start"):
+        stream.hear("red", 0.0, 300.0)
+    early = predictor.start(image, 20, first_onset=0.0)
+    assert all(fixation.start < 0 for pack in early.bot for fixation in pack.fixations)
+    assert all(fixation.start >= 0 for pack in early.hear("red", 0.0, 300.0) for fixation in pack.fixations)
 
 
 def test_a_sample_is_the_same_among_few_and_many(predictor: GazePredictor) -> None:

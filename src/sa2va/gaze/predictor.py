@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sa2va.gaze.letterbox import Letterbox
 from sa2va.gaze.model.decoder import DecoderConfig, EventDecoder
-from sa2va.gaze.model.events import Word
+from sa2va.gaze.model.events import Word, words_of
 from sa2va.gaze.model.listening import MAX_WORDS, check_word, split_words
 from sa2va.gaze.model.rollout import Landing, Mode, Rollout
 from sa2va.gaze.model.scanpath_model import ScanpathModel, picture_features, view
@@ -131,9 +131,10 @@ class GazePredictor(StaysInProcess):
             num_samples: S, looks that share everything but chance.
             seed: of chance, >= 0; sample s draws the same numbers however many others there are, so that it looks at
                 the same, up to rounding.
-            mode: "sample", or "mode": the likeliest step each time.
+            mode: "sample" draws each scanpath; "mode" takes the likeliest place at each step and stops where half of
+                the people would have: one scanpath, the same for all samples and seeds.
             landing: "hard" holds the last fixation to the target, "soft" leaves that to what was learned.
-            first_onset: ms, until when the eyes are free of words.
+            first_onset: ms, where the first word begins: the pack before the words ends there.
 
         Raises:
             ValueError: the picture cannot be read, or a number is out of range.
@@ -177,18 +178,15 @@ class GazePredictor(StaysInProcess):
         Raises:
             ValueError: as `start`; an empty or overlong expression, or a timing of another number of words.
         """
-        words = split_words(expression)
+        words = [check_word(word) for word in split_words(expression)]
         if timing is not None and len(timing.onsets) != len(words):
             raise ValueError(f"expression of {len(words)} words, timing of {len(timing.onsets)}: expected as many")
-        first = timing.onsets[0] if timing is not None else FIRST_ONSET
-        stream = self.start(image, num_samples, seed, mode=mode, landing=landing, first_onset=max(first, 0.0))
-        for number, word in enumerate(words):
-            if timing is None:
-                stream.hear(word)
-            else:
-                onset = timing.onsets[number]
-                stream.hear(word, onset, timing.ends[number] - onset)
-        stream.end()
+        before, *following = words_of(words, timing)
+        assert before.end is not None
+        _time("end of the sound", following[-1].onset)
+        stream = self.start(image, num_samples, seed, mode=mode, landing=landing, first_onset=before.end)
+        for word in following:
+            stream._look(word)
         return stream.scanpaths
 
 
@@ -221,17 +219,14 @@ class GazeStream(StaysInProcess):
         self._packs: list[list[Pack]] = [[] for _ in range(num_samples)]
         self.words: list[str] = []
         self.onsets: list[float] = []
-        self._clock, self._ended = first_onset, False
-        self._probe()
         self.bot = self._look(Word(None, 0.0, first_onset))
 
-    @torch.no_grad()
     def hear(self, word: str, onset: float | None = None, duration: float | None = None) -> list[Pack]:
         """Hear one word and look until it is over.
 
         Args:
             word: without white space.
-            onset: ms from the beginning of the sound; None = where the word before ends.
+            onset: ms from the beginning of the sound; None = where the word before ends, or the first onset.
             duration: ms; None = predicted from this word alone.
 
         Returns:
@@ -246,19 +241,12 @@ class GazeStream(StaysInProcess):
         if len(self.words) == MAX_WORDS:
             raise ValueError(f"word {word!r:.40}: expected at most {MAX_WORDS} words; start a new stream")
         begin = self._clock if onset is None else _time("onset", onset)
-        if onset is not None and begin < self._clock and self.words:
-            raise ValueError(
-                f"word {word!r:.40}: onset {begin} ms lies before {self._clock} ms, where the last word ends"
-            )
+        if begin < self._clock:  # what was looked at until then has been given out
+            limit = "where the last word ends" if self.words else "the first_onset of start(); begin with a smaller one"
+            raise ValueError(f"word {word!r:.40}: onset {begin} ms lies before {self._clock} ms, {limit}")
         length = predict_duration(word) if duration is None else _time("duration", duration)
-        self._hearing.hear(word)
-        self._probe()
-        self.words.append(word)
-        self.onsets.append(begin)
-        self._clock = begin + length
-        return self._look(Word(word, begin, self._clock))
+        return self._look(Word(word, begin, begin + length))
 
-    @torch.no_grad()
     def end(self) -> list[Pack]:
         """Say that no word follows, and look until everybody has stopped.
 
@@ -269,7 +257,6 @@ class GazeStream(StaysInProcess):
             raise ValueError(
                 "the stream has ended; start a new one" if self._ended else "no word has been heard; hear one first"
             )
-        self._ended = True
         return self._look(Word(None, self._clock, None))
 
     @property
@@ -292,11 +279,18 @@ class GazeStream(StaysInProcess):
         width, height = self._box.image_size
         return [Scanpath(packs=tuple(p), width=width, height=height, image=self.name) for p in self._packs]
 
-    def _probe(self) -> None:
-        self._logits: Tensor = self._hearing.probe()
-        self._belief = self._model.belief(self._logits[None], self._box.image_size)[0]
-
+    @torch.no_grad()
     def _look(self, word: Word) -> list[Pack]:
+        """Hear what a pack brings, and look until it is over."""
+        if word.text is not None:
+            self._hearing.hear(word.text)
+            self.words.append(word.text)
+            self.onsets.append(word.onset)
+        if word.end is not None:  # after the words nothing new is known
+            self._clock = word.end
+            self._logits: Tensor = self._hearing.probe()
+            self._belief = self._model.belief(self._logits[None], self._box.image_size)[0]
+        self._ended = word.end is None
         new = self._rollout.hear(word, self._belief, self._hearing.state)
         packs = [Pack(tuple(map(self._to_image, fixations)), word.text) for fixations in new]
         for row, pack in zip(self._packs, packs, strict=True):

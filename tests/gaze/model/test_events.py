@@ -6,6 +6,7 @@ from gaze_model import clock, draw_path
 
 from sa2va.gaze.model.events import FACT, NO_LABEL, Next, Track, Word, collate, words_of, write_tokens
 from sa2va.gaze.scanpath import Fixation, Scanpath
+from sa2va.gaze.timing import SpeechTiming, pack_indices
 
 WORDS = ("red", "car")
 TIMING = clock([300.0, 400.0])  # 50..350..750
@@ -57,6 +58,19 @@ def test_a_hidden_clock_leaves_no_time_in_the_facts() -> None:
     row = write_tokens(make_path((-160, 150), (40, 200)), TIMING, clocked=False)[3]["facts"]
     assert all(row[FACT[name]] == 0 for name in ("clocked", "start", "end", "onset", "until", "length", "surprise"))
     assert row[FACT["x"]] == 110
+
+
+@pytest.mark.parametrize("first", [0.0, 80.0, 250.0])
+def test_packs_lie_where_the_timing_has_them(first: float) -> None:
+    """The first pack ends with the first onset, the last one begins with the end of the sound."""
+    timing = SpeechTiming(onsets=(first, 400.0), ends=(300.0, 700.0), duration=730.0)
+    before, *spoken, after = words_of(WORDS, timing)
+    assert (before.onset, before.end) == (0.0, first)
+    assert [(word.onset, word.end) for word in spoken] == [(first, 300.0), (400.0, 700.0)]
+    assert (after.onset, after.end) == (730.0, None)
+    edges = [spoken[0].onset, spoken[1].onset, after.onset]
+    assert pack_indices([edge - 0.1 for edge in edges], timing) == [0, 1, 2]
+    assert pack_indices(edges, timing) == [1, 2, 3]
 
 
 def test_words_without_a_clock_are_timed_one_by_one() -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from gaze_model import build_decoder, clock
@@ -11,7 +12,7 @@ from torch import Tensor
 from sa2va.gaze.model.decoder import EventDecoder
 from sa2va.gaze.model.events import Word, collate, words_of, write_tokens
 from sa2va.gaze.model.features import Belief
-from sa2va.gaze.model.rollout import CAP_AFTER, Rollout
+from sa2va.gaze.model.rollout import CAP_AFTER, Mode, Rollout
 from sa2va.gaze.scanpath import Fixation, Scanpath
 
 WORDS = ("red", "car", "parked")
@@ -90,6 +91,31 @@ def test_mode_takes_no_chance(decoder: EventDecoder, belief: Tensor) -> None:
         for first, second in zip(*rows, strict=True):
             assert first.x == second.x and first.y == second.y
             assert first.duration == pytest.approx(second.duration, rel=1e-4)
+
+
+def count_fixations(decoder: EventDecoder, words: list[Word], mode: Mode, number: int) -> list[int]:
+    """Fixations of each sample where there is no target, so that nothing holds anybody back."""
+    rollout = Rollout(decoder, num_samples=number, seed=1, mode=mode)
+    packs = look(rollout, words, torch.zeros(decoder.config.grid.shape))
+    return [sum(len(rows[sample]) for rows in packs) for sample in range(number)]
+
+
+def test_mode_stops_where_half_of_the_samples_have() -> None:
+    """A hazard far below a half at every step still ends the look, at the median of the samples' counts."""
+    decoder = build_decoder(seed=2)
+    last = decoder.outlook[-1]
+    assert isinstance(last, torch.nn.Linear)
+    with torch.no_grad():  # the same chances at every step, whatever has been seen
+        last.weight.zero_()
+        last.bias[:3] = torch.tensor([0.6, 0.3, 0.1]).log()  # look, next pack, done: where a token ends the packs
+        last.bias[3] = torch.tensor(0.15).logit()  # stop, where the clock does
+    words = words_of(("red", "car") * 4, None)
+    drawn = count_fixations(decoder, words, "sample", 200)
+    assert count_fixations(decoder, words, "mode", 2) == [5, 5]  # 0.85 ** 5 < 0.5
+    assert np.median(drawn) == pytest.approx(5, abs=1)
+    # Each pack is left at its second step, 0.67 ** 2 < 0.5, and the look ends at the seventh, 0.9 ** 7 < 0.5.
+    hidden = words_of(("red", "car") * 4, None, clocked=False)
+    assert count_fixations(decoder, hidden, "mode", 2) == [3, 3]
 
 
 def test_a_late_word_holds_the_eyes_until_it_comes(decoder: EventDecoder, belief: Tensor) -> None:

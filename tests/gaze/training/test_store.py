@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 from gaze_model import build_gaze
+from safetensors import safe_open
+from safetensors.torch import save_file
 
+from sa2va.gaze.model.events import FACT, write_tokens
 from sa2va.gaze.model.scanpath_model import ScanpathModel
 from sa2va.gaze.training import store as stores
 from sa2va.gaze.training.drawn import draw_viewings
 from sa2va.gaze.training.store import Store, StoreConfig, fill, fingerprint, read
 from sa2va.gaze.training.stored import StoredStage
+from sa2va.gaze.trial import on_canvas
 from sa2va.training.config import StageConfig
 
 CONFIG = StoreConfig(num_cases=8, num_people=3)
@@ -97,6 +101,26 @@ def test_shards_of_another_model_or_run_are_refused(
         read(folder, CONFIG, grid, other.sa2va)
     with pytest.raises(ValueError, match="made with people 3, this run has 4"):
         read(folder, replace(CONFIG, num_people=4), grid, None)
+
+
+def test_shards_of_another_clock_are_refused(made: tuple[Path, Store], tmp_path: Path) -> None:
+    """Stores of before ended the first pack at 50 ms; theirs are other tokens."""
+    with safe_open(made[0] / "drawn-00000.safetensors", "pt") as shard:
+        metadata = {name: value for name, value in shard.metadata().items() if name != "first pack"}
+        save_file(
+            {name: shard.get_tensor(name) for name in shard.keys()}, tmp_path / "drawn-00000.safetensors", metadata
+        )
+    with pytest.raises(ValueError, match="made with first pack None, this run has until the first onset"):
+        read(tmp_path, CONFIG, build_gaze().decoder.config.grid, None)
+
+
+def test_stored_tokens_are_those_of_the_trials(made: tuple[Path, Store]) -> None:
+    store = made[1]
+    trial = on_canvas(draw_viewings(0, "train", 3, 3)[1].trial)
+    assert trial.timing is not None and trial.timing.onsets[0] != 50
+    facts = torch.tensor([token["facts"] for token in write_tokens(trial.scanpath, trial.timing)])
+    assert torch.equal(store.gaze.events.facts[3 * 3 + 1, : len(facts)], facts)
+    assert facts[0, FACT["until"]] == torch.tensor(trial.timing.onsets[0])
 
 
 def test_a_batch_is_a_function_of_seed_and_step(model: ScanpathModel, made: tuple[Path, Store]) -> None:

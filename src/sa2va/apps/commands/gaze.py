@@ -58,7 +58,7 @@ class Landing(StrEnum):
     SOFT = "soft"
 
 
-ModeOption = Annotated[Mode, typer.Option(help="Draw each step, or take the likeliest one.")]
+ModeOption = Annotated[Mode, typer.Option(help="Draw each scanpath, or take the usual one.")]
 LandingOption = Annotated[Landing, typer.Option(help="Hold the last fixation to the target, or leave it free.")]
 
 app = typer.Typer(

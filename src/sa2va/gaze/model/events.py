@@ -140,13 +140,14 @@ class EventBatch:
 def words_of(words: Sequence[str], timing: SpeechTiming | None, *, clocked: bool = True) -> list[Word]:
     """List the N + 2 packs of an expression; times that are not known are predicted from each word alone.
 
-    What is said of a pack depends on its own word and those before it: neither on how long the sound is, nor on when
-    the next word begins.
+    Packs lie where `timing.pack_indices` has them: the first one ends where the first word begins, as in the recordings
+    of RefCOCO-Gaze, whose first words begin 30 to 250 ms after the sound, and the last one begins where the sound is
+    over. A pack knows its own span, as a stream does, and nothing of the words after it.
     """
     clock = timing if timing is not None else predict_timing(words)
-    packs = [Word(None, 0.0, FIRST_ONSET, clocked)]
+    packs = [Word(None, 0.0, (*clock.onsets, clock.duration)[0], clocked)]
     packs += [Word(*entry, clocked) for entry in zip(words, clock.onsets, clock.ends, strict=True)]
-    return [*packs, Word(None, clock.ends[-1] if clock.ends else FIRST_ONSET, None, clocked)]
+    return [*packs, Word(None, clock.duration, None, clocked)]
 
 
 def write_tokens(scanpath: Scanpath, timing: SpeechTiming | None, *, clocked: bool = True) -> list[dict[str, Any]]:

@@ -34,6 +34,8 @@ class _Eye:
     start: float | None = None  # ms, of the next fixation, once that is settled
     is_done: bool = False  # stopped for good
     is_closed: bool = False  # nothing more in the present pack
+    going: float = 1.0  # share of people who would not have stopped by now; only mode "mode" counts it
+    staying: float = 1.0  # of those, who would not have left the present pack by now
 
 
 class Rollout:
@@ -55,7 +57,9 @@ class Rollout:
             decoder: in eval mode.
             num_samples: S.
             seed: >= 0.
-            mode: "sample" draws; "mode" takes what is likeliest at every step, the same for all samples.
+            mode: "sample" draws; "mode" takes the likeliest place and a usual time at every step, the same for all
+                samples, and stops once half of the people would have. The likeliest answer of each step alone would
+                be no: at few steps do more than half of those who still look stop, and so it would never end.
             landing: "hard" lets nobody stop beside the target while there is a belief where it is.
             view: (1, hidden, g h, g w) of `Sight.picture`, on the canvas.
         """
@@ -115,7 +119,7 @@ class Rollout:
         self._state = state
         for eye in self.eyes:
             eye.track.hear(word)
-            eye.is_closed = False
+            eye.is_closed, eye.staying = False, 1.0
         self._write(range(len(self.eyes)), is_fixation=False)
 
     @torch.no_grad()
@@ -192,7 +196,11 @@ class Rollout:
             return
         outlook = self.decoder.foresee(self._context, self._facts)
         gaps = (outlook.gap.mode() if self.mode == "mode" else outlook.gap.draw(numbers[:, 1:3])).tolist()
-        choices = self._choose(outlook, numbers[:, 0], torch.tensor(self._off_target(cover), device=numbers.device))
+        stay = torch.tensor(self._off_target(cover), device=numbers.device)
+        if self.mode == "mode":
+            choices = self._choose_usual(outlook, waiting, stay)
+        else:
+            choices = self._choose(outlook, numbers[:, 0], stay)
         for row in waiting:
             eye, choice = self.eyes[row], choices[row]
             eye.is_done, eye.is_closed = choice == Next.DONE, choice == Next.PACK
@@ -221,18 +229,36 @@ class Rollout:
         return flags
 
     def _choose(self, outlook: Outlook, numbers: Tensor, stay: Tensor) -> list[int]:
-        """Choose what follows for each sample, (S,) of Next; who stays may not stop."""
+        """Draw what follows for each sample, (S,) of Next; who stays may not stop."""
         if self.eyes[0].track.word.clocked:
-            stop = outlook.stop.sigmoid()
-            done = (stop > 0.5 if self.mode == "mode" else numbers < stop) & ~stay
+            done = (numbers < outlook.stop.sigmoid()) & ~stay
             return torch.where(done, Next.DONE.value, Next.LOOK.value).tolist()
-        chances = outlook.next.softmax(-1)
-        chances = chances * ~(stay[:, None] & (torch.arange(len(Next), device=stay.device) == Next.DONE))
-        if self.mode == "mode":
-            return chances.argmax(-1).tolist()
-        total = chances.cumsum(-1)
+        total = _chances(outlook, stay).cumsum(-1)
         index = torch.searchsorted(total, numbers[:, None] * total[:, -1:], right=True)[:, 0]
         return index.clamp(max=len(Next) - 1).tolist()
+
+    def _choose_usual(self, outlook: Outlook, waiting: list[int], stay: Tensor) -> list[int]:
+        """Choose as the median of people does, (S,) of Next: stop, or leave the pack, once half of them have.
+
+        The hazards of the steps multiply to the share who go on. It falls below a half at the median of the number of
+        fixations, and at that of a pack where no clock ends it. Only the past is in it.
+        """
+        choices = [Next.LOOK.value] * len(self.eyes)
+        if self.eyes[0].track.word.clocked:
+            stops, leaves = outlook.stop.sigmoid() * ~stay, torch.zeros_like(outlook.stop)
+        else:
+            chances = _chances(outlook, stay)
+            stops = chances[:, Next.DONE]
+            leaves = chances[:, Next.PACK] / (1 - stops).clamp(min=1e-9)
+        for row in waiting:
+            eye = self.eyes[row]
+            eye.going *= 1 - float(stops[row])
+            eye.staying *= 1 - float(leaves[row])
+            if eye.going < 0.5:
+                choices[row] = Next.DONE.value
+            elif eye.staying < 0.5:
+                choices[row] = Next.PACK.value
+        return choices
 
     def _look(self, numbers: Tensor, cap: int, cover: Tensor) -> None:
         """Draw the next fixation of each sample that has one in this pack."""
@@ -274,6 +300,13 @@ class Rollout:
         assert eye.start is not None
         is_first = eye.track.pack == 0
         return eye.start if is_first or not eye.track.word.clocked else max(eye.start, eye.track.word.onset)
+
+
+def _chances(outlook: Outlook, stay: Tensor) -> Tensor:
+    """Probability of each Next where no clock ends the packs, (S, 3); who stays does not stop."""
+    chances = outlook.next.softmax(-1)
+    chances = chances * ~(stay[:, None] & (torch.arange(len(Next), device=stay.device) == Next.DONE))
+    return chances / chances.sum(-1, keepdim=True)
 
 
 def _covered(belief: Tensor) -> Tensor:

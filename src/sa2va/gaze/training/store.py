@@ -52,6 +52,7 @@ class StoreConfig:
             "drawn world": f"{self.split}, seed {self.seed}",
             "people": str(self.num_people),
             "cell": str(grid.cell),
+            "first pack": "until the first onset",  # older shards have it end at 50 ms
         }
 
 
