@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fake_hub import FakeHub
 from gaze_model import build_decoder, build_gaze, clock, draw_picture
 from PIL import Image
 from small_model import build_model
@@ -19,6 +20,7 @@ import sa2va.gaze.predictor as predictor_module
 from sa2va.gaze.model.events import write_tokens
 from sa2va.gaze.model.listening import canvas_maps
 from sa2va.gaze.model.rollout import Rollout
+from sa2va.gaze.model.scanpath_model import fingerprint
 from sa2va.gaze.predictor import GazePredictor, load_decoder, save_gaze
 from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.timing import SpeechTiming
@@ -230,9 +232,45 @@ def test_gaze_weights_lie_beside_the_model(tmp_path: Path) -> None:
         sa2va.load_gaze(tmp_path, device="cpu")
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize("travel", [pickle.dumps, copy.deepcopy])
 def test_gaze_says_that_it_stays_in_its_process(predictor: GazePredictor, travel: Callable[[Any], Any]) -> None:
     for name, one in {"GazePredictor": predictor, "GazeStream": predictor.start(draw_picture(1)[0], 1)}.items():
         with pytest.raises(TypeError, match=rf"^cannot copy or pickle a {name}; .*sa2va\.load_gaze\(") as caught:
             travel(one)
         assert "\n" not in str(caught.value)
+=======
+def test_gaze_weights_know_the_model_they_were_trained_on(tmp_path: Path) -> None:
+    """The states of another model mean other things: the fingerprint on the card is held against it on loading."""
+    parts, others = build_model(), build_model(seed=5)
+    model = build_gaze(parts=parts)
+    ours, theirs = fingerprint(parts[0]), fingerprint(others[0])
+    assert ours != theirs
+    save_checkpoint(parts[0], parts[1].tokenizer, tmp_path / "own", torch.float32)
+    save_checkpoint(others[0], others[1].tokenizer, tmp_path / "other", torch.float32)
+    save_gaze(model.decoder, tmp_path / "gaze", {"model": ours})
+    for dtype in ("float32", "bfloat16", "float16"):  # the same in every precision
+        sa2va.load_gaze(tmp_path / "own", gaze=tmp_path / "gaze", device="cpu", dtype=dtype)
+    with pytest.raises(ValueError, match=rf"trained on the model {ours}, this one is {theirs}") as caught:
+        sa2va.load_gaze(tmp_path / "other", gaze=tmp_path / "gaze", device="cpu")
+    assert "\n" not in str(caught.value)
+    for card in ({}, {"model": "c652fc9c9a930745"}):  # which cannot be compared
+        save_gaze(model.decoder, tmp_path / "gaze", card)
+        sa2va.load_gaze(tmp_path / "other", gaze=tmp_path / "gaze", device="cpu")
+
+
+def test_gaze_weights_are_those_of_the_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {}
+    parts = build_model()
+    for revision, seed in (("main", 1), ("v1", 2)):
+        decoder = build_decoder(seed, state_width=parts[0].mllm.width, image_channels=parts[0].sam2.width)
+        save_checkpoint(parts[0], parts[1].tokenizer, tmp_path / revision, torch.float32)
+        save_gaze(decoder, tmp_path / revision)
+        files[revision] = {path.name: path.read_bytes() for path in (tmp_path / revision).iterdir()}
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with FakeHub({"lab/small": files}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        loaded = sa2va.load_gaze("lab/small", revision="v1", device="cpu").model.decoder
+    expected = load_decoder(tmp_path / "v1").state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in loaded.state_dict().items())
+>>>>>>> 01676c4 (Gaze weights know the model they were trained on and come in its revision; the card of a run names all runs before it)

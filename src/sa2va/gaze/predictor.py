@@ -25,13 +25,14 @@ from sa2va.gaze.model.decoder import DecoderConfig, EventDecoder
 from sa2va.gaze.model.events import Word, words_of
 from sa2va.gaze.model.listening import MAX_WORDS, check_word, split_words
 from sa2va.gaze.model.rollout import Landing, Mode, Rollout
-from sa2va.gaze.model.scanpath_model import ScanpathModel, picture_features, view
+from sa2va.gaze.model.scanpath_model import SIGNED, ScanpathModel, fingerprint, picture_features, view
 from sa2va.gaze.scanpath import Fixation, Pack, Scanpath
 from sa2va.gaze.speech import FIRST_ONSET, predict_duration
 from sa2va.gaze.timing import SpeechTiming
 from sa2va.media import open_media
 from sa2va.model.loading import find_model, load
 from sa2va.model.results import StaysInProcess
+from sa2va.model.sa2va import Sa2VA
 
 WEIGHTS_FILE, CONFIG_FILE = "gaze.safetensors", "gaze.json"
 MAX_SAMPLES = 1000
@@ -94,16 +95,45 @@ def load_gaze(name: str | Path = "tiny", *, gaze: str | Path | None = None, **op
 
     Args:
         name: as for `sa2va.load`.
-        gaze: folder of the gaze weights; None = beside the model.
+        gaze: folder of the gaze weights; None = beside the model, in the same revision.
         options: as for `sa2va.load`.
 
     Raises:
-        ValueError: there is no such model, or it has no gaze weights.
+        ValueError: there is no such model, it has no gaze weights, or they were trained on other weights of it.
     """
-    decoder = load_decoder(Path(gaze) if gaze is not None else find_model(name, offline=options.get("offline", False)))
+    where = {key: options[key] for key in ("revision", "offline") if key in options}
+    folder = Path(gaze) if gaze is not None else find_model(name, **where)
+    decoder = load_decoder(folder)
     predictor = load(name, **options)
+    if options.get("adapter") is None and options.get("quantize") is None:  # these change weights on purpose
+        check_listener(folder, predictor.model)
     model = ScanpathModel(predictor.model, predictor.processor, decoder.to(predictor.device))
     return GazePredictor(model)
+
+
+def check_listener(folder: Path, model: Sa2VA) -> None:
+    """See that gaze weights were trained on this model: the states of another one mean other things to them.
+
+    That is an error, not a remark, since such gaze looks sound and is not. It is the same in every precision. A card
+    that names no model, or does so by a fingerprint of an older kind, is taken on trust.
+
+    Raises:
+        ValueError: the card beside the weights names another model.
+    """
+    trained = read_card(folder).get("model")
+    if not isinstance(trained, str) or not trained.startswith(SIGNED):
+        return
+    if trained != (ours := fingerprint(model)):
+        raise ValueError(
+            f"{folder / CONFIG_FILE}: trained on the model {trained}, this one is {ours}; "
+            "take the model that the gaze weights were trained on (revision?), or train them on this one"
+        )
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """How the gaze weights of a folder were trained, as `save_gaze` wrote it; empty where nothing is said."""
+    card = json.loads((folder / CONFIG_FILE).read_text()).get("card")
+    return card if isinstance(card, dict) else {}
 
 
 class GazePredictor(StaysInProcess):

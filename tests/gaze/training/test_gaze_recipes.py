@@ -1,5 +1,6 @@
 """Recipes of gaze training: named, overridden by words, run to gaze weights that load."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,11 @@ import torch
 from gaze_model import draw_picture
 from small_model import build_model
 
-from sa2va.gaze.predictor import load_gaze
+from sa2va.gaze.predictor import check_listener, load_decoder, load_gaze, read_card
+from sa2va.gaze.training import store as stores
 from sa2va.gaze.training.recipes import GAZE_RECIPES, configure, train_gaze
 from sa2va.model.checkpoint import save_checkpoint
+from sa2va.model.loading import find_model, load
 
 
 @pytest.mark.parametrize("name", list(GAZE_RECIPES))
@@ -27,15 +30,61 @@ def test_wrong_words_are_refused_in_one_line() -> None:
         configure("tiny_gaze", ["gaze.step=3"])
 
 
-def test_a_short_run_gives_weights_that_load(tmp_path: Path) -> None:
+@pytest.fixture
+def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Settings of a run of seconds on a small model in `tmp_path / "model"`."""
     model, processor = build_model()
     save_checkpoint(model, processor.tokenizer, tmp_path / "model", torch.float32)
+    monkeypatch.setattr(stores, "SHARD", 4)
     small = ["decoder.width=16", "decoder.place_width=8", "decoder.cell=32", "decoder.num_layers=1", "num_people=2"]
     words = [*small, f"start={tmp_path / 'model'}", "store.num_cases=4", "store.num_people=2"]
-    words += [f"{stage}.{setting}" for stage in ("eyes", "gaze") for setting in ("steps=2", "batch_size=4")]
+    return words + [f"{stage}.{setting}" for stage in ("eyes", "gaze") for setting in ("steps=2", "batch_size=4")]
+
+
+def test_a_short_run_gives_weights_that_load(tmp_path: Path, words: list[str]) -> None:
     folder = train_gaze("tiny_gaze", [*words, "device=cpu"], str(tmp_path / "run"), quiet=True)
     assert folder == tmp_path / "run" / "gaze"
     predictor = load_gaze(tmp_path / "model", gaze=folder, device="cpu")
     (path,) = predictor.predict(draw_picture(1)[0], "red circle", num_samples=1)
     assert path.fixations
     assert train_gaze("tiny_gaze", [*words, "device=cpu"], str(tmp_path / "run"), quiet=True) == folder
+
+
+def test_a_chain_of_runs_documents_itself(tmp_path: Path, words: list[str]) -> None:
+    """Each card holds the cards of all runs before it; a run of no steps gives back the weights it begins with."""
+    words = [*words, "device=cpu"]
+    first = train_gaze("tiny_gaze", words, str(tmp_path / "first"), quiet=True)
+    second = train_gaze(
+        "tiny_gaze",
+        [*words, f"ancestor={first}", "gaze.steps=0", "losses.astray=3"],
+        str(tmp_path / "second"),
+        quiet=True,
+    )
+    eyes = read_card(tmp_path / "first" / "eyes_alone")
+    own, *ancestors = read_card(first), *read_card(second).pop("ancestors")
+    assert own.pop("ancestors") == [eyes]
+    assert ancestors == [eyes, own]
+    assert (eyes["stage"], eyes["beliefs"], own["stage"], own["losses"]["astray"]) == ("eyes", "possible", "gaze", 12.0)
+    assert (read_card(second)["steps"], read_card(second)["losses"]["astray"]) == (0, 3.0)
+    assert read_card(second)["model"] == own["model"]
+    assert not (tmp_path / "second" / "eyes_alone").exists()
+    states = [load_decoder(folder).state_dict() for folder in (first, second)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items() if name != "first_start")
+
+
+def test_an_ancestor_that_cannot_be_is_refused_before_the_work(tmp_path: Path, words: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"has no gaze.json: it knows no gaze"):
+        train_gaze("tiny_gaze", [*words, f"ancestor={tmp_path}"], str(tmp_path / "run"), quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_embedded_weights_say_where_they_come_from() -> None:
+    """All that one run can repeat is the recipe's own; the card names the runs before the last one."""
+    card, recipe = read_card(find_model("tiny")), configure("tiny_gaze")
+    ancestors = card["ancestors"]
+    assert card["losses"] == asdict(recipe.losses)
+    gaze = [card, *[one for one in ancestors if one["stage"] == "gaze"]]
+    assert sum(one["steps"] for one in gaze) == recipe.gaze.steps
+    assert [one["steps"] for one in ancestors if one["stage"] == "eyes"] == [recipe.eyes.steps]
+    assert load_decoder(find_model("tiny")).config == replace(recipe.decoder, state_width=256, image_channels=128)
+    check_listener(find_model("tiny"), load("tiny", device="cpu", dtype="bfloat16").model)

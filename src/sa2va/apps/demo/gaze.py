@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sa2va.apps.demo.page import Exchange, Exhibit
 from sa2va.gaze.metrics.target import inside_box
 from sa2va.gaze.model.scanpath_model import ScanpathModel
-from sa2va.gaze.predictor import WEIGHTS_FILE, GazePredictor, load_decoder
+from sa2va.gaze.predictor import WEIGHTS_FILE, GazePredictor, check_listener, load_decoder
 from sa2va.gaze.render import Sheet, draw_scanpath, film_scanpath, save_film
 from sa2va.gaze.world.cases import make_case
 
@@ -32,6 +32,7 @@ def knows_gaze(folder: Path) -> bool:
 def show_gaze(predictor: "Predictor", folder: Path, seed: int, scratch: Path) -> Iterator[Exhibit]:
     """Ten imagined people per scene; the last fixation of each is left free to miss."""
     decoder = load_decoder(folder).to(predictor.device)
+    check_listener(folder, predictor.model)
     gaze = GazePredictor(ScanpathModel(predictor.model, predictor.processor, decoder))
     for index in range(SCENES):
         case = make_case(seed, SPLIT, index)

@@ -8,10 +8,12 @@ Shapes: B pictures with an expression each, V scanpaths of them, P packs, S widt
     channels, C cells of the canvas, g h g w their grid.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,6 +28,8 @@ from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import FrameFeatures
 from sa2va.types import Frames
 
+SIGNS = 2**20  # weights of a tensor that its fingerprint takes: a second for billions
+SIGNED = "signs-"  # begins fingerprints of this kind; cards of before have others, which are not comparable
 LARGEST = 32  # side of the coarser image features; eyes need no finer ones
 
 
@@ -121,6 +125,19 @@ class ScanpathModel(nn.Module):
         assert heard.mask_logits is not None
         prefix = prefix_mask_loss(heard.mask_logits, targets)
         return losses | {"prefix": prefix, "total": losses["total"] + prefix_weight * prefix}
+
+
+def fingerprint(model: Sa2VA) -> str:
+    """Tell models apart by the signs of their weights, which no precision and no layout of files changes.
+
+    Returns:
+        SIGNED and 16 hexadecimal digits, of the first SIGNS weights of each tensor.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)}".encode())
+        digest.update(np.packbits(value.detach().flatten()[:SIGNS].signbit().cpu().numpy()).tobytes())
+    return f"{SIGNED}{digest.hexdigest()[:16]}"
 
 
 def picture_features(features: FrameFeatures) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,9 @@ class Rival(Protocol):
     name: str
 
     def fit(self, trials: Sequence[Trial]) -> None:
-        """Learn from people; a rival without parameters does nothing.
+        """Learn from people, and forget what an earlier call left; a rival without parameters does nothing.
+
+        The random generators of the process stay as they are.
 
         Args:
             trials: of pictures that will not be scored, on the canvas.

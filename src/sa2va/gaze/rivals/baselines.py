@@ -16,6 +16,7 @@ from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.trial import Trial
 
 MIDDLE = np.array(CANVAS) / 2
+STILL = np.zeros((1, 2))  # (V, 2) px, steps of people who took none
 ATTEMPTS = 1000  # steps drawn until one stays on the canvas
 
 
@@ -114,12 +115,12 @@ class SaccadeWalk:
 
     def __init__(self) -> None:
         self.sizes = PackSizes()
-        self.steps = np.zeros((1, 2))  # (V, 2) px
+        self.steps = STILL  # (V, 2) px
 
     def fit(self, trials: Sequence[Trial]) -> None:
         self.sizes.fit(trials)
         steps = np.concatenate([np.diff(trial.scanpath.points, axis=0) for trial in trials])
-        self.steps = steps if len(steps) else self.steps
+        self.steps = steps if len(steps) else STILL
 
     def sample(self, case: Trial, num_samples: int, seed: int) -> list[Scanpath]:
         rng = np.random.default_rng(seed)

@@ -63,12 +63,17 @@ class MixtureLook:
         self.name, self.by_word, self.ordered = name, by_word, ordered
         self.previous, self.target = previous, target
         self.sizes = PackSizes()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget what was learned."""
         self.biases = np.full((KINDS, *CANVAS[::-1]), 1 / (CANVAS[0] * CANVAS[1]))  # (G, H, W)
         self.heights = self.biases.reshape(KINDS, -1).cumsum(1)  # (G, H W), to draw from
-        num_causes = 2 + len(STEPS) * previous + len(LANDINGS) * target
+        num_causes = 2 + len(STEPS) * self.previous + len(LANDINGS) * self.target
         self.weights = np.full((KINDS, num_causes), 1 / num_causes)  # (G, C)
 
     def fit(self, trials: Sequence[Trial]) -> None:
+        self._begin()
         self.sizes.fit(trials)
         rows = [(self._kinds(trial.scanpath.sizes), trial.scanpath.points) for trial in trials]
         kinds, points = (np.concatenate(column) for column in zip(*rows, strict=True))

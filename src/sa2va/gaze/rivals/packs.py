@@ -38,13 +38,17 @@ class PackSizes:
     """Probabilities of pack sizes: of words by how long they last, of the two others by how often people had them."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget what was learned."""
         self.counts = np.full((PLACES, MAX_SIZE + 1), 1 / NUM_CLASSES)  # (3, sizes)
         self.law: LogisticRegression | None = None
         self._known: dict[str, NDArray[np.float64]] = {}  # tables by case
 
     def fit(self, trials: Sequence[Trial]) -> None:
         """Count sizes, and regress those of words on the clock."""
-        self._known.clear()
+        self._begin()
         features, classes = [np.zeros((0, 3))], []
         for trial in trials:
             sizes = trial.scanpath.sizes

@@ -24,6 +24,7 @@ from sa2va.gaze.rivals.mixture import normal_density
 from sa2va.gaze.rivals.packs import PLACES, build_scanpath, clock_of, kind_of
 from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.trial import Trial, split_folds
+from sa2va.training.seeding import seeded
 
 GRID = (8, 5)  # columns, rows of the map of the target
 LOOK, NOTHING, DONE = range(3)  # what a slot can say
@@ -133,17 +134,21 @@ class SlotLook:
             hear: what is known of a case; None = its target, from the start.
         """
         self.name, self.config, self.seed, self.hear = config.name, config, seed, hear or told
-        torch.manual_seed(seed)
-        self.decoder = SlotDecoder(config).eval()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget what was learned."""
+        with seeded(self.seed):
+            self.decoder = SlotDecoder(self.config).eval()
         self.kept = float("-inf")  # nats per fixation on the pictures kept back, to choose a rate by
         self.spreads = np.full((PLACES, 2), 60.0)  # px, SD in x and y of what remains, by kind of pack
 
     def fit(self, trials: Sequence[Trial]) -> None:
+        self._begin()
         learned, kept = split_folds(trials, min(6, len({trial.picture for trial in trials})))[0]
         inputs, tokens, places = _targets(learned, self.config, self.hear)
         rng = np.random.default_rng(self.seed)
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             optimizer = torch.optim.AdamW(self.decoder.parameters(), self.config.rate, weight_decay=1e-4)
             plan = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.config.rate, total_steps=self.config.steps)
             self.decoder.train()
@@ -160,8 +165,7 @@ class SlotLook:
         self.kept = float(np.concatenate([self.log_density(trial) for trial in kept]).mean())
 
     def sample(self, case: Trial, num_samples: int, seed: int) -> list[Scanpath]:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed):
             drawn = [self._look(case) for _ in range(num_samples if self.config.chance else 1)]
         return drawn if self.config.chance else drawn * num_samples
 

@@ -5,7 +5,7 @@ Flow: `sa2va gaze train NAME [name=value ...]` -> GAZE_RECIPES[NAME]() -> apply_
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ import torch
 
 from sa2va.gaze.model.decoder import DecoderConfig, EventDecoder
 from sa2va.gaze.model.losses import EventLossConfig
-from sa2va.gaze.model.scanpath_model import ScanpathModel
-from sa2va.gaze.predictor import save_gaze
+from sa2va.gaze.model.scanpath_model import ScanpathModel, fingerprint
+from sa2va.gaze.predictor import load_decoder, read_card, save_gaze
 from sa2va.gaze.training.drawn import Beliefs
 from sa2va.gaze.training.joint import JointStage
-from sa2va.gaze.training.store import Store, StoreConfig, fill, fingerprint, read
+from sa2va.gaze.training.store import Store, StoreConfig, fill, read
 from sa2va.gaze.training.stored import StoredStage
 from sa2va.model.checkpoint import load_checkpoint
 from sa2va.model.device import choose_device
@@ -25,6 +25,7 @@ from sa2va.model.loading import find_model
 from sa2va.training.config import StageConfig, apply_overrides
 from sa2va.training.logger import RunLogger
 from sa2va.training.loop import run_stage
+from sa2va.training.seeding import seeded
 
 NEW = 0.1  # of the weights of what a decoder adopts no weights for
 
@@ -36,11 +37,12 @@ class GazeRunConfig:
     name: str
     output: str
     start: str = "tiny"  # model folder, "tiny", or org/name on a hub; it is not changed
+    ancestor: str = ""  # folder of gaze weights to go on from, which leaves out the first stage; "" = from nothing
     store: StoreConfig = field(default_factory=StoreConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     eyes: StageConfig
     gaze: StageConfig
-    losses: EventLossConfig = field(default_factory=EventLossConfig)
+    losses: EventLossConfig = field(default_factory=lambda: EventLossConfig(astray=12.0))  # as the embedded weights
     num_people: int = 10  # of each expression in a batch
     lora_rank: int = 0  # of an adapter of the language model that the second stage trains; 0 = it stays as it is
     prefix_weight: float = 0.5  # of the masks of prefixes, where there is an adapter
@@ -51,9 +53,13 @@ class GazeRunConfig:
 
 
 def tiny_gaze() -> GazeRunConfig:
-    """The embedded model looks at the drawn world."""
+    """The embedded model looks at the drawn world, in as many steps as the weights in the package had in all.
+
+    Those went on from one run to the next while the language model was trained; their card names the runs. The states
+    that earlier language models made are not kept, so that no command repeats them.
+    """
     eyes = StageConfig(
-        name="eyes", steps=3000, batch_size=40, lr=2e-3, warmup_steps=100, ema=0.995, autocast=False, num_workers=0,
+        name="eyes", steps=800, batch_size=40, lr=2e-3, warmup_steps=100, ema=0.995, autocast=False, num_workers=0,
         validate_every=500, log_every=50,
     )  # fmt: skip
     return GazeRunConfig(
@@ -61,7 +67,7 @@ def tiny_gaze() -> GazeRunConfig:
         output="runs/tiny_gaze",
         decoder=DecoderConfig(width=96, num_layers=3, num_observers=2),
         eyes=eyes,
-        gaze=replace(eyes, name="gaze", steps=4000, lr=1e-3, ema=0.998),
+        gaze=replace(eyes, name="gaze", steps=12600, lr=1e-3, ema=0.998),
     )
 
 
@@ -114,7 +120,7 @@ def train_gaze(name: str, overrides: Sequence[str] = (), output: str | None = No
 
     Args:
         name: a key of GAZE_RECIPES.
-        overrides: `name=value` words, such as `gaze.steps=100` or `beliefs=target`.
+        overrides: `name=value` words, such as `gaze.steps=100`, `beliefs=target` or `ancestor=runs/tiny_gaze/gaze`.
         output: folder of the run; None = the recipe's own.
         quiet: no progress bar.
 
@@ -127,22 +133,20 @@ def train_gaze(name: str, overrides: Sequence[str] = (), output: str | None = No
     """
     config = configure(name, overrides)
     folder = Path(output or config.output)
-    source = find_model(config.start)  # a missing model is reported before the work
+    source = find_model(config.start)  # what is missing is reported before the work
+    if config.ancestor:
+        load_decoder(Path(config.ancestor))
     if config.threads:
         torch.set_num_threads(config.threads)
     device, grid = choose_device(config.device), config.decoder.grid
-    with RunLogger(folder, quiet=quiet) as logger:
-        torch.manual_seed(config.seed)
-        eyes = EventDecoder(config.decoder)
-        fill(folder / "store", config.store, grid, None, tell=logger.note)
-        _run(config, config.eyes, eyes, read(folder / "store", config.store, grid, None), folder, logger)
-        save_gaze(eyes, folder / "eyes_alone", describe(config, config.eyes))
+    with RunLogger(folder, quiet=quiet) as logger, seeded(config.seed):
+        parent = Path(config.ancestor) if config.ancestor else _train_eyes(config, folder, logger)
         sa2va, processor = load_checkpoint(source, device, torch.float32)
         torch.manual_seed(config.seed)
         widths = replace(config.decoder, state_width=sa2va.mllm.width, image_channels=sa2va.sam2.width)
         model = ScanpathModel(sa2va, processor, EventDecoder(widths)).to(device).eval()
-        adopt(model.decoder, eyes)
-        card = describe(config, config.gaze) | {"model": fingerprint(sa2va)}
+        adopt(model.decoder, parent)
+        card = describe(config, config.gaze) | {"model": fingerprint(sa2va), "ancestors": list_ancestors(parent)}
         if config.lora_rank:
             _run_joint(config, model, folder, logger)
         else:
@@ -150,6 +154,15 @@ def train_gaze(name: str, overrides: Sequence[str] = (), output: str | None = No
             _run(config, config.gaze, model.decoder, read(folder / "store", config.store, grid, sa2va), folder, logger)
     save_gaze(model.decoder, folder / "gaze", card)
     return folder / "gaze"
+
+
+def _train_eyes(config: GazeRunConfig, folder: Path, logger: RunLogger) -> Path:
+    """Train the first stage, and return the folder of its weights."""
+    eyes, grid = EventDecoder(config.decoder), config.decoder.grid
+    fill(folder / "store", config.store, grid, None, tell=logger.note)
+    _run(config, config.eyes, eyes, read(folder / "store", config.store, grid, None), folder, logger)
+    save_gaze(eyes, folder / "eyes_alone", describe(config, config.eyes))
+    return folder / "eyes_alone"
 
 
 def _run(
@@ -183,28 +196,49 @@ def _run_joint(config: GazeRunConfig, model: ScanpathModel, folder: Path, logger
     stage.save_adapter(folder / "adapter")
 
 
-def adopt(decoder: EventDecoder, eyes: EventDecoder) -> None:
-    """Begin with eyes that have learned to look without a Sa2VA; what they did not have adds nothing at first."""
-    state = decoder.state_dict()
+def adopt(decoder: EventDecoder, folder: Path) -> None:
+    """Begin with weights of before; what eyes that have learned to look without a Sa2VA lack adds nothing at first.
+
+    Raises:
+        ValueError: there are none, or they are of a decoder of other sizes.
+    """
+    eyes, state = load_decoder(folder), decoder.state_dict()
+    given = {name: (value, getattr(decoder.config, name)) for name, value in asdict(eyes.config).items()}
+    new = () if eyes.config.state_width else ("state_width", "image_channels")
+    for name, (theirs, ours) in given.items():
+        if theirs != ours and name not in new:
+            raise ValueError(
+                f"{folder}: a decoder of {name} {theirs}, this run has {ours}; set decoder.{name}={theirs}"
+            )
     with torch.no_grad():
         for name, known in eyes.state_dict().items():
             if state[name].shape != known.shape:
                 state[name].mul_(NEW)  # channels of the picture, after those that the eyes know
             state[name][tuple(slice(size) for size in known.shape)] = known
-        if decoder.hear is not None:
+        if decoder.hear is not None and eyes.hear is None:
             decoder.hear.weight.zero_()
             decoder.hear.bias.zero_()
 
 
 def describe(config: GazeRunConfig, stage: StageConfig) -> dict[str, Any]:
-    """How gaze weights were trained, for their card."""
+    """How gaze weights were trained, for their card: all that differs from one run of a chain to the next."""
     return {
         "recipe": config.name,
         "start": config.start,
         "stage": stage.name,
         "steps": stage.steps,
+        "learning rate": stage.lr,
         "scanpaths per step": stage.batch_size,
         "expressions": config.store.num_cases,
         "people per expression": config.store.num_people,
         "seed": config.seed,
+        "beliefs": config.beliefs if stage is config.gaze else "possible",
+        "losses": asdict(config.losses),
+        "people and scenes": f"drawn, {config.store.split}, seed {config.store.seed}",
     }
+
+
+def list_ancestors(folder: Path) -> list[dict[str, Any]]:
+    """Cards of the weights that a run goes on from, the oldest first: those that their card names, then itself."""
+    card = read_card(folder)
+    return [*card.pop("ancestors", []), card]

@@ -25,6 +25,7 @@ from sa2va.gaze.trial import Trial
 from sa2va.training.config import StageConfig
 from sa2va.training.logger import RunLogger
 from sa2va.training.loop import run_stage
+from sa2va.training.seeding import seeded
 
 UNCLOCKED = 0.1  # share of scanpaths whose clock is hidden, so that packs can also end by a token
 
@@ -135,14 +136,11 @@ def train_recorded(
         ValueError: there is nothing to learn from, or a state in the folder belongs to another run.
     """
     config = config or RecordedConfig()
-    state = torch.random.get_rng_state()
-    torch.manual_seed(config.stage.seed)
-    decoder = EventDecoder(config.decoder)
-    decoder.first_start.copy_(torch.tensor(measure_start(trials)))
-    stage = RecordedStage(config, decoder, read_recordings(trials, config.decoder.grid))
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, seeded(config.stage.seed):
+        decoder = EventDecoder(config.decoder)
+        decoder.first_start.copy_(torch.tensor(measure_start(trials)))
+        stage = RecordedStage(config, decoder, read_recordings(trials, config.decoder.grid))
         place = folder or Path(scratch)
         with RunLogger(place, quiet=quiet, tensorboard=folder is not None) as logger:
             run_stage(stage, place, "cpu", logger)
-    torch.random.set_rng_state(state)
     return decoder.eval()

@@ -7,7 +7,6 @@ Shapes: N expressions, V people of each, P packs, g h g w grid of cells on the c
     language model, I image channels.
 """
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from torch import Tensor
 from sa2va.data.world.items import SIDE
 from sa2va.gaze.model.density import Grid
 from sa2va.gaze.model.events import NO_LABEL, EventBatch
-from sa2va.gaze.model.scanpath_model import ScanpathModel, Understanding
+from sa2va.gaze.model.scanpath_model import ScanpathModel, Understanding, fingerprint
 from sa2va.gaze.training.drawn import Beliefs, DrawnGaze, draw_gaze, draw_viewings
 from sa2va.gaze.world.cases import make_case
 from sa2va.model.sa2va import Sa2VA
@@ -111,15 +110,6 @@ class Store:
         owner = torch.arange(len(index)).repeat_interleave(people.shape[1])
         states = None if heard.states is None else heard.states[owner]
         return replace(batch, beliefs=heard.beliefs[owner], states=states, cover=self.gaze.target[index[owner]].float())
-
-
-def fingerprint(model: Sa2VA) -> str:
-    """Tell models apart by their weights."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def fill(

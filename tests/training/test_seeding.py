@@ -1,0 +1,29 @@
+"""Chance of a step is a function of its number; chance of a block leaves that of the process alone."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from sa2va.training.seeding import seed_step, seeded
+
+
+def draw() -> tuple[float, float, float]:
+    return random.random(), float(np.random.random()), float(torch.rand(()))
+
+
+def test_a_block_draws_from_its_seed_and_leaves_the_process_alone() -> None:
+    seed_step(3, "outer", 0)
+    expected = [draw(), draw()]
+    seed_step(3, "outer", 0)
+    assert draw() == expected[0]
+    with seeded(5):
+        one = torch.rand(4)
+        seed_step(7, "inner", 1)
+        draw()
+    with pytest.raises(RuntimeError, match="over"), seeded(5):
+        assert torch.equal(torch.rand(4), one)
+        random.seed(0)
+        raise RuntimeError("over")
+    assert draw() == expected[1]
