@@ -3,65 +3,127 @@
 Flow: coco_search18_fixations_*.json (1680 x 1050, or a 512 x 320 version) -> Trial; all fixations lie in the pack
     after the words, which are the category.
 Source: Chen et al., Scientific Reports 2021. Only durations are recorded, so a start is the sum of those before;
-    published files mix both sizes (the target-absent test split is 1680 x 1050, others are 512 x 320).
+    published files mix both sizes (the target-absent test split is 1680 x 1050, others are 512 x 320), some of them
+    between fixations and boxes.
 Shapes: K fixations.
 """
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from sa2va.gaze.datasets.records import check_places, located, numbers, read_records
+import numpy as np
+
+from sa2va.gaze.datasets.records import check_places, is_finite, located, numbers, read_records
 from sa2va.gaze.datasets.refcoco_gaze import read_box
 from sa2va.gaze.letterbox import CANVAS, SCREEN
+from sa2va.gaze.metrics.target import Box, inside_box
 from sa2va.gaze.scanpath import Fixation, Scanpath
 from sa2va.gaze.trial import Trial
 
 FIELDS = {
     "name": str, "subject": int, "task": str, "condition": str, "X": list, "Y": list, "T": list, "correct": (int, bool),
 }  # fmt: skip
+NEARLY_ALL = 0.95  # of the fixations
 
 
 def read_coco_search18(path: Path, size: tuple[int, int] | None = None) -> list[Trial]:
     """Read one file of trials.
 
+    Target-present files are published with scanpaths that end at the first fixation on the target, but with all
+    durations: those of fixations that are not there are left out. Boxes may be in px of the other published size;
+    then they are brought to that of the fixations. Both are told by a warning.
+
     Args:
         path: the JSON file.
-        size: width and height of the stimulus, px; None takes 512 x 320 when every fixation of the file fits it.
+        size: width and height of the stimulus, px; None takes 512 x 320 when nearly all fixations of the file fit it
+            (people do look beside the screen), else 1680 x 1050.
 
     Raises:
         ValueError: naming the file and the record.
     """
     records = read_records(path, FIELDS)
-    rows = []
+    rows, num_cut = [], 0
     for number, record in enumerate(records):
         with located(path, number):
-            rows.append(timed_by_duration(numbers(record, "X"), numbers(record, "Y"), numbers(record, "T")))
+            x, y, durations = (numbers(record, name) for name in ("X", "Y", "T"))
+            rows.append(timed_by_duration(x, y, durations[: len(x)]))
+            num_cut += len(durations) > len(x)
+    if num_cut:
+        remark = "durations of fixations that are not there were left out"
+        warnings.warn(
+            f"{path}: {num_cut} of {len(records)} scanpaths end before their durations; {remark}", stacklevel=2
+        )
     if size is None:
-        places = [fixation for row in rows for fixation in row]
-        size = CANVAS if all(one.x <= CANVAS[0] and one.y <= CANVAS[1] for one in places) else SCREEN
+        size = _size_of([fixation for row in rows for fixation in row])
+    drawn = _size_of_boxes(records, rows, size)
+    if drawn != size:
+        given, wanted = (f"{width} x {height}" for width, height in (drawn, size))
+        warnings.warn(f"{path}: boxes in px of {given} were brought to the {wanted} px of the fixations", stacklevel=2)
     trials = []
     for number, (record, fixations) in enumerate(zip(records, rows, strict=True)):
         with located(path, number):
-            trials.append(_read_trial(record, fixations, size))
+            trials.append(_read_trial(record, fixations, size, drawn))
     return trials
 
 
-def _read_trial(record: Mapping[str, Any], fixations: list[Fixation], size: tuple[int, int]) -> Trial:
+def _size_of(fixations: Sequence[Fixation]) -> tuple[int, int]:
+    """Tell the size of the stimulus from all fixations of a file; on the larger one people begin beyond the smaller."""
+    inside = sum(one.x <= CANVAS[0] and one.y <= CANVAS[1] for one in fixations)
+    return CANVAS if inside >= NEARLY_ALL * len(fixations) else SCREEN
+
+
+def _size_of_boxes(
+    records: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[Fixation]], size: tuple[int, int]
+) -> tuple[int, int]:
+    """Tell in px of which published size the boxes of a file are: where more of those who were right looked at them."""
+    if size not in (CANVAS, SCREEN):
+        return size
+    other = SCREEN if size == CANVAS else CANVAS
+    found = [
+        (record["bbox"], np.array([(one.x, one.y) for one in row]))
+        for record, row in zip(records, rows, strict=True)
+        if record["correct"] and row and _is_box(record.get("bbox"))
+    ]
+    hits = {
+        drawn: sum(bool(inside_box(points, _scaled(box, drawn, size)).any()) for box, points in found)
+        for drawn in (size, other)
+    }
+    return other if hits[other] > hits[size] else size
+
+
+def _is_box(value: Any) -> bool:
+    """Tell four numbers; what is wrong with others is said where the record is read."""
+    return isinstance(value, list) and len(value) == 4 and all(map(is_finite, value))
+
+
+def _scaled(box: Sequence[float], drawn: tuple[int, int], size: tuple[int, int]) -> Box:
+    """Left, top, width and height in px of one size -> x0, y0, x1, y1 in px of another of the same shape."""
+    left, top, width, height = (float(value) * size[0] / drawn[0] for value in box)
+    return left, top, left + width, top + height
+
+
+def _read_trial(
+    record: Mapping[str, Any], fixations: list[Fixation], size: tuple[int, int], drawn: tuple[int, int]
+) -> Trial:
     if record["condition"] not in ("present", "absent"):
         raise ValueError(f"condition is {record['condition']!r}, expected present or absent")
-    present = record["condition"] == "present"
     words = record["task"].split()
     indices = [len(words) + 1] * len(fixations)
     scanpath = Scanpath.from_packs(fixations, indices, words, width=size[0], height=size[1], image=record["name"])
     check_places(scanpath.points, size)
+    target = None
+    if record["condition"] == "present" and record.get("bbox"):
+        read_box(record, "bbox", drawn)  # sees that it fits
+        target = _scaled(record["bbox"], drawn, size)
     return Trial(
         scanpath=scanpath,
         case=f"{record['condition']}/{record['task']}/{record['name']}",
         subject=str(record["subject"]),
         expression=record["task"],
-        target=read_box(record, "bbox", size) if present and record.get("bbox") else None,
+        target=target,
         correct=bool(record["correct"]),
     )
 

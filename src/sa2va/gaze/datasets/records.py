@@ -127,7 +127,7 @@ def to_numbers(values: Any, name: str) -> list[float]:
     Raises:
         ValueError: it is no list, something in it is no finite number, or there are more than MAX_VALUES.
     """
-    if not isinstance(values, list) or not all(_is_finite(value) for value in values):
+    if not isinstance(values, list) or not all(is_finite(value) for value in values):
         raise ValueError(f"{name} is {values!r:.40}, expected a list of finite numbers")
     if len(values) > MAX_VALUES:
         raise ValueError(f"{name} has {len(values)} numbers, expected at most {MAX_VALUES}; cut the recording")
@@ -140,7 +140,7 @@ def number(record: Mapping[str, Any], name: str) -> float:
     Raises:
         ValueError: it is no finite number.
     """
-    if not _is_finite(record[name]):
+    if not is_finite(record[name]):
         raise ValueError(f"{name} is {record[name]!r:.40}, expected a finite number")
     return float(record[name])
 
@@ -162,7 +162,7 @@ def check_places(points: ArrayLike, size: tuple[int, int]) -> None:
         raise ValueError(f"a fixation at {x:g}, {y:g} px lies far off {size[0]} x {size[1]} px: give px of this size")
 
 
-def _is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
     """Tell whether a value is a number that fits a float; true and false are none."""
     if isinstance(value, bool) or not isinstance(value, NUMBER):
         return False
