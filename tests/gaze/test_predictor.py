@@ -232,14 +232,14 @@ def test_gaze_weights_lie_beside_the_model(tmp_path: Path) -> None:
         sa2va.load_gaze(tmp_path, device="cpu")
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("travel", [pickle.dumps, copy.deepcopy])
 def test_gaze_says_that_it_stays_in_its_process(predictor: GazePredictor, travel: Callable[[Any], Any]) -> None:
     for name, one in {"GazePredictor": predictor, "GazeStream": predictor.start(draw_picture(1)[0], 1)}.items():
         with pytest.raises(TypeError, match=rf"^cannot copy or pickle a {name}; .*sa2va\.load_gaze\(") as caught:
             travel(one)
         assert "\n" not in str(caught.value)
-=======
+
+
 def test_gaze_weights_know_the_model_they_were_trained_on(tmp_path: Path) -> None:
     """The states of another model mean other things: the fingerprint on the card is held against it on loading."""
     parts, others = build_model(), build_model(seed=5)
@@ -273,4 +273,3 @@ def test_gaze_weights_are_those_of_the_revision(tmp_path: Path, monkeypatch: pyt
         loaded = sa2va.load_gaze("lab/small", revision="v1", device="cpu").model.decoder
     expected = load_decoder(tmp_path / "v1").state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in loaded.state_dict().items())
->>>>>>> 01676c4 (Gaze weights know the model they were trained on and come in its revision; the card of a run names all runs before it)

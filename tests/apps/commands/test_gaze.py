@@ -118,6 +118,16 @@ def test_words_as_they_come(
     assert lines[2]["packs"][0] == [{"x": 10.0, "y": 8.0, "start": 400.0, "duration": 150.0}]
 
 
+def test_a_line_without_an_end_is_refused(
+    picture: str, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/zero", encoding="utf-8") as endless:
+        monkeypatch.setattr("sys.stdin", endless)
+        assert cli.main(["gaze", "stream", picture]) == 2
+    told = capsys.readouterr().err
+    assert told == "sa2va: a line of 65536 characters and more; expected words between spaces or lines\n"
+
+
 @pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
 def test_bytes_that_are_not_utf8_are_named(
     errors: str,

@@ -1,5 +1,6 @@
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,23 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "half.json").write_text("[{")
     with pytest.raises(ValueError, match="half.json: no JSON"):
         read_refcoco_gaze(tmp_path / "half.json")
+
+
+def test_lists_without_end_are_refused_at_once(tmp_path: Path) -> None:
+    """A scanpath of a million fixations, and an expression of ten thousand words."""
+    many = [1.0] * 10**6
+    columns = {f"FIX_{name}": many for name in ("X", "Y", "START", "DURATION")} | {"FIX_WORDINDEX": [99] * 10**6}
+    write(tmp_path / "many.json", [record(**columns)])
+    write(tmp_path / "words.json", [record(REF_WORDS=["a"] * 10_001)])
+    for name, message in {
+        "many.json": "record 0: FIX_X has 1000000 entries, expected at most 10000",
+        "words.json": "record 0: REF_WORDS has 10001 entries, expected at most 10000",
+    }.items():
+        began = time.perf_counter()
+        with pytest.raises(ValueError, match=message) as caught:
+            read_refcoco_gaze(tmp_path / name)
+        assert time.perf_counter() - began < 5  # a second where nothing else runs
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

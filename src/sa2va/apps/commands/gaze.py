@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -39,6 +39,7 @@ GazeOption = Annotated[
 ]
 SamplesOption = Annotated[int, typer.Option(min=1, max=1000, help="People to imagine.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of their chance.")]
+LONGEST_LINE = 2**16  # characters of standard input
 PICTURE, FILM, RECORDS = "scanpath.png", "scanpath", "scanpaths.json"
 
 
@@ -141,7 +142,7 @@ def stream(
     if sys.stdin.isatty():
         remark("type words; Enter hands them over, Ctrl-D ends the expression", quiet)
     tell(looking, None, looking.bot, as_json=as_json)
-    for word in spoken_words(let_all_bytes_in(sys.stdin)):
+    for word in spoken_words(read_lines(let_all_bytes_in(sys.stdin))):
         tell(looking, word, looking.hear(word), as_json=as_json)
     tell(looking, None, looking.end(), as_json=as_json)
 
@@ -187,6 +188,18 @@ def open_picture(image: str) -> Any:
     if not media.is_image:
         raise ValueError(f"{media.name}: expected a picture, got a video; pass one of its frames")
     return media.frames([0])[0]
+
+
+def read_lines(stream: TextIO) -> Iterator[str]:
+    """Read lines as they come.
+
+    Raises:
+        ValueError: one goes on beyond LONGEST_LINE.
+    """
+    while line := stream.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE and not line.endswith("\n"):
+            raise ValueError(f"a line of {LONGEST_LINE} characters and more; expected words between spaces or lines")
+        yield line
 
 
 def spoken_words(lines: Iterable[str]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from sa2va.budget import MAX_DATA_BYTES, read_bounded
 
-MAX_VALUES = 10_000  # of one list: fixations of a scanpath, an hour of them
+MAX_VALUES = 10_000  # of one list: fixations of a scanpath, an hour of them; words of an expression
 NUMBER = (int, float)
 CALLED: dict[type, str] = {int: "a whole number", str: "text", list: "a list", bool: "true or false"}
 Kinds = Mapping[str, type | tuple[type, ...]]
@@ -106,6 +106,8 @@ def check_fields(record: Any, kinds: Kinds) -> None:
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
             expected = "a number" if kind == NUMBER else " or ".join(CALLED[one] for one in allowed)
             raise ValueError(f"{name} is {value!r:.40}, expected {expected}")
+        if isinstance(value, list) and len(value) > MAX_VALUES:
+            raise ValueError(f"{name} has {len(value)} entries, expected at most {MAX_VALUES}; cut the recording")
 
 
 def numbers(record: Mapping[str, Any], name: str) -> list[float]:
