@@ -17,6 +17,7 @@ from small_model import build_model
 
 import sa2va
 import sa2va.gaze.predictor as predictor_module
+from sa2va.gaze.metrics.distance import dtw
 from sa2va.gaze.model.events import write_tokens
 from sa2va.gaze.model.listening import canvas_maps
 from sa2va.gaze.model.rollout import Rollout
@@ -102,6 +103,19 @@ def test_a_sample_is_the_same_among_few_and_many(predictor: GazePredictor) -> No
     assert len({path.points.tobytes() for path in many}) == 5
     again = predictor.predict(image, "red circle", num_samples=2, seed=1)
     assert [path.to_json() for path in again] == [path.to_json() for path in few]
+
+
+def test_consensus_is_the_drawn_scanpath_most_like_the_others(predictor: GazePredictor) -> None:
+    image = draw_picture(2)[0]
+    drawn = predictor.predict(image, "red circle", num_samples=7, seed=1)
+    (chosen,) = predictor.predict(image, "red circle", num_samples=7, seed=1, mode="consensus")
+
+    def distance(path: Scanpath) -> float:
+        return sum(dtw(path.points, one.points) / max(len(path.points), len(one.points)) for one in drawn)
+
+    assert chosen == min(drawn, key=distance)
+    with pytest.raises(ValueError, match=r"mode 'consensus': expected sample or mode; consensus is for predict"):
+        predictor.start(image, mode="consensus")
 
 
 def test_streams_run_side_by_side(predictor: GazePredictor) -> None:

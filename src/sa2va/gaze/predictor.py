@@ -7,11 +7,11 @@ Shapes: S samples, H W picture, g h g w grid of cells on the canvas; xy px, ms.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -170,7 +170,7 @@ class GazePredictor(StaysInProcess):
             ValueError: the picture cannot be read, or a number is out of range.
         """
         if mode not in ("sample", "mode"):
-            raise ValueError(f"mode {mode!r}: expected sample or mode")
+            raise ValueError(f"mode {mode!r}: expected sample or mode; consensus is for predict(), of whole scanpaths")
         if landing not in ("soft", "hard"):
             raise ValueError(f"landing {landing!r}: expected soft or hard")
         whole = all(isinstance(number, Integral) and not isinstance(number, bool) for number in (num_samples, seed))
@@ -186,7 +186,7 @@ class GazePredictor(StaysInProcess):
         expression: str,
         timing: SpeechTiming | None = None,
         num_samples: int = 10,
-        mode: Mode = "sample",
+        mode: Mode | Literal["consensus"] = "sample",
         seed: int = 0,
         *,
         landing: Landing = "hard",
@@ -198,12 +198,12 @@ class GazePredictor(StaysInProcess):
             expression: words between spaces.
             timing: when each word is spoken; None predicts it from the words.
             num_samples: S.
-            mode: as for `start`.
+            mode: as for `start`, or "consensus": of S drawn scanpaths, the one that is most like the others.
             seed: as for `start`.
             landing: as for `start`.
 
         Returns:
-            S scanpaths, px of the picture.
+            S scanpaths, px of the picture; one of them with mode "consensus".
 
         Raises:
             ValueError: as `start`; an empty or overlong expression, or a timing of another number of words.
@@ -214,10 +214,11 @@ class GazePredictor(StaysInProcess):
         before, *following = words_of(words, timing)
         assert before.end is not None
         _time("end of the sound", following[-1].onset)
-        stream = self.start(image, num_samples, seed, mode=mode, landing=landing, first_onset=before.end)
+        each: Mode = "sample" if mode == "consensus" else mode
+        stream = self.start(image, num_samples, seed, mode=each, landing=landing, first_onset=before.end)
         for word in following:
             stream._look(word)
-        return stream.scanpaths
+        return [choose_consensus(stream.scanpaths)] if mode == "consensus" else stream.scanpaths
 
 
 class GazeStream(StaysInProcess):
@@ -330,6 +331,22 @@ class GazeStream(StaysInProcess):
     def _to_image(self, fixation: Fixation) -> Fixation:
         ((x, y),) = self._box.to_image([(fixation.x, fixation.y)]).tolist()
         return Fixation(x, y, fixation.start, fixation.duration)
+
+
+def choose_consensus(paths: Sequence[Scanpath]) -> Scanpath:
+    """Choose the scanpath that is most like the others: the medoid by dynamic time warping per fixation.
+
+    Args:
+        paths: at least one, each with a fixation.
+    """
+    from sa2va.gaze.metrics.distance import dtw  # needs scipy, which looking alone does not
+
+    points = [path.points for path in paths]
+    far = np.zeros((len(points), len(points)))
+    for row, one in enumerate(points):
+        for column, other in enumerate(points[:row]):
+            far[row, column] = far[column, row] = dtw(one, other) / max(len(one), len(other))
+    return paths[int(far.sum(0).argmin())]
 
 
 def _time(name: str, value: float) -> float:

@@ -107,6 +107,15 @@ def test_a_folder_where_a_file_must_go_is_found_before_the_work(
     assert not asked and [path.name for path in (tmp_path / "out").iterdir()] == ["scanpath.gif"]
 
 
+def test_the_consensus_is_one_of_those_drawn(
+    picture: str, asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["gaze", "predict", picture, "the cup", "--mode", "consensus", "--samples", "3", "--json"]) == 0
+    (path,) = json.loads(capsys.readouterr().out)
+    assert path["words"] == ["the", "cup"] and (asked["mode"], asked["num_samples"]) == ("sample", 3)
+    assert cli.main(["gaze", "stream", picture, "--mode", "consensus"]) == 2
+
+
 def test_words_as_they_come(
     picture: str, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

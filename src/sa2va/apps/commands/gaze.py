@@ -54,12 +54,23 @@ class Mode(StrEnum):
     MODE = "mode"
 
 
+class WholeMode(StrEnum):
+    """Of whole scanpaths."""
+
+    SAMPLE = "sample"
+    MODE = "mode"
+    CONSENSUS = "consensus"
+
+
 class Landing(StrEnum):
     HARD = "hard"
     SOFT = "soft"
 
 
 ModeOption = Annotated[Mode, typer.Option(help="Draw each scanpath, or take the usual one.")]
+WholeModeOption = Annotated[
+    WholeMode, typer.Option(help="Draw each scanpath, take the usual one, or of those drawn the most like the others.")
+]
 LandingOption = Annotated[Landing, typer.Option(help="Hold the last fixation to the target, or leave it free.")]
 
 app = typer.Typer(
@@ -82,7 +93,7 @@ def predict(
     expression: ExpressionArgument,
     output: OutputOption = None,
     samples: SamplesOption = 10,
-    mode: ModeOption = Mode.SAMPLE,
+    mode: WholeModeOption = WholeMode.SAMPLE,
     landing: LandingOption = Landing.HARD,
     seed: SeedOption = 0,
     film: Annotated[Film, typer.Option(help="How the animation is written.")] = Film.MP4,
@@ -103,17 +114,23 @@ def predict(
         from sa2va.gaze.model.listening import split_words
 
         words = split_words(text)
-        stream = load(choice, gaze).start(image, num_samples=samples, seed=seed, mode=mode.value, landing=landing.value)
+        each = "sample" if mode is WholeMode.CONSENSUS else mode.value
+        stream = load(choice, gaze).start(image, num_samples=samples, seed=seed, mode=each, landing=landing.value)
         for word in words:
             stream.hear(word)
         stream.end()
+        paths = stream.scanpaths
+        if mode is WholeMode.CONSENSUS:
+            from sa2va.gaze.predictor import choose_consensus
+
+            paths = [choose_consensus(paths)]
         if as_json:
-            print(json.dumps([path.to_json() for path in stream.scanpaths]))
+            print(json.dumps([path.to_json() for path in paths]))
         else:
-            for line in scanpath_lines(stream.scanpaths[0]):
+            for line in scanpath_lines(paths[0]):
                 print(line)
         if output and scratch:
-            files = write_files(scratch, frame, stream, film)
+            files = write_files(scratch, frame, paths, stream.onsets, film)
             remark(describe_files(files, scratch, output), quiet)
         elif not as_json:
             remark("nothing was written; add -o FOLDER for the picture, the film and JSON", quiet)
@@ -241,16 +258,18 @@ def file_names(film: Film) -> list[str]:
     return [PICTURE, RECORDS, *([] if film is Film.NONE else [f"{FILM}.{film.value}"])]
 
 
-def write_files(folder: Path, frame: Any, looked: "GazeStream", film: Film) -> list[Path]:
-    """Write the picture, the film and the scanpaths of a stream that has ended."""
+def write_files(
+    folder: Path, frame: Any, paths: "Sequence[Scanpath]", onsets: Sequence[float], film: Film
+) -> list[Path]:
+    """Write the picture, the film and scanpaths, of which the first is drawn by itself."""
     from sa2va.gaze.render import Sheet, draw_scanpath, film_scanpath, save_film
     from sa2va.pictures import save_image
 
-    first, *others = looked.scanpaths
-    sheet = Sheet(frame=frame, scanpath=first, others=others, onsets=looked.onsets)
+    first, *others = paths
+    sheet = Sheet(frame=frame, scanpath=first, others=others, onsets=onsets)
     files = [folder / name for name in file_names(film)]
     save_image(files[0], draw_scanpath(sheet))
-    files[1].write_text(json.dumps([path.to_json() for path in looked.scanpaths]) + "\n")
+    files[1].write_text(json.dumps([path.to_json() for path in paths]) + "\n")
     if film is not Film.NONE:
         save_film(files[2], film_scanpath(sheet))
     return files
