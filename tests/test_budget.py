@@ -3,6 +3,8 @@
 import os
 import socket
 import struct
+import subprocess
+import sys
 import time
 import warnings
 import zlib
@@ -204,3 +206,55 @@ def test_what_is_usual_is_far_from_the_bounds(tmp_path: Path) -> None:
     assert open_media(tmp_path / "slides.webp").num_frames == 30
     (tmp_path / "a.gif").write_bytes(gif(320, 500, before=b"!\xfe\x05hello\0"))
     assert open_media(tmp_path / "a.gif").num_frames == 500
+
+
+def test_a_video_that_has_to_be_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    av = pytest.importorskip("av")
+    path = tmp_path / "still.avi"  # an AVI stores no times
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
+        stream.options = {"preset": "ultrafast"}
+        for _ in range(60):
+            frame = av.VideoFrame.from_ndarray(np.zeros((720, 1280, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert open_media(path).num_frames == 60
+    monkeypatch.setattr(budget, "FREE_WORK", 1 << 20)
+    with pytest.raises(ValueError, match=r"still\.avi: \d+ frames of 1280x720 are more than a file of \d+"):
+        open_media(path)
+
+
+def test_frames_of_a_video_have_a_bound_of_their_own(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    path = tmp_path / "large.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 9000, 4000, "yuv420p"
+        stream.options = {"preset": "ultrafast"}
+        container.mux(stream.encode(av.VideoFrame(9000, 4000, "yuv420p")))
+        container.mux(stream.encode(None))
+    with pytest.raises(ValueError, match=r"large\.mp4: 9000x4000 is more than 35651584 pixels"):
+        open_media(path)
+
+
+@pytest.mark.slow
+def test_a_large_video_is_held_in_bounded_memory(tmp_path: Path) -> None:
+    """Two frames of the largest size in a process of its own: far below the 3.5 GB of frames decoded side by side."""
+    av = pytest.importorskip("av")
+    path = tmp_path / "large.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 8192, 4352, "yuv420p"
+        stream.options = {"preset": "ultrafast", "x264-params": "threads=1:lookahead-threads=1"}
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame(8192, 4352, "yuv420p")))
+        container.mux(stream.encode(None))
+    code = (
+        "import resource, sys; from sa2va.media import open_media; peak = lambda: "
+        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10; before = peak(); "
+        "print(sum(1 for _ in open_media(sys.argv[1])), peak() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    num_frames, num_mebibytes = map(int, done.stdout.split())
+    assert num_frames == 2 and num_mebibytes < 1200

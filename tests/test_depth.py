@@ -34,7 +34,7 @@ def silently(path: Path) -> np.ndarray:
 def test_few_bits_in_sixteen(tmp_path: Path, bits: int) -> None:
     values = np.rint(GRAY * ((2**bits - 1) / 255)).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png")
-    with pytest.warns(UserWarning, match=rf"a\.png: 16-bit integers up to .*; 0\.\.{2**bits - 1} is assumed"):
+    with pytest.warns(UserWarning, match=rf"a\.png: 16-bit integers without .*; 0\.\.{2**bits - 1} is assumed"):
         assert np.array_equal(open_media(tmp_path / "a.png").frame(0), SHADES)
     assert np.array_equal(silently(tiff(tmp_path / "a.tif", values, largest=2**bits - 1)), SHADES)
 
@@ -46,7 +46,7 @@ def test_few_bits_in_sixteen_of_each_color(tmp_path: Path, suffix: str, channels
     values = np.rint(pixels * (4095 / 255)).astype(np.uint16)
     path = tmp_path / f"a.{suffix}"
     assert cv2.imwrite(str(path), values[..., [2, 1, 0, 3][:channels]])
-    with pytest.warns(UserWarning, match=r"16-bit integers up to 4095 .* 0\.\.4095 is assumed"):
+    with pytest.warns(UserWarning, match=r"16-bit integers without .* 0\.\.4095 is assumed"):
         assert np.array_equal(open_media(path).frame(0), COLORS)
 
 
@@ -81,7 +81,7 @@ def test_twelve_bits_that_the_file_states(tmp_path: Path) -> None:
 def test_integers_of_32_bits(tmp_path: Path, top: int) -> None:
     values = GRAY.astype(np.int32) * (top // 255)
     assert np.array_equal(silently(tiff(tmp_path / "stated.tif", values, largest=top)), SHADES)
-    with pytest.warns(UserWarning, match=rf"32-bit integers up to {top} .*; 0\.\.{top} is assumed"):
+    with pytest.warns(UserWarning, match=rf"32-bit integers without .*; 0\.\.{top} is assumed"):
         assert np.array_equal(open_media(tiff(tmp_path / "a.tif", values)).frame(0), SHADES)
 
 
@@ -98,7 +98,7 @@ def test_floating_point(tmp_path: Path, top: float, said: str) -> None:
     values = (GRAY / 255 * top).astype(np.float32)
     assert np.array_equal(silently(tiff(tmp_path / "stated.tif", values, largest_number=top)), SHADES)
     values[3, 4] = np.nan
-    with pytest.warns(UserWarning, match=rf"floating point numbers up to .*; 0\.\.{said} is assumed"):
+    with pytest.warns(UserWarning, match=rf"floating point numbers without .*; 0\.\.{said} is assumed"):
         frame = open_media(tiff(tmp_path / "a.tif", values)).frame(0)
     expected = SHADES.copy()
     expected[3, 4] = 0
@@ -118,3 +118,13 @@ def test_netpbm_states_its_range(tmp_path: Path) -> None:
 
 def test_the_range_of_an_array() -> None:
     assert depth.to_eight_bits(np.array([0, 40, 100, 101], np.uint16), "a", 100).tolist() == [0, 102, 255, 255]
+
+
+def test_a_folder_is_remarked_on_once(tmp_path: Path) -> None:
+    for index in range(4):
+        Image.fromarray(np.full((4, 5), 1000 + 800 * index, np.uint16)).save(tmp_path / f"{index}.png")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        list(open_media(tmp_path))
+    assert sorted(str(item.message).split("; ")[1] for item in said) == ["0..1023 is assumed", "0..4095 is assumed"]
+    assert all(str(item.message).startswith(f"{tmp_path}: 16-bit integers") for item in said)

@@ -122,6 +122,7 @@ def make_bad_paths(folder: Path) -> None:
     ("name", "message"),
     [
         ("nowhere.mp4", "no such file"),
+        ("n" * 300, "cannot be read"),
         ("empty.jpg", "empty"),
         ("notes.txt", "no supported type"),
         ("broken.png", "cannot be decoded"),

@@ -28,6 +28,7 @@ REMARK_SECONDS = 2.0  # of silence; then twice as long, and so on
 
 # Pixels that are decoded only to open a source. A small file has no use for many, whatever its header says.
 FREE_WORK, WORK_PER_BYTE, MAX_WORK = 2**28, 1000, 2**33
+VIDEO_WORK_PER_BYTE = 4096  # of a video that has to be decoded to be counted; MPEG-4 says "as before" in half of it
 MIN_WORK = 2**16  # px; what a frame costs however small it is
 MAX_TEXT_PIXELS = 2**24  # of a picture written as decimal numbers
 
@@ -94,7 +95,17 @@ def check_size(name: str, height: int, width: int, max_pixels: int) -> None:
         raise ValueError(f"{name}: {width}x{height} is more than {max_pixels} pixels; make the picture smaller")
 
 
-def check_work(name: str, height: int, width: int, passes: int, num_bytes: int, what: str = "frames") -> None:
+def check_work(
+    name: str,
+    height: int,
+    width: int,
+    passes: int,
+    num_bytes: int,
+    what: str = "frames",
+    *,
+    per_byte: int = WORK_PER_BYTE,
+    most: float = MAX_WORK,
+) -> None:
     """Refuse to decode more pixels to open a file than one of its size can need.
 
     Args:
@@ -103,8 +114,13 @@ def check_work(name: str, height: int, width: int, passes: int, num_bytes: int, 
         passes: how often H x W pixels are decoded: frames of an animation, scans of a JPEG.
         num_bytes: size of the file.
         what: what is counted, in the plural.
+        per_byte: pixels that a byte of the file may stand for.
+        most: pixels that are too many for any file.
+
+    Raises:
+        ValueError: it would be too much.
     """
-    allowed = min(FREE_WORK + WORK_PER_BYTE * num_bytes, MAX_WORK)
+    allowed = min(FREE_WORK + per_byte * num_bytes, most)
     if max(height * width, MIN_WORK) * passes > allowed:
         raise ValueError(
             f"{name}: {passes} {what} of {width}x{height} are more than a file of {num_bytes} bytes may hold "

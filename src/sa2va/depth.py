@@ -27,12 +27,13 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode.startswith(("I", "F"))
 
 
-def restore_low_bytes(image: Image.Image, path: Path) -> Image.Image:
+def restore_low_bytes(image: Image.Image, path: Path, name: str) -> Image.Image:
     """Read 16-bit colors again that Pillow, which keeps their high bytes, would show as black.
 
     Args:
         image: open, not decoded.
         path: its file, PNG or TIFF.
+        name: of the source, for the warning.
 
     Returns:
         The image itself, or one of eight bits a color with the same EXIF orientation.
@@ -47,7 +48,7 @@ def restore_low_bytes(image: Image.Image, path: Path) -> Image.Image:
     if values is None or values.dtype != np.uint16 or values.ndim != 3 or values.shape[2] not in (3, 4):
         return image
     order = [2, 1, 0, 3][: values.shape[2]]  # BGR -> RGB
-    found = Image.fromarray(to_eight_bits(values[..., order], str(path)))
+    found = Image.fromarray(to_eight_bits(values[..., order], name))
     exif = image.getexif()
     exif[EXIF_ORIENTATION] = exif.get(EXIF_ORIENTATION, turn)
     found.info["exif"] = exif.tobytes()
@@ -125,5 +126,5 @@ def _assumed_maximum(values: NDArray[Any], name: str) -> float:
     ranges = [1.0] * is_float + [float((1 << bits) - 1) for bits in USUAL_BITS]
     largest = next((limit for limit in ranges if top <= limit), top)
     kind = "floating point numbers" if is_float else f"{8 * values.dtype.itemsize}-bit integers"
-    warnings.warn(f"{name}: {kind} up to {top:g} without a stated range; 0..{largest:g} is assumed", stacklevel=1)
+    warnings.warn(f"{name}: {kind} without a stated range; 0..{largest:g} is assumed", stacklevel=1)
     return largest

@@ -281,7 +281,7 @@ def _complaint(source: Any) -> str:
 
 
 def _open_path(path: Path, fps: float, max_frames: int, max_pixels: int, max_bytes: int) -> Reader:
-    if path.is_dir():
+    if os.path.isdir(path):  # which, unlike Path, knows no error
         return FolderReader(path, fps=fps, max_pixels=max_pixels, max_frames=max_frames)
     budget.require_regular_file(path, max_bytes)
     if kind_of(path) == "video":

@@ -36,12 +36,13 @@ SAVED_AS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".a
 STILL_SECONDS = 0.1  # how long a frame that names no duration is shown, as browsers do
 
 
-def read_picture(path: Path, max_pixels: int) -> Picture:
+def read_picture(path: Path, max_pixels: int, name: str = "") -> Picture:
     """Read the first picture of a file.
 
     Args:
         path: a file of one of FORMATS.
         max_pixels: the largest H * W that is decoded.
+        name: of what warnings speak; the file when empty.
 
     Returns:
         uint8 (H, W, 3).
@@ -50,7 +51,7 @@ def read_picture(path: Path, max_pixels: int) -> Picture:
         ValueError: the file cannot be read, is damaged or has too many pixels.
     """
     with open_picture(path, max_pixels) as image:
-        return decode_picture(image, path)
+        return decode_picture(image, path, name)
 
 
 @contextmanager
@@ -125,10 +126,11 @@ def decode_image(image: Image.Image, name: str) -> Picture:
         return to_rgb(image, name)
 
 
-def decode_picture(image: Image.Image, path: Path) -> Picture:
+def decode_picture(image: Image.Image, path: Path, name: str = "") -> Picture:
     """Decode an open picture to uint8 (H, W, 3); raise a ValueError that names `path` where that fails."""
     with _naming(path):
-        return to_rgb(depth.restore_low_bytes(image, path), str(path))
+        name = name or str(path)
+        return to_rgb(depth.restore_low_bytes(image, path, name), name)
 
 
 @contextmanager
@@ -173,7 +175,7 @@ class FolderReader:
 
     def read(self, indices: Iterable[int]) -> Iterator[Picture]:
         for index in indices:
-            yield read_picture(self._files[index], self._max_pixels)
+            yield read_picture(self._files[index], self._max_pixels, self.name)  # a remark on all of them, not on each
 
 
 class AnimationReader:

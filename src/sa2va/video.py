@@ -7,6 +7,7 @@ Shapes: T frames, H W picture.
 """
 
 import importlib
+import math
 import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterable, Iterator
@@ -130,10 +131,13 @@ class VideoReader:
 
     def _count_by_decoding(self, max_frames: int) -> int:
         """Count the frames of a container whose time stamps cannot number them."""
-        count = 0
+        count, num_bytes = 0, self._path.stat().st_size
         with closing(self._pictures(0)) as pictures:
-            for count, _ in enumerate(budget.watched(pictures, self.name, "frames counted"), 1):
+            watched = budget.watched(pictures, self.name, "frames counted")
+            for count, (_, picture) in enumerate(watched, 1):  # noqa: B007
                 budget.check_frames(self.name, count, max_frames)
+                size, bound = (picture.height, picture.width), budget.VIDEO_WORK_PER_BYTE
+                budget.check_work(self.name, *size, count, num_bytes, per_byte=bound, most=math.inf)
         return count
 
     def _key_before(self, index: int) -> int:
