@@ -156,6 +156,7 @@ class FolderReader:
 
     def __init__(self, path: Path, *, fps: float, max_pixels: int, max_frames: int) -> None:
         self.name, self.fps, self._max_pixels = str(path), fps, max_pixels
+        self._said: set[str] = set()
         names = (entry for entry in budget.list_folder(path) if entry.suffix.lower() in SUFFIXES and entry.is_file())
         self._files = sorted((entry for entry in names if not entry.name.startswith(".")), key=_natural)
         if not self._files:
@@ -175,7 +176,21 @@ class FolderReader:
 
     def read(self, indices: Iterable[int]) -> Iterator[Picture]:
         for index in indices:
-            yield read_picture(self._files[index], self._max_pixels, self.name)  # a remark on all of them, not on each
+            with _said_once(self._said):
+                picture = read_picture(self._files[index], self._max_pixels, self.name)
+            yield picture
+
+
+@contextmanager
+def _said_once(said: set[str]) -> Generator[None]:
+    """Let warnings through that have not been said before; a folder can hold a thousand reasons for the same one."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        if str(warning.message) not in said:
+            said.add(str(warning.message))
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 class AnimationReader:
