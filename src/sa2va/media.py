@@ -194,15 +194,13 @@ def open_media(
         source: one of
             a path: JPEG, PNG, WebP, AVIF, HEIC (extra `heic`), TIFF; MP4, MOV, MKV, GIF; a folder of frames;
             the content of such a file as bytes or BytesIO, kept in a temporary file while the Media lives;
-            a PIL image;
+            a PIL image; a Media, which is returned as it is;
             a NumPy array or a torch tensor, uint8 0..255 or float 0..1: (H, W) gray, (H, W, C) or (C, H, W), with T
             in front a clip; C is 1 (gray), 3 (RGB) or 4 (RGBA);
-            an iterator of single frames, each a PIL image, an array or a tensor;
-            a Media, which is returned as it is.
+            an iterator of single frames, each a PIL image, an array or a tensor.
             With `allow_stream` also the number of a camera, or an address (rtsp, rtsps, http, https).
-            Whatever the source: EXIF orientations and display matrices are undone, transparent parts are seen on
-            white, and more than eight bits a color are scaled to eight by the range that the file states. Where it
-            states none, a warning says what was assumed.
+            Frames are upright, by EXIF or display matrix; transparent parts are seen on white; deeper colors are
+            scaled to eight bits by the range that the file states, or else by one that a warning names.
         fps: frames a second of a source without a clock (array, folder, iterator); DEFAULT_FPS when None.
         allow_stream: whether a camera or the network may be used.
         max_frames: more frames are an error; of a source without a length, the error comes with the first frame too
@@ -229,9 +227,7 @@ def open_media(
             )
         return Media(LiveReader(source, fps=clock, max_frames=max_frames, max_pixels=max_pixels))
     most = budget.MAX_FRAMES if max_frames is None else max_frames
-    if isinstance(source, io.BytesIO):
-        source = source.getbuffer()
-    if isinstance(source, bytes | bytearray | memoryview):
+    if isinstance(source, bytes | bytearray | memoryview | io.BytesIO):
         return Media(_open_content(source, clock, most, max_pixels, max_bytes))
     if isinstance(source, str | os.PathLike):
         return Media(_open_path(Path(source), clock, most, max_pixels, max_bytes))
@@ -292,10 +288,11 @@ def _open_path(path: Path, fps: float, max_frames: int, max_pixels: int, max_byt
 
 
 def _open_content(
-    content: bytes | bytearray | memoryview, fps: float, max_frames: int, max_pixels: int, max_bytes: int
+    source: bytes | bytearray | memoryview | io.BytesIO, fps: float, max_frames: int, max_pixels: int, max_bytes: int
 ) -> Reader:
     """Write the content of a file to a temporary one, which every decoder can open as often as it likes."""
-    num_bytes = memoryview(content).nbytes
+    content = memoryview(source.getbuffer() if isinstance(source, io.BytesIO) else source)
+    num_bytes = content.nbytes
     if not 0 < num_bytes <= max_bytes:
         raise ValueError(f"bytes: {num_bytes} of them, expected 1..{max_bytes}: the content of a picture or a video")
     folder = Path(tempfile.mkdtemp(prefix="sa2va-"))
