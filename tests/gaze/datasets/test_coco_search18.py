@@ -82,7 +82,7 @@ def test_without_a_target(tmp_path: Path, changes: dict) -> None:
     [
         ({"condition": "maybe"}, "record 0: condition is 'maybe', expected present or absent"),
         ({"T": [73]}, "record 0: 2 x, 2 y and 1 durations"),
-        ({"Y": [156.9], "T": [1, 2, 3]}, "record 0: 2 x, 1 y and 2 durations"),
+        ({"Y": [156.9], "T": [1, 2, 3]}, "record 0: 2 x, 1 y and 3 durations"),
         ({"X": ["a", 1]}, "X is .* expected a list of finite numbers"),
         ({"Y": None}, "Y is None"),
         ({"bbox": [500, 300, 90, 90]}, "passes the edge of 512 x 320 px"),

@@ -49,8 +49,9 @@ def read_coco_search18(path: Path, size: tuple[int, int] | None = None) -> list[
     for number, record in enumerate(records):
         with located(path, number):
             x, y, durations = (numbers(record, name) for name in ("X", "Y", "T"))
-            rows.append(timed_by_duration(x, y, durations[: len(x)]))
-            num_cut += len(durations) > len(x)
+            is_cut = len(x) == len(y) < len(durations)
+            rows.append(timed_by_duration(x, y, durations[: len(x)] if is_cut else durations))
+            num_cut += is_cut
     if num_cut:
         remark = "durations of fixations that are not there were left out"
         warnings.warn(
