@@ -92,6 +92,7 @@ def test_nothing_to_draw() -> None:
 
 
 @settings(max_examples=60, deadline=None)
+@pytest.mark.filterwarnings("ignore:no font on this machine")
 @given(
     height=st.integers(1, 90),
     width=st.integers(1, 90),
@@ -141,7 +142,7 @@ def test_a_label_is_written_above_its_mask() -> None:
 
 
 def test_long_labels_are_shortened() -> None:
-    font = draw._font(12)
+    font = draw.base_font(12)
     assert draw._shorten("dog", font, 200) == "dog"
     short = draw._shorten("a very long label indeed", font, 80)
     assert short.endswith("...") and font.getlength(short) <= 80

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from sa2va.lettering import base_font, can_write, measure, warn_unwritten, write
 from sa2va.masks import bbox
 
 Picture = NDArray[np.uint8]  # (H, W, 3)
@@ -56,7 +57,8 @@ def overlay(
     Args:
         frame: uint8 (H, W, 3); it is not changed.
         masks: bool (N, H, W). Smaller objects are drawn over larger ones; empty masks are left out.
-        labels: N short texts; an empty one draws no label.
+        labels: N short texts; an empty one draws no label. Where no font of this machine has the letters of one,
+            its number is written, and a warning has the text.
         alpha: opacity of the tint, 0..1.
         colours: N palette indices, such as the ids of tracked objects; 0..N-1 when None.
 
@@ -74,13 +76,15 @@ def overlay(
         if values is not None and len(values) != len(stack):
             raise ValueError(f"overlay: {len(values)} {name} for {len(stack)} masks")
     picture = frame.copy()
-    paints = [_colour(index) for index in (colours if colours is not None else range(len(stack)))]
+    numbers = colours if colours is not None else range(len(stack))
+    paints = [_colour(index) for index in numbers]
     boxes = {index: box for index, mask in enumerate(stack) if (box := _pixel_box(mask)) is not None}
     areas = stack.sum((1, 2))
     for index in sorted(boxes, key=lambda index: -areas[index]):
         _paint(picture, stack[index], boxes[index], paints[index], alpha)
     if labels is None:
         return picture
+    labels = _only_writable(labels, [str(index + 1) for index in numbers])
     chips = [(labels[index], _anchors(stack[index], boxes[index]), paints[index]) for index in boxes if labels[index]]
     return _draw_chips(picture, chips)
 
@@ -93,7 +97,7 @@ def contact_sheet(
     Args:
         frames: at least one uint8 (H, W, 3); where sizes differ, each is fitted into the cell of the first one.
         columns: pictures in a row; when None, the sheet becomes about as wide as it is high.
-        captions: a text under each picture, wrapped to its width.
+        captions: a text under each picture, wrapped to its width; its number where no font has its letters.
 
     Returns:
         uint8 (height, width, 3), no side longer than LARGEST_SHEET.
@@ -112,7 +116,9 @@ def contact_sheet(
     scale = min(max(1.0, 240 / width), 0.95 * LARGEST_SHEET / max(columns * width, rows * height))
     cell_width, cell_height = max(1, round(width * scale)), max(1, round(height * scale))
     gap = max(6, round(0.03 * cell_width))
-    font = _font(max(11, round(0.04 * cell_width)))
+    font = base_font(max(11, round(0.04 * cell_width)))
+    if captions is not None:
+        captions = _only_writable(captions, [str(index + 1) for index in range(len(captions))])
     texts = [_wrap(text, font, cell_width) for text in captions] if captions is not None else []
     line = sum(font.getmetrics())
     caption_height = max((len(lines) for lines in texts), default=0) * line + (gap // 2 if texts else 0)
@@ -124,9 +130,16 @@ def contact_sheet(
         cell = _fit(frame, cell_height, cell_width)
         sheet.paste(cell, (left + (cell_width - cell.width) // 2, top + (cell_height - cell.height) // 2))
         for number, text in enumerate(texts[index] if texts else ()):
-            pen.text((left, top + cell_height + gap // 3 + number * line), text, INK, font)
+            write(pen, (left, top + cell_height + gap // 3 + number * line), text, INK, round(font.size))
     sheet.thumbnail((LARGEST_SHEET, LARGEST_SHEET))
     return np.array(sheet)
+
+
+def _only_writable(texts: Sequence[str], instead: Sequence[str]) -> list[str]:
+    """Put something else where this machine has no letters for a text, and warn the caller's caller."""
+    unwritten = {short: text for short, text in zip(instead, texts, strict=True) if not can_write(text)}
+    warn_unwritten(unwritten, stacklevel=3)
+    return [short if short in unwritten else text for short, text in zip(instead, texts, strict=True)]
 
 
 @lru_cache(maxsize=256)
@@ -212,7 +225,7 @@ def _anchors(mask: NDArray[np.bool_], box: Box) -> _Anchors:
 def _draw_chips(picture: Picture, chips: Sequence[tuple[str, _Anchors, Colour]]) -> Picture:
     """Write each label on a rounded chip at its mask, inside the picture and off the other chips."""
     height, width = picture.shape[:2]
-    font = _font(max(9, round(0.026 * math.sqrt(height * width))))
+    font = base_font(max(9, round(0.026 * math.sqrt(height * width))))
     ascent, descent = font.getmetrics()
     pad_x, pad_y = round(0.45 * font.size), round(0.08 * font.size)
     longest = max(0.5 * width, min(width, 240)) - 2 * pad_x
@@ -223,12 +236,12 @@ def _draw_chips(picture: Picture, chips: Sequence[tuple[str, _Anchors, Colour]])
         text = _shorten(" ".join(label.split()), font, longest)
         if not text:
             continue
-        size = math.ceil(font.getlength(text)) + 2 * pad_x, ascent + descent + 2 * pad_y
+        size = math.ceil(measure(text, round(font.size))) + 2 * pad_x, ascent + descent + 2 * pad_y
         chip = _place(size, anchors, (width, height), taken)
         taken.append(chip)
         background, ink = _readable(colour)
         image.paste(background, chip[:2], _rounded(size))
-        pen.text((chip[0] + pad_x, chip[1] + pad_y), text, ink, font)
+        write(pen, (chip[0] + pad_x, chip[1] + pad_y), text, ink, round(font.size))
     return np.array(image)
 
 
@@ -277,13 +290,6 @@ def _luminance(colour: Colour) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-@lru_cache(maxsize=64)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size=size)  # bundled with Pillow, so no file is looked for
-    assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
-    return font
-
-
 @lru_cache(maxsize=256)
 def _rounded(size: tuple[int, int]) -> Image.Image:
     """Return the coverage of a rounded rectangle, drawn four times as large for smooth corners."""
@@ -295,10 +301,11 @@ def _rounded(size: tuple[int, int]) -> Image.Image:
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     """Cut a text to a width in px, with an ellipsis; empty where not even one letter fits."""
-    if font.getlength(text) <= width:
+    size = round(font.size)
+    if measure(text, size) <= width:
         return text
     for end in range(len(text) - 1, 0, -1):
-        if font.getlength(short := text[:end].rstrip() + "...") <= width:
+        if measure(short := text[:end].rstrip() + "...", size) <= width:
             return short
     return ""
 
@@ -308,7 +315,7 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and font.getlength(longer) > width:
+        if lines[-1] and measure(longer, round(font.size)) > width:
             lines.append(word)
         else:
             lines[-1] = longer

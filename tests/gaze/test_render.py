@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from sa2va.draw import palette
+from sa2va.gaze import render
 from sa2va.gaze.render import (
     BAR,
     LEAST_SIZE,
@@ -77,6 +78,7 @@ def test_numbers_stay_visible_where_all_look_at_one_place() -> None:
 
 @pytest.mark.parametrize("shape", [(60, 100), (300, 20), (20, 900), (1, 1)])
 @pytest.mark.parametrize("words", [("a",), tuple("long words" + "x" * 40 for _ in range(30)), ("\U0001f600", "\u676f")])
+@pytest.mark.filterwarnings("ignore:no font on this machine")
 def test_any_shape_and_any_words(shape: tuple[int, int], words: tuple[str, ...]) -> None:
     height, width = shape
     path = Scanpath.from_packs([Fixation(-50, 9e3, 0, 0)], [1], words, width=width, height=height)
@@ -130,3 +132,15 @@ def test_bad_input(tmp_path: Path) -> None:
         Sheet(frame=FRAME, scanpath=PATH, onsets=(1.0,))
     with pytest.raises(ValueError, match="film.avi: films are written as .mp4"):
         save_film(tmp_path / "film.avi", [FRAME])
+
+
+def test_a_word_without_letters_is_shown_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render, "can_write", str.isascii)
+    words = ("red", "\u676f")
+    path = Scanpath.from_packs(PATH.fixations, [0, 1, 3], words, width=100, height=60)
+    sheet = Sheet(frame=FRAME, scanpath=path, onsets=(50, 400))
+    with pytest.warns(UserWarning, match="shows instead: word 2 = \u676f; install") as said:
+        draw_scanpath(sheet)
+        draw_scanpath(sheet, 500)
+    assert len(said) == 1
+    assert [chip.text for chip in sheet.chips] == ["start", "red", "word 2", "end"]

@@ -18,6 +18,7 @@ from sa2va.draw import INK, PAPER, Colour, Picture, palette
 from sa2va.gaze.metrics.target import Box
 from sa2va.gaze.scanpath import Fixation, Scanpath
 from sa2va.gaze.speech import predict_timing
+from sa2va.lettering import base_font, can_write, measure, warn_unwritten, write
 from sa2va.pictures import atomic_path
 from sa2va.video_writer import VideoWriter
 
@@ -94,8 +95,12 @@ class Sheet:
 
     @cached_property
     def chips(self) -> "list[Chip]":
-        """(N + 2,) words below the picture."""
-        return lay_chips([STARTS, *self.scanpath.words, ENDS], self.size[0] - self.legend_width)
+        """(N + 2,) words below the picture; "word 2" where no font of this machine has the letters of the second."""
+        shown = {f"word {number}": word for number, word in enumerate(self.scanpath.words, 1)}
+        unwritten = {short: word for short, word in shown.items() if not can_write(word)}
+        warn_unwritten(unwritten, stacklevel=1)
+        words = [short if short in unwritten else word for short, word in shown.items()]
+        return lay_chips([STARTS, *words, ENDS], self.size[0] - self.legend_width)
 
     @property
     def legend_width(self) -> float:
@@ -206,7 +211,7 @@ def lay_chips(texts: Sequence[str], width: float) -> list[Chip]:
     chips, left, top = [], gap, gap
     for text in texts:
         shown = text if len(text) <= 24 else text[:23] + "\u2026"
-        wide = max(font.getlength(shown) + 1.1 * height, 1.9 * height)
+        wide = max(measure(shown, round(font.size)) + 1.1 * height, 1.9 * height)
         if left + wide > width - gap and left > gap:
             left, top = gap, top + 2.1 * height
         chips.append(Chip(text=shown, left=left, top=top, width=wide, height=height))
@@ -328,7 +333,8 @@ def _draw_words(pen: ImageDraw.ImageDraw, sheet: Sheet, made: Sequence[tuple[int
         ink = colour if wordless or not heard else _ink_on(colour)
         if heard or wordless:
             font = _font(0.6 * chip.height * SMOOTH)
-            pen.text((middle, SMOOTH * (below + chip.top + chip.height / 2)), chip.text, ink, font, "mm")
+            place = middle, SMOOTH * (below + chip.top + chip.height / 2)
+            write(pen, place, chip.text, ink, round(font.size), "mm")
         row = numbers.get(pack, ["-"] if heard and now == math.inf else [])
         text, small = fit_numbers(row, SMOOTH * chip.width * 1.25, 0.52 * chip.height * SMOOTH)
         pen.text((middle, SMOOTH * (below + chip.top + 1.45 * chip.height)), text, QUIET, small, "mm")
@@ -391,6 +397,4 @@ def _ink_on(colour: Colour) -> Colour:
 
 
 def _font(size: float) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size=max(1.0, round(size)))  # bundled with Pillow
-    assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
-    return font
+    return base_font(max(1, round(size)))
