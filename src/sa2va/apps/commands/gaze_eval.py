@@ -57,6 +57,10 @@ SplitOption = Annotated[
 SeedOption = Annotated[
     int | None, typer.Option(min=0, help="With --world: another dev split. With --data: of the samples.")
 ]
+SamplesOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=100, help="Scanpaths drawn of each case: with --world 9, as many as people, else 10."),
+]
 JobsOption = Annotated[int | None, typer.Option("--jobs", min=1, help="Processes that score; one per core by default.")]
 CheckOption = Annotated[bool, typer.Option("--check", help="With --world: exit with 1 if a figure misses its bar.")]
 ItemsOption = Annotated[int, typer.Option(min=10, help="With --world: how many expressions, nine people each.")]
@@ -103,10 +107,7 @@ def evaluate(
     eyes: EyesOption = None,
     store: StoreOption = None,
     plots: PlotsOption = None,
-    samples: Annotated[
-        int | None,
-        typer.Option(min=1, max=100, help="Scanpaths drawn of each case: with --world 9, as many as people, else 10."),
-    ] = None,
+    samples: SamplesOption = None,
     folds: FoldsOption = 5,
     learned: LearnedOption = True,
     seed: SeedOption = None,
