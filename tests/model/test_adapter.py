@@ -85,7 +85,7 @@ def spoil_one(tensors: dict[str, torch.Tensor]) -> None:
             "is not a LoRA adapter: it has no adapter_model.safetensors",
         ),
         (lambda f: (f / "adapter_model.safetensors").write_bytes(b"\x10\x00"), "is damaged"),
-        (lambda f: (f / "adapter_config.json").write_text("{"), "is damaged"),
+        (lambda f: (f / "adapter_config.json").write_text("{"), "is not valid JSON"),
         (lambda f: change_config(f, peft_type="LOHA"), "is a .*LOHA adapter; only LoRA adapters can be merged"),
         (lambda f: change_config(f, target_modules=["wqkv"]), "does not fit this model"),
         (lambda f: change_config(f, target_modules=["q_proj"]), "does not fit this model: it has an unknown tensor"),

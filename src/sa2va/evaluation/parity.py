@@ -9,7 +9,6 @@ Source: the cases hold what the released Sa2VA code computes for one picture, on
 Shapes: L tokens, D MLLM width, C SAM 2 width, N objects, T frames, K of them prompted, h w logit grid.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ from torch import Tensor
 from sa2va.model.backbones.catalog import find_family
 from sa2va.model.backbones.templates import find_template
 from sa2va.model.checkpoint import load_checkpoint
+from sa2va.model.json_file import read_json
 from sa2va.model.pixels import IMAGENET_MEAN, IMAGENET_STD
 from sa2va.model.predictor import Predictor
 from sa2va.model.processor import Prompts
@@ -106,13 +106,11 @@ def check_folder(folder: Path, *, strict: bool = False) -> Iterator[Comparison]:
 
 def _read_case(folder: Path, case: str) -> tuple[str, Recorded]:
     path, words = folder / f"{case}.safetensors", folder / f"{case}.json"
+    if not words.is_file():
+        raise ValueError(f"{words} is missing; a case is a .safetensors file and a .json file with its prompt")
     try:
-        return json.loads(words.read_text())["prompt"], load_file(path)
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"{words} is missing; a case is a .safetensors file and a .json file with its prompt"
-        ) from error
-    except (KeyError, json.JSONDecodeError, SafetensorError) as error:
+        return str(read_json(words)["prompt"]), load_file(path)
+    except (KeyError, ValueError, SafetensorError) as error:
         raise ValueError(f"{path} and {words.name} are not a recorded case ({error}); record it again") from error
 
 

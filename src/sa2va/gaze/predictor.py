@@ -30,12 +30,14 @@ from sa2va.gaze.scanpath import Fixation, Pack, Scanpath
 from sa2va.gaze.speech import FIRST_ONSET, predict_duration
 from sa2va.gaze.timing import SpeechTiming
 from sa2va.media import open_media
+from sa2va.model.json_file import read_json
 from sa2va.model.loading import find_model, load
 from sa2va.model.results import StaysInProcess
 from sa2va.model.sa2va import Sa2VA
 
 WEIGHTS_FILE, CONFIG_FILE = "gaze.safetensors", "gaze.json"
 MAX_SAMPLES = 1000
+MAX_CONFIG_BYTES = 2**20
 LONGEST_SOUND = 3_600_000.0  # ms, an hour
 
 
@@ -72,22 +74,39 @@ def load_decoder(folder: Path) -> EventDecoder:
         if not (folder / name).is_file():
             raise ValueError(f"{folder} has no {name}: it knows no gaze; train it with `sa2va gaze train`")
     try:
-        decoder = EventDecoder(DecoderConfig(**json.loads((folder / CONFIG_FILE).read_text())["decoder"]))
-    except (TypeError, ValueError, KeyError, AssertionError) as error:
+        config = DecoderConfig(**read_json(folder / CONFIG_FILE, MAX_CONFIG_BYTES)["decoder"])
+        with torch.device("meta"):  # sizes are compared before any memory is taken
+            outlines = EventDecoder(config).state_dict()
+    except (TypeError, ValueError, KeyError, AssertionError, RuntimeError) as error:
         raise ValueError(
             f"{folder / CONFIG_FILE} describes no gaze decoder ({type(error).__name__}: {error}); "
             f"take the file that was saved beside {WEIGHTS_FILE}"
         ) from error
     try:
         values = load_file(folder / WEIGHTS_FILE)
+        _check_shapes(values, outlines)
+        decoder = EventDecoder(config)
         decoder.load_state_dict(values)
-    except (SafetensorError, RuntimeError, OSError) as error:
+    except (SafetensorError, RuntimeError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{folder / WEIGHTS_FILE} does not fit {CONFIG_FILE}: {reason:.160}") from error
     bad = next((name for name, value in values.items() if not value.isfinite().all()), None)
     if bad is not None:
         raise ValueError(f"{folder / WEIGHTS_FILE}: {bad} holds values that are not finite; the file is damaged")
     return decoder.eval()
+
+
+def _check_shapes(values: Mapping[str, Tensor], outlines: Mapping[str, Tensor]) -> None:
+    """Compare names and shapes of weights with those that a configuration describes.
+
+    Raises:
+        ValueError: they differ.
+    """
+    for name in sorted(values.keys() ^ outlines.keys()):
+        raise ValueError(f"tensor {name} is {'unknown' if name in values else 'missing'}")
+    for name, outline in outlines.items():
+        if values[name].shape != outline.shape:
+            raise ValueError(f"{name} has shape {tuple(values[name].shape)}, expected {tuple(outline.shape)}")
 
 
 def load_gaze(name: str | Path = "tiny", *, gaze: str | Path | None = None, **options: Any) -> "GazePredictor":

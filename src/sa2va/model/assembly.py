@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -79,7 +78,7 @@ def load_mllm(folder: Path, dtype: torch.dtype | None) -> tuple[PreTrainedModel,
         with silent_transformers():
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 folder,
-                config=AutoConfig.from_pretrained(folder),
+                config=AutoConfig.from_pretrained(folder, local_files_only=True),
                 dtype=dtype or "auto",
                 use_safetensors=True,
                 local_files_only=True,
@@ -87,8 +86,8 @@ def load_mllm(folder: Path, dtype: torch.dtype | None) -> tuple[PreTrainedModel,
             )
             mllm, report = loaded
             mllm.resize_token_embeddings(max(tokenizer.get_vocab().values()) + 1, mean_resizing=False)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # the library raises whatever a wrong value leads to
+        reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{folder} holds no MLLM that can be read ({reason})") from error
     for problem in ("missing", "mismatched", "unexpected"):
         for name in sorted(map(str, report[f"{problem}_keys"])):

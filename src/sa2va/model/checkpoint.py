@@ -17,9 +17,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sa2va.model import published
 from sa2va.model.config import Sa2VAConfig
+from sa2va.model.json_file import read_json
 from sa2va.model.keymap import Step, convert, keep, to_native, to_official
+from sa2va.model.limits import check_values
 from sa2va.model.pickled import list_pickles
 from sa2va.model.processor import Processor
+from sa2va.model.rehearsal import check_layers, rehearse
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.shards import (
     INDEX_FILE,
@@ -27,12 +30,12 @@ from sa2va.model.shards import (
     SafetensorFiles,
     TensorFiles,
     list_shards,
-    read_json,
     write_shards,
 )
 from sa2va.model.tokenizers import load_tokenizer
 
 CONFIG_FILE = "config.json"
+MAX_CONFIG_BYTES = 4 * 2**20
 
 
 def build_empty(config: Sa2VAConfig) -> Sa2VA:
@@ -44,8 +47,8 @@ def build_empty(config: Sa2VAConfig) -> Sa2VA:
     try:
         with torch.device("meta"):
             return Sa2VA(config)
-    except (TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # whatever a native class raises, the configuration is its only input
+        reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{CONFIG_FILE} does not describe a model ({type(error).__name__}: {reason})") from error
 
 
@@ -102,12 +105,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Read config.json, in whichever layout it is.
 
     Raises:
-        ValueError: it is missing or damaged, or describes another kind of model.
+        ValueError: it is missing or damaged, or a value has another type or range than any model has.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise ValueError(f"{folder} is not a model folder: it has no {CONFIG_FILE}")
-    return read_json(path)
+    values = read_json(path, MAX_CONFIG_BYTES)
+    check_values(values, f"{path}: ")
+    return values
 
 
 def load_config(folder: Path) -> Sa2VAConfig:
@@ -125,13 +130,18 @@ def load_config(folder: Path) -> Sa2VAConfig:
     return Sa2VAConfig.from_dict(values)
 
 
+def has_weights(folder: Path) -> bool:
+    """Tell whether a folder has safetensors."""
+    return (folder / WEIGHTS_FILE).is_file() or (folder / INDEX_FILE).is_file()
+
+
 def open_files(folder: Path) -> SafetensorFiles:
     """Open the weights of a folder.
 
     Raises:
         ValueError: there are none, or a file is missing or damaged.
     """
-    if not (folder / WEIGHTS_FILE).is_file() and not (folder / INDEX_FILE).is_file():
+    if not has_weights(folder):
         pickled = list_pickles(folder)
         if pickled:
             raise ValueError(
@@ -166,6 +176,10 @@ def open_checkpoint(folder: Path, files: TensorFiles | None = None) -> Checkpoin
         published.check_tokens(config, tokenizer, exact=False)
     checkpoint = Checkpoint(folder, config, official, tokenizer, files)
     check_outlines(checkpoint)
+    try:
+        rehearse(checkpoint.empty)
+    except ValueError as error:
+        raise ValueError(f"{folder / CONFIG_FILE}: {error}") from error
     return checkpoint
 
 
@@ -175,10 +189,12 @@ def check_outlines(checkpoint: Checkpoint) -> None:
     Raises:
         ValueError: a tensor is missing, unknown or of another shape.
     """
-    files, wanted = checkpoint.files, checkpoint.empty.state_dict()
+    files = checkpoint.files
     try:
         steps = checkpoint.steps()
         made = dict(convert(steps, files.outlines.__getitem__))
+        check_layers(checkpoint.config, made)
+        wanted = checkpoint.empty.state_dict()
     except ValueError as error:
         raise ValueError(f"{checkpoint.folder}: {error}") from error
     sources = {target: step.sources[0] for step in steps for target in step.targets}

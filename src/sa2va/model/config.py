@@ -7,6 +7,18 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from sa2va.model.keyframes import KEYFRAME_CHOICES
+from sa2va.model.limits import COUNT, SHARE, SIDE, Limit, check_number
+
+MAX_PIXELS = 16_384 * 28 * 28  # the released code reads no picture larger
+LIMITS = {
+    "tile_size": SIDE,
+    "tokens_per_tile": COUNT,
+    "max_tiles": Limit(1, 64),
+    "min_pixels": Limit(0, MAX_PIXELS),
+    "max_pixels": Limit(0, MAX_PIXELS),
+    "num_keyframes": Limit(1, 256),
+    "sure_keyframes": SHARE,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +47,18 @@ class Sa2VAConfig:
     def __post_init__(self) -> None:
         if self.keyframes not in KEYFRAME_CHOICES:
             raise ValueError(f"keyframes {self.keyframes!r} is unknown; use one of {', '.join(KEYFRAME_CHOICES)}")
-        if not 0 <= self.sure_keyframes <= 1:
-            raise ValueError(f"sure_keyframes is {self.sure_keyframes}; expected a share from 0 to 1")
+        for name, limit in LIMITS.items():
+            check_number(getattr(self, name), limit, name)
+        if self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels is {self.min_pixels}; expected at most max_pixels, {self.max_pixels}")
+        if not isinstance(self.gate_absent, bool):
+            raise ValueError(f"gate_absent is {self.gate_absent!r:.60}; expected true or false")
+        for name in ("family", "template", "system", "question_joint"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} is {getattr(self, name)!r:.60}; expected a text")
+        for name in ("mllm", "sam2"):
+            if not isinstance(getattr(self, name), dict):
+                raise ValueError(f"{name} is {getattr(self, name)!r:.60}; expected an object")
 
     def to_dict(self) -> dict[str, Any]:
         return {"model_type": "sa2va", **asdict(self)}

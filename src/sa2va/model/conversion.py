@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from sa2va.model import published
-from sa2va.model.checkpoint import CONFIG_FILE, Checkpoint, is_finite, open_checkpoint, read_config
+from sa2va.model.checkpoint import CONFIG_FILE, Checkpoint, has_weights, is_finite, open_checkpoint, read_config
 from sa2va.model.keymap import convert
 from sa2va.model.pickled import PickledFiles, list_pickles
-from sa2va.model.shards import INDEX_FILE, SHARD_BYTES, WEIGHTS_FILE, write_shards
+from sa2va.model.shards import SHARD_BYTES, write_shards
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]  # (tensors, how many) -> the same tensors
 
@@ -30,8 +30,7 @@ def open_source(folder: Path, *, unsafe_pickle: bool = False) -> Checkpoint:
     Raises:
         ValueError: as `open_checkpoint`.
     """
-    safe = (folder / WEIGHTS_FILE).is_file() or (folder / INDEX_FILE).is_file()
-    if unsafe_pickle and not safe and folder.is_dir():
+    if unsafe_pickle and not has_weights(folder) and folder.is_dir():
         paths = list_pickles(folder)
         if paths:
             return open_checkpoint(folder, PickledFiles(paths))

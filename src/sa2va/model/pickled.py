@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sa2va.model.shards import DTYPE_NAMES, read_json
+from sa2va.model.json_file import read_json
+from sa2va.model.shards import DTYPE_NAMES
 
 MAIN_FILE, INDEX_FILE = "pytorch_model.bin", "pytorch_model.bin.index.json"
 SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")

@@ -12,9 +12,13 @@ from struct import unpack
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers
 from tokenizers.models import BPE
 
+from sa2va.model.json_file import read_bounded
+
 SPACE = "\u2581"  # how pieces write a space
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # kinds of pieces
 BPE_MODEL = 2
+MAX_BYTES = 64 * 2**20
+MAX_PIECE = 1_000  # characters
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
             shift += 7
             if byte < 128:
                 return value
+            if shift > 63:
+                raise IndexError(f"number at byte {place}")
 
     while place < len(data):
         key = number()
@@ -86,7 +92,7 @@ def read_model(path: Path) -> SentencePieceModel:
     trainer: dict[int, int | bytes] = {}
     normalizer: dict[int, int | bytes] = {}
     try:
-        for number, value in _fields(path.read_bytes()):
+        for number, value in _fields(read_bounded(path, MAX_BYTES)):
             if number == 1:
                 pieces.append(_read_piece(value))
             elif number == 2:
@@ -95,6 +101,8 @@ def read_model(path: Path) -> SentencePieceModel:
                 normalizer = _message(value)
     except (IndexError, AssertionError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged or no SentencePiece model; fetch it again") from error
+    if any(len(piece.text) > MAX_PIECE for piece in pieces):
+        raise ValueError(f"{path} holds a piece of more than {MAX_PIECE} characters; fetch it again")
     if not pieces:
         raise ValueError(f"{path} holds no pieces; expected a SentencePiece model")
     charsmap = normalizer.get(2, b"")

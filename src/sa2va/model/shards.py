@@ -14,8 +14,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sa2va.model.json_file import read_json
+
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 5 * 10**9
+MAX_TENSORS = 100_000  # of all files; the largest published model has 3,000
 
 DTYPE_NAMES = {
     torch.float64: "F64",
@@ -47,23 +50,6 @@ class TensorFiles(Protocol):
     def file_of(self, name: str) -> Path:
         """Return where a tensor lies, for messages."""
         ...
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        ValueError: it is not JSON, or not an object.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON (line {error.lineno}); restore it from the source") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file; restore it from the source") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} holds a {type(values).__name__}; expected a JSON object")
-    return values
 
 
 def list_shards(folder: Path) -> list[Path]:
@@ -99,7 +85,10 @@ class SafetensorFiles:
                 file = safe_open(path, framework="pt")
             except (SafetensorError, OSError) as error:
                 raise ValueError(f"{path} is damaged or cut short ({error}); fetch it again") from error
-            for name in file.keys():  # noqa: SIM118 - the handle is no mapping
+            names = file.keys()
+            if len(self.outlines) + len(names) > MAX_TENSORS:
+                raise ValueError(f"{path} holds more than {MAX_TENSORS} tensors; fetch it again")
+            for name in names:
                 if name in self._places:
                     raise ValueError(f"{path}: tensor {name} is also in {self._places[name][0].name}; wrong files")
                 self._places[name] = path, file

@@ -11,12 +11,12 @@ from typing import Any
 from tokenizers import AddedToken, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2Tokenizer
 
+from sa2va.model.json_file import read_json
 from sa2va.model.sentencepiece import build_tokenizer
-from sa2va.model.shards import read_json
+from sa2va.model.tokenizer_files import ADDED_FILE, FAST_FILE, MERGES_FILE, SETTINGS_FILE, VOCABULARY_FILE, check_files
 
 SUBFOLDER = "tokenizer"
-FAST_FILE, SETTINGS_FILE, ADDED_FILE = "tokenizer.json", "tokenizer_config.json", "added_tokens.json"
-BYTE_LEVEL_FILES = ("vocab.json", "merges.txt")
+BYTE_LEVEL_FILES = (VOCABULARY_FILE, MERGES_FILE)
 SENTENCEPIECE_FILE = "tokenizer.model"
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 CODE_KEY = "auto_map"  # names Python files of the folder, which are never run nor passed on
@@ -35,6 +35,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         ValueError: there is none, or its files are damaged.
     """
     place = tokenizer_folder(folder)
+    check_files(place)
     if (place / FAST_FILE).is_file():
         tokenizer = _load_native(PreTrainedTokenizerFast, place)
     elif all((place / name).is_file() for name in BYTE_LEVEL_FILES):
@@ -50,10 +51,14 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def _load_native(kind: type[PreTrainedTokenizerFast], folder: Path) -> PreTrainedTokenizerFast:
     try:
-        return kind.from_pretrained(folder)
+        tokenizer = kind.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the libraries below raise nothing narrower for a damaged file
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{folder}: the tokenizer's files are damaged ({reason}); fetch them again") from error
+    # A file may ask for texts to be cut or filled up; prompts never are.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    return tokenizer
 
 
 def load_sentencepiece(folder: Path) -> PreTrainedTokenizerFast:

@@ -58,13 +58,14 @@ def doctor(
 
 def read_config(model: str, revision: str | None, offline: bool) -> "Sa2VAConfig":
     """Return the config of a model: of a released one from the table, of others from their small files."""
-    from sa2va.model.checkpoint import load_config
+    from sa2va.model.checkpoint import has_weights, load_config, open_checkpoint
     from sa2va.model.hub import fetch, is_hub_name
     from sa2va.model.loading import find_model
     from sa2va.model.released import RELEASED
 
     if Path(model).is_dir() or not is_hub_name(model):
-        return load_config(find_model(model, revision=revision))
+        folder = find_model(model, revision=revision)
+        return open_checkpoint(folder).config if has_weights(folder) else load_config(folder)
     if model in RELEASED and revision is None:
         return RELEASED[model].config
     return load_config(fetch(model, revision=revision, offline=offline, weights=False))

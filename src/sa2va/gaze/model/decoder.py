@@ -28,8 +28,22 @@ from sa2va.gaze.model.features import (
     token_features,
 )
 from sa2va.gaze.model.sight import Scene, Sight, recall
+from sa2va.model.limits import HEADS, SHARE, WIDTH, Limit, check_number
 
 USUAL_GAP, USUAL_DURATION = 45.0, 220.0  # ms
+LIMITS = {
+    "width": Limit(1, 4096),
+    "num_layers": Limit(1, 64),
+    "num_heads": HEADS,
+    "place_width": Limit(2, 4096),
+    "num_aims": Limit(1, 256),
+    "cell": Limit(4, 64),
+    "num_observers": Limit(1, 1024),
+    "num_components": Limit(1, 64),
+    "state_width": Limit(0, WIDTH.high),
+    "image_channels": Limit(0, WIDTH.high),
+    "dropout": SHARE,
+}
 FIRST_START = (-170.0, -130.0)  # ms, earliest and latest begin of the first fixation, until training has measured it
 
 
@@ -48,6 +62,12 @@ class DecoderConfig:
     state_width: int = 0  # S; 0 = no language model
     image_channels: int = 0  # I; 0 = no image features
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, limit in LIMITS.items():
+            check_number(getattr(self, name), limit, name)
+        if self.width % self.num_heads:
+            raise ValueError(f"num_heads is {self.num_heads}; expected a divisor of width, {self.width}")
 
     @property
     def grid(self) -> Grid:

@@ -26,6 +26,10 @@ IMAGE_START, IMAGE_TOKEN, IMAGE_END = "<img>", "<IMG_CONTEXT>", "</img>"
 BASE_TOKENS = (IMAGE_START, IMAGE_END, IMAGE_TOKEN, "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>")
 PICTURE_JOINT = "\n"  # between the pictures of a prompt
 TAKES_REGIONS = True
+LAYER_NAMES = {
+    ("text_config", "num_hidden_layers"): "model.language_model.layers.",
+    ("vision_config", "num_hidden_layers"): "model.vision_tower.encoder.layer.",
+}
 
 # Architecture of the published text model -> its own name and the native one's. InternLM2 is a Llama whose query,
 # key and value rows are stored in one tensor.

@@ -25,6 +25,10 @@ from sa2va.model.pixels import CLIP_MEAN, CLIP_STD, normalise
 IMAGE_TOKEN = "<image>"
 PICTURE_JOINT = "\n"  # between the pictures of a prompt
 TAKES_REGIONS = False
+LAYER_NAMES = {
+    ("text_config", "num_hidden_layers"): "model.language_model.layers.",
+    ("vision_config", "num_hidden_layers"): "model.vision_tower.encoder.layers.",
+}
 
 _TEXT_KEYS = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",

@@ -20,6 +20,8 @@ from sa2va.model.pixels import CLIP_MEAN, CLIP_STD
 
 IMAGE_TOKEN, PICTURE_JOINT, TAKES_REGIONS = qwen_vl.IMAGE_TOKEN, qwen_vl.PICTURE_JOINT, qwen_vl.TAKES_REGIONS
 
+LAYER_NAMES = qwen_vl.LAYER_NAMES
+
 image_block, positions = qwen_vl.image_block, qwen_vl.positions
 
 

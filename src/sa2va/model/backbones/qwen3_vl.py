@@ -22,6 +22,8 @@ from sa2va.model.keymap import Rule
 IMAGE_TOKEN, PICTURE_JOINT, TAKES_REGIONS = qwen_vl.IMAGE_TOKEN, qwen_vl.PICTURE_JOINT, qwen_vl.TAKES_REGIONS
 PIXEL_MEAN = PIXEL_STD = (0.5, 0.5, 0.5)
 
+LAYER_NAMES = qwen_vl.LAYER_NAMES
+
 image_block, positions = qwen_vl.image_block, qwen_vl.positions
 
 # What the final norm was given last in this thread. The native model does not return it.

@@ -26,6 +26,10 @@ IMAGE_START, IMAGE_TOKEN, IMAGE_END = "<|vision_start|>", "<|image_pad|>", "<|vi
 PICTURE_JOINT = ""  # between the pictures of a prompt
 # The published Qwen models were never shown a marked region; their code takes one and ignores it without a word.
 TAKES_REGIONS = False
+LAYER_NAMES = {
+    ("text_config", "num_hidden_layers"): "model.language_model.layers.",
+    ("vision_config", "depth"): "model.visual.blocks.",
+}
 
 MIN_PIXELS, MAX_PIXELS = 512 * 28 * 28, 2048 * 28 * 28  # of the second resize
 MAX_ASPECT = 200  # longer side over shorter side
