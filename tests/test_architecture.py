@@ -55,6 +55,7 @@ IMPORT_NAMES = {  # where the name to import is not the name to install
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
     "huggingface_hub": "transformers",  # which cannot work without it
+    "httpx2": "transformers",  # of huggingface_hub, whose errors it raises
 }
 
 

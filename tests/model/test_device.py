@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sa2va.apps import cli
 from sa2va.model.device import choose_device, choose_dtype, multiplies_bfloat16
 
 
@@ -11,6 +12,25 @@ def test_an_unknown_device_is_one_line(name):
     with pytest.raises(ValueError, match="use "):
         choose_device(name)
     assert choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["mps", "xpu", "cuda", "cuda:7", "meta", "cpu:3", "hpu", "nonsense"])
+def test_a_device_that_is_not_there_is_one_line_with_those_that_are(name, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert cli.main(["segment", "x.png", "the red circle", "--device", name]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"device {name!r} is" in said and said.endswith("use auto, cpu\n")
+
+
+def test_gpus_are_known_by_their_number(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    assert (choose_device("mps"), choose_device("mps:0")) == (torch.device("mps"), torch.device("mps:0"))
+    with pytest.raises(ValueError, match="'cuda:2' is not available .*; use auto, cuda:0, cuda:1, mps, cpu"):
+        choose_device("cuda:2")
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """Check that a model folder with wrong values is refused in one line, at once and without memory."""
 
 import json
+import resource
 import shutil
 import time
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from sa2va.apps import cli
 from sa2va.model.checkpoint import open_checkpoint, save_checkpoint
 from sa2va.model.json_file import MAX_DEPTH, read_json
 
-SECONDS, BYTES = 6.0, 64 * 2**20  # generous: the machine that tests may do much else
+SECONDS, KIBIBYTES = 10.0, 200_000  # generous: a machine that tests may do much else
 HUGE = 10**9
 TEXT, VISION = "mllm.text_config.", "mllm.vision_config."
 HIERA = "sam2.vision_config.backbone_config."
@@ -55,14 +55,12 @@ def copy_changed(source: Path, target: Path, file: str, path: str, value: Any) -
 
 def refuse(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """Run a command on a folder that it has to refuse, and return its one line."""
-    tracemalloc.start()
-    start = time.monotonic()
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     code = cli.main(["doctor", str(folder)])
-    took, peak = time.monotonic() - start, tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    took, grown = time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     said = capsys.readouterr()
     assert (code, said.out, said.err.count("\n")) == (2, "", 1), said.err
-    assert took < SECONDS and peak < BYTES
+    assert took < SECONDS and grown < KIBIBYTES
     return said.err
 
 

@@ -193,8 +193,9 @@ class _Case:
             raise ValueError(
                 f"the recorded prompt does not end in {template.before_answer!r}: another template wrote it"
             )
-        picture_end = self._family.image_block(1).rpartition(self._family.IMAGE_TOKEN)[2]
-        return head.rpartition(picture_end)[2].rpartition(f"{REGION_TOKENS[1]}.\n")[2]
+        picture_end = self._family.image_block(1).rpartition(self._family.IMAGE_TOKEN)[2] or self._family.IMAGE_TOKEN
+        words = head.rpartition(picture_end)[2].removeprefix(self._model.config.question_joint)
+        return words.rpartition(f"{REGION_TOKENS[1]}.\n")[2]
 
     def theirs(self, name: str) -> Tensor:
         """Return the recorded tensor that a step is compared with; prompted and tracked frames are apart."""
@@ -203,9 +204,7 @@ class _Case:
             return value.reshape(1, -1)
         if name == "sam_frames_uint8":  # the released code rounds these constants, whatever its dtype
             return _normalise(value, *(torch.tensor(v).bfloat16() for v in (IMAGENET_MEAN, IMAGENET_STD)))
-        if name == "llm_tiles_uint8":
-            return _normalise(value, *map(torch.tensor, (IMAGENET_MEAN, IMAGENET_STD)))
-        if name == "pixel_values_u8":
+        if name in ("llm_tiles_uint8", "pixel_values_u8"):
             return _normalise(value, *map(torch.tensor, (self._family.PIXEL_MEAN, self._family.PIXEL_STD)))
         if "prompted" in name:
             return value[: self._count(name, prompted=True)]

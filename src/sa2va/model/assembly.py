@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedMode
 
 from sa2va.model import published
 from sa2va.model.backbones.catalog import FAMILIES
+from sa2va.model.backbones.seam import side_of
 from sa2va.model.checkpoint import CONFIG_FILE, build_empty, compute_buffers, read_config
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.keymap import convert, to_native
@@ -106,10 +107,7 @@ def describe_mllm(mllm: PreTrainedModel, family: str, tokenizer: PreTrainedToken
     """
     values = mllm.config.to_dict()
     vision = values["vision_config"]
-    for key in ("image_size", "patch_size"):  # sides of squares; some native classes write both
-        if isinstance(vision.get(key), list | tuple):
-            vision[key] = vision[key][0]
-    tile_size = vision.get("image_size") or Sa2VAConfig.tile_size
+    tile_size = side_of(vision.get("image_size") or Sa2VAConfig.tile_size)
     plain = Sa2VAConfig(family=family, mllm=values, tile_size=tile_size)
     return published.config_from_official(FAMILIES[family].config_to_official(plain), tokenizer)
 

@@ -18,13 +18,22 @@ def choose_device(name: str = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    available = list_devices()
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device {name!r} is unknown; use auto, cpu, cuda or mps") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r} is not available on this machine; use auto or cpu")
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device {name!r:.60} is unknown; use auto, {', '.join(available)}") from error
+    # A type without a number is the first of its kind; the CPU and a Mac's GPU are one each, whatever the number.
+    whole = f"{device.type}:{device.index or 0}" if device.type == "cuda" else str(device).removesuffix(":0")
+    if whole not in available:
+        raise ValueError(f"device {name!r:.60} is not available on this machine; use auto, {', '.join(available)}")
     return device
+
+
+def list_devices() -> list[str]:
+    """Return the names of the devices of this machine that models run on, the fastest first."""
+    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return [*gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:

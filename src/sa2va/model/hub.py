@@ -6,11 +6,56 @@ Flow: "org/name" -> snapshot in the hub's cache, resumed where it broke off -> l
 import errno
 import os
 import re
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 DESCRIPTIONS = ("*.json", "*.jinja", "*.model", "merges.txt")  # configs and what makes a tokenizer
 WEIGHTS = ("*.safetensors",)
+OFFLINE_SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+_WAIT: ContextVar[float | None] = ContextVar("seconds that a hub may be silent", default=None)
+_LOCK = threading.Lock()
+_limited: Any = None  # the client factory that is ours
+
+
+@contextmanager
+def limited_waiting(seconds: float) -> Generator[None]:
+    """Limit how long a hub may be silent, in requests of this thread for which the library sets no limit itself.
+
+    The library asks for a repository and its files without any limit; files have limits of their own.
+    """
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils import _http
+
+    def limit(request: Any) -> None:
+        wait, limits = _WAIT.get(), request.extensions.get("timeout") or {}
+        if wait is not None:
+            limits = {phase: limits.get(phase) or wait for phase in ("connect", "read", "write", "pool")}
+            request.extensions["timeout"] = limits
+
+    global _limited
+    with _LOCK:
+        make = _http._GLOBAL_CLIENT_FACTORY  # of the library or of a user; the library has no call that tells it
+        if make is not _limited:
+
+            def make_limited() -> Any:
+                client = make()
+                hooks = client.event_hooks
+                client.event_hooks = {**hooks, "request": [*hooks["request"], limit]}
+                return client
+
+            _limited = make_limited
+            set_client_factory(make_limited)
+    token = _WAIT.set(seconds)
+    try:
+        yield
+    finally:
+        _WAIT.reset(token)
 
 
 def is_hub_name(name: str) -> bool:
@@ -31,23 +76,27 @@ def fetch(name: str, *, revision: str | None = None, offline: bool = False, weig
         weights: False fetches what describes the model and none of its tensors.
 
     Raises:
-        ValueError: the model or revision is unknown or closed to this user, nothing can be reached and nothing was
+        ValueError: the model or revision is unknown or closed to this user, nothing answers in time and nothing was
             fetched before, the disk is full, or the model has no safetensors.
     """
+    from httpx2 import TimeoutException
     from huggingface_hub import constants, errors, snapshot_download
 
     host = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)
+    wait = constants.HF_HUB_ETAG_TIMEOUT
     try:
-        folder = Path(
-            snapshot_download(
-                name,
-                revision=revision,
-                endpoint=host,
-                local_files_only=offline,
-                allow_patterns=[*DESCRIPTIONS, *(WEIGHTS if weights else ())],
-                ignore_patterns=["*/*"],
+        with limited_waiting(wait):
+            folder = Path(
+                snapshot_download(
+                    name,
+                    revision=revision,
+                    endpoint=host,
+                    etag_timeout=wait,
+                    local_files_only=offline,
+                    allow_patterns=[*DESCRIPTIONS, *(WEIGHTS if weights else ())],
+                    ignore_patterns=["*/*"],
+                )
             )
-        )
     except errors.GatedRepoError as error:
         raise ValueError(f"{name} is gated; accept its terms on {host}/{name}, then run: hf auth login") from error
     except errors.RevisionNotFoundError as error:
@@ -56,9 +105,21 @@ def fetch(name: str, *, revision: str | None = None, offline: bool = False, weig
         raise ValueError(f"no folder and no model on {host} is called {name!r}; check the name, or log in") from error
     except errors.LocalEntryNotFoundError as error:
         version = f" at revision {revision!r}" if revision else ""
-        if offline or constants.HF_HUB_OFFLINE:
+        if offline:
             raise ValueError(f"{name}{version} is not on this machine; load it once without offline") from error
-        raise ValueError(f"{host} cannot be reached, and {name}{version} is not on this machine") from error
+        if constants.HF_HUB_OFFLINE:
+            switch = next((each for each in OFFLINE_SWITCHES if os.environ.get(each)), OFFLINE_SWITCHES[0])
+            raise ValueError(f"{name}{version} is not on this machine, and {switch} is set; unset it") from error
+        silent = isinstance(error.__cause__, TimeoutException)
+        reason = f"did not answer within {wait} s" if silent else "cannot be reached"
+        raise ValueError(
+            f"{host} {reason}, and {name}{version} is not on this machine; check the network and HF_ENDPOINT, "
+            "or give the folder of a copy"
+        ) from error
+    except TimeoutException as error:
+        raise ValueError(
+            f"{host} stopped answering while {name} was fetched; the same call again goes on from there"
+        ) from error
     except (OSError, errors.HTTPError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             cache = constants.HF_HUB_CACHE

@@ -39,49 +39,50 @@ OTHER = Limit(-(2**53), 2**53, whole=False)
 
 # Limits of numbers by the name that they have in any configuration: native, published, or of SAM 2. Lists of them are
 # checked one by one. A few times what any published model has.
-_NAMES: dict[Limit, str] = {
-    WIDTH: "hidden_size intermediate_size out_hidden_size projection_dim embed_dim d_model mem_ff mem_out mlp_dim "
+_NAMES: tuple[tuple[Limit, str], ...] = (
+    (WIDTH, "hidden_size intermediate_size out_hidden_size projection_dim embed_dim d_model mem_ff mem_out mlp_dim "
     "iou_head_hidden_dim fpn_hidden_size memory_attention_hidden_size memory_attention_feed_forward_hidden_size "
     "memory_attention_mlp_hidden_size memory_encoder_hidden_size memory_encoder_intermediate_dim "
     "memory_encoder_output_channels mask_downsampler_embed_dim memory_fuser_embed_dim memory_fuser_intermediate_dim "
-    "backbone_channel_list embed_dim_per_stage head_dim perceiver_resampler_hidden_size",
-    LAYERS: "num_hidden_layers depth num_layers memory_attention_num_layers mem_layers memory_fuser_num_layers "
-    "blocks_per_stage stages iou_head_depth perceiver_resampler_num_layers",
-    LAYER_INDEX: "global_attention_blocks global_att_blocks global_attn_indexes deepstack_visual_indexes "
-    "fullatt_block_indexes vision_feature_layer select_layer fpn_top_down_levels num_query_pool_stages",
-    HEADS: "num_attention_heads num_heads num_key_value_heads num_attention_heads_per_stage "
-    "memory_attention_num_attention_heads perceiver_resampler_num_attention_heads",
-    SIDE: "image_size force_image_size pretrain_image_size patch_size window_size patch_kernel_size patch_stride "
+    "backbone_channel_list embed_dim_per_stage head_dim perceiver_resampler_hidden_size"),
+    (LAYERS, "num_hidden_layers depth num_layers memory_attention_num_layers mem_layers memory_fuser_num_layers "
+    "blocks_per_stage stages iou_head_depth perceiver_resampler_num_layers"),
+    (LAYER_INDEX, "global_attention_blocks global_att_blocks global_attn_indexes deepstack_visual_indexes "
+    "fullatt_block_indexes vision_feature_layer select_layer fpn_top_down_levels num_query_pool_stages"),
+    (HEADS, "num_attention_heads num_heads num_key_value_heads num_attention_heads_per_stage "
+    "memory_attention_num_attention_heads perceiver_resampler_num_attention_heads"),
+    (SIDE, "image_size force_image_size pretrain_image_size patch_size window_size patch_kernel_size patch_stride "
     "query_stride bkg window_positional_embedding_background_size spatial_merge_size temporal_patch_size "
     "backbone_feature_sizes fpn_kernel_size fpn_stride mask_downsampler_kernel_size mask_downsampler_stride "
-    "mask_downsampler_total_stride memory_fuser_kernel_size attention_downsample_rate memory_attention_downsample_rate",
-    SIDE_OR_NONE: "window_size_per_stage window_spec patch_padding fpn_padding mask_downsampler_padding "
-    "memory_fuser_padding num_labels chunk_size_feed_forward",
-    GRID: "memory_attention_rope_feat_sizes memory_attention_rope_k_sizes",
-    COUNT: "num_channels in_channels num_multimask_outputs num_point_embeddings num_maskmem num_feature_levels "
+    "mask_downsampler_total_stride memory_fuser_kernel_size attention_downsample_rate "
+    "memory_attention_downsample_rate"),
+    (SIDE_OR_NONE, "window_size_per_stage window_spec patch_padding fpn_padding mask_downsampler_padding "
+    "memory_fuser_padding num_labels chunk_size_feed_forward"),
+    (GRID, "memory_attention_rope_feat_sizes memory_attention_rope_k_sizes"),
+    (COUNT, "num_channels in_channels num_multimask_outputs num_point_embeddings num_maskmem num_feature_levels "
     "mask_input_channels max_object_pointers_in_encoder min_dynamic_patch max_dynamic_patch scale pretraining_tp "
-    "perceiver_resampler_num_latents perceiver_resampler_num_latents_2d tokens_per_second num_queries",
-    Limit(1, 2**20): "num_position_embeddings image_seq_length",
-    Limit(-1, 4096): "max_cond_frame_num",
-    Limit(0, 4096): "multimask_min_pt_num multimask_max_pt_num",
-    Limit(1, 2**21): "vocab_size",
-    TOKEN_ID: "image_token_id image_token_index video_token_id vision_start_token_id vision_end_token_id bos_token_id "
-    "eos_token_id pad_token_id",
-    LENGTH: "max_position_embeddings original_max_position_embeddings sliding_window",
-    Limit(0, 2**25): "max_window_layers",
-    EPSILON: "layer_norm_eps rms_norm_eps",
-    SHARE: "attention_dropout hidden_dropout hidden_dropout_prob projection_dropout memory_attention_dropout "
+    "perceiver_resampler_num_latents perceiver_resampler_num_latents_2d tokens_per_second num_queries"),
+    (Limit(1, 2**20), "num_position_embeddings image_seq_length"),
+    (Limit(-1, 4096), "max_cond_frame_num"),
+    (Limit(0, 4096), "multimask_min_pt_num multimask_max_pt_num"),
+    (Limit(1, 2**21), "vocab_size"),
+    (TOKEN_ID, "image_token_id image_token_index video_token_id vision_start_token_id vision_end_token_id bos_token_id "
+    "eos_token_id pad_token_id"),
+    (LENGTH, "max_position_embeddings original_max_position_embeddings sliding_window"),
+    (Limit(0, 2**25), "max_window_layers"),
+    (EPSILON, "layer_norm_eps rms_norm_eps"),
+    (SHARE, "attention_dropout hidden_dropout hidden_dropout_prob projection_dropout memory_attention_dropout "
     "memory_attention_rope_dropout embd_pdrop resid_pdrop dropout drop_path_rate dynamic_multimask_stability_thresh "
-    "dynamic_multimask_stability_delta partial_rotary_factor",
-    Limit(1 / 64, 1, whole=False): "downsample_ratio",
-    SPREAD: "initializer_range initializer_factor layer_scale_init_value memory_fuser_layer_scale_init_value",
-    FACTOR: "factor short_factor long_factor scale_factors mlp_ratio low_freq_factor high_freq_factor "
-    "short_mscale long_mscale attention_factor",
-    Limit(1, 1e12, whole=False): "rope_theta memory_attention_rope_theta",
-    Limit(0, 4096): "mrope_section",
-    SCORE: "sigmoid_scale_for_mem_enc sigmoid_bias_for_mem_enc",
-}  # fmt: skip
-LIMITS = {name: limit for limit, names in _NAMES.items() for name in names.split()}
+    "dynamic_multimask_stability_delta partial_rotary_factor"),
+    (Limit(1 / 64, 1, whole=False), "downsample_ratio"),
+    (SPREAD, "initializer_range initializer_factor layer_scale_init_value memory_fuser_layer_scale_init_value"),
+    (FACTOR, "factor short_factor long_factor scale_factors mlp_ratio low_freq_factor high_freq_factor "
+    "short_mscale long_mscale attention_factor"),
+    (Limit(1, 1e12, whole=False), "rope_theta memory_attention_rope_theta"),
+    (Limit(0, 4096), "mrope_section"),
+    (SCORE, "sigmoid_scale_for_mem_enc sigmoid_bias_for_mem_enc"),
+)  # fmt: skip
+LIMITS = {name: limit for limit, names in _NAMES for name in names.split()}
 FLAGS = frozenset(
     "tie_word_embeddings attention_bias bias qkv_bias qk_normalization use_qk_norm use_sliding_window "
     "mrope_interleaved use_mean_pooling use_absolute_position_embeddings enable_occlusion_spatial_embedding "

@@ -4,6 +4,7 @@ Flow: config.json + tokenizer -> Sa2VAConfig and rules -> checkpoint.py; Sa2VACo
 Source: the model folders published with Sa2VA, arXiv:2501.04001.
 """
 
+from dataclasses import fields
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -16,7 +17,9 @@ from sa2va.model.keymap import Rule
 from sa2va.tokens import ADDED_TOKENS
 
 MODEL_TYPE, ARCHITECTURE_START = "sa2va_chat", "Sa2VAChat"
+EXTRA_KEY = "sa2va"  # of a config.json that we wrote: what the published layout has no words for
 SAM2_PREFIX = "grounding_encoder.sam2_model."
+EXTRA_FIELDS = tuple(field.name for field in fields(Sa2VAConfig) if field.name not in ("family", "mllm", "sam2"))
 PROJECTOR = {"text_hidden_fcs.0.{rest}": "projector.fc1.{rest}", "text_hidden_fcs.2.{rest}": "projector.fc2.{rest}"}
 
 
@@ -85,12 +88,12 @@ def config_from_official(official: dict[str, Any], tokenizer: PreTrainedTokenize
     """
     family = find_family(official)
     try:
-        fields = FAMILIES[family].config_from_official(
+        told = FAMILIES[family].config_from_official(
             official, tokenizer.get_vocab(), str(tokenizer.chat_template or "")
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"config.json: not a complete {family} configuration ({error!r})") from error
-    values = {"keyframes": "first"} | fields
+    values = {"keyframes": "first"} | told | _extra_fields(official)
     config = Sa2VAConfig(family=family, sam2=sam2_keys.config_from_official(official), **values)
     check_tokens(config, tokenizer, exact=True)
     return config
@@ -102,8 +105,28 @@ def config_to_official(config: Sa2VAConfig) -> dict[str, Any]:
     Raises:
         ValueError: the published layout has no words for a part of the model.
     """
-    official = FAMILIES[config.family].config_to_official(config)
-    return {"model_type": MODEL_TYPE} | official | sam2_keys.config_to_official(config.sam2)
+    family = FAMILIES[config.family]
+    official = {"model_type": MODEL_TYPE} | family.config_to_official(config)
+    official |= sam2_keys.config_to_official(config.sam2)
+    image_token = {family.IMAGE_TOKEN: config.mllm.get("image_token_id")}
+    told = {"keyframes": "first"} | family.config_from_official(official, image_token)
+    usual = {field.name: field.default for field in fields(Sa2VAConfig)} | told
+    own = {name: getattr(config, name) for name in EXTRA_FIELDS}
+    extra = {name: value for name, value in own.items() if value != usual[name]}
+    return official | ({EXTRA_KEY: extra} if extra else {})
+
+
+def _extra_fields(official: dict[str, Any]) -> dict[str, Any]:
+    """Return what we wrote beside the published layout, where we wrote the file.
+
+    Raises:
+        ValueError: it is none of our fields.
+    """
+    extra = official.get(EXTRA_KEY) or {}
+    unknown = sorted(set(extra) - set(EXTRA_FIELDS)) if isinstance(extra, dict) else [str(extra)]
+    if unknown:
+        raise ValueError(f"config.json: {EXTRA_KEY} has unknown fields {unknown}; expected {sorted(EXTRA_FIELDS)}")
+    return extra
 
 
 def key_rules(config: Sa2VAConfig) -> tuple[Rule, ...]:

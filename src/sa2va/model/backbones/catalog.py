@@ -2,8 +2,9 @@
 
 Flow: Sa2VAConfig.family -> find_family -> mllm.py and processor.py.
 
-A family has IMAGE_TOKEN, PICTURE_JOINT, TAKES_REGIONS, LAYER_NAMES; build_mllm, language_model, read_picture,
-image_block, encode_images, positions, run_text, logits; config_from_official, config_to_official, key_rules.
+A family has IMAGE_TOKEN, PICTURE_JOINT, TAKES_REGIONS, LAYER_NAMES, PIXEL_MEAN, PIXEL_STD; build_mllm, language_model,
+read_picture, image_block, encode_images, positions, run_text, logits; config_from_official, config_to_official,
+key_rules.
 """
 
 from types import ModuleType

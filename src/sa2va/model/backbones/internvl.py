@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, InternVLConfig, InternVLForConditionalGeneration
 
 from sa2va.model.backbones.rope import rope_to_native, rope_to_official
-from sa2va.model.backbones.seam import Picture, TextInput, VisualTokens, call_text_model
+from sa2va.model.backbones.seam import Picture, TextInput, VisualTokens, call_text_model, side_of
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.keymap import Rule
 from sa2va.model.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise
@@ -26,6 +26,7 @@ IMAGE_START, IMAGE_TOKEN, IMAGE_END = "<img>", "<IMG_CONTEXT>", "</img>"
 BASE_TOKENS = (IMAGE_START, IMAGE_END, IMAGE_TOKEN, "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>")
 PICTURE_JOINT = "\n"  # between the pictures of a prompt
 TAKES_REGIONS = True
+PIXEL_MEAN, PIXEL_STD = IMAGENET_MEAN, IMAGENET_STD
 LAYER_NAMES = {
     ("text_config", "num_hidden_layers"): "model.language_model.layers.",
     ("vision_config", "num_hidden_layers"): "model.vision_tower.encoder.layer.",
@@ -149,7 +150,7 @@ def read_picture(picture: NDArray[np.uint8], config: Sa2VAConfig, *, is_frame: b
     tokens; here such a tile counts like any other.
     """
     tiles = split_tiles(picture, config.tile_size, 1 if is_frame else config.max_tiles)
-    return Picture(normalise(tiles, IMAGENET_MEAN, IMAGENET_STD), len(tiles) * config.tokens_per_tile)
+    return Picture(normalise(tiles, PIXEL_MEAN, PIXEL_STD), len(tiles) * config.tokens_per_tile)
 
 
 def image_block(num_tokens: int) -> str:
@@ -211,7 +212,7 @@ def config_from_official(
         "template": official["template"].replace("-", "_"),
         "question_joint": "",
         "tile_size": tile_size,
-        "tokens_per_tile": int((tile_size // vision["patch_size"]) ** 2 * ratio**2),
+        "tokens_per_tile": int((tile_size // side_of(vision["patch_size"])) ** 2 * ratio**2),
         "max_tiles": MAX_TILES,
         "keyframes": "first",
     }
@@ -228,6 +229,7 @@ def config_to_official(config: Sa2VAConfig) -> dict[str, Any]:
         llm |= rope_to_official(text["rope_parameters"], kind_key="type")
     llm |= {"model_type": _TEXT_MODELS[architecture][0], "architectures": [architecture]}
     vision = {key: tower[native] for key, native in _VISION_KEYS.items() if native in tower}
+    vision |= {key: side_of(vision[key]) for key in ("image_size", "patch_size") if key in vision}
     vision |= {"model_type": "intern_vit_6b", "architectures": ["InternVisionModel"]}
     return {
         "architectures": ["Sa2VAChatModel"],

@@ -17,7 +17,7 @@ from transformers import DynamicCache, LlavaConfig, LlavaForConditionalGeneratio
 from sa2va.model.backbones.internvl import positions as positions
 from sa2va.model.backbones.internvl import split_tiles
 from sa2va.model.backbones.rope import rope_to_native, rope_to_official
-from sa2va.model.backbones.seam import Picture, TextInput, VisualTokens, call_text_model
+from sa2va.model.backbones.seam import Picture, TextInput, VisualTokens, call_text_model, side_of
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.keymap import Rule
 from sa2va.model.pixels import CLIP_MEAN, CLIP_STD, normalise
@@ -25,6 +25,7 @@ from sa2va.model.pixels import CLIP_MEAN, CLIP_STD, normalise
 IMAGE_TOKEN = "<image>"
 PICTURE_JOINT = "\n"  # between the pictures of a prompt
 TAKES_REGIONS = False
+PIXEL_MEAN, PIXEL_STD = CLIP_MEAN, CLIP_STD
 LAYER_NAMES = {
     ("text_config", "num_hidden_layers"): "model.language_model.layers.",
     ("vision_config", "num_hidden_layers"): "model.vision_tower.encoder.layers.",
@@ -68,7 +69,7 @@ def logits(mllm: LlavaForConditionalGeneration, states: Tensor) -> Tensor:
 
 def read_picture(picture: NDArray[np.uint8], config: Sa2VAConfig, *, is_frame: bool) -> Picture:
     """Squeeze a picture (H, W, 3) into the square that the image encoder reads."""
-    return Picture(normalise(split_tiles(picture, config.tile_size, 1), CLIP_MEAN, CLIP_STD), config.tokens_per_tile)
+    return Picture(normalise(split_tiles(picture, config.tile_size, 1), PIXEL_MEAN, PIXEL_STD), config.tokens_per_tile)
 
 
 def image_block(num_tokens: int) -> str:
@@ -90,6 +91,7 @@ def config_from_official(
         native["vocab_size"] = official["vocab_size"]
     native |= {"model_type": "llama", "rope_parameters": rope_to_native(text), "tie_word_embeddings": False}
     tower = {key: vision[key] for key in _VISION_KEYS if vision.get(key) is not None}
+    tower |= {key: side_of(tower[key]) for key in ("image_size", "patch_size")}
     return {
         "mllm": {
             "text_config": native,
@@ -112,7 +114,8 @@ def config_to_official(config: Sa2VAConfig) -> dict[str, Any]:
     """Return the published config.json of a model, its SAM 2 part aside."""
     text, tower = config.mllm["text_config"], config.mllm["vision_config"]
     official = {key: text[key] for key in (*_TEXT_KEYS, *_TOKEN_KEYS) if key in text}
-    official |= rope_to_official(text["rope_parameters"], kind_key="rope_type")
+    if "rope_parameters" in text:
+        official |= rope_to_official(text["rope_parameters"], kind_key="rope_type")
     return {
         "architectures": ["Sa2VAChatModelLlava"],
         "model_type": "sa2va_chat",

@@ -21,6 +21,7 @@ from sa2va.model.pixels import CLIP_MEAN, CLIP_STD
 IMAGE_TOKEN, PICTURE_JOINT, TAKES_REGIONS = qwen_vl.IMAGE_TOKEN, qwen_vl.PICTURE_JOINT, qwen_vl.TAKES_REGIONS
 
 LAYER_NAMES = qwen_vl.LAYER_NAMES
+PIXEL_MEAN, PIXEL_STD = CLIP_MEAN, CLIP_STD
 
 image_block, positions = qwen_vl.image_block, qwen_vl.positions
 
@@ -32,7 +33,7 @@ def build_mllm(config: dict[str, Any]) -> Qwen2_5_VLForConditionalGeneration:
 
 def read_picture(picture: NDArray[np.uint8], config: Sa2VAConfig, *, is_frame: bool) -> Picture:
     """Prepare a picture (H, W, 3); a frame of a clip is a picture like any other."""
-    return qwen_vl.read_picture(picture, config, CLIP_MEAN, CLIP_STD)
+    return qwen_vl.read_picture(picture, config, PIXEL_MEAN, PIXEL_STD)
 
 
 def language_model(mllm: Qwen2_5_VLForConditionalGeneration) -> nn.Module:

@@ -164,7 +164,8 @@ def config_to_official(config: Sa2VAConfig, model_type: str) -> dict[str, Any]:
     """Return the published config.json of a model, its SAM 2 part aside."""
     text, vision = config.mllm["text_config"], config.mllm["vision_config"]
     official = {key: text[key] for key in (*_TEXT_KEYS, *_TOKEN_KEYS) if key in text}
-    official |= rope_to_official(text["rope_parameters"], kind_key="rope_type")
+    if "rope_parameters" in text:
+        official |= rope_to_official(text["rope_parameters"], kind_key="rope_type")
     return {
         "architectures": ["Sa2VAChatModelQwen"],
         "model_type": "sa2va_chat",

@@ -4,6 +4,7 @@ Flow: processor.py -> Picture -> Mllm.embed_inputs -> VisualTokens -> TextInput 
 Shapes: B samples, L tokens, D width, V visual tokens of all pictures, n image places of the batch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,18 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 NO_GRID = (0, 0, 0)
+
+
+def side_of(value: int | Sequence[int]) -> int:
+    """Return the side of a square; some native classes write both sides.
+
+    Raises:
+        ValueError: the sides differ.
+    """
+    sides = set(value) if isinstance(value, Sequence) else {value}
+    if len(sides) != 1:
+        raise ValueError(f"config.json: a size is {list(sides)}; expected a square")
+    return sides.pop()
 
 
 @dataclass(frozen=True)
