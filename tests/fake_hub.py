@@ -19,17 +19,22 @@ class FakeHub:
     Attributes:
         cut: file -> number of bytes after which its next transfer breaks off; once.
         closed: names that answer as gated repositories do.
+        stalls: file -> number of bytes after which each of its transfers falls silent until the hub goes.
+        mute: say nothing to what asks for the list of files.
         down: answer every request with error 503.
     """
 
     repositories: dict[str, dict[str, dict[str, bytes]]]
     cut: dict[str, int] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
+    stalls: dict[str, int] = field(default_factory=dict)
+    mute: bool = False
     down: bool = False
     fetched: list[tuple[str, str | None]] = field(default_factory=list)  # (file, Range) of each GET of a file
 
     def __enter__(self) -> Self:
         hub = self
+        self._gone = threading.Event()
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -45,6 +50,7 @@ class FakeHub:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._gone.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -62,6 +68,9 @@ class FakeHub:
         file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         name, revision = (api[1], api[3]) if api else (file[1], file[2]) if file else ("", "")
         files = self.files(name, revision)
+        if self.mute and api and api[2] == "tree":
+            self._gone.wait()
+            return
         if self.down:
             self.send(request, 503)
         elif name in self.closed:
@@ -87,7 +96,10 @@ class FakeHub:
         start = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        self.send(request, 206 if start else 200, headers, data[start:], self.cut.pop(name, None))
+        self.send(request, 206 if start else 200, headers, data[start:], self.cut.pop(name, self.stalls.get(name)))
+        if name in self.stalls:
+            request.wfile.flush()
+            self._gone.wait()
 
     def send(
         self,

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from sa2va.apps import cli
 from sa2va.model.device import choose_device, choose_dtype, multiplies_bfloat16
@@ -15,10 +16,11 @@ def test_an_unknown_device_is_one_line(name):
 
 
 @pytest.mark.parametrize("name", ["mps", "xpu", "cuda", "cuda:7", "meta", "cpu:3", "hpu", "nonsense"])
-def test_a_device_that_is_not_there_is_one_line_with_those_that_are(name, monkeypatch, capsys):
+def test_a_device_that_is_not_there_is_one_line_with_those_that_are(name, tmp_path, monkeypatch, capsys):
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert cli.main(["segment", "x.png", "the red circle", "--device", name]) == 2
+    assert cli.main(["segment", str(tmp_path / "x.png"), "the red circle", "--device", name]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and f"device {name!r} is" in said and said.endswith("use auto, cpu\n")
 

@@ -71,15 +71,15 @@ OURS: list[tuple[str, Any, str]] = [
     (TEXT + "num_hidden_layers", 2.0, "num_hidden_layers is 2.0; expected"),
     (TEXT + "num_hidden_layers", True, "num_hidden_layers is True; expected"),
     (TEXT + "num_hidden_layers", 7, "num_hidden_layers is 7, the weights have 2 layers"),
-    (TEXT + "num_hidden_layers", [2], "does not describe a model"),
+    (TEXT + "num_hidden_layers", [2], "num_hidden_layers is [2], the weights have 2 layers"),
     (TEXT + "hidden_size", HUGE, "hidden_size is 1000000000; expected"),
     (TEXT + "hidden_size", 68, "has shape"),
     (TEXT + "hidden_size", 0, "hidden_size is 0; expected"),
     (TEXT + "intermediate_size", HUGE, "intermediate_size is 1000000000; expected"),
     (TEXT + "vocab_size", HUGE, "vocab_size is 1000000000; expected"),
     (TEXT + "vocab_size", 100_000, "has shape"),
-    (TEXT + "num_attention_heads", 3, "config.json"),
-    (TEXT + "num_key_value_heads", 3, "config.json"),
+    (TEXT + "num_attention_heads", 3, "has shape (32,), expected (42,)"),
+    (TEXT + "num_key_value_heads", 3, "has shape (32,), expected (48,)"),
     (TEXT + "max_position_embeddings", 10**12, "max_position_embeddings is 1000000000000; expected"),
     (TEXT + "rms_norm_eps", -1.0, "rms_norm_eps is -1.0; expected"),
     (TEXT + "hidden_act", "explode", "does not describe a model"),
@@ -91,11 +91,11 @@ OURS: list[tuple[str, Any, str]] = [
     (VISION + "num_hidden_layers", HUGE, "vision_config.num_hidden_layers is 1000000000; expected"),
     (VISION + "num_hidden_layers", 3, "num_hidden_layers is 3, the weights have 2 layers"),
     (VISION + "image_size", HUGE, "image_size is 1000000000; expected"),
-    (VISION + "image_size", 128, "config.json"),
+    (VISION + "image_size", 128, "has shape (1, 65, 48), expected (1, 257, 48)"),
     (VISION + "patch_size", 0, "patch_size is 0; expected"),
     (VISION + "attention_bias", "yes", "attention_bias is 'yes'; expected true or false"),
     ("mllm.downsample_ratio", 0, "downsample_ratio is 0; expected"),
-    ("mllm.downsample_ratio", 0.25, "config.json"),
+    ("mllm.downsample_ratio", 0.25, "has shape (192,), expected (768,)"),
     ("mllm.vision_feature_layer", HUGE, "vision_feature_layer is 1000000000; expected"),
     ("mllm.image_token_id", 10**7, "image_token_id is 10000000; expected"),
     ("mllm.quantization_config", {"quant_method": "x"}, "quantization_config is {'quant_method': 'x'}; expected none"),
@@ -130,7 +130,7 @@ OURS: list[tuple[str, Any, str]] = [
     ("template", 5, "template is 5; expected a text"),
     ("template", "no_chat", "no_chat"),
     ("system", "s" * 10**6, "expected a text"),
-    ("family", ["internvl"], "family[0]"),
+    ("family", ["internvl"], "family is ['internvl']; expected a text"),
     ("family", "parrot", "unknown model family 'parrot'"),
     ("architectures", 5, "architectures is 5; expected a list"),
     ("surprise", 1, "unknown keys ['surprise']"),
@@ -142,7 +142,7 @@ def test_a_wrong_value_in_our_layout_is_one_line(
     ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], path: str, value: Any, message: str
 ) -> None:
     said = refuse(copy_changed(ours, tmp_path / "copy", "config.json", path, value), capsys)
-    assert message in said or ("family[0]" in message and "family" in said)
+    assert message in said
 
 
 INTERNVL, QWEN2_5, QWEN3, LLAVA = "internvl_qwen2", "qwen2_5_vl", "qwen3_vl", "llava"
@@ -156,10 +156,10 @@ PUBLISHED: list[tuple[str, str, Any, str]] = [
     (INTERNVL, "template", 7, "template is 7; expected a text"),
     (INTERNVL, "select_layer", HUGE, "select_layer is 1000000000; expected"),
     (INTERNVL, "llm_config.architectures", 1, "llm_config.architectures is 1; expected a list"),
-    ("internvl_internlm2", "llm_config.num_key_value_heads", 3, "config.json"),
+    ("internvl_internlm2", "llm_config.num_key_value_heads", 3, "wrong or mixed files"),
     ("internvl_internlm2", "llm_config.rope_scaling", {"type": "dynamic", "factor": -2}, "factor is -2; expected"),
     ("internvl_phi3", "llm_config.rope_scaling.short_factor", [1.0] * 5000, "short_factor has 5000 items"),
-    ("internvl_phi3", "llm_config.rope_scaling.short_factor", [1.0], "short_factor has 1 numbers; expected 4"),
+    ("internvl_phi3", "llm_config.rope_scaling.short_factor", [1.0], "short_factor field must have length 4, got 1"),
     (QWEN2_5, "text_config.num_hidden_layers", HUGE, "num_hidden_layers is 1000000000; expected"),
     (QWEN2_5, "vision_config.depth", HUGE, "vision_config.depth is 1000000000; expected"),
     (QWEN2_5, "vision_config.depth", 5, "vision_config.depth is 5, the weights have 2 layers"),
@@ -169,7 +169,7 @@ PUBLISHED: list[tuple[str, str, Any, str]] = [
     (QWEN2_5, "text_config.rope_scaling.mrope_section", [HUGE, 1, 1], "mrope_section[0] is 1000000000; expected"),
     (QWEN2_5, "text_config.rope_scaling.mrope_section", [3, 1, 1], "mrope_section is [3, 1, 1]; expected"),
     (QWEN3, "text_config.head_dim", HUGE, "head_dim is 1000000000; expected"),
-    (QWEN3, "vision_config.deepstack_visual_indexes", [0, 0], "config.json"),
+    (QWEN3, "vision_config.deepstack_visual_indexes", [0, 0], "deepstack_merger_list.1.linear_fc1.weight is missing"),
     (QWEN3, "vision_config.deepstack_visual_indexes", [HUGE], "deepstack_visual_indexes[0] is 1000000000"),
     (QWEN3, "vision_config.num_position_embeddings", 2**40, "num_position_embeddings is 1099511627776; expected"),
     (LLAVA, "vision_config.num_hidden_layers", HUGE, "vision_config.num_hidden_layers is 1000000000; expected"),
@@ -216,7 +216,6 @@ def nested(depth: int) -> str:
     ("text", "message"),
     [
         (nested(100_000), f"is nested more than {MAX_DEPTH} deep"),
-        (nested(MAX_DEPTH + 1), f"is nested more than {MAX_DEPTH} deep"),
         ('{"a": ' + "[" * 100_000, f"is nested more than {MAX_DEPTH} deep"),
         ('{"a": NaN}', "NaN is not a number"),
         ('{"a": 1e999}', "inf is not a number"),
@@ -224,7 +223,7 @@ def nested(depth: int) -> str:
         ("[]", "holds a list; expected a JSON object"),
         (" " * (5 * 2**20), "has more than 4 MiB"),
     ],
-    ids=["deep", "just too deep", "open", "nan", "infinite", "long number", "list", "large"],
+    ids=["deep", "open", "nan", "infinite", "long number", "list", "large"],
 )
 def test_json_that_is_none_is_one_line(
     ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
@@ -238,6 +237,9 @@ def test_json_within_the_limits_is_read_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(nested(MAX_DEPTH))
     assert json.dumps(read_json(path), separators=(",", ":")) == nested(MAX_DEPTH)
+    path.write_text(nested(MAX_DEPTH + 1))
+    with pytest.raises(ValueError, match=f"is nested more than {MAX_DEPTH} deep"):
+        read_json(path)
 
 
 def test_a_weight_index_that_is_nested_is_one_line(

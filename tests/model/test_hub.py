@@ -1,12 +1,16 @@
 """Check that a model comes from a hub whole, once, pinned and without code, and that failures are one line."""
 
 import errno
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fake_hub import COMMITS, FakeHub
+from PIL import Image
+from silent_hub import SilentHub
 
+from sa2va.apps import cli
 from sa2va.model.hub import fetch, is_hub_name
 
 TENSORS = bytes(range(256)) * 16_384  # 4 MiB
@@ -140,3 +144,95 @@ def test_disk_and_transfer(hub: FakeHub, error: OSError, message: str, monkeypat
     with pytest.raises(ValueError, match=message) as caught:
         fetch("lab/model")
     assert "\n" not in str(caught.value)
+
+
+# ---- a hub that is silent
+
+
+@pytest.fixture
+def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short limits, as HF_HUB_ETAG_TIMEOUT and HF_HUB_DOWNLOAD_TIMEOUT set them, and an empty cache."""
+    for name, value in (("HF_HUB_ETAG_TIMEOUT", 1), ("HF_HUB_DOWNLOAD_TIMEOUT", 1), ("HF_HUB_OFFLINE", False)):
+        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["segment", "PICTURE", "the red circle", "--model", "lab/model"],
+        ["segment", "PICTURE", "the red circle", "--sam", "lab/model"],
+        ["segment", "PICTURE", "the red circle", "--adapter", "lab/model"],
+        ["doctor", "lab/model"],
+        ["gaze", "predict", "PICTURE", "the red circle", "--model", "lab/model"],
+    ],
+    ids=["model", "sam", "adapter", "doctor", "gaze"],
+)
+def test_a_hub_that_never_answers_is_one_line_in_time(
+    words: list[str],
+    start: bytes,
+    impatient: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    began = time.monotonic()
+    with SilentHub(start) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        assert cli.main([str(tmp_path / "x.png") if word == "PICTURE" else word for word in words]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"{hub.endpoint} did not answer within 1 s, and lab/model is not on this machine; check the network" in said
+    assert time.monotonic() - began < 30
+
+
+def test_a_hub_that_falls_silent_within_a_file_is_one_line(
+    hub: FakeHub, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the tries of the library
+    hub.stalls["model-00001-of-00002.safetensors"] = 100_000
+    with pytest.raises(ValueError, match="stopped answering while lab/model was fetched; the same call again") as error:
+        fetch("lab/model")
+    assert "\n" not in str(error.value)
+    hub.stalls.clear()
+    assert contents(fetch("lab/model"))["model-00001-of-00002.safetensors"] == TENSORS
+
+
+def test_a_hub_without_a_list_of_files_is_left_after_a_few_tries(
+    hub: FakeHub, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    hub.mute = True
+    with pytest.raises(ValueError, match="did not answer within 1 s, and lab/model is not on this machine"):
+        fetch("lab/model")
+
+
+def test_an_earlier_copy_is_used_where_the_hub_is_silent(
+    hub: FakeHub, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fetch("lab/model")
+    with SilentHub() as silent:
+        monkeypatch.setenv("HF_ENDPOINT", silent.endpoint)
+        assert fetch("lab/model") == folder
+
+
+@pytest.mark.parametrize("switch", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+def test_the_switch_that_forbids_the_network_is_named(
+    hub: FakeHub, switch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(switch, "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=f"lab/model is not on this machine, and {switch} is set; unset it"):
+        fetch("lab/model")
+
+
+def test_other_requests_of_the_process_keep_their_own_limits(hub: FakeHub) -> None:
+    from huggingface_hub.utils import get_session
+
+    fetch("lab/model")
+    seen = []
+    client = get_session()
+    client.event_hooks = {**client.event_hooks, "request": [*client.event_hooks["request"], seen.append]}
+    client.get(hub.endpoint, timeout=None)
+    assert set(seen[0].extensions["timeout"].values()) == {None}

@@ -30,6 +30,7 @@ from sa2va.gaze.scanpath import Fixation, Pack, Scanpath
 from sa2va.gaze.speech import FIRST_ONSET, predict_duration
 from sa2va.gaze.timing import SpeechTiming
 from sa2va.media import open_media
+from sa2va.model.defaults import plain_defaults
 from sa2va.model.json_file import read_json
 from sa2va.model.loading import find_model, load
 from sa2va.model.results import StaysInProcess
@@ -64,6 +65,7 @@ def save_gaze(decoder: EventDecoder, folder: Path, card: Mapping[str, Any] | Non
     (folder / CONFIG_FILE).write_text(json.dumps(record, indent=1) + "\n")
 
 
+@plain_defaults()
 def load_decoder(folder: Path) -> EventDecoder:
     """Read what `save_gaze` wrote.
 
@@ -245,6 +247,7 @@ class GazeStream(StaysInProcess):
 
     instead = "begin another with start(image) and the same words, in a process of its own after sa2va.load_gaze(...)"
 
+    @plain_defaults()
     @torch.no_grad()
     def __init__(
         self,
@@ -329,6 +332,7 @@ class GazeStream(StaysInProcess):
         width, height = self._box.image_size
         return [Scanpath(packs=tuple(p), width=width, height=height, image=self.name) for p in self._packs]
 
+    @plain_defaults()
     @torch.no_grad()
     def _look(self, word: Word) -> list[Pack]:
         """Hear what a pack brings, and look until it is over."""

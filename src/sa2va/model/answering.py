@@ -140,7 +140,11 @@ class Answerer(StaysInProcess):
 
     def _stack(self, states: list[Tensor]) -> Tensor:
         """(N, D), also where N = 0."""
-        return torch.stack(states) if states else torch.zeros(0, self.model.mllm.width, device=self.device)
+        return (
+            torch.stack(states)
+            if states
+            else torch.zeros(0, self.model.mllm.width, device=self.device, dtype=self.dtype)
+        )
 
     def _finish(
         self, queries: Sequence[Query], answers: Sequence[tuple[list[int], Tensor]], options: Options

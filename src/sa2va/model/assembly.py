@@ -18,6 +18,7 @@ from sa2va.model.backbones.catalog import FAMILIES
 from sa2va.model.backbones.seam import side_of
 from sa2va.model.checkpoint import CONFIG_FILE, build_empty, compute_buffers, read_config
 from sa2va.model.config import Sa2VAConfig
+from sa2va.model.defaults import plain_defaults
 from sa2va.model.keymap import convert, to_native
 from sa2va.model.pickled import PickledFiles
 from sa2va.model.projector import SegProjector, SegProjectorConfig
@@ -31,6 +32,7 @@ from sa2va.tokens import ADDED_TOKENS
 CPU = torch.device("cpu")
 
 
+@plain_defaults()
 def assemble(
     mllm_folder: Path, sam_path: Path, *, dtype: torch.dtype | None = None, seed: int = 0, unsafe_pickle: bool = False
 ) -> tuple[Sa2VA, PreTrainedTokenizerBase]:

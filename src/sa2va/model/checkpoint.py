@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sa2va.model import published
 from sa2va.model.config import Sa2VAConfig
+from sa2va.model.defaults import plain_defaults
 from sa2va.model.json_file import read_json
 from sa2va.model.keymap import Step, convert, keep, to_native, to_official
 from sa2va.model.limits import check_values
@@ -38,6 +39,7 @@ CONFIG_FILE = "config.json"
 MAX_CONFIG_BYTES = 4 * 2**20
 
 
+@plain_defaults()
 def build_empty(config: Sa2VAConfig) -> Sa2VA:
     """Build a model on the meta device: names, shapes and modules without any memory.
 
@@ -152,6 +154,7 @@ def open_files(folder: Path) -> SafetensorFiles:
     return SafetensorFiles(list_shards(folder))
 
 
+@plain_defaults()
 def open_checkpoint(folder: Path, files: TensorFiles | None = None) -> Checkpoint:
     """Open a model folder and check everything that can be checked without reading the weights.
 
@@ -218,6 +221,7 @@ def _name_in_files(checkpoint: Checkpoint, name: str) -> str:
     return next(step.targets[0] for step in steps if name in step.sources)
 
 
+@plain_defaults()
 def load_checkpoint(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Sa2VA, Processor]:
     """Rebuild a model from its folder, in our layout or the published one.
 

@@ -67,7 +67,7 @@ class Clicks:
 
     def to_tensors(self, size: int, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return places (1, P, 2) in px of the S x S input and labels (1, P)."""
-        scale = torch.tensor([size / width, size / height], device=device)
+        scale = torch.tensor([size / width, size / height], device=device, dtype=torch.float32)
         places = torch.tensor(self.places, device=device, dtype=torch.float32) * scale
         return places[None], torch.tensor([self.labels], device=device, dtype=torch.int32)
 

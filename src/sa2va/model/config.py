@@ -45,8 +45,6 @@ class Sa2VAConfig:
     gate_absent: bool = False  # an object with presence < 0.5 in a frame gets an empty mask there
 
     def __post_init__(self) -> None:
-        if self.keyframes not in KEYFRAME_CHOICES:
-            raise ValueError(f"keyframes {self.keyframes!r} is unknown; use one of {', '.join(KEYFRAME_CHOICES)}")
         for name, limit in LIMITS.items():
             check_number(getattr(self, name), limit, name)
         if self.min_pixels > self.max_pixels:
@@ -56,6 +54,8 @@ class Sa2VAConfig:
         for name in ("family", "template", "system", "question_joint"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} is {getattr(self, name)!r:.60}; expected a text")
+        if self.keyframes not in KEYFRAME_CHOICES:
+            raise ValueError(f"keyframes {self.keyframes!r} is unknown; use one of {', '.join(KEYFRAME_CHOICES)}")
         for name in ("mllm", "sam2"):
             if not isinstance(getattr(self, name), dict):
                 raise ValueError(f"{name} is {getattr(self, name)!r:.60}; expected an object")

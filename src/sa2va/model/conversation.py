@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sa2va.media import open_media
 from sa2va.model.answering import Answerer, Query
+from sa2va.model.defaults import plain_defaults
 from sa2va.model.mllm import Decoding, TextStream
 from sa2va.model.results import Options, Prediction, Request, StaysInProcess
 from sa2va.model.sam2 import FrameFeatures
@@ -97,6 +98,7 @@ class Conversation(StaysInProcess):
         if rest:
             yield rest
 
+    @plain_defaults()
     def _begin(
         self, prompt: str, regions: Sequence[Any] | NDArray[Any] | None, options: Options
     ) -> tuple[Query, Decoding]:
@@ -114,6 +116,7 @@ class Conversation(StaysInProcess):
                 last = self._stream.append(embeds)[:, -1]
         return query, answerer._decoding(self._stream, last, options)
 
+    @plain_defaults()
     def _end(self, query: Query, decoding: Decoding, options: Options) -> Prediction:
         answerer = self._answerer
         self._is_ended = decoding.said_end[0]

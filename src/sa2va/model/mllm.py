@@ -17,6 +17,7 @@ from transformers import DynamicCache
 
 from sa2va.model.backbones.catalog import find_family
 from sa2va.model.backbones.seam import TextInput
+from sa2va.model.defaults import plain_defaults
 from sa2va.model.processor import Prompts
 
 StreamMark = tuple[Tensor | None, Tensor | None]  # of a TextStream: its mask and its next position
@@ -118,8 +119,8 @@ class Decoding:
             if not self._keep([token not in rules.end_ids for token in tokens]):
                 return
             tokens = [token for token in tokens if token not in rules.end_ids]
-            ids = torch.tensor(tokens, device=self._state.device)[:, None]
-            with torch.no_grad():
+            ids = torch.tensor(tokens, dtype=torch.long, device=self._state.device)[:, None]
+            with plain_defaults(), torch.no_grad():
                 self._state = self._stream.append(self._mllm.embed_tokens(ids))[:, 0]
             for row, token, state in zip(self._rows, tokens, self._state, strict=True):
                 self.token_ids[row].append(token)
@@ -130,6 +131,7 @@ class Decoding:
             if not self._keep([not self.said_end[row] for row in self._rows]):
                 return
 
+    @plain_defaults()
     def _keep(self, going: list[bool]) -> bool:
         """Drop the rows that have ended, or return False where all have and the stream stays as it is."""
         if any(going) and not all(going):
@@ -139,6 +141,7 @@ class Decoding:
             self._rows = [self._rows[place] for place in places]
         return any(going)
 
+    @plain_defaults()
     @torch.no_grad()
     def _pick(self) -> list[int]:
         """Choose the next token of each row that goes on."""

@@ -18,6 +18,7 @@ from sa2va import masks
 from sa2va.media import open_media
 from sa2va.model.answering import Answerer
 from sa2va.model.conversation import Conversation
+from sa2va.model.defaults import plain_defaults
 from sa2va.model.keyframes import choose_keyframes
 from sa2va.model.prompter import Answer
 from sa2va.model.results import FrameResult, Options, Prediction, Request
@@ -53,6 +54,7 @@ class Predictor(Answerer):
         """
         return self.predict_batch([Request(media, prompt, regions)], options)[0]
 
+    @plain_defaults()
     def predict_batch(self, requests: Sequence[Request], options: Options | None = None) -> list[Prediction]:
         """Answer many questions at once; each answer is the one `predict` gives."""
         options = Options.read(options)
@@ -64,6 +66,7 @@ class Predictor(Answerer):
         answers = list(zip(decoding.token_ids, map(self._stack, decoding.seg_states), strict=True))
         return self._finish(queries, answers, options)
 
+    @plain_defaults()
     def probe_batch(self, requests: Sequence[Request], options: Options | None = None) -> list[Prediction]:
         """Answer each request with exactly one mask, whether or not the model would have drawn any.
 
@@ -72,6 +75,7 @@ class Predictor(Answerer):
         ids, _ = self.processor.encode_answer(FORCED_ANSWER)
         return self.predict_forced(requests, ids[: ids.index(self.processor.seg_id) + 1], options)
 
+    @plain_defaults()
     def predict_forced(
         self, requests: Sequence[Request], answer_ids: Sequence[int], options: Options | None = None
     ) -> list[Prediction]:
@@ -86,10 +90,12 @@ class Predictor(Answerer):
         places = [place for place, token in enumerate(ids) if token == self.processor.seg_id]
         return self._finish(queries, [(ids, row[places]) for row in states], options)
 
+    @plain_defaults()
     def open(self, media: Any) -> Conversation:
         """Start a conversation about a picture or clip; what has been seen and said is kept between questions."""
         return Conversation(self, media)
 
+    @plain_defaults()
     def segment_regions(
         self, media: Any, regions: Sequence[Any] | NDArray[Any], options: Options | None = None
     ) -> Prediction:
@@ -108,6 +114,7 @@ class Predictor(Answerer):
                 session.add_region(region)
             return self._follow(session)
 
+    @plain_defaults()
     def track(
         self,
         source: Any,

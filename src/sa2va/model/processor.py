@@ -79,7 +79,10 @@ class Processor:
         self.end_texts = tuple(end for end in ends if end not in tokens)
         self.sam_size: int = config.sam2["image_size"]
         # The released model normalises SAM 2 pixels with constants rounded to bfloat16, whatever its dtype.
-        rounded = [torch.tensor(v).bfloat16().float().tolist() for v in (IMAGENET_MEAN, IMAGENET_STD)]
+        rounded = [
+            torch.tensor(v, dtype=torch.float32, device="cpu").bfloat16().float().tolist()
+            for v in (IMAGENET_MEAN, IMAGENET_STD)
+        ]
         self._sam_mean, self._sam_std = (tuple(v) for v in rounded)
 
     @property
@@ -327,7 +330,8 @@ class Processor:
     def _pad(rows: Sequence[list[int]], value: int, *, left: bool) -> Tensor:
         length = max(map(len, rows))
         padding = [[value] * (length - len(row)) for row in rows]
-        return torch.tensor([pad + row if left else row + pad for pad, row in zip(padding, rows, strict=True)])
+        padded = [pad + row if left else row + pad for pad, row in zip(padding, rows, strict=True)]
+        return torch.tensor(padded, dtype=torch.long)
 
     @staticmethod
     def _stack_targets(targets: list[Masks], shape: tuple[int, ...], num_frames: int) -> Tensor:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from sa2va.model.backbones.catalog import find_family
+from sa2va.model.backbones.templates import find_template
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.sa2va import Sa2VA
 
@@ -58,6 +59,7 @@ def rehearse(model: Sa2VA) -> None:
         ValueError: a number of the configuration does not fit another one.
     """
     config = model.config
+    find_template(config.template)
     _check_text(model.mllm.native.config.get_text_config())
     takes_any_size = hasattr(model.mllm.native.config.vision_config, "depth")
     if takes_any_size != bool(config.max_pixels):

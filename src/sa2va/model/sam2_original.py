@@ -13,6 +13,7 @@ import torch
 from transformers.utils import logging
 
 from sa2va.model.checkpoint import CONFIG_FILE, read_config
+from sa2va.model.defaults import plain_defaults
 from sa2va.model.sam2 import Sam2
 from sa2va.model.sam2_catalog import SAM2_CLASSES
 
@@ -33,6 +34,7 @@ def silent_transformers() -> Generator[None]:
             logging.enable_progress_bar()
 
 
+@plain_defaults()
 def load_original_sam2(folder: Path, device: torch.device, dtype: torch.dtype) -> Sam2:
     """Load SAM 2 as it was published for Transformers, facebook/sam2-hiera-large for example, or EdgeTAM.
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from sa2va.model.defaults import plain_defaults
 from sa2va.model.device import choose_device, multiplies_bfloat16
 from sa2va.training.batches import to_device
 from sa2va.training.config import RunConfig, StageConfig
@@ -60,6 +61,7 @@ class Stage(Protocol):
         """Return scalar losses of a batch, on the device; "total" is the one that is minimised."""
 
 
+@plain_defaults()
 def run_stage(stage: Stage, folder: str | Path, device: str | torch.device, logger: RunLogger) -> None:
     """Train a stage to its end, resuming from `<folder>/<stage name>` when a state is there.
 

@@ -59,7 +59,8 @@ def test_every_family_answers(
     assert cli.main(["segment", picture, "the red circle", "--json", *model]) == 0
     assert json.loads(capsys.readouterr().out)["text"]
     assert cli.main(["track", clip, "the red circle", "-o", str(tmp_path / "out"), "-q", *model]) == 0
-    assert json.loads((tmp_path / "out" / "masks.json").read_text())["videos"][0]["length"] == 3
+    annotations = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    assert annotations["videos"][0]["length"] == 3
     capsys.readouterr()
     assert cli.main(["caption", picture, "-q", *model]) == 0
     assert capsys.readouterr().out.strip()
@@ -99,13 +100,8 @@ def test_settings_that_the_published_layout_lacks_come_back(folder: Path, tmp_pa
     ours, back = tmp_path / "ours", tmp_path / "back"
     assert cli.main(["convert", str(folder), str(ours), "-q"]) == 0
     values = json.loads((ours / "config.json").read_text())
-    values |= {
-        "num_keyframes": 3,
-        "keyframes": "uniform",
-        "sure_keyframes": 0.5,
-        "gate_absent": True,
-        "system": "Be brief.",
-    }
+    values |= {"num_keyframes": 3, "keyframes": "uniform", "sure_keyframes": 0.5}
+    values |= {"gate_absent": True, "system": "Be brief."}
     (ours / "config.json").write_text(json.dumps(values))
     assert cli.main(["convert", str(ours), str(back), "--to", "official", "-q"]) == 0
     assert load_config(back) == load_config(ours)

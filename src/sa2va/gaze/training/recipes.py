@@ -20,6 +20,7 @@ from sa2va.gaze.training.joint import JointStage
 from sa2va.gaze.training.store import Store, StoreConfig, fill, read
 from sa2va.gaze.training.stored import StoredStage
 from sa2va.model.checkpoint import load_checkpoint
+from sa2va.model.defaults import plain_defaults
 from sa2va.model.device import choose_device
 from sa2va.model.loading import find_model
 from sa2va.training.config import StageConfig, apply_overrides
@@ -115,6 +116,7 @@ def configure(name: str, overrides: Sequence[str] = ()) -> GazeRunConfig:
     return apply_overrides(GAZE_RECIPES[name](), list(overrides))
 
 
+@plain_defaults()
 def train_gaze(name: str, overrides: Sequence[str] = (), output: str | None = None, quiet: bool = False) -> Path:
     """Train a recipe to its end, or go on where an earlier run of it stopped.
 

@@ -22,6 +22,7 @@ from sa2va.gaze.model.events import FACT, EventBatch, collate, write_tokens
 from sa2va.gaze.model.losses import EventLossConfig, event_losses, token_terms
 from sa2va.gaze.model.oracle import box_map
 from sa2va.gaze.trial import Trial
+from sa2va.model.defaults import plain_defaults
 from sa2va.training.config import StageConfig
 from sa2va.training.logger import RunLogger
 from sa2va.training.loop import run_stage
@@ -121,6 +122,7 @@ def measure_start(trials: Sequence[Trial]) -> tuple[float, float]:
     return low, high
 
 
+@plain_defaults()
 def train_recorded(
     trials: Sequence[Trial], config: RecordedConfig | None = None, *, folder: Path | None = None, quiet: bool = True
 ) -> EventDecoder:
