@@ -18,7 +18,5 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 def normalise(pixels: NDArray[np.uint8], mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """uint8 (F, H, W, 3) -> float32 (F, 3, H, W)."""
     values = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-    shift, scale = (
-        torch.tensor(each, dtype=torch.float32, device=values.device)[:, None, None] for each in (mean, std)
-    )
+    shift, scale = (values.new_tensor(each)[:, None, None] for each in (mean, std))
     return (values - shift) / scale

@@ -79,11 +79,8 @@ class Processor:
         self.end_texts = tuple(end for end in ends if end not in tokens)
         self.sam_size: int = config.sam2["image_size"]
         # The released model normalises SAM 2 pixels with constants rounded to bfloat16, whatever its dtype.
-        rounded = [
-            torch.tensor(v, dtype=torch.float32, device="cpu").bfloat16().float().tolist()
-            for v in (IMAGENET_MEAN, IMAGENET_STD)
-        ]
-        self._sam_mean, self._sam_std = (tuple(v) for v in rounded)
+        constants = torch.tensor((IMAGENET_MEAN, IMAGENET_STD), dtype=torch.float32, device="cpu").bfloat16()
+        self._sam_mean, self._sam_std = map(tuple, constants.float().tolist())
 
     @property
     def family(self) -> ModuleType:

@@ -11,7 +11,6 @@ import re
 from typing import Any
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
@@ -105,9 +104,7 @@ def read_picture(
     patch, merge = vision["patch_size"], vision["spatial_merge_size"]
     pixels = resize_twice(picture, patch * merge, config.min_pixels, config.max_pixels).float()
     # Scaled mean and deviation instead of scaled pixels, as in the stock processor, for the same last bits.
-    shift, scale = (
-        torch.tensor(v, dtype=torch.float32, device=pixels.device)[:, None, None] * 255 for v in (mean, std)
-    )
+    shift, scale = (pixels.new_tensor(values)[:, None, None] * 255 for values in (mean, std))
     patches = split_patches((pixels - shift) / scale, patch, merge, vision["temporal_patch_size"])
     rows, columns = (side // patch for side in pixels.shape[1:])
     return Picture(patches, rows * columns // merge**2, (1, rows, columns))
