@@ -153,6 +153,11 @@ def pickle_weights(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def describe(folder: Path, **values: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
 def describe_a_parrot(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": "parrot"}))
 
@@ -164,6 +169,18 @@ def describe_a_parrot(folder: Path) -> None:
         (cut_weights, "holds no SAM 2 that can be read"),
         (pickle_weights, "holds no SAM 2 that can be read"),
         (describe_a_parrot, "describes a 'parrot' model; sam needs SAM 2"),
+        (
+            lambda f: describe(f, memory_attention_num_layers=10**9),
+            "memory_attention_num_layers is 1000000000; expected",
+        ),
+        (
+            lambda f: describe(f, memory_attention_num_layers=250),
+            "memory_attention_num_layers is 250, the weights have",
+        ),
+        (lambda f: describe(f, image_size="64"), "image_size is '64'; expected"),
+        (lambda f: describe(f, memory_attention_hidden_size=65), "holds no SAM 2 that can be read"),
+        (lambda f: describe(f, quantization_config={"a": 1}), "quantization_config is .*; expected none"),
+        (lambda f: (f / "config.json").write_text('{"a":' * 100_000), "is nested more than 64 deep"),
     ],
 )
 def test_a_wrong_sam2_is_refused(sam_folder: Path, damage, message: str) -> None:

@@ -6,7 +6,7 @@ Flow: names of the tensors that are there -> check_layers; empty model -> rehear
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,9 +43,27 @@ def check_layers(config: Sa2VAConfig, names: Iterable[str]) -> None:
         if field in config.sam2
     }
     for field, (number, prefix) in wanted.items():
-        found = len({match[1] for name in names if (match := re.match(re.escape(prefix) + r"(\d+)\.", name))})
+        found = count_layers(names, prefix)
         if number != found:
             raise ValueError(f"{field} is {number!r:.60}, the weights have {found} layers; take both from one model")
+
+
+def check_sam2_layers(values: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Compare the numbers of layers of a SAM 2 of its own with those that its tensors are named after.
+
+    Raises:
+        ValueError: there are fewer than the configuration says; a part that is missing altogether is told elsewhere.
+    """
+    names = tuple(names)
+    for field, prefix in SAM2_LAYER_NAMES.items():
+        found = count_layers(names, prefix)
+        if field in values and found and values[field] != found:
+            raise ValueError(f"{field} is {values[field]!r:.60}, the weights have {found} layers")
+
+
+def count_layers(names: Iterable[str], prefix: str) -> int:
+    """Count the layers that tensors are named after."""
+    return len({match[1] for name in names if (match := re.match(re.escape(prefix) + r"(\d+)\.", name))})
 
 
 @torch.no_grad()

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
-from sa2va.model.checkpoint import CONFIG_FILE, read_config
+from sa2va.model.checkpoint import CONFIG_FILE, has_weights, open_files, read_config
 from sa2va.model.defaults import plain_defaults
+from sa2va.model.rehearsal import check_sam2_layers
 from sa2va.model.sam2 import Sam2
 from sa2va.model.sam2_catalog import SAM2_CLASSES
 
@@ -47,6 +48,8 @@ def load_original_sam2(folder: Path, device: torch.device, dtype: torch.dtype) -
     if variant is None:
         raise ValueError(f"{folder / CONFIG_FILE} describes a {kind!r} model; sam needs SAM 2, as in {EXAMPLE}")
     try:
+        if has_weights(folder):
+            check_sam2_layers(described, open_files(folder).outlines)
         with silent_transformers():
             config = variant.build_config(described)
             loaded: Any = variant.NATIVE_CLASS.from_pretrained(
