@@ -169,7 +169,7 @@ PUBLISHED: list[tuple[str, str, Any, str]] = [
     (QWEN2_5, "text_config.rope_scaling.mrope_section", [HUGE, 1, 1], "mrope_section[0] is 1000000000; expected"),
     (QWEN2_5, "text_config.rope_scaling.mrope_section", [3, 1, 1], "mrope_section is [3, 1, 1]; expected"),
     (QWEN3, "text_config.head_dim", HUGE, "head_dim is 1000000000; expected"),
-    (QWEN3, "vision_config.deepstack_visual_indexes", [0, 0], "deepstack_merger_list.1.linear_fc1.weight is missing"),
+    (QWEN3, "vision_config.deepstack_visual_indexes", [0, 0], "visual.deepstack_merger_list.1."),
     (QWEN3, "vision_config.deepstack_visual_indexes", [HUGE], "deepstack_visual_indexes[0] is 1000000000"),
     (QWEN3, "vision_config.num_position_embeddings", 2**40, "num_position_embeddings is 1099511627776; expected"),
     (LLAVA, "vision_config.num_hidden_layers", HUGE, "vision_config.num_hidden_layers is 1000000000; expected"),

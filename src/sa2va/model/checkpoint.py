@@ -208,7 +208,7 @@ def check_outlines(checkpoint: Checkpoint) -> None:
             shape, expected = tuple(files.outlines[source].shape), tuple(wanted[name].shape)
             part = "" if shape == tuple(made[name].shape) else f" for {name}, part of it or made of it"
             raise ValueError(f"{files.file_of(source)}: {source} has shape {shape}, expected {expected}{part}")
-    for name in wanted.keys() - made.keys():
+    for name in sorted(wanted.keys() - made.keys()):
         known_as = _name_in_files(checkpoint, name)
         raise ValueError(f"{checkpoint.folder}: tensor {known_as} is missing from the weights; wrong or mixed files")
 
