@@ -58,7 +58,7 @@ def _refuse(constant: str) -> float:
 def _measure_depth(values: Any) -> int:
     """Count nested containers, at most one more than is allowed; a number like 1e999 counts as a constant."""
     level, depth = [values], 0
-    while level and depth <= MAX_DEPTH:
+    while level and depth <= MAX_DEPTH + 1:
         depth += 1
         below: list[Any] = []
         for value in level:
