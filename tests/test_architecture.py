@@ -27,7 +27,7 @@ MAX_CORE_DEPENDENCIES = 12
 # Room -> floor. A room imports itself and what lies strictly below it, so rooms of one floor are blind to each
 # other; the ground floor alone is one shared room, kept free of cycles by a test of its own.
 FLOORS = {
-    "types": 0, "tokens": 0, "masks": 0, "draw": 0, "lettering": 0, "metrics": 0, "journal": 0,
+    "types": 0, "tokens": 0, "masks": 0, "draw": 0, "lettering": 0, "metrics": 0, "journal": 0, "files": 0, "shown": 0,
     "media": 0, "arrays": 0, "pictures": 0, "picture_cost": 0, "depth": 0, "orientation": 0, "containers": 0,
     "video": 0, "video_writer": 0, "live": 0, "budget": 0,
     "model": 1, "data": 1,

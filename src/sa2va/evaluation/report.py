@@ -20,6 +20,7 @@ from rich.table import Table
 import sa2va
 from sa2va.evaluation.benchmark import Figure
 from sa2va.evaluation.stamp import Run
+from sa2va.files import write_text
 
 _WIDTH = 120  # of the table as text, characters
 _COLORS = {"reached": "green", "about": "yellow", "missed": "red"}
@@ -116,12 +117,7 @@ class Report:
         """Write the report as JSON, text and Markdown, each whole or not at all, whoever else writes there."""
         texts = {"report.json": self.to_json(), "report.txt": self.to_text(), "report.md": self.to_markdown()}
         for name, text in texts.items():
-            draft = folder / f".{name}.{os.getpid()}"
-            try:
-                draft.write_text(text, encoding="utf-8")
-                draft.replace(folder / name)
-            finally:
-                draft.unlink(missing_ok=True)
+            write_text(folder / name, text)
 
     def to_json(self) -> str:
         """Write the report as JSON."""

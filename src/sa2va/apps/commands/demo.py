@@ -16,6 +16,7 @@ import sa2va
 from sa2va.apps.options import ModelChoice, QuietOption, takes_model
 from sa2va.apps.output import require_kinds, staged
 from sa2va.apps.report import remark
+from sa2va.files import write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,7 +79,7 @@ def demo(
             rows=rows,
             footer=(f"sa2va {sa2va.__version__}, model {choice.model}, {seconds:.0f} seconds.",),
         )
-        (scratch / PAGE).write_text(render_page(page), encoding="utf-8")
+        write_text(scratch / PAGE, render_page(page))
     # A path that is broken over two lines can be neither clicked nor copied.
     console.print(f"\n[bold]{output / PAGE}[/bold]  the page: open it in a browser", soft_wrap=True)
     console.print(f"{output / SHEET}  all pictures at a glance", soft_wrap=True)

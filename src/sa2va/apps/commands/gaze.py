@@ -27,6 +27,7 @@ from sa2va.apps.options import (
 )
 from sa2va.apps.output import describe_files, require_kinds, staged
 from sa2va.apps.report import remark
+from sa2va.files import write_text
 from sa2va.tokens import require_utf8
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ def write_files(
     sheet = Sheet(frame=frame, scanpath=first, others=others, onsets=onsets)
     files = [folder / name for name in file_names(film)]
     save_image(files[0], draw_scanpath(sheet))
-    files[1].write_text(json.dumps([path.to_json() for path in paths]) + "\n")
+    write_text(files[1], json.dumps([path.to_json() for path in paths]) + "\n")
     if film is not Film.NONE:
         save_film(files[2], film_scanpath(sheet))
     return files
