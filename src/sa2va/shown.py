@@ -1,6 +1,7 @@
 """Make any text safe to show on a terminal, whatever control characters a file name holds.
 
-Flow: a name, a message, an answer -> shown -> messages, remarks, tables, progress bars. JSON keeps the real text.
+Flow: a name, a message, an answer -> shown, in_markup -> messages, remarks, tables, progress bars. JSON keeps the
+    real text.
 Source: Trojan Source, arXiv:2111.00169, for characters that reorder text; the escapes are those of Python.
 """
 
@@ -20,6 +21,13 @@ def shown(text: str, *, lines: bool = False) -> str:
     """
     kept = JOINERS + "\n\t" if lines else JOINERS
     return "".join(_escape(one) if one not in kept and unicodedata.category(one) in HIDDEN else one for one in text)
+
+
+def in_markup(text: str) -> str:
+    """Make a text safe to stand in the markup of rich, as in a cell of a table: `[red]` stays those five letters."""
+    from rich.markup import escape
+
+    return escape(shown(text))
 
 
 def _escape(character: str) -> str:

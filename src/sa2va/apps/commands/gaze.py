@@ -26,7 +26,7 @@ from sa2va.apps.options import (
     takes_model,
 )
 from sa2va.apps.output import describe_files, require_kinds, staged
-from sa2va.apps.report import remark
+from sa2va.apps.report import remark, say
 from sa2va.files import write_text
 from sa2va.tokens import require_utf8
 
@@ -129,7 +129,7 @@ def predict(
             print(json.dumps([path.to_json() for path in paths]))
         else:
             for line in scanpath_lines(paths[0]):
-                print(line)
+                say(line)
         if output and scratch:
             files = write_files(scratch, frame, paths, stream.onsets, film)
             remark(describe_files(files, scratch, output), quiet)
@@ -233,7 +233,7 @@ def tell(looking: "GazeStream", word: str | None, packs: "Sequence[Pack]", *, as
         print(json.dumps({"word": word, "packs": rows, "target": round(looking.target.score, 4)}), flush=True)
         return
     for line in pack_lines(word or "-", packs):
-        print(line, flush=True)
+        say(line)
 
 
 def scanpath_lines(path: "Scanpath") -> list[str]:
