@@ -120,8 +120,6 @@ def configure(name: str, overrides: Sequence[str] = ()) -> GazeRunConfig:
     names = {"beliefs", "gaze.validate_every"} if config.lora_rank else {"prefix_weight"}
     idle = dict.fromkeys(names, f"has no use at lora_rank={config.lora_rank}")
     idle |= dict.fromkeys(("decoder.state_width", "decoder.image_channels"), "comes from the model")
-    if config.ancestor:
-        idle |= {name: "the ancestor has been trained" for name in given if name.startswith("eyes.")}
     for setting in given:
         if setting in idle:
             raise ValueError(f"override {setting!r}: {idle[setting]}; leave it out")
