@@ -17,8 +17,8 @@ from sa2va.model.loading import find_model, load
 
 @pytest.mark.parametrize("name", list(GAZE_RECIPES))
 def test_every_recipe_is_a_configuration(name: str) -> None:
-    config = configure(name, ["gaze.steps=7", "decoder.width=32", "beliefs=target", "losses.landing=0"])
-    assert (config.name, config.gaze.steps, config.decoder.width, config.beliefs) == (name, 7, 32, "target")
+    config = configure(name, ["gaze.steps=7", "decoder.width=32", "losses.landing=0"])
+    assert (config.name, config.gaze.steps, config.decoder.width, config.losses.landing) == (name, 7, 32, 0)
 
 
 def test_wrong_words_are_refused_in_one_line() -> None:
