@@ -27,7 +27,7 @@ MAX_CORE_DEPENDENCIES = 12
 # Room -> floor. A room imports itself and what lies strictly below it, so rooms of one floor are blind to each
 # other; the ground floor alone is one shared room, kept free of cycles by a test of its own.
 FLOORS = {
-    "types": 0, "tokens": 0, "masks": 0, "draw": 0, "lettering": 0, "metrics": 0, "journal": 0,
+    "types": 0, "tokens": 0, "masks": 0, "draw": 0, "lettering": 0, "metrics": 0, "journal": 0, "files": 0, "shown": 0,
     "media": 0, "arrays": 0, "pictures": 0, "picture_cost": 0, "depth": 0, "orientation": 0, "containers": 0,
     "video": 0, "video_writer": 0, "live": 0, "budget": 0,
     "model": 1, "data": 1,
@@ -260,6 +260,26 @@ def test_nothing_is_left_lying_about(path: Path) -> None:
     for node in ast.walk(parse(path)):
         if isinstance(node, ast.ExceptHandler):
             assert node.type is not None, f"{where(path, node.lineno)}: bare except"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_processes_are_started_afresh(path: Path) -> None:
+    """A fork of a process that has used torch inherits the locks of its threads, and hangs."""
+    for name, line in imported_modules(path):
+        assert name not in {"concurrent.futures.process", "torch.multiprocessing", "torch.utils.data"}, where(
+            path, line
+        )
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.ImportFrom) and node.module == "multiprocessing":
+            names = {alias.name for alias in node.names}
+            assert names <= {"get_context", "parent_process"}, f"{where(path, node.lineno)}: use get_context('spawn')"
+        if isinstance(node, ast.Call):
+            name, place = ast.unparse(node.func), where(path, node.lineno)
+            assert name not in {"os.fork", "ProcessPoolExecutor", "DataLoader"}, f"{place}: {name} may fork"
+            if name.endswith("get_context") and not path.is_relative_to(SRC / "apps"):
+                assert [ast.unparse(word) for word in node.args] == ["'spawn'"], f"{place}: expected spawn"
+            if name == "Parallel":
+                assert any(ast.unparse(word.value) == "'loky'" for word in node.keywords), f"{place}: expected loky"
 
 
 def test_the_face_is_lazy() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sa2va import pictures
+from sa2va.files import whole_file
 from sa2va.media import open_media
 
 CAP = 10_000
@@ -58,7 +59,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "kept.png"
     pictures.save_image(path, gradient())
     before = path.read_bytes()
-    with pytest.raises(RuntimeError), pictures.atomic_path(path) as part:
+    with pytest.raises(RuntimeError), whole_file(path) as part:
         part.write_bytes(b"half")
         raise RuntimeError
     assert path.read_bytes() == before

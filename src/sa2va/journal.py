@@ -17,6 +17,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from sa2va.files import CannotWrite, refusals
+
 _BEGIN = b'{"key": "'  # of every line
 _BLOCK = 4096  # bytes, of the search for the last line end
 KEY_LETTERS = 32  # 128 bits: no two items of any run will meet
@@ -83,24 +85,22 @@ class Journal:
             record: JSON-like; numpy numbers and arrays become numbers and lists.
 
         Raises:
-            ValueError: the file system has no locks.
-            OSError: the disk is full.
+            ValueError: the file system has no locks, or the disk refuses the record.
         """
         line = json.dumps({"key": key, "record": record}, ensure_ascii=False, default=_plain).encode() + b"\n"
-        if self._descriptor is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        with _locked(self._descriptor, self.path):
-            place = _drop_rest(self._descriptor)
-            try:
-                written = os.write(self._descriptor, line)
-                if written != len(line):
-                    raise OSError(
-                        f"{self.path}: only {written} of {len(line)} bytes could be written; is the disk full?"
-                    )
-            except BaseException:
-                os.ftruncate(self._descriptor, place)
-                raise
+        with refusals(self.path):
+            if self._descriptor is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            with _locked(self._descriptor, self.path):
+                place = _drop_rest(self._descriptor)
+                try:
+                    written = os.write(self._descriptor, line)
+                    if written != len(line):
+                        raise CannotWrite(self.path, f"{written} of {len(line)} bytes")
+                except BaseException:
+                    os.ftruncate(self._descriptor, place)
+                    raise
         self._places[key] = place
 
     def items(self) -> Iterator[tuple[str, Any]]:

@@ -7,9 +7,7 @@ Source: Pillow decodes, and pillow-heif what is HEIF; that transparent parts are
 Shapes: T frames, H W picture, 3 colours in RGB order.
 """
 
-import os
 import re
-import uuid
 import warnings
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from PIL import Image
 from sa2va import budget, depth, orientation, picture_cost
 from sa2va.budget import check_size
 from sa2va.containers import kind_of
+from sa2va.files import whole_file
 
 Picture = NDArray[np.uint8]  # (H, W, 3)
 
@@ -264,18 +263,6 @@ def save_image(path: str | Path, picture: NDArray[np.uint8] | NDArray[np.bool_])
         picture = picture.astype(np.uint8) * 255
     if picture.dtype != np.uint8 or (picture.ndim != 2 and picture.shape[2:] != (3,)) or not picture.size:
         raise ValueError(f"{path}: expected uint8 (H, W, 3) or bool (H, W), got {picture.dtype} {picture.shape}")
-    with atomic_path(path) as part:
+    with whole_file(path) as part:
         quality = {} if kind == "PNG" else {"quality": 95}
         Image.fromarray(np.ascontiguousarray(picture)).save(part, format=kind, **quality)
-
-
-@contextmanager
-def atomic_path(path: Path) -> Generator[Path]:
-    """Lend a temporary name beside `path`; rename it to `path` after success, remove it after an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sa2va.pictures import atomic_path
+from sa2va.files import whole_file
 from sa2va.video import MAX_FPS, Frame, pyav
 
 SUFFIXES = (".mp4", ".mov", ".mkv")
@@ -100,7 +100,7 @@ class VideoWriter:
         return self._last_tick + round(CLOCK / self._rate) if self.num_frames else 0
 
     def _start(self, height: int, width: int) -> None:
-        part = self._stack.enter_context(atomic_path(self._path))
+        part = self._stack.enter_context(whole_file(self._path))
         self._container = self._stack.enter_context(
             pyav().open(f"file:{part}", "w", options={"movflags": "+faststart"})
         )

@@ -168,7 +168,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     [
         (ValueError("the prompt\n  is too long"), 2, "sa2va: the prompt is too long"),
         (FileNotFoundError(2, "No such file or directory", "x.png"), 2, "sa2va: No such file or directory: 'x.png'"),
-        (OSError(28, "No space left on device"), 2, "sa2va: No space left on device"),
+        (OSError(13, "Permission denied"), 2, "sa2va: Permission denied"),
         (KeyboardInterrupt(), 130, ""),
         (BrokenPipeError(), 0, ""),
         (RuntimeError("boom"), 1, "sa2va: unexpected RuntimeError: boom (SA2VA_DEBUG=1 shows where)"),

@@ -3,10 +3,13 @@
 Flow: datasets that tell their own name and index -> Take, Repeat, Mixture -> which items come, in which order.
 """
 
+import pickle
 from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sa2va.data.base import Dataset, Generated, Mixture, Repeat, Take
 from sa2va.data.catalog import DATASETS
@@ -50,6 +53,42 @@ def test_repeat_shuffles_every_round_and_misses_nothing() -> None:
     rounds = [[dataset.sample(r * 7 + i).meta["index"] for i in range(7)] for r in range(4)]
     assert all(sorted(items) == list(range(7)) for items in rounds)
     assert len({tuple(items) for items in rounds}) > 1
+
+
+@pytest.mark.parametrize("size", [5, 700, 5000])
+def test_a_mixture_makes_no_shuffle_twice(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many datasets take turns; a shuffle of a long one costs far more than an item."""
+    made: list[tuple[int, ...]] = []
+    real = np.random.default_rng
+
+    def counted(seed: list[int]) -> np.random.Generator:
+        made.append(tuple(seed))
+        return real(seed)
+
+    sizes = [size + number for number in range(20)]
+    mixture = Mixture([Take(name_items("a"), one) for one in sizes], [1] * 20, seed=0)
+    monkeypatch.setattr(np.random, "default_rng", counted)
+    for index in range(4000):
+        mixture.sample(index)
+    rounds = sum(-(-200 // one) for one in sizes)  # of 200 items that each of them gives
+    assert len(made) == 4 + rounds, "4 blocks, and every round of every dataset"
+
+
+def test_the_order_of_a_dataset_stays_what_runs_have_begun_with() -> None:
+    dataset = Repeat(Take(name_items("a"), 7), seed=3)
+    assert [dataset.sample(index).meta["index"] for index in range(14)] == [3, 0, 1, 4, 5, 6, 2, 3, 5, 0, 6, 1, 2, 4]
+    mixture = Mixture([name_items("a"), name_items("b")], [1, 1], seed=5)
+    assert [mixture.locate(index) for index in (0, 1, 2, 1000)] == [(0, 184), (1, 181), (1, 412), (0, 927)]
+
+
+@given(size=st.integers(1, 300), seed=st.integers(0, 2**32), start=st.integers(0, 50))
+def test_every_round_is_a_permutation_wherever_a_run_goes_on(size: int, seed: int, start: int) -> None:
+    dataset = Take(name_items("a"), size)
+    whole, resumed = Repeat(dataset, seed=seed), pickle.loads(pickle.dumps(Repeat(dataset, seed=seed)._shuffles))
+    for epoch in (start, start + 1):
+        items = [whole.sample(epoch * size + rank).meta["index"] for rank in range(size)]
+        assert sorted(items) == list(range(size))
+        assert items == resumed[epoch].tolist()
 
 
 def test_a_mixture_repeats_a_finite_dataset() -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,9 +85,9 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monk
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def fail(source: Path, target: Path) -> None:
-        raise OSError("no space left")
+        raise OSError(28, "no space left")
 
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(ValueError, match=r"report.json: cannot be written \(no space left\)"):
         report(0.25).save(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -59,7 +59,7 @@ def test_a_wrong_size_is_one_line(
         ('{"decoder": []}', "describes no gaze decoder"),
         ("{}", "describes no gaze decoder"),
         ("[]", "holds a list"),
-        ('{"decoder": {}, "card": "' + "x" * 2**21 + '"}', "has more than 1 MiB"),
+        ('{"decoder": {}, "card": "' + "x" * 2**21 + '"}', "more than the 1048576 allowed"),
     ],
     ids=["deep", "nan", "list", "empty", "no object", "large"],
 )

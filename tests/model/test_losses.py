@@ -5,6 +5,7 @@ import torch
 
 from sa2va.model.losses import (
     LossConfig,
+    average,
     candidate_ious,
     mask_losses,
     place_loss,
@@ -86,3 +87,17 @@ def test_total_weighs_each_term() -> None:
     config = LossConfig(bce=2.0, dice=0.5)
     terms = {"bce": torch.tensor(1.0), "dice": torch.tensor(4.0)}
     assert total_loss(terms, config) == 4.0
+
+
+def test_the_mean_of_nothing_is_zero_and_can_be_learned_from() -> None:
+    values = torch.tensor([1.0, 3.0], requires_grad=True)
+    average(values[values > 9]).backward()
+    assert values.grad is not None and values.grad.tolist() == [0, 0]
+    assert average(values).item() == 2
+
+
+def test_losses_of_no_masks_are_zero() -> None:
+    logits = torch.zeros(0, 3, 16, 16, requires_grad=True)
+    output = MaskOutput(logits, torch.zeros(0, 3), torch.zeros(0), torch.zeros(0, 4))
+    terms = mask_losses(output, torch.zeros(0, 64, 64, dtype=torch.bool), LossConfig())
+    assert {name: value.item() for name, value in terms.items()} == dict.fromkeys(terms, 0.0)

@@ -260,3 +260,16 @@ def test_the_loss_of_text_counts_supervised_tokens_alone(small: Small, samples: 
         logits = model.mllm.logits(states)[:, :-1].flatten(0, 1)
         expected = torch.nn.functional.cross_entropy(logits, batch.labels[:, 1:].flatten(), ignore_index=IGNORE_INDEX)
         torch.testing.assert_close(model.text_loss(states, batch.labels), expected)
+
+
+def test_a_text_without_a_supervised_token_has_a_loss_of_zero_that_can_be_learned_from() -> None:
+    model, _ = build_model()
+    states = torch.randn(2, 5, model.mllm.width, requires_grad=True)
+    labels = torch.full((2, 5), IGNORE_INDEX)
+    loss = model.text_loss(states, labels)
+    assert loss.item() == 0
+    loss.backward()
+    assert states.grad is not None and not states.grad.any()
+    labels[0, 3] = 7
+    expected = -model.mllm.logits(states[0, 2]).log_softmax(-1)[7]
+    assert model.text_loss(states, labels).item() == pytest.approx(expected.item(), rel=1e-5)

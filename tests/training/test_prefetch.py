@@ -1,5 +1,6 @@
 """Batches arrive in order and unchanged, inline or from workers; what goes wrong there is told here."""
 
+import multiprocessing
 import os
 from collections import namedtuple
 from dataclasses import dataclass
@@ -45,6 +46,28 @@ def test_inline_and_workers_give_the_same_batches_in_order():
         found = [(step, batch["points"]) for step, batch in ahead]
     assert [step for step, _ in found] == [step for step, _ in expected] == list(range(2, 9))
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(found, expected, strict=True))
+
+
+def name_start_method(step: int) -> tuple[str, bool]:
+    """Tell how the process that runs this was started, and whether it has a memory of its parent's."""
+    return getattr(multiprocessing.current_process(), "_start_method", ""), "left by a parent" in MEMORY
+
+
+MEMORY: list[str] = []
+
+
+def test_workers_are_started_afresh_after_the_parent_has_used_its_threads() -> None:
+    """A fork would inherit the locks of threads that it does not have, and hang at its first product of matrices."""
+    kept = torch.get_num_threads()
+    torch.set_num_threads(2)
+    MEMORY.append("left by a parent")
+    try:
+        assert float((torch.ones(600, 600) @ torch.ones(600, 600))[0, 0]) == 600
+        with Prefetcher(name_start_method, 0, 2, num_workers=2) as batches:
+            assert [batch for _, batch in batches] == [("spawn", False)] * 2
+    finally:
+        torch.set_num_threads(kept)
+        MEMORY.clear()
 
 
 def test_everything_crosses_and_a_dead_worker_is_told():

@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -52,8 +55,16 @@ def test_a_save_that_fails_leaves_the_state_before_it(tmp_path, monkeypatch):
 
 
 def test_a_draft_left_by_a_kill_is_cleared(tmp_path):
-    (tmp_path / ".draft-1").mkdir()
-    (tmp_path / ".draft-1" / "weights.safetensors").write_bytes(b"half")
+    """A process is killed while it writes the weights; the next save takes its draft away."""
+    code = (
+        "import os, signal, sys, sa2va.training.state as state, torch\n"
+        "state.write_text = lambda path, text: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "state.save_state(state.Path(sys.argv[1]), state.State(1, {}, {'weights': {'a': torch.ones(3)}}))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name[0] for path in tmp_path.iterdir()] == ["."]
     assert latest_state(tmp_path) is None
     save_state(tmp_path, build_state(1))
     assert [path.name for path in tmp_path.iterdir()] == ["state-00000001"]

@@ -29,6 +29,7 @@ from sa2va.apps.commands.segment import segment
 from sa2va.apps.commands.track import track
 from sa2va.apps.commands.train import train
 from sa2va.apps.report import Manner, warnings_as_remarks
+from sa2va.shown import shown
 
 DONE, FAULT, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 COMMANDS = {
@@ -116,7 +117,7 @@ def one_line(error: BaseException) -> str:
         text = f"{explain()} (see {command} --help)"
     else:
         text = str(error) or type(error).__name__
-    return " ".join(text.split())
+    return shown(" ".join(text.split()))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,6 +11,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from sa2va.files import flush_tree, refusals, told_as
+
 MASKS = re.compile(r"mask_\d+")  # the folder of one object of a video, a PNG a frame
 SHOWN_NAMES = 4  # of the files just written, in the closing line
 
@@ -42,8 +44,9 @@ def staged(folder: Path | None) -> Generator[Path | None]:
             new, old = Path(scratch.name, "new"), Path(scratch.name, "old")
             new.mkdir()
             old.mkdir()
-            yield new
-            move_files(new, folder, old)
+            with told_as(new, folder), refusals(folder, new):
+                yield new
+                move_files(new, folder, old)
     finally:
         for place in made:  # a failed run leaves no empty folder behind
             if place.is_dir() and not any(place.iterdir()):
@@ -71,10 +74,12 @@ def new_folder(folder: Path) -> Generator[Path]:
         with scratch:
             inner = Path(scratch.name, folder.name)
             inner.mkdir()
-            yield inner
-            if folder.is_dir():
-                folder.rmdir()  # not every system renames over a folder, even an empty one
-            inner.replace(folder)
+            with told_as(inner, folder), refusals(folder, inner):
+                yield inner
+                flush_tree(inner)
+                if folder.is_dir():
+                    folder.rmdir()  # not every system renames over a folder, even an empty one
+                inner.replace(folder)
     finally:
         for parent in made:
             if parent.is_dir() and not any(parent.iterdir()):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import sa2va
+from sa2va.shown import shown
 
 if TYPE_CHECKING:
     from sa2va.model.results import Prediction
@@ -30,7 +31,12 @@ class Manner:
 def remark(text: str, quiet: bool = False) -> None:
     """Say something beside the answer; it goes to standard error, so that a pipe carries the answer alone."""
     if not quiet:
-        print(text, file=sys.stderr)
+        print(shown(text), file=sys.stderr)
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Print an answer as text, at once, so that a pipe can follow."""
+    print(shown(text, lines=True), end=end, flush=True)
 
 
 @contextmanager
@@ -47,7 +53,7 @@ def warnings_as_remarks(manner: Manner) -> Generator[None]:
         line: str | None = None,
     ) -> None:
         if not (issubclass(category, UserWarning) and Path(filename).is_relative_to(PACKAGE)):
-            show_as_before(message, category, filename, lineno, file, line)
+            show_as_before(shown(str(message), lines=True), category, filename, lineno, file, line)
             return
         from tqdm import tqdm
 
@@ -100,6 +106,6 @@ def print_prediction(prediction: "Prediction", *, as_json: bool, quiet: bool, fi
     if as_json:
         print(json.dumps(prediction_to_dict(prediction, files)))
         return
-    print(plain_text(prediction.text))
+    say(plain_text(prediction.text))
     for line in object_lines(prediction):
         remark(line, quiet)

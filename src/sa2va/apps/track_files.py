@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va.draw import overlay
+from sa2va.files import whole_file
 from sa2va.masks import area, bbox
 from sa2va.media import Media, VideoWriter, save_image
 from sa2va.model.results import FRAME_DIGITS, FrameResult
@@ -112,7 +113,7 @@ class TrackWriter:
             "fps": self.media.fps,
         }
         place = self.folder / "annotations.json"
-        with place.open("w", encoding="utf-8") as file:
+        with whole_file(place) as part, part.open("w", encoding="utf-8") as file:
             file.write(f'{{"videos": [{json.dumps(video)}],\n')
             categories = [{"id": count, "name": name} for count, name in enumerate(self.expressions, start=1)]
             file.write(f'"categories": {json.dumps(categories)},\n"annotations": [')

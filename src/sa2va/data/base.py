@@ -6,7 +6,6 @@ Shapes: none.
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -54,6 +53,30 @@ class Take:
         return self.dataset.sample(index)
 
 
+class _Shuffles:
+    """The shuffles of the items of one stream, by round: pure functions of seed, round and size.
+
+    Each stream keeps its own, so that however many take turns, none is made twice; and all that a block of a mixture
+    may ask for in any order: at least two, since one round ends where the next begins.
+    """
+
+    def __init__(self, seed: int, size: int) -> None:
+        self._seed, self._size = seed, size
+        self._most = _BLOCK // size + 2
+        self._kept: dict[int, np.ndarray] = {}
+
+    def __reduce__(self) -> tuple[type, tuple[int, int]]:
+        return type(self), (self._seed, self._size)  # a worker process makes its own
+
+    def __getitem__(self, round_number: int) -> np.ndarray:
+        if round_number not in self._kept:
+            if len(self._kept) == self._most:
+                del self._kept[next(iter(self._kept))]
+            order = np.random.default_rng([self._seed, round_number, self._size]).permutation(self._size)
+            self._kept[round_number] = order.astype(np.min_scalar_type(self._size))
+        return self._kept[round_number]
+
+
 class Repeat:
     """A finite dataset made endless: every round is another shuffle of all its items."""
 
@@ -63,12 +86,12 @@ class Repeat:
         if not dataset.num_items:
             raise ValueError(f"Repeat: expected a dataset with a number of items, got {dataset.num_items}")
         self.dataset = dataset
-        self._seed = seed
         self._size = dataset.num_items
+        self._shuffles = _Shuffles(seed, self._size)
 
     def sample(self, index: int) -> Sample:
         epoch, rank = divmod(index, self._size)
-        return self.dataset.sample(int(_shuffle(self._seed, epoch, self._size)[rank]))
+        return self.dataset.sample(int(self._shuffles[epoch][rank]))
 
 
 class Mixture:
@@ -91,7 +114,7 @@ class Mixture:
         if min(weights) < 0 or sum(weights) <= 0:
             raise ValueError(f"Mixture: weights {list(weights)} must not be negative and not all zero")
         self._datasets = [d if d.num_items is None else Repeat(d, seed=seed) for d in datasets]
-        self._seed = seed
+        self._shuffles = _Shuffles(seed, _BLOCK)
         self._counts = _apportion(np.asarray(weights, float) / sum(weights), _BLOCK)
         missed = [i for i, weight in enumerate(weights) if weight > 0 and self._counts[i] == 0]
         if missed:
@@ -103,18 +126,13 @@ class Mixture:
     def locate(self, index: int) -> tuple[int, int]:
         """Tell which dataset gives item `index`, and which of its items it is."""
         block, slot = divmod(index, _BLOCK)
-        place = _shuffle(self._seed, block, _BLOCK)[slot]
+        place = self._shuffles[block][slot]
         source = int(self._sources[place])
         return source, block * int(self._counts[source]) + int(self._ranks[place])
 
     def sample(self, index: int) -> Sample:
         source, item = self.locate(index)
         return self._datasets[source].sample(item)
-
-
-@lru_cache(maxsize=16)
-def _shuffle(seed: int, round_number: int, size: int) -> np.ndarray:
-    return np.random.default_rng([seed, round_number, size]).permutation(size)
 
 
 def _apportion(shares: np.ndarray, total: int) -> np.ndarray:

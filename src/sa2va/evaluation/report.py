@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 import sa2va
 from sa2va.evaluation.benchmark import Figure
 from sa2va.evaluation.stamp import Run
+from sa2va.files import write_text
+from sa2va.shown import in_markup
 
 _WIDTH = 120  # of the table as text, characters
 _COLORS = {"reached": "green", "about": "yellow", "missed": "red"}
@@ -76,7 +77,7 @@ class Report:
 
     def table(self) -> Table:
         """Lay out all figures, a heading per benchmark."""
-        table = Table(title=escape(f"sa2va eval: {self.stamp.in_words()}"), title_justify="left")
+        table = Table(title=in_markup(f"sa2va eval: {self.stamp.in_words()}"), title_justify="left")
         table.add_column("figure")
         for name in ("value", "95 % interval", "items", "chance", "bar"):
             table.add_column(name, justify="right", no_wrap=True)
@@ -116,12 +117,7 @@ class Report:
         """Write the report as JSON, text and Markdown, each whole or not at all, whoever else writes there."""
         texts = {"report.json": self.to_json(), "report.txt": self.to_text(), "report.md": self.to_markdown()}
         for name, text in texts.items():
-            draft = folder / f".{name}.{os.getpid()}"
-            try:
-                draft.write_text(text, encoding="utf-8")
-                draft.replace(folder / name)
-            finally:
-                draft.unlink(missing_ok=True)
+            write_text(folder / name, text)
 
     def to_json(self) -> str:
         """Write the report as JSON."""

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from sa2va.files import whole_folder, write_text
 from sa2va.gaze.letterbox import Letterbox
 from sa2va.gaze.model.decoder import DecoderConfig, EventDecoder
 from sa2va.gaze.model.events import Word, words_of
@@ -35,6 +36,7 @@ from sa2va.model.json_file import read_json
 from sa2va.model.loading import find_model, load
 from sa2va.model.results import StaysInProcess
 from sa2va.model.sa2va import Sa2VA
+from sa2va.model.shards import save_tensors
 
 WEIGHTS_FILE, CONFIG_FILE = "gaze.safetensors", "gaze.json"
 MAX_SAMPLES = 1000
@@ -57,12 +59,16 @@ def save_gaze(decoder: EventDecoder, folder: Path, card: Mapping[str, Any] | Non
         decoder: to be written.
         folder: where.
         card: how it was trained, for people to read.
+
+    Raises:
+        ValueError: the disk refuses a file; `folder` is as before.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().float().cpu().contiguous() for name, value in decoder.state_dict().items()}
-    save_file(state, folder / WEIGHTS_FILE)
     record = {"decoder": asdict(decoder.config), "card": dict(card or {})}
-    (folder / CONFIG_FILE).write_text(json.dumps(record, indent=1) + "\n")
+    with whole_folder(folder) as draft:
+        save_tensors(
+            draft / WEIGHTS_FILE, {name: value.detach().float().cpu() for name, value in decoder.state_dict().items()}
+        )
+        write_text(draft / CONFIG_FILE, json.dumps(record, indent=1) + "\n")
 
 
 @plain_defaults()

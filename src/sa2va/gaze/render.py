@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from sa2va.draw import INK, PAPER, Colour, Picture, palette
+from sa2va.files import whole_file
 from sa2va.gaze.metrics.target import Box
 from sa2va.gaze.scanpath import Fixation, Scanpath
 from sa2va.gaze.speech import predict_timing
 from sa2va.lettering import base_font, can_write, measure, warn_unwritten, write
-from sa2va.pictures import atomic_path
 from sa2va.video_writer import VideoWriter
 
 LONGER_SIDE = 960  # px of the picture on the sheet
@@ -200,7 +200,7 @@ def save_film(path: Path, frames: Iterable[Picture], fps: float = FPS) -> None:
                 video.write(frame)
         return
     first, *rest = [Image.fromarray(frame).quantize(128, dither=Image.Dither.NONE) for frame in frames]
-    with atomic_path(path) as part:
+    with whole_file(path) as part:
         first.save(part, "GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sa2va.files import whole_folder, write_text
 from sa2va.model import published
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.defaults import plain_defaults
@@ -258,10 +259,19 @@ def compute_buffers(native: PreTrainedModel, device: torch.device) -> None:
 
 
 def save_checkpoint(model: Sa2VA, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: torch.dtype) -> None:
-    """Write a model folder; weights that are shared are written once per name."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a model folder; weights that are shared are written once per name.
+
+    Files of an earlier model in `folder` are replaced when the new ones are complete; what else lies there stays.
+
+    Raises:
+        ValueError: the disk refuses a file.
+    """
     state = model.state_dict()
     outlines = {name: torch.empty(value.shape, dtype=dtype, device="meta") for name, value in state.items()}
-    write_shards(folder, outlines, ((name, value.detach().to("cpu", dtype)) for name, value in state.items()))
-    (folder / CONFIG_FILE).write_text(json.dumps(model.config.to_dict(), indent=1) + "\n")
-    tokenizer.save_pretrained(folder)
+    with whole_folder(folder) as draft:
+        write_shards(draft, outlines, ((name, value.detach().to("cpu", dtype)) for name, value in state.items()))
+        write_text(draft / CONFIG_FILE, json.dumps(model.config.to_dict(), indent=1) + "\n")
+        tokenizer.save_pretrained(draft)
+        is_sharded = (draft / INDEX_FILE).is_file()
+    # What the folder would be read by, were it left: the one file or the index of an earlier model.
+    (folder / (WEIGHTS_FILE if is_sharded else INDEX_FILE)).unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sa2va.files import refusals, write_text
 from sa2va.model import published
 from sa2va.model.checkpoint import CONFIG_FILE, Checkpoint, has_weights, is_finite, open_checkpoint, read_config
 from sa2va.model.keymap import convert
@@ -78,8 +79,9 @@ def write_folder(
     made = dict(convert(steps, lambda name: cast(name, outlines[name])))
     tensors = convert(steps, lambda name: cast(name, checkpoint.read(name)))
     write_shards(target, made, progress(tensors, len(made)), shard_bytes)
-    (target / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n")
-    checkpoint.tokenizer.save_pretrained(target)
+    write_text(target / CONFIG_FILE, json.dumps(config, indent=1) + "\n")
+    with refusals(target):
+        checkpoint.tokenizer.save_pretrained(target)
 
 
 def describe(checkpoint: Checkpoint, *, to_published: bool, dtype: torch.dtype | None) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sa2va.budget import read_bounded
+
 MAX_BYTES = 128 * 2**20  # the largest published tokenizer.json has 33 MB
 MAX_DEPTH = 64
 
@@ -18,8 +20,9 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
         ValueError: no regular file, too large, nested too deeply, not JSON, not an object, or a number in it is not
             finite.
     """
+    content = read_bounded(path, max_bytes)
     try:
-        values = json.loads(read_bounded(path, max_bytes).decode("utf-8"), parse_constant=_refuse)
+        values = json.loads(content.decode("utf-8"), parse_constant=_refuse)
         depth = _measure_depth(values)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON (line {error.lineno}); restore it from the source") from error
@@ -34,21 +37,6 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds a {type(values).__name__}; expected a JSON object")
     return values
-
-
-def read_bounded(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
-    """Read a regular file of at most `max_bytes` bytes.
-
-    Raises:
-        ValueError: it is larger, or no regular file.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path} is not a regular file; restore it from the source")
-    with open(path, "rb") as file:
-        data = file.read(max_bytes + 1)
-    if len(data) > max_bytes:
-        raise ValueError(f"{path} has more than {max_bytes / 2**20:g} MiB; restore it from the source")
-    return data
 
 
 def _refuse(constant: str) -> float:

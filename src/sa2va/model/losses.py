@@ -31,6 +31,11 @@ class LossConfig:
     uncertain_share: float = 0.75
 
 
+def average(values: Tensor) -> Tensor:
+    """Mean of values that may be none: then 0, which still hangs on them, so that it can be backpropagated."""
+    return values.sum() / max(values.numel(), 1)
+
+
 def sample_points(values: Tensor, points: Tensor) -> Tensor:
     """Read maps at points, bilinearly: (N, H, W), (N, P, 2) xy in 0..1 -> (N, P)."""
     return F.grid_sample(values[:, None], points[:, None] * 2 - 1, align_corners=False)[:, 0, 0]
@@ -99,7 +104,7 @@ def mask_losses(output: MaskOutput, targets: Tensor, config: LossConfig) -> dict
         "bce", "dice", "place", "iou", "presence": scalars.
     """
     there = targets.flatten(1).any(1)
-    presence = F.binary_cross_entropy_with_logits(output.presence_logits, there.float())
+    presence = average(F.binary_cross_entropy_with_logits(output.presence_logits, there.float(), reduction="none"))
     if not there.any():
         nothing = output.candidates.sum() * 0 + output.candidate_scores.sum() * 0
         return {"bce": nothing, "dice": nothing, "place": nothing, "iou": nothing, "presence": presence}

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va import draw, masks
+from sa2va.files import write_text
 from sa2va.media import Media, VideoWriter, save_image
 from sa2va.tokens import check_text
 from sa2va.types import Masks
@@ -262,7 +263,7 @@ class Prediction:
                 save_image(path, masks.decode_rle(rle))
                 paths.append(path)
         coco = folder / "annotations.json"
-        coco.write_text(json.dumps(self.to_coco()) + "\n")
+        write_text(coco, json.dumps(self.to_coco()) + "\n")
         return [*paths, coco]
 
     @staticmethod

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sa2va.model.backbones.seam import TextInput
 from sa2va.model.config import Sa2VAConfig
-from sa2va.model.losses import LossConfig, mask_losses, total_loss
+from sa2va.model.losses import LossConfig, average, mask_losses, total_loss
 from sa2va.model.mllm import Mllm
 from sa2va.model.processor import Batch, Prompts
 from sa2va.model.projector import SegProjector, SegProjectorConfig
@@ -81,9 +81,10 @@ class Sa2VA(nn.Module):
         return hidden_states[batch.seg_positions[:, 0], batch.seg_positions[:, 1]]
 
     def text_loss(self, hidden_states: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of the supervised tokens (B, L), each said by the state (B, L, D) before it."""
+        """Cross-entropy of the supervised tokens (B, L), each said by the state (B, L, D) before it; 0 of none."""
         said = labels[:, 1:] != IGNORE_INDEX  # few of all, and logits are wide
-        return F.cross_entropy(self.mllm.logits(hidden_states[:, :-1][said]).float(), labels[:, 1:][said])
+        logits = self.mllm.logits(hidden_states[:, :-1][said]).float()
+        return average(F.cross_entropy(logits, labels[:, 1:][said], reduction="none"))
 
     def forward(self, batch: Batch, config: LossConfig | None = None) -> dict[str, Tensor]:
         """Return the losses of a batch by name, with their weighted sum under "total"."""

@@ -12,7 +12,7 @@ from struct import unpack
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers
 from tokenizers.models import BPE
 
-from sa2va.model.json_file import read_bounded
+from sa2va.budget import read_bounded
 
 SPACE = "\u2581"  # how pieces write a space
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # kinds of pieces

@@ -5,15 +5,16 @@ Source: the safetensors format, https://huggingface.co/docs/safetensors; index f
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
+from sa2va.files import whole_file, write_text
 from sa2va.model.json_file import read_json
 
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
@@ -147,16 +148,29 @@ def write_shards(
             header[name] = {"dtype": kind, "shape": list(outlines[name].shape), "data_offsets": [start, end]}
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
-        with open(folder / file_name, "wb") as file:
+        with whole_file(folder / file_name) as part, part.open("wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
             for name in names:
                 given, tensor = next(coming)
                 assert (given, tensor.shape, tensor.dtype) == (name, outlines[name].shape, outlines[name].dtype)
                 file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-            file.flush()
-            os.fsync(file.fileno())
     if len(files) > 1:
         total = sum(outline.nbytes for outline in outlines.values())
         places = {name: file_name for file_name, names in files.items() for name in names}
         index = {"metadata": {"total_size": total}, "weight_map": places}
-        (folder / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+        write_text(folder / INDEX_FILE, json.dumps(index, indent=2, sort_keys=True) + "\n")
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write one safetensors file, complete or not at all.
+
+    Args:
+        path: of the file.
+        tensors: on the CPU, none sharing memory with another.
+        metadata: goes into the header.
+
+    Raises:
+        ValueError: the disk refuses the file.
+    """
+    with whole_file(path) as part:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, part, dict(metadata or {}) or None)

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sa2va.model.json_file import read_bounded, read_json
+from sa2va.budget import read_bounded
+from sa2va.model.json_file import read_json
 from sa2va.model.limits import MAX_TEXT, TOKEN_ID
 from sa2va.model.patterns import check_pattern
 

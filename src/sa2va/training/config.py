@@ -17,6 +17,8 @@ ConfigT = TypeVar("ConfigT")
 
 TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
+FREE_FIELDS = ("save_every", "save_every_s", "log_every", "validate_every", "num_workers")  # may change on resume
+OF_THE_RUN = {"set by the recipe or the run": True}  # marks a field that no override reaches
 MIN_CALIBRATION = 50  # requests; fewer may hold too few absent objects to fit anything
 
 
@@ -24,7 +26,7 @@ MIN_CALIBRATION = 50  # requests; fewer may hold too few absent objects to fit a
 class StageConfig:
     """Settings of one stage: how long, how fast, how often to save."""
 
-    name: str
+    name: str = dataclasses.field(metadata=OF_THE_RUN)
     steps: int  # optimizer steps of the whole stage
     batch_size: int  # samples per step, also the unit of samples/s
     lr: float  # peak learning rate
@@ -39,7 +41,7 @@ class StageConfig:
     validate_every: int = 0  # steps between two calls of validate; 0 = never
     autocast: bool = True  # bf16 autocast (cpu and cuda)
     ema: float = 0.0  # decay of the averaged weights; 0 = off
-    seed: int = 0
+    seed: int = dataclasses.field(default=0, metadata=OF_THE_RUN)
     num_workers: int = 1  # processes that prepare batches; 0 = prepare them inline
 
     def __post_init__(self) -> None:
@@ -71,7 +73,7 @@ class StageConfig:
 class RunConfig:
     """A run: its stages in order and where the results go."""
 
-    name: str
+    name: str = dataclasses.field(metadata=OF_THE_RUN)
     output: str  # folder of the run: log, states, weights
     stages: tuple[StageConfig, ...]
     start: str = ""  # model folder, or "tiny", whose weights the run begins with; "" = random ones
@@ -121,11 +123,24 @@ def apply_overrides(config: ConfigT, overrides: Sequence[str]) -> ConfigT:
         leaves = dict(_leaves(config))
         path = name if name in leaves else _stage_path(config, name)
         if path not in leaves:
+            if path.rpartition(".")[2] == "seed" and "seed" in leaves:
+                raise ValueError(f"override {word!r}: a stage has no seed of its own; set that of the run: seed=3")
             near = difflib.get_close_matches(name, [*leaves, *_short_names(config)], n=3, cutoff=0.5)
             raise ValueError(f"override {word!r}: no setting {name!r}; nearest: {_listed(near or sorted(leaves)[:8])}")
         value = _parse(text.strip(), leaves[path], word)
         config = _replace(config, path.split("."), value)
     return config
+
+
+def refuse_two_outputs(overrides: Sequence[str], output: str | None) -> None:
+    """See that the folder of a run is named once.
+
+    Raises:
+        ValueError: an override names another one beside `output`.
+    """
+    for word in overrides:
+        if output is not None and word.partition("=")[0].strip() == "output":
+            raise ValueError(f"override {word!r}: the output is given as {output} already; leave one of them out")
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -143,23 +158,23 @@ def _is_named_tuple_of_configs(value: object) -> bool:
 def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (dotted name, type) of each setting that an override can reach."""
     hints = typing.get_type_hints(type(config))
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
+    for one in dataclasses.fields(config):
+        value = getattr(config, one.name)
+        if OF_THE_RUN.items() <= one.metadata.items():
+            continue
         if _is_config(value):
-            yield from _leaves(value, f"{prefix}{field.name}.")
+            yield from _leaves(value, f"{prefix}{one.name}.")
         elif _is_named_tuple_of_configs(value):
             for member in value:
-                # the name is the address, so it is not a setting
-                inner = _leaves(member, f"{prefix}{field.name}.{member.name}.")
-                yield from ((path, hint) for path, hint in inner if not path.endswith(f".{member.name}.name"))
+                yield from _leaves(member, f"{prefix}{one.name}.{member.name}.")
         else:
-            yield prefix + field.name, hints[field.name]
+            yield prefix + one.name, hints[one.name]
 
 
 def _short_names(config: Any) -> list[str]:
     """Return the `field.stage` spellings of a run's stage settings."""
     stages = getattr(config, "stages", ())
-    return [f"{field.name}.{stage.name}" for stage in stages for field in dataclasses.fields(stage)]
+    return [f"{path}.{stage.name}" for stage in stages for path, _ in _leaves(stage)]
 
 
 def _stage_path(config: Any, name: str) -> str:

@@ -7,10 +7,13 @@ import importlib.util
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from sa2va.files import refusals, write_text
+from sa2va.shown import shown
 from sa2va.training.config import StageConfig
 
 LOG_NAME = "log.jsonl"
@@ -42,7 +45,7 @@ class RunLogger:
         self._stream = stream or sys.stderr
         self._line_every_s = line_every_s
         self._wants_tensorboard = tensorboard and importlib.util.find_spec("tensorboard") is not None
-        self._board: Any = None
+        self._board: _Board | None = None
         self._bar: Any = None
         self._stage: StageConfig | None = None
         self._last_line = self._stage_began = 0.0
@@ -68,11 +71,8 @@ class RunLogger:
         self._stage_began = self._last_line = time.monotonic()
         self._rewind(config.name, step)
         if self._wants_tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
             self._close_board()
-            board_folder = self.folder / "tensorboard" / config.name
-            self._board = SummaryWriter(str(board_folder), purge_step=step + 1 if step else None)
+            self._board = _Board(self.folder / "tensorboard" / config.name, step)
         if not self.quiet and self._stream.isatty():
             from tqdm import tqdm
 
@@ -93,10 +93,10 @@ class RunLogger:
         self._write(record)
         if self._board is not None:
             for name, value in record["losses"].items():
-                self._board.add_scalar(f"loss/{name}", value, record["step"])
+                self._board.add(f"loss/{name}", value, record["step"])
             for name in ("lr", "grad_norm", "samples_per_s"):
                 if record[name] is not None:
-                    self._board.add_scalar(f"run/{name}", record[name], record["step"])
+                    self._board.add(f"run/{name}", record[name], record["step"])
         if self.quiet or self._stage is None:
             return
         losses = " ".join(f"{name} {value:.4g}" for name, value in record["losses"].items())
@@ -114,7 +114,7 @@ class RunLogger:
         self._write({"stage": stage, "step": step, "validation": figures})
         if self._board is not None:
             for name, value in figures.items():
-                self._board.add_scalar(f"validation/{name}", value, step)
+                self._board.add(f"validation/{name}", value, step)
         self.note(f"{stage} {step}: " + " ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
     def note(self, text: str) -> None:
@@ -122,7 +122,7 @@ class RunLogger:
         if self.quiet:
             return
         if self._bar is not None:
-            self._bar.write(text, file=self._stream)
+            self._bar.write(shown(text), file=self._stream)
         else:
             self._print(text)
 
@@ -132,26 +132,28 @@ class RunLogger:
             self._bar.close()
             self._bar = None
         self._close_board()
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with refusals(self.folder / LOG_NAME):
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """End the log."""
         if not self._file.closed:
-            self.end_stage()
-            self._file.close()
+            with refusals(self.folder / LOG_NAME), self._file:
+                self.end_stage()
 
     def _write(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        with refusals(self.folder / LOG_NAME):
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
 
     def _print(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        tell(text, stream=self._stream)
 
     def _close_board(self) -> None:
-        if self._board is not None:
-            self._board.close()
-            self._board = None
+        board, self._board = self._board, None
+        if board is not None:
+            board.close()
 
     def _rewind(self, stage: str, step: int) -> None:
         """Drop the stage's lines after `step`, and a last line that was cut off."""
@@ -160,10 +162,40 @@ class RunLogger:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         kept = [line for line in lines if _belongs(line, stage, step)]
         if kept != lines:
-            draft = path.with_suffix(".draft")
-            draft.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-            draft.replace(path)
+            write_text(path, "".join(line + "\n" for line in kept))
         self._file = path.open("a", encoding="utf-8")
+
+
+class _Board:
+    """TensorBoard's file of one stage. What its writing thread fails with is raised here, and told once."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._folder, self._hook = folder, threading.excepthook
+        with refusals(folder):
+            self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        threading.excepthook = self._keep_silent
+
+    def add(self, name: str, value: float, step: int) -> None:
+        with refusals(self._folder):
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        threading.excepthook = self._hook
+        with refusals(self._folder):
+            self._writer.close()
+
+    def _keep_silent(self, failure: threading.ExceptHookArgs) -> None:
+        # The thread keeps its exception for the next `add` as well as printing it.
+        if not isinstance(failure.exc_value, OSError):
+            self._hook(failure)
+
+
+def tell(text: str, *, quiet: bool = False, stream: TextIO | None = None) -> None:
+    """Say one line of a run."""
+    if not quiet:
+        print(shown(text), file=stream or sys.stderr, flush=True)
 
 
 def _belongs(line: str, stage: str, step: int) -> bool:

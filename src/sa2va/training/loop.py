@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sa2va.model.defaults import plain_defaults
 from sa2va.model.device import choose_device, multiplies_bfloat16
 from sa2va.training.batches import to_device
-from sa2va.training.config import RunConfig, StageConfig
+from sa2va.training.config import FREE_FIELDS, RunConfig, StageConfig
 from sa2va.training.logger import RunLogger
 from sa2va.training.optim import (
     Ema,
@@ -36,7 +36,6 @@ from sa2va.training.state import FINAL, State, latest_state, load_weights, modul
 
 MAX_BAD_STEPS = 10  # non-finite steps in a row before a run gives up
 INTERRUPTED = 130  # exit code after SIGINT or SIGTERM
-FREE_FIELDS = ("save_every", "save_every_s", "log_every", "validate_every", "num_workers")  # may change on resume
 
 
 class Stage(Protocol):

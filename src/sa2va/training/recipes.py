@@ -10,20 +10,22 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from sa2va.files import whole_folder
 from sa2va.model.checkpoint import load_checkpoint, save_checkpoint
 from sa2va.model.device import multiplies_bfloat16
 from sa2va.model.loading import find_model
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.training.calibration import calibrate
-from sa2va.training.config import RunConfig, StageConfig, apply_overrides
-from sa2va.training.logger import RunLogger
+from sa2va.training.config import RunConfig, StageConfig, apply_overrides, refuse_two_outputs
+from sa2va.training.logger import RunLogger, tell
 from sa2va.training.loop import Stage, prepare_process, run_stage
 from sa2va.training.stages.cotrain import CotrainStage, Teachers
 from sa2va.training.stages.masks import MaskStage
 from sa2va.training.stages.packed import PackedStage
 from sa2va.training.stages.tracking import TrackStage
 from sa2va.training.stages.vision import SamVisionStage, VisionStage
+from sa2va.training.state import is_finished, mark_finished
 from sa2va.training.tiny import (
     build_tiny_config,
     corpus,
@@ -33,6 +35,8 @@ from sa2va.training.tiny import (
     init_text,
     train_tokenizer,
 )
+
+MODEL = "model"  # where a run leaves what it trained
 
 
 def tiny() -> RunConfig:
@@ -102,7 +106,14 @@ def train(name: str, overrides: Sequence[str] = (), output: str | None = None, q
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r}; known: {', '.join(RECIPES)}")
     config = apply_overrides(RECIPES[name](), list(overrides))
+    refuse_two_outputs(overrides, output)
+    for stage in config.stages:
+        if stage.validate_every:
+            raise ValueError(f"override 'validate_every.{stage.name}': this stage validates nothing; leave it out")
     folder = Path(output or config.output)
+    if is_finished(folder, config):
+        tell(f"{folder / MODEL}: done already, nothing was written", quiet=quiet)
+        return folder / MODEL
     device = prepare_process(config)
     torch.manual_seed(config.seed)
     model, processor = build_start(config, folder)
@@ -117,8 +128,9 @@ def train(name: str, overrides: Sequence[str] = (), output: str | None = None, q
             run_stage(build_stage(stage, model, processor, teachers), folder, device, logger)
     if config.calibration:
         calibrate(model, processor, seed=config.seed, num_requests=config.calibration)
-    save_checkpoint(model, processor.tokenizer, folder / "model", torch.bfloat16)
-    return folder / "model"
+    save_checkpoint(model, processor.tokenizer, folder / MODEL, torch.bfloat16)
+    mark_finished(folder, config, [folder / MODEL])
+    return folder / MODEL
 
 
 def build_start(config: RunConfig, folder: Path) -> tuple[Sa2VA, Processor]:
@@ -137,7 +149,8 @@ def build_start(config: RunConfig, folder: Path) -> tuple[Sa2VA, Processor]:
 def load_tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerBase:
     """Train the tokenizer of a run once; a resumed run reads the one it began with."""
     if not (folder / "tokenizer.json").is_file():
-        train_tokenizer(corpus(seed)).save_pretrained(folder)
+        with whole_folder(folder) as draft:
+            train_tokenizer(corpus(seed)).save_pretrained(draft)
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 

@@ -5,21 +5,27 @@ A state is a folder `state-<step>` holding `<part>.safetensors` files and `state
 name, flushed to the disk and renamed; only then is the one before it deleted.
 """
 
+import dataclasses
 import json
-import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from sa2va.files import refusals, whole_folder, write_text
+from sa2va.model.shards import save_tensors
+from sa2va.training.config import FREE_FIELDS
 
 FORMAT = "sa2va-training-state-1"
 FINAL = "final"
 ALIASES = "aliases"
+FINISHED_FILE = "finished.json"
 KEYS = {"step", "files", ALIASES, "record"}
 
 
@@ -47,25 +53,14 @@ def save_state(folder: Path, state: State, *, name: str | None = None) -> Path:
         ValueError: when the disk refuses (full, read-only); nothing half-written stays.
     """
     target = folder / (name or f"state-{state.step:08d}")
-    draft = folder / f".draft-{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(".draft-*"):
-            shutil.rmtree(leftover)
-        draft.mkdir()
+    with whole_folder(target) as draft:
         _write(draft, state)
         if target.exists():
             shutil.rmtree(target)
-        draft.rename(target)
-        _flush(folder)
+    with refusals(folder):
         for old in folder.glob("state-*"):
             if old != target:
                 shutil.rmtree(old)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise ValueError(
-            f"{target}: the state cannot be written ({error}); free the disk or choose another folder"
-        ) from error
     return target
 
 
@@ -130,13 +125,10 @@ def _write(draft: Path, state: State) -> None:
             continue
         unique, aliases[part] = _without_copies(tensors)
         file = draft / f"{part}.safetensors"
-        save_file(unique, file)
+        save_tensors(file, unique)
         sizes[part] = file.stat().st_size
-        _flush(file)
     document = {"format": FORMAT, "step": state.step, "files": sizes, ALIASES: aliases, "record": state.record}
-    (draft / "state.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
-    _flush(draft / "state.json")
-    _flush(draft)
+    write_text(draft / "state.json", json.dumps(document, indent=1))
 
 
 def _without_copies(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -159,18 +151,55 @@ def _without_copies(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict
     return unique, aliases
 
 
-def _flush(path: Path) -> None:
-    """Make the operating system write a file or a folder's entries to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def module_weights(module: nn.Module) -> dict[str, Tensor]:
     """Return the tensors of a module's state dict (a non-tensor entry cannot be saved without pickle)."""
     weights = module.state_dict()
     odd = [name for name, value in weights.items() if not isinstance(value, torch.Tensor)]
     assert not odd, f"state_dict entries {odd} are not tensors"
     return weights
+
+
+def mark_finished(folder: Path, config: Any, results: Sequence[Path]) -> None:
+    """Note that a run has ended, so that the same command again has nothing to do.
+
+    Args:
+        folder: of the run.
+        config: of the run, a dataclass.
+        results: folders of it that hold what was trained.
+
+    Raises:
+        ValueError: the disk refuses the file.
+    """
+    files = [path for result in results for path in sorted(result.rglob("*")) if path.is_file()]
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    write_text(folder / FINISHED_FILE, json.dumps({"config": _decisive(config), "files": sizes}, indent=1) + "\n")
+
+
+def is_finished(folder: Path, config: Any) -> bool:
+    """Tell whether a run of this configuration has ended and its results are still there, whole.
+
+    A mark of another configuration is taken away, for what it marks is about to change.
+    """
+    mark = folder / FINISHED_FILE
+    try:
+        found = json.loads(mark.read_text(encoding="utf-8"))
+        same = found["config"] == _decisive(config)
+        if same and all((folder / name).stat().st_size == size for name, size in found["files"].items()):
+            return True
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    with refusals(mark):
+        mark.unlink(missing_ok=True)
+    return False
+
+
+def _decisive(config: Any) -> Any:
+    """Return as JSON has it what of a configuration decides what is trained: all but where, how fast, and how told."""
+    idle = {"output", "device", "threads", *FREE_FIELDS}
+
+    def without(values: Any) -> Any:
+        if isinstance(values, dict):
+            return {name: without(value) for name, value in values.items() if name not in idle}
+        return [without(value) for value in values] if isinstance(values, list) else values
+
+    return without(json.loads(json.dumps(dataclasses.asdict(config), default=str)))

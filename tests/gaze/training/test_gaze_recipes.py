@@ -17,8 +17,8 @@ from sa2va.model.loading import find_model, load
 
 @pytest.mark.parametrize("name", list(GAZE_RECIPES))
 def test_every_recipe_is_a_configuration(name: str) -> None:
-    config = configure(name, ["gaze.steps=7", "decoder.width=32", "beliefs=target", "losses.landing=0"])
-    assert (config.name, config.gaze.steps, config.decoder.width, config.beliefs) == (name, 7, 32, "target")
+    config = configure(name, ["gaze.steps=7", "decoder.width=32", "losses.landing=0"])
+    assert (config.name, config.gaze.steps, config.decoder.width, config.losses.landing) == (name, 7, 32, 0)
 
 
 def test_wrong_words_are_refused_in_one_line() -> None:
@@ -28,6 +28,30 @@ def test_wrong_words_are_refused_in_one_line() -> None:
         configure("tiny_gaze", ["beliefs=none"])
     with pytest.raises(ValueError, match="no setting 'gaze.step'"):
         configure("tiny_gaze", ["gaze.step=3"])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["gaze.seed=3"], "a stage has no seed of its own; set that of the run: seed=3"),
+        (["eyes.seed=3"], "a stage has no seed of its own; set that of the run: seed=3"),
+        (["eyes.name=gaze"], "no setting 'eyes.name'"),
+        (["prefix_weight=1"], "override 'prefix_weight': has no use at lora_rank=0; leave it out"),
+        (["lora_rank=4", "beliefs=target"], "override 'beliefs': has no use at lora_rank=4; leave it out"),
+        (["lora_rank=4", "gaze.validate_every=5"], "has no use at lora_rank=4"),
+        (["decoder.state_width=5"], "override 'decoder.state_width': comes from the model; leave it out"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(words: list[str], told: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        configure("tiny_gaze", words)
+    assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert configure("tiny_gaze", ["store.seed=3"]).store.seed == 3
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """Inode and time of change of everything in a folder, of which any write changes one."""
+    return {path.as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns) for path in [folder, *folder.rglob("*")]}
 
 
 @pytest.fixture
@@ -47,7 +71,11 @@ def test_a_short_run_gives_weights_that_load(tmp_path: Path, words: list[str]) -
     predictor = load_gaze(tmp_path / "model", gaze=folder, device="cpu")
     (path,) = predictor.predict(draw_picture(1)[0], "red circle", num_samples=1)
     assert path.fixations
+    before = snapshot(tmp_path / "run")
     assert train_gaze("tiny_gaze", [*words, "device=cpu"], str(tmp_path / "run"), quiet=True) == folder
+    assert snapshot(tmp_path / "run") == before, "a finished run writes nothing"
+    with pytest.raises(ValueError, match="output is given as .* already"):
+        train_gaze("tiny_gaze", [*words, "output=elsewhere"], str(tmp_path / "run"), quiet=True)
 
 
 def test_a_chain_of_runs_documents_itself(tmp_path: Path, words: list[str]) -> None:

@@ -22,7 +22,7 @@ from sa2va.apps.options import (
     takes_model,
 )
 from sa2va.apps.output import describe_files, staged
-from sa2va.apps.report import object_lines, prediction_to_dict, remark
+from sa2va.apps.report import object_lines, prediction_to_dict, remark, say
 from sa2va.tokens import require_utf8
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def chat(
         except ValueError as error:
             if not interactive:
                 raise
-            remark(f"sa2va: {error}")  # a person at the keyboard may simply ask again
+            remark(f"sa2va: {' '.join(str(error).split())}")  # a person at the keyboard may simply ask again
         regions = None
 
 
@@ -93,8 +93,8 @@ def answer(
     """Answer one question: print the words as they come, then what was masked; save masks to `folder`."""
     if not (as_json or folder or regions):
         for piece in conversation.stream(question):
-            print(piece, end="", flush=True)
-        print()
+            say(piece, end="")
+        say("")
         return
     from sa2va.metrics.text import plain_text
 
@@ -106,7 +106,7 @@ def answer(
         if as_json:
             print(json.dumps(prediction_to_dict(prediction, places)), flush=True)
         else:
-            print(plain_text(prediction.text), flush=True)
+            say(plain_text(prediction.text))
             for line in object_lines(prediction):
                 remark(line, quiet)
         if folder and scratch:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sa2va.apps.options import JsonOption
+from sa2va.shown import in_markup
 
 if TYPE_CHECKING:
     from sa2va.gaze.statistics import Row
@@ -119,7 +120,7 @@ def show(figures: Mapping[str, float], rows: "Sequence[Row]", origin: str) -> No
         if row is not None:
             mark = "ok" if row.passed else "[bold red]no[/]"
             cells += [f"{row.expected.value:.4g}", f"{row.expected.tolerance:.4g}", mark]
-        table.add_row(name, *cells)
+        table.add_row(in_markup(name), *cells)
     console = Console(soft_wrap=not sys.stdout.isatty())
     console.print(table)
     console.print(f"{sum(row.passed for row in rows)} of {len(rows)} figures are as expected. {origin}")

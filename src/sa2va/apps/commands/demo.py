@@ -16,6 +16,8 @@ import sa2va
 from sa2va.apps.options import ModelChoice, QuietOption, takes_model
 from sa2va.apps.output import require_kinds, staged
 from sa2va.apps.report import remark
+from sa2va.files import write_text
+from sa2va.shown import in_markup
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,7 +60,8 @@ def demo(
         require_kinds(output, files=(PAGE, SHEET), folders=(PICTURES,))
         own = open_media(media) if media else None  # a damaged file is reported before the work
         if own and choice.model == "tiny":
-            remark(OUT_OF_PLACE.format(media=media), quiet)
+            for line in OUT_OF_PLACE.splitlines():
+                remark(line.format(media=media), quiet)
         console = Console(quiet=quiet, highlight=False)
         predictor = choice.load()
         exhibits = run_sections(console, predictor, seed, scratch, own, choice.folder())
@@ -78,10 +81,10 @@ def demo(
             rows=rows,
             footer=(f"sa2va {sa2va.__version__}, model {choice.model}, {seconds:.0f} seconds.",),
         )
-        (scratch / PAGE).write_text(render_page(page), encoding="utf-8")
+        write_text(scratch / PAGE, render_page(page))
     # A path that is broken over two lines can be neither clicked nor copied.
-    console.print(f"\n[bold]{output / PAGE}[/bold]  the page: open it in a browser", soft_wrap=True)
-    console.print(f"{output / SHEET}  all pictures at a glance", soft_wrap=True)
+    console.print(f"\n[bold]{in_markup(str(output / PAGE))}[/bold]  the page: open it in a browser", soft_wrap=True)
+    console.print(f"{in_markup(str(output / SHEET))}  all pictures at a glance", soft_wrap=True)
 
 
 def run_sections(
@@ -100,7 +103,7 @@ def run_sections(
         for exhibit in source:
             if exhibit.section != section:
                 section = exhibit.section
-                console.print(f"\n[bold]{section}[/bold]")
+                console.print(f"\n[bold]{in_markup(section)}[/bold]")
             tell(console, exhibit)
             exhibits.append(exhibit)
     return exhibits
@@ -108,16 +111,14 @@ def run_sections(
 
 def tell(console: "Console", exhibit: "Exhibit") -> None:
     """Print one exhibit as a short dialogue."""
-    from rich.markup import escape
-
     marks = {True: "[green]right[/green]", False: "[red]wrong[/red]", None: ""}
     for exchange in exhibit.exchanges:
-        console.print(f"  [dim]{escape(exchange.question)}[/dim]")
-        console.print(f"    {escape(exchange.answer)}  {marks[exchange.right]}")
+        console.print(f"  [dim]{in_markup(exchange.question)}[/dim]")
+        console.print(f"    {in_markup(exchange.answer)}  {marks[exchange.right]}")
         if exchange.right is False and exchange.expected:
-            console.print(f"    [dim]expected: {escape(exchange.expected)}[/dim]")
+            console.print(f"    [dim]expected: {in_markup(exchange.expected)}[/dim]")
     for note in exhibit.notes:
-        console.print(f"    [dim]{escape(note)}[/dim]")
+        console.print(f"    [dim]{in_markup(note)}[/dim]")
 
 
 def measure(predictor: "Predictor", choice: ModelChoice, seed: int, items: int, quiet: bool) -> list["Row"]:
@@ -189,5 +190,5 @@ def figure_table(rows: Sequence["Row"]) -> object:
         shown = "" if row.task == task else row.task
         task = row.task
         numbers = ["" if value is None else f"{value:.2f}" for value in (row.figure.value, row.card, row.figure.chance)]
-        table.add_row(shown, row.figure.name, *numbers, str(row.figure.num_items))
+        table.add_row(shown, in_markup(row.figure.name), *numbers, str(row.figure.num_items))
     return table

@@ -14,6 +14,7 @@ import typer
 
 from sa2va.apps.installation import Part, inspect_installation
 from sa2va.apps.options import MODEL_HELP, JsonOption
+from sa2va.shown import in_markup, shown
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -124,7 +125,7 @@ def show(reports: list[dict[str, Any]], places: "list[Place]", parts: list[Part]
     console = Console(highlight=False)
     console.print(needs_table(reports[0]) if in_detail else overview_table(reports))
     if in_detail:
-        console.print(advice(reports[0], places))
+        console.print(advice(reports[0], places), markup=False)
     console.print("\n[bold]This machine[/bold]")
     for place in places:
         known = f"{place.free / GIB:.1f} of {place.total / GIB:.1f} GiB free" if place.total else "memory unknown"
@@ -140,9 +141,9 @@ def needs_table(report: dict[str, Any]) -> "Table":
     number = report["parameters"]
     size = f"{number / 1e9:.2f} billion" if number > 1e8 else f"{number / 1e6:.2f} million"
     words = [report["family"], report["language"], f"{size} parameters"]
-    title = f"{report['name']}: {', '.join(word for word in words if word)}"
+    title = in_markup(f"{report['name']}: {', '.join(word for word in words if word)}")
     if report["terms"]:
-        title += f"\nterms: {report['terms']}"
+        title += f"\nterms: {in_markup(report['terms'])}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("GiB")
     for name in ("vision", "language", "SAM 2", "KV cache", "working", "total"):
@@ -166,7 +167,7 @@ def overview_table(reports: list[dict[str, Any]]) -> "Table":
     for report in reports:
         mark = marks.setdefault(report["terms"], "*" * len(marks))
         cells = [f"{c['gib']['total']:.1f} {c['fits'] or '-'}" for c in report["choices"].values()]
-        table.add_row(report["name"] + mark, *cells)
+        table.add_row(in_markup(report["name"]) + mark, *cells)
     table.caption = "\n".join(f"{mark or 'terms:'} {terms}" for terms, mark in marks.items())
     table.caption_justify = "left"
     return table
@@ -187,7 +188,7 @@ def advice(report: dict[str, Any], places: "list[Place]") -> str:
     best = next((c for c in fitting if c["fits"] != "cpu" and c["options"] != full), fitting[0])
     is_default = best["fits"].startswith("cuda") or best["fits"] == places[0].device
     device = "" if is_default else f" --device {best['fits']}"
-    return f"{notes}\nTry: sa2va chat photo.jpg --model {report['name']} {best['options']}{device}"
+    return f"{notes}\nTry: sa2va chat photo.jpg --model {shown(report['name'])} {best['options']}{device}"
 
 
 def show_installation(parts: list[Part], as_json: bool) -> None:
@@ -199,7 +200,6 @@ def show_installation(parts: list[Part], as_json: bool) -> None:
 
 def print_parts(parts: list[Part]) -> None:
     from rich.console import Console
-    from rich.markup import escape
 
     console = Console(highlight=False)
     good = ", ".join(f"{part.name} {part.version}" for part in parts if part.problem is None)
@@ -207,4 +207,4 @@ def print_parts(parts: list[Part]) -> None:
     for part in parts:
         if part.problem is not None:
             color = "red" if part.is_broken else "dim"
-            console.print(f"  [{color}]{part.name}[/{color}] {escape(part.problem)}")
+            console.print(f"  [{color}]{part.name}[/{color}] {in_markup(part.problem)}")

@@ -26,7 +26,8 @@ from sa2va.apps.options import (
     takes_model,
 )
 from sa2va.apps.output import describe_files, require_kinds, staged
-from sa2va.apps.report import remark
+from sa2va.apps.report import remark, say
+from sa2va.files import write_text
 from sa2va.tokens import require_utf8
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def predict(
             print(json.dumps([path.to_json() for path in paths]))
         else:
             for line in scanpath_lines(paths[0]):
-                print(line)
+                say(line)
         if output and scratch:
             files = write_files(scratch, frame, paths, stream.onsets, film)
             remark(describe_files(files, scratch, output), quiet)
@@ -232,7 +233,7 @@ def tell(looking: "GazeStream", word: str | None, packs: "Sequence[Pack]", *, as
         print(json.dumps({"word": word, "packs": rows, "target": round(looking.target.score, 4)}), flush=True)
         return
     for line in pack_lines(word or "-", packs):
-        print(line, flush=True)
+        say(line)
 
 
 def scanpath_lines(path: "Scanpath") -> list[str]:
@@ -269,7 +270,7 @@ def write_files(
     sheet = Sheet(frame=frame, scanpath=first, others=others, onsets=onsets)
     files = [folder / name for name in file_names(film)]
     save_image(files[0], draw_scanpath(sheet))
-    files[1].write_text(json.dumps([path.to_json() for path in paths]) + "\n")
+    write_text(files[1], json.dumps([path.to_json() for path in paths]) + "\n")
     if film is not Film.NONE:
         save_film(files[2], film_scanpath(sheet))
     return files

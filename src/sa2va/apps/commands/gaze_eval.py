@@ -17,6 +17,7 @@ import typer
 from sa2va.apps.commands.gaze_rows import choose_rivals, print_page, write_page
 from sa2va.apps.options import JsonOption, ModelChoice, OutputOption, QuietOption, takes_model
 from sa2va.apps.report import remark
+from sa2va.shown import in_markup
 
 if TYPE_CHECKING:
     from sa2va.gaze.evaluation.cases import Case
@@ -253,7 +254,8 @@ def show_deviations(rows: "Sequence[Deviation]", limit: float) -> None:
     table.add_column("where")
     for row in rows:
         mark = "ok" if row.ok else "[bold red]no[/]"
-        table.add_row(row.name, str(row.num_values), f"{row.largest:.2g}", mark, "" if row.ok else row.where)
+        where = "" if row.ok else in_markup(row.where)
+        table.add_row(in_markup(row.name), str(row.num_values), f"{row.largest:.2g}", mark, where)
     console = Console(soft_wrap=not sys.stdout.isatty())
     console.print(table)
     console.print(f"{sum(row.ok for row in rows)} of {len(rows)} metrics are within {limit:g}.")

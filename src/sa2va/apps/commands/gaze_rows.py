@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
 from sa2va.apps.output import staged
+from sa2va.files import write_text
+from sa2va.shown import in_markup
 
 if TYPE_CHECKING:
     from sa2va.gaze.rivals.base import Rival
@@ -62,10 +62,10 @@ def print_page(page: str) -> None:
             for title in head[1:]:
                 table.add_column(title, justify="right")
             for row in rows:
-                table.add_row(*map(escape, row))
+                table.add_row(*map(in_markup, row))
             console.print(table)
         else:
-            console.print(escape(part), highlight=False)
+            console.print("\n".join(map(in_markup, lines)), highlight=False)
         console.print()
 
 
@@ -73,6 +73,6 @@ def write_page(folder: Path, record: Mapping[str, Any], page: str) -> list[Path]
     """Write report.json and table.md, both or none."""
     with staged(folder) as scratch:
         assert scratch is not None
-        (scratch / "report.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        (scratch / "table.md").write_text(page, encoding="utf-8")
+        write_text(scratch / "report.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
+        write_text(scratch / "table.md", page)
     return [folder / "report.json", folder / "table.md"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sa2va.apps.options import JsonOption
+from sa2va.shown import in_markup
 
 if TYPE_CHECKING:
     from sa2va.evaluation.parity import Comparison
@@ -47,7 +48,7 @@ def show(rows: Sequence["Comparison"]) -> None:
         rounding = [f"{row.rounding:.2g}" if row.rounding is not None else ""] * rounded
         mark = "ok" if row.ok else "[bold red]no[/]"
         difference = f"{row.difference:.2g} {row.unit}".rstrip()
-        table.add_row(row.case, row.name, difference, *rounding, f"{row.limit:g}", mark)
+        table.add_row(in_markup(row.case), in_markup(row.name), difference, *rounding, f"{row.limit:g}", mark)
     console = Console(soft_wrap=not sys.stdout.isatty())
     console.print(table)
     beyond = sum(row.ok and row.difference > row.limit for row in rows)

@@ -22,7 +22,7 @@ from sa2va.apps.options import (
     takes_model,
 )
 from sa2va.apps.output import describe_files, require_kinds_of_masks, staged
-from sa2va.apps.report import remark
+from sa2va.apps.report import remark, say
 
 if TYPE_CHECKING:
     from sa2va.apps.track_files import TrackWriter
@@ -107,6 +107,6 @@ def print_summary(
 ) -> None:
     for expression in dict.fromkeys(expressions):
         if expression not in phrases.values():
-            print(f"The model finds no {expression!r} in {num_frames} frames.")
+            say(f"The model finds no {expression!r} in {num_frames} frames.")
     for number, count in seen.items():
-        print(f"{number} {phrases[number]}: seen in {count} of {num_frames} frames")
+        say(f"{number} {phrases[number]}: seen in {count} of {num_frames} frames")

@@ -6,17 +6,16 @@ Shapes: none.
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 import sa2va
+from sa2va.model.shards import save_tensors
 
 Learned = tuple[dict[str, Tensor], dict[str, Any]]  # tensors by name, facts for JSON
 
@@ -49,10 +48,7 @@ class Fits:
             except (OSError, SafetensorError, KeyError, ValueError) as error:
                 raise ValueError(f"{path}: cannot be read ({error}); delete it, and the run makes it again") from error
         tensors, facts = make()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(f".{os.getpid()}.part")
-        save_file({key: value.contiguous() for key, value in tensors.items()}, scratch, {"facts": json.dumps(facts)})
-        os.replace(scratch, path)
+        save_tensors(path, tensors, {"facts": json.dumps(facts)})
         return tensors, facts
 
 

@@ -51,7 +51,8 @@ def _score(cases: Sequence[Case], looks: Sequence[Sequence[Look]], *, own: bool,
     tasks: list[Task] = [
         delayed(_case_figures)(ours, case.people, case.box, own) for case, ours in zip(cases, looks, strict=True)
     ]
-    rows = list(Parallel(n_jobs=jobs if len(tasks) >= MANY else 1)(tasks))
+    # loky starts its processes afresh: a fork would inherit the locks of torch's threads, and wait for ever.
+    rows = list(Parallel(n_jobs=jobs if len(tasks) >= MANY else 1, backend="loky")(tasks))
     names = dict.fromkeys(chain.from_iterable(rows))
     means = {name: mean_of_cases([row.get(name, math.nan) for row in rows]) for name in names}
     statistics = means | pooled.statistics_of(cases, looks, own=own)

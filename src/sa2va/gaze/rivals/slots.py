@@ -29,6 +29,7 @@ from sa2va.gaze.rivals.mixture import normal_density
 from sa2va.gaze.rivals.packs import PLACES, build_scanpath, clock_of, kind_of
 from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.trial import Trial, split_folds
+from sa2va.model.losses import average
 from sa2va.training.seeding import seeded
 
 GRID = Grid(16)  # the cells of our own decoder
@@ -207,8 +208,8 @@ class SlotLook:
         if self.config.chance:
             center = center + torch.randn_like(center) * spread.exp()
         away = (center - places).abs().sum(-1)[tokens == LOOK]
-        known = F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), ignore_index=-1)
-        return known + (away.mean() / SCALE if len(away) else 0.0)
+        known = tokens >= 0
+        return average(F.cross_entropy(logits[known], tokens[known], reduction="none")) + average(away) / SCALE
 
     @torch.no_grad()
     def _predict(self, trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

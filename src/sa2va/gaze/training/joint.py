@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sa2va.files import whole_folder
 from sa2va.gaze.model.density import Grid
 from sa2va.gaze.model.losses import EventLossConfig
 from sa2va.gaze.model.scanpath_model import ScanpathModel
@@ -122,7 +123,8 @@ class JointStage:
 
     def save_adapter(self, folder: Path) -> None:
         """Write the adapter as PEFT does, for `sa2va.load(..., adapter=folder)`."""
-        self._adapter.save_pretrained(str(folder))
+        with whole_folder(folder) as draft:
+            self._adapter.save_pretrained(str(draft))
 
 
 def add_adapter(model: ScanpathModel, rank: int) -> Any:

@@ -23,11 +23,13 @@ from sa2va.model.checkpoint import load_checkpoint
 from sa2va.model.defaults import plain_defaults
 from sa2va.model.device import choose_device
 from sa2va.model.loading import find_model
-from sa2va.training.config import StageConfig, apply_overrides
-from sa2va.training.logger import RunLogger
+from sa2va.training.config import OF_THE_RUN, StageConfig, apply_overrides, refuse_two_outputs
+from sa2va.training.logger import RunLogger, tell
 from sa2va.training.loop import run_stage
 from sa2va.training.seeding import seeded
+from sa2va.training.state import is_finished, mark_finished
 
+GAZE, EYES, ADAPTER = "gaze", "eyes_alone", "adapter"  # folders of a run that hold what was trained
 NEW = 0.1  # of the weights of what a decoder adopts no weights for
 
 
@@ -35,7 +37,7 @@ NEW = 0.1  # of the weights of what a decoder adopts no weights for
 class GazeRunConfig:
     """A run in two stages: eyes that know what the words so far may mean, then the same eyes on a Sa2VA."""
 
-    name: str
+    name: str = field(metadata=OF_THE_RUN)
     output: str
     start: str = "tiny"  # model folder, "tiny", or org/name on a hub; it is not changed
     ancestor: str = ""  # folder of gaze weights to go on from, which leaves out the first stage; "" = from nothing
@@ -109,11 +111,20 @@ def configure(name: str, overrides: Sequence[str] = ()) -> GazeRunConfig:
     """Return the configuration of a run.
 
     Raises:
-        ValueError: unknown recipe or setting.
+        ValueError: unknown recipe or setting, or a setting that this run has no use for.
     """
     if name not in GAZE_RECIPES:
         raise ValueError(f"unknown gaze recipe {name!r}; known: {', '.join(GAZE_RECIPES)}")
-    return apply_overrides(GAZE_RECIPES[name](), list(overrides))
+    config = apply_overrides(GAZE_RECIPES[name](), list(overrides))
+    given = sorted({word.partition("=")[0].strip() for word in overrides})
+    # A stage with an adapter hears anew in every step and validates nothing; without one no mask is learned.
+    names = {"beliefs", "gaze.validate_every"} if config.lora_rank else {"prefix_weight"}
+    idle = dict.fromkeys(names, f"has no use at lora_rank={config.lora_rank}")
+    idle |= dict.fromkeys(("decoder.state_width", "decoder.image_channels"), "comes from the model")
+    for setting in given:
+        if setting in idle:
+            raise ValueError(f"override {setting!r}: {idle[setting]}; leave it out")
+    return config
 
 
 @plain_defaults()
@@ -134,7 +145,11 @@ def train_gaze(name: str, overrides: Sequence[str] = (), output: str | None = No
         ValueError: unknown recipe or setting, no such model, or a state that belongs to another run.
     """
     config = configure(name, overrides)
+    refuse_two_outputs(overrides, output)
     folder = Path(output or config.output)
+    if is_finished(folder, config):
+        tell(f"{folder / GAZE}: done already, nothing was written", quiet=quiet)
+        return folder / GAZE
     source = find_model(config.start)  # what is missing is reported before the work
     if config.ancestor:
         load_decoder(Path(config.ancestor))
@@ -154,8 +169,10 @@ def train_gaze(name: str, overrides: Sequence[str] = (), output: str | None = No
         else:
             fill(folder / "store", config.store, grid, model, tell=logger.note)
             _run(config, config.gaze, model.decoder, read(folder / "store", config.store, grid, sa2va), folder, logger)
-    save_gaze(model.decoder, folder / "gaze", card)
-    return folder / "gaze"
+    save_gaze(model.decoder, folder / GAZE, card)
+    results = [folder / GAZE, folder / EYES, *([folder / ADAPTER] if config.lora_rank else [])]
+    mark_finished(folder, config, results)
+    return folder / GAZE
 
 
 def _train_eyes(config: GazeRunConfig, folder: Path, logger: RunLogger) -> Path:
@@ -163,8 +180,8 @@ def _train_eyes(config: GazeRunConfig, folder: Path, logger: RunLogger) -> Path:
     eyes, grid = EventDecoder(config.decoder), config.decoder.grid
     fill(folder / "store", config.store, grid, None, tell=logger.note)
     _run(config, config.eyes, eyes, read(folder / "store", config.store, grid, None), folder, logger)
-    save_gaze(eyes, folder / "eyes_alone", describe(config, config.eyes))
-    return folder / "eyes_alone"
+    save_gaze(eyes, folder / EYES, describe(config, config.eyes))
+    return folder / EYES
 
 
 def _run(
@@ -195,7 +212,7 @@ def _run_joint(config: GazeRunConfig, model: ScanpathModel, folder: Path, logger
         prefix_weight=config.prefix_weight,
     )
     run_stage(stage, folder, choose_device(config.device), logger)
-    stage.save_adapter(folder / "adapter")
+    stage.save_adapter(folder / ADAPTER)
 
 
 def adopt(decoder: EventDecoder, folder: Path) -> None:

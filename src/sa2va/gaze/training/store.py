@@ -7,7 +7,6 @@ Shapes: N expressions, V people of each, P packs, g h g w grid of cells on the c
     language model, I image channels.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from sa2va.data.world.items import SIDE
@@ -25,6 +23,7 @@ from sa2va.gaze.model.scanpath_model import ScanpathModel, Understanding, finger
 from sa2va.gaze.training.drawn import Beliefs, DrawnGaze, draw_gaze, draw_viewings
 from sa2va.gaze.world.cases import make_case
 from sa2va.model.sa2va import Sa2VA
+from sa2va.model.shards import save_tensors
 
 SHARD = 50  # expressions of one file
 TOGETHER = 10  # expressions that are heard at once
@@ -140,9 +139,9 @@ def fill(
         indices = range(number * SHARD, (number + 1) * SHARD)
         path = _shard(folder, "drawn", number)
         if not path.exists():
-            _write(path, _drawn_tensors(config, grid, indices), signature)
+            save_tensors(path, _drawn_tensors(config, grid, indices), signature)
         if model is not None and not _shard(folder, "heard", number).exists():
-            _write(_shard(folder, "heard", number), _heard_tensors(config, indices, model), signature | listener)
+            save_tensors(_shard(folder, "heard", number), _heard_tensors(config, indices, model), signature | listener)
         if tell is not None:
             tell(f"gaze store: {number + 1} of {config.num_shards} shards")
 
@@ -210,13 +209,6 @@ def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 def _shard(folder: Path, kind: str, number: int) -> Path:
     return folder / f"{kind}-{number:05d}.safetensors"
-
-
-def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(f".{os.getpid()}.part")
-    save_file({name: value.contiguous() for name, value in tensors.items()}, scratch, metadata)
-    os.replace(scratch, path)
 
 
 def _read(path: Path, signature: dict[str, str]) -> dict[str, Tensor]:

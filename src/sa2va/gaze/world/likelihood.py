@@ -289,7 +289,7 @@ def estimate_bits(
         delayed(_look_bits)(view, fixations, count, [[seed, repeat, number] for repeat in range(repeats)], area)
         for number, (view, fixations) in enumerate(looks)
     ]
-    sums = np.array(Parallel(n_jobs=jobs, batch_size=50)(tasks))  # (looks, repeats)
+    sums = np.array(Parallel(n_jobs=jobs, batch_size=50, backend="loky")(tasks))  # (looks, repeats)
     counts = np.array([len(fixations) for _, fixations in looks], float)
     means = sums.sum(0) / counts.sum()
     error = float(np.std(means, ddof=1) / math.sqrt(repeats)) if repeats > 1 else math.nan

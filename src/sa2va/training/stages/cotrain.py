@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sa2va.data.world.tasks import TASKS
 from sa2va.media import uniform_indices
-from sa2va.model.losses import LossConfig, candidate_ious, mask_losses, total_loss
+from sa2va.model.losses import LossConfig, average, candidate_ious, mask_losses, total_loss
 from sa2va.model.processor import Batch, Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam2 import FrameFeatures, MaskOutput
@@ -168,11 +168,12 @@ class Pointer(nn.Module):
             cover: (N, V) share of each cell that the objects cover.
         """
         logits = self.place(states)[:, : cover.shape[1]].float()
-        return F.cross_entropy(logits, cover / cover.sum(1, keepdim=True))
+        return average(F.cross_entropy(logits, cover / cover.sum(1, keepdim=True), reduction="none"))
 
     def found(self, states: Tensor, found: Tensor) -> Tensor:
         """Cross-entropy of whether there is anything that states (N, D) stand for: found (N,) bool."""
-        return F.binary_cross_entropy_with_logits(self.find(states)[:, 0].float(), found.float())
+        logits = self.find(states)[:, 0].float()
+        return average(F.binary_cross_entropy_with_logits(logits, found.float(), reduction="none"))
 
 
 class Teachers(nn.Module):
@@ -305,7 +306,7 @@ class CotrainStage:
         with torch.no_grad():
             placed = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
             wanted = code(self.model.sam2, unknown, boxes, placed)
-        return F.mse_loss(self.model.projector(seg_states).float(), wanted.float())
+        return average((self.model.projector(seg_states).float() - wanted.float()).square())
 
     @torch.no_grad()
     def _find(self, item: CotrainBatch, output: MaskOutput) -> Tensor:

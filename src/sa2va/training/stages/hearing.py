@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
+from sa2va.model.losses import average
 from sa2va.types import Sample, Turn
 
 _Word = tuple[int, int, Tensor]  # row, column, cover
@@ -131,7 +132,7 @@ def attention_loss(attention: Tensor, is_visual: Tensor, words: Words) -> Tensor
     number = cover.shape[1]
     places = is_visual[rows].nonzero()[:, 1].reshape(len(rows), -1)[:, :number]
     there = cover >= 0.5 * cover.amax(1, keepdim=True).clamp(max=0.4)
-    return -((looks.gather(1, places) * there).sum(1) + 1e-6).log().mean()
+    return average(-((looks.gather(1, places) * there).sum(1) + 1e-6).log())
 
 
 def _place_questions(

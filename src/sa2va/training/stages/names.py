@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from sa2va.data.world.scene import COLORS, SHAPES, SIZES, TEXTURES
+from sa2va.model.losses import average
 from sa2va.training.stages.scenes import attribute_ids, mask_boxes
 from sa2va.types import Sample
 
@@ -91,7 +92,7 @@ def centre_loss(tokens: Tensor, marks: Tensor, word: Tensor) -> Tensor:
         word: (D,) the embedding that the middle of an object is likened to.
     """
     logits = tokens @ word / tokens.shape[-1] ** 0.5
-    return CENTRE_WEIGHT * F.binary_cross_entropy_with_logits(logits.float(), marks)
+    return CENTRE_WEIGHT * average(F.binary_cross_entropy_with_logits(logits.float(), marks, reduction="none"))
 
 
 def name_cells(samples: Sequence[Sample], side: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -356,7 +356,7 @@ class PackedStage(CotrainStage):
         labels = batch.labels
         parts = [(LM_WEIGHT, labels.masked_fill(item.in_words, IGNORE_INDEX))]
         parts += [(QUESTION_WEIGHT, labels.masked_fill(~item.in_words, IGNORE_INDEX))]
-        losses = [weight * model.text_loss(states, some) for weight, some in parts if (some != IGNORE_INDEX).any()]
+        losses = [weight * model.text_loss(states, some) for weight, some in parts]
         terms = {"lm": torch.stack(losses).sum()}
         helps, is_visual = {}, batch.input_ids == model.mllm.native.config.image_token_id
         there = item.spoken.cover.any(1)

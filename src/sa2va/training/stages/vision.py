@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sa2va.data.world.sampling import make_scene
 from sa2va.data.world.scene import Scene
+from sa2va.model.losses import average
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.training.config import StageConfig
@@ -172,10 +173,12 @@ class _PatchStage:
         for index, (name, weight) in enumerate(ATTRIBUTE_WEIGHTS.items()):
             logits = heads.attributes[index](on_object)
             terms[name] = weight * label_loss(logits, batch.attributes[owners, index])
-        terms["offset"] = 2 * F.smooth_l1_loss(heads.offsets(on_object).float(), batch.offsets[there], beta=0.1)
+        offsets = heads.offsets(on_object).float()
+        terms["offset"] = 2 * average(F.smooth_l1_loss(offsets, batch.offsets[there], beta=0.1, reduction="none"))
         # The outline says far more a patch than the name of the shape, and the name follows from it.
         drawn = heads.silhouette(on_object).float()
-        terms["silhouette"] = 4 * F.binary_cross_entropy_with_logits(drawn, batch.silhouettes[owners])
+        outline = F.binary_cross_entropy_with_logits(drawn, batch.silhouettes[owners], reduction="none")
+        terms["silhouette"] = 4 * average(outline)
         terms["background"] = 0.2 * F.cross_entropy(heads.background(states.mean(1)).float(), batch.backgrounds)
         return terms
 

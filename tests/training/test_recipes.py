@@ -1,0 +1,55 @@
+"""A finished run writes nothing, a changed or damaged one is noticed, and no setting is accepted and dropped."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sa2va.training.config import RunConfig, StageConfig
+from sa2va.training.recipes import RECIPES, train
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = StageConfig(name="vision", steps=1, batch_size=1, lr=1e-3, num_workers=0)
+    monkeypatch.setitem(RECIPES, "short", lambda: RunConfig(name="short", output="out", stages=(stage,), device="cpu"))
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """Inode and time of change of everything in a folder, of which any write changes one."""
+    return {path.as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns) for path in [folder, *folder.rglob("*")]}
+
+
+def test_a_finished_run_writes_nothing_and_one_that_is_not_is_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, run = tmp_path / "run" / "model", str(tmp_path / "run")
+    assert train("short", output=run, quiet=True) == folder
+    before, weights = snapshot(tmp_path), (folder / "model.safetensors").read_bytes()
+    for words in ([], ["save_every.vision=7", "threads=1"]):  # how often it is saved changes nothing in the end
+        assert train("short", words, output=run) == folder
+        assert capsys.readouterr().err == f"{folder}: done already, nothing was written\n"
+    assert snapshot(tmp_path) == before
+    with pytest.raises(ValueError, match="seed of stage vision was 0 and is now 1"):
+        train("short", ["seed=1"], output=run, quiet=True)
+    os.truncate(folder / "model.safetensors", 0)
+    train("short", output=run, quiet=True)
+    assert (folder / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["validate_every.vision=5"], "override 'validate_every.vision': this stage validates nothing; leave it out"),
+        (["output=elsewhere"], "override 'output=elsewhere': the output is given as run already"),
+        (["seed.vision=3"], "a stage has no seed of its own; set that of the run: seed=3"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(
+    words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError) as caught:
+        train("short", words, output="run")
+    assert str(caught.value).startswith(told) or told in str(caught.value)
+    assert not list(tmp_path.iterdir())
