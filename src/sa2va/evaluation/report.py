@@ -21,6 +21,7 @@ import sa2va
 from sa2va.evaluation.benchmark import Figure
 from sa2va.evaluation.stamp import Run
 
+FILES = ("report.json", "report.txt", "report.md")
 _WIDTH = 120  # of the table as text, characters
 _COLORS = {"reached": "green", "about": "yellow", "missed": "red"}
 
@@ -114,8 +115,7 @@ class Report:
 
     def save(self, folder: Path) -> None:
         """Write the report as JSON, text and Markdown, each whole or not at all, whoever else writes there."""
-        texts = {"report.json": self.to_json(), "report.txt": self.to_text(), "report.md": self.to_markdown()}
-        for name, text in texts.items():
+        for name, text in zip(FILES, (self.to_json(), self.to_text(), self.to_markdown()), strict=True):
             draft = folder / f".{name}.{os.getpid()}"
             try:
                 draft.write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ import math
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -200,8 +201,11 @@ def save_film(path: Path, frames: Iterable[Picture], fps: float = FPS) -> None:
                 video.write(frame)
         return
     first, *rest = [Image.fromarray(frame).quantize(128, dither=Image.Dither.NONE) for frame in frames]
+    # A GIF counts in hundredths of a second: round each frame's end, so that the film as a whole keeps its time.
+    ends = [10 * round(100 * number / fps) for number in range(len(rest) + 2)]  # ms
+    durations = [end - begin for begin, end in pairwise(ends)]
     with atomic_path(path) as part:
-        first.save(part, "GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+        first.save(part, "GIF", save_all=True, append_images=rest, duration=durations, loop=0)
 
 
 def lay_chips(texts: Sequence[str], width: float) -> list[Chip]:

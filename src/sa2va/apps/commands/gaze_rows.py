@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from sa2va.apps.output import staged
+from sa2va.output.claim import Claim
+from sa2va.output.staging import staged
 
 if TYPE_CHECKING:
     from sa2va.gaze.rivals.base import Rival
 
+PAGE = Claim((r"report\.json", r"table\.md"))
 WIDE = 280  # columns where standard output is no terminal
 
 
@@ -70,8 +72,8 @@ def print_page(page: str) -> None:
 
 
 def write_page(folder: Path, record: Mapping[str, Any], page: str) -> list[Path]:
-    """Write report.json and table.md, both or none."""
-    with staged(folder) as scratch:
+    """Write report.json and table.md, both or none; those that are not ours are never replaced."""
+    with staged(folder, PAGE) as scratch:
         assert scratch is not None
         (scratch / "report.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         (scratch / "table.md").write_text(page, encoding="utf-8")
