@@ -11,10 +11,7 @@ from PIL import Image
 
 import sa2va
 from sa2va.apps import cli
-from sa2va.evaluation.catalog import build_benchmarks
-from sa2va.evaluation.runner import evaluate
 from sa2va.model.embedded import OutOfWorldWarning, drawn_scenes
-from sa2va.model.loading import EMBEDDED
 from sa2va.model.predictor import Predictor
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
@@ -52,14 +49,16 @@ def test_python_warns_once(how: str, tiny: Predictor) -> None:
     assert len(caught) == 1
 
 
-def test_nothing_is_said_of_other_models_and_of_drawn_scenes(tiny: Predictor, tmp_path: Path) -> None:
+def test_nothing_is_said_of_other_models_and_of_drawn_scenes(
+    tiny: Predictor, capsys: pytest.CaptureFixture[str]
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", OutOfWorldWarning)
         Predictor(tiny.model, tiny.processor).open(PHOTO)
         with drawn_scenes():
             tiny.open(PHOTO)
-        benchmarks = build_benchmarks(["world/absent"], seed=0, num_items=1)
-        evaluate(tiny, benchmarks, seed=0, model="tiny", model_folder=EMBEDDED["tiny"])
+    assert cli.main(["eval", "tiny", "--benchmark", "world/absent", "--items", "1"]) == 0
+    assert "the embedded model" not in capsys.readouterr().err
     with pytest.warns(OutOfWorldWarning):
         tiny.open(PHOTO)
 
