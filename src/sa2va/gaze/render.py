@@ -9,7 +9,6 @@ import math
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -177,9 +176,7 @@ def film_scanpath(sheet: Sheet, fps: float = FPS) -> Generator[Picture]:
     end = max([fixation.start + fixation.duration for fixation in fixations] + heard, default=0.0)
     for step in range(math.ceil((end - begin) * fps / 1000) + 1):
         yield draw_scanpath(sheet, begin + step * 1000 / fps)
-    final = draw_scanpath(sheet)
-    for _ in range(round(LINGER * fps / 1000)):
-        yield final
+    yield from [draw_scanpath(sheet)] * round(LINGER * fps / 1000)
 
 
 def save_film(path: Path, frames: Iterable[Picture], fps: float = FPS) -> None:
@@ -202,8 +199,7 @@ def save_film(path: Path, frames: Iterable[Picture], fps: float = FPS) -> None:
         return
     first, *rest = [Image.fromarray(frame).quantize(128, dither=Image.Dither.NONE) for frame in frames]
     # A GIF counts in hundredths of a second: round each frame's end, so that the film as a whole keeps its time.
-    ends = [10 * round(100 * number / fps) for number in range(len(rest) + 2)]  # ms
-    durations = [end - begin for begin, end in pairwise(ends)]
+    durations = np.diff([10 * round(100 * number / fps) for number in range(len(rest) + 2)]).tolist()  # ms
     with atomic_path(path) as part:
         first.save(part, "GIF", save_all=True, append_images=rest, duration=durations, loop=0)
 
