@@ -29,7 +29,7 @@ MAX_CORE_DEPENDENCIES = 12
 FLOORS = {
     "types": 0, "tokens": 0, "masks": 0, "draw": 0, "lettering": 0, "metrics": 0, "journal": 0, "files": 0, "shown": 0,
     "media": 0, "arrays": 0, "pictures": 0, "picture_cost": 0, "depth": 0, "orientation": 0, "containers": 0,
-    "video": 0, "video_writer": 0, "live": 0, "budget": 0,
+    "video": 0, "video_writer": 0, "live": 0, "budget": 0, "output": 0,
     "model": 1, "data": 1,
     "training": 2, "evaluation": 2, "synth": 2,
     "gaze": 3,
@@ -56,6 +56,7 @@ IMPORT_NAMES = {  # where the name to import is not the name to install
     "yaml": "pyyaml",
     "huggingface_hub": "transformers",  # which cannot work without it
     "httpx2": "transformers",  # of huggingface_hub, whose errors it raises
+    "filelock": "torch",  # which cannot work without it
 }
 
 

@@ -211,3 +211,25 @@ def test_uniform_indices_by_hand() -> None:
     assert uniform_indices(3, 5) == [0, 1, 2]
     assert uniform_indices(100, 1) == [0]
     assert uniform_indices(0, 5) == []
+
+
+def test_an_empty_name_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_image("frame.png", np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match="media: the name is empty"):
+        open_media("")
+    assert open_media(".").num_frames == 1
+
+
+def test_media_know_their_files(tmp_path: Path) -> None:
+    frame = np.zeros((8, 8, 3), np.uint8)
+    for name in ("frame10.png", "frame2.png"):
+        save_image(tmp_path / name, frame)
+    np.save(tmp_path / "frames.npy", frame[None])
+    folder, file = open_media(tmp_path), open_media(str(tmp_path / "frame2.png"))
+    assert folder.files == (tmp_path, tmp_path / "frame2.png", tmp_path / "frame10.png")
+    assert folder.frame_names(2) == ["frame2.png", "frame10.png"]
+    assert file.files == (tmp_path / "frame2.png",) and file.frame_names(3) == ["00000.png", "00001.png", "00002.png"]
+    assert open_media(Image.open(tmp_path / "frame2.png")).files == file.files
+    assert open_media(np.load(tmp_path / "frames.npy", mmap_mode="r")).files == (tmp_path / "frames.npy",)
+    assert open_media(frame).files == open_media(iter([frame])).files == ()

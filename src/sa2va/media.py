@@ -41,6 +41,8 @@ __all__ = ["Media", "VideoWriter", "open_media", "save_image", "uniform_indices"
 
 Frame = NDArray[np.uint8]  # (H, W, 3)
 
+FRAME_DIGITS = 5  # of a frame's number in a file name
+NOT_ASKED_FOR = "a camera or an address is opened on request only; in Python pass allow_stream=True"
 DEFAULT_FPS = 25.0  # for sources without a clock: arrays, folders and iterators
 
 
@@ -69,8 +71,9 @@ class Media:
     of times, also by several readers at once; an iterator is passed through once.
     """
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, path: Path | None = None) -> None:
         self._reader = reader
+        self._path = path
         self._held: list[Frame] = []  # of a source without a length: seen by peek, and still to come
         self._rest: Iterator[Frame] | None = None
 
@@ -78,6 +81,19 @@ class Media:
     def name(self) -> str:
         """How the source is called in messages: its path, or its kind."""
         return self._reader.name
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Where the frames come from on disk: a file, or a folder and its pictures; empty for other sources."""
+        if self._path is None:
+            return ()
+        return (self._path, *self._reader.files) if isinstance(self._reader, FolderReader) else (self._path,)
+
+    def frame_names(self, num_frames: int) -> list[str]:
+        """Name the first frames, one by one: as the files of a folder, else by their number, as in 00007.png."""
+        if isinstance(self._reader, FolderReader):
+            return [path.name for path in self._reader.files[:num_frames]]
+        return [f"{index:0{FRAME_DIGITS}d}.png" for index in range(num_frames)]
 
     @property
     def height(self) -> int:
@@ -215,30 +231,45 @@ def open_media(
     Raises:
         ValueError: the source is missing, empty, damaged, too large or of a type that is not supported.
     """
-    if fps is not None and not 0 < fps < float("inf"):
-        raise ValueError(f"fps {fps}: expected a positive number of frames a second")
-    clock = fps or DEFAULT_FPS
+    clock = _clock(fps)
     if isinstance(source, Media):
         return source
     if is_address(source):
         if not allow_stream:
-            raise ValueError(
-                "media: a camera or an address is opened on request only; in Python pass allow_stream=True"
-            )
+            raise ValueError(f"media: {NOT_ASKED_FOR}")
         return Media(LiveReader(source, fps=clock, max_frames=max_frames, max_pixels=max_pixels))
-    most = budget.MAX_FRAMES if max_frames is None else max_frames
+    most, origin = budget.MAX_FRAMES if max_frames is None else max_frames, _origin(source)
     if isinstance(source, bytes | bytearray | memoryview | io.BytesIO):
         return Media(_open_content(source, clock, most, max_pixels, max_bytes))
     if isinstance(source, str | os.PathLike):
-        return Media(_open_path(Path(source), clock, most, max_pixels, max_bytes))
+        return Media(_open_path(Path(source), clock, most, max_pixels, max_bytes), origin)
     if isinstance(source, Image.Image):
         check_size("image", source.height, source.width, max_pixels)
-        return Media(ArrayReader("image", decode_image(source, "image")[None], clock))
+        return Media(ArrayReader("image", decode_image(source, "image")[None], clock), origin)
     if (array := as_array(source)) is not None:
-        return Media(_open_array(array, is_tensor(source), clock, most, max_pixels))
+        return Media(_open_array(array, is_tensor(source), clock, most, max_pixels), origin)
     if isinstance(source, Iterator) and not isinstance(source, io.IOBase):
         return Media(IteratorReader(source, clock, max_frames, max_pixels))
     raise ValueError(f"media: {_complaint(source)}")
+
+
+def _clock(fps: float | None) -> float:
+    """Return the frames a second of a source without a clock."""
+    if fps is not None and not 0 < fps < float("inf"):
+        raise ValueError(f"fps {fps}: expected a positive number of frames a second")
+    return fps or DEFAULT_FPS
+
+
+def _origin(source: Any) -> Path | None:
+    """Return where on disk a source lies: a path, an opened PIL image, a mapped array; None for others.
+
+    Raises:
+        ValueError: an empty path, which would stand for the current folder.
+    """
+    if isinstance(source, str) and not source:
+        raise ValueError("media: the name is empty; give a picture, a video or a folder of pictures")
+    name = getattr(source, "filename", source)
+    return Path(name) if isinstance(name, str | os.PathLike) and str(name) else None
 
 
 def uniform_indices(num_frames: int, k: int) -> list[int]:

@@ -157,18 +157,18 @@ class FolderReader:
         self.name, self.fps, self._max_pixels = str(path), fps, max_pixels
         self._said: set[str] = set()
         names = (entry for entry in budget.list_folder(path) if entry.suffix.lower() in SUFFIXES and entry.is_file())
-        self._files = sorted((entry for entry in names if not entry.name.startswith(".")), key=_natural)
-        if not self._files:
+        self.files = sorted((entry for entry in names if not entry.name.startswith(".")), key=_natural)
+        if not self.files:
             raise ValueError(f"{path}: the folder holds no pictures ({', '.join(sorted(SUFFIXES))})")
-        self.num_frames = len(self._files)
+        self.num_frames = len(self.files)
         if self.num_frames > max_frames:
             raise ValueError(f"{path}: {self.num_frames} pictures are more than the {max_frames} frames allowed")
-        self.height, self.width = _upright_size(self._files[0], max_pixels)
-        for file in budget.watched(self._files[1:], self.name, "pictures checked", self.num_frames):
+        self.height, self.width = _upright_size(self.files[0], max_pixels)
+        for file in budget.watched(self.files[1:], self.name, "pictures checked", self.num_frames):
             height, width = _upright_size(file, max_pixels)
             if (height, width) != (self.height, self.width):
                 raise ValueError(
-                    f"{file}: {width}x{height}, but {self._files[0].name} is {self.width}x{self.height}; "
+                    f"{file}: {width}x{height}, but {self.files[0].name} is {self.width}x{self.height}; "
                     "all pictures of a folder have to be of one size"
                 )
         self.times = np.arange(self.num_frames) / fps  # (T,) seconds
@@ -176,7 +176,7 @@ class FolderReader:
     def read(self, indices: Iterable[int]) -> Iterator[Picture]:
         for index in indices:
             with _said_once(self._said):
-                picture = read_picture(self._files[index], self._max_pixels, self.name)
+                picture = read_picture(self.files[index], self._max_pixels, self.name)
             yield picture
 
 

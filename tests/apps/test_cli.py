@@ -76,6 +76,16 @@ BAD_INPUT = [
     (["segment", "PHOTO", "a car", "--region", "1,2,3"], "--region '1,2,3'"),
     (["segment", "PHOTO", "a car", "--region", "9,9,1,1"], "empty box"),
     (["segment", "FOLDER/missing.png", "a car"], "missing.png"),
+    (["segment", "", "a car"], "media: the name is empty"),
+    (["track", "", "a car", "-o", "FOLDER/out"], "media: the name is empty"),
+    (["gaze", "predict", "", "a car"], "media: the name is empty"),
+    *(([*command, ""], "media: the name is empty") for command in (["caption"], ["chat"], ["gaze", "stream"])),
+    (["demo", "--media", ""], "media: the name is empty"),
+    (["segment", "PHOTO", "a car", "-o", ""], "'--output' / '-o': the name is empty"),
+    (["demo", "-o", ""], "'--output' / '-o': the name is empty"),
+    (["gaze", "predict", "PHOTO", "a car", "--gaze", ""], "'--gaze': the name is empty"),
+    (["convert", "tiny", ""], "'DST': the name is empty"),
+    (["convert", "", "FOLDER/out"], "the name of the model is empty"),
     (["segment", "EMPTY", "a car"], "empty.jpg"),
     (["segment", "TEXT", "a car"], "text.jpg"),
     (["segment", "TRUNCATED", "a car"], "truncated.png"),
@@ -84,6 +94,11 @@ BAD_INPUT = [
     (["segment", "PHOTO", "a car", "-o", "PHOTO/below"], "cannot be written"),
     (["track", "PHOTO", "a car", "-o", "FOLDER/out"], "one picture"),
     (["track", "PHOTO", "a car"], "-o FOLDER"),
+    (["segment", "PHOTO", "a car", "-o", "HERS"], "annotations.json was not written by sa2va, or has changed since"),
+    (["caption", "CLIP", "-o", "HERS"], "annotations.json was not written by sa2va"),
+    (["demo", "-o", "HERS"], "gaze.mp4 was not written by sa2va"),
+    (["gaze", "predict", "PHOTO", "a car", "-o", "HERS"], "scanpaths.json was not written by sa2va"),
+    (["eval", "tiny", "--world", "-o", "HERS"], "report.json: was not written by an evaluation"),
     (["track", "CUT_CLIP", "a car", "-o", "FOLDER/out"], "cut.mp4"),
     (["track", "CLIP", "a car", "-o", "TAKEN"], "mask_1 is a file, and a folder must go there"),
     (["segment", "PHOTO", "a car", "-o", "TAKEN"], "overlay.png is a folder, and a file must go there"),
@@ -113,6 +128,7 @@ BAD_FILES = {
     "CUT_CLIP": "cut.mp4",
     "CLIP": "clip.gif",
     "TAKEN": "taken",
+    "HERS": "hers",
 }
 
 
@@ -134,6 +150,9 @@ def bad_files(tmp_path: Path, photo: Path) -> dict[str, str]:
     frames[0].save(tmp_path / "clip.gif", save_all=True, append_images=frames[1:], duration=100)
     for name in ("overlay.png", "index.html"):
         (tmp_path / "taken" / name).mkdir(parents=True)
+    (tmp_path / "hers").mkdir()
+    for name in ("annotations.json", "gaze.mp4", "scanpaths.json", "report.json"):
+        (tmp_path / "hers" / name).write_text("of a user")
     # Results would go where something of the other kind is.
     (tmp_path / "taken" / "mask_1").write_text("a file of that name\n")
     places = {key: str(tmp_path / name) for key, name in BAD_FILES.items()}
@@ -231,19 +250,72 @@ def test_warnings_of_ours_are_remarks(
     assert shown == ([] if line is not None else [file])
 
 
-def test_sigterm_leaves_nothing_behind(
-    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def wait(name: str, **options: object) -> None:
-        assert [path.name for path in (tmp_path / "out").iterdir()] != []
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
-        pytest.fail("the signal must end the command")
+WAIT = (
+    "import sys, time, sa2va\n"
+    "from sa2va.apps import cli\n"
+    "def wait(name, **options): print('loading', flush=True); time.sleep(60)\n"
+    "sa2va.load = wait\n"
+    "sys.exit(cli.main(sys.argv[1:]))\n"
+)
 
-    monkeypatch.setitem(vars(sa2va), "load", wait)
-    assert run("caption", str(photo), "-o", str(tmp_path / "out")) == 143
-    assert capsys.readouterr() == ("", "") and not (tmp_path / "out").exists()
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+def start_and_signal(words: list[str], *numbers: int, ignored: bool = False) -> tuple[int, str]:
+    """Run a command in a process of its own, send signals while it loads a model; return exit code and remarks."""
+    program = [sys.executable, "-c", WAIT, *words]
+    process = subprocess.Popen(
+        program,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=(lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) if ignored else None,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "loading\n"
+    for number in numbers:
+        process.send_signal(number)
+    _, remarks = process.communicate(timeout=60)
+    return process.returncode, remarks
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_leaves_nothing_behind(number: int, code: int, photo: Path, tmp_path: Path) -> None:
+    assert start_and_signal(["caption", str(photo), "-o", str(tmp_path / "out")], number) == (code, "")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nohup_is_heeded(photo: Path) -> None:
+    assert start_and_signal(["caption", str(photo)], signal.SIGHUP, signal.SIGTERM, ignored=True) == (143, "")
+
+
+def test_a_run_sweeps_what_a_killed_one_left(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    words = ["caption", str(photo), "-o", str(out)]
+    assert start_and_signal(words, signal.SIGKILL) == (-signal.SIGKILL, "")
+    assert [path.name.startswith(".sa2va-") for path in out.iterdir()] == [True]
+
+    def stop(name: str, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(vars(sa2va), "load", stop)
+    assert run(*words) == 130 and list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("closed", "command", "code", "remark"),
+    [
+        ("<&-", "chat PHOTO", 2, "sa2va: standard input is closed"),
+        (">&-", "caption missing.png", 2, "sa2va: missing.png: there is no such file"),
+        ("2>&-", "caption missing.png", 2, ""),
+        ("<&- >&- 2>&-", "data check osie missing", 2, ""),
+        (">&-", "data check world --items 3", 1, ""),
+    ],
+)
+def test_standard_streams_may_be_closed(
+    closed: str, command: str, code: int, remark: str, photo: Path, tmp_path: Path
+) -> None:
+    program = f"{sys.executable} -m sa2va.apps.cli {command.replace('PHOTO', str(photo))} {closed}"
+    result = subprocess.run(program, shell=True, capture_output=True, text=True, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (code, "")
+    assert result.stderr.startswith(remark) and result.stderr.count("\n") == bool(remark)
 
 
 def test_a_handler_of_the_callers_stays() -> None:

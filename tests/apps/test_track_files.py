@@ -10,7 +10,7 @@ from PIL import Image
 
 from sa2va.apps.track_files import TrackWriter
 from sa2va.masks import decode_rle
-from sa2va.media import Media, open_media
+from sa2va.media import Media, VideoWriter, open_media
 from sa2va.model.results import FrameObject, FrameResult
 
 HEIGHT, WIDTH, NUM_FRAMES = 24, 32, 5
@@ -43,9 +43,10 @@ def write(folder: Path, media: Media, frames: list[list[FrameObject]]) -> dict[s
 def test_a_track_that_moves_and_vanishes(tmp_path: Path, media: Media) -> None:
     masks = [square(left) for left in (0, 4, 8)] + [np.zeros((HEIGHT, WIDTH), bool)] * 2
     coco = write(tmp_path, media, [[found(3, mask)] for mask in masks])
-    assert coco["videos"][0] | {"file_name": ""} == {
+    assert coco["videos"][0] == {
         "id": 1,
-        "file_name": "",
+        "file_name": "array",
+        "file_names": [f"{index:05d}.png" for index in range(NUM_FRAMES)],
         "height": HEIGHT,
         "width": WIDTH,
         "length": NUM_FRAMES,
@@ -69,6 +70,19 @@ def test_the_overlay_plays_and_differs_where_a_mask_is(tmp_path: Path, media: Me
     assert (overlay.num_frames, overlay.height, overlay.width, overlay.fps) == (NUM_FRAMES, HEIGHT, WIDTH, 10)
     frame = overlay.frame(2).astype(int)
     assert abs(frame[8, 12] - 200).max() > 30 and abs(frame[-2, -2] - 200).max() < 12
+
+
+def test_the_overlay_keeps_the_times_of_the_clip(tmp_path: Path) -> None:
+    times = [0.0, 0.1, 0.2, 0.7, 1.2]
+    with VideoWriter(tmp_path / "clip.mp4", 10) as video:
+        for time in times:
+            video.write(np.full((HEIGHT, WIDTH, 3), 200, np.uint8), time)
+    media = open_media(tmp_path / "clip.mp4")
+    (tmp_path / "out").mkdir()
+    with TrackWriter(tmp_path / "out", media, ["the square"]) as writer:
+        for index, (frame, time) in enumerate(zip(media, media.times, strict=True)):
+            writer.add(frame, FrameResult(index=index, time=float(time), objects=()))
+    assert open_media(tmp_path / "out" / "overlay.mp4").times.tolist() == pytest.approx(times, abs=1e-4)
 
 
 def test_objects_may_come_and_go(tmp_path: Path, media: Media) -> None:

@@ -125,6 +125,14 @@ def test_films(tmp_path: Path, name: str) -> None:
             assert gif.info["duration"] == 200 and gif.info["loop"] == 0
 
 
+@pytest.mark.parametrize("name", ["film.mp4", "film.gif"])
+def test_a_film_keeps_its_time(tmp_path: Path, name: str) -> None:
+    frames = [np.full((16, 16, 3), 4 * shade, np.uint8) for shade in range(46)]
+    save_film(tmp_path / name, frames, fps=15)
+    times = open_media(tmp_path / name).times
+    assert times[[15, 30, 45]].tolist() == pytest.approx([1, 2, 3], abs=0.006)
+
+
 def test_bad_input(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected the picture's 100 x 60"):
         Sheet(frame=FRAME, scanpath=PATH.moved(PATH.points, 99, 60))

@@ -1,19 +1,23 @@
-"""What is saved of an answer: all frames in one pass over the source, and as much as a source allows."""
+"""Check what is saved of an answer: frames, times and names; what is replaced and what never is."""
 
 import copy
 import dataclasses
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import sa2va
 from sa2va import masks
-from sa2va.media import Media, open_media
+from sa2va.media import Media, VideoWriter, open_media, save_image
 from sa2va.model.predictor import Predictor
-from sa2va.model.results import ObjectMasks, Options, Prediction
+from sa2va.model.results import ObjectMasks, Options, Prediction, Request
+from sa2va.output.manifest import MANIFEST
 
 CLIP = np.random.default_rng(0).integers(0, 255, (5, 32, 48, 3), dtype=np.uint8)
 
@@ -102,3 +106,84 @@ def test_an_answer_travels(predictor: Predictor, clip: np.ndarray) -> None:
     answer = predictor.segment_regions(clip, [(10, 10, 40, 40)])
     other = pickle.loads(pickle.dumps(answer))
     assert np.array_equal(other.masks, answer.masks) and np.array_equal(other.plot(1), answer.plot(1))
+
+
+TIMES = [0.0, 1 / 12, 2 / 12, 0.5, 5 / 6]  # s; the second half is slower
+
+
+@pytest.fixture
+def slowing(tmp_path: Path) -> Path:
+    with VideoWriter(tmp_path / "clip.mp4", 12) as video:
+        for frame, time in zip(CLIP, TIMES, strict=True):
+            video.write(frame, time)
+    return tmp_path / "clip.mp4"
+
+
+def visible(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
+
+
+def test_the_overlay_keeps_the_times_of_the_clip(slowing: Path) -> None:
+    answer(open_media(slowing)).save(slowing.parent / "out")
+    assert open_media(slowing.parent / "out" / "overlay.mp4").times.tolist() == pytest.approx(TIMES, abs=1e-4)
+
+
+def test_json_of_a_clip_names_every_frame(slowing: Path) -> None:
+    names = ["frame2.png", "frame10.png", "frame11.png", "frame12.png", "frame13.png"]
+    for name, frame in zip(names, CLIP, strict=True):
+        save_image(slowing.parent / "frames" / name, frame)
+    for source, expected in ((slowing, [f"{index:05d}.png" for index in range(5)]), (slowing.parent / "frames", names)):
+        (video,) = answer(open_media(source)).to_coco()["videos"]
+        assert video["file_names"] == expected and video["length"] == len(expected) == 5
+        assert (video["width"], video["height"], video["file_name"]) == (48, 32, source.name)
+
+
+def test_fewer_objects_leave_no_mask_of_the_answer_before(tmp_path: Path) -> None:
+    photo = open_media(CLIP[0])
+    one = answer(open_media(CLIP)).objects[0]
+    one = replace(one, scores=one.scores[:1], rles=one.rles[:1])
+    for ids in ((1, 2, 3), (1,)):
+        objects = tuple(replace(one, id=number) for number in ids)
+        paths = Prediction(text="It is [SEG].", media=photo, objects=objects).save(tmp_path / "out")
+    assert [path.name for path in paths] == ["overlay.png", "mask_1.png", "annotations.json"]
+    assert visible(tmp_path / "out") == ["annotations.json", "mask_1.png", "overlay.png"]
+    assert all(path.is_file() for path in paths)
+
+
+@pytest.mark.parametrize("kind", ["path", "image"])
+def test_the_input_and_files_of_a_user_are_never_replaced(tmp_path: Path, kind: str) -> None:
+    found = Prediction(text="", media=open_media(CLIP[0]))
+    found.save(tmp_path)
+    before = (tmp_path / "overlay.png").read_bytes()
+    source = tmp_path / "overlay.png"
+    media = open_media(source if kind == "path" else Image.open(source))
+    with pytest.raises(ValueError, match="overlay.png is the input itself"):
+        Prediction(text="", media=media).save(tmp_path)
+    assert source.read_bytes() == before
+    source.write_bytes(b"painted over")
+    with pytest.raises(ValueError, match="overlay.png was not written by sa2va, or has changed since"):
+        found.save(str(tmp_path))
+    assert source.read_bytes() == b"painted over"
+
+
+def test_a_clip_that_is_gone_leaves_no_folder(slowing: Path) -> None:
+    found = answer(open_media(slowing))
+    slowing.unlink()
+    with pytest.raises(ValueError, match="clip.mp4") as caught:
+        found.save(slowing.parent / "a" / "b")
+    assert "\n" not in str(caught.value) and list(slowing.parent.iterdir()) == []
+
+
+def test_an_empty_name_is_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="the name of the output folder is empty"):
+        answer(open_media(CLIP)).save("")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_further_pictures_of_a_question_are_input_too(tmp_path: Path) -> None:
+    Prediction(text="", media=open_media(CLIP[0])).save(tmp_path / "out")
+    images = [CLIP[0], tmp_path / "out" / "overlay.png"]
+    (found,) = sa2va.load("tiny", device="cpu").predict_batch([Request(images=images, prompt="What is this?")])
+    with pytest.raises(ValueError, match="overlay.png is the input itself"):
+        found.save(tmp_path / "out")

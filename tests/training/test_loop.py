@@ -80,9 +80,10 @@ def test_a_killed_run_resumes_to_the_same_losses(tmp_path):
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
 
 
-def test_a_signal_saves_and_exits_with_130(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_saves_and_exits_with_130(tmp_path, number):
     process = start_slow_run(tmp_path, num_workers=0, until=2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=20)
     assert process.returncode == 130
     saved = latest_state(tmp_path / "toy")

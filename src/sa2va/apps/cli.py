@@ -1,7 +1,7 @@
 """Turn a command line into one call, and every way it can fail into one line and an exit code.
 
 Flow: sys.argv -> typer -> apps/commands/*.py -> sa2va; 0 done, 1 a check failed or a fault of ours, 2 bad input,
-    130 interrupted, 143 terminated. SA2VA_DEBUG=1 shows the traceback.
+    130 interrupted, 143 terminated, 129 hung up. SA2VA_DEBUG=1 shows the traceback.
 """
 
 import os
@@ -31,7 +31,10 @@ from sa2va.apps.commands.train import train
 from sa2va.apps.report import Manner, warnings_as_remarks
 from sa2va.shown import shown
 
-DONE, FAULT, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+DONE, FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+ENDED_BY_SIGNAL = 128  # plus the signal's number: 143 for SIGTERM, 129 for SIGHUP
+# Windows has no SIGHUP.
+SIGNALS = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 COMMANDS = {
     "segment": segment,
     "track": track,
@@ -79,27 +82,46 @@ def root(
 
 
 class Terminated(BaseException):
-    """SIGTERM has arrived; as with KeyboardInterrupt, nothing but clean-up stops it on its way to `main`."""
+    """A signal has arrived; as with KeyboardInterrupt, nothing but clean-up stops it on its way to `main`."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 @contextmanager
 def terminable() -> Generator[None]:
-    """Make SIGTERM end the block as Ctrl-C does, so that scratch files go; a handler of the caller's stays."""
+    """Make SIGTERM and SIGHUP end the block as Ctrl-C does, so that scratch files go.
+
+    A handler of the caller's stays, and so does the wish of `nohup` to ignore SIGHUP.
+    """
 
     def end(number: int, frame: object) -> None:
-        raise Terminated
+        raise Terminated(number)
 
     # Only the main thread may set handlers.
-    is_ours = (
-        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    )
-    if is_ours:
-        signal.signal(signal.SIGTERM, end)
+    is_main = threading.current_thread() is threading.main_thread()
+    ours = [number for number in SIGNALS if is_main and signal.getsignal(number) == signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, end)
     try:
         yield
     finally:
-        if is_ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def fill_closed_streams() -> None:
+    """Open standard streams that are closed, as after `>&-` in a shell, on the null device.
+
+    Else the next file that is opened, a result even, takes the stream's number, and libraries write into it.
+    """
+    if sys.stdin is None:
+        os.open(os.devnull, os.O_RDONLY)  # sys.stdin stays None: a command that needs it says so
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it stays open to the end
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 def is_usage_error(error: BaseException) -> bool:
@@ -127,12 +149,14 @@ def main(argv: list[str] | None = None) -> int:
         argv: the words after `sa2va`; None takes those of the process.
 
     Returns:
-        The exit code: 0 done, 1 a check failed or a fault of ours, 2 bad input, 130 interrupted, 143 terminated.
+        The exit code: 0 done, 1 a check failed or a fault of ours, 2 bad input, 130 interrupted, 143 terminated, 129
+        hung up.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what it warns about is not the user's business
     # Threads that spin while they wait make a small model many times slower on a busy machine (LOG.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     argv = sys.argv[1:] if argv is None else argv
+    fill_closed_streams()
     try:
         manner = Manner()
         with terminable(), warnings_as_remarks(manner):
@@ -140,8 +164,8 @@ def main(argv: list[str] | None = None) -> int:
         return code if isinstance(code, int) else DONE
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except Terminated:
-        return TERMINATED
+    except Terminated as error:
+        return ENDED_BY_SIGNAL + error.number
     except BrokenPipeError:  # the reader of our output has left, as in `sa2va ... | head -1`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the interpreter flushes it at exit
         return DONE

@@ -7,6 +7,7 @@ import inspect
 import io
 import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
@@ -24,6 +25,18 @@ from sa2va.tokens import require_utf8
 if TYPE_CHECKING:
     from sa2va.model.predictor import Predictor
 
+
+def parse_path(text: str | Path) -> Path:
+    """Read a path; an empty one, as of a shell variable that is not set, would stand for the current folder.
+
+    Raises:
+        typer.BadParameter: it is empty.
+    """
+    if not str(text):
+        raise typer.BadParameter("the name is empty; give a file or folder")
+    return Path(text)
+
+
 MediaArgument = Annotated[
     str, typer.Argument(metavar="MEDIA", help="Image, video, GIF or folder of frames.", show_default=False)
 ]
@@ -31,7 +44,10 @@ ExpressionArgument = Annotated[
     str, typer.Argument(metavar="EXPRESSION", help='What to look for, as in "the red car".', show_default=False)
 ]
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Write the results here.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FOLDER", parser=parse_path, help="Write the results here.", show_default=False
+    ),
 ]
 RegionOption = Annotated[
     list[str] | None,
@@ -200,8 +216,18 @@ def require_expression(text: str) -> str:
     return expression
 
 
-def let_all_bytes_in(stream: TextIO) -> TextIO:
-    """Make a stream hand on bytes that are not UTF-8 in every locale, so that `require_utf8` can name their line."""
+def standard_input(content: str) -> TextIO:
+    """Return standard input, which hands on bytes that are not UTF-8, so that `require_utf8` can name their line.
+
+    Args:
+        content: what is read from it, for the message.
+
+    Raises:
+        ValueError: it is closed, as after `<&-` in a shell.
+    """
+    stream = sys.stdin
+    if stream is None or stream.closed:
+        raise ValueError(f"standard input is closed; type {content}, or pipe them in")
     if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
         stream.reconfigure(errors="surrogateescape")
     return stream

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sa2va.model.results import Prediction
 
 PACKAGE = Path(sa2va.__file__).parent
+SHOWN_NAMES = 4  # of the files just written, in the closing line
 
 
 @dataclass
@@ -109,3 +110,18 @@ def print_prediction(prediction: "Prediction", *, as_json: bool, quiet: bool, fi
     say(plain_text(prediction.text))
     for line in object_lines(prediction):
         remark(line, quiet)
+
+
+def describe_files(files: Sequence[Path], scratch: Path, folder: Path) -> str:
+    """Say in one line what was written and where.
+
+    Args:
+        files: the files, in the scratch folder.
+        scratch: the scratch folder.
+        folder: where they will be.
+    """
+    names = [path.relative_to(scratch).as_posix() for path in files]
+    some = ", ".join(names[:SHOWN_NAMES])
+    rest = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    noun = "file" if len(names) == 1 else "files"
+    return f"wrote {len(names)} {noun} to {folder}/: {some}{rest}"

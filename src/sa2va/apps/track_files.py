@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from sa2va.draw import overlay
 from sa2va.files import whole_file
 from sa2va.masks import area, bbox
-from sa2va.media import Media, VideoWriter, save_image
-from sa2va.model.results import FRAME_DIGITS, FrameResult
+from sa2va.media import FRAME_DIGITS, Media, VideoWriter, save_image
+from sa2va.model.results import FrameResult, describe_video
 
 ABSENT: list[Any] = [None, None, 0.0, 0.0]  # run lengths, box, score, presence of an object that is not in a frame
 
@@ -104,14 +104,7 @@ class TrackWriter:
 
     def _write_json(self) -> None:
         """Write the COCO-video file, one object in memory at a time."""
-        video = {
-            "id": 1,
-            "file_name": Path(self.media.name).name,
-            "height": self.media.height,
-            "width": self.media.width,
-            "length": self.num_frames,
-            "fps": self.media.fps,
-        }
+        video = describe_video(self.media, self.num_frames)
         place = self.folder / "annotations.json"
         with whole_file(place) as part, part.open("w", encoding="utf-8") as file:
             file.write(f'{{"videos": [{json.dumps(video)}],\n')

@@ -22,6 +22,7 @@ from sa2va.evaluation.stamp import Run
 from sa2va.files import write_text
 from sa2va.shown import in_markup
 
+FILES = ("report.json", "report.txt", "report.md")
 _WIDTH = 120  # of the table as text, characters
 _COLORS = {"reached": "green", "about": "yellow", "missed": "red"}
 
@@ -115,8 +116,7 @@ class Report:
 
     def save(self, folder: Path) -> None:
         """Write the report as JSON, text and Markdown, each whole or not at all, whoever else writes there."""
-        texts = {"report.json": self.to_json(), "report.txt": self.to_text(), "report.md": self.to_markdown()}
-        for name, text in texts.items():
+        for name, text in zip(FILES, (self.to_json(), self.to_text(), self.to_markdown()), strict=True):
             write_text(folder / name, text)
 
     def to_json(self) -> str:

@@ -17,9 +17,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sa2va.evaluation.benchmark import Answers, Benchmark, LiveBenchmark, Record
-from sa2va.evaluation.report import Report, Section, describe_environment
+from sa2va.evaluation.report import FILES, Report, Section, describe_environment
 from sa2va.evaluation.stamp import Run
 from sa2va.journal import Journal
+from sa2va.model.embedded import drawn_scenes
 
 JOURNAL = "journal.jsonl"
 
@@ -87,6 +88,21 @@ def _as_json(record: Record) -> Record:
     return json.loads(json.dumps(record))
 
 
+def require_own_report(folder: Path) -> None:
+    """Refuse a folder whose report is that of a model's card, or a user's.
+
+    Raises:
+        ValueError: there is a report, and no journal beside it.
+    """
+    for name in FILES:
+        if (folder / name).exists() and not (folder / JOURNAL).exists():
+            raise ValueError(
+                f"{folder / name}: was not written by an evaluation into this folder, which has no {JOURNAL}, "
+                "and would be replaced; choose another folder"
+            )
+
+
+@drawn_scenes()
 def evaluate(
     predictor: Answers,
     benchmarks: Sequence[Benchmark | LiveBenchmark],
@@ -107,11 +123,13 @@ def evaluate(
         progress: show bars on standard error.
 
     Raises:
-        ValueError: the folder cannot be written, or holds a journal.jsonl that is something else.
+        ValueError: the folder cannot be written, holds a journal.jsonl that is something else, or a report that no
+            evaluation wrote there, such as that of a model's card.
     """
     begin = time.perf_counter()
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)  # a place that cannot be written shows before any work is done
+        require_own_report(folder)
     sections = []
     with Journal(folder / JOURNAL) if folder is not None else nullcontext() as journal:
         for benchmark in benchmarks:

@@ -32,6 +32,7 @@ from sa2va.gaze.speech import FIRST_ONSET, predict_duration
 from sa2va.gaze.timing import SpeechTiming
 from sa2va.media import open_media
 from sa2va.model.defaults import plain_defaults
+from sa2va.model.embedded import warn_once
 from sa2va.model.json_file import read_json
 from sa2va.model.loading import find_model, load
 from sa2va.model.results import StaysInProcess
@@ -135,7 +136,7 @@ def load_gaze(name: str | Path = "tiny", *, gaze: str | Path | None = None, **op
     if options.get("adapter") is None and options.get("quantize") is None:  # these change weights on purpose
         check_listener(folder, predictor.model)
     model = ScanpathModel(predictor.model, predictor.processor, decoder.to(predictor.device))
-    return GazePredictor(model)
+    return GazePredictor(model, is_embedded=predictor.is_embedded)
 
 
 def check_listener(folder: Path, model: Sa2VA) -> None:
@@ -168,7 +169,8 @@ class GazePredictor(StaysInProcess):
 
     instead = "let each process load its own with sa2va.load_gaze(...)"
 
-    def __init__(self, model: ScanpathModel) -> None:
+    def __init__(self, model: ScanpathModel, *, is_embedded: bool = False) -> None:
+        self.is_embedded = is_embedded  # it knows drawn shapes only, and says so
         self.model = model.eval()
 
     def start(
@@ -205,6 +207,8 @@ class GazePredictor(StaysInProcess):
             raise ValueError(
                 f"{num_samples!r} samples, seed {seed!r}: expected 1..{MAX_SAMPLES} samples, a seed of 0 or more"
             )
+        if self.is_embedded:
+            warn_once()
         return GazeStream(self.model, image, num_samples, seed, mode, landing, _time("first onset", first_onset))
 
     def predict(

@@ -176,9 +176,7 @@ def film_scanpath(sheet: Sheet, fps: float = FPS) -> Generator[Picture]:
     end = max([fixation.start + fixation.duration for fixation in fixations] + heard, default=0.0)
     for step in range(math.ceil((end - begin) * fps / 1000) + 1):
         yield draw_scanpath(sheet, begin + step * 1000 / fps)
-    final = draw_scanpath(sheet)
-    for _ in range(round(LINGER * fps / 1000)):
-        yield final
+    yield from [draw_scanpath(sheet)] * round(LINGER * fps / 1000)
 
 
 def save_film(path: Path, frames: Iterable[Picture], fps: float = FPS) -> None:
@@ -200,8 +198,10 @@ def save_film(path: Path, frames: Iterable[Picture], fps: float = FPS) -> None:
                 video.write(frame)
         return
     first, *rest = [Image.fromarray(frame).quantize(128, dither=Image.Dither.NONE) for frame in frames]
+    # A GIF counts in hundredths of a second: round each frame's end, so that the film as a whole keeps its time.
+    durations = np.diff([10 * round(100 * number / fps) for number in range(len(rest) + 2)]).tolist()  # ms
     with whole_file(path) as part:
-        first.save(part, "GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+        first.save(part, "GIF", save_all=True, append_images=rest, duration=durations, loop=0)
 
 
 def lay_chips(texts: Sequence[str], width: float) -> list[Chip]:

@@ -9,6 +9,7 @@ Shapes: B requests, L tokens, D MLLM width, N objects, K key frames, T frames.
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from sa2va import masks
 from sa2va.media import Media, open_media
 from sa2va.model.consistent import ConsistentPrompter
+from sa2va.model.embedded import warn_once
 from sa2va.model.keyframes import choose_keyframes
 from sa2va.model.mllm import Decoding, DecodingRules, TextStream
 from sa2va.model.processor import Processor
@@ -38,6 +40,7 @@ class Query:
     keyframes: list[int]
     turn: Turn
     mode: str  # "official" or "consistent"
+    sources: tuple[Path, ...] = ()  # files of further pictures
     features: FrameFeatures | None = None  # what SAM 2 sees in its picture, if that is known already
 
     @property
@@ -50,7 +53,10 @@ class Answerer(StaysInProcess):
 
     instead = "let each process load its own with sa2va.load(...)"
 
-    def __init__(self, model: Sa2VA, processor: Processor, *, original_sam2: Sam2 | None = None) -> None:
+    def __init__(
+        self, model: Sa2VA, processor: Processor, *, original_sam2: Sam2 | None = None, is_embedded: bool = False
+    ) -> None:
+        self.is_embedded = is_embedded  # it knows drawn shapes only, and says so
         self.model = model.eval()
         self.processor = processor
         self.original_sam2 = original_sam2  # propagates what the model's own SAM 2 has drawn, in mode "consistent"
@@ -63,21 +69,31 @@ class Answerer(StaysInProcess):
     def dtype(self) -> torch.dtype:
         return self.model.projector.fc1.weight.dtype
 
+    def _open_media(self, source: Any, **how: Any) -> Media:
+        """Open what is asked about; see `sa2va.media.open_media`."""
+        media = open_media(source, **how)
+        if self.is_embedded:
+            warn_once()
+        return media
+
     def _open(self, request: Request, options: Options) -> Query:
+        sources: tuple[Path, ...] = ()
         if request.images is not None:
-            opened = [open_media(image) for image in request.images]
+            opened = [self._open_media(image) for image in request.images]
             if not opened or not all(media.is_image for media in opened):
                 raise ValueError("images: expected one or more pictures; pass a video as media")
             media, pictures, keyframes = opened[0], [one.frames([0]) for one in opened], [0]
             mode = self._choose_mode(media, options)
+            sources = tuple(path for one in opened[1:] for path in one.files)
         else:
-            media = open_media(request.media)
+            media = self._open_media(request.media)
             mode = self._choose_mode(media, options)
             keyframes, frames = choose_keyframes(media, self._keyframe_choice(mode), self._num_keyframes(options))
             pictures = [frames]
         size = media.height, media.width
         regions = tuple(masks.region_to_mask(one, *size) for one in masks.split_regions(request.regions, *size))
-        return Query(media, pictures, keyframes, Turn(question=request.prompt, answer="", regions=regions), mode)
+        turn = Turn(question=request.prompt, answer="", regions=regions)
+        return Query(media, pictures, keyframes, turn, mode, sources)
 
     def _choose_mode(self, media: Media, options: Options) -> str:
         """Say whose SAM 2 follows the objects: the original one where it is there, unless a caller says so."""
@@ -195,7 +211,8 @@ class Answerer(StaysInProcess):
                             rles=(masks.encode_rle(mask),),
                         )
                     )
-            predictions.append(Prediction(text=self._text(ids), media=query.media, objects=tuple(objects)))
+            text = self._text(ids)
+            predictions.append(Prediction(text=text, media=query.media, sources=query.sources, objects=tuple(objects)))
         return predictions
 
     def _start(

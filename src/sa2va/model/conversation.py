@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from sa2va.media import open_media
 from sa2va.model.answering import Answerer, Query
 from sa2va.model.defaults import plain_defaults
 from sa2va.model.mllm import Decoding, TextStream
@@ -32,7 +31,7 @@ class Conversation(StaysInProcess):
 
     def __init__(self, answerer: Answerer, media: Any) -> None:
         self._answerer = answerer
-        self.media = open_media(media)
+        self.media = answerer._open_media(media)
         if not self.media.seekable:
             raise ValueError(f"{self.media.name}: a conversation needs a source that can be rewound; pass a file")
         self._stream: TextStream | None = None

@@ -36,6 +36,8 @@ def find_model(name: str | Path, *, revision: str | None = None, offline: bool =
         ValueError: there is no such model, or it cannot be fetched.
     """
     name = str(name)
+    if not name:
+        raise ValueError(f"the name of the model is empty; use {', '.join(EMBEDDED)}, a model folder, or org/name")
     folder = EMBEDDED.get(name, Path(name))
     if folder.is_dir():
         if revision is not None:
@@ -89,7 +91,9 @@ def load(
         sam2 = None if original is None else load_original_sam2(original, where, kind)
     except torch.OutOfMemoryError as error:
         raise ValueError(f"{name} does not fit the memory of {where}; `sa2va doctor {name}` says what does") from error
-    return Predictor(model, processor, original_sam2=sam2)
+    # An adapter may have taught it more.
+    is_embedded = extra is None and folder.resolve() in {place.resolve() for place in EMBEDDED.values()}
+    return Predictor(model, processor, original_sam2=sam2, is_embedded=is_embedded)
 
 
 def _choose_gpus(folder: Path, dtype: torch.dtype, *, may_spread: bool) -> tuple[torch.device, Plan | None]:

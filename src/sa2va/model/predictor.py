@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from sa2va import masks
-from sa2va.media import open_media
 from sa2va.model.answering import Answerer
 from sa2va.model.conversation import Conversation
 from sa2va.model.defaults import plain_defaults
@@ -151,7 +150,7 @@ class Predictor(Answerer):
             options = replace(options, num_keyframes=num_keyframes)
         number = self._num_keyframes(options)
         with ExitStack() as opened:  # a source is handed back where no session comes of it
-            media = opened.enter_context(closing(open_media(source, allow_stream=allow_stream)))
+            media = opened.enter_context(closing(self._open_media(source, allow_stream=allow_stream)))
             mode = self._choose_mode(media, options)
             how = {"chunk": chunk, "prefetch": prefetch}
             session = opened.enter_context(self._start(media, mode, options, max_conditioning, number, **how))

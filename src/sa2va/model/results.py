@@ -19,14 +19,17 @@ from numpy.typing import NDArray
 
 from sa2va import draw, masks
 from sa2va.files import write_text
-from sa2va.media import Media, VideoWriter, save_image
+from sa2va.media import FRAME_DIGITS, Media, VideoWriter, save_image
+from sa2va.output.claim import Claim
+from sa2va.output.staging import staged
 from sa2va.tokens import check_text
 from sa2va.types import Masks
 
 MODES = ("auto", "official", "consistent")
 DEFAULT_NEW_TOKENS = 512  # of an answer, or as many as the prompt leaves room for
 LEAST_ROOM = 64  # tokens; with less left of what the language model has learned, a prompt is refused
-FRAME_DIGITS = 5  # of a frame's number in a file name
+PICTURE_FILES = (r"overlay\.png", r"annotations\.json", r"mask_\d+\.png")
+CLIP_FILES = (r"overlay\.mp4", r"annotations\.json", r"mask_\d+/\d+\.png")
 
 
 MAX_SEED = 2**64 - 1
@@ -187,6 +190,7 @@ class Prediction:
 
     text: str
     media: Media = field(repr=False)  # what was asked about, for drawing
+    sources: tuple[Path, ...] = field(default=(), repr=False)  # files that were read beside those of `media`
     num_frames: int = 1
     objects: tuple[ObjectMasks, ...] = ()
 
@@ -245,13 +249,23 @@ class Prediction:
     def save(self, folder: str | Path) -> list[Path]:
         """Write the overlay (PNG, or MP4 for a clip), one mask PNG per object and frame, and COCO JSON.
 
-        A source that cannot be read twice, such as an iterator, has no overlay; a warning says so.
+        All files appear or none. What an earlier answer left in the folder goes; files of a user stay. A source that
+        cannot be read twice, such as an iterator, has no overlay; a warning says so.
 
         Returns:
             The paths of all files.
+
+        Raises:
+            ValueError: the folder cannot be written, or a file in it was not written by us, has changed since or is
+                the media itself; or the media is gone.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        sources = (*self.media.files, *self.sources)
+        with staged(folder, claim_files(is_image=self.num_frames == 1), sources) as scratch:
+            assert scratch is not None
+            return [Path(folder) / path.relative_to(scratch) for path in self.write(scratch)]
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write the files of `save` into a new folder and return their paths."""
         paths = [self._save_overlay(folder)] if self.media.seekable else []
         if not paths:
             warnings.warn(f"{self.media.name}: no overlay, its frames cannot be read a second time", stacklevel=2)
@@ -276,21 +290,22 @@ class Prediction:
             save_image(path, self.plot())
             return path
         path = folder / "overlay.mp4"
+        times = self.media.times
         with VideoWriter(path, self.media.fps, (self.media.height, self.media.width)) as writer:
             for frame, picture in enumerate(islice(self.media, self.num_frames)):
-                writer.write(self._draw(picture, frame))
+                writer.write(self._draw(picture, frame), None if times is None else float(times[frame]))
         return path
 
     def to_coco(self) -> dict[str, Any]:
         """Return COCO JSON: one annotation per object for a picture, COCO-video tracks for a clip."""
-        size = {"width": self.media.width, "height": self.media.height}
         names = list(dict.fromkeys(item.phrase or "object" for item in self.objects))
         categories = [{"id": index + 1, "name": name} for index, name in enumerate(names)]
         info = {"description": self.text}
         if self.num_frames > 1:
-            video = {"id": 1, "length": self.num_frames, "file_names": [], **size}
+            video = describe_video(self.media, self.num_frames)
             tracks = [self._coco_track(item, names) for item in self.objects]
             return {"info": info, "videos": [video], "annotations": tracks, "categories": categories}
+        size = {"width": self.media.width, "height": self.media.height}
         image = {"id": 1, "file_name": Path(self.media.name).name, **size}
         found = [self._coco_object(item, names) for item in self.objects]
         return {"info": info, "images": [image], "annotations": found, "categories": categories}
@@ -335,6 +350,24 @@ class Prediction:
         return supervision.Detections(
             xyxy=supervision.mask_to_xyxy(found), mask=found, confidence=scores, class_id=ids * 0, tracker_id=ids
         )
+
+
+def claim_files(*, is_image: bool) -> Claim:
+    """Say which files the results of a picture or clip may be."""
+    return Claim(PICTURE_FILES, CLIP_FILES) if is_image else Claim(CLIP_FILES, PICTURE_FILES)
+
+
+def describe_video(media: Media, num_frames: int) -> dict[str, Any]:
+    """Return the entry of a clip under "videos" in COCO-video JSON, with one name per frame."""
+    return {
+        "id": 1,
+        "file_name": Path(media.name).name,
+        "file_names": media.frame_names(num_frames),
+        "width": media.width,
+        "height": media.height,
+        "length": num_frames,
+        "fps": media.fps,
+    }
 
 
 def _box_and_area(rle: masks.RLE) -> dict[str, Any]:

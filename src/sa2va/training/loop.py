@@ -126,7 +126,7 @@ class _Meter:
 
 
 class _Signals:
-    """Whether SIGINT or SIGTERM has arrived."""
+    """Whether SIGINT, SIGTERM or SIGHUP has arrived."""
 
     def __init__(self) -> None:
         self.arrived = False
@@ -139,11 +139,14 @@ class _Signals:
 
 @contextmanager
 def _deferred_signals() -> Generator[_Signals]:
-    """Catch SIGINT and SIGTERM for the length of a `with` block (only the main thread can)."""
+    """Catch the signals that end a run for the length of a `with` block (only the main thread can)."""
     signals = _Signals()
     kept: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        kept = {number: signal.signal(number, signals) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+            numbers.append(signal.SIGHUP)
+        kept = {number: signal.signal(number, signals) for number in numbers}
     try:
         yield signals
     finally:

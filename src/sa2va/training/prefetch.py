@@ -183,7 +183,9 @@ class _Worker:
 
 def _work(connection: Connection, source: Callable[[int], Any]) -> None:
     """Answer requests until the parent goes away (the body of a worker process)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, and so is a closed terminal
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     step = -1

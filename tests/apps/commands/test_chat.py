@@ -81,3 +81,27 @@ def test_bytes_that_are_not_utf8_are_named(
     text, remarks = capsys.readouterr()
     assert text == "answer 1 to how many?\n"
     assert remarks.startswith(r"sa2va: question 'caf\udce9 \udcff?': is not valid UTF-8") and remarks.count("\n") == 1
+
+
+def test_answers_of_an_earlier_conversation_go(toy: Any, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = photo.parent / "out"
+    (out / "answer_09").mkdir(parents=True)
+    (out / "answer_09" / "notes.txt").write_text("mine")
+    for said in ("segment the box\n" * 3, "segment the box\nsegment nothing\n"):
+        say(monkeypatch, said)
+        assert cli.main(["chat", str(photo), "-o", str(out), "--quiet"]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["answer_01", "answer_09"]
+
+
+def test_a_closed_standard_input_is_named_before_the_work(
+    photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "sa2va.load", lambda name, **options: pytest.fail("the model must not be loaded"), raising=False
+    )
+    monkeypatch.setattr("sys.stdin", None)
+    for words in (["chat", str(photo), "-o", str(photo.parent / "out")], ["gaze", "stream", str(photo)]):
+        assert cli.main(words) == 2
+        text, error = capsys.readouterr()
+        assert text == "" and error.startswith("sa2va: standard input is closed") and error.count("\n") == 1
+    assert [path.name for path in photo.parent.iterdir()] == ["photo.png"]

@@ -49,7 +49,10 @@ def test_measures_anew_beside_the_card(
     assert capsys.readouterr() == ("", "")
 
 
-def test_own_media_come_with_a_warning(toy: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_own_media_come_with_a_warning(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sa2va.model.embedded._said", False)
     Image.new("RGB", (64, 48), "gray").save(tmp_path / "photo.png")
     words = ["demo", "-o", str(tmp_path / "demo"), "--items", "0", "--media", str(tmp_path / "photo.png")]
     assert cli.main(words) == 0
@@ -69,3 +72,13 @@ def test_a_report_that_is_none_is_refused_in_one_line(tmp_path: Path, content: s
     with pytest.raises(ValueError, match=r"report.json: not a report of sa2va eval \(.*\); move it away") as caught:
         read_card(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_the_input_is_never_replaced(toy: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "contact_sheet.png"
+    Image.new("RGB", (64, 48), "gray").save(source)
+    before = source.read_bytes()
+    assert cli.main(["demo", "-o", str(tmp_path), "--items", "0", "--media", str(source)]) == 2
+    error = capsys.readouterr().err
+    assert "contact_sheet.png is the input itself" in error and error.count("\n") == 1 and toy.asked == []
+    assert source.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["contact_sheet.png"]

@@ -84,13 +84,35 @@ def test_a_scanpath_in_words(picture: str, asked: dict[str, Any], capsys: pytest
     assert asked["num_samples"] == 10 and asked["seed"] == 3 and asked["mode"] == "mode" and asked["name"] == "tiny"
 
 
+def visible(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+
+
+def test_a_film_of_an_earlier_run_goes(picture: str, asked: dict[str, Any], tmp_path: Path) -> None:
+    words = ["gaze", "predict", picture, "red cup", "--samples", "1", "-o", str(tmp_path / "out"), "--quiet", "--film"]
+    for film in ("gif", "none"):
+        assert cli.main([*words, film]) == 0
+    assert sorted(visible(tmp_path / "out")) == ["scanpath.png", "scanpaths.json"]
+
+
+def test_the_input_is_never_replaced(
+    picture: str, asked: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "scanpath.png"
+    source.write_bytes(Path(picture).read_bytes())
+    assert cli.main(["gaze", "predict", str(source), "red cup", "-o", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "scanpath.png is the input itself" in error and error.count("\n") == 1 and not asked
+    assert source.read_bytes() == Path(picture).read_bytes()
+
+
 @pytest.mark.parametrize("film", ["mp4", "gif", "none"])
 def test_files(film: str, picture: str, asked: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "out"
     options = ["--samples", "3", "--film", film, "-o", str(out), "--quiet", "--json"]
     assert cli.main(["gaze", "predict", picture, "red cup", *options]) == 0
     films = [] if film == "none" else [f"scanpath.{film}"]
-    assert sorted(path.name for path in out.iterdir()) == sorted(["scanpath.png", "scanpaths.json", *films])
+    assert sorted(visible(out)) == sorted(["scanpath.png", "scanpaths.json", *films])
     records = json.loads((out / "scanpaths.json").read_text())
     assert records == json.loads(capsys.readouterr().out) and len(records) == 3
     read = Scanpath.from_json(records[0], width=SIZE[0], height=SIZE[1])

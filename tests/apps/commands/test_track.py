@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sa2va.apps import cli
 from sa2va.data import prompts
@@ -24,6 +25,10 @@ def clip(tmp_path: Path) -> Path:
     return tmp_path / "clip.mp4"
 
 
+def visible(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
 def test_writes_overlay_masks_and_coco_video(toy: Any, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = clip.parent / "out"
     words = ["track", str(clip), "the box that moves right", "-o", str(out), "--num-keyframes", "3"]
@@ -32,7 +37,7 @@ def test_writes_overlay_masks_and_coco_video(toy: Any, clip: Path, capsys: pytes
     text, remarks = capsys.readouterr()
     assert text == "1 the box that moves right: seen in 6 of 6 frames\n"
     assert "6/6" in remarks and f"wrote 8 files to {out}/" in remarks
-    assert sorted(path.name for path in out.iterdir()) == ["annotations.json", "mask_1", "overlay.mp4"]
+    assert visible(out) == ["annotations.json", "mask_1", "overlay.mp4"]
     assert len(list((out / "mask_1").iterdir())) == NUM_FRAMES
     assert open_media(out / "overlay.mp4").num_frames == NUM_FRAMES
     (track,) = json.loads((out / "annotations.json").read_text())["annotations"]
@@ -96,10 +101,53 @@ def test_an_empty_expression_is_refused(toy: Any, clip: Path, capsys: pytest.Cap
     assert "EXPRESSION is empty" in capsys.readouterr().err
 
 
-def test_a_shorter_run_leaves_no_frames_of_the_longer_one(toy: Any, clip: Path) -> None:
-    out = clip.parent / "out"
-    (out / "mask_1").mkdir(parents=True)
-    (out / "mask_1" / "00099.png").write_bytes(b"of an earlier clip")
-    assert cli.main(["track", str(clip), "the box", "-o", str(out), "--quiet"]) == 0
-    assert len(list((out / "mask_1").iterdir())) == NUM_FRAMES
-    assert sorted(path.name for path in out.iterdir()) == ["annotations.json", "mask_1", "overlay.mp4"]
+def test_a_shorter_run_leaves_no_frames_and_objects_of_the_longer_one(toy: Any, clip: Path) -> None:
+    out, short = clip.parent / "out", clip.parent / "short.mp4"
+    with VideoWriter(short, 10) as video:
+        for frame in open_media(clip).frames([0, 1]):
+            video.write(frame)
+    assert cli.main(["track", str(clip), "the box", "a square", "-o", str(out), "--quiet"]) == 0
+    (out / "mask_2" / "notes.txt").write_text("mine")
+    assert cli.main(["track", str(short), "the box", "-o", str(out), "--quiet"]) == 0
+    assert sorted(path.name for path in (out / "mask_1").iterdir()) == ["00000.png", "00001.png"]
+    assert visible(out) == ["annotations.json", "mask_1", "mask_2", "overlay.mp4"]
+    assert [path.name for path in (out / "mask_2").iterdir()] == ["notes.txt"]
+    (out / "mask_2" / "notes.txt").unlink()
+    (out / "mask_2").rmdir()
+    assert cli.main(["segment", str(clip), "nothing", "-o", str(out), "--quiet"]) == 0
+    assert visible(out) == ["annotations.json", "overlay.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("source", "file"),
+    [
+        ("ow/overlay.mp4", "ow/overlay.mp4"),
+        ("link.mp4", "ow/overlay.mp4"),
+        ("hard.mp4", "ow/overlay.mp4"),
+        ("ow/mask_1", "ow/mask_1/00000.png"),
+        ("ow/mask_1", "ow/mask_1/frame_0.png"),
+    ],
+)
+@pytest.mark.parametrize("command", ["track", "segment", "caption", "chat"])
+def test_the_input_is_never_replaced(
+    command: str, source: str, file: str, toy: Any, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = clip.parent
+    out = here / "ow" / "answer_01" if command == "chat" else here / "ow"
+    place = out / Path(file).relative_to("ow")
+    place.parent.mkdir(parents=True)
+    if place.suffix == ".png":
+        Image.fromarray(np.full((48, 64, 3), 200, np.uint8)).save(place)
+        Image.fromarray(np.full((48, 64, 3), 90, np.uint8)).save(place.with_name("00001.png"))
+    else:
+        place.write_bytes(clip.read_bytes())
+    (here / "link.mp4").symlink_to(out / "overlay.mp4")
+    if source == "hard.mp4":
+        (here / "hard.mp4").hardlink_to(place)
+    before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    media = out / Path(source).relative_to("ow") if source.startswith("ow") else here / source
+    words = [command, str(media), *(["the box"] if command in ("track", "segment") else []), "-o", str(here / "ow")]
+    assert cli.main(words) == 2
+    text, error = capsys.readouterr()
+    assert text == "" and error.count("\n") == 1 and "is the input itself" in error and toy.asked == []
+    assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before

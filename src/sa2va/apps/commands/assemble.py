@@ -10,8 +10,8 @@ import typer
 
 from sa2va.apps.commands.convert import PickleOption, Precision, TargetArgument
 from sa2va.apps.options import QuietOption
-from sa2va.apps.output import new_folder
 from sa2va.apps.report import remark
+from sa2va.output.staging import new_folder
 
 
 def assemble(

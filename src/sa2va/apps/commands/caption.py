@@ -17,8 +17,8 @@ from sa2va.apps.options import (
     parse_regions,
     takes_model,
 )
-from sa2va.apps.output import describe_files, require_kinds_of_masks, staged
-from sa2va.apps.report import print_prediction, remark
+from sa2va.apps.report import describe_files, print_prediction, remark
+from sa2va.output.staging import staged
 
 
 @takes_model
@@ -36,19 +36,19 @@ def caption(
     regions = parse_regions(region)
     if regions and (grounded or len(regions) > 1):
         raise ValueError("--region: caption describes one region and masks nothing; leave out --grounded, give one")
-    with staged(output) as scratch:
-        from sa2va.data.prompts import CAPTION, GROUNDED_CAPTION, REGION, VIDEO_CAPTION
-        from sa2va.media import open_media
+    from sa2va.data.prompts import CAPTION, GROUNDED_CAPTION, REGION, VIDEO_CAPTION
+    from sa2va.media import open_media
+    from sa2va.model.results import claim_files
 
-        opened = open_media(media)
-        require_kinds_of_masks(output, is_image=opened.is_image)
+    opened = open_media(media)
+    with staged(output, claim_files(is_image=opened.is_image), opened.files) as scratch:
         prompt = CAPTION[0] if opened.is_image else VIDEO_CAPTION[0]
         if grounded:
             prompt = GROUNDED_CAPTION[0]
         if regions:
             prompt = REGION[0].format("region1")
         prediction = choice.load().predict(opened, prompt, regions=regions)
-        files = prediction.save(scratch) if scratch else []
+        files = prediction.write(scratch) if scratch else []
         places = [output / path.relative_to(scratch) for path in files] if output and scratch else []
         print_prediction(prediction, as_json=as_json, quiet=quiet, files=places)
         if output and scratch:

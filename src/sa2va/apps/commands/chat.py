@@ -4,7 +4,6 @@ Flow: standard input -> Conversation.ask, which keeps what was seen and said -> 
 """
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +16,13 @@ from sa2va.apps.options import (
     QuietOption,
     Region,
     RegionOption,
-    let_all_bytes_in,
     parse_regions,
+    standard_input,
     takes_model,
 )
-from sa2va.apps.output import describe_files, staged
-from sa2va.apps.report import object_lines, prediction_to_dict, remark, say
+from sa2va.apps.report import describe_files, object_lines, prediction_to_dict, remark, say
+from sa2va.output.claim import Claim
+from sa2va.output.staging import clear, staged
 from sa2va.tokens import require_utf8
 
 if TYPE_CHECKING:
@@ -47,12 +47,20 @@ def chat(
     region1, region2 and so on. With -o, the masks of answer 3 go to FOLDER/answer_03.
     """
     from sa2va.media import open_media
+    from sa2va.model.results import claim_files
 
     regions = parse_regions(region)
-    with staged(output):  # a folder that cannot be written is an error now, not after the first answer
-        opened = open_media(media)
+    source = standard_input("questions")
+    opened = open_media(media)
+    claim = claim_files(is_image=opened.is_image)
+    former = [path for path in output.glob("answer_*") if path.is_dir()] if output else []
+    with staged(output, Claim()):  # a folder that cannot be written is an error now, not after the first answer
+        for folder in former:
+            claim.check(folder, opened.files)
         conversation = choice.load().open(opened)
-    interactive = sys.stdin.isatty()
+    for folder in former:
+        clear(folder, claim)  # answers of an earlier conversation
+    interactive = source.isatty()
     if interactive:
         remark('ask away; "exit" or Ctrl-D ends', quiet)
     for number, question in enumerate(read_questions(interactive), 1):
@@ -69,7 +77,6 @@ def chat(
 
 def read_questions(interactive: bool) -> Iterator[str]:
     """Yield the lines of standard input that are not blank, until it ends or says goodbye."""
-    let_all_bytes_in(sys.stdin)
     while True:
         try:
             line = input("> " if interactive else "").strip()
@@ -99,15 +106,12 @@ def answer(
     from sa2va.metrics.text import plain_text
 
     prediction = conversation.ask(question, regions=regions)
-    folder = folder if prediction.objects else None
-    with staged(folder) as scratch:
-        files = prediction.save(scratch) if scratch else []
-        places = [folder / path.relative_to(scratch) for path in files] if folder and scratch else []
-        if as_json:
-            print(json.dumps(prediction_to_dict(prediction, places)), flush=True)
-        else:
-            say(plain_text(prediction.text))
-            for line in object_lines(prediction):
-                remark(line, quiet)
-        if folder and scratch:
-            remark(describe_files(files, scratch, folder), quiet)
+    files = prediction.save(folder) if folder and prediction.objects else []
+    if as_json:
+        print(json.dumps(prediction_to_dict(prediction, files)), flush=True)
+    else:
+        say(plain_text(prediction.text))
+        for line in object_lines(prediction):
+            remark(line, quiet)
+    if folder and files:
+        remark(describe_files(files, folder, folder), quiet)

@@ -9,12 +9,13 @@ from typing import Annotated
 
 import typer
 
-from sa2va.apps.options import QuietOption
-from sa2va.apps.output import new_folder
+from sa2va.apps.options import QuietOption, parse_path
 from sa2va.apps.report import remark
+from sa2va.output.staging import new_folder
 
 TargetArgument = Annotated[
-    Path, typer.Argument(metavar="DST", help="Folder to write; must be new or empty.", show_default=False)
+    Path,
+    typer.Argument(metavar="DST", parser=parse_path, help="Folder to write; must be new or empty.", show_default=False),
 ]
 PickleOption = Annotated[
     bool,

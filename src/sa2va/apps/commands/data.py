@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sa2va.apps.options import JsonOption
+from sa2va.apps.options import JsonOption, parse_path
 from sa2va.shown import in_markup
 
 if TYPE_CHECKING:
@@ -41,7 +41,12 @@ def check(
     ],
     path: Annotated[
         Path | None,
-        typer.Argument(metavar="[PATH]", help="File of the fixations, or its folder; none for world.", show_default=""),
+        typer.Argument(
+            metavar="[PATH]",
+            parser=parse_path,
+            help="File of the fixations, or its folder; none for world.",
+            show_default="",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the drawn world.")] = 0,
     items: Annotated[int, typer.Option(min=1, help="Expressions of the drawn world, ten people each.")] = 300,

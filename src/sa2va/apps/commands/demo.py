@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import sa2va
-from sa2va.apps.options import ModelChoice, QuietOption, takes_model
-from sa2va.apps.output import require_kinds, staged
-from sa2va.apps.report import remark
+from sa2va.apps.options import ModelChoice, QuietOption, parse_path, takes_model
 from sa2va.files import write_text
+from sa2va.output.claim import Claim
+from sa2va.output.staging import staged
 from sa2va.shown import in_markup
 
 if TYPE_CHECKING:
@@ -26,21 +26,25 @@ if TYPE_CHECKING:
     from sa2va.media import Media
     from sa2va.model.predictor import Predictor
 
-OUT_OF_PLACE = (
-    "note: the embedded model knows drawn shapes and nothing else, so what it says of your media is a guess; for real\n"
-    '      pictures take a published checkpoint: sa2va segment {media} "the dog" --model ByteDance/Sa2VA-4B'
-)
 MAX_SEED = 1_000_000
 SHEET_COLUMNS = 4
 PAGE, SHEET, PICTURES = "index.html", "contact_sheet.png", "pictures"
+FILES = Claim(
+    (
+        r"index\.html",
+        r"contact_sheet\.png",
+        r"pictures/\d\d_.+\.png",
+        r"(track_\d|conversation|own|gaze)\.mp4",
+    )
+)
 
 
 @takes_model
 def demo(
     media: Annotated[str | None, typer.Option("--media", metavar="PATH", help="Your own image or video.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the page goes.")] = Path(
-        "demo"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", parser=parse_path, help="Where the page goes.")
+    ] = Path("demo"),
     seed: Annotated[int | None, typer.Option(min=0, help="Of the drawn scenes; a new one each time.")] = None,
     items: Annotated[int, typer.Option(min=0, help="Fresh items measured of each task; 0 measures nothing.")] = 40,
     quiet: QuietOption = False,
@@ -52,16 +56,15 @@ def demo(
 
     from sa2va.apps.demo.page import Page, render_page
     from sa2va.media import open_media
+    from sa2va.model.embedded import warn_once
 
     start = time.perf_counter()
     seed = secrets.randbelow(MAX_SEED) if seed is None else seed
-    with staged(output) as scratch:
+    own = open_media(media) if media is not None else None  # a damaged file is reported before the work
+    with staged(output, FILES, own.files if own else ()) as scratch:
         assert scratch is not None
-        require_kinds(output, files=(PAGE, SHEET), folders=(PICTURES,))
-        own = open_media(media) if media else None  # a damaged file is reported before the work
         if own and choice.model == "tiny":
-            for line in OUT_OF_PLACE.splitlines():
-                remark(line.format(media=media), quiet)
+            warn_once()  # before the model is loaded
         console = Console(quiet=quiet, highlight=False)
         predictor = choice.load()
         exhibits = run_sections(console, predictor, seed, scratch, own, choice.folder())
@@ -93,19 +96,24 @@ def run_sections(
     """Run the tasks and tell of each as it is done."""
     from sa2va.apps.demo.exhibits import SECTIONS, show_own
     from sa2va.apps.demo.gaze import knows_gaze, show_gaze
+    from sa2va.model.embedded import drawn_scenes
 
     exhibits: list[Exhibit] = []
-    section = ""
-    sources: list[Iterable[Exhibit]] = [show_own(predictor, own, scratch)] if own else []
-    sources += [show(predictor, seed, scratch) for show in SECTIONS]
-    sources += [show_gaze(predictor, folder, seed, scratch)] if knows_gaze(folder) else []
-    for source in sources:
+
+    def run(source: "Iterable[Exhibit]") -> None:
         for exhibit in source:
-            if exhibit.section != section:
-                section = exhibit.section
-                console.print(f"\n[bold]{in_markup(section)}[/bold]")
+            if not exhibits or exhibit.section != exhibits[-1].section:
+                console.print(f"\n[bold]{in_markup(exhibit.section)}[/bold]")
             tell(console, exhibit)
             exhibits.append(exhibit)
+
+    if own:
+        run(show_own(predictor, own, scratch))
+    with drawn_scenes():
+        for show in SECTIONS:
+            run(show(predictor, seed, scratch))
+        if knows_gaze(folder):
+            run(show_gaze(predictor, folder, seed, scratch))
     return exhibits
 
 

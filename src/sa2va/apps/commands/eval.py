@@ -41,8 +41,11 @@ def evaluate(
     from sa2va.evaluation.catalog import build_benchmarks
     from sa2va.evaluation.report import show
     from sa2va.evaluation.runner import evaluate as run
+    from sa2va.evaluation.runner import require_own_report
     from sa2va.evaluation.stamp import describe_run
 
+    if output is not None:
+        require_own_report(output)  # before the model is loaded
     chosen = find_split(split, seed)
     benchmarks = build_benchmarks(None if world else benchmark, split=chosen, num_items=items)
     predictor = choice.load()

@@ -5,7 +5,7 @@ Flow: picture, words (as an expression, or one by one from standard input) -> ga
 """
 
 import json
-import sys
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from enum import StrEnum
@@ -21,27 +21,32 @@ from sa2va.apps.options import (
     ModelChoice,
     OutputOption,
     QuietOption,
-    let_all_bytes_in,
+    parse_path,
     require_text,
+    standard_input,
     takes_model,
 )
-from sa2va.apps.output import describe_files, require_kinds, staged
-from sa2va.apps.report import remark, say
+from sa2va.apps.report import describe_files, remark, say
 from sa2va.files import write_text
+from sa2va.output.claim import Claim
+from sa2va.output.staging import staged
 from sa2va.tokens import require_utf8
 
 if TYPE_CHECKING:
     from sa2va.gaze.predictor import GazePredictor, GazeStream
     from sa2va.gaze.scanpath import Pack, Scanpath
+    from sa2va.media import Media
 
 ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="A picture.", show_default=False)]
 GazeOption = Annotated[
-    Path | None, typer.Option("--gaze", metavar="FOLDER", help="Gaze weights; beside the model by default.")
+    Path | None,
+    typer.Option("--gaze", metavar="FOLDER", parser=parse_path, help="Gaze weights; beside the model by default."),
 ]
 SamplesOption = Annotated[int, typer.Option(min=1, max=1000, help="People to imagine.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of their chance.")]
 LONGEST_LINE = 2**16  # characters of standard input
 PICTURE, FILM, RECORDS = "scanpath.png", "scanpath", "scanpaths.json"
+FILMS = (r"scanpath\.mp4", r"scanpath\.gif")
 
 
 class Film(StrEnum):
@@ -109,9 +114,9 @@ def predict(
     With -o: a picture with numbered fixations coloured by word, a film of it, and all scanpaths as JSON.
     """
     text = require_text(expression, "EXPRESSION")
-    with staged(output) as scratch:
-        require_kinds(output, files=file_names(film))
-        frame = open_picture(image)  # before the model: a damaged file is reported at once
+    picture = open_picture(image)  # before the model: a damaged file is reported at once
+    frame = picture.frame(0)
+    with staged(output, Claim(tuple(map(re.escape, file_names(film))), FILMS), picture.files) as scratch:
         from sa2va.gaze.model.listening import split_words
 
         words = split_words(text)
@@ -155,12 +160,13 @@ def stream(
 
     With --json, one line of JSON per word.
     """
-    open_picture(image)
+    source = standard_input("words")
+    open_picture(image).frame(0)
     looking = load(choice, gaze).start(image, num_samples=samples, seed=seed, mode=mode.value, landing=landing.value)
-    if sys.stdin.isatty():
+    if source.isatty():
         remark("type words; Enter hands them over, Ctrl-D ends the expression", quiet)
     tell(looking, None, looking.bot, as_json=as_json)
-    for word in spoken_words(read_lines(let_all_bytes_in(sys.stdin))):
+    for word in spoken_words(read_lines(source)):
         tell(looking, word, looking.hear(word), as_json=as_json)
     tell(looking, None, looking.end(), as_json=as_json)
 
@@ -192,8 +198,8 @@ def load(choice: ModelChoice, folder: Path | None) -> "GazePredictor":
     return load_gaze(choice.model, gaze=folder, **choice.arguments())
 
 
-def open_picture(image: str) -> Any:
-    """Read a picture, (H, W, 3).
+def open_picture(image: str) -> "Media":
+    """Open a picture.
 
     Raises:
         ValueError: it cannot be read, or is a video or a folder.
@@ -205,7 +211,7 @@ def open_picture(image: str) -> Any:
     media = open_media(image)
     if not media.is_image:
         raise ValueError(f"{media.name}: expected a picture, got a video; pass one of its frames")
-    return media.frames([0])[0]
+    return media
 
 
 def read_lines(stream: TextIO) -> Iterator[str]:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sa2va.apps.commands.gaze_rows import choose_rivals, print_page, write_page
-from sa2va.apps.options import JsonOption, ModelChoice, OutputOption, QuietOption, takes_model
+from sa2va.apps.commands.gaze_rows import PAGE, choose_rivals, print_page, write_page
+from sa2va.apps.options import JsonOption, ModelChoice, OutputOption, QuietOption, parse_path, takes_model
 from sa2va.apps.report import remark
 from sa2va.shown import in_markup
 
@@ -31,21 +31,28 @@ SAMPLES, PEOPLE_DRAWN = 10, 9  # scanpaths of a case by default; of a drawn one 
 
 
 DataOption = Annotated[
-    Path | None, typer.Option("--data", metavar="FILE", help="Scanpaths in the layout of RefCOCO-Gaze.")
+    Path | None,
+    typer.Option("--data", metavar="FILE", parser=parse_path, help="Scanpaths in the layout of RefCOCO-Gaze."),
 ]
 WordsOption = Annotated[
-    Path | None, typer.Option("--words", metavar="FILE", help="When each word is spoken: word-timing.json.")
+    Path | None,
+    typer.Option("--words", metavar="FILE", parser=parse_path, help="When each word is spoken: word-timing.json."),
 ]
 PredictionsOption = Annotated[
     list[Path] | None,
-    typer.Option("--predictions", metavar="FILE", help="A list of {REF_ID, REPEAT_ID, X, Y}, px of 512 x 320."),
+    typer.Option(
+        "--predictions", metavar="FILE", parser=parse_path, help="A list of {REF_ID, REPEAT_ID, X, Y}, px of 512 x 320."
+    ),
 ]
-MoreArgument = Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="More files of predictions.")]
+MoreArgument = Annotated[
+    list[Path] | None, typer.Argument(metavar="[FILE]...", parser=parse_path, help="More files of predictions.")
+]
 OracleOption = Annotated[
     bool, typer.Option("--oracle-target", help="Tell systems the box of the target; no images are needed.")
 ]
 GoldenOption = Annotated[
-    Path | None, typer.Option("--golden", metavar="FOLDER", help="Recompute the recorded metrics of a folder.")
+    Path | None,
+    typer.Option("--golden", metavar="FOLDER", parser=parse_path, help="Recompute the recorded metrics of a folder."),
 ]
 FoldsOption = Annotated[int, typer.Option(min=2, help="Parts, cut by photo; each is scored by who learned the rest.")]
 LearnedOption = Annotated[
@@ -66,17 +73,25 @@ JobsOption = Annotated[int | None, typer.Option("--jobs", min=1, help="Processes
 CheckOption = Annotated[bool, typer.Option("--check", help="With --world: exit with 1 if a figure misses its bar.")]
 ItemsOption = Annotated[int, typer.Option(min=10, help="With --world: how many expressions, nine people each.")]
 GazeOption = Annotated[
-    Path | None, typer.Option("--gaze", metavar="FOLDER", help="Its gaze weights; beside the model by default.")
+    Path | None,
+    typer.Option("--gaze", metavar="FOLDER", parser=parse_path, help="Its gaze weights; beside the model by default."),
 ]
 EyesOption = Annotated[
-    Path | None, typer.Option("--eyes", metavar="FOLDER", help="With --world: gaze weights of the eyes alone.")
+    Path | None,
+    typer.Option("--eyes", metavar="FOLDER", parser=parse_path, help="With --world: gaze weights of the eyes alone."),
 ]
 StoreOption = Annotated[
-    Path | None, typer.Option("--store", metavar="FOLDER", help="With --world: keep here what the model heard.")
+    Path | None,
+    typer.Option("--store", metavar="FOLDER", parser=parse_path, help="With --world: keep here what the model heard."),
 ]
-PlotsOption = Annotated[Path | None, typer.Option("--plots", metavar="FOLDER", help="With --world: draw it as well.")]
+PlotsOption = Annotated[
+    Path | None, typer.Option("--plots", metavar="FOLDER", parser=parse_path, help="With --world: draw it as well.")
+]
 ImagesOption = Annotated[
-    Path | None, typer.Option("--images", metavar="FOLDER", help="With --data: stimuli, for a row of the model itself.")
+    Path | None,
+    typer.Option(
+        "--images", metavar="FOLDER", parser=parse_path, help="With --data: stimuli, for a row of the model itself."
+    ),
 ]
 
 # What is evaluated -> the options that say how, beside those of every mode.
@@ -128,6 +143,8 @@ def evaluate(
         raise ValueError("what to evaluate? give one of --data FILE, --world and --golden FOLDER")
     refuse_idle(context, "golden" if golden is not None else "world" if world else "data")
     ready = prepare()
+    if output is not None:
+        PAGE.check(output)  # before the work
     if golden is not None:
         check_recorded(golden, as_json=as_json)
         return
@@ -308,9 +325,12 @@ def pixel_rival(choice: ModelChoice, gaze: Path | None, images: Path) -> "Callab
     """The model itself, on the pictures of a folder."""
     from sa2va.gaze.predictor import load_gaze
     from sa2va.gaze.rivals.ours import PixelLook
+    from sa2va.model.embedded import warn_once
 
     if not images.is_dir():
         raise ValueError(f"--images {images}: no such folder; give the one that holds the stimuli")
-    model = load_gaze(choice.model, gaze=gaze, **choice.arguments()).model
-    model.decoder.to("cpu").float()
-    return lambda: PixelLook(model, images)
+    predictor = load_gaze(choice.model, gaze=gaze, **choice.arguments())
+    if predictor.is_embedded:
+        warn_once()
+    predictor.model.decoder.to("cpu").float()
+    return lambda: PixelLook(predictor.model, images)

@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sa2va.apps.output import staged
 from sa2va.files import write_text
+from sa2va.output.claim import Claim
+from sa2va.output.staging import staged
 from sa2va.shown import in_markup
 
 if TYPE_CHECKING:
     from sa2va.gaze.rivals.base import Rival
 
+PAGE = Claim((r"report\.json", r"table\.md"))
 WIDE = 280  # columns where standard output is no terminal
 
 
@@ -70,8 +72,8 @@ def print_page(page: str) -> None:
 
 
 def write_page(folder: Path, record: Mapping[str, Any], page: str) -> list[Path]:
-    """Write report.json and table.md, both or none."""
-    with staged(folder) as scratch:
+    """Write report.json and table.md, both or none; those that are not ours are never replaced."""
+    with staged(folder, PAGE) as scratch:
         assert scratch is not None
         write_text(scratch / "report.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
         write_text(scratch / "table.md", page)

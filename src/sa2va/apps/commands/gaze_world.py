@@ -17,6 +17,7 @@ import typer
 from sa2va.apps.commands.gaze_rows import choose_rivals, print_page, write_page
 from sa2va.apps.options import ModelChoice
 from sa2va.apps.report import remark
+from sa2va.output.staging import staged
 
 if TYPE_CHECKING:
     from sa2va.data.world.splits import Split
@@ -68,15 +69,14 @@ def evaluate_world(asked: WorldRequest, *, as_json: bool, quiet: bool) -> None:
         if folder is not None:
             require_folder(option, folder)
     split = asked.drawn
-    with tempfile.TemporaryDirectory() as scratch:
-        report = run(asked, asked.store or Path(scratch), lambda line: remark(line, quiet))
-    if asked.plots is not None:
-        from sa2va.gaze.evaluation.plots import draw_plots
-
-        for path in draw_plots(report, asked.plots):
-            remark(f"wrote {path}", quiet)
     from sa2va.gaze.evaluation.markdown import drawn_page
+    from sa2va.gaze.evaluation.plots import FILES, draw_plots
 
+    with staged(asked.plots, FILES) as plots, tempfile.TemporaryDirectory() as scratch:
+        report = run(asked, asked.store or Path(scratch), lambda line: remark(line, quiet))
+        if asked.plots is not None and plots is not None:
+            for path in draw_plots(report, plots):
+                remark(f"wrote {asked.plots / path.name}", quiet)
     drawn = f"{asked.items} expressions of split {asked.split}, seed {split.seed}"
     heading = f"{drawn}; nine people each, {asked.samples} samples."
     record, page = as_record(report, asked), drawn_page(report, heading)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sa2va.apps.options import JsonOption
+from sa2va.apps.options import JsonOption, parse_path
 from sa2va.shown import in_markup
 
 if TYPE_CHECKING:
@@ -21,7 +21,14 @@ CHECK_FAILED = 1
 
 
 def parity(
-    folder: Annotated[Path, typer.Argument(help="A model folder with recorded cases (image, video, visual_prompt).")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            parser=parse_path,
+            help="A model folder with recorded cases (image, video, visual_prompt).",
+        ),
+    ],
     strict: Annotated[bool, typer.Option("--strict", help="Rounding of this machine is no excuse.")] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -20,8 +20,8 @@ from sa2va.apps.options import (
     require_finite,
     takes_model,
 )
-from sa2va.apps.output import describe_files, require_kinds_of_masks, staged
-from sa2va.apps.report import print_prediction, remark
+from sa2va.apps.report import describe_files, print_prediction, remark
+from sa2va.output.staging import staged
 
 
 @takes_model
@@ -45,17 +45,16 @@ def segment(
     """
     expression = require_expression(expression)
     regions = parse_regions(region)
-    with staged(output) as scratch:
-        from sa2va.data.prompts import SEGMENT
-        from sa2va.media import open_media
-        from sa2va.model.results import Options
+    from sa2va.data.prompts import SEGMENT
+    from sa2va.media import open_media
+    from sa2va.model.results import Options, claim_files
 
-        opened = open_media(media)  # before the model: a damaged file is reported at once
-        require_kinds_of_masks(output, is_image=opened.is_image)
+    opened = open_media(media)  # before the model: a damaged file is reported at once
+    with staged(output, claim_files(is_image=opened.is_image), opened.files) as scratch:
         options = Options(max_objects=max_objects, mask_threshold=threshold)
         predictor = choice.load()
         prediction = predictor.predict(opened, SEGMENT[0].format(expression), regions=regions, options=options)
-        files = prediction.save(scratch) if scratch else []
+        files = prediction.write(scratch) if scratch else []
         places = [output / path.relative_to(scratch) for path in files] if output and scratch else []
         print_prediction(prediction, as_json=as_json, quiet=quiet, files=places)
         if not prediction.objects:

@@ -21,8 +21,8 @@ from sa2va.apps.options import (
     require_expression,
     takes_model,
 )
-from sa2va.apps.output import describe_files, require_kinds_of_masks, staged
-from sa2va.apps.report import remark, say
+from sa2va.apps.report import describe_files, remark, say
+from sa2va.output.staging import staged
 
 if TYPE_CHECKING:
     from sa2va.apps.track_files import TrackWriter
@@ -62,16 +62,16 @@ def track(
     from sa2va.apps.track_files import TrackWriter
     from sa2va.data.prompts import SEGMENT
     from sa2va.media import open_media
+    from sa2va.model.results import claim_files
 
     expressions = [require_expression(one) for one in expression]
     if output is None:
         raise ValueError("a track goes to files; add -o FOLDER for overlay, masks and COCO-video JSON")
-    with staged(output) as scratch:
+    media = open_media(video)
+    if media.is_image:
+        raise ValueError(f"{video}: one picture; track needs a video, for a picture use sa2va segment")
+    with staged(output, claim_files(is_image=False), media.files) as scratch:
         assert scratch is not None
-        media = open_media(video)
-        if media.is_image:
-            raise ValueError(f"{video}: one picture; track needs a video, for a picture use sa2va segment")
-        require_kinds_of_masks(output, is_image=False)
         predictor = choice.load()
         requests = {SEGMENT[0].format(one): one for one in expressions}
         session = predictor.track(media, requests, num_keyframes=num_keyframes, keyframes=keyframes)

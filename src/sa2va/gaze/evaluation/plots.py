@@ -15,8 +15,10 @@ from sa2va.draw import INK, PAPER, Colour, Picture, palette
 from sa2va.gaze.evaluation.drawn import DrawnReport
 from sa2va.gaze.evaluation.pooled import MAX_LEFT
 from sa2va.gaze.rivals.slots import ART, SCANVLA
+from sa2va.output.claim import Claim
 from sa2va.pictures import save_image
 
+FILES = Claim((r"(bits|hits|sizes|delays)\.png",))
 WIDTH, HEIGHT = 640, 360
 LEFT, RIGHT, TOP, BOTTOM = 56, 24, 46, 64  # margins
 GREY: Colour = (205, 208, 214)
