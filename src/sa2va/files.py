@@ -7,17 +7,15 @@ Flow: whoever writes -> whole_file, whole_folder (a temporary name beside the pl
 import errno
 import os
 import re
-import shutil
-import socket
 import uuid
-import zlib
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from sa2va.output.scratch import open_scratch
+
 # What a write that does not know its file's name is refused with; others, as of a pipe or a network, are not ours.
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
-DRAFT = ".sa2va-"  # begins the names of hidden folders that are not complete
 FROM_RUST = re.compile(r"\(os error \d+\)")  # in exceptions of many classes: SafetensorError, plain Exception
 
 
@@ -88,36 +86,6 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def draft_folder(place: Path) -> Generator[Path]:
-    """Lend a hidden folder inside `place`, which goes in the end, as do those of processes that were killed.
-
-    Raises:
-        OSError: `place` is not there or cannot be written.
-    """
-    machine = f"{DRAFT}{zlib.crc32(socket.gethostname().encode()):08x}-"  # others may share the disk
-    for leftover in place.glob(f"{machine}*"):
-        process = leftover.name.removeprefix(machine).partition("-")[0]
-        if process.isdecimal() and not _is_running(int(process)):
-            shutil.rmtree(leftover, ignore_errors=True)
-    draft = place / f"{machine}{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    draft.mkdir()
-    try:
-        yield draft
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-@contextmanager
 def whole_folder(folder: Path) -> Generator[Path]:
     """Lend a scratch folder beside `folder`; its files take their places in `folder` after success.
 
@@ -131,8 +99,8 @@ def whole_folder(folder: Path) -> Generator[Path]:
     with refusals(folder):
         beside.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        with refusals(folder, beside / DRAFT):
-            draft = stack.enter_context(draft_folder(beside)) / folder.name
+        with refusals(folder, beside):
+            draft = stack.enter_context(open_scratch(beside)) / folder.name
             draft.mkdir()
         with told_as(draft, folder), refusals(folder, draft):
             yield draft

@@ -209,5 +209,8 @@ def test_no_folder_means_no_files() -> None:
 @pytest.mark.parametrize("name", ["taken", "taken/below", "nul\0", ""])
 def test_a_folder_that_cannot_be_is_an_error_before_the_work(tmp_path: Path, name: str) -> None:
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(ValueError, match="output folder"), staged(name and str(tmp_path / name), MASKS):
+    with (
+        pytest.raises(ValueError, match=r"output folder|taken/below: cannot|nul\x00: cannot"),
+        staged(name and str(tmp_path / name), MASKS),
+    ):
         pytest.fail("the block must not run")

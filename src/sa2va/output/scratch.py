@@ -1,6 +1,7 @@
 """Lend hidden scratch folders, and remove those that killed runs left behind.
 
-Flow: staging.py -> open_scratch(folder) -> `.sa2va-*` inside it, locked while its run lives, removed at the end.
+Flow: staging.py, files.py -> open_scratch(folder) -> `.sa2va-*` inside it, locked while its run lives, removed at the
+    end.
 """
 
 import os

@@ -2,14 +2,14 @@
 
 Flow: command or Prediction.save -> staged(folder) -> hidden scratch folder inside it -> moved into place at the end, or
     removed; what was there before is put back unless everything moved;
-    new_folder(folder) -> hidden scratch folder beside it -> renamed, or removed.
+    new_folder(folder) -> files.whole_folder, only where nothing is yet.
 """
 
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from sa2va.files import flush_tree, refusals, told_as
+from sa2va.files import CannotWrite, refusals, told_as, whole_folder
 from sa2va.output.claim import Claim
 from sa2va.output.manifest import Manifest
 from sa2va.output.scratch import open_scratch
@@ -39,7 +39,9 @@ def staged(folder: str | Path | None, claim: Claim, sources: Sequence[Path] = ()
     if not str(folder):
         raise ValueError("the name of the output folder is empty; give a folder, as in out")
     folder = Path(folder)
-    with _made(folder, folder), _scratch(folder, folder) as scratch:
+    with _made(folder, folder), ExitStack() as stack:
+        with refusals(folder):
+            scratch = stack.enter_context(open_scratch(folder))
         claim.check(folder, sources)
         new, old = scratch / "new", scratch / "old"
         new.mkdir()
@@ -56,21 +58,19 @@ def new_folder(folder: Path) -> Generator[Path]:
     Raises:
         ValueError: `folder` is there already and not empty, or cannot be written.
     """
+    _require_new(folder)
+    with _made(folder.resolve().parent, folder), whole_folder(folder) as draft:
+        yield draft
+        _require_new(folder)  # again: a user may have put something there meanwhile
+
+
+def _require_new(folder: Path) -> None:
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ValueError(f"{str(folder)!r}: is there already; choose a new or empty folder")
-        place = folder.resolve().parent
+        is_taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     except OSError as error:
-        raise _unwritable(folder, error) from error
-    with _made(place, folder), _scratch(place, folder) as scratch:
-        inner = scratch / folder.name
-        inner.mkdir()
-        with told_as(inner, folder), refusals(folder, inner):
-            yield inner
-            flush_tree(inner)
-            if folder.is_dir():
-                folder.rmdir()  # not every system renames over a folder, even an empty one
-            inner.replace(folder)
+        raise CannotWrite(folder, error.strerror or error) from error
+    if is_taken:
+        raise ValueError(f"{str(folder)!r}: is there already; choose a new or empty folder")
 
 
 def clear(folder: Path, claim: Claim, sources: Sequence[Path] = ()) -> None:
@@ -87,33 +87,17 @@ def _made(place: Path, folder: Path) -> Generator[None]:
     try:
         made = [parent for parent in (place, *place.parents) if not parent.exists()]
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise CannotWrite(folder, error.strerror or error) from error
     try:
         try:
             place.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
             raise ValueError(f"output folder {str(folder)!r}: {place} is a file; expected a folder") from error
         except (OSError, ValueError) as error:  # ValueError: a name that no file system takes
-            raise _unwritable(folder, error) from error
+            raise CannotWrite(folder, getattr(error, "strerror", None) or error) from error
         yield
     finally:
         _remove_empty(made)
-
-
-@contextmanager
-def _scratch(place: Path, folder: Path) -> Generator[Path]:
-    """Open a scratch folder in `place`, for what will be `folder`."""
-    with ExitStack() as stack:
-        try:
-            scratch = stack.enter_context(open_scratch(place))
-        except OSError as error:
-            raise _unwritable(folder, error) from error
-        yield scratch
-
-
-def _unwritable(folder: Path, error: OSError | ValueError) -> ValueError:
-    reason = getattr(error, "strerror", None) or error
-    return ValueError(f"output folder {str(folder)!r}: cannot be written ({reason}); choose another folder")
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:
