@@ -39,3 +39,10 @@ def plain_defaults() -> Generator[None]:
             _inside -= 1
             if not _inside and _outside != torch.float32:
                 torch.set_default_dtype(_outside)
+
+
+@contextmanager
+def plain_inference() -> Generator[None]:
+    """Do as `plain_defaults`, and record nothing for gradients."""
+    with plain_defaults(), torch.no_grad():
+        yield

@@ -12,13 +12,12 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from sa2va.media import Media
 from sa2va.model.clicks import Clicks, decode_clicks, follow_clicks, read_mask
-from sa2va.model.defaults import plain_defaults
+from sa2va.model.defaults import plain_inference
 from sa2va.model.frames import FrameStream, SeenFrame, read_backwards
 from sa2va.model.processor import Processor
 from sa2va.model.prompter import Answer, Ask, Prompter
@@ -135,8 +134,7 @@ class TrackSession(StaysInProcess):
         assert self._here is not None
         return self._here
 
-    @plain_defaults()
-    @torch.no_grad()
+    @plain_inference()
     def _advance(self) -> None:
         try:
             here = next(self._stream)
@@ -152,8 +150,7 @@ class TrackSession(StaysInProcess):
 
     # ---- objects
 
-    @plain_defaults()
-    @torch.no_grad()
+    @plain_inference()
     def prompt(self, answer: Answer, indices: Sequence[int], frames: Frames) -> list[int]:
         """Prompt key frames with what the language model said of them, before the first frame is given out.
 
@@ -286,7 +283,7 @@ class TrackSession(StaysInProcess):
     def _go_back(self, key: int, tracker: Tracker) -> Iterator[FrameResult]:
         first = -max(tracker.objects[key].prompted)
         for index, image in read_backwards(self.media, first):
-            with plain_defaults(), torch.no_grad():
+            with plain_inference():
                 features = self._prompter.encode(self._processor.sam_pixel_values(image[None]))
                 output = tracker.step(-index, features)
             times = self.media.times
@@ -321,8 +318,7 @@ class TrackSession(StaysInProcess):
         self._draw(keys, seg_states, [here.index], here.features, here.pixels, here.image[None])
         self._found |= self._ahead.pop(here.index)
 
-    @plain_defaults()
-    @torch.no_grad()
+    @plain_inference()
     def _draw(
         self,
         keys: Sequence[int],
@@ -356,8 +352,7 @@ class TrackSession(StaysInProcess):
             self._ahead.setdefault(index, {})[key] = output.select(slice(row, row + 1))
             self._presence[key] = max(self._presence[key], presence[row])
 
-    @plain_defaults()
-    @torch.no_grad()
+    @plain_inference()
     def _point_at(
         self, key: int | None, point: ArrayLike | None, box: ArrayLike | None, mask: ArrayLike | None, inside: bool
     ) -> int:
