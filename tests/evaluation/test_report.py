@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import numpy as np
 import pytest
 from fake_answers import STAMP
 
+from sa2va.data.world.splits import REPORT
 from sa2va.evaluation.benchmark import Bar, measure
 from sa2va.evaluation.report import Report, Section, show
-from sa2va.evaluation.stamp import Run
+from sa2va.evaluation.stamp import Run, hash_files, list_model_files
+from sa2va.model.loading import find_model
 
 
 def report(*values: float, stamp: Run = STAMP) -> Report:
@@ -91,3 +94,23 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monk
     with pytest.raises(ValueError, match=r"report.json: cannot be written \(no space left\)"):
         report(0.25).save(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_card_of_the_embedded_model_quotes_its_report() -> None:
+    folder = find_model("tiny")
+    said = json.loads((folder / "report.json").read_text())
+    assert (said["environment"]["split"], said["environment"]["seed"]) == ("report", REPORT.seed)
+    assert said["environment"]["num_items"] >= 1000
+    assert said["environment"]["model_hash"] == hash_files(folder, list_model_files(folder))
+    card = (folder / "README.md").read_text()
+    quoted = [line.split(" | ")[:4] for line in card.splitlines() if re.match(r"\| .*: .* \| [\d-]", line)]
+    figures = [(section["title"], figure) for section in said["sections"] for figure in section["figures"]]
+    assert quoted == [
+        [
+            f"| {title}: {one['name']}",
+            f"{one['value']:.3f}",
+            f"{one['low']:.3f} .. {one['high']:.3f}",
+            str(one["num_items"]),
+        ]
+        for title, one in figures
+    ]
