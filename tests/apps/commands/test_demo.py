@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import sa2va.evaluation.stamp  # noqa: F401 - before a fixture replaces the find_model that it imports
 from sa2va.apps import cli
 from sa2va.apps.commands.demo import read_card
 
