@@ -75,7 +75,7 @@ def test_a_report_is_one_split_and_a_missed_bar_fails_the_check(
     words = ["gaze", "eval", "--world", "--split", "report", "--check", "-o", str(tmp_path / "out"), "--quiet"]
     assert cli.main(words) == 1
     assert asked[0].drawn == SPLITS["report"] and asked[0].samples == 9
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.json", "table.md"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == ["report.json", "table.md"]
     record = json.loads((tmp_path / "out" / "report.json").read_text(), parse_constant=refuse)
     assert (record["split"], record["seed"], record["samples"]) == ("report", SPLITS["report"].seed, 9)
     page = (tmp_path / "out" / "table.md").read_text()
