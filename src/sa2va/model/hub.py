@@ -104,18 +104,10 @@ def fetch(name: str, *, revision: str | None = None, offline: bool = False, weig
     except errors.RepositoryNotFoundError as error:
         raise ValueError(f"no folder and no model on {host} is called {name!r}; check the name, or log in") from error
     except errors.LocalEntryNotFoundError as error:
-        version = f" at revision {revision!r}" if revision else ""
-        if offline:
-            raise ValueError(f"{name}{version} is not on this machine; load it once without offline") from error
-        if constants.HF_HUB_OFFLINE:
-            switch = next((each for each in OFFLINE_SWITCHES if os.environ.get(each)), OFFLINE_SWITCHES[0])
-            raise ValueError(f"{name}{version} is not on this machine, and {switch} is set; unset it") from error
+        wanted = f"{name} at revision {revision!r}" if revision else name
         silent = isinstance(error.__cause__, TimeoutException)
-        reason = f"did not answer within {wait} s" if silent else "cannot be reached"
-        raise ValueError(
-            f"{host} {reason}, and {name}{version} is not on this machine; check the network and HF_ENDPOINT, "
-            "or give the folder of a copy"
-        ) from error
+        reason = f"{host} " + (f"did not answer within {wait} s" if silent else "cannot be reached")
+        raise ValueError(_why_not_here(wanted, reason, offline=offline)) from error
     except TimeoutException as error:
         raise ValueError(
             f"{host} stopped answering while {name} was fetched; the same call again goes on from there"
@@ -131,3 +123,18 @@ def fetch(name: str, *, revision: str | None = None, offline: bool = False, weig
     if weights and not any(folder.glob("*.safetensors")):
         raise ValueError(f"{name} has no *.safetensors; other weight files can run code and are never read")
     return folder
+
+
+def _why_not_here(wanted: str, reason: str, *, offline: bool) -> str:
+    """Say why a model that was never fetched is not fetched now, and what to do."""
+    from huggingface_hub import constants
+
+    if offline:
+        return f"{wanted} is not on this machine; load it once without offline"
+    if constants.HF_HUB_OFFLINE:
+        switch = next((each for each in OFFLINE_SWITCHES if os.environ.get(each)), OFFLINE_SWITCHES[0])
+        return f"{wanted} is not on this machine, and {switch} is set; unset it"
+    return (
+        f"{reason}, and {wanted} is not on this machine; check the network and HF_ENDPOINT, "
+        "or give the folder of a copy"
+    )
