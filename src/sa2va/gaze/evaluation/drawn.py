@@ -108,6 +108,13 @@ class DelayCurve:
     bits: dict[float, float] = field(default_factory=dict)  # by ms of delay
 
     @property
+    def people(self) -> str:
+        """Name the people by their latency."""
+        if not self.slower:
+            return "people as in training"
+        return f"people {abs(self.slower):.0f} ms {'slower' if self.slower > 0 else 'faster'}"
+
+    @property
     def best(self) -> float:
         """The delay at which people are likeliest, ms: the top of a parabola through the highest points."""
         shifts = np.array(sorted(self.bits))

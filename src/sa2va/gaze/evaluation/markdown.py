@@ -84,19 +84,19 @@ def bars_table(bars: Mapping[str, Sequence[Bar]]) -> str:
         for bar in row:
             sure = "" if math.isnan(bar.low) else f" [{bar.low:.3f}, {bar.high:.3f}]"
             lines.append([f"{name}: {bar.name}", f"{bar.value:.3f}{sure}", bar.wanted, verdict(bar)])
-    return table(["what a row should reach", "figure, 95 % interval", "bar", "reached"], lines)
+    return table(["what a row should reach", "figure, 95 % interval", "bar", "verdict"], lines)
 
 
 def verdict(bar: Bar) -> str:
-    """Whether a bar is reached, and whether other expressions might have told otherwise."""
-    return ("yes" if bar.ok else "no") + (", the bar lies inside the interval" if bar.open else "")
+    """Say "reached", "missed", or "about" where the bar lies inside the interval."""
+    return "about" if bar.open else "reached" if bar.ok else "missed"
 
 
 def delays_table(delays: Sequence[DelayCurve]) -> str:
     shifts = sorted(delays[0].bits)
     lines = [
         [
-            f"people {curve.slower:+.0f} ms slower",
+            curve.people,
             *(f"{curve.bits[shift]:.3f}" for shift in shifts),
             f"{curve.best:+.0f}",
         ]

@@ -53,7 +53,7 @@ def draw_plots(report: DrawnReport, folder: Path) -> list[Path]:
     )
     if report.delays:
         shifts = sorted(report.delays[0].bits)
-        late = {f"people {one.slower:+.0f} ms slower": [one.bits[s] for s in shifts] for one in report.delays}
+        late = {one.people: [one.bits[s] for s in shifts] for one in report.delays}
         title = "bits per fixation when words are told so many ms late"
         files["delays"] = draw_lines(Chart(title, [f"{shift:+.0f}" for shift in shifts], late))
     paths = []
