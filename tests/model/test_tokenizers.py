@@ -220,7 +220,7 @@ def shift_ids(folder: Path) -> None:
             "is damaged or no SentencePiece model",
         ),
         ({}, lambda folder: (folder / "tokenizer.model").write_bytes(b""), "the file is empty"),
-        ({}, lambda folder: (folder / "tokenizer.model").write_bytes(b"\x18\x01"), "holds no pieces"),
+        ({}, lambda folder: (folder / "tokenizer.model").write_bytes(b"\x48\x01"), "holds no pieces"),
         ({}, lambda folder: cut_file(folder / "tokenizer_config.json"), "tokenizer_config.json is not valid JSON"),
         ({}, shift_ids, r"token <far> gets id \d+, not \d+"),
         ({"model_type": "unigram", "vocab_size": 320}, lambda folder: None, "only plain BPE models"),
