@@ -125,3 +125,24 @@ def test_content_is_read_as_a_file_is(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_an_array_is_not_copied() -> None:
     assert np.shares_memory(open_media(CLIP).frame(2), CLIP) is False  # frames() makes an array of its own
     assert np.shares_memory(next(iter(open_media(CLIP))), CLIP)
+
+
+def test_floats_may_miss_the_range_by_rounding() -> None:
+    array = np.array([[-1e-7, 0.5], [1.0000001, 1.0]], np.float32)
+    assert open_media(array).frame(0)[..., 0].tolist() == [[0, 128], [255, 255]]
+
+
+@pytest.mark.parametrize("tensor", [torch.zeros(4, 4, 3, device="meta"), torch.zeros(4, 4, 3).to_sparse()])
+def test_a_tensor_without_dense_values_is_one_line(tensor: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="tensor: .*expected uint8") as caught:
+        open_media(tensor)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_iterator_of_opened_pictures_knows_their_files(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{index}.png" for index in range(3)]
+    for path in paths:
+        Image.new("RGB", (4, 4)).save(path)
+    media = open_media(Image.open(path) for path in paths)
+    assert media.files == (paths[0],)
+    assert len(list(media)) == 3 and media.files == tuple(paths)

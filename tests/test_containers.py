@@ -168,11 +168,20 @@ def avif_grid(path: Path) -> Path:
 
 def test_an_avif_grid_under_another_brand(tmp_path: Path) -> None:
     path = avif_grid(tmp_path / "grid.avif")
-    assert containers.kind_of(path) == "picture"
+    assert containers.kind_of(path) == "avif"
     media = open_media(path)
     assert media.is_image and is_scene(media.frame(0), tolerance=12)
     Image.fromarray(SCENE).save(path, quality=100, subsampling="4:4:4")
     assert is_scene(open_media(rebrand(path, b"mif1", b"avif")).frame(0), tolerance=12)
+
+
+@pytest.mark.parametrize("brand", [b"miaf", b"MA1B", b"isom"])
+def test_an_avif_is_known_by_a_compatible_brand(tmp_path: Path, brand: bytes) -> None:
+    path = tmp_path / "scene.avif"
+    Image.fromarray(SCENE).save(path, quality=100, subsampling="4:4:4")
+    content = path.read_bytes()
+    path.write_bytes(content[:8] + brand + content[12:])
+    assert is_scene(open_media(path).frame(0), tolerance=12)
 
 
 def clip(path: Path, codec: str = "libx264") -> Path:

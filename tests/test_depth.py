@@ -128,3 +128,21 @@ def test_a_folder_is_remarked_on_once(tmp_path: Path) -> None:
         list(open_media(tmp_path))
     assert sorted(str(item.message).split("; ")[1] for item in said) == ["0..1023 is assumed", "0..4095 is assumed"]
     assert all(str(item.message).startswith(f"{tmp_path}: 16-bit integers") for item in said)
+
+
+@pytest.mark.parametrize("alpha", [65535, 4095])
+def test_twelve_bits_beside_an_alpha_of_its_own_range(tmp_path: Path, alpha: int) -> None:
+    values = np.full((8, 8, 4), alpha, np.uint16)
+    values[..., :3] = np.arange(0, 4096, 64, dtype=np.uint16).reshape(8, 8, 1)
+    cv2.imwrite(str(tmp_path / "a.png"), values)
+    with pytest.warns(UserWarning, match=r"0\.\.4095 is assumed"):
+        found = open_media(tmp_path / "a.png").frame(0)
+    assert np.abs(found.astype(int) - values[..., :3] * (255 / 4095)).max() <= 1
+
+
+def test_floats_that_overshoot_one_a_little(tmp_path: Path) -> None:
+    values = np.linspace(0, 1.02, 64, dtype=np.float32).reshape(8, 8)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.warns(UserWarning, match=r"0\.\.1 is assumed"):
+        found = open_media(tmp_path / "a.tif").frame(0)
+    assert np.array_equal(found[..., 0], np.rint(values.clip(0, 1).astype(np.float64) * 255))

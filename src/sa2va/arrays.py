@@ -7,6 +7,7 @@ Shapes: T frames, H W picture, C channels: 1 gray, 3 RGB, 4 RGBA.
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from sa2va.pictures import decode_image, on_white
 Frame = NDArray[np.uint8]  # (H, W, 3)
 
 CHANNELS = (3, 4, 1)
+ROUNDING = 1e-5  # beyond 0..1 that floats may lie, as resizing leaves them
 EXPECTED = "expected uint8 0..255 or float 0..1, (H, W), (H, W, C), (C, H, W) or with T in front, C one of 1, 3, 4"
 
 
@@ -47,6 +49,7 @@ class IteratorReader:
         if first is None:
             raise ValueError("iterator of frames: it ended before the first frame")
         self._max_pixels, self.height, self.width = max_pixels, 0, 0
+        self.files: list[Path] = []  # that the frames so far were opened from
         self._first: Frame | None = self._checked(first, 0)
         self.height, self.width = self._first.shape[:2]
         self._source = source
@@ -67,6 +70,8 @@ class IteratorReader:
         name = f"{self.name}: frame {index}"
         if isinstance(frame, Image.Image):
             check_size(name, frame.height, frame.width, self._max_pixels)
+            if file := getattr(frame, "filename", ""):
+                self.files.append(Path(file))
             picture = decode_image(frame, name)
         else:
             array = as_array(frame)
@@ -92,8 +97,11 @@ def is_tensor(source: Any) -> bool:
 def as_array(source: Any) -> NDArray[Any] | None:
     """Return an array or a tensor as an array, else None."""
     if is_tensor(source):
-        tensor = source.detach().cpu()
-        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        try:
+            tensor = source.detach().cpu()
+            return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        except (NotImplementedError, RuntimeError, TypeError) as error:  # on device "meta", sparse, quantized
+            raise ValueError(f"tensor: {str(error).splitlines()[0]}; {EXPECTED}, dense") from None
     return source if isinstance(source, np.ndarray) else None
 
 
@@ -130,9 +138,9 @@ def as_frames(array: NDArray[Any], name: str, max_pixels: int, *, is_tensor: boo
     check_size(name, frames.shape[1], frames.shape[2], max_pixels)
     if array.dtype != np.uint8 and array.size:
         low, high = float(array.min()), float(array.max())
-        if not (0 <= low and high <= 1):
+        if not (-ROUNDING <= low and high <= 1 + ROUNDING):
             raise ValueError(
-                f"{name}: {array.dtype} values {low:g}..{high:g}, expected 0..1; scale them, or pass uint8 0..255"
+                f"{name}: {array.dtype} values {low:.9g}..{high:.9g}, expected 0..1; scale them, or pass uint8 0..255"
             )
     return frames
 
@@ -140,7 +148,7 @@ def as_frames(array: NDArray[Any], name: str, max_pixels: int, *, is_tensor: boo
 def _to_rgb(frame: NDArray[Any]) -> Frame:
     """Convert one frame (H, W, C), uint8 or float 0..1, to uint8 (H, W, 3)."""
     if frame.dtype != np.uint8:
-        frame = np.rint(frame.astype(np.float64) * 255).astype(np.uint8)
+        frame = np.rint(frame.astype(np.float64).clip(0, 1) * 255).astype(np.uint8)
     if frame.shape[2] == 4:
         return on_white(Image.fromarray(np.ascontiguousarray(frame)))
     return np.ascontiguousarray(np.repeat(frame, 3, axis=2) if frame.shape[2] == 1 else frame)

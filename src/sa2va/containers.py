@@ -1,6 +1,7 @@
 """Tell pictures from videos by what a file contains, whatever its name says.
 
-Flow: the first bytes of a file, and its boxes where it is made of boxes -> "video", "heif" or "picture" -> media.py.
+Flow: the first bytes of a file, and its boxes where it is made of boxes -> "video", "heif", "avif" or "picture" ->
+    media.py, pictures.py.
 Source: ISO/IEC 14496-12 (boxes), ISO/IEC 23008-12 (brands of still pictures), RFC 9559 (Matroska).
 """
 
@@ -11,7 +12,7 @@ from typing import BinaryIO, Literal
 
 from sa2va import budget
 
-Kind = Literal["video", "heif", "picture"]
+Kind = Literal["video", "heif", "avif", "picture"]
 
 HEAD_BYTES = 512  # enough to tell a container from its start
 TS_PACKET = 188  # bytes; an MPEG transport stream is known by one letter repeated at this distance
@@ -25,7 +26,7 @@ PICTURE_BRANDS = STILL_BRANDS | SEQUENCE_BRANDS
 
 
 def kind_of(path: Path) -> Kind:
-    """Tell what can read a file: FFmpeg (video), libheif (heif) or Pillow (picture).
+    """Tell what can read a file: FFmpeg (video), libheif (heif) or Pillow (avif, picture).
 
     A file of boxes is a still picture where its main brand says so, or where a compatible brand says so and it has
     no track: of a tiled picture FFmpeg would show the first tile. A sequence of pictures is a track, and a video.
@@ -43,7 +44,7 @@ def kind_of(path: Path) -> Kind:
     is_avif = bool(AVIF_BRANDS & pictured)
     if main not in STILL_BRANDS and not (is_avif and main in PICTURE_BRANDS) and _has_track(path):
         return "video"
-    return "picture" if is_avif else "heif"
+    return "avif" if is_avif else "heif"
 
 
 def display_matrix(path: Path) -> bytes:

@@ -19,6 +19,7 @@ from sa2va.orientation import EXIF_ORIENTATION
 
 BITS_PER_SAMPLE, MAX_SAMPLE_VALUES = 258, (341, 281)
 USUAL_BITS = (8, 10, 12, 16, 32)
+OVERSHOOT = 2.0  # floats up to here are meant as 0..1: filters overshoot, and 0..255 would be black
 BLACK_BELOW = 1 << 12  # 16-bit values that all lie below come out black, so they cannot be meant to fill 16 bits
 
 
@@ -42,13 +43,15 @@ def restore_low_bytes(image: Image.Image, path: Path, name: str) -> Image.Image:
         return image
     turn = image.getexif().get(EXIF_ORIENTATION, 1) if image.format == "TIFF" else 1  # lost once it is decoded
     image.load()
-    if np.asarray(image).max(initial=0) >= BLACK_BELOW >> 8:
+    if np.asarray(image)[..., :3].max(initial=0) >= BLACK_BELOW >> 8:  # of RGBA the colors; opaque says nothing
         return image
     values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if values is None or values.dtype != np.uint16 or values.ndim != 3 or values.shape[2] not in (3, 4):
         return image
-    order = [2, 1, 0, 3][: values.shape[2]]  # BGR -> RGB
-    found = Image.fromarray(to_eight_bits(values[..., order], name))
+    parts = [to_eight_bits(values[..., 2::-1], name)]  # BGR -> RGB
+    if values.shape[2] == 4:
+        parts.append(to_eight_bits(values[..., 3:], name))
+    found = Image.fromarray(np.concatenate(parts, axis=-1))
     exif = image.getexif()
     exif[EXIF_ORIENTATION] = exif.get(EXIF_ORIENTATION, turn)
     found.info["exif"] = exif.tobytes()
@@ -123,6 +126,8 @@ def _assumed_maximum(values: NDArray[Any], name: str) -> float:
         raise ValueError(
             f"floating point numbers up to {top:g} have no agreed range; save them as 0..1, or with 8 bits a color"
         )
+    if is_float and 1 < top <= OVERSHOOT:
+        top = 1.0
     ranges = [1.0] * is_float + [float((1 << bits) - 1) for bits in USUAL_BITS]
     largest = next((limit for limit in ranges if top <= limit), top)
     kind = "floating point numbers" if is_float else f"{8 * values.dtype.itemsize}-bit integers"

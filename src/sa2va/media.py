@@ -84,7 +84,9 @@ class Media:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Where the frames come from on disk: a file, or a folder and its pictures; empty for other sources."""
+        """Where the frames so far come from on disk: a file, a folder and its pictures; empty for other sources."""
+        if isinstance(self._reader, IteratorReader):
+            return tuple(self._reader.files)
         if self._path is None:
             return ()
         return (self._path, *self._reader.files) if isinstance(self._reader, FolderReader) else (self._path,)

@@ -18,11 +18,13 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.AvifImagePlugin import AvifImageFile
 
 from sa2va import budget, depth, orientation, picture_cost
 from sa2va.budget import check_size
 from sa2va.containers import kind_of
 from sa2va.files import whole_file
+from sa2va.output.manifest import Manifest
 
 Picture = NDArray[np.uint8]  # (H, W, 3)
 
@@ -68,11 +70,14 @@ def open_picture(path: Path, max_pixels: int) -> Generator[Image.Image]:
 
 
 def _open_image(file: picture_cost.GaugedFile, path: Path, max_pixels: int) -> Image.Image:
-    is_heif = kind_of(path) == "heif"
+    kind = kind_of(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters is said below, in one line
-            return _open_heif(file) if is_heif else Image.open(file, formats=FORMATS)
+            if kind == "heif":
+                return _open_heif(file)
+            # By its main brand alone Pillow does not know every AVIF.
+            return AvifImageFile(file) if kind == "avif" else Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError:
         raise ValueError(f"{path}: the picture has more than {max_pixels} pixels; make it smaller") from None
     except ModuleNotFoundError:
@@ -157,7 +162,10 @@ class FolderReader:
         self.name, self.fps, self._max_pixels = str(path), fps, max_pixels
         self._said: set[str] = set()
         names = (entry for entry in budget.list_folder(path) if entry.suffix.lower() in SUFFIXES and entry.is_file())
-        self.files = sorted((entry for entry in names if not entry.name.startswith(".")), key=_natural)
+        ours = Manifest.read(path)  # an overlay that we wrote beside the frames is none
+        self.files = sorted(
+            (entry for entry in names if not entry.name.startswith(".") and not ours.owns(entry.name)), key=_natural
+        )
         if not self.files:
             raise ValueError(f"{path}: the folder holds no pictures ({', '.join(sorted(SUFFIXES))})")
         self.num_frames = len(self.files)

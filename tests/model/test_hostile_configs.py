@@ -78,6 +78,7 @@ OURS: list[tuple[str, Any, str]] = [
     (TEXT + "intermediate_size", HUGE, "intermediate_size is 1000000000; expected"),
     (TEXT + "vocab_size", HUGE, "vocab_size is 1000000000; expected"),
     (TEXT + "vocab_size", 100_000, "has shape"),
+    (TEXT + "vocab_size", [], "vocab_size is []; expected"),
     (TEXT + "num_attention_heads", 3, "has shape (32,), expected (42,)"),
     (TEXT + "num_key_value_heads", 3, "has shape (32,), expected (48,)"),
     (TEXT + "max_position_embeddings", 10**12, "max_position_embeddings is 1000000000000; expected"),
@@ -215,6 +216,7 @@ def nested(depth: int) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ('{"a": "\\ud800"}', "is not a text file"),
         (nested(100_000), f"is nested more than {MAX_DEPTH} deep"),
         ('{"a": ' + "[" * 100_000, f"is nested more than {MAX_DEPTH} deep"),
         ('{"a": NaN}', "NaN is not a number"),
@@ -223,7 +225,7 @@ def nested(depth: int) -> str:
         ("[]", "holds a list; expected a JSON object"),
         (" " * (5 * 2**20), "more than the 4194304 allowed"),
     ],
-    ids=["deep", "open", "nan", "infinite", "long number", "list", "large"],
+    ids=["surrogate", "deep", "open", "nan", "infinite", "long number", "list", "large"],
 )
 def test_json_that_is_none_is_one_line(
     ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
@@ -310,6 +312,7 @@ def test_a_tokenizer_that_explodes_is_one_line(
         ("chat_template", "x" * 10**6, "chat_template has more than"),
         ("added_tokens_decoder", {"10000000000": {"content": "<a>"}}, "expected a whole number from 0"),
         ("added_tokens_decoder", [1], "expected an object"),
+        ("model_max_length", "x", "model_max_length is 'x'; expected a number of at least 1"),
     ],
 )
 def test_wrong_settings_of_a_tokenizer_are_one_line(

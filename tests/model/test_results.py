@@ -187,3 +187,11 @@ def test_further_pictures_of_a_question_are_input_too(tmp_path: Path) -> None:
     (found,) = sa2va.load("tiny", device="cpu").predict_batch([Request(images=images, prompt="What is this?")])
     with pytest.raises(ValueError, match="overlay.png is the input itself"):
         found.save(tmp_path / "out")
+
+
+def test_results_beside_the_frames_of_a_folder_are_no_frames(tmp_path: Path) -> None:
+    for index in range(3):
+        Image.new("RGB", (16, 12)).save(tmp_path / f"{index}.png")
+    Prediction(text="", media=open_media(tmp_path / "0.png")).save(tmp_path)
+    assert (tmp_path / "overlay.png").is_file()
+    assert open_media(tmp_path).num_frames == 3

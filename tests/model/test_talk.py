@@ -139,3 +139,11 @@ def test_an_answer_never_runs_past_what_the_language_model_has_learned(monkeypat
 def test_what_is_no_text_is_no_question(prompt: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Request(draw_sample(0).frames[0], prompt)
+
+
+@pytest.mark.parametrize("temperature", [1e-40, 1e-320])
+def test_a_temperature_near_zero_is_greedy(temperature: float) -> None:
+    predictor, media = Predictor(*build_model()), draw_sample(0).frames[0]
+    greedy = predictor.predict(media, "what?", options=Options(max_new_tokens=4))
+    options = Options(max_new_tokens=4, temperature=temperature)
+    assert predictor.predict(media, "what?", options=options).text == greedy.text

@@ -26,7 +26,7 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
         depth = _measure_depth(values)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON (line {error.lineno}); restore it from the source") from error
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise ValueError(f"{path} is not a text file; restore it from the source") from error
     except RecursionError:
         depth = MAX_DEPTH + 1
@@ -51,7 +51,9 @@ def _measure_depth(values: Any) -> int:
         below: list[Any] = []
         for value in level:
             if isinstance(value, dict | list):
-                below += value.values() if isinstance(value, dict) else value
+                below += (*value, *value.values()) if isinstance(value, dict) else value
+            elif isinstance(value, str):
+                value.encode("utf-8")  # half of a surrogate pair is no text
             elif isinstance(value, float) and value in (float("inf"), float("-inf")):
                 _refuse(str(value))
         level = below

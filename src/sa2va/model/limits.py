@@ -135,6 +135,8 @@ def _check_value(name: str, value: Any, path: str) -> None:
         return
     limit = LIMITS.get(name) or (LAYERS if name.endswith("layers") else None)
     if isinstance(value, list | tuple):
+        if name == "vocab_size":
+            raise ValueError(f"{path} is {value!r:.60}; expected {limit}")
         if len(value) > MAX_ITEMS:
             raise ValueError(f"{path} has {len(value)} items; expected at most {MAX_ITEMS}")
         for number, item in enumerate(value):

@@ -149,7 +149,9 @@ class Decoding:
         logits = self._mllm.logits(self._state).float()  # (B, V)
         if self._rules.temperature <= 0:
             return logits.argmax(-1).tolist()
-        chances = (logits / self._rules.temperature).softmax(-1)
+        # In this order no temperature above 0, however small, makes infinite numbers meet.
+        below = (logits - logits.amax(-1, keepdim=True)).double()
+        chances = (below / self._rules.temperature).float().softmax(-1)
         return [int(torch.multinomial(p, 1, generator=g)) for p, g in zip(chances, generators, strict=True)]
 
     def finish(self) -> Self:

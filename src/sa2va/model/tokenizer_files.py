@@ -53,6 +53,9 @@ def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
     for name in REFUSED:
         if settings.get(name) is not None:
             raise ValueError(f"{path}: {name} is not supported; expected none")
+    longest = settings.get("model_max_length")
+    if longest is not None and (isinstance(longest, bool) or not isinstance(longest, int | float) or longest < 1):
+        raise ValueError(f"{path}: model_max_length is {longest!r:.60}; expected a number of at least 1")
     template = settings.get("chat_template") or ""
     if len(str(template)) > MAX_TEXT:
         raise ValueError(f"{path}: chat_template has more than {MAX_TEXT} characters; fetch it again")
