@@ -195,3 +195,9 @@ def test_results_beside_the_frames_of_a_folder_are_no_frames(tmp_path: Path) -> 
     Prediction(text="", media=open_media(tmp_path / "0.png")).save(tmp_path)
     assert (tmp_path / "overlay.png").is_file()
     assert open_media(tmp_path).num_frames == 3
+
+
+@pytest.mark.parametrize("folder", [None, 3, b"out"])
+def test_what_is_no_path_is_no_folder(folder: object) -> None:
+    with pytest.raises(ValueError, match="folder .*: expected a path"):
+        answer(open_media(CLIP)).save(folder)

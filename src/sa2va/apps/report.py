@@ -7,7 +7,7 @@ import json
 import sys
 import warnings
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -32,7 +32,8 @@ class Manner:
 def remark(text: str, quiet: bool = False) -> None:
     """Say something beside the answer; it goes to standard error, so that a pipe carries the answer alone."""
     if not quiet:
-        print(shown(text), file=sys.stderr)
+        with suppress(OSError):  # no answer is lost because nobody can be told of it
+            print(shown(text), file=sys.stderr)
 
 
 def say(text: str, end: str = "\n") -> None:

@@ -259,6 +259,8 @@ class Prediction:
             ValueError: the folder cannot be written, or a file in it was not written by us, has changed since or is
                 the media itself; or the media is gone.
         """
+        if not isinstance(folder, str | Path):
+            raise ValueError(f"folder {folder!r:.60}: expected a path, as in 'out'")
         sources = (*self.media.files, *self.sources)
         with staged(folder, claim_files(is_image=self.num_frames == 1), sources) as scratch:
             assert scratch is not None

@@ -129,7 +129,7 @@ class TrackSession(StaysInProcess):
             try:
                 self._advance()
             except StopIteration:
-                raise ValueError(f"{self.media.name}: the source gives no frame") from None
+                raise ValueError(f"{self.media.name}: no frame; the source is empty or the session is closed") from None
             self._shown = False
         assert self._here is not None
         return self._here
