@@ -160,6 +160,7 @@ def jpeg(side: int, progressive: bool, folder: Path, segment: bytes = b"", num_s
 
 TEXT = b"c" * 65_000
 COMMENT = b"!\xfe" + (b"\xff" + b"c" * 255) * 30_000 + b"\0"  # 8 MB
+FINE_FRAME = b",\0\0\0\0\1\0\1\0\0\2" + b"\1x" * 600_000 + b"\0"  # a sub-block for each byte
 METADATA = "before the pixels; save it again without its metadata"
 HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "frames.gif": (lambda folder: gif(9000, 200), "200 frames of 9000x9000 are more than a file of"),
@@ -169,6 +170,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "large_scans.jpg": (lambda folder: jpeg(8000, True, folder, num_scans=400), "scans of 8000x8000 are more than"),
     "comment.gif": (lambda folder: gif(64, 1, before=COMMENT), "bytes of comments and padding allowed"),
     "comments.gif": (lambda folder: gif(64, 3, between=COMMENT), "bytes of comments and padding allowed"),
+    "blocks.gif": (lambda folder: gif(64, 1, between=FINE_FRAME), "bytes of comments and padding allowed"),
     "padding.gif": (lambda folder: gif(64, 3, between=bytes(5_000_000)), "bytes of comments and padding allowed"),
     "text.png": (lambda folder: png(64, chunk(b"tEXt", b"k\0" + bytes(30_000_000))), METADATA),
     "texts.png": (lambda folder: png(64, chunk(b"tEXt", b"k\0c") * 500_000), METADATA),

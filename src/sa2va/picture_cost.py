@@ -17,6 +17,8 @@ EOI, SOS = 0xD9, 0xDA
 BARE_MARKERS = (0x01, *range(0xD0, 0xD9))  # no length follows
 NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # in coded data 0xff is followed by 0 or a restart
 GIF_FRAME, GIF_END, GIF_TIMING = b",", b";", b"\xf9"
+SMALL_BLOCK = 32  # bytes; encoders fill all sub-blocks of a GIF but the last one, with 255
+COST_OF_BLOCK = 8  # bytes of comment that a needless sub-block counts for
 GIF_BLOCK = re.compile(rb"[!,;]")  # a decoder reads on, byte by byte, to the next of them
 SCANS_PER_PASS = 4  # a scan of a progressive JPEG costs less than a picture
 
@@ -105,16 +107,19 @@ def _measure_gif(path: Path) -> tuple[int, int]:
     num_frames = num_idle = 0
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         place = 13 + _palette_bytes(data, 10)
-        while num_idle <= budget.MAX_COMMENT_BYTES and (found := GIF_BLOCK.search(data, place)):
+        # More frames than any file may have are not counted further.
+        most = budget.MAX_WORK // budget.MIN_WORK
+        while num_idle <= budget.MAX_COMMENT_BYTES and num_frames <= most and (found := GIF_BLOCK.search(data, place)):
             if found.group() == GIF_END:
                 break
             num_idle += found.start() - place
             place = found.start()
             if found.group() == GIF_FRAME:
                 num_frames += 1
-                place = _after_blocks(data, place + 11 + _palette_bytes(data, place + 9))
+                place, num_needless = _after_blocks(data, place + 11 + _palette_bytes(data, place + 9))
+                num_idle += COST_OF_BLOCK * num_needless
             else:
-                start, place = place, _after_blocks(data, place + 2)
+                start, (place, _) = place, _after_blocks(data, place + 2)
                 num_idle += (place - start) * (data[start + 1 : start + 2] != GIF_TIMING)
     return num_frames, num_idle
 
@@ -124,9 +129,12 @@ def _palette_bytes(data: mmap.mmap, place: int) -> int:
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
-def _after_blocks(data: mmap.mmap, place: int) -> int:
-    """Skip sub-blocks up to the empty one that ends them."""
-    size = len(data)
+def _after_blocks(data: mmap.mmap, place: int) -> tuple[int, int]:
+    """Skip sub-blocks up to the empty one that ends them; count those beyond one for each SMALL_BLOCK bytes."""
+    start, size, num_blocks = place, len(data), 0
     while place < size and data[place]:
         place += data[place] + 1
-    return place + 1
+        num_blocks += 1
+        if COST_OF_BLOCK * (num_blocks - (place - start) // SMALL_BLOCK) > 2 * budget.MAX_COMMENT_BYTES:
+            break  # refused already
+    return place + 1, max(0, num_blocks - 1 - (place - start) // SMALL_BLOCK)
