@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va.metrics.interval import Groups, Rows, bootstrap_interval
+from sa2va.metrics.interval import Groups, Rows, bootstrap_interval, compare_with_bar
 from sa2va.model.results import Options, Prediction, Request
 from sa2va.model.session import TrackSession
 from sa2va.types import Sample
@@ -86,10 +86,9 @@ class Figure:
         """Hold the whole interval against the bar: "reached", "missed", or "about" where the bar lies inside it."""
         if self.bar is None:
             return ""
-        if self.low is None or self.high is None:
+        if self.value is None or self.low is None or self.high is None:
             return "missed"
-        ends = {self.bar.holds(self.low), self.bar.holds(self.high)}
-        return "about" if len(ends) == 2 else "reached" if ends == {True} else "missed"
+        return compare_with_bar(self.bar.holds, self.value, self.low, self.high)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -153,14 +153,18 @@ def hash_files(folder: Path, files: Iterable[Path]) -> str:
 
 
 def hash_code(package: Path = PACKAGE) -> str:
-    """Hash the source that decides a score, without comments, docstrings and layout, behind SCORING_VERSION."""
+    """Hash the source that decides a score, behind SCORING_VERSION; see `hash_sources`."""
+    files = (path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in _NO_PART)
+    return f"{SCORING_VERSION}-{hash_sources(files, package)}"
+
+
+def hash_sources(files: Iterable[Path], package: Path = PACKAGE) -> str:
+    """Hash Python files by their names below the package and their code: no comments, docstrings or layout."""
     total = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        name = path.relative_to(package)
-        if name.parts[0] not in _NO_PART:
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            total.update(f"{name.as_posix()}\n{ast.dump(_without_docstrings(tree))}\n".encode())
-    return f"{SCORING_VERSION}-{total.hexdigest()[:_HASH_LETTERS]}"
+    for path in sorted(files):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        total.update(f"{path.relative_to(package).as_posix()}\n{ast.dump(_without_docstrings(tree))}\n".encode())
+    return total.hexdigest()[:_HASH_LETTERS]
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -83,6 +83,12 @@ def bootstrap_test(
     return Difference(value, low, high, min(max(p, 1 / num_resamples), 1.0))
 
 
+def compare_with_bar(reaches: Callable[[float], bool], value: float, low: float, high: float) -> str:
+    """Hold a figure and its interval against a bar: "reached", "missed", or "about" where the interval holds both."""
+    found = {reaches(value), reaches(low), reaches(high)}
+    return "about" if len(found) == 2 else "reached" if found == {True} else "missed"
+
+
 def _interval(drawn: NDArray[np.float64], estimate: float, level: float) -> tuple[float, float]:
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return min(float(low), estimate), max(float(high), estimate)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sa2va.gaze.evaluation.table import Row
+from sa2va.metrics.interval import compare_with_bar
 
 HIT = 0.95  # share of samples whose last fixation is on the target
 
@@ -53,5 +54,5 @@ def _bar(name: str, row: Row, less: Row | None, key: str, wanted: str, reaches: 
         test = row.measured.less(less.measured, key)
         interval = None if test is None else (test.low, test.high)
     low, high = interval or (math.nan, math.nan)
-    undecided = interval is not None and not reaches(low) == reaches(high) == ok
+    undecided = interval is not None and compare_with_bar(reaches, value, low, high) == "about"
     return Bar(name=name, value=value, wanted=wanted, ok=bool(ok), low=low, high=high, open=undecided)

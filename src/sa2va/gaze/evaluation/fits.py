@@ -14,7 +14,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-import sa2va
+from sa2va.evaluation.stamp import PACKAGE, hash_sources
 from sa2va.model.shards import save_tensors
 
 Learned = tuple[dict[str, Tensor], dict[str, Any]]  # tensors by name, facts for JSON
@@ -53,11 +53,6 @@ class Fits:
 
 
 def code_hash(sources: Sequence[str]) -> str:
-    """Tell versions of code apart by the text of its files."""
-    digest = hashlib.sha256()
-    package = Path(sa2va.__file__).parent
-    for source in sources:
-        place = package / source
-        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+    """Tell versions of files and folders of the package apart by their code."""
+    places = [PACKAGE / source for source in sources]
+    return hash_sources(path for place in places for path in (place.rglob("*.py") if place.is_dir() else [place]))
