@@ -227,15 +227,21 @@ def test_a_video_that_has_to_be_counted(tmp_path: Path, monkeypatch: pytest.Monk
         open_media(path)
 
 
-def test_frames_of_a_video_have_a_bound_of_their_own(tmp_path: Path) -> None:
+def film(path: Path, width: int, height: int, num_frames: int) -> Path:
+    """Write black frames of any size, with one thread, whose buffers would count as memory."""
     av = pytest.importorskip("av")
-    path = tmp_path / "large.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 9000, 4000, "yuv420p"
-        stream.options = {"preset": "ultrafast"}
-        container.mux(stream.encode(av.VideoFrame(9000, 4000, "yuv420p")))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"preset": "ultrafast", "x264-params": "threads=1:lookahead-threads=1"}
+        for _ in range(num_frames):
+            container.mux(stream.encode(av.VideoFrame(width, height, "yuv420p")))
         container.mux(stream.encode(None))
+    return path
+
+
+def test_frames_of_a_video_have_a_bound_of_their_own(tmp_path: Path) -> None:
+    path = film(tmp_path / "large.mp4", 9000, 4000, 1)
     with pytest.raises(ValueError, match=r"large\.mp4: 9000x4000 is more than 35651584 pixels"):
         open_media(path)
 
@@ -243,15 +249,7 @@ def test_frames_of_a_video_have_a_bound_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_large_video_is_held_in_bounded_memory(tmp_path: Path) -> None:
     """Two frames of the largest size in a process of its own: far below the 3.5 GB of frames decoded side by side."""
-    av = pytest.importorskip("av")
-    path = tmp_path / "large.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 8192, 4352, "yuv420p"
-        stream.options = {"preset": "ultrafast", "x264-params": "threads=1:lookahead-threads=1"}
-        for _ in range(2):
-            container.mux(stream.encode(av.VideoFrame(8192, 4352, "yuv420p")))
-        container.mux(stream.encode(None))
+    path = film(tmp_path / "large.mp4", 8192, 4352, 2)
     code = (
         "import resource, sys; from sa2va.media import open_media; peak = lambda: "
         "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10; before = peak(); "
