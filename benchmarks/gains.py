@@ -16,9 +16,9 @@ from measure import Clock, Table, choose_clock, name_clock, parser, report, seco
 from video_speed import build
 
 import sa2va
-from sa2va.media import VideoWriter
-from sa2va.model.attention import BLOCKWISE
-from sa2va.model.sam2 import Sam2
+from sa2va.media.source import VideoWriter
+from sa2va.model.sam.attention import BLOCKWISE
+from sa2va.model.sam.sam2 import Sam2
 
 SIDE = 1024  # px
 NUM_FRAMES, HEIGHT, WIDTH = 40, 480, 854  # of the clip

@@ -22,7 +22,7 @@ WATCHED_EVERY = 0.05  # s
 
 def write_files(folder: Path, num_cases: int) -> None:
     """Let people of the drawn world look; twenty see each scene, ten of them play the model."""
-    from sa2va.gaze.datasets.world import read_world
+    from sa2va.gaze.simulator.dataset import read_world
     from sa2va.gaze.trial import group_cases, on_canvas
 
     people: list[dict[str, Any]] = []

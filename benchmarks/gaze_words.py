@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from measure import Table, parser, report
 
 import sa2va
+from sa2va.gaze.baselines.slots import ART, GRID, Heard, SlotLook
 from sa2va.gaze.model.decoder import EventDecoder
 from sa2va.gaze.model.scanpath_model import ScanpathModel
 from sa2va.gaze.predictor import GazePredictor
-from sa2va.gaze.rivals.slots import ART, GRID, Heard, SlotLook
 from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.speech import predict_timing
 from sa2va.gaze.training.recipes import tiny_gaze

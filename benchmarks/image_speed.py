@@ -22,13 +22,13 @@ def build(name: str, dtype: str, device: str):
     """Build a predictor with random weights and the embedded model's tokenizer."""
     import torch
 
-    from sa2va.model.checkpoint import load_config
-    from sa2va.model.loading import find_model
-    from sa2va.model.predictor import Predictor
+    from sa2va.checkpoints.folder import load_config
+    from sa2va.checkpoints.released import RELEASED
+    from sa2va.checkpoints.tokenizers import load_tokenizer
+    from sa2va.inference.loading import find_model
+    from sa2va.inference.predictor import Predictor
     from sa2va.model.processor import Processor
-    from sa2va.model.released import RELEASED
     from sa2va.model.sa2va import Sa2VA
-    from sa2va.model.tokenizers import load_tokenizer
 
     config, folder = RELEASED[name].config, find_model("tiny")
     config = replace(config, mllm=config.mllm | {"image_token_id": load_config(folder).mllm["image_token_id"]})

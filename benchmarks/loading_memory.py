@@ -23,11 +23,11 @@ def write_folder(name: str, folder: Path) -> None:
     """Write a model folder in our layout: the embedded tokenizer, float32 weights of value zero."""
     import torch
 
-    from sa2va.model.checkpoint import build_empty, load_config
-    from sa2va.model.loading import find_model
-    from sa2va.model.released import RELEASED
-    from sa2va.model.shards import write_shards
-    from sa2va.model.tokenizers import load_tokenizer
+    from sa2va.checkpoints.folder import build_empty, load_config
+    from sa2va.checkpoints.released import RELEASED
+    from sa2va.checkpoints.shards import write_shards
+    from sa2va.checkpoints.tokenizers import load_tokenizer
+    from sa2va.inference.loading import find_model
 
     tiny = find_model("tiny")
     config = RELEASED[name].config
@@ -43,7 +43,7 @@ def load_and_watch(folder: Path) -> dict[str, float]:
     """Load the folder in this process; return the peak of its anonymous memory over what it began with, MB."""
     import torch
 
-    from sa2va.model.checkpoint import load_checkpoint
+    from sa2va.checkpoints.folder import load_checkpoint
 
     before, peak, done = rss_mb("RssAnon"), 0.0, threading.Event()
 

@@ -15,8 +15,8 @@ import numpy as np
 from measure import Table, parser, repeat_command, report, rss_mb
 
 import sa2va
-from sa2va.data.world import tasks
-from sa2va.model.predictor import Predictor
+from sa2va.inference.predictor import Predictor
+from sa2va.world.tasks import catalog as tasks
 
 SIDES = (160, 256, 320, 448)  # px of the pictures, in turn
 NUM_FRAMES = 6  # of a clip

@@ -18,7 +18,7 @@ def make_picture(folder: Path) -> Path:
     """Draw one 640x480 scene."""
     from PIL import Image
 
-    from sa2va.data.world.tasks import TASKS
+    from sa2va.world.tasks.catalog import TASKS
 
     path = folder / "scene.png"
     frame = TASKS["refseg"](1, "val", 0).frames[0]

@@ -15,7 +15,7 @@ from measure import Table, parser, repeat_command, report, rss_mb
 from video_speed import build, draw_masks, open_stock, step_stock
 
 import sa2va
-from sa2va.model.tracker import STOCK, Tracker
+from sa2va.model.sam.tracker import STOCK, Tracker
 
 HEIGHT, WIDTH = 480, 854  # px
 BOXES = ((60, 60, 220, 220), (340, 140, 520, 320), (620, 240, 800, 420))

@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
-from sa2va.model.sam2 import FrameFeatures, Sam2
-from sa2va.model.sam2_keys import SIZES, sam2_config
-from sa2va.model.tracker import STOCK, Tracker
+from sa2va.checkpoints.sam2_keys import SIZES, sam2_config
+from sa2va.model.sam.sam2 import FrameFeatures, Sam2
+from sa2va.model.sam.tracker import STOCK, Tracker
 
 WARM_FRAMES = 7  # until the memory is full and every frame costs the same
 BARS = {1: 1.0, 8: 1.2}

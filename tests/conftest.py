@@ -7,3 +7,5 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # A process per core is enough; more threads than that only wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+pytest_plugins = ["support.model_fixtures", "support.toy_predictor"]

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_model import draw_sample
+from support.small_model import draw_sample
 
 from sa2va import load, load_gaze
-from sa2va.model.defaults import plain_defaults
+from sa2va.model.torch_defaults import plain_defaults
 
 QUESTION = "Please segment the red circle."
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sa2va.media import VideoWriter, open_media
+from sa2va.media.source import VideoWriter, open_media
 
 pytest.importorskip("av")
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sa2va.gaze.predictor import load_gaze as load_gaze
-    from sa2va.model.loading import load as load
+    from sa2va.inference.loading import load as load
 
 __all__ = ["__version__", "load"]  # and load_gaze, of an extension that may be left out
 
 __version__ = version("sa2va")
 
-_LAZY = {"load": "sa2va.model.loading", "load_gaze": "sa2va.gaze.predictor"}
+_LAZY = {"load": "sa2va.inference.loading", "load_gaze": "sa2va.gaze.predictor"}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sa2va.files import CannotWrite, refusals
+from sa2va.files.atomic import CannotWrite, refusals
 
 _BEGIN = b'{"key": "'  # of every line
 _BLOCK = 4096  # bytes, of the search for the last line end

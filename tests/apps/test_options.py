@@ -23,9 +23,9 @@ from sa2va.apps.options import (
     require_finite,
     require_text,
 )
-from sa2va.model.device import DTYPES
-from sa2va.model.loading import load
-from sa2va.model.quantise import KINDS
+from sa2va.checkpoints.device import DTYPES
+from sa2va.checkpoints.quantize import KINDS
+from sa2va.inference.loading import load
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from fake_answers import fake
+from support.fake_answers import fake
 
 from sa2va.evaluation import caption
 from sa2va.evaluation.benchmark import Bar

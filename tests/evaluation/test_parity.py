@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from recorded_case import record
 from safetensors.torch import load_file, save_file
-from small_model import build_model
+from support.recorded_case import record
+from support.small_model import build_model
 from typer.testing import CliRunner
 
 from sa2va.apps import cli
+from sa2va.checkpoints.folder import save_checkpoint
 from sa2va.evaluation.parity import check_folder, limit_of
-from sa2va.model.checkpoint import save_checkpoint
-from sa2va.model.predictor import Predictor
+from sa2va.inference.predictor import Predictor
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden"
 

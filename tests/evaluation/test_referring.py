@@ -2,12 +2,12 @@ import math
 
 import numpy as np
 import pytest
-from fake_answers import fake
+from support.fake_answers import fake
 
 from sa2va.evaluation import referring
+from sa2va.inference.results import ObjectMasks, Prediction
 from sa2va.masks import encode_rle
-from sa2va.media import open_media
-from sa2va.model.results import ObjectMasks, Prediction
+from sa2va.media.source import open_media
 
 
 def strips(num_objects: int = 4, side: int = 8) -> np.ndarray:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_answers import STAMP
+from support.fake_answers import STAMP
 
-from sa2va.data.world.splits import REPORT
 from sa2va.evaluation.benchmark import Bar, measure
 from sa2va.evaluation.report import Report, Section, show
 from sa2va.evaluation.stamp import Run, hash_files, list_model_files
-from sa2va.model.loading import find_model
+from sa2va.inference.loading import find_model
+from sa2va.world.scenes.splits import REPORT
 
 
 def report(*values: float, stamp: Run = STAMP) -> Report:

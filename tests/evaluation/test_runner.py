@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_answers import STAMP, FakePredictor, tell_truth
+from support.fake_answers import STAMP, FakePredictor, tell_truth
 
-from sa2va.data.world.splits import Split
 from sa2va.evaluation.catalog import build_benchmarks
 from sa2va.evaluation.runner import JOURNAL, evaluate, run
 from sa2va.evaluation.stamp import Run
+from sa2va.world.scenes.splits import Split
 
 NAMES = ["world/absent", "world/conversation"]
 

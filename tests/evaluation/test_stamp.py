@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_model import build_model
+from support.small_model import build_model
 
+from sa2va.checkpoints.folder import save_checkpoint
 from sa2va.evaluation.stamp import PACKAGE, Run, describe_run, hash_code
-from sa2va.model.checkpoint import save_checkpoint
-from sa2va.model.loading import load
+from sa2va.inference.loading import load
 
 
 @pytest.fixture

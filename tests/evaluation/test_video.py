@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from fake_answers import fake
+from support.fake_answers import fake
 
 from sa2va.evaluation.video import frames_after_gap, track_figures, track_record
 

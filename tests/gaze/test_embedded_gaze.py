@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sa2va.data.world.splits import Split
-from sa2va.gaze.evaluation.drawn import prepare
+from sa2va.gaze.baselines.event_decoder import StoredLook
+from sa2va.gaze.evaluation.simulated import prepare
 from sa2va.gaze.letterbox import CANVAS
 from sa2va.gaze.metrics.likelihood import bits_per_fixation, uniform_log_density
 from sa2va.gaze.model.rollout import CAP_AFTER, Landing
 from sa2va.gaze.predictor import CONFIG_FILE, load_gaze
-from sa2va.gaze.rivals.ours import StoredLook
+from sa2va.gaze.simulator.cases import make_case
 from sa2va.gaze.training import store as stores
-from sa2va.gaze.world.cases import make_case
-from sa2va.model.loading import find_model
+from sa2va.inference.loading import find_model
+from sa2va.world.scenes.splits import Split
 
 NUM_CASES = 8
 

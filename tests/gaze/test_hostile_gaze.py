@@ -9,7 +9,7 @@ import pytest
 
 from sa2va.apps import cli
 from sa2va.gaze.predictor import load_decoder
-from sa2va.model.loading import EMBEDDED
+from sa2va.inference.loading import EMBEDDED
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fake_hub import FakeHub
-from gaze_model import build_decoder, build_gaze, clock, draw_picture
 from PIL import Image
-from small_model import build_model
+from support.fake_hub import FakeHub
+from support.gaze_model import build_decoder, build_gaze, clock, draw_picture
+from support.small_model import build_model
 
 import sa2va
 import sa2va.gaze.predictor as predictor_module
+from sa2va.checkpoints.folder import save_checkpoint
 from sa2va.gaze.metrics.distance import dtw
 from sa2va.gaze.model.events import write_tokens
 from sa2va.gaze.model.listening import canvas_maps
@@ -25,7 +26,6 @@ from sa2va.gaze.model.scanpath_model import fingerprint
 from sa2va.gaze.predictor import GazePredictor, load_decoder, save_gaze
 from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.timing import SpeechTiming
-from sa2va.model.checkpoint import save_checkpoint
 
 WORDS = ("red", "circle", "left")
 

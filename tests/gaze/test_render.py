@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sa2va.draw import palette
+from sa2va.draw.overlay import palette
 from sa2va.gaze import render
 from sa2va.gaze.render import (
     BAR,
@@ -19,7 +19,7 @@ from sa2va.gaze.render import (
     save_film,
 )
 from sa2va.gaze.scanpath import Fixation, Scanpath
-from sa2va.media import open_media
+from sa2va.media.source import open_media
 
 FRAME = np.full((60, 100, 3), 200, np.uint8)
 WORDS = ("red", "cup")

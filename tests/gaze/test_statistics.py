@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from recorded_gaze import OSIE, REFCOCO_GAZE, recorded
+from support.recorded_gaze import OSIE, REFCOCO_GAZE, recorded
 
 from sa2va.gaze.datasets.osie import read_osie
 from sa2va.gaze.datasets.refcoco_gaze import read_refcoco_gaze

@@ -14,7 +14,7 @@ from sa2va.model.losses import (
     total_loss,
     uncertain_points,
 )
-from sa2va.model.sam2 import MaskOutput
+from sa2va.model.sam.sam2 import MaskOutput
 
 
 def square(n: int = 2, side: int = 64) -> torch.Tensor:

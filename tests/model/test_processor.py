@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_families import build_family, build_tokenizer
-from small_model import draw_sample
+from support.small_families import build_family, build_tokenizer
+from support.small_model import draw_sample
 from tokenizers.processors import TemplateProcessing
 
-from sa2va.model.backbones.internvl import choose_grid, split_tiles
+from sa2va.inference.results import Options, Request
+from sa2va.model.families.internvl import choose_grid, split_tiles
 from sa2va.model.processor import Processor
-from sa2va.model.results import Options, Request
 from sa2va.model.sa2va import Sa2VA
 from sa2va.tokens import IGNORE_INDEX
 from sa2va.types import Sample, Span, Turn

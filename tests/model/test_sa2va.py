@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_model import build_model, draw_sample
+from support.small_model import build_model, draw_sample
 
-from sa2va.model.backbones.seam import Picture, TextInput
+from sa2va.inference.predictor import Predictor
+from sa2va.inference.results import Options, Request
+from sa2va.model.families.protocol import Picture, TextInput
 from sa2va.model.losses import LossConfig
 from sa2va.model.mllm import Decoding, DecodingRules, TextStream
-from sa2va.model.predictor import Predictor
 from sa2va.model.processor import Processor, Prompts
-from sa2va.model.results import Options, Request
 from sa2va.model.sa2va import Sa2VA
-from sa2va.model.sam2 import MaskOutput
+from sa2va.model.sam.sam2 import MaskOutput
 from sa2va.tokens import IGNORE_INDEX
 from sa2va.types import Sample, Span, Turn
 

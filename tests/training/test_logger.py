@@ -3,7 +3,7 @@
 import io
 import json
 
-from toy_stage import toy_config
+from support.toy_stage import toy_config
 
 from sa2va.training.logger import RunLogger
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from toy_stage import ToyBatches
+from support.toy_stage import ToyBatches
 
 from sa2va.training.prefetch import Prefetcher, SeededSource
 

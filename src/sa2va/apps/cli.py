@@ -16,7 +16,6 @@ from typing import Annotated
 import typer
 
 import sa2va
-from sa2va.apps.commands import data, gaze
 from sa2va.apps.commands.assemble import assemble
 from sa2va.apps.commands.caption import caption
 from sa2va.apps.commands.chat import chat
@@ -29,7 +28,8 @@ from sa2va.apps.commands.segment import segment
 from sa2va.apps.commands.track import track
 from sa2va.apps.commands.train import train
 from sa2va.apps.report import Manner, warnings_as_remarks
-from sa2va.shown import shown
+from sa2va.gaze.commands import data, gaze
+from sa2va.terminal import shown
 
 DONE, FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 ENDED_BY_SIGNAL = 128  # plus the signal's number: 143 for SIGTERM, 129 for SIGHUP

@@ -23,7 +23,7 @@ from sa2va.apps.report import Manner
 from sa2va.tokens import require_utf8
 
 if TYPE_CHECKING:
-    from sa2va.model.predictor import Predictor
+    from sa2va.inference.predictor import Predictor
 
 
 def parse_path(text: str | Path) -> Path:
@@ -129,7 +129,7 @@ class ModelChoice:
 
     def folder(self) -> Path:
         """Return where its files are."""
-        from sa2va.model.loading import find_model
+        from sa2va.inference.loading import find_model
 
         return find_model(self.model, revision=self.revision, offline=self.offline)
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import sa2va
-from sa2va.shown import shown
+from sa2va.terminal import shown
 
 if TYPE_CHECKING:
-    from sa2va.model.results import Prediction
+    from sa2va.inference.results import Prediction
 
 PACKAGE = Path(sa2va.__file__).parent
 SHOWN_NAMES = 4  # of the files just written, in the closing line

@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any
 
 from sa2va.data.base import Dataset, Generated
-from sa2va.data.world.tasks import TASKS
 from sa2va.types import Sample
+from sa2va.world.tasks.catalog import TASKS
 
 
 def build_world(build: Callable[..., Sample], *, seed: int = 0, split: str = "train", **options: Any) -> Dataset:

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va.inference.results import Options, Prediction, Request
+from sa2va.inference.tracking.session import TrackSession
 from sa2va.metrics.interval import Groups, Rows, bootstrap_interval, compare_with_bar
-from sa2va.model.results import Options, Prediction, Request
-from sa2va.model.session import TrackSession
 from sa2va.types import Sample
 
 Record = dict[str, Any]  # what one item contributes, as JSON holds it

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va.evaluation.benchmark import Bar, Figure, Record, measure
+from sa2va.inference.results import Prediction
 from sa2va.metrics.ap import Detections, average_precision, detections, matched_iou
 from sa2va.metrics.iou import pairwise_iou
 from sa2va.metrics.text import attribute_counts, f1
-from sa2va.model.results import Prediction
 
 ANOTHER_CAPTION = "the caption of another scene"
 ANOTHER_MASKS = "the masks of another scene"

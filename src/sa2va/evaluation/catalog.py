@@ -6,9 +6,10 @@ Shapes: none.
 
 from collections.abc import Callable, Sequence
 
-from sa2va.data.world.splits import DEV, Split
-from sa2va.evaluation import long, world
 from sa2va.evaluation.benchmark import Benchmark, LiveBenchmark
+from sa2va.world.benchmarks import long
+from sa2va.world.benchmarks import short as world
+from sa2va.world.scenes.splits import DEV, Split
 
 # Name -> function of a split and a number of items.
 BENCHMARKS: dict[str, Callable[[Split, int], Benchmark | LiveBenchmark]] = {

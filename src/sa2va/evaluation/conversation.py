@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from sa2va.evaluation.benchmark import Bar, Figure, Record, measure
+from sa2va.inference.results import Prediction
 from sa2va.metrics.text import exact_match, normalise
-from sa2va.model.results import Prediction
 
 USUAL = "the most frequent answer of its kind"
 

@@ -22,17 +22,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sa2va.model.backbones.catalog import find_family
-from sa2va.model.backbones.templates import find_template
-from sa2va.model.checkpoint import load_checkpoint
-from sa2va.model.json_file import read_json
+from sa2va.checkpoints.folder import load_checkpoint
+from sa2va.files.json_file import read_json
+from sa2va.inference.predictor import Predictor
+from sa2va.inference.results import Request
+from sa2va.model.families.catalog import find_family
+from sa2va.model.families.templates import find_template
 from sa2va.model.pixels import IMAGENET_MEAN, IMAGENET_STD
-from sa2va.model.predictor import Predictor
 from sa2va.model.processor import Prompts
-from sa2va.model.results import Request
 from sa2va.model.sa2va import Sa2VA
-from sa2va.model.sam2 import FrameFeatures, MaskOutput
-from sa2va.model.tracker import Tracker
+from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput
+from sa2va.model.sam.tracker import Tracker
 from sa2va.tokens import REGION_TOKENS
 from sa2va.types import Turn
 

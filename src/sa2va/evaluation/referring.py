@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va.evaluation.benchmark import Bar, Figure, Record, measure
+from sa2va.inference.results import Prediction
 from sa2va.metrics.calibration import ece
 from sa2va.metrics.iou import ciou, giou, intersection_union, ratio
-from sa2va.model.results import Prediction
 from sa2va.types import Masks
 
 KINDS = ("attribute", "place", "relation", "ordinal", "superlative", "negation")

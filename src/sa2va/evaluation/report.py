@@ -19,8 +19,8 @@ from rich.table import Table
 import sa2va
 from sa2va.evaluation.benchmark import Figure
 from sa2va.evaluation.stamp import Run
-from sa2va.files import write_text
-from sa2va.shown import in_markup
+from sa2va.files.atomic import write_text
+from sa2va.terminal import in_markup
 
 FILES = ("report.json", "report.txt", "report.md")
 _WIDTH = 120  # of the table as text, characters

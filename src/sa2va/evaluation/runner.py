@@ -19,8 +19,8 @@ from tqdm import tqdm
 from sa2va.evaluation.benchmark import Answers, Benchmark, LiveBenchmark, Record
 from sa2va.evaluation.report import FILES, Report, Section, describe_environment
 from sa2va.evaluation.stamp import Run
+from sa2va.inference.embedded import drawn_scenes
 from sa2va.journal import Journal
-from sa2va.model.embedded import drawn_scenes
 
 JOURNAL = "journal.jsonl"
 

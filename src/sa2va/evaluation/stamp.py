@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import sa2va
+from sa2va.checkpoints import adapter as adapters
+from sa2va.checkpoints.folder import CONFIG_FILE
+from sa2va.checkpoints.shards import list_shards
+from sa2va.checkpoints.tokenizers import tokenizer_folder
 from sa2va.evaluation.benchmark import Benchmark, LiveBenchmark
+from sa2va.inference.loading import find_model
+from sa2va.inference.predictor import Predictor
 from sa2va.journal import content_key
-from sa2va.model import adapter as adapters
-from sa2va.model.checkpoint import CONFIG_FILE
-from sa2va.model.loading import find_model
-from sa2va.model.predictor import Predictor
-from sa2va.model.shards import list_shards
-from sa2va.model.tokenizers import tokenizer_folder
 
 SCORING_VERSION = 1  # raise it where kept scores become wrong and `hash_code` does not tell
 PACKAGE = Path(sa2va.__file__).parent

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from sa2va.evaluation.benchmark import Bar, Figure, Record, measure
 from sa2va.evaluation.referring import RANDOM_OBJECT, choices, paired_ece, score_rows
+from sa2va.inference.results import Prediction
 from sa2va.metrics.boundary import boundary_f, jaccard
-from sa2va.model.results import Prediction
 from sa2va.types import Masks
 
 

@@ -12,7 +12,6 @@ from typing import Any
 from sa2va.gaze.datasets.coco_search18 import read_coco_search18
 from sa2va.gaze.datasets.osie import read_osie
 from sa2va.gaze.datasets.refcoco_gaze import read_refcoco_gaze
-from sa2va.gaze.datasets.world import read_world
 from sa2va.gaze.metrics import (
     behaviour,
     distance,
@@ -26,6 +25,7 @@ from sa2va.gaze.metrics import (
     sizes,
     target,
 )
+from sa2va.gaze.simulator.dataset import read_world
 from sa2va.gaze.trial import Trial
 
 

@@ -20,7 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sa2va.files import whole_folder, write_text
+from sa2va.checkpoints.shards import save_tensors
+from sa2va.files.atomic import whole_folder, write_text
+from sa2va.files.json_file import read_json
 from sa2va.gaze.letterbox import Letterbox
 from sa2va.gaze.model.decoder import DecoderConfig, EventDecoder
 from sa2va.gaze.model.events import Word, words_of
@@ -30,14 +32,12 @@ from sa2va.gaze.model.scanpath_model import SIGNED, ScanpathModel, fingerprint, 
 from sa2va.gaze.scanpath import Fixation, Pack, Scanpath
 from sa2va.gaze.speech import FIRST_ONSET, predict_duration
 from sa2va.gaze.timing import SpeechTiming
-from sa2va.media import open_media
-from sa2va.model.defaults import plain_defaults
-from sa2va.model.embedded import warn_once
-from sa2va.model.json_file import read_json
-from sa2va.model.loading import find_model, load
-from sa2va.model.results import StaysInProcess
+from sa2va.inference.embedded import warn_once
+from sa2va.inference.loading import find_model, load
+from sa2va.inference.results import StaysInProcess
+from sa2va.media.source import open_media
 from sa2va.model.sa2va import Sa2VA
-from sa2va.model.shards import save_tensors
+from sa2va.model.torch_defaults import plain_defaults
 
 WEIGHTS_FILE, CONFIG_FILE = "gaze.safetensors", "gaze.json"
 MAX_SAMPLES = 1000
@@ -186,7 +186,7 @@ class GazePredictor(StaysInProcess):
         """Show a picture and wait for words. Many streams may run at once.
 
         Args:
-            image: see `sa2va.media.open_media`; one picture.
+            image: see `sa2va.media.source.open_media`; one picture.
             num_samples: S, looks that share everything but chance.
             seed: of chance, >= 0; sample s draws the same numbers however many others there are, so that it looks at
                 the same, up to rounding.

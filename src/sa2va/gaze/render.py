@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sa2va.draw import INK, PAPER, Colour, Picture, palette
-from sa2va.files import whole_file
+from sa2va.draw.overlay import INK, PAPER, Colour, Picture, palette
+from sa2va.draw.text import base_font, can_write, measure, warn_unwritten, write
+from sa2va.files.atomic import whole_file
 from sa2va.gaze.metrics.target import Box
 from sa2va.gaze.scanpath import Fixation, Scanpath
 from sa2va.gaze.speech import predict_timing
-from sa2va.lettering import base_font, can_write, measure, warn_unwritten, write
-from sa2va.video_writer import VideoWriter
+from sa2va.media.writer import VideoWriter
 
 LONGER_SIDE = 960  # px of the picture on the sheet
 LEAST_SIZE = (430, 240)  # px, width and height that the picture has at least, with bars beside it: words need room

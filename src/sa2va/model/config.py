@@ -6,8 +6,8 @@ Flow: config.json <-> Sa2VAConfig -> sa2va.py, processor.py, backbones/.
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from sa2va.model.keyframes import KEYFRAME_CHOICES
-from sa2va.model.limits import COUNT, SHARE, SIDE, Limit, check_number
+from sa2va.inference.keyframes import KEYFRAME_CHOICES
+from sa2va.model.config_limits import COUNT, SHARE, SIDE, Limit, check_number
 
 MAX_PIXELS = 16_384 * 28 * 28  # the released code reads no picture larger
 LIMITS = {

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sa2va.model.sam2 import MaskOutput
+from sa2va.model.sam.sam2 import MaskOutput
 
 
 @dataclass(frozen=True, kw_only=True)

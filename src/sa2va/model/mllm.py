@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from sa2va.model.backbones.catalog import find_family
-from sa2va.model.backbones.seam import TextInput
-from sa2va.model.defaults import plain_defaults
+from sa2va.model.families.catalog import find_family
+from sa2va.model.families.protocol import TextInput
 from sa2va.model.processor import Prompts
+from sa2va.model.torch_defaults import plain_defaults
 
 StreamMark = tuple[Tensor | None, Tensor | None]  # of a TextStream: its mask and its next position
 

@@ -18,10 +18,10 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from sa2va.model.backbones.catalog import find_family
-from sa2va.model.backbones.seam import NO_GRID, Picture
-from sa2va.model.backbones.templates import find_template
 from sa2va.model.config import Sa2VAConfig
+from sa2va.model.families.catalog import find_family
+from sa2va.model.families.protocol import NO_GRID, Picture
+from sa2va.model.families.templates import find_template
 from sa2va.model.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise
 from sa2va.tokens import ADDED_TOKENS, IGNORE_INDEX, PHRASE_TOKENS, REGION_TOKENS, SEG_TOKEN
 from sa2va.types import Frames, Masks, Sample, Turn

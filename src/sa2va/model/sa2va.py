@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sa2va.model.backbones.seam import TextInput
 from sa2va.model.config import Sa2VAConfig
+from sa2va.model.families.protocol import TextInput
 from sa2va.model.losses import LossConfig, average, mask_losses, total_loss
 from sa2va.model.mllm import Mllm
 from sa2va.model.processor import Batch, Prompts
 from sa2va.model.projector import SegProjector, SegProjectorConfig
-from sa2va.model.sam2 import FrameFeatures, MaskOutput
-from sa2va.model.sam2_catalog import build_sam2
+from sa2va.model.sam.catalog import build_sam2
+from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput
 from sa2va.tokens import IGNORE_INDEX
 
 

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from sa2va.files import refusals, write_text
-from sa2va.shown import shown
+from sa2va.files.atomic import refusals, write_text
+from sa2va.terminal import shown
 from sa2va.training.config import StageConfig
 
 LOG_NAME = "log.jsonl"

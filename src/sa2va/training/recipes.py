@@ -10,23 +10,23 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from sa2va.files import whole_folder
-from sa2va.model.checkpoint import load_checkpoint, save_checkpoint
-from sa2va.model.device import multiplies_bfloat16
-from sa2va.model.loading import find_model
+from sa2va.checkpoints.device import multiplies_bfloat16
+from sa2va.checkpoints.folder import load_checkpoint, save_checkpoint
+from sa2va.files.atomic import whole_folder
+from sa2va.inference.loading import find_model
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
-from sa2va.training.calibration import calibrate
 from sa2va.training.config import RunConfig, StageConfig, apply_overrides, refuse_two_outputs
 from sa2va.training.logger import RunLogger, tell
-from sa2va.training.loop import Stage, prepare_process, run_stage
-from sa2va.training.stages.cotrain import CotrainStage, Teachers
-from sa2va.training.stages.masks import MaskStage
-from sa2va.training.stages.packed import PackedStage
-from sa2va.training.stages.tracking import TrackStage
-from sa2va.training.stages.vision import SamVisionStage, VisionStage
 from sa2va.training.state import is_finished, mark_finished
-from sa2va.training.tiny import (
+from sa2va.training.trainer import Stage, prepare_process, run_stage
+from sa2va.world.training.cotrain import CotrainStage, Teachers
+from sa2va.world.training.encoders import SamVisionStage, VisionStage
+from sa2va.world.training.head_calibration import calibrate
+from sa2va.world.training.mask_decoder import MaskStage
+from sa2va.world.training.memory import TrackStage
+from sa2va.world.training.packed import PackedStage
+from sa2va.world.training.tiny_model import (
     build_tiny_config,
     corpus,
     init_memory_attention,

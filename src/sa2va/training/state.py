@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sa2va.files import refusals, whole_folder, write_text
-from sa2va.model.shards import save_tensors
+from sa2va.checkpoints.shards import save_tensors
+from sa2va.files.atomic import refusals, whole_folder, write_text
 from sa2va.training.config import FREE_FIELDS
 
 FORMAT = "sa2va-training-state-1"

@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from published_folder import SMALL_SAM2
 from safetensors.torch import load_file, save_file
-from small_families import build_family, build_tokenizer
-from small_model import draw_sample
+from support.published_folder import SMALL_SAM2
+from support.small_families import build_family, build_tokenizer
+from support.small_model import draw_sample
 from transformers import PreTrainedTokenizerFast, Sam2VideoModel
 
 import sa2va
 from sa2va.apps import cli
-from sa2va.model import sam2_keys
-from sa2va.model.checkpoint import load_config
-from sa2va.model.keymap import convert, to_official
-from sa2va.model.results import Options, Request
-from sa2va.model.sam2 import Sam2
+from sa2va.checkpoints import sam2_keys
+from sa2va.checkpoints.folder import load_config
+from sa2va.checkpoints.key_map import convert, to_official
+from sa2va.inference.results import Options, Request
+from sa2va.model.sam.sam2 import Sam2
 from sa2va.tokens import ADDED_TOKENS
 
 FAMILIES = ("internvl_qwen2", "qwen2_5_vl", "qwen3_vl")

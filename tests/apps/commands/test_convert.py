@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from published_folder import write_published
 from safetensors.torch import load_file, save_file
+from support.published_folder import write_published
 
 from sa2va.apps import cli
 

@@ -17,7 +17,7 @@ CARD = {"sections": [{"name": "world/groups", "figures": [{"name": "IoU of the u
 @pytest.fixture(autouse=True)
 def no_gaze(monkeypatch: pytest.MonkeyPatch) -> None:
     """The toy has no eyes; tests/apps/demo/test_gaze_exhibits.py looks at those."""
-    monkeypatch.setattr("sa2va.apps.demo.gaze.knows_gaze", lambda folder: False)
+    monkeypatch.setattr("sa2va.gaze.exhibits.knows_gaze", lambda folder: False)
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "report.json").write_text(json.dumps(CARD))
-    monkeypatch.setattr("sa2va.model.loading.find_model", lambda name, **options: folder)
+    monkeypatch.setattr("sa2va.inference.loading.find_model", lambda name, **options: folder)
     return folder
 
 
@@ -53,7 +53,7 @@ def test_measures_anew_beside_the_card(
 def test_own_media_come_with_a_warning(
     toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sa2va.model.embedded._said", False)
+    monkeypatch.setattr("sa2va.inference.embedded._said", False)
     Image.new("RGB", (64, 48), "gray").save(tmp_path / "photo.png")
     words = ["demo", "-o", str(tmp_path / "demo"), "--items", "0", "--media", str(tmp_path / "photo.png")]
     assert cli.main(words) == 0

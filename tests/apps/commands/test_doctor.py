@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_hub import FakeHub
+from support.fake_hub import FakeHub
 
 from sa2va.apps import cli
 from sa2va.apps.commands import doctor as doctor_module
 from sa2va.apps.installation import Part
-from sa2va.model import memory, released
-from sa2va.model.loading import EMBEDDED
-from sa2va.model.memory import GIB, Place
-from sa2va.model.released import RELEASED, Released
+from sa2va.checkpoints import footprint as memory
+from sa2va.checkpoints import released
+from sa2va.checkpoints.footprint import GIB, Place
+from sa2va.checkpoints.released import RELEASED, Released
+from sa2va.inference.loading import EMBEDDED
 
 LARGE = "ByteDance/Sa2VA-8B"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_model import build_model
+from support.small_model import build_model
 
 from sa2va.apps import cli
-from sa2va.model.checkpoint import save_checkpoint
+from sa2va.checkpoints.folder import save_checkpoint
 
 ITEMS = 2
 

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from published_folder import write_published
-from recorded_case import record
 from safetensors.torch import load_file
+from support.published_folder import write_published
+from support.recorded_case import record
 
 from sa2va.apps import cli
-from sa2va.model import published
-from sa2va.model.backbones.catalog import FAMILIES
-from sa2va.model.checkpoint import build_empty, load_checkpoint, load_config
-from sa2va.model.predictor import Predictor
-from sa2va.model.released import RELEASED
-from sa2va.model.results import Options
+from sa2va.checkpoints import published
+from sa2va.checkpoints.folder import build_empty, load_checkpoint, load_config
+from sa2va.checkpoints.released import RELEASED
+from sa2va.inference.predictor import Predictor
+from sa2va.inference.results import Options
+from sa2va.model.families.catalog import FAMILIES
 
 KINDS = {"internvl": "internvl_qwen2", "qwen2_5_vl": "qwen2_5_vl", "qwen3_vl": "qwen3_vl", "llava": "llava"}
 

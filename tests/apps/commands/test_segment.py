@@ -12,9 +12,9 @@ from PIL import Image
 from sa2va.apps import cli
 from sa2va.apps.commands.segment import segment
 from sa2va.data import prompts
+from sa2va.files.manifest import MANIFEST
+from sa2va.inference.results import Options
 from sa2va.masks import decode_rle
-from sa2va.model.results import Options
-from sa2va.output.manifest import MANIFEST
 
 
 @pytest.fixture

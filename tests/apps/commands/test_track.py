@@ -10,7 +10,7 @@ from PIL import Image
 
 from sa2va.apps import cli
 from sa2va.data import prompts
-from sa2va.media import VideoWriter, open_media
+from sa2va.media.source import VideoWriter, open_media
 
 NUM_FRAMES = 6
 

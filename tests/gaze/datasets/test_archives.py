@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from sa2va.budget import MAX_DATA_BYTES
+from sa2va.files.read_limits import MAX_DATA_BYTES
 from sa2va.gaze.datasets.archives import read_arrays, read_mat
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sa2va.budget import MAX_DATA_BYTES
+from sa2va.files.read_limits import MAX_DATA_BYTES
 from sa2va.gaze.datasets.coco_search18 import read_coco_search18
 from sa2va.gaze.datasets.osie import read_osie
 from sa2va.gaze.datasets.records import MAX_ENTRIES, to_numbers

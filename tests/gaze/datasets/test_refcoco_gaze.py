@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recorded_gaze import REFCOCO_GAZE, read_json, recorded
+from support.recorded_gaze import REFCOCO_GAZE, read_json, recorded
 
-from sa2va.budget import MAX_DATA_BYTES
+from sa2va.files.read_limits import MAX_DATA_BYTES
 from sa2va.gaze.datasets.refcoco_gaze import read_refcoco_gaze, read_timing
 from sa2va.gaze.metrics.target import inside_box, last_hit
 from sa2va.gaze.trial import group_cases

@@ -3,8 +3,10 @@ from zlib import crc32
 
 import numpy as np
 import pytest
-from listeners import make_crowd, make_trial
+from support.listeners import make_crowd, make_trial
 
+from sa2va.gaze.baselines.image_blind import RandomLook, StraightLine
+from sa2va.gaze.baselines.mixture import references
 from sa2va.gaze.evaluation import scores
 from sa2va.gaze.evaluation.cases import other_looks, read_cases
 from sa2va.gaze.evaluation.pooled import likelihoods
@@ -20,8 +22,6 @@ from sa2va.gaze.evaluation.table import (
 )
 from sa2va.gaze.evaluation.tally import Measured, mean_of_cases
 from sa2va.gaze.metrics.sizes import size_nll, size_probabilities
-from sa2va.gaze.rivals.baselines import RandomLook, StraightLine
-from sa2va.gaze.rivals.mixture import references
 from sa2va.gaze.trial import group_cases
 
 UNIFORM = -math.log(512 * 320)

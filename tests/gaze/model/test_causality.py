@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from gaze_model import build_gaze, clock, draw_path, draw_picture
-from small_families import OFFICIAL, build_family
+from support.gaze_model import build_gaze, clock, draw_path, draw_picture
+from support.small_families import OFFICIAL, build_family
 from torch import Tensor
 
 from sa2va.gaze.model import events
@@ -17,7 +17,7 @@ from sa2va.gaze.model.scanpath_model import ScanpathModel, Understanding, draw_s
 from sa2va.gaze.predictor import GazePredictor
 from sa2va.gaze.scanpath import Fixation, Scanpath
 from sa2va.gaze.timing import SpeechTiming
-from sa2va.model.backbones.seam import TextInput
+from sa2va.model.families.protocol import TextInput
 
 KEPT = 2  # words that both expressions begin with
 SAME_LENGTH = ("red", "circle", "left", "small"), ("red", "circle", "blue", "large")

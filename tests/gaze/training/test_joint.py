@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from gaze_model import build_gaze, draw_picture
-from small_model import build_model
+from support.gaze_model import build_gaze, draw_picture
+from support.small_model import build_model
 
+from sa2va.checkpoints.folder import save_checkpoint
 from sa2va.gaze.predictor import load_gaze
 from sa2va.gaze.training.joint import JointStage
 from sa2va.gaze.training.recipes import train_gaze
 from sa2va.gaze.training.store import StoreConfig
-from sa2va.model.checkpoint import save_checkpoint
 from sa2va.training.config import StageConfig
 
 pytest.importorskip("peft", reason="pip install 'sa2va[train]'")

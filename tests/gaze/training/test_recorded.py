@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gaze_model import clock, draw_path
+from support.gaze_model import clock, draw_path
 
+from sa2va.gaze.baselines.event_decoder import EventLook
 from sa2va.gaze.letterbox import CANVAS
 from sa2va.gaze.model.decoder import DecoderConfig
 from sa2va.gaze.model.density import Grid
 from sa2va.gaze.model.events import EventBatch, collate
 from sa2va.gaze.model.oracle import box_map
-from sa2va.gaze.rivals.ours import EventLook
 from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.training.recorded import RecordedConfig, RecordedStage, mirror, read_recordings, train_recorded
 from sa2va.gaze.trial import Trial

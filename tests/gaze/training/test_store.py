@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from gaze_model import build_gaze
 from safetensors import safe_open
 from safetensors.torch import save_file
+from support.gaze_model import build_gaze
 
 from sa2va.gaze.model.events import FACT, write_tokens
 from sa2va.gaze.model.scanpath_model import ScanpathModel, fingerprint
 from sa2va.gaze.training import store as stores
-from sa2va.gaze.training.drawn import draw_viewings
+from sa2va.gaze.training.simulated import draw_viewings
 from sa2va.gaze.training.store import Store, StoreConfig, fill, read
 from sa2va.gaze.training.stored import StoredStage
 from sa2va.gaze.trial import on_canvas

@@ -11,7 +11,7 @@ import typer
 from sa2va.apps.commands.convert import PickleOption, Precision, TargetArgument
 from sa2va.apps.options import QuietOption
 from sa2va.apps.report import remark
-from sa2va.output.staging import new_folder
+from sa2va.files.staging import new_folder
 
 
 def assemble(
@@ -33,9 +33,9 @@ def assemble(
     with new_folder(target) as scratch:
         import torch
 
-        from sa2va.model.assembly import assemble as build
-        from sa2va.model.checkpoint import save_checkpoint
-        from sa2va.model.loading import find_model
+        from sa2va.checkpoints.assembly import assemble as build
+        from sa2va.checkpoints.folder import save_checkpoint
+        from sa2va.inference.loading import find_model
 
         sam_path = Path(sam) if Path(sam).is_file() else find_model(sam)
         wanted = None if dtype is Precision.KEEP else getattr(torch, dtype.value)

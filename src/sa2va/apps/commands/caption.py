@@ -18,7 +18,7 @@ from sa2va.apps.options import (
     takes_model,
 )
 from sa2va.apps.report import describe_files, print_prediction, remark
-from sa2va.output.staging import staged
+from sa2va.files.staging import staged
 
 
 @takes_model
@@ -37,8 +37,8 @@ def caption(
     if regions and (grounded or len(regions) > 1):
         raise ValueError("--region: caption describes one region and masks nothing; leave out --grounded, give one")
     from sa2va.data.prompts import CAPTION, GROUNDED_CAPTION, REGION, VIDEO_CAPTION
-    from sa2va.media import open_media
-    from sa2va.model.results import claim_files
+    from sa2va.inference.results import claim_files
+    from sa2va.media.source import open_media
 
     opened = open_media(media)
     with staged(output, claim_files(is_image=opened.is_image), opened.files) as scratch:

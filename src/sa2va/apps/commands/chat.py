@@ -21,12 +21,12 @@ from sa2va.apps.options import (
     takes_model,
 )
 from sa2va.apps.report import describe_files, object_lines, prediction_to_dict, remark, say
-from sa2va.output.claim import Claim
-from sa2va.output.staging import clear, staged
+from sa2va.files.claim import Claim
+from sa2va.files.staging import clear, staged
 from sa2va.tokens import require_utf8
 
 if TYPE_CHECKING:
-    from sa2va.model.conversation import Conversation
+    from sa2va.inference.conversation import Conversation
 
 LEAVE = {"exit", "quit", "bye"}
 
@@ -46,8 +46,8 @@ def chat(
     Questions come from the keyboard or from a pipe. Regions belong to the first question, which calls them
     region1, region2 and so on. With -o, the masks of answer 3 go to FOLDER/answer_03.
     """
-    from sa2va.media import open_media
-    from sa2va.model.results import claim_files
+    from sa2va.inference.results import claim_files
+    from sa2va.media.source import open_media
 
     regions = parse_regions(region)
     source = standard_input("questions")

@@ -11,7 +11,7 @@ import typer
 
 from sa2va.apps.options import QuietOption, parse_path
 from sa2va.apps.report import remark
-from sa2va.output.staging import new_folder
+from sa2va.files.staging import new_folder
 
 TargetArgument = Annotated[
     Path,
@@ -48,8 +48,8 @@ def convert(
         import torch
         from tqdm import tqdm
 
-        from sa2va.model.conversion import open_source, write_folder
-        from sa2va.model.loading import find_model
+        from sa2va.checkpoints.conversion import open_source, write_folder
+        from sa2va.inference.loading import find_model
 
         checkpoint = open_source(find_model(source), unsafe_pickle=unsafe_pickle)
         write_folder(

@@ -14,17 +14,17 @@ import typer
 
 import sa2va
 from sa2va.apps.options import ModelChoice, QuietOption, parse_path, takes_model
-from sa2va.files import write_text
-from sa2va.output.claim import Claim
-from sa2va.output.staging import staged
-from sa2va.shown import in_markup
+from sa2va.files.atomic import write_text
+from sa2va.files.claim import Claim
+from sa2va.files.staging import staged
+from sa2va.terminal import in_markup
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from sa2va.apps.demo.page import Exhibit, Row
-    from sa2va.media import Media
-    from sa2va.model.predictor import Predictor
+    from sa2va.inference.predictor import Predictor
+    from sa2va.media.source import Media
 
 MAX_SEED = 1_000_000
 SHEET_COLUMNS = 4
@@ -55,8 +55,8 @@ def demo(
     from rich.console import Console
 
     from sa2va.apps.demo.page import Page, render_page
-    from sa2va.media import open_media
-    from sa2va.model.embedded import warn_once
+    from sa2va.inference.embedded import warn_once
+    from sa2va.media.source import open_media
 
     start = time.perf_counter()
     seed = secrets.randbelow(MAX_SEED) if seed is None else seed
@@ -94,9 +94,9 @@ def run_sections(
     console: "Console", predictor: "Predictor", seed: int, scratch: Path, own: "Media | None", folder: Path
 ) -> list["Exhibit"]:
     """Run the tasks and tell of each as it is done."""
-    from sa2va.apps.demo.exhibits import SECTIONS, show_own
-    from sa2va.apps.demo.gaze import knows_gaze, show_gaze
-    from sa2va.model.embedded import drawn_scenes
+    from sa2va.gaze.exhibits import knows_gaze, show_gaze
+    from sa2va.inference.embedded import drawn_scenes
+    from sa2va.world.exhibits import SECTIONS, show_own
 
     exhibits: list[Exhibit] = []
 
@@ -132,10 +132,10 @@ def tell(console: "Console", exhibit: "Exhibit") -> None:
 def measure(predictor: "Predictor", choice: ModelChoice, seed: int, items: int, quiet: bool) -> list["Row"]:
     """Compute all figures anew on scenes of this seed, and lay the card's beside them."""
     from sa2va.apps.demo.page import Row
-    from sa2va.data.world.splits import DEV, Split
     from sa2va.evaluation.catalog import build_benchmarks
     from sa2va.evaluation.runner import evaluate
     from sa2va.evaluation.stamp import describe_run
+    from sa2va.world.scenes.splits import DEV, Split
 
     benchmarks = build_benchmarks(split=Split(DEV.name, seed), num_items=items)
     stamp = describe_run(predictor, choice.model, **choice.sources(), seed=seed, split="dev", num_items=items)
@@ -154,7 +154,7 @@ def read_card(folder: Path) -> dict[tuple[str, str], float]:
     Raises:
         ValueError: report.json is something else.
     """
-    from sa2va.budget import MAX_DATA_BYTES, read_bounded
+    from sa2va.files.read_limits import MAX_DATA_BYTES, read_bounded
 
     path = folder / "report.json"
     if not path.exists():
@@ -173,8 +173,8 @@ def read_card(folder: Path) -> dict[tuple[str, str], float]:
 
 def write_pictures(exhibits: Sequence["Exhibit"], scratch: Path) -> None:
     """Write each picture as a PNG, and all of them on one sheet."""
-    from sa2va.draw import contact_sheet
-    from sa2va.media import save_image
+    from sa2va.draw.overlay import contact_sheet
+    from sa2va.media.source import save_image
 
     shown = [(exhibit.picture, exhibit.title) for exhibit in exhibits if exhibit.picture is not None]
     for number, (picture, title) in enumerate(shown, 1):

@@ -14,13 +14,13 @@ import typer
 
 from sa2va.apps.installation import Part, inspect_installation
 from sa2va.apps.options import MODEL_HELP, JsonOption
-from sa2va.shown import in_markup, shown
+from sa2va.terminal import in_markup, shown
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from sa2va.checkpoints.footprint import Place
     from sa2va.model.config import Sa2VAConfig
-    from sa2va.model.memory import Place
 
 CHECK_FAILED = 1
 
@@ -39,8 +39,8 @@ def doctor(
     if any(part.is_broken for part in parts if part.name in ("torch", "transformers")):
         show_installation(parts, as_json)
         raise typer.Exit(CHECK_FAILED)
-    from sa2va.model.memory import list_places
-    from sa2va.model.released import RELEASED
+    from sa2va.checkpoints.footprint import list_places
+    from sa2va.checkpoints.released import RELEASED
 
     places = list_places()
     if model is None:
@@ -59,10 +59,10 @@ def doctor(
 
 def read_config(model: str, revision: str | None, offline: bool) -> "Sa2VAConfig":
     """Return the config of a model: of a released one from the table, of others from their small files."""
-    from sa2va.model.checkpoint import has_weights, load_config, open_checkpoint
-    from sa2va.model.hub import fetch, is_hub_name
-    from sa2va.model.loading import find_model
-    from sa2va.model.released import RELEASED
+    from sa2va.checkpoints.folder import has_weights, load_config, open_checkpoint
+    from sa2va.checkpoints.hub import fetch, is_hub_name
+    from sa2va.checkpoints.released import RELEASED
+    from sa2va.inference.loading import find_model
 
     if Path(model).is_dir() or not is_hub_name(model):
         folder = find_model(model, revision=revision)
@@ -74,8 +74,8 @@ def read_config(model: str, revision: str | None, offline: bool) -> "Sa2VAConfig
 
 def examine(name: str, config: "Sa2VAConfig", places: "list[Place]") -> dict[str, Any]:
     """Work out what a model needs in each precision, and where it fits."""
-    from sa2va.model.memory import CHOICES, find_place, measure, memory_need, to_gib
-    from sa2va.model.released import RELEASED
+    from sa2va.checkpoints.footprint import CHOICES, find_place, measure, memory_need, to_gib
+    from sa2va.checkpoints.released import RELEASED
 
     size = measure(config)
     choices = {}
@@ -120,7 +120,7 @@ def free_disk() -> int:
 def show(reports: list[dict[str, Any]], places: "list[Place]", parts: list[Part], *, in_detail: bool) -> None:
     from rich.console import Console
 
-    from sa2va.model.memory import GIB
+    from sa2va.checkpoints.footprint import GIB
 
     console = Console(highlight=False)
     console.print(needs_table(reports[0]) if in_detail else overview_table(reports))

@@ -37,12 +37,12 @@ def evaluate(
     """
     if not (world or benchmark):
         raise ValueError("nothing to evaluate; add --world, or --benchmark NAME")
-    from sa2va.data.world.splits import find_split
     from sa2va.evaluation.catalog import build_benchmarks
     from sa2va.evaluation.report import show
     from sa2va.evaluation.runner import evaluate as run
     from sa2va.evaluation.runner import require_own_report
     from sa2va.evaluation.stamp import describe_run
+    from sa2va.world.scenes.splits import find_split
 
     if output is not None:
         require_own_report(output)  # before the model is loaded

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sa2va.apps.options import JsonOption, parse_path
-from sa2va.shown import in_markup
+from sa2va.terminal import in_markup
 
 if TYPE_CHECKING:
     from sa2va.evaluation.parity import Comparison

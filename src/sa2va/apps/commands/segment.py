@@ -21,7 +21,7 @@ from sa2va.apps.options import (
     takes_model,
 )
 from sa2va.apps.report import describe_files, print_prediction, remark
-from sa2va.output.staging import staged
+from sa2va.files.staging import staged
 
 
 @takes_model
@@ -46,8 +46,8 @@ def segment(
     expression = require_expression(expression)
     regions = parse_regions(region)
     from sa2va.data.prompts import SEGMENT
-    from sa2va.media import open_media
-    from sa2va.model.results import Options, claim_files
+    from sa2va.inference.results import Options, claim_files
+    from sa2va.media.source import open_media
 
     opened = open_media(media)  # before the model: a damaged file is reported at once
     with staged(output, claim_files(is_image=opened.is_image), opened.files) as scratch:

@@ -22,12 +22,12 @@ from sa2va.apps.options import (
     takes_model,
 )
 from sa2va.apps.report import describe_files, remark, say
-from sa2va.output.staging import staged
+from sa2va.files.staging import staged
 
 if TYPE_CHECKING:
     from sa2va.apps.track_files import TrackWriter
-    from sa2va.media import Media
-    from sa2va.model.results import FrameResult
+    from sa2va.inference.results import FrameResult
+    from sa2va.media.source import Media
 
 
 class Keyframes(StrEnum):
@@ -61,8 +61,8 @@ def track(
     """Mask what one or more expressions refer to in every frame of a video, with one number per object."""
     from sa2va.apps.track_files import TrackWriter
     from sa2va.data.prompts import SEGMENT
-    from sa2va.media import open_media
-    from sa2va.model.results import claim_files
+    from sa2va.inference.results import claim_files
+    from sa2va.media.source import open_media
 
     expressions = [require_expression(one) for one in expression]
     if output is None:

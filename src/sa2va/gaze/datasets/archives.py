@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
-from sa2va.budget import MAX_DATA_BYTES
+from sa2va.files.read_limits import MAX_DATA_BYTES
 from sa2va.gaze.datasets.records import read_data
 
 MAX_MEMBERS = 64

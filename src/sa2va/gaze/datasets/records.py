@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sa2va.budget import MAX_DATA_BYTES, read_bounded
+from sa2va.files.read_limits import MAX_DATA_BYTES, read_bounded
 
 MAX_ENTRIES = 10_000  # of a list in a record: fixations of an hour
 NUMBER = (int, float)

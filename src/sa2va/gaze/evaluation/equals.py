@@ -16,18 +16,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
+from sa2va.gaze.baselines.slots import GRID, Heard, SlotConfig, SlotLook
 from sa2va.gaze.evaluation.fits import Fits, Learned
 from sa2va.gaze.model.decoder import DecoderConfig, EventDecoder
 from sa2va.gaze.model.listening import canvas_maps
 from sa2va.gaze.model.sight import recall
-from sa2va.gaze.rivals.slots import GRID, Heard, SlotConfig, SlotLook
 from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.training.store import Store
 from sa2va.gaze.training.stored import StoredStage
 from sa2va.gaze.trial import Trial
 from sa2va.training.config import StageConfig
 from sa2va.training.logger import RunLogger
-from sa2va.training.loop import run_stage
+from sa2va.training.trainer import run_stage
 
 RATES = (7e-4, 2e-3, 5e-3)  # tried by everybody
 PACKS = 7  # of a usual scanpath

@@ -14,8 +14,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sa2va.checkpoints.shards import save_tensors
 from sa2va.evaluation.stamp import PACKAGE, hash_sources
-from sa2va.model.shards import save_tensors
 
 Learned = tuple[dict[str, Tensor], dict[str, Any]]  # tensors by name, facts for JSON
 

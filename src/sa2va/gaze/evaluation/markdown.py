@@ -7,10 +7,10 @@ Shapes: none.
 import math
 from collections.abc import Mapping, Sequence
 
+from sa2va.gaze.baselines.slots import ART, GRID, PATCH, SCANVLA
 from sa2va.gaze.evaluation.bars import Bar
-from sa2va.gaze.evaluation.drawn import PICTURE_BITS, DelayCurve, DrawnReport
+from sa2va.gaze.evaluation.simulated import PICTURE_BITS, DelayCurve, DrawnReport
 from sa2va.gaze.evaluation.table import COLUMNS, TESTED, Column, Row, strongest_reference
-from sa2va.gaze.rivals.slots import ART, GRID, PATCH, SCANVLA
 
 DASH = "-"
 

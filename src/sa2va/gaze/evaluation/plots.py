@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sa2va.draw import INK, PAPER, Colour, Picture, palette
-from sa2va.gaze.evaluation.drawn import DrawnReport
+from sa2va.draw.overlay import INK, PAPER, Colour, Picture, palette
+from sa2va.files.claim import Claim
+from sa2va.gaze.baselines.slots import ART, SCANVLA
 from sa2va.gaze.evaluation.pooled import MAX_LEFT
-from sa2va.gaze.rivals.slots import ART, SCANVLA
-from sa2va.output.claim import Claim
-from sa2va.pictures import save_image
+from sa2va.gaze.evaluation.simulated import DrawnReport
+from sa2va.media.pictures import save_image
 
 FILES = Claim((r"(bits|hits|sizes|delays)\.png",))
 WIDTH, HEIGHT = 640, 360

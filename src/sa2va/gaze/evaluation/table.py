@@ -16,14 +16,14 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va.gaze.baselines.base import Rival
+from sa2va.gaze.baselines.mixture import references
 from sa2va.gaze.evaluation.cases import Case
 from sa2va.gaze.evaluation.pooled import differences, likelihoods
 from sa2va.gaze.evaluation.predictions import Packs
 from sa2va.gaze.evaluation.scores import EVERY_CORE, Figures, score_people, score_samples
 from sa2va.gaze.evaluation.tally import Measured, minus
 from sa2va.gaze.metrics import motion
-from sa2va.gaze.rivals.base import Rival
-from sa2va.gaze.rivals.mixture import references
 from sa2va.gaze.trial import Trial, group_cases, split_folds
 from sa2va.metrics.interval import Difference
 

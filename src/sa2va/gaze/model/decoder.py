@@ -28,7 +28,7 @@ from sa2va.gaze.model.features import (
     token_features,
 )
 from sa2va.gaze.model.sight import Scene, Sight, recall
-from sa2va.model.limits import HEADS, SHARE, WIDTH, Limit, check_number
+from sa2va.model.config_limits import HEADS, SHARE, WIDTH, Limit, check_number
 
 USUAL_GAP, USUAL_DURATION = 45.0, 220.0  # ms
 LIMITS = {

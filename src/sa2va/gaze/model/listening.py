@@ -17,12 +17,12 @@ from torch import Tensor
 
 from sa2va.gaze.letterbox import Letterbox
 from sa2va.gaze.model.density import Grid
-from sa2va.model.backbones.seam import TextInput
+from sa2va.inference.predictor import FORCED_ANSWER
+from sa2va.model.families.protocol import TextInput
 from sa2va.model.mllm import TextStream
-from sa2va.model.predictor import FORCED_ANSWER
 from sa2va.model.processor import Processor, Prompts
 from sa2va.model.sa2va import Sa2VA
-from sa2va.model.sam2 import FrameFeatures
+from sa2va.model.sam.sam2 import FrameFeatures
 from sa2va.tokens import require_utf8
 from sa2va.types import Frames
 

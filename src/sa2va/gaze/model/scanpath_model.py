@@ -25,7 +25,7 @@ from sa2va.gaze.model.losses import EventLossConfig, crowd_loss, event_losses, t
 from sa2va.gaze.model.sight import Scene
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
-from sa2va.model.sam2 import FrameFeatures
+from sa2va.model.sam.sam2 import FrameFeatures
 from sa2va.types import Frames
 
 SIGNS = 2**20  # weights of a tensor that its fingerprint takes: a second for billions

@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sa2va.files import whole_folder
+from sa2va.files.atomic import whole_folder
 from sa2va.gaze.model.density import Grid
 from sa2va.gaze.model.losses import EventLossConfig
 from sa2va.gaze.model.scanpath_model import ScanpathModel
-from sa2va.gaze.training.drawn import DrawnGaze, draw_gaze, draw_viewings, possible_maps
+from sa2va.gaze.training.simulated import DrawnGaze, draw_gaze, draw_viewings, possible_maps
 from sa2va.gaze.training.store import StoreConfig
 from sa2va.training.config import StageConfig
 from sa2va.types import Frames

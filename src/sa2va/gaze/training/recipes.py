@@ -11,23 +11,23 @@ from typing import Any
 
 import torch
 
+from sa2va.checkpoints.device import choose_device
+from sa2va.checkpoints.folder import load_checkpoint
 from sa2va.gaze.model.decoder import DecoderConfig, EventDecoder
 from sa2va.gaze.model.losses import EventLossConfig
 from sa2va.gaze.model.scanpath_model import ScanpathModel, fingerprint
 from sa2va.gaze.predictor import load_decoder, read_card, save_gaze
-from sa2va.gaze.training.drawn import Beliefs
 from sa2va.gaze.training.joint import JointStage
+from sa2va.gaze.training.simulated import Beliefs
 from sa2va.gaze.training.store import Store, StoreConfig, fill, read
 from sa2va.gaze.training.stored import StoredStage
-from sa2va.model.checkpoint import load_checkpoint
-from sa2va.model.defaults import plain_defaults
-from sa2va.model.device import choose_device
-from sa2va.model.loading import find_model
+from sa2va.inference.loading import find_model
+from sa2va.model.torch_defaults import plain_defaults
 from sa2va.training.config import OF_THE_RUN, StageConfig, apply_overrides, refuse_two_outputs
 from sa2va.training.logger import RunLogger, tell
-from sa2va.training.loop import run_stage
 from sa2va.training.seeding import seeded
 from sa2va.training.state import is_finished, mark_finished
+from sa2va.training.trainer import run_stage
 
 GAZE, EYES, ADAPTER = "gaze", "eyes_alone", "adapter"  # folders of a run that hold what was trained
 NEW = 0.1  # of the weights of what a decoder adopts no weights for

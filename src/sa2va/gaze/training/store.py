@@ -16,14 +16,14 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sa2va.data.world.items import SIDE
+from sa2va.checkpoints.shards import save_tensors
 from sa2va.gaze.model.density import Grid
 from sa2va.gaze.model.events import NO_LABEL, EventBatch
 from sa2va.gaze.model.scanpath_model import ScanpathModel, Understanding, fingerprint
-from sa2va.gaze.training.drawn import Beliefs, DrawnGaze, draw_gaze, draw_viewings
-from sa2va.gaze.world.cases import make_case
+from sa2va.gaze.simulator.cases import make_case
+from sa2va.gaze.training.simulated import Beliefs, DrawnGaze, draw_gaze, draw_viewings
 from sa2va.model.sa2va import Sa2VA
-from sa2va.model.shards import save_tensors
+from sa2va.world.tasks.items import SIDE
 
 SHARD = 50  # expressions of one file
 TOGETHER = 10  # expressions that are heard at once

@@ -18,7 +18,7 @@ from sa2va.gaze.model.decoder import EventDecoder
 from sa2va.gaze.model.events import EventBatch
 from sa2va.gaze.model.losses import EventLossConfig, predictive, token_terms
 from sa2va.gaze.model.scanpath_model import Understanding, draw_scene, gaze_losses
-from sa2va.gaze.training.drawn import Beliefs
+from sa2va.gaze.training.simulated import Beliefs
 from sa2va.gaze.training.store import Store
 from sa2va.training.batches import to_device
 from sa2va.training.config import StageConfig

@@ -1,0 +1,76 @@
+"""Spread an MLLM over several GPUs and the RAM where it does not fit one of them.
+
+Flow: Need + places -> plan_layers -> which module goes where -> spread; SAM 2 and the projector stay on the first GPU.
+Source: big-model inference of accelerate; its plan fills one device after the other, in the order of the layers.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from sa2va.checkpoints.footprint import Need, Place
+from sa2va.model.sa2va import Sa2VA
+
+Plan = dict[str, int | str]  # name of a module -> index of a GPU, or "cpu"
+
+
+def budgets(need: Need, places: Sequence[Place]) -> dict[int | str, int]:
+    """Return the bytes that weights of the MLLM may take on each GPU and in the RAM.
+
+    Every GPU keeps room for what is computed, the first one also for SAM 2 and the KV cache.
+    """
+    room: dict[int | str, int] = {}
+    for place in places:
+        if place.device.startswith("cuda:"):
+            index = int(place.device.removeprefix("cuda:"))
+            room[index] = max(0, place.usable - need.working - (0 if room else need.sam2 + need.cache))
+        elif place.device == "cpu":
+            room["cpu"] = place.usable
+    return room
+
+
+def plan_layers(native: nn.Module, dtype: torch.dtype, room: Mapping[int | str, int]) -> Plan:
+    """Decide where each part of an MLLM goes; a layer is never cut in two.
+
+    Args:
+        native: the model; its weights may be on the meta device.
+        dtype: that it will have.
+        room: bytes of each device, the fastest first.
+
+    Raises:
+        ValueError: accelerate is not installed, or all devices together have too little memory.
+    """
+    accelerate = import_accelerate()
+    lists = [module for module in native.modules() if isinstance(module, nn.ModuleList)]
+    layers = sorted({type(layer).__name__ for each in lists for layer in each})
+    plan = accelerate.infer_auto_device_map(native, dict(room), no_split_module_classes=layers, dtype=dtype)
+    if "disk" in plan.values():
+        parts = ", ".join(f"{size / 2**30:.1f} GiB on {device}" for device, size in room.items())
+        raise ValueError(
+            f"the model does not fit what is free ({parts}); use quantize='int8', 'int4' or a smaller model"
+        )
+    return plan
+
+
+def spread(model: Sa2VA, plan: Plan, first: torch.device) -> None:
+    """Put the MLLM's parts where the plan says and the rest of the model on `first`."""
+    accelerate = import_accelerate()
+    # The MLLM's parts are called one by one, past the model itself: each needs hooks of its own, also on the CPU.
+    model.mllm.native = accelerate.dispatch_model(model.mllm.native, device_map=plan, force_hooks=True)
+    model.sam2.to(first)
+    model.projector.to(first)
+
+
+def import_accelerate() -> Any:
+    """Return the library that spreads models.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        import accelerate
+    except ImportError as error:
+        raise ValueError("the model does not fit one GPU; to spread it: pip install 'sa2va[spread]'") from error
+    return accelerate

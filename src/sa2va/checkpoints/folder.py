@@ -1,0 +1,277 @@
+"""Open, load and save a model folder: safetensors, config.json and the tokenizer's files, nothing else.
+
+Flow: folder in our layout or the published one -> open_checkpoint (headers, all checks) -> load_checkpoint, one tensor
+    after the other into an empty model -> Sa2VA + Processor; Sa2VA -> save_checkpoint -> folder.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sa2va.checkpoints import published
+from sa2va.checkpoints.key_map import Step, convert, keep, to_native, to_official
+from sa2va.checkpoints.pickled import list_pickles
+from sa2va.checkpoints.preflight import check_layers, rehearse
+from sa2va.checkpoints.shards import (
+    INDEX_FILE,
+    WEIGHTS_FILE,
+    SafetensorFiles,
+    TensorFiles,
+    list_shards,
+    write_shards,
+)
+from sa2va.checkpoints.tokenizers import load_tokenizer
+from sa2va.files.atomic import whole_folder, write_text
+from sa2va.files.json_file import read_json
+from sa2va.model.config import Sa2VAConfig
+from sa2va.model.config_limits import check_values
+from sa2va.model.processor import Processor
+from sa2va.model.sa2va import Sa2VA
+from sa2va.model.torch_defaults import plain_defaults
+
+CONFIG_FILE = "config.json"
+MAX_CONFIG_BYTES = 4 * 2**20
+
+
+@plain_defaults()
+def build_empty(config: Sa2VAConfig) -> Sa2VA:
+    """Build a model on the meta device: names, shapes and modules without any memory.
+
+    Raises:
+        ValueError: the configuration does not describe a model.
+    """
+    try:
+        with torch.device("meta"):
+            return Sa2VA(config)
+    except Exception as error:  # whatever a native class raises, the configuration is its only input
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{CONFIG_FILE} does not describe a model ({type(error).__name__}: {reason})") from error
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model folder that has been opened and checked; of the weights, only names and shapes have been read."""
+
+    folder: Path
+    config: Sa2VAConfig
+    is_published: bool  # layout of the files: published, or ours
+    tokenizer: PreTrainedTokenizerBase
+    files: TensorFiles
+
+    @cached_property
+    def empty(self) -> Sa2VA:
+        """The model on the meta device."""
+        return build_empty(self.config)
+
+    def steps(self, *, published_layout: bool = False) -> tuple[Step, ...]:
+        """Plan how the tensors of one layout are made from those of the files."""
+        names = list(self.files.outlines)
+        if published_layout == self.is_published:
+            return tuple(Step((name,), (name,), keep) for name in names)
+        plan = to_official if published_layout else to_native
+        return plan(published.key_rules(self.config), names)
+
+    def read(self, name: str) -> Tensor:
+        """Return one tensor of the files.
+
+        Raises:
+            ValueError: it holds values that are not finite.
+        """
+        value = self.files.read(name)
+        if not is_finite(value):
+            raise ValueError(
+                f"{self.files.file_of(name)}: {name} holds values that are not finite; the file is damaged"
+            )
+        return value
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Read all tensors by our names, one after the other."""
+        return convert(self.steps(), self.read)
+
+
+def is_finite(value: Tensor) -> bool:
+    """Tell whether a tensor holds neither NaN nor infinity, without a second one of its size."""
+    if not value.numel() or not value.is_floating_point():
+        return True
+    low, high = value.aminmax()
+    return bool(low.isfinite() & high.isfinite())
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read config.json, in whichever layout it is.
+
+    Raises:
+        ValueError: it is missing or damaged, or a value has another type or range than any model has.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise ValueError(f"{folder} is not a model folder: it has no {CONFIG_FILE}")
+    values = read_json(path, MAX_CONFIG_BYTES)
+    check_values(values, f"{path}: ")
+    return values
+
+
+def load_config(folder: Path) -> Sa2VAConfig:
+    """Read config.json of a folder in our layout or, with its tokenizer, of a published one.
+
+    Raises:
+        ValueError: the folder or the file is missing, or not the config of a Sa2VA model.
+    """
+    values = read_config(folder)
+    if published.is_published(values):
+        return published.config_from_official(values, load_tokenizer(folder))
+    kind = values.get("model_type", "sa2va")
+    if kind != "sa2va":
+        raise ValueError(f"{folder / CONFIG_FILE}: unknown architecture {kind!r}; expected a Sa2VA model")
+    return Sa2VAConfig.from_dict(values)
+
+
+def has_weights(folder: Path) -> bool:
+    """Tell whether a folder has safetensors."""
+    return (folder / WEIGHTS_FILE).is_file() or (folder / INDEX_FILE).is_file()
+
+
+def open_files(folder: Path) -> SafetensorFiles:
+    """Open the weights of a folder.
+
+    Raises:
+        ValueError: there are none, or a file is missing or damaged.
+    """
+    if not has_weights(folder):
+        pickled = list_pickles(folder)
+        if pickled:
+            raise ValueError(
+                f"{folder} holds only {pickled[0].name}, a pickle, which can run code when it is opened; "
+                f"if you trust it, make a safe copy: sa2va convert {folder} NEW_FOLDER --unsafe-pickle-ok"
+            )
+        raise ValueError(f"{folder} has no {WEIGHTS_FILE}; copy the whole model folder")
+    return SafetensorFiles(list_shards(folder))
+
+
+@plain_defaults()
+def open_checkpoint(folder: Path, files: TensorFiles | None = None) -> Checkpoint:
+    """Open a model folder and check everything that can be checked without reading the weights.
+
+    Args:
+        folder: in our layout or the published one.
+        files: its weights, where they are not safetensors.
+
+    Raises:
+        ValueError: a file is missing or damaged, the architecture is unknown, config and tokenizer disagree, or a
+            tensor is missing, unknown or of another shape.
+    """
+    values = read_config(folder)
+    official = published.is_published(values)
+    if official:
+        tokenizer = load_tokenizer(folder)
+        config = published.config_from_official(values, tokenizer)
+    else:
+        config = load_config(folder)
+        tokenizer = load_tokenizer(folder)
+    files = files or open_files(folder)
+    if not official:
+        published.check_tokens(config, tokenizer, exact=False)
+    checkpoint = Checkpoint(folder, config, official, tokenizer, files)
+    check_outlines(checkpoint)
+    try:
+        rehearse(checkpoint.empty)
+    except ValueError as error:
+        raise ValueError(f"{folder / CONFIG_FILE}: {error}") from error
+    return checkpoint
+
+
+def check_outlines(checkpoint: Checkpoint) -> None:
+    """Compare the names and shapes in the files with those of the model.
+
+    Raises:
+        ValueError: a tensor is missing, unknown or of another shape.
+    """
+    files = checkpoint.files
+    try:
+        steps = checkpoint.steps()
+        made = dict(convert(steps, files.outlines.__getitem__))
+        check_layers(checkpoint.config, made)
+        wanted = checkpoint.empty.state_dict()
+    except ValueError as error:
+        raise ValueError(f"{checkpoint.folder}: {error}") from error
+    sources = {target: step.sources[0] for step in steps for target in step.targets}
+    for name, source in sources.items():
+        if name not in wanted:
+            raise ValueError(f"{files.file_of(source)}: tensor {source} is unknown; wrong or mixed files")
+        if made[name].shape != wanted[name].shape:
+            shape, expected = tuple(files.outlines[source].shape), tuple(wanted[name].shape)
+            part = "" if shape == tuple(made[name].shape) else f" for {name}, part of it or made of it"
+            raise ValueError(f"{files.file_of(source)}: {source} has shape {shape}, expected {expected}{part}")
+    for name in sorted(wanted.keys() - made.keys()):
+        known_as = _name_in_files(checkpoint, name)
+        raise ValueError(f"{checkpoint.folder}: tensor {known_as} is missing from the weights; wrong or mixed files")
+
+
+def _name_in_files(checkpoint: Checkpoint, name: str) -> str:
+    """Return what one of our tensors is called in the layout of the files."""
+    if not checkpoint.is_published:
+        return name
+    steps = to_official(published.key_rules(checkpoint.config), list(checkpoint.empty.state_dict()))
+    return next(step.targets[0] for step in steps if name in step.sources)
+
+
+@plain_defaults()
+def load_checkpoint(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Sa2VA, Processor]:
+    """Rebuild a model from its folder, in our layout or the published one.
+
+    Memory never exceeds the finished model by more than one tensor; buffers such as rotary frequencies stay float32.
+
+    Raises:
+        ValueError: as `open_checkpoint`, or a tensor is not finite.
+    """
+    checkpoint = open_checkpoint(folder)
+    values = {}
+    for name, value in checkpoint.tensors():
+        # A copy always: a tensor mapped from the file would change with it.
+        values[name] = value.to(device, dtype if value.is_floating_point() else value.dtype, copy=True).contiguous()
+        if dtype == torch.float16 and not is_finite(values[name]):
+            raise ValueError(f"{folder}: {name} holds values beyond the range of float16; use bfloat16 or float32")
+    model = checkpoint.empty
+    model.load_state_dict(values, strict=True, assign=True)
+    for native in (model.mllm.native, model.sam2.native):
+        compute_buffers(native, device)
+        native.tie_weights()
+    left = [name for name, value in (*model.named_parameters(), *model.named_buffers()) if value.is_meta]
+    assert not left, f"no values for {left}"
+    return model.eval(), Processor(checkpoint.config, checkpoint.tokenizer)
+
+
+def compute_buffers(native: PreTrainedModel, device: torch.device) -> None:
+    """Compute the buffers that no file holds, as the native class does when it builds a model."""
+    for name, buffer in list(native.named_non_persistent_buffers()):
+        parent, _, leaf = name.rpartition(".")
+        native.get_submodule(parent)._buffers[leaf] = torch.empty_like(buffer, device=device)
+    for value in native.state_dict(keep_vars=True).values():
+        value._is_hf_initialized = True  # what Transformers leaves alone when it initialises the rest
+    native.initialize_weights()
+
+
+def save_checkpoint(model: Sa2VA, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: torch.dtype) -> None:
+    """Write a model folder; weights that are shared are written once per name.
+
+    Files of an earlier model in `folder` are replaced when the new ones are complete; what else lies there stays.
+
+    Raises:
+        ValueError: the disk refuses a file.
+    """
+    state = model.state_dict()
+    outlines = {name: torch.empty(value.shape, dtype=dtype, device="meta") for name, value in state.items()}
+    with whole_folder(folder) as draft:
+        write_shards(draft, outlines, ((name, value.detach().to("cpu", dtype)) for name, value in state.items()))
+        write_text(draft / CONFIG_FILE, json.dumps(model.config.to_dict(), indent=1) + "\n")
+        tokenizer.save_pretrained(draft)
+        is_sharded = (draft / INDEX_FILE).is_file()
+    # What the folder would be read by, were it left: the one file or the index of an earlier model.
+    (folder / (WEIGHTS_FILE if is_sharded else INDEX_FILE)).unlink(missing_ok=True)

@@ -1,0 +1,230 @@
+"""Tell how much memory a model takes, before any of its weights are there, and how much a machine has.
+
+Flow: Sa2VAConfig -> model on the meta device -> measure -> Size -> memory_need(size, choice) -> bytes by part;
+    list_places (GPUs, RAM) -> find_place.
+Source: bytes of a packed weight from bitsandbytes' formats; QLoRA, arXiv:2305.14314, section 3, for 4 bits.
+Shapes: D width, I inner width of an MLP, S side of SAM 2's input in px.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sa2va.checkpoints.folder import build_empty
+from sa2va.model.config import Sa2VAConfig
+from sa2va.model.families.catalog import find_family
+
+GIB = 2**30
+SHARE = 0.9  # of what is free that a model may plan with; fragments and the libraries' own buffers take the rest
+TEXT_TOKENS = 1_000  # a conversation's text, beside the pictures
+# 4 bits, one byte of scale for 64 weights, and 4 bytes for 256 of those scales.
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to hold a model, as arguments of `sa2va.load`, with the bytes of one weight."""
+
+    dtype: str
+    quantize: str | None
+    language: float  # linear weights of the language model
+    vision: float  # linear weights of the vision tower
+    rest: float  # every other weight, and what is computed
+
+
+CHOICES = {
+    "float32": Choice("float32", None, 4, 4, 4),
+    "bfloat16": Choice("bfloat16", None, 2, 2, 2),
+    "int8": Choice("bfloat16", "int8", 1, 1, 2),
+    "int4": Choice("bfloat16", "int4", NF4_BYTES, 1, 2),
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """Numbers of weights by part, and what it takes to use them."""
+
+    vision_linear: int  # weights that quantise.py packs
+    vision_other: int
+    language_linear: int
+    language_other: int  # embeddings, norms and the output layer
+    sam2: int  # with the [SEG] projector
+    cache_per_token: int  # numbers that one token leaves in the KV cache
+    picture_tokens: int  # most visual tokens of one picture
+    working: int  # most numbers alive at once while one picture is answered, weights and cache aside
+
+    @property
+    def parameters(self) -> int:
+        return self.vision_linear + self.vision_other + self.language_linear + self.language_other + self.sam2
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a model takes, by part."""
+
+    vision: int
+    language: int
+    sam2: int
+    cache: int  # of one picture and TEXT_TOKENS tokens
+    working: int
+
+    @property
+    def weights(self) -> int:
+        return self.vision + self.language + self.sam2
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.cache + self.working
+
+
+def measure(config: Sa2VAConfig) -> Size:
+    """Build a model without its weights and count."""
+    model = build_empty(config)
+    native = model.mllm.native
+    language = find_family(config.family).language_model(native)
+    output = native.get_output_embeddings()
+    linear = {id(m.weight): m.weight.numel() for m in native.modules() if type(m) is nn.Linear and m is not output}
+    of_language = {id(p): p.numel() for module in (language, output) for p in module.parameters()}
+    of_vision = {id(p): p.numel() for p in native.parameters() if id(p) not in of_language}
+    text = native.config.get_text_config()
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    language_linear = sum(number for key, number in linear.items() if key in of_language)
+    vision_linear = sum(number for key, number in linear.items() if key in of_vision)
+    return Size(
+        vision_linear=vision_linear,
+        vision_other=sum(of_vision.values()) - vision_linear,
+        language_linear=language_linear,
+        language_other=sum(of_language.values()) - language_linear,
+        sam2=sum(p.numel() for part in (model.sam2, model.projector) for p in part.parameters()),
+        cache_per_token=2 * text.num_hidden_layers * text.num_key_value_heads * head_dim,
+        picture_tokens=count_picture_tokens(config),
+        working=count_working(config, native.config),
+    )
+
+
+def count_tiles(config: Sa2VAConfig) -> int:
+    """Most tiles of one picture: the grid and, where that is more than one, the whole."""
+    return config.max_tiles + (config.max_tiles > 1)
+
+
+def count_patches(config: Sa2VAConfig, patch: int | Sequence[int]) -> int:
+    """Most patches of one picture that the vision tower reads at once; `patch` is the side of one in px."""
+    patch = patch if isinstance(patch, int) else patch[0]
+    if config.max_pixels:
+        return config.max_pixels // patch**2
+    side = config.tile_size // patch
+    return count_tiles(config) * (side * side + 1)  # one more that stands for the whole tile
+
+
+def count_picture_tokens(config: Sa2VAConfig) -> int:
+    """Most visual tokens of one picture."""
+    if not config.max_pixels:
+        return count_tiles(config) * config.tokens_per_tile
+    vision = config.mllm["vision_config"]
+    return config.max_pixels // (vision["patch_size"] * vision["spatial_merge_size"]) ** 2
+
+
+def count_working(config: Sa2VAConfig, native: Any) -> int:
+    """Most numbers alive at once: the three stages follow each other, so the largest of them counts.
+
+    Each is the peak within one layer, counted while layers of the released sizes ran: in a block of the vision
+    tower 5 D + 2 I a patch, of the language model 3 D + 3 I a token, in the first stage of SAM 2's encoder 12 widths
+    for each of its (S/4)^2 places.
+
+    Args:
+        config: of the whole model.
+        native: configuration of the native MLLM.
+    """
+    vision, text = native.vision_config, native.get_text_config()
+    backbone = config.sam2["vision_config"]["backbone_config"]
+    tokens = count_picture_tokens(config) + TEXT_TOKENS
+    return max(
+        count_patches(config, vision.patch_size) * (5 * vision.hidden_size + 2 * vision.intermediate_size),
+        tokens * (3 * text.hidden_size + 3 * text.intermediate_size),
+        12 * backbone["hidden_size"] * (config.sam2["image_size"] // 4) ** 2,
+    )
+
+
+def memory_need(size: Size, choice: Choice) -> Need:
+    """Return the bytes that a model of this size takes when it is held this way."""
+    tokens = size.picture_tokens + TEXT_TOKENS
+    return Need(
+        vision=round(size.vision_linear * choice.vision + size.vision_other * choice.rest),
+        language=round(size.language_linear * choice.language + size.language_other * choice.rest),
+        sam2=round(size.sam2 * choice.rest),
+        cache=round(tokens * size.cache_per_token * choice.rest),
+        working=round(size.working * choice.rest),
+    )
+
+
+# ---- the machine
+
+
+@dataclass(frozen=True)
+class Place:
+    """Memory that a model can live in, in bytes."""
+
+    device: str  # "cuda:0", "mps", "cpu"
+    name: str
+    total: int
+    free: int
+
+    @property
+    def usable(self) -> int:
+        return int(self.free * SHARE)
+
+
+def list_places() -> list[Place]:
+    """List the memory of this machine, the fastest first; a Mac's GPU shares that of its CPU."""
+    places = []
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        places.append(Place(f"cuda:{index}", torch.cuda.get_device_name(index), total, free))
+    total, free = read_ram()
+    if torch.backends.mps.is_available():
+        places.append(Place("mps", "Apple GPU", total, free))
+    return [*places, Place("cpu", f"{os.cpu_count()} CPU cores", total, free)]
+
+
+def read_ram(root: Path = Path("/")) -> tuple[int, int]:
+    """Return the RAM of this machine, or of the container that it is, in bytes: all and free; 0 where unknown."""
+    if not hasattr(os, "sysconf"):
+        return 0, 0
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    free = total
+    report = root / "proc/meminfo"
+    if report.is_file():
+        lines = dict(line.split(":", 1) for line in report.read_text().splitlines() if ":" in line)
+        free = int(lines["MemAvailable"].split()[0]) * 1024
+    group = root / "sys/fs/cgroup"
+    try:
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return total, free
+    return min(total, limit), min(free, limit - used)
+
+
+def find_place(need: Need, choice: Choice, places: Sequence[Place]) -> str | None:
+    """Say where a model fits: a device, "cuda" for all GPUs and the RAM together, or None.
+
+    Packed weights stay on one device, and not on an Apple GPU.
+    """
+    gpus = [place for place in places if place.device.startswith("cuda")]
+    others = [place for place in places if place not in gpus and not (choice.quantize and place.device == "mps")]
+    for place in gpus:
+        if place.usable >= need.total:
+            return place.device
+    if gpus and not choice.quantize and sum(place.usable for place in places) >= need.total:
+        return "cuda"
+    return next((place.device for place in others if place.usable >= need.total), None)
+
+
+def to_gib(number: Need) -> dict[str, float]:
+    """Return the parts of a need and their sum in GiB."""
+    parts = {field.name: getattr(number, field.name) for field in fields(number)} | {"total": number.total}
+    return {name: round(value / GIB, 3) for name, value in parts.items()}

@@ -1,0 +1,138 @@
+"""Recognise a published Sa2VA folder by its config.json, and translate config and tensor names both ways.
+
+Flow: config.json + tokenizer -> Sa2VAConfig and rules -> checkpoint.py; Sa2VAConfig -> config.json of that layout.
+Source: the model folders published with Sa2VA, arXiv:2501.04001.
+"""
+
+from dataclasses import fields
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from sa2va.checkpoints import sam2_keys
+from sa2va.checkpoints.key_map import Rule
+from sa2va.model.config import Sa2VAConfig
+from sa2va.model.families import catalog
+from sa2va.model.families.catalog import FAMILIES
+from sa2va.tokens import ADDED_TOKENS
+
+MODEL_TYPE, ARCHITECTURE_START = "sa2va_chat", "Sa2VAChat"
+EXTRA_KEY = "sa2va"  # of a config.json that we wrote: what the published layout has no words for
+SAM2_PREFIX = "grounding_encoder.sam2_model."
+EXTRA_FIELDS = tuple(field.name for field in fields(Sa2VAConfig) if field.name not in ("family", "mllm", "sam2"))
+PROJECTOR = {"text_hidden_fcs.0.{rest}": "projector.fc1.{rest}", "text_hidden_fcs.2.{rest}": "projector.fc2.{rest}"}
+
+
+def is_published(values: dict[str, Any]) -> bool:
+    """Tell whether a config.json describes a Sa2VA model in the published layout."""
+    architectures = values.get("architectures") or ()
+    return values.get("model_type") == MODEL_TYPE or any(str(a).startswith(ARCHITECTURE_START) for a in architectures)
+
+
+def find_family(official: dict[str, Any]) -> str:
+    """Return which MLLM family a published config.json describes.
+
+    Raises:
+        ValueError: none that is known here.
+    """
+    kinds = [str((official.get(part) or {}).get("model_type", "")) for part in ("vision_config", "text_config")]
+    if kinds[0].startswith("intern_vit") and "llm_config" in official:
+        return "internvl"
+    if kinds == ["clip_vision_model", "llama"]:
+        return "llava"
+    for family in FAMILIES:
+        if any(kind.startswith(family) for kind in kinds):
+            return family
+    name = ", ".join(map(str, official.get("architectures") or ["no architecture"]))
+    raise ValueError(
+        f"config.json: unknown architecture ({name} with vision model {kinds[0] or 'unnamed'!r}); "
+        f"known families: {', '.join(FAMILIES)}"
+    )
+
+
+def check_tokens(config: Sa2VAConfig, tokenizer: PreTrainedTokenizerBase, *, exact: bool) -> None:
+    """Check that tokenizer and config belong together.
+
+    Args:
+        config: of the model.
+        tokenizer: of the same folder.
+        exact: the tokenizer has to fill the vocabulary, as in every published folder; a smaller one would name
+            another row [SEG].
+
+    Raises:
+        ValueError: a token is missing or has another id than the config says, or the sizes disagree.
+    """
+    known = tokenizer.get_vocab()
+    for token in ADDED_TOKENS:
+        if token not in known:
+            raise ValueError(f"the tokenizer has no {token} token; a Sa2VA tokenizer has {', '.join(ADDED_TOKENS)}")
+    image_token = catalog.find_family(config.family).IMAGE_TOKEN
+    wanted = config.mllm.get("image_token_id")
+    if known.get(image_token) != wanted:
+        raise ValueError(
+            f"the tokenizer gives {image_token} the id {known.get(image_token)}, config.json says {wanted}; "
+            "take both from the same model"
+        )
+    size, rows = max(known.values()) + 1, config.mllm["text_config"]["vocab_size"]
+    if size > rows or (exact and size != rows):
+        raise ValueError(
+            f"the tokenizer has {size} tokens, config.json has a vocabulary of {rows}; take both from the same model"
+        )
+
+
+def config_from_official(official: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Sa2VAConfig:
+    """Translate a published config.json.
+
+    Raises:
+        ValueError: the architecture is unknown, or config and tokenizer disagree.
+    """
+    family = find_family(official)
+    try:
+        told = FAMILIES[family].config_from_official(
+            official, tokenizer.get_vocab(), str(tokenizer.chat_template or "")
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"config.json: not a complete {family} configuration ({error!r})") from error
+    values = {"keyframes": "first"} | told | _extra_fields(official)
+    config = Sa2VAConfig(family=family, sam2=sam2_keys.config_from_official(official), **values)
+    check_tokens(config, tokenizer, exact=True)
+    return config
+
+
+def config_to_official(config: Sa2VAConfig) -> dict[str, Any]:
+    """Return the config.json of a model in the published layout.
+
+    Raises:
+        ValueError: the published layout has no words for a part of the model.
+    """
+    family = FAMILIES[config.family]
+    official = {"model_type": MODEL_TYPE} | family.config_to_official(config)
+    official |= sam2_keys.config_to_official(config.sam2)
+    image_token = {family.IMAGE_TOKEN: config.mllm.get("image_token_id")}
+    told = {"keyframes": "first"} | family.config_from_official(official, image_token)
+    usual = {field.name: field.default for field in fields(Sa2VAConfig)} | told
+    own = {name: getattr(config, name) for name in EXTRA_FIELDS}
+    extra = {name: value for name, value in own.items() if value != usual[name]}
+    return official | ({EXTRA_KEY: extra} if extra else {})
+
+
+def _extra_fields(official: dict[str, Any]) -> dict[str, Any]:
+    """Return what we wrote beside the published layout, where we wrote the file.
+
+    Raises:
+        ValueError: it is none of our fields.
+    """
+    extra = official.get(EXTRA_KEY) or {}
+    unknown = sorted(set(extra) - set(EXTRA_FIELDS)) if isinstance(extra, dict) else [str(extra)]
+    if unknown:
+        raise ValueError(f"config.json: {EXTRA_KEY} has unknown fields {unknown}; expected {sorted(EXTRA_FIELDS)}")
+    return extra
+
+
+def key_rules(config: Sa2VAConfig) -> tuple[Rule, ...]:
+    """Return the rules between the tensor names of a published folder and ours."""
+    return (
+        *(rule.under(SAM2_PREFIX, "sam2.native.") for rule in sam2_keys.sam2_rules()),
+        *(Rule.rename(official, ours) for official, ours in PROJECTOR.items()),
+        *(rule.under("", "mllm.native.") for rule in FAMILIES[config.family].key_rules(config.mllm)),
+    )

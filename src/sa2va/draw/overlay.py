@@ -1,0 +1,330 @@
+"""Draw masks, labels and contact sheets: the only place that puts pixels on a picture for people.
+
+Flow: frames and masks of a Prediction -> overlay -> media.py (PNG, MP4); several overlays -> contact_sheet.
+Source: the colours were chosen by farthest-point search in OKLab (https://bottosson.github.io/posts/oklab/),
+    on normal vision and on simulated red and green blindness (Machado et al., 2009) at once.
+Shapes: N objects, H W picture, 3 colours in RGB order; boxes are (left, top, right, bottom) px.
+"""
+
+import colorsys
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from sa2va.draw.text import base_font, can_write, measure, warn_unwritten, write
+from sa2va.masks import bbox
+
+Picture = NDArray[np.uint8]  # (H, W, 3)
+Colour = tuple[int, int, int]
+Box = tuple[int, int, int, int]
+
+COLOURS = "0089DC FF9843 8D053C 22F8CC 570597 FF3781 B0B3FF 597F00 F4EB11 0F26FF".split()
+GOLDEN = 0.618034  # steps of the golden ratio never come back to a hue
+INK, PAPER = (28, 30, 36), (250, 250, 248)
+LARGEST_SHEET = 4000  # px, the longer side; a larger contact sheet is scaled down
+
+
+def palette(num_colours: int) -> Picture:
+    """Return colours that stay with their index, whatever the number asked for.
+
+    The first ten can be told apart with red or green blindness; after them come hues a golden ratio apart.
+
+    Args:
+        num_colours: N.
+
+    Returns:
+        uint8 (N, 3), RGB.
+    """
+    return np.array([_colour(index) for index in range(num_colours)], np.uint8).reshape(-1, 3)
+
+
+def overlay(
+    frame: Picture,
+    masks: ArrayLike,
+    labels: Sequence[str] | None = None,
+    alpha: float = 0.5,
+    *,
+    colours: Sequence[int] | None = None,
+) -> Picture:
+    """Lay masks over a picture: a tinted area, a smooth outline and, if given, a label for each.
+
+    Args:
+        frame: uint8 (H, W, 3); it is not changed.
+        masks: bool (N, H, W). Smaller objects are drawn over larger ones; empty masks are left out.
+        labels: N short texts; an empty one draws no label. Where no font of this machine has the letters of one,
+            its number is written, and a warning has the text.
+        alpha: opacity of the tint, 0..1.
+        colours: N palette indices, such as the ids of tracked objects; 0..N-1 when None.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        ValueError: masks, labels or colours do not fit the frame or each other.
+    """
+    stack = np.asarray(masks, bool)
+    height, width = frame.shape[:2]
+    if stack.ndim != 3 or (len(stack) and stack.shape[1:] != (height, width)):
+        raise ValueError(f"overlay: expected masks of shape (N, {height}, {width}), got {stack.shape}")
+    for name, values in (("labels", labels), ("colours", colours)):
+        if values is not None and len(values) != len(stack):
+            raise ValueError(f"overlay: {len(values)} {name} for {len(stack)} masks")
+    picture = frame.copy()
+    numbers = colours if colours is not None else range(len(stack))
+    paints = [_colour(index) for index in numbers]
+    boxes = {index: box for index, mask in enumerate(stack) if (box := _pixel_box(mask)) is not None}
+    areas = stack.sum((1, 2))
+    for index in sorted(boxes, key=lambda index: -areas[index]):
+        _paint(picture, stack[index], boxes[index], paints[index], alpha)
+    if labels is None:
+        return picture
+    labels = _only_writable(labels, [str(index + 1) for index in numbers])
+    chips = [(labels[index], _anchors(stack[index], boxes[index]), paints[index]) for index in boxes if labels[index]]
+    return _draw_chips(picture, chips)
+
+
+def contact_sheet(
+    frames: Sequence[Picture], columns: int | None = None, captions: Sequence[str] | None = None
+) -> Picture:
+    """Arrange pictures in a grid on light paper.
+
+    Args:
+        frames: at least one uint8 (H, W, 3); where sizes differ, each is fitted into the cell of the first one.
+        columns: pictures in a row; when None, the sheet becomes about as wide as it is high.
+        captions: a text under each picture, wrapped to its width; its number where no font has its letters.
+
+    Returns:
+        uint8 (height, width, 3), no side longer than LARGEST_SHEET.
+
+    Raises:
+        ValueError: there are no frames, or the captions are not as many.
+    """
+    if not len(frames):
+        raise ValueError("contact_sheet: expected at least one frame, got none")
+    if captions is not None and len(captions) != len(frames):
+        raise ValueError(f"contact_sheet: {len(captions)} captions for {len(frames)} frames")
+    height, width = frames[0].shape[:2]
+    columns = columns or max(1, round(math.sqrt(len(frames) * height / width)))
+    columns = min(columns, len(frames))
+    rows = math.ceil(len(frames) / columns)
+    scale = min(max(1.0, 240 / width), 0.95 * LARGEST_SHEET / max(columns * width, rows * height))
+    cell_width, cell_height = max(1, round(width * scale)), max(1, round(height * scale))
+    gap = max(6, round(0.03 * cell_width))
+    font = base_font(max(11, round(0.04 * cell_width)))
+    if captions is not None:
+        captions = _only_writable(captions, [str(index + 1) for index in range(len(captions))])
+    texts = [_wrap(text, font, cell_width) for text in captions] if captions is not None else []
+    line = sum(font.getmetrics())
+    caption_height = max((len(lines) for lines in texts), default=0) * line + (gap // 2 if texts else 0)
+    step_x, step_y = cell_width + gap, cell_height + caption_height + gap
+    sheet = Image.new("RGB", (columns * step_x + gap, rows * step_y + gap), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for index, frame in enumerate(frames):
+        left, top = gap + index % columns * step_x, gap + index // columns * step_y
+        cell = _fit(frame, cell_height, cell_width)
+        sheet.paste(cell, (left + (cell_width - cell.width) // 2, top + (cell_height - cell.height) // 2))
+        for number, text in enumerate(texts[index] if texts else ()):
+            write(pen, (left, top + cell_height + gap // 3 + number * line), text, INK, round(font.size))
+    sheet.thumbnail((LARGEST_SHEET, LARGEST_SHEET))
+    return np.array(sheet)
+
+
+def _only_writable(texts: Sequence[str], instead: Sequence[str]) -> list[str]:
+    """Put something else where this machine has no letters for a text, and warn the caller's caller."""
+    unwritten = {short: text for short, text in zip(instead, texts, strict=True) if not can_write(text)}
+    warn_unwritten(unwritten, stacklevel=3)
+    return [short if short in unwritten else text for short, text in zip(instead, texts, strict=True)]
+
+
+@lru_cache(maxsize=256)
+def _colour(index: int) -> Colour:
+    if index < len(COLOURS):
+        red, green, blue = bytes.fromhex(COLOURS[index])
+        return red, green, blue
+    turn = index - len(COLOURS)
+    saturation, value = ((0.85, 0.95), (0.45, 0.95), (0.8, 0.6))[turn % 3]
+    red, green, blue = colorsys.hsv_to_rgb(turn * GOLDEN % 1, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _line_width(height: int, width: int) -> float:
+    """Width of an outline, px: thin on a thumbnail, still visible on a poster."""
+    return max(1.2, 0.0032 * math.sqrt(height * width))
+
+
+def _pixel_box(mask: NDArray[np.bool_]) -> Box | None:
+    box = bbox(mask)
+    return None if box is None else (int(box[0]), int(box[1]), int(box[2]), int(box[3]))
+
+
+def _paint(picture: Picture, mask: NDArray[np.bool_], box: Box, colour: Colour, alpha: float) -> None:
+    """Tint a mask and draw its outline, in place.
+
+    The distance to the edge of the mask, slightly blurred, gives an edge without stairs: how much a pixel
+    belongs to the tint or to the line is how far its centre lies inside them.
+    """
+    height, width = mask.shape
+    thickness = _line_width(height, width)
+    margin = math.ceil(2 * thickness) + 3
+    left, top, right, bottom = box
+    window = np.s_[max(top - margin, 0) : bottom + margin, max(left - margin, 0) : right + margin]
+    depth = _depth(mask[window], blur=0.45 * thickness)  # px inside the mask; negative outside
+    tint = alpha * np.clip(depth + 0.5, 0, 1)
+    halo = 0.55 * np.clip(thickness + 0.5 - np.abs(depth + 0.35 * thickness), 0, 1)
+    line = np.clip(thickness / 2 + 0.5 - np.abs(depth), 0, 1)
+    out = picture[window].astype(np.float32)  # (h, w, 3)
+    for share, paint in ((tint, colour), (halo, (255, 255, 255)), (line, colour)):
+        out += share[..., None] * (np.array(paint, np.float32) - out)
+    picture[window] = np.rint(out).astype(np.uint8)
+
+
+def _depth(mask: NDArray[np.bool_], blur: float) -> NDArray[np.float32]:
+    """Return the signed distance (h, w) px to the edge of a mask, positive inside, with its stairs smoothed."""
+    inside = mask.astype(np.uint8)
+    far = float(sum(mask.shape))  # where there is no edge at all, OpenCV returns a huge number
+    within = np.minimum(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), far)
+    beyond = np.minimum(cv2.distanceTransform(1 - inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), far)
+    depth = np.where(mask, within - 0.5, 0.5 - beyond).astype(np.float32)
+    return cv2.GaussianBlur(depth, (0, 0), max(blur, 0.6))
+
+
+class _Anchors(NamedTuple):
+    """Points (x, y) px of a mask that a label can hold on to."""
+
+    top: tuple[int, int]
+    deepest: tuple[int, int]  # farthest from the edge
+    bottom: tuple[int, int]
+    right: tuple[int, int]
+    left: tuple[int, int]
+
+
+def _anchors(mask: NDArray[np.bool_], box: Box) -> _Anchors:
+    left, top, right, bottom = box
+    inside = np.pad(mask[top:bottom, left:right], 1).astype(np.uint8)
+    deepest = np.argmax(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+    row, column = np.unravel_index(deepest, inside.shape)
+
+    def middle(line: NDArray[np.bool_]) -> int:
+        return int(np.flatnonzero(line).mean())
+
+    return _Anchors(
+        top=(left + middle(mask[top, left:right]), top),
+        deepest=(left + int(column) - 1, top + int(row) - 1),
+        bottom=(left + middle(mask[bottom - 1, left:right]), bottom),
+        right=(right, top + middle(mask[top:bottom, right - 1])),
+        left=(left, top + middle(mask[top:bottom, left])),
+    )
+
+
+def _draw_chips(picture: Picture, chips: Sequence[tuple[str, _Anchors, Colour]]) -> Picture:
+    """Write each label on a rounded chip at its mask, inside the picture and off the other chips."""
+    height, width = picture.shape[:2]
+    font = base_font(max(9, round(0.026 * math.sqrt(height * width))))
+    ascent, descent = font.getmetrics()
+    pad_x, pad_y = round(0.45 * font.size), round(0.08 * font.size)
+    longest = max(0.5 * width, min(width, 240)) - 2 * pad_x
+    image = Image.fromarray(picture)
+    pen = ImageDraw.Draw(image)
+    taken: list[Box] = []
+    for label, anchors, colour in chips:
+        text = _shorten(" ".join(label.split()), font, longest)
+        if not text:
+            continue
+        size = math.ceil(measure(text, round(font.size))) + 2 * pad_x, ascent + descent + 2 * pad_y
+        chip = _place(size, anchors, (width, height), taken)
+        taken.append(chip)
+        background, ink = _readable(colour)
+        image.paste(background, chip[:2], _rounded(size))
+        write(pen, (chip[0] + pad_x, chip[1] + pad_y), text, ink, round(font.size))
+    return np.array(image)
+
+
+def _place(size: tuple[int, int], anchors: _Anchors, picture: tuple[int, int], taken: Sequence[Box]) -> Box:
+    """Choose where a chip of `size` goes: above its mask, else on it, below or beside; off the others if it can."""
+    width, height = size
+    gap = max(1, height // 5)
+    (top_x, top), (x, y), (bottom_x, bottom), (right, right_y), (left, left_y) = anchors
+    spots = [
+        (top_x - width // 2, top - height - gap),
+        (x - width // 2, y - height // 2),
+        (bottom_x - width // 2, bottom + gap),
+        (right + gap, right_y - height // 2),
+        (left - gap - width, left_y - height // 2),
+    ]
+    best, least = None, math.inf
+    for order, (x, y) in enumerate(spots):
+        inside_x = min(max(x, 0), max(picture[0] - width, 0))
+        inside_y = min(max(y, 0), max(picture[1] - height, 0))
+        chip = (inside_x, inside_y, inside_x + width, inside_y + height)
+        # Being moved costs a little, hiding another chip costs a lot, and earlier spots win a tie.
+        moved = (abs(x - inside_x) + abs(y - inside_y)) / (width + height)
+        cost = 10 * sum(_overlap(chip, other) for other in taken) / (width * height) + moved + 0.01 * order
+        if cost < least:
+            best, least = chip, cost
+    assert best is not None
+    return best
+
+
+def _overlap(a: Box, b: Box) -> int:
+    return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _readable(colour: Colour) -> tuple[Colour, Colour]:
+    """Return a chip colour and a text colour with a contrast of at least 4.5 (WCAG 2.2, level AA)."""
+    if 1.05 / (_luminance(colour) + 0.05) < 3:
+        return colour, INK
+    while 1.05 / (_luminance(colour) + 0.05) < 4.5:
+        colour = int(colour[0] * 0.96), int(colour[1] * 0.96), int(colour[2] * 0.96)
+    return colour, (255, 255, 255)
+
+
+def _luminance(colour: Colour) -> float:
+    """Return the relative luminance of an sRGB colour, 0..1."""
+    linear = [v / 12.92 if (v := part / 255) <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for part in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@lru_cache(maxsize=256)
+def _rounded(size: tuple[int, int]) -> Image.Image:
+    """Return the coverage of a rounded rectangle, drawn four times as large for smooth corners."""
+    width, height = size
+    large = Image.new("L", (4 * width, 4 * height))
+    ImageDraw.Draw(large).rounded_rectangle((0, 0, 4 * width - 1, 4 * height - 1), radius=1.2 * height, fill=255)
+    return large.resize(size, Image.Resampling.BOX)
+
+
+def _shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    """Cut a text to a width in px, with an ellipsis; empty where not even one letter fits."""
+    size = round(font.size)
+    if measure(text, size) <= width:
+        return text
+    for end in range(len(text) - 1, 0, -1):
+        if measure(short := text[:end].rstrip() + "...", size) <= width:
+            return short
+    return ""
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Break a text into lines of at most `width` px."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and measure(longer, round(font.size)) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return [_shorten(line, font, width) for line in lines]
+
+
+def _fit(frame: Picture, height: int, width: int) -> Image.Image:
+    """Scale a picture into a cell, keeping its shape; a small one is enlarged without blurring its pixels."""
+    scale = min(height / frame.shape[0], width / frame.shape[1])
+    size = max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale))
+    kind = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
+    return Image.fromarray(np.ascontiguousarray(frame)).resize(size, kind)

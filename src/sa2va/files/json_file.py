@@ -1,0 +1,60 @@
+"""Read the JSON files of a model folder within limits of size and depth.
+
+Flow: path -> read_json -> dictionary of finite numbers, texts and lists -> limits.py checks what they say.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sa2va.files.read_limits import read_bounded
+
+MAX_BYTES = 128 * 2**20  # the largest published tokenizer.json has 33 MB
+MAX_DEPTH = 64
+
+
+def read_json(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ValueError: no regular file, too large, nested too deeply, not JSON, not an object, or a number in it is not
+            finite.
+    """
+    content = read_bounded(path, max_bytes)
+    try:
+        values = json.loads(content.decode("utf-8"), parse_constant=_refuse)
+        depth = _measure_depth(values)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON (line {error.lineno}); restore it from the source") from error
+    except UnicodeError as error:
+        raise ValueError(f"{path} is not a text file; restore it from the source") from error
+    except RecursionError:
+        depth = MAX_DEPTH + 1
+    except ValueError as error:  # a constant refused below, or an integer of thousands of digits
+        raise ValueError(f"{path}: {error}; restore it from the source") from error
+    if depth > MAX_DEPTH:
+        raise ValueError(f"{path} is nested more than {MAX_DEPTH} deep; restore it from the source") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds a {type(values).__name__}; expected a JSON object")
+    return values
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is not a number")
+
+
+def _measure_depth(values: Any) -> int:
+    """Count nested containers, at most one more than is allowed; a number like 1e999 counts as a constant."""
+    level, depth = [values], 0
+    while level and depth <= MAX_DEPTH + 1:
+        depth += 1
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, dict | list):
+                below += (*value, *value.values()) if isinstance(value, dict) else value
+            elif isinstance(value, str):
+                value.encode("utf-8")  # half of a surrogate pair is no text
+            elif isinstance(value, float) and value in (float("inf"), float("-inf")):
+                _refuse(str(value))
+        level = below
+    return depth - 1

@@ -1,0 +1,336 @@
+"""Score gaze: `sa2va gaze eval --data FILE --oracle-target`, or recompute recorded metrics: `--golden FOLDER`.
+
+Flow: drawn scenes -> gaze_world.py; data, word timing, predictions -> gaze/evaluation/ -> one table; a recorded folder
+    -> the largest difference per metric, exit 1 beyond the limit.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sa2va.apps.options import JsonOption, ModelChoice, OutputOption, QuietOption, parse_path, takes_model
+from sa2va.apps.report import remark
+from sa2va.gaze.commands.rows import PAGE, choose_rivals, print_page, write_page
+from sa2va.terminal import in_markup
+
+if TYPE_CHECKING:
+    from sa2va.gaze.baselines.base import Rival
+    from sa2va.gaze.evaluation.cases import Case
+    from sa2va.gaze.evaluation.golden import Deviation
+    from sa2va.gaze.evaluation.table import Row
+    from sa2va.gaze.trial import Trial
+
+CHECK_FAILED = 1
+SAMPLES, PEOPLE_DRAWN = 10, 9  # scanpaths of a case by default; of a drawn one as many as people
+
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="FILE", parser=parse_path, help="Scanpaths in the layout of RefCOCO-Gaze."),
+]
+WordsOption = Annotated[
+    Path | None,
+    typer.Option("--words", metavar="FILE", parser=parse_path, help="When each word is spoken: word-timing.json."),
+]
+PredictionsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--predictions", metavar="FILE", parser=parse_path, help="A list of {REF_ID, REPEAT_ID, X, Y}, px of 512 x 320."
+    ),
+]
+MoreArgument = Annotated[
+    list[Path] | None, typer.Argument(metavar="[FILE]...", parser=parse_path, help="More files of predictions.")
+]
+OracleOption = Annotated[
+    bool, typer.Option("--oracle-target", help="Tell systems the box of the target; no images are needed.")
+]
+GoldenOption = Annotated[
+    Path | None,
+    typer.Option("--golden", metavar="FOLDER", parser=parse_path, help="Recompute the recorded metrics of a folder."),
+]
+FoldsOption = Annotated[int, typer.Option(min=2, help="Parts, cut by photo; each is scored by who learned the rest.")]
+LearnedOption = Annotated[
+    bool, typer.Option("--learned/--no-learned", help="Train ours and the published ones as well; minutes.")
+]
+WorldOption = Annotated[bool, typer.Option("--world", help="Score a model on drawn scenes that nobody trained on.")]
+SplitOption = Annotated[
+    str, typer.Option("--split", metavar="NAME", help="With --world: dev, to choose by, or report, to quote.")
+]
+SeedOption = Annotated[
+    int | None, typer.Option(min=0, help="With --world: another dev split. With --data: of the samples.")
+]
+SamplesOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=100, help="Scanpaths drawn of each case: with --world 9, as many as people, else 10."),
+]
+JobsOption = Annotated[int | None, typer.Option("--jobs", min=1, help="Processes that score; one per core by default.")]
+CheckOption = Annotated[bool, typer.Option("--check", help="With --world: exit with 1 if a figure misses its bar.")]
+ItemsOption = Annotated[int, typer.Option(min=10, help="With --world: how many expressions, nine people each.")]
+GazeOption = Annotated[
+    Path | None,
+    typer.Option("--gaze", metavar="FOLDER", parser=parse_path, help="Its gaze weights; beside the model by default."),
+]
+EyesOption = Annotated[
+    Path | None,
+    typer.Option("--eyes", metavar="FOLDER", parser=parse_path, help="With --world: gaze weights of the eyes alone."),
+]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option("--store", metavar="FOLDER", parser=parse_path, help="With --world: keep here what the model heard."),
+]
+PlotsOption = Annotated[
+    Path | None, typer.Option("--plots", metavar="FOLDER", parser=parse_path, help="With --world: draw it as well.")
+]
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--images", metavar="FOLDER", parser=parse_path, help="With --data: stimuli, for a row of the model itself."
+    ),
+]
+
+# What is evaluated -> the options that say how, beside those of every mode.
+MODEL = frozenset(field.name for field in fields(ModelChoice))
+SHARED = MODEL | {"gaze", "samples", "learned", "seed", "jobs", "output"}
+SETTINGS = {
+    "golden": frozenset[str](),
+    "world": SHARED | {"split", "items", "eyes", "store", "plots", "check"},
+    "data": SHARED | {"words", "predictions", "more", "images", "oracle_target", "folds"},
+}
+ALWAYS = frozenset({"as_json", "quiet"})
+EVERY_CORE = -1
+
+
+@takes_model
+def evaluate(
+    context: typer.Context,
+    data: DataOption = None,
+    words: WordsOption = None,
+    predictions: PredictionsOption = None,
+    more: MoreArgument = None,
+    images: ImagesOption = None,
+    oracle_target: OracleOption = False,
+    golden: GoldenOption = None,
+    world: WorldOption = False,
+    items: ItemsOption = 500,
+    split: SplitOption = "dev",
+    gaze: GazeOption = None,
+    eyes: EyesOption = None,
+    store: StoreOption = None,
+    plots: PlotsOption = None,
+    samples: SamplesOption = None,
+    folds: FoldsOption = 5,
+    learned: LearnedOption = True,
+    seed: SeedOption = None,
+    jobs: JobsOption = None,
+    output: OutputOption = None,
+    check: CheckOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    *,
+    choice: ModelChoice,
+) -> None:
+    """Print one table: predictions, baselines, references and people, on the same cases and folds.
+
+    With -o, FOLDER/report.json holds every figure, and FOLDER/table.md the tables.
+    """
+    if (golden is not None) + (data is not None) + world != 1:
+        raise ValueError("what to evaluate? give one of --data FILE, --world and --golden FOLDER")
+    refuse_idle(context, "golden" if golden is not None else "world" if world else "data")
+    ready = prepare()
+    if output is not None:
+        PAGE.check(output)  # before the work
+    if golden is not None:
+        check_recorded(golden, as_json=as_json)
+        return
+    if world:
+        from sa2va.gaze.commands.simulated import WorldRequest, evaluate_world
+
+        asked = WorldRequest(
+            choice=choice, split=split, seed=seed, items=items, samples=samples or PEOPLE_DRAWN, learned=learned,
+            gaze=gaze, eyes=eyes, store=store, plots=plots, output=output, jobs=jobs or EVERY_CORE, check=check,
+        )  # fmt: skip
+        evaluate_world(asked, as_json=as_json, quiet=quiet)
+        return
+    assert data is not None and ready
+    files = [*(predictions or []), *(more or [])]
+    trials = read_trials(data, words)
+    if not oracle_target and not files and images is None:
+        raise ValueError("there is nothing to score; add --oracle-target, --images FOLDER, or --predictions FILE")
+    makers = [pixel_rival(choice, gaze, images)] if images is not None else []
+    makers += choose_rivals(oracle=oracle_target, learned=learned)
+    drawn = Drawing(folds, samples or SAMPLES, seed or 0, jobs or EVERY_CORE)
+    rows, cases = make_rows(trials, files, makers, drawn, quiet=quiet)
+    show_recorded(rows, cases, drawn, data, output, as_json=as_json, quiet=quiet)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How scanpaths are drawn and scored."""
+
+    folds: int
+    samples: int
+    seed: int
+    jobs: int
+
+
+def show_recorded(
+    rows: "Sequence[Row]",
+    cases: "Sequence[Case]",
+    drawn: Drawing,
+    data: Path,
+    output: Path | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Print the table of recorded gaze, and write it."""
+    from sa2va.gaze.evaluation.markdown import recorded_page
+    from sa2va.gaze.evaluation.table import as_record
+
+    num_people = sum(len(case.people) for case in cases)
+    page = recorded_page(rows, f"{len(cases)} cases, {num_people} scanpaths, {drawn.samples} samples of each case.")
+    settings = {"folds": drawn.folds, "samples": drawn.samples, "seed": drawn.seed}
+    record = as_record(rows, cases, data=str(data), **settings)
+    if output is not None:
+        for path in write_page(output, record, page):
+            remark(f"wrote {path}", quiet)
+    if as_json:
+        print(json.dumps(record, allow_nan=False))
+    else:
+        print_page(page)
+
+
+def refuse_idle(context: typer.Context, mode: str) -> None:
+    """See that every option that was given has something to do.
+
+    Args:
+        context: of the command line.
+        mode: what is evaluated; a key of SETTINGS.
+
+    Raises:
+        ValueError: naming an option of another mode.
+    """
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        given = source is not None and source.name == "COMMANDLINE"
+        if given and name not in SETTINGS[mode] | ALWAYS | {mode}:
+            shown = parameter.opts[0] if parameter.opts[0].startswith("-") else str(context.params[name][0])
+            raise ValueError(f"{shown}: --{mode} has no use for it; leave it out")
+
+
+def prepare() -> bool:
+    """See that the libraries of the metrics are there.
+
+    Raises:
+        ValueError: saying what to install.
+    """
+    try:
+        import scipy
+        import sklearn
+    except ModuleNotFoundError as error:
+        raise ValueError(f"gaze needs {error.name}; run: pip install 'sa2va[gaze]'") from error
+    return bool(scipy and sklearn)
+
+
+def check_recorded(folder: Path, *, as_json: bool) -> None:
+    """Print the largest difference of each recorded metric.
+
+    Raises:
+        typer.Exit: one of them is beyond the limit.
+    """
+    from sa2va.gaze.evaluation.golden import LIMIT, check_folder
+
+    rows = check_folder(folder)
+    if as_json:
+        print(json.dumps([deviation_record(row) for row in rows]))
+    else:
+        show_deviations(rows, LIMIT)
+    if not all(row.ok for row in rows):
+        raise typer.Exit(CHECK_FAILED)
+
+
+def deviation_record(row: "Deviation") -> dict[str, Any]:
+    largest = row.largest if math.isfinite(row.largest) else None
+    return {"metric": row.name, "values": row.num_values, "largest": largest, "where": row.where, "ok": row.ok}
+
+
+def show_deviations(rows: "Sequence[Deviation]", limit: float) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("metric", box=None, pad_edge=False)
+    for title in ("values", "max |difference|", "ok"):
+        table.add_column(title, justify="right")
+    table.add_column("where")
+    for row in rows:
+        mark = "ok" if row.ok else "[bold red]no[/]"
+        where = "" if row.ok else in_markup(row.where)
+        table.add_row(in_markup(row.name), str(row.num_values), f"{row.largest:.2g}", mark, where)
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    console.print(table)
+    console.print(f"{sum(row.ok for row in rows)} of {len(rows)} metrics are within {limit:g}.")
+
+
+def read_trials(data: Path, words: Path | None) -> "list[Trial]":
+    """Read people's scanpaths, on the canvas."""
+    from sa2va.gaze.datasets.refcoco_gaze import read_refcoco_gaze
+    from sa2va.gaze.trial import on_canvas
+
+    return [on_canvas(trial) for trial in read_refcoco_gaze(data, words)]
+
+
+def make_rows(
+    trials: "Sequence[Trial]",
+    files: Sequence[Path],
+    makers: "Sequence[Callable[[], Rival]]",
+    drawn: Drawing,
+    *,
+    quiet: bool,
+) -> "tuple[list[Row], list[Case]]":
+    """Score everything there is."""
+    from tqdm import tqdm
+
+    from sa2va.gaze.evaluation.cases import count_other_packs, read_cases
+    from sa2va.gaze.evaluation.predictions import read_predictions
+    from sa2va.gaze.evaluation.table import finish_rows, folds_of, people_row, prediction_row, rival_row
+
+    predicted = {str(path): read_predictions(path) for path in files}  # a bad file shows before any work
+    parts = folds_of(trials, drawn.folds)
+    cases = read_cases(trials)
+    rows = [prediction_row(name, cases, found, jobs=drawn.jobs) for name, found in predicted.items()]
+    for row, found in zip(rows, predicted.values(), strict=True):
+        if row.num_cases < len(cases) or len(found) > row.num_cases:
+            remark(f"{row.name}: {row.num_cases} of {len(cases)} cases, {len(found)} in the file", quiet)
+        if others := count_other_packs(cases, found):
+            remark(
+                f"{row.name}: {others} of {sum(map(len, found.values()))} scanpaths have another number of packs than "
+                "words and two more; packs that are missing count as empty, those beyond the last one join it",
+                quiet,
+            )
+    rows.append(people_row(cases, jobs=drawn.jobs))
+    for make in tqdm(makers, desc="rivals", disable=quiet or not sys.stderr.isatty(), leave=False):
+        rows.append(rival_row(make, cases, parts, num_samples=drawn.samples, seed=drawn.seed, jobs=drawn.jobs))
+    tested = next((row.name for row in rows if row.kind == "rival" and "bits" in row.figures), "")
+    return finish_rows(rows, ours=tested), cases
+
+
+def pixel_rival(choice: ModelChoice, gaze: Path | None, images: Path) -> "Callable[[], Rival]":
+    """The model itself, on the pictures of a folder."""
+    from sa2va.gaze.baselines.event_decoder import PixelLook
+    from sa2va.gaze.predictor import load_gaze
+    from sa2va.inference.embedded import warn_once
+
+    if not images.is_dir():
+        raise ValueError(f"--images {images}: no such folder; give the one that holds the stimuli")
+    predictor = load_gaze(choice.model, gaze=gaze, **choice.arguments())
+    if predictor.is_embedded:
+        warn_once()
+    predictor.model.decoder.to("cpu").float()
+    return lambda: PixelLook(predictor.model, images)

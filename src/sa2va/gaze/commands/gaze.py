@@ -1,0 +1,282 @@
+"""Predict where people look while they listen: `sa2va gaze predict photo.jpg "the red cup" -o out/`.
+
+Flow: picture, words (as an expression, or one by one from standard input) -> gaze/predictor.py -> scanpaths as text,
+    JSON, PNG and a film in which words appear one by one.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from sa2va.apps.options import (
+    ExpressionArgument,
+    JsonOption,
+    ModelChoice,
+    OutputOption,
+    QuietOption,
+    parse_path,
+    require_text,
+    standard_input,
+    takes_model,
+)
+from sa2va.apps.report import describe_files, remark, say
+from sa2va.files.atomic import write_text
+from sa2va.files.claim import Claim
+from sa2va.files.staging import staged
+from sa2va.gaze.commands.eval import evaluate
+from sa2va.tokens import require_utf8
+
+if TYPE_CHECKING:
+    from sa2va.gaze.predictor import GazePredictor, GazeStream
+    from sa2va.gaze.scanpath import Pack, Scanpath
+    from sa2va.media.source import Media
+
+ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="A picture.", show_default=False)]
+GazeOption = Annotated[
+    Path | None,
+    typer.Option("--gaze", metavar="FOLDER", parser=parse_path, help="Gaze weights; beside the model by default."),
+]
+SamplesOption = Annotated[int, typer.Option(min=1, max=1000, help="People to imagine.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of their chance.")]
+LONGEST_LINE = 2**16  # characters of standard input
+PICTURE, FILM, RECORDS = "scanpath.png", "scanpath", "scanpaths.json"
+FILMS = (r"scanpath\.mp4", r"scanpath\.gif")
+
+
+class Film(StrEnum):
+    MP4 = "mp4"
+    GIF = "gif"
+    NONE = "none"
+
+
+class Mode(StrEnum):
+    SAMPLE = "sample"
+    MODE = "mode"
+
+
+class WholeMode(StrEnum):
+    """Of whole scanpaths."""
+
+    SAMPLE = "sample"
+    MODE = "mode"
+    CONSENSUS = "consensus"
+
+
+class Landing(StrEnum):
+    HARD = "hard"
+    SOFT = "soft"
+
+
+ModeOption = Annotated[Mode, typer.Option(help="Draw each scanpath, or take the usual one.")]
+WholeModeOption = Annotated[
+    WholeMode, typer.Option(help="Draw each scanpath, take the usual one, or of those drawn the most like the others.")
+]
+LandingOption = Annotated[Landing, typer.Option(help="Hold the last fixation to the target, or leave it free.")]
+
+app = typer.Typer(
+    help="Predict where people look, word by word.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("eval")(evaluate)
+
+
+@app.callback()
+def gaze() -> None:
+    """Predict where people look, word by word."""
+
+
+@app.command("predict")
+@takes_model
+def predict(
+    image: ImageArgument,
+    expression: ExpressionArgument,
+    output: OutputOption = None,
+    samples: SamplesOption = 10,
+    mode: WholeModeOption = WholeMode.SAMPLE,
+    landing: LandingOption = Landing.HARD,
+    seed: SeedOption = 0,
+    film: Annotated[Film, typer.Option(help="How the animation is written.")] = Film.MP4,
+    gaze: GazeOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    *,
+    choice: ModelChoice,
+) -> None:
+    """Predict where people look while they hear an expression.
+
+    With -o: a picture with numbered fixations coloured by word, a film of it, and all scanpaths as JSON.
+    """
+    text = require_text(expression, "EXPRESSION")
+    picture = open_picture(image)  # before the model: a damaged file is reported at once
+    frame = picture.frame(0)
+    with staged(output, Claim(tuple(map(re.escape, file_names(film))), FILMS), picture.files) as scratch:
+        from sa2va.gaze.model.listening import split_words
+
+        words = split_words(text)
+        each = "sample" if mode is WholeMode.CONSENSUS else mode.value
+        stream = load(choice, gaze).start(image, num_samples=samples, seed=seed, mode=each, landing=landing.value)
+        for word in words:
+            stream.hear(word)
+        stream.end()
+        paths = stream.scanpaths
+        if mode is WholeMode.CONSENSUS:
+            from sa2va.gaze.predictor import choose_consensus
+
+            paths = [choose_consensus(paths)]
+        if as_json:
+            print(json.dumps([path.to_json() for path in paths]))
+        else:
+            for line in scanpath_lines(paths[0]):
+                say(line)
+        if output and scratch:
+            files = write_files(scratch, frame, paths, stream.onsets, film)
+            remark(describe_files(files, scratch, output), quiet)
+        elif not as_json:
+            remark("nothing was written; add -o FOLDER for the picture, the film and JSON", quiet)
+
+
+@app.command("stream")
+@takes_model
+def stream(
+    image: ImageArgument,
+    samples: SamplesOption = 1,
+    mode: ModeOption = Mode.SAMPLE,
+    landing: LandingOption = Landing.HARD,
+    seed: SeedOption = 0,
+    gaze: GazeOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    *,
+    choice: ModelChoice,
+) -> None:
+    """Read words from standard input as they come, and say after each where people look; the end of input ends it.
+
+    With --json, one line of JSON per word.
+    """
+    source = standard_input("words")
+    open_picture(image).frame(0)
+    looking = load(choice, gaze).start(image, num_samples=samples, seed=seed, mode=mode.value, landing=landing.value)
+    if source.isatty():
+        remark("type words; Enter hands them over, Ctrl-D ends the expression", quiet)
+    tell(looking, None, looking.bot, as_json=as_json)
+    for word in spoken_words(read_lines(source)):
+        tell(looking, word, looking.hear(word), as_json=as_json)
+    tell(looking, None, looking.end(), as_json=as_json)
+
+
+@app.command("train")
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="tiny_gaze, published_gaze, or published_gaze_lora.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Change settings of the recipe.")
+    ] = None,
+    output: OutputOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the settings of the run, and do nothing.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train gaze on a model, which stays as it is or gets an adapter; the same command goes on where it stopped."""
+    from sa2va.gaze.training import recipes
+
+    if dry_run:
+        print(json.dumps(asdict(recipes.configure(recipe, overrides or [])), indent=1, default=str))
+        return
+    folder = recipes.train_gaze(recipe, overrides or [], str(output) if output else None, quiet)
+    remark(f"wrote {folder}/; use it with --gaze {folder}", quiet)
+
+
+def load(choice: ModelChoice, folder: Path | None) -> "GazePredictor":
+    """Load the model with its gaze weights."""
+    from sa2va.gaze.predictor import load_gaze
+
+    return load_gaze(choice.model, gaze=folder, **choice.arguments())
+
+
+def open_picture(image: str) -> "Media":
+    """Open a picture.
+
+    Raises:
+        ValueError: it cannot be read, or is a video or a folder.
+    """
+    from sa2va.media.source import open_media
+
+    if image and Path(image).is_dir():  # else it is read as a video, whose frames may be refused for another reason
+        raise ValueError(f"{image}: expected a picture, got a folder; pass one of its pictures")
+    media = open_media(image)
+    if not media.is_image:
+        raise ValueError(f"{media.name}: expected a picture, got a video; pass one of its frames")
+    return media
+
+
+def read_lines(stream: TextIO) -> Iterator[str]:
+    """Read lines as they come.
+
+    Raises:
+        ValueError: one goes on beyond LONGEST_LINE.
+    """
+    while line := stream.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE and not line.endswith("\n"):
+            raise ValueError(f"a line of {LONGEST_LINE} characters and more; expected words between spaces or lines")
+        yield line
+
+
+def spoken_words(lines: Iterable[str]) -> Iterator[str]:
+    """Hand on each word as soon as its line is there."""
+    for line in lines:
+        yield from require_utf8(line.strip(), "line").split()
+
+
+def tell(looking: "GazeStream", word: str | None, packs: "Sequence[Pack]", *, as_json: bool) -> None:
+    """Say what everybody looked at during one word; at once, so that a pipe can follow."""
+    if as_json:
+        rows = [[vars(fixation) for fixation in pack.fixations] for pack in packs]
+        print(json.dumps({"word": word, "packs": rows, "target": round(looking.target.score, 4)}), flush=True)
+        return
+    for line in pack_lines(word or "-", packs):
+        say(line)
+
+
+def scanpath_lines(path: "Scanpath") -> list[str]:
+    """A line for each pack of one scanpath."""
+    names = ["(start)", *path.words, "(end)"]
+    width = max(map(len, names))
+    return [
+        line for name, pack in zip(names, path.packs, strict=True) for line in pack_lines(name.ljust(width), [pack])
+    ]
+
+
+def pack_lines(name: str, packs: "Sequence[Pack]") -> list[str]:
+    """What each sample looked at during a word: places in px, durations in ms."""
+    rows = []
+    for pack in packs:
+        seen = [f"({one.x:.0f}, {one.y:.0f}) {one.duration:.0f} ms" for one in pack.fixations]
+        rows.append(f"{name}  {'  '.join(seen) or 'no new fixation'}")
+    return rows
+
+
+def file_names(film: Film) -> list[str]:
+    """The picture, the scanpaths, and the film if there is one."""
+    return [PICTURE, RECORDS, *([] if film is Film.NONE else [f"{FILM}.{film.value}"])]
+
+
+def write_files(
+    folder: Path, frame: Any, paths: "Sequence[Scanpath]", onsets: Sequence[float], film: Film
+) -> list[Path]:
+    """Write the picture, the film and scanpaths, of which the first is drawn by itself."""
+    from sa2va.gaze.render import Sheet, draw_scanpath, film_scanpath, save_film
+    from sa2va.media.pictures import save_image
+
+    first, *others = paths
+    sheet = Sheet(frame=frame, scanpath=first, others=others, onsets=onsets)
+    files = [folder / name for name in file_names(film)]
+    save_image(files[0], draw_scanpath(sheet))
+    write_text(files[1], json.dumps([path.to_json() for path in paths]) + "\n")
+    if film is not Film.NONE:
+        save_film(files[2], film_scanpath(sheet))
+    return files

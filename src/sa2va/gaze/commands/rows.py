@@ -1,0 +1,80 @@
+"""Choose the systems of a table of gaze, print the page that holds it, and write it.
+
+Flow: choose_rivals -> gaze/evaluation/ -> a page in Markdown -> print_page, write_page; shared by gaze_eval.py and
+    gaze_world.py.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sa2va.files.atomic import write_text
+from sa2va.files.claim import Claim
+from sa2va.files.staging import staged
+from sa2va.terminal import in_markup
+
+if TYPE_CHECKING:
+    from sa2va.gaze.baselines.base import Rival
+
+PAGE = Claim((r"report\.json", r"table\.md"))
+WIDE = 280  # columns where standard output is no terminal
+
+
+def choose_rivals(*, oracle: bool, learned: bool) -> "list[Callable[[], Rival]]":
+    """Those of the table, from what knows most to what knows least; people's own row is no rival."""
+    from sa2va.gaze.baselines import image_blind as baselines
+    from sa2va.gaze.baselines.mixture import references
+
+    ladder: list[Callable[[], Rival]] = [
+        lambda number=number: references()[number]
+        for number, reference in enumerate(references())
+        if oracle or not reference.target
+    ]
+    plain = [
+        baselines.StraightLine,
+        baselines.ElsewhereLook,
+        baselines.SaccadeWalk,
+        baselines.CenterLook,
+        baselines.RandomLook,
+    ]
+    return [*(learned_rivals() if learned and oracle else []), *ladder[::-1], *plain]
+
+
+def learned_rivals() -> "list[Callable[[], Rival]]":
+    """Our decoder and the two published ones; all are told the target."""
+    from sa2va.gaze.baselines.event_decoder import EventLook
+    from sa2va.gaze.baselines.slots import ART, SCANVLA, SlotLook
+
+    return [EventLook, lambda: SlotLook(ART), lambda: SlotLook(SCANVLA)]
+
+
+def print_page(page: str) -> None:
+    """Lay the tables of a page out for the terminal; its text stays as it is."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+    for part in page.strip().split("\n\n"):
+        lines = part.splitlines()
+        if lines[0].startswith("|"):
+            head, _, *rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+            table = Table(head[0], box=None, pad_edge=False)
+            for title in head[1:]:
+                table.add_column(title, justify="right")
+            for row in rows:
+                table.add_row(*map(in_markup, row))
+            console.print(table)
+        else:
+            console.print("\n".join(map(in_markup, lines)), highlight=False)
+        console.print()
+
+
+def write_page(folder: Path, record: Mapping[str, Any], page: str) -> list[Path]:
+    """Write report.json and table.md, both or none; those that are not ours are never replaced."""
+    with staged(folder, PAGE) as scratch:
+        assert scratch is not None
+        write_text(scratch / "report.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
+        write_text(scratch / "table.md", page)
+    return [folder / "report.json", folder / "table.md"]

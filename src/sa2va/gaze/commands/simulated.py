@@ -1,0 +1,186 @@
+"""Score gaze on drawn scenes that nobody trained on: `sa2va gaze eval --world [--split report]`.
+
+Flow: a model with gaze weights -> gaze/evaluation/drawn.py -> one table, how sure its figures are, what our rows should
+    reach, and how bits fall when words are told late; with -o, report.json and table.md.
+"""
+
+import json
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sa2va.apps.options import ModelChoice
+from sa2va.apps.report import remark
+from sa2va.files.staging import staged
+from sa2va.gaze.commands.rows import choose_rivals, print_page, write_page
+
+if TYPE_CHECKING:
+    from sa2va.gaze.baselines.base import Rival
+    from sa2va.gaze.evaluation.fits import Fits
+    from sa2va.gaze.evaluation.simulated import DrawnReport, HeldOut, Ours
+    from sa2va.gaze.model.decoder import EventDecoder
+    from sa2va.world.scenes.splits import Split
+
+CHECK_FAILED = 1
+LEARNED, LEARNED_PEOPLE = 400, 3  # what the re-built decoders, and ours beside them, learn from
+SLOT_WIDTH = 100  # gives the re-built decoders as many parameters as the embedded one has
+DELAYS = 40  # expressions on which words are told late
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldRequest:
+    """What was asked for; see the options of `sa2va gaze eval`."""
+
+    choice: ModelChoice
+    split: str
+    seed: int | None  # of the split; None = its own
+    items: int
+    samples: int
+    learned: bool
+    gaze: Path | None = None
+    eyes: Path | None = None
+    store: Path | None = None
+    plots: Path | None = None
+    output: Path | None = None
+    jobs: int = -1
+    check: bool = False
+
+    @property
+    def drawn(self) -> "Split":
+        """Raises ValueError: no such split, or another seed than the report's."""
+        from sa2va.world.scenes.splits import find_split
+
+        return find_split(self.split, self.seed)
+
+
+def evaluate_world(asked: WorldRequest, *, as_json: bool, quiet: bool) -> None:
+    """Score a model on drawn scenes, print what came out and write it.
+
+    Raises:
+        ValueError: a folder to write is no folder, or no such split; before the work, which takes long.
+        typer.Exit: with `check`, a bar is missed.
+    """
+    for option, folder in {"--store": asked.store, "--plots": asked.plots, "-o": asked.output}.items():
+        if folder is not None:
+            require_folder(option, folder)
+    split = asked.drawn
+    from sa2va.gaze.evaluation.markdown import drawn_page
+    from sa2va.gaze.evaluation.plots import FILES, draw_plots
+
+    with staged(asked.plots, FILES) as plots, tempfile.TemporaryDirectory() as scratch:
+        report = run(asked, asked.store or Path(scratch), lambda line: remark(line, quiet))
+        if asked.plots is not None and plots is not None:
+            for path in draw_plots(report, plots):
+                remark(f"wrote {asked.plots / path.name}", quiet)
+    drawn = f"{asked.items} expressions of split {asked.split}, seed {split.seed}"
+    heading = f"{drawn}; nine people each, {asked.samples} samples."
+    record, page = as_record(report, asked), drawn_page(report, heading)
+    if asked.output is not None:
+        for path in write_page(asked.output, record, page):
+            remark(f"wrote {path}", quiet)
+    if as_json:
+        print(json.dumps(record, allow_nan=False))
+    else:
+        print_page(page)
+    if asked.check and not report.passed:
+        raise typer.Exit(CHECK_FAILED)
+
+
+def require_folder(option: str, folder: Path) -> None:
+    """See that a folder is there or can be made."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise ValueError(f"{option} {folder}: {there} is a file; expected a folder, give another name")
+
+
+def run(asked: WorldRequest, folder: Path, tell: Callable[[str], None]) -> "DrawnReport":
+    """Hear what has not been heard yet, and score; the store keeps both, and what rivals have learned."""
+    from sa2va.gaze.evaluation.fits import Fits
+    from sa2va.gaze.evaluation.simulated import LEARNED as LEARNED_SPLIT
+    from sa2va.gaze.evaluation.simulated import PEOPLE, evaluate_drawn, prepare
+    from sa2va.gaze.predictor import load_decoder, load_gaze
+    from sa2va.gaze.training.store import fingerprint
+
+    predictor = load_gaze(asked.choice.model, gaze=asked.gaze, **asked.choice.arguments())
+    model, split = predictor.model, asked.drawn
+    ours: list[Ours] = [("event decoder on Sa2VA", model.decoder, "model")]
+    if asked.eyes is not None:
+        ours.append(("event decoder, what words may mean given", load_decoder(asked.eyes), "possible"))
+    grid = model.decoder.config.grid
+    held = prepare(folder / f"{split.name}-{split.seed}", split, asked.items, PEOPLE, grid, model)
+    tell(f"{len(held.viewings)} expressions heard")
+    known = prepare(folder / "learned", LEARNED_SPLIT, LEARNED, LEARNED_PEOPLE, grid, model)
+    model.decoder.to("cpu").float()  # the model may listen anywhere; what was heard is scored here
+    fits = Fits(folder / "fits", f"{fingerprint(model.sa2va)} {known.store.config}")
+    others, equal = learned_alike(known, held, model.decoder, fits, tell) if asked.learned else ([], [])
+    return evaluate_drawn(
+        held,
+        ours,
+        [*others, *choose_rivals(oracle=True, learned=False), in_picture],
+        known.trials,
+        equal=equal,
+        num_samples=asked.samples,
+        delays=min(DELAYS, asked.items),
+        jobs=asked.jobs,
+        tell=tell,
+    )
+
+
+def in_picture() -> "Rival":
+    """Who only knows that bars stand beside the picture."""
+    from sa2va.gaze.baselines.image_blind import RandomLook
+    from sa2va.gaze.evaluation.simulated import PICTURE_BOX
+
+    return RandomLook(PICTURE_BOX)
+
+
+def learned_alike(
+    known: "HeldOut", held: "HeldOut", decoder: "EventDecoder", fits: "Fits", tell: Callable[[str], None]
+) -> "tuple[list[Callable[[], Rival]], list[Ours]]":
+    """Train ours and the two re-built decoders on the same scanpaths, with as many steps and rates."""
+    from sa2va.gaze.baselines.slots import ART, SCANVLA
+    from sa2va.gaze.evaluation.equals import Budget, Fitted, fit_events, fit_slots, num_parameters
+
+    budget = Budget()
+    made = fit_events(decoder.config, known.store, budget, fits)
+    tell(f"ours trained as the others are: {num_parameters(made)} parameters")
+    rivals: list[Callable[[], Rival]] = []
+    for config in (ART, SCANVLA):
+        slots = fit_slots(replace(config, width=SLOT_WIDTH), known.store, known.trials, budget, fits)
+        tell(f"{slots.name}: {num_parameters(slots.decoder)} parameters, rate {slots.config.rate:g}")
+        rivals.append(lambda slots=slots: Fitted(slots, held.store))
+    return rivals, [("event decoder, trained as those below", made, "model")]
+
+
+def as_record(report: "DrawnReport", asked: WorldRequest) -> dict[str, Any]:
+    """What `--json` prints and report.json holds; what is no number is null."""
+    from sa2va.gaze.evaluation.simulated import PEOPLE, PICTURE_BITS
+    from sa2va.gaze.evaluation.table import row_record, strongest_reference
+
+    reference = strongest_reference(report.rows)
+    return {
+        "model": asked.choice.model,
+        "split": asked.split,
+        "seed": asked.drawn.seed,
+        "items": asked.items,
+        "people": PEOPLE,
+        "samples": asked.samples,
+        "reference": None if reference is None else reference.name,
+        "bits of the picture": PICTURE_BITS,
+        "passed": report.passed,
+        "rows": [row_record(row) for row in report.rows],
+        "bars": {name: [finite(asdict(bar)) for bar in bars] for name, bars in report.bars.items()},
+        "delays": [finite({"slower": curve.slower, "bits": curve.bits, "best": curve.best}) for curve in report.delays],
+    }
+
+
+def finite(record: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no number that is not finite: null."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
+    }

@@ -1,0 +1,70 @@
+"""Let imagined people look at drawn scenes while they listen, and draw where; shown where a model has gaze weights.
+
+Flow: Predictor and its gaze weights, seed -> show_gaze -> Exhibits of scanpaths, the first one as a film.
+Shapes: H W picture.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sa2va.apps.demo.page import Exchange, Exhibit
+from sa2va.gaze.metrics.target import inside_box
+from sa2va.gaze.model.scanpath_model import ScanpathModel
+from sa2va.gaze.predictor import WEIGHTS_FILE, GazePredictor, check_listener, load_decoder
+from sa2va.gaze.render import Sheet, draw_scanpath, film_scanpath, save_film
+from sa2va.gaze.simulator.cases import make_case
+
+if TYPE_CHECKING:
+    from sa2va.inference.predictor import Predictor
+
+SPLIT = "test"  # never drawn in training
+SCENES, PEOPLE = 3, 10
+FPS = 6.0  # of the film, which is drawn picture by picture
+
+
+def knows_gaze(folder: Path) -> bool:
+    """Tell whether gaze weights lie beside a model."""
+    return (folder / WEIGHTS_FILE).is_file()
+
+
+def show_gaze(predictor: "Predictor", folder: Path, seed: int, scratch: Path) -> Iterator[Exhibit]:
+    """Ten imagined people per scene; the last fixation of each is left free to miss."""
+    decoder = load_decoder(folder).to(predictor.device)
+    check_listener(folder, predictor.model)
+    gaze = GazePredictor(ScanpathModel(predictor.model, predictor.processor, decoder))
+    for index in range(SCENES):
+        case = make_case(seed, SPLIT, index)
+        x0, y0, x1, y1 = case.boxes[case.target]
+        paths = gaze.predict(
+            case.frame, case.expression.text, timing=case.timing, num_samples=PEOPLE, seed=seed, landing="soft"
+        )
+        hits = [bool(path.fixations) and bool(inside_box(path.points[-1:], (x0, y0, x1, y1))[0]) for path in paths]
+        sheet = Sheet(
+            frame=case.frame,
+            scanpath=paths[0],
+            others=paths[1:],
+            target=(x0, y0, x1, y1),
+            onsets=case.timing.onsets,
+        )
+        film = None
+        if index == 0:
+            film = scratch / "gaze.mp4"
+            save_film(film, film_scanpath(replace(sheet, others=()), FPS), FPS)
+        yield Exhibit(
+            section="Look where they look, word by word",
+            title=f"gaze {index + 1}",
+            exchanges=(
+                Exchange(
+                    question=case.expression.text,
+                    answer=f"{sum(hits)} of {PEOPLE} imagined people end on the target",
+                    right=2 * sum(hits) > PEOPLE,
+                ),
+            ),
+            picture=None if film else draw_scanpath(sheet),
+            clip=film,
+            notes=(
+                "numbers and colours: fixations of one of them, by word; small dots: the others; frame: the target",
+            ),
+        )

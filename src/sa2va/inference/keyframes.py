@@ -1,0 +1,86 @@
+"""Choose the frames of a clip that the language model reads.
+
+Flow: Media -> choose_keyframes -> indices and frames -> processor.py, session.py.
+Source: Sa2VA, arXiv:2501.04001 ("first"); Sa2VA-i, arXiv:2509.19082 ("uniform"); "content" is the farthest-point
+    rule of Gonzalez, Clustering to minimize the maximum intercluster distance (1985), on colours.
+Shapes: T frames, K key frames, H W picture.
+"""
+
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2va.media.source import Media, uniform_indices
+from sa2va.types import Frames
+
+KEYFRAME_CHOICES = ("uniform", "first", "content")
+
+MAX_CANDIDATES = 1024  # frames that "content" compares, spread evenly over a longer clip
+SMALL_SIDE = 64  # px, to which a frame is reduced before its colours are counted
+LEVELS = 4  # per colour channel
+PARTS = 2  # per side: colours are counted in each quarter of the frame
+
+
+def choose_keyframes(media: Media, choice: str, number: int) -> tuple[list[int], Frames]:
+    """Pick the frames that the MLLM reads.
+
+    Args:
+        media: a source without a length can only give its first frames.
+        choice: "uniform" over the whole clip, "first", or "content": those whose colours differ most.
+        number: K, at most.
+
+    Returns:
+        Their indices and the frames (K, H, W, 3); the media still has all frames to give.
+
+    Raises:
+        ValueError: the choice is unknown.
+    """
+    if choice not in KEYFRAME_CHOICES:
+        raise ValueError(f"keyframes {choice!r} is unknown; use one of {', '.join(KEYFRAME_CHOICES)}")
+    if media.num_frames is None or choice == "first":
+        frames = media.peek(number)
+        return list(range(len(frames))), frames
+    if choice == "content":
+        indices = content_indices(media, media.num_frames, number)
+    else:
+        indices = uniform_indices(media.num_frames, min(number, media.num_frames))
+    return indices, media.frames(indices)
+
+
+def content_indices(frames: Iterable[NDArray[np.uint8]], num_frames: int, number: int) -> list[int]:
+    """Choose frame 0, then again and again the frame least like those chosen; evenly where all are alike.
+
+    Args:
+        frames: all T frames, read once.
+        num_frames: T.
+        number: K.
+
+    Returns:
+        Increasing indices.
+    """
+    if num_frames <= number:
+        return list(range(num_frames))
+    candidates = uniform_indices(num_frames, max(MAX_CANDIDATES, number))
+    wanted = set(candidates)
+    colours = np.stack([count_colours(frame) for index, frame in enumerate(frames) if index in wanted])
+    chosen = [0]
+    distance = np.abs(colours - colours[0]).sum(1)  # (candidates,) to the nearest chosen one
+    while len(chosen) < number and distance.any():
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, np.abs(colours - colours[chosen[-1]]).sum(1))
+    picked = [candidates[place] for place in chosen]
+    spare = [index for index in uniform_indices(num_frames, 2 * number) if index not in picked]
+    return sorted([*picked, *spare[: number - len(picked)]])
+
+
+def count_colours(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return how often each of LEVELS^3 colours occurs in each quarter of a frame; all of it sums to 1."""
+    small = cv2.resize(frame, (SMALL_SIDE, SMALL_SIDE), interpolation=cv2.INTER_AREA)
+    levels = small.astype(np.int64) * LEVELS // 256
+    colour = (levels[..., 0] * LEVELS + levels[..., 1]) * LEVELS + levels[..., 2]
+    part = np.arange(SMALL_SIDE) * PARTS // SMALL_SIDE
+    place = (part[:, None] * PARTS + part) * LEVELS**3
+    counts = np.bincount((colour + place).ravel(), minlength=PARTS**2 * LEVELS**3)
+    return counts.astype(np.float32) / SMALL_SIDE**2

@@ -1,0 +1,125 @@
+"""Find a model and load it.
+
+Flow: name -> folder (embedded, local or hub.py), device.py -> checkpoint.py -> adapter.py, quantise.py, placement.py
+    -> Predictor.
+"""
+
+from pathlib import Path
+
+import torch
+
+from sa2va.checkpoints.adapter import merge_adapter
+from sa2va.checkpoints.device import choose_device, choose_dtype
+from sa2va.checkpoints.device_map import Plan, budgets, plan_layers, spread
+from sa2va.checkpoints.folder import build_empty, load_checkpoint, load_config
+from sa2va.checkpoints.footprint import CHOICES, list_places, measure, memory_need
+from sa2va.checkpoints.hub import fetch, is_hub_name
+from sa2va.checkpoints.original_sam2 import load_original_sam2
+from sa2va.checkpoints.quantize import import_quantiser, quantise
+from sa2va.inference.predictor import Predictor
+from sa2va.model.processor import Processor
+from sa2va.model.sa2va import Sa2VA
+
+EMBEDDED = {"tiny": Path(__file__).parents[1] / "weights" / "tiny"}
+CPU = torch.device("cpu")
+
+
+def find_model(name: str | Path, *, revision: str | None = None, offline: bool = False) -> Path:
+    """Return the folder of a model; what is on no disk here yet is fetched.
+
+    Args:
+        name: of an embedded model, a folder, or "org/name" on a hub.
+        revision: branch, tag or commit of the hub's model.
+        offline: fetch nothing.
+
+    Raises:
+        ValueError: there is no such model, or it cannot be fetched.
+    """
+    name = str(name)
+    if not name:
+        raise ValueError(f"the name of the model is empty; use {', '.join(EMBEDDED)}, a model folder, or org/name")
+    folder = EMBEDDED.get(name, Path(name))
+    if folder.is_dir():
+        if revision is not None:
+            raise ValueError(f"{name} is on this machine and has no revision {revision!r}; leave revision out")
+        return folder
+    if is_hub_name(name):
+        return fetch(name, revision=revision, offline=offline)
+    raise ValueError(f"no model {name!r}; use {', '.join(EMBEDDED)}, a model folder, or org/name on the hub")
+
+
+def load(
+    name: str | Path = "tiny",
+    *,
+    adapter: str | Path | None = None,
+    sam: str | Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+) -> Predictor:
+    """Load a model.
+
+    Args:
+        name: "tiny", the embedded model, a model folder in our layout or the published one, or "org/name" on a hub.
+        adapter: LoRA adapter for the MLLM, as PEFT saves it: a folder or "org/name".
+        sam: original SAM 2 for the video mode "consistent", as in "facebook/sam2-hiera-large".
+        device: "auto", "cpu", "cuda", "cuda:1", "mps". "auto" takes the best one, and where the model does not fit
+            the GPU, all GPUs and the RAM.
+        dtype: "auto", "float32", "bfloat16", "float16".
+        quantize: None, "int8" or "int4" for the MLLM's linear layers.
+        revision: branch, tag or commit of `name` on the hub.
+        offline: take everything from this machine.
+
+    Raises:
+        ValueError: there is no such model, its files are damaged, an extra is not installed, the memory does not
+            suffice, or an argument is unknown.
+    """
+    where = choose_device(device)
+    kind = choose_dtype(dtype, where)
+    if quantize is not None:
+        import_quantiser(quantize, where)  # says what is missing before anything is fetched
+    folder = find_model(name, revision=revision, offline=offline)
+    extra = None if adapter is None else find_model(adapter, offline=offline)
+    original = None if sam is None else find_model(sam, offline=offline)
+    try:
+        plan = None
+        if device == "auto" and where.type == "cuda":
+            where, plan = _choose_gpus(folder, kind, may_spread=quantize is None)
+        model, processor = _build(folder, extra, quantize, where, kind, plan)
+        sam2 = None if original is None else load_original_sam2(original, where, kind)
+    except torch.OutOfMemoryError as error:
+        raise ValueError(f"{name} does not fit the memory of {where}; `sa2va doctor {name}` says what does") from error
+    # An adapter may have taught it more.
+    is_embedded = extra is None and folder.resolve() in {place.resolve() for place in EMBEDDED.values()}
+    return Predictor(model, processor, original_sam2=sam2, is_embedded=is_embedded)
+
+
+def _choose_gpus(folder: Path, dtype: torch.dtype, *, may_spread: bool) -> tuple[torch.device, Plan | None]:
+    """Return the GPU with most room and, for a model that does not fit it, where each of its layers goes."""
+    places = sorted(list_places(), key=lambda place: (place.device == "cpu", -place.free))
+    first, config = torch.device(places[0].device), load_config(folder)
+    need = memory_need(measure(config), CHOICES["float32" if dtype == torch.float32 else "bfloat16"])
+    if places[0].usable >= need.total or not may_spread:
+        return first, None
+    return first, plan_layers(build_empty(config).mllm.native, dtype, budgets(need, places))
+
+
+def _build(
+    folder: Path,
+    adapter: Path | None,
+    quantize: str | None,
+    where: torch.device,
+    dtype: torch.dtype,
+    plan: Plan | None,
+) -> tuple[Sa2VA, Processor]:
+    """Read the weights where they will stay, or on the CPU if they are to be packed or spread first."""
+    model, processor = load_checkpoint(folder, CPU if plan or quantize else where, dtype)
+    if adapter is not None:
+        merge_adapter(model, adapter)
+    if quantize is not None:
+        quantise(model, quantize, where)
+    if plan is not None:
+        spread(model, plan, where)
+    return model, processor

@@ -1,0 +1,380 @@
+"""Hold what a user asks and what a user gets.
+
+Flow: Request, Options -> predictor.py -> Prediction, FrameResult -> apps, evaluation.
+Shapes: N objects, T frames, H W the input's own size.
+"""
+
+import json
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, NoReturn, SupportsIndex
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2va import masks
+from sa2va.draw import overlay
+from sa2va.files.atomic import write_text
+from sa2va.files.claim import Claim
+from sa2va.files.staging import staged
+from sa2va.media.source import FRAME_DIGITS, Media, VideoWriter, save_image
+from sa2va.tokens import check_text
+from sa2va.types import Masks
+
+MODES = ("auto", "official", "consistent")
+DEFAULT_NEW_TOKENS = 512  # of an answer, or as many as the prompt leaves room for
+LEAST_ROOM = 64  # tokens; with less left of what the language model has learned, a prompt is refused
+PICTURE_FILES = (r"overlay\.png", r"annotations\.json", r"mask_\d+\.png")
+CLIP_FILES = (r"overlay\.mp4", r"annotations\.json", r"mask_\d+/\d+\.png")
+
+
+MAX_SEED = 2**64 - 1
+_COUNTS = ("max_new_tokens", "max_objects")
+
+
+def check_count(name: str, value: Any) -> int:
+    """Return a count as an int.
+
+    Raises:
+        ValueError: it is not a whole number of at least 1.
+    """
+    if not _is_whole(value) or value < 1:
+        raise ValueError(f"{name} is {value!r}; expected a whole number, at least 1")
+    return int(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _to_finite(value: Any) -> float:
+    """Return a number as a float; NaN where it is none or not finite."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return math.nan
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Every knob of a prediction; numbers of NumPy are taken like those of Python.
+
+    Raises:
+        ValueError: a value has the wrong type or lies outside its range.
+    """
+
+    max_new_tokens: int = DEFAULT_NEW_TOKENS  # any other number is room that a prompt must leave
+    temperature: float = 0.0  # 0 = greedy
+    seed: int = 0  # of sampling, where temperature > 0
+    mask_threshold: float = 0.0  # a pixel with a larger logit belongs to the mask
+    max_objects: int = 64  # of one answer; [SEG] tokens beyond it get no mask
+    num_keyframes: int | None = None  # frames of a clip that the model reads; None = the model's own
+    mode: str = "auto"  # "auto" | "official" | "consistent"
+
+    def __post_init__(self) -> None:
+        numbers: dict[str, float] = {name: check_count(name, getattr(self, name)) for name in _COUNTS}
+        if self.num_keyframes is not None:
+            numbers["num_keyframes"] = check_count("num_keyframes", self.num_keyframes)
+        if not _is_whole(self.seed) or not 0 <= self.seed <= MAX_SEED:
+            raise ValueError(f"seed is {self.seed!r}; expected a whole number from 0 to {MAX_SEED}")
+        numbers["seed"] = int(self.seed)
+        numbers["temperature"] = _to_finite(self.temperature)
+        if not numbers["temperature"] >= 0:
+            raise ValueError(f"temperature is {self.temperature!r}; expected a finite number, 0 (greedy) or more")
+        numbers["mask_threshold"] = _to_finite(self.mask_threshold)
+        if math.isnan(numbers["mask_threshold"]):
+            raise ValueError(f"mask_threshold is {self.mask_threshold!r}; expected a finite logit, 0 for even odds")
+        if not isinstance(self.mode, str) or self.mode not in MODES:
+            raise ValueError(f"mode {self.mode!r} is unknown; use one of {', '.join(MODES)}")
+        for name, value in numbers.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def read(cls, options: "Options | None") -> "Options":
+        """Return what a caller gave, or the defaults.
+
+        Raises:
+            ValueError: these are no options.
+        """
+        if options is not None and not isinstance(options, cls):
+            raise ValueError(f"options {options!r:.60}: expected Options(...), got {type(options).__name__}")
+        return options or cls()
+
+    @property
+    def room(self) -> int:
+        """How many tokens a prompt must leave to its answer."""
+        return LEAST_ROOM if self.max_new_tokens == DEFAULT_NEW_TOKENS else self.max_new_tokens
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question about one picture or clip, or about several pictures at once.
+
+    With `images`, masks and regions belong to the first of them.
+    """
+
+    media: Any = None
+    prompt: str = ""
+    regions: Sequence[Any] | NDArray[Any] | None = None  # see `sa2va.masks.split_regions`
+    images: Sequence[Any] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.media is None) == (self.images is None):
+            raise ValueError("a request needs either media or images")
+        check_text(self.prompt, "prompt")
+
+
+class StaysInProcess:
+    """Refuse to be copied or pickled in one line; weights, caches and open sources stay where they are.
+
+    Attributes:
+        instead: what to do, in words.
+    """
+
+    instead: str
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError(f"cannot copy or pickle a {type(self).__name__}; {self.instead}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectMasks:
+    """One object of an answer."""
+
+    id: int  # counts from 1 in the order of the answer
+    phrase: str | None  # the grounded phrase, where the answer has one
+    presence: float  # 0..1, the object is there at all
+    scores: NDArray[np.float32]  # (T,) expected IoU, 0..1
+    rles: tuple[masks.RLE, ...]  # T of them, COCO run lengths
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """(T, H, W)."""
+        return np.stack([masks.decode_rle(rle) for rle in self.rles])
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameObject:
+    """One object in one frame of a track."""
+
+    id: int
+    phrase: str | None
+    presence: float  # 0..1, the object is in this frame
+    score: float  # expected IoU, 0..1
+    mask: NDArray[np.bool_]  # (H, W)
+
+    @property
+    def rle(self) -> masks.RLE:
+        return masks.encode_rle(self.mask)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameResult:
+    """All objects of one frame."""
+
+    index: int
+    time: float  # s from the first frame
+    objects: tuple[FrameObject, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """Text and masks of one answer."""
+
+    text: str
+    media: Media = field(repr=False)  # what was asked about, for drawing
+    sources: tuple[Path, ...] = field(default=(), repr=False)  # files that were read beside those of `media`
+    num_frames: int = 1
+    objects: tuple[ObjectMasks, ...] = ()
+
+    @classmethod
+    def collect(
+        cls, results: Iterable[FrameResult], presence: Mapping[int, float], *, text: str, media: Media
+    ) -> "Prediction":
+        """Keep the results of a whole track as run lengths.
+
+        Args:
+            results: one per frame, read once; each has every object.
+            presence: of each object by its id, 0..1.
+            text: of the answer.
+            media: what was tracked.
+        """
+        tracks: dict[int, list[tuple[str | None, float, masks.RLE]]] = {key: [] for key in presence}
+        num_frames = 0
+        for num_frames, result in enumerate(results, 1):  # noqa: B007
+            for found in result.objects:
+                tracks[found.id].append((found.phrase, found.score, found.rle))
+        objects = tuple(
+            ObjectMasks(
+                id=key,
+                phrase=track[0][0],
+                presence=presence[key],
+                scores=np.array([score for _, score, _ in track], dtype=np.float32),
+                rles=tuple(rle for _, _, rle in track),
+            )
+            for key, track in tracks.items()
+        )
+        return cls(text=text, media=media, num_frames=num_frames or media.num_frames or 1, objects=objects)
+
+    @property
+    def masks(self) -> Masks:
+        """(N, T, H, W) at the input's own size, decoded on demand."""
+        if not self.objects:
+            return np.zeros((0, self.num_frames, self.media.height, self.media.width), dtype=bool)
+        return np.stack([item.masks for item in self.objects])
+
+    def labels(self) -> list[str]:
+        """Return what is written on each object: its number, its phrase or the expected IoU."""
+        return [f"{o.id} {o.phrase}" if o.phrase else f"{o.id}  {o.scores.max():.2f}" for o in self.objects]
+
+    def plot(self, frame: int = 0) -> NDArray[np.uint8]:
+        """Draw the masks of one frame over it: uint8 (H, W, 3).
+
+        Raises:
+            ValueError: there is no such frame, or the source was an iterator, which cannot be read twice.
+        """
+        return self._draw(self.media.frame(frame), frame)
+
+    def _draw(self, picture: NDArray[np.uint8], frame: int) -> NDArray[np.uint8]:
+        found = [masks.decode_rle(item.rles[frame]) for item in self.objects]
+        return overlay.overlay(picture, np.stack(found), self.labels()) if found else picture
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write the overlay (PNG, or MP4 for a clip), one mask PNG per object and frame, and COCO JSON.
+
+        All files appear or none. What an earlier answer left in the folder goes; files of a user stay. A source that
+        cannot be read twice, such as an iterator, has no overlay; a warning says so.
+
+        Returns:
+            The paths of all files.
+
+        Raises:
+            ValueError: the folder cannot be written, or a file in it was not written by us, has changed since or is
+                the media itself; or the media is gone.
+        """
+        if not isinstance(folder, str | Path):
+            raise ValueError(f"folder {folder!r:.60}: expected a path, as in 'out'")
+        sources = (*self.media.files, *self.sources)
+        with staged(folder, claim_files(is_image=self.num_frames == 1), sources) as scratch:
+            assert scratch is not None
+            return [Path(folder) / path.relative_to(scratch) for path in self.write(scratch)]
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write the files of `save` into a new folder and return their paths."""
+        paths = [self._save_overlay(folder)] if self.media.seekable else []
+        if not paths:
+            warnings.warn(f"{self.media.name}: no overlay, its frames cannot be read a second time", stacklevel=2)
+        for item in self.objects:
+            for frame, rle in enumerate(item.rles):
+                name = f"mask_{item.id}.png" if self.num_frames == 1 else self._frame_name(item.id, frame)
+                path = folder / name
+                path.parent.mkdir(exist_ok=True)
+                save_image(path, masks.decode_rle(rle))
+                paths.append(path)
+        coco = folder / "annotations.json"
+        write_text(coco, json.dumps(self.to_coco()) + "\n")
+        return [*paths, coco]
+
+    @staticmethod
+    def _frame_name(object_id: int, frame: int) -> str:
+        return f"mask_{object_id}/{frame:0{FRAME_DIGITS}d}.png"
+
+    def _save_overlay(self, folder: Path) -> Path:
+        if self.num_frames == 1:
+            path = folder / "overlay.png"
+            save_image(path, self.plot())
+            return path
+        path = folder / "overlay.mp4"
+        times = self.media.times
+        with VideoWriter(path, self.media.fps, (self.media.height, self.media.width)) as writer:
+            for frame, picture in enumerate(islice(self.media, self.num_frames)):
+                writer.write(self._draw(picture, frame), None if times is None else float(times[frame]))
+        return path
+
+    def to_coco(self) -> dict[str, Any]:
+        """Return COCO JSON: one annotation per object for a picture, COCO-video tracks for a clip."""
+        names = list(dict.fromkeys(item.phrase or "object" for item in self.objects))
+        categories = [{"id": index + 1, "name": name} for index, name in enumerate(names)]
+        info = {"description": self.text}
+        if self.num_frames > 1:
+            video = describe_video(self.media, self.num_frames)
+            tracks = [self._coco_track(item, names) for item in self.objects]
+            return {"info": info, "videos": [video], "annotations": tracks, "categories": categories}
+        size = {"width": self.media.width, "height": self.media.height}
+        image = {"id": 1, "file_name": Path(self.media.name).name, **size}
+        found = [self._coco_object(item, names) for item in self.objects]
+        return {"info": info, "images": [image], "annotations": found, "categories": categories}
+
+    @staticmethod
+    def _coco_base(item: ObjectMasks, names: list[str]) -> dict[str, Any]:
+        return {
+            "id": item.id,
+            "category_id": names.index(item.phrase or "object") + 1,
+            "iscrowd": 0,
+            "score": round(float(item.scores.max()), 4),
+            "presence": round(item.presence, 4),
+        }
+
+    def _coco_object(self, item: ObjectMasks, names: list[str]) -> dict[str, Any]:
+        place = {"image_id": 1, "segmentation": item.rles[0]}
+        return self._coco_base(item, names) | place | _box_and_area(item.rles[0])
+
+    def _coco_track(self, item: ObjectMasks, names: list[str]) -> dict[str, Any]:
+        frames = [_box_and_area(rle) for rle in item.rles]
+        track = {
+            "video_id": 1,
+            "segmentations": [rle if f["area"] else None for rle, f in zip(item.rles, frames, strict=True)],
+            "bboxes": [f["bbox"] if f["area"] else None for f in frames],
+            "areas": [f["area"] or None for f in frames],
+        }
+        return self._coco_base(item, names) | track
+
+    def to_supervision(self, frame: int = 0) -> Any:
+        """Return `supervision.Detections` of one frame.
+
+        Raises:
+            ValueError: the library is not installed.
+        """
+        try:
+            import supervision  # ty: ignore
+        except ImportError as error:
+            raise ValueError("to_supervision needs the supervision library: pip install supervision") from error
+        found = self.masks[:, frame]
+        scores = np.array([item.scores[frame] for item in self.objects], dtype=np.float32)
+        ids = np.array([item.id for item in self.objects], dtype=int)
+        return supervision.Detections(
+            xyxy=supervision.mask_to_xyxy(found), mask=found, confidence=scores, class_id=ids * 0, tracker_id=ids
+        )
+
+
+def claim_files(*, is_image: bool) -> Claim:
+    """Say which files the results of a picture or clip may be."""
+    return Claim(PICTURE_FILES, CLIP_FILES) if is_image else Claim(CLIP_FILES, PICTURE_FILES)
+
+
+def describe_video(media: Media, num_frames: int) -> dict[str, Any]:
+    """Return the entry of a clip under "videos" in COCO-video JSON, with one name per frame."""
+    return {
+        "id": 1,
+        "file_name": Path(media.name).name,
+        "file_names": media.frame_names(num_frames),
+        "width": media.width,
+        "height": media.height,
+        "length": num_frames,
+        "fps": media.fps,
+    }
+
+
+def _box_and_area(rle: masks.RLE) -> dict[str, Any]:
+    """Return COCO's x, y, width, height and the number of pixels."""
+    box = masks.bbox(masks.decode_rle(rle))
+    x0, y0, x1, y1 = box if box is not None else (0.0, 0.0, 0.0, 0.0)
+    return {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": masks.area(rle)}

@@ -1,0 +1,127 @@
+"""Give out the frames of a source one by one, ready for SAM 2.
+
+Flow: Media -> decoded and resized, ahead of time where the source is a file -> FrameStream -> SeenFrame -> session.py.
+Shapes: H W picture, S SAM 2 input side.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sa2va.inference.results import check_count
+from sa2va.inference.tracking.read_ahead import Lookahead
+from sa2va.media.source import Media
+from sa2va.model.processor import Processor
+from sa2va.model.sam.sam2 import FrameFeatures
+
+Encode = Callable[[Tensor], FrameFeatures]  # (F, 3, S, S) -> features
+BACKWARD_BLOCK = 16  # frames that are decoded at once on the way back
+
+
+@dataclass(eq=False)
+class Chunk:
+    """Frames that are encoded together, when one of them is first looked at."""
+
+    pixels: list[Tensor]  # each (1, 3, S, S)
+    encode: Encode
+    _features: FrameFeatures | None = field(default=None, repr=False)
+
+    def features(self, row: int) -> FrameFeatures:
+        """Return what SAM 2 sees in one of the frames, F = 1."""
+        if self._features is None:
+            with torch.no_grad():
+                self._features = self.encode(torch.cat(self.pixels))
+        return self._features.select(slice(row, row + 1))
+
+
+@dataclass(frozen=True, eq=False)
+class SeenFrame:
+    """One frame of a source."""
+
+    index: int
+    time: float  # s from the first frame
+    image: NDArray[np.uint8]  # (H, W, 3)
+    chunk: Chunk = field(repr=False)
+    row: int = 0  # of this frame in its chunk
+
+    @property
+    def pixels(self) -> Tensor:
+        """(1, 3, S, S)."""
+        return self.chunk.pixels[self.row]
+
+    @property
+    def features(self) -> FrameFeatures:
+        """Of this frame, F = 1."""
+        return self.chunk.features(self.row)
+
+
+class FrameStream:
+    """All frames from the first one on. Iterate once; close() hands back files, connections and the thread."""
+
+    def __init__(
+        self, media: Media, processor: Processor, encode: Encode, *, chunk: int = 1, prefetch: bool = True
+    ) -> None:
+        """Prepare nothing yet.
+
+        Args:
+            media: gives the frames.
+            processor: makes SAM 2's pixels.
+            encode: runs SAM 2's image encoder.
+            chunk: frames that are encoded at once; the last ones of them wait for the first.
+            prefetch: decode and resize ahead of time in a thread. A source without a length is never read ahead:
+                it may wait for what is done with the frame before.
+        """
+        chunk = check_count("chunk", chunk)
+        self._media, self._encode = media, encode
+        groups: Iterator[list[tuple[NDArray[np.uint8], Tensor]]] = _prepare(media, processor, chunk)
+        ahead = prefetch and media.num_frames is not None and media.num_frames > chunk
+        self._groups = Lookahead(groups) if ahead else groups
+        self._ready: list[SeenFrame] = []
+        self._count = 0
+        self._times = media.times
+
+    def __iter__(self) -> Iterator[SeenFrame]:
+        return self
+
+    def __next__(self) -> SeenFrame:
+        if not self._ready:
+            group = next(self._groups)
+            chunk = Chunk([pixels for _, pixels in group], self._encode)
+            for row, (image, _) in enumerate(group):
+                self._ready.append(SeenFrame(self._count, self._time(self._count), image, chunk, row))
+                self._count += 1
+        return self._ready.pop(0)
+
+    def _time(self, index: int) -> float:
+        return index / self._media.fps if self._times is None else float(self._times[index])
+
+    def close(self) -> None:
+        """Stop; there is no next frame."""
+        self._ready.clear()
+        if isinstance(self._groups, Lookahead | Generator):
+            self._groups.close()
+        self._media.close()
+
+
+def _prepare(
+    media: Media, processor: Processor, chunk: int
+) -> Generator[list[tuple[NDArray[np.uint8], Tensor]], None, None]:
+    frames = iter(media)
+    try:
+        while group := list(islice(frames, chunk)):
+            yield [(frame, processor.sam_pixel_values(frame[None])) for frame in group]
+    finally:
+        if isinstance(frames, Generator):
+            frames.close()
+
+
+def read_backwards(media: Media, before: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield index and frame (H, W, 3) from `before` - 1 down to 0, a few frames in memory at a time."""
+    for end in range(before, 0, -BACKWARD_BLOCK):
+        indices = range(max(end - BACKWARD_BLOCK, 0), end)
+        yield from zip(reversed(indices), media.frames(indices)[::-1], strict=True)

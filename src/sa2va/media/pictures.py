@@ -1,0 +1,278 @@
+"""Read and write still pictures, folders of pictures and animations, whatever their mode.
+
+Flow: a file or PIL image -> to_rgb -> uint8 (H, W, 3) -> media.py; overlays and masks -> save_image -> a file.
+    orientation.py turns pictures upright, depth.py brings them to eight bits a color.
+Source: Pillow decodes, and pillow-heif what is HEIF; that transparent parts are seen on white is our rule, for videos
+    too.
+Shapes: T frames, H W picture, 3 colours in RGB order.
+"""
+
+import re
+import warnings
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.AvifImagePlugin import AvifImageFile
+
+from sa2va.files import read_limits
+from sa2va.files.atomic import whole_file
+from sa2va.files.manifest import Manifest
+from sa2va.files.read_limits import check_size
+from sa2va.media import depth, orientation, picture_cost
+from sa2va.media.containers import kind_of
+
+Picture = NDArray[np.uint8]  # (H, W, 3)
+
+# Only decoders that stay inside Pillow: EPS, for one, would start another program.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # MPO and TIFF hold several pictures too, but not a film
+SUFFIXES = frozenset(".jpg .jpeg .png .webp .avif .heic .heif .hif .gif .bmp .tif .tiff .ppm .pgm".split())
+READABLE = "give JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF, MP4, MOV, MKV, WebM, AVI or a folder of pictures"
+SAVED_AS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".avif": "AVIF"}
+STILL_SECONDS = 0.1  # how long a frame that names no duration is shown, as browsers do
+
+
+def read_picture(path: Path, max_pixels: int, name: str = "") -> Picture:
+    """Read the first picture of a file.
+
+    Args:
+        path: a file of one of FORMATS.
+        max_pixels: the largest H * W that is decoded.
+        name: of what warnings speak; the file when empty.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        ValueError: the file cannot be read, is damaged or has too many pixels.
+    """
+    with open_picture(path, max_pixels) as image:
+        return decode_picture(image, path, name)
+
+
+@contextmanager
+def open_picture(path: Path, max_pixels: int) -> Generator[Image.Image]:
+    """Read the header of a picture and hold it against the caps, before a pixel is decoded."""
+    num_bytes = read_limits.require_regular_file(path, read_limits.MAX_PICTURE_BYTES)
+    picture_cost.check_comments(path)
+    with picture_cost.GaugedFile(path) as file:
+        image = _open_image(file, path, max_pixels)
+        check_size(str(path), image.height, image.width, max_pixels)
+        picture_cost.check_cost(image, path, num_bytes)
+        file.opened = True
+        with image:
+            yield image
+
+
+def _open_image(file: picture_cost.GaugedFile, path: Path, max_pixels: int) -> Image.Image:
+    kind = kind_of(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters is said below, in one line
+            if kind == "heif":
+                return _open_heif(file)
+            # By its main brand alone Pillow does not know every AVIF.
+            return AvifImageFile(file) if kind == "avif" else Image.open(file, formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise ValueError(f"{path}: the picture has more than {max_pixels} pixels; make it smaller") from None
+    except ModuleNotFoundError:
+        raise ValueError(
+            f"{path}: HEIC pictures need pillow-heif: pip install 'sa2va[heic]', or save it as JPEG or PNG"
+        ) from None
+    except Exception as error:  # a broken file can make a decoder raise anything
+        if file.refused:
+            raise ValueError(
+                f"{path}: more than the {read_limits.MAX_HEADER_BYTES} bytes or {read_limits.MAX_HEADER_READS} parts "
+                "allowed before the pixels; save it again without its metadata"
+            ) from None
+        raise ValueError(f"{path}: {_complaint(path, error)}") from None
+
+
+def _open_heif(file: BinaryIO) -> Image.Image:
+    """Open a HEIF file without making Pillow, which belongs to the whole program, open them too."""
+    from pillow_heif import HeifImageFile
+
+    return HeifImageFile(file)
+
+
+def is_animation(path: Path, max_pixels: int) -> bool:
+    """Tell whether a picture file is a film of several frames."""
+    with open_picture(path, max_pixels) as image:
+        return image.format in ANIMATED and _seek(image, 1)
+
+
+def to_rgb(image: Image.Image, name: str = "image") -> Picture:
+    """Turn any PIL image into uint8 (H, W, 3): upright, eight bits a color, transparent parts white."""
+    image.load()  # TIFF files are turned upright by that, and no longer name an orientation then
+    turn = image.getexif().get(orientation.EXIF_ORIENTATION, 1)
+    if depth.is_deep(image):
+        image = depth.to_gray(image, name)
+    return orientation.upright(on_white(image), turn)
+
+
+def on_white(image: Image.Image) -> Picture:
+    """Return an image of eight bits a color as uint8 (H, W, 3), its transparent parts seen on white."""
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"))
+
+
+def decode_image(image: Image.Image, name: str) -> Picture:
+    """Decode a PIL image that somebody else opened to uint8 (H, W, 3); an error names it."""
+    with _naming(Path(name)):
+        return to_rgb(image, name)
+
+
+def decode_picture(image: Image.Image, path: Path, name: str = "") -> Picture:
+    """Decode an open picture to uint8 (H, W, 3); raise a ValueError that names `path` where that fails."""
+    with _naming(path):
+        name = name or str(path)
+        return to_rgb(depth.restore_low_bytes(image, path, name), name)
+
+
+@contextmanager
+def _naming(path: Path) -> Generator[None]:
+    """Turn whatever a decoder raises into a ValueError that names the file and what to do."""
+    try:
+        yield
+    except Exception as error:  # a broken file can make a decoder raise anything
+        raise ValueError(f"{path}: {_complaint(path, error)}") from None
+
+
+def _complaint(path: Path, error: BaseException) -> str:
+    """Say in one line what is wrong with a file that a decoder refused, and what to do."""
+    unknown = isinstance(error, Image.UnidentifiedImageError)
+    if unknown and path.suffix.lower() not in SUFFIXES:
+        return f"its content is of no supported type; {READABLE}"
+    reason = "no decoder knows it" if unknown else (str(error) or type(error).__name__).splitlines()[0][:100]
+    return f"the picture cannot be decoded ({reason}); save it again as PNG or JPEG"
+
+
+class FolderReader:
+    """A folder whose pictures, in natural order of their names, are the frames of a video."""
+
+    def __init__(self, path: Path, *, fps: float, max_pixels: int, max_frames: int) -> None:
+        self.name, self.fps, self._max_pixels = str(path), fps, max_pixels
+        self._said: set[str] = set()
+        entries = read_limits.list_folder(path)
+        names = (entry for entry in entries if entry.suffix.lower() in SUFFIXES and entry.is_file())
+        ours = Manifest.read(path)  # an overlay that we wrote beside the frames is none
+        self.files = sorted(
+            (entry for entry in names if not entry.name.startswith(".") and not ours.owns(entry.name)), key=_natural
+        )
+        if not self.files:
+            raise ValueError(f"{path}: the folder holds no pictures ({', '.join(sorted(SUFFIXES))})")
+        self.num_frames = len(self.files)
+        if self.num_frames > max_frames:
+            raise ValueError(f"{path}: {self.num_frames} pictures are more than the {max_frames} frames allowed")
+        self.height, self.width = _upright_size(self.files[0], max_pixels)
+        for file in read_limits.watched(self.files[1:], self.name, "pictures checked", self.num_frames):
+            height, width = _upright_size(file, max_pixels)
+            if (height, width) != (self.height, self.width):
+                raise ValueError(
+                    f"{file}: {width}x{height}, but {self.files[0].name} is {self.width}x{self.height}; "
+                    "all pictures of a folder have to be of one size"
+                )
+        self.times = np.arange(self.num_frames) / fps  # (T,) seconds
+
+    def read(self, indices: Iterable[int]) -> Iterator[Picture]:
+        for index in indices:
+            with _said_once(self._said):
+                picture = read_picture(self.files[index], self._max_pixels, self.name)
+            yield picture
+
+
+@contextmanager
+def _said_once(said: set[str]) -> Generator[None]:
+    """Let warnings through that have not been said before; a folder can hold a thousand reasons for the same one."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        if str(warning.message) not in said:
+            said.add(str(warning.message))
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+class AnimationReader:
+    """An animated GIF, WebP, PNG or AVIF file. Its frames build on each other, so a pass starts at the first one."""
+
+    def __init__(self, path: Path, *, max_pixels: int, max_frames: int) -> None:
+        self.name, self._path, self._max_pixels = str(path), path, max_pixels
+        seconds = []
+        with open_picture(path, max_pixels) as image:
+            self.height, self.width = decode_picture(image, path).shape[:2]
+            # The header's count may be wrong and the end may be missing: only what decodes is counted.
+            for index in read_limits.watched(count(), self.name, "frames counted"):
+                if not _seek(image, index):
+                    break
+                check_size(self.name, image.height, image.width, max_pixels)  # a GIF may grow
+                seconds.append(float(image.info.get("duration") or 0) / 1000 or STILL_SECONDS)
+                read_limits.check_frames(self.name, len(seconds), max_frames)
+        self.num_frames = len(seconds)
+        self.times = np.cumsum([0.0, *seconds[:-1]])  # (T,) seconds
+        self.fps = self.num_frames / sum(seconds)
+
+    def read(self, indices: Iterable[int]) -> Iterator[Picture]:
+        with open_picture(self._path, self._max_pixels) as image:
+            for index in indices:
+                if not _seek(image, index):
+                    raise ValueError(f"{self.name}: frame {index} can no longer be read; the file has changed")
+                yield decode_picture(image, self._path)
+
+
+def _seek(image: Image.Image, index: int) -> bool:
+    """Decode frame `index` of an animation; False at its end or where it is damaged."""
+    try:
+        image.seek(index)
+        image.load()
+    except Exception:  # a broken file can make a decoder raise anything
+        return False
+    return True
+
+
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    """Sort frame2 before frame10."""
+    pieces = re.findall(r"\d+|\D+", path.name)
+    return [(0, int(piece), piece) if piece.isdecimal() else (1, 0, piece) for piece in pieces]
+
+
+def _upright_size(path: Path, max_pixels: int) -> tuple[int, int]:
+    """Read (H, W) px as they are when upright, where the format allows it from the header alone."""
+    # A PNG may have its EXIF data behind the pixels, so Pillow decodes them all to look for it.
+    with open_picture(path, max_pixels) as image, _naming(path):
+        turn = image.getexif().get(orientation.EXIF_ORIENTATION)
+        if turn in orientation.SWAPPED and image.format != "TIFF":  # of a TIFF Pillow gives the upright size
+            return image.width, image.height
+        return image.height, image.width
+
+
+def save_image(path: str | Path, picture: NDArray[np.uint8] | NDArray[np.bool_]) -> None:
+    """Write a picture or a mask; the file appears complete or not at all.
+
+    Args:
+        path: .png, .jpg, .webp or .avif; missing folders are made.
+        picture: uint8 (H, W, 3) or (H, W), or a bool mask (H, W), which is written as 0 and 255.
+
+    Raises:
+        ValueError: another suffix or another kind of array.
+    """
+    path = Path(path)
+    kind = SAVED_AS.get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(f"{path}: pictures are saved as {', '.join(SAVED_AS)}")
+    if picture.dtype == bool:
+        picture = picture.astype(np.uint8) * 255
+    if picture.dtype != np.uint8 or (picture.ndim != 2 and picture.shape[2:] != (3,)) or not picture.size:
+        raise ValueError(f"{path}: expected uint8 (H, W, 3) or bool (H, W), got {picture.dtype} {picture.shape}")
+    with whole_file(path) as part:
+        quality = {} if kind == "PNG" else {"quality": 95}
+        Image.fromarray(np.ascontiguousarray(picture)).save(part, format=kind, **quality)

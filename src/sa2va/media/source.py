@@ -1,0 +1,342 @@
+"""Open whatever a user calls a picture or a video, and give out its frames lazily.
+
+Flow: path, PIL image, array, iterator, camera or address -> open_media -> Media -> frames -> model/.
+    Files are decoded by pictures.py and video.py, streams by live.py; arrays.py reads what is in memory. Every cap
+    is set in read_limits.py.
+Shapes: T frames, K chosen frames, H W picture; a frame is uint8 (H, W, 3) in RGB order.
+"""
+
+import io
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sa2va.files import read_limits
+from sa2va.files.read_limits import check_size
+from sa2va.media.arrays import ArrayReader, IteratorReader, as_array, as_frames, is_tensor
+from sa2va.media.containers import kind_of
+from sa2va.media.live import LiveReader, is_address
+from sa2va.media.pictures import (
+    AnimationReader,
+    FolderReader,
+    decode_image,
+    is_animation,
+    read_picture,
+    save_image,
+)
+from sa2va.media.video import open_video
+from sa2va.media.writer import VideoWriter
+from sa2va.types import Frames
+
+__all__ = ["Media", "VideoWriter", "open_media", "save_image", "uniform_indices"]
+
+Frame = NDArray[np.uint8]  # (H, W, 3)
+
+FRAME_DIGITS = 5  # of a frame's number in a file name
+NOT_ASKED_FOR = "a camera or an address is opened on request only; in Python pass allow_stream=True"
+DEFAULT_FPS = 25.0  # for sources without a clock: arrays, folders and iterators
+
+
+class Reader(Protocol):
+    """What a kind of source has to offer to become a Media: constants, and frames by increasing index."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def fps(self) -> float: ...
+    @property
+    def num_frames(self) -> int | None: ...
+    @property
+    def times(self) -> NDArray[np.float64] | None: ...
+    def read(self, indices: Iterable[int]) -> Iterator[Frame]: ...
+
+
+class Media:
+    """A picture or a video whose frames are decoded when they are asked for.
+
+    Iterating decodes as it goes and holds one frame at a time. A seekable source can be iterated any number
+    of times, also by several readers at once; an iterator is passed through once.
+    """
+
+    def __init__(self, reader: Reader, path: Path | None = None) -> None:
+        self._reader = reader
+        self._path = path
+        self._held: list[Frame] = []  # of a source without a length: seen by peek, and still to come
+        self._rest: Iterator[Frame] | None = None
+
+    @property
+    def name(self) -> str:
+        """How the source is called in messages: its path, or its kind."""
+        return self._reader.name
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Where the frames so far come from on disk: a file, a folder and its pictures; empty for other sources."""
+        if isinstance(self._reader, IteratorReader):
+            return tuple(self._reader.files)
+        if self._path is None:
+            return ()
+        return (self._path, *self._reader.files) if isinstance(self._reader, FolderReader) else (self._path,)
+
+    def frame_names(self, num_frames: int) -> list[str]:
+        """Name the first frames, one by one: as the files of a folder, else by their number, as in 00007.png."""
+        if isinstance(self._reader, FolderReader):
+            return [path.name for path in self._reader.files[:num_frames]]
+        return [f"{index:0{FRAME_DIGITS}d}.png" for index in range(num_frames)]
+
+    @property
+    def height(self) -> int:
+        return self._reader.height
+
+    @property
+    def width(self) -> int:
+        return self._reader.width
+
+    @property
+    def fps(self) -> float:
+        """Mean number of frames a second; DEFAULT_FPS where the source has no clock."""
+        return self._reader.fps
+
+    @property
+    def num_frames(self) -> int | None:
+        """Exact number of frames, T; None for an iterator or a live source."""
+        return self._reader.num_frames
+
+    @property
+    def times(self) -> NDArray[np.float64] | None:
+        """When each frame is shown, (T,) seconds from the first one; None where the length is not known."""
+        return self._reader.times
+
+    def close(self) -> None:
+        """Hand back the camera or the connection of a live source; nothing else is held between calls."""
+        if isinstance(self._reader, LiveReader):
+            self._reader.close()
+
+    @property
+    def seekable(self) -> bool:
+        """Whether frames can be asked for by index."""
+        return self.num_frames is not None
+
+    @property
+    def is_image(self) -> bool:
+        """Whether there is exactly one frame."""
+        return self.num_frames == 1
+
+    def __iter__(self) -> Iterator[Frame]:
+        if self.num_frames is not None:
+            return self._reader.read(range(self.num_frames))
+        rest = self._reader.read(()) if self._rest is None else self._rest
+        held, self._held, self._rest = self._held, [], None
+        return chain(held, rest) if held else rest
+
+    def peek(self, number: int) -> Frames:
+        """Return the first frames without using them up, from a source without a length too.
+
+        Args:
+            number: K, at most.
+
+        Returns:
+            uint8 (K, H, W, 3).
+        """
+        if self.num_frames is not None:
+            return self.frames(range(min(number, self.num_frames)))
+        if self._rest is None:
+            self._rest = self._reader.read(())
+        self._held += islice(self._rest, max(number - len(self._held), 0))
+        return np.stack(self._held[:number])
+
+    def frame(self, index: int) -> Frame:
+        """Return frame `index` as uint8 (H, W, 3).
+
+        Raises:
+            ValueError: there is no such frame, or the source is an iterator.
+        """
+        return self.frames([index])[0]
+
+    def frames(self, indices: Iterable[int]) -> Frames:
+        """Return chosen frames, in the order given; an index may come twice.
+
+        Args:
+            indices: K indices in 0..T-1.
+
+        Returns:
+            uint8 (K, H, W, 3).
+
+        Raises:
+            ValueError: there is no such frame, or the source is an iterator.
+        """
+        wanted = [int(index) for index in indices]
+        if self.num_frames is None:
+            raise ValueError(f"{self.name}: frames come one after the other and cannot be asked for; pass a file")
+        for index in wanted:
+            if not 0 <= index < self.num_frames:
+                raise ValueError(f"{self.name}: there is no frame {index}, only 0..{self.num_frames - 1}")
+        out = np.empty((len(wanted), self.height, self.width, 3), np.uint8)
+        places: dict[int, list[int]] = {}
+        for place, index in enumerate(wanted):
+            places.setdefault(index, []).append(place)
+        ordered = sorted(places)
+        for index, frame in zip(ordered, self._reader.read(ordered), strict=True):
+            out[places[index]] = frame
+        return out
+
+    def __repr__(self) -> str:
+        return f"Media({self.name!r}, {self.num_frames} frames of {self.width}x{self.height}, {self.fps:g} fps)"
+
+
+def open_media(
+    source: Any,
+    *,
+    fps: float | None = None,
+    allow_stream: bool = False,
+    max_frames: int | None = None,
+    max_pixels: int = read_limits.MAX_PIXELS,
+    max_bytes: int = read_limits.MAX_BYTES,
+) -> Media:
+    """Open a picture or a video.
+
+    Args:
+        source: one of
+            a path: JPEG, PNG, WebP, AVIF, HEIC (extra `heic`), TIFF; MP4, MOV, MKV, GIF; a folder of frames;
+            the content of such a file as bytes or BytesIO, kept in a temporary file while the Media lives;
+            a PIL image; a Media, which is returned as it is;
+            a NumPy array or a torch tensor, uint8 0..255 or float 0..1: (H, W) gray, (H, W, C) or (C, H, W), with T
+            in front a clip; C is 1 (gray), 3 (RGB) or 4 (RGBA);
+            an iterator of single frames, each a PIL image, an array or a tensor.
+            With `allow_stream` also the number of a camera, or an address (rtsp, rtsps, http, https).
+            Frames are upright, by EXIF or display matrix; transparent parts are seen on white; deeper colors are
+            scaled to eight bits by the range that the file states, or else by one that a warning names.
+        fps: frames a second of a source without a clock (array, folder, iterator); DEFAULT_FPS when None.
+        allow_stream: whether a camera or the network may be used.
+        max_frames: more frames are an error; of a source without a length, the error comes with the first frame too
+            many. None = read_limits.MAX_FRAMES, and no bound where frames come one by one.
+        max_pixels: a frame with more than this H * W is an error, raised before it is decoded. Frames of a video
+            may have read_limits.MAX_VIDEO_PIXELS at most, since a decoder holds many.
+        max_bytes: a larger file is an error.
+
+    Returns:
+        The opened media. Of a file, nothing is kept open between calls.
+
+    Raises:
+        ValueError: the source is missing, empty, damaged, too large or of a type that is not supported.
+    """
+    clock = _clock(fps)
+    if isinstance(source, Media):
+        return source
+    if is_address(source):
+        if not allow_stream:
+            raise ValueError(f"media: {NOT_ASKED_FOR}")
+        return Media(LiveReader(source, fps=clock, max_frames=max_frames, max_pixels=max_pixels))
+    most, origin = read_limits.MAX_FRAMES if max_frames is None else max_frames, _origin(source)
+    if isinstance(source, bytes | bytearray | memoryview | io.BytesIO):
+        return Media(_open_content(source, clock, most, max_pixels, max_bytes))
+    if isinstance(source, str | os.PathLike):
+        return Media(_open_path(Path(source), clock, most, max_pixels, max_bytes), origin)
+    if isinstance(source, Image.Image):
+        check_size("image", source.height, source.width, max_pixels)
+        return Media(ArrayReader("image", decode_image(source, "image")[None], clock), origin)
+    if (array := as_array(source)) is not None:
+        return Media(_open_array(array, is_tensor(source), clock, most, max_pixels), origin)
+    if isinstance(source, Iterator) and not isinstance(source, io.IOBase):
+        return Media(IteratorReader(source, clock, max_frames, max_pixels))
+    raise ValueError(f"media: {_complaint(source)}")
+
+
+def _clock(fps: float | None) -> float:
+    """Return the frames a second of a source without a clock."""
+    if fps is not None and not 0 < fps < float("inf"):
+        raise ValueError(f"fps {fps}: expected a positive number of frames a second")
+    return fps or DEFAULT_FPS
+
+
+def _origin(source: Any) -> Path | None:
+    """Return where on disk a source lies: a path, an opened PIL image, a mapped array; None for others.
+
+    Raises:
+        ValueError: an empty path, which would stand for the current folder.
+    """
+    if isinstance(source, str) and not source:
+        raise ValueError("media: the name is empty; give a picture, a video or a folder of pictures")
+    name = getattr(source, "filename", source)
+    return Path(name) if isinstance(name, str | os.PathLike) and str(name) else None
+
+
+def uniform_indices(num_frames: int, k: int) -> list[int]:
+    """Spread k indices evenly over a video, first and last frame included; all of them where T <= k.
+
+    Args:
+        num_frames: T.
+        k: how many indices to choose.
+
+    Returns:
+        Increasing indices, the floor of linspace(0, T - 1, k) without repetitions.
+    """
+    return np.unique(np.linspace(0, num_frames - 1, k).astype(int)).tolist() if num_frames else []
+
+
+def _open_array(array: NDArray[Any], is_tensor: bool, fps: float, max_frames: int, max_pixels: int) -> Reader:
+    name = "tensor" if is_tensor else "array"
+    frames = as_frames(array, name, max_pixels, is_tensor=is_tensor)
+    if not 1 <= len(frames) <= max_frames:
+        raise ValueError(f"{name}: {len(frames)} frames, expected 1..{max_frames}")
+    return ArrayReader(name, frames, fps)
+
+
+def _complaint(source: Any) -> str:
+    """Say what was expected in place of a source of no known kind."""
+    if isinstance(source, Sequence):
+        return (
+            "a list could mean one video or several pictures; stack it to (T, H, W, 3) for a video, "
+            "or pass the pictures as Request(images=[...])"
+        )
+    advice = "; pass its path, or what it reads" if isinstance(source, io.IOBase) else ""
+    return (
+        "expected a path, bytes, a PIL image, an array, a tensor or an iterator of frames, "
+        f"got {type(source).__name__}{advice}"
+    )
+
+
+def _open_path(path: Path, fps: float, max_frames: int, max_pixels: int, max_bytes: int) -> Reader:
+    if os.path.isdir(path):  # which, unlike Path, knows no error
+        return FolderReader(path, fps=fps, max_pixels=max_pixels, max_frames=max_frames)
+    read_limits.require_regular_file(path, max_bytes)
+    if kind_of(path) == "video":
+        return open_video(path, max_pixels=max_pixels, max_frames=max_frames)
+    if is_animation(path, max_pixels):
+        return AnimationReader(path, max_pixels=max_pixels, max_frames=max_frames)
+    return ArrayReader(str(path), read_picture(path, max_pixels)[None], fps)
+
+
+def _open_content(
+    source: bytes | bytearray | memoryview | io.BytesIO, fps: float, max_frames: int, max_pixels: int, max_bytes: int
+) -> Reader:
+    """Write the content of a file to a temporary one, which every decoder can open as often as it likes."""
+    content = memoryview(source.getbuffer() if isinstance(source, io.BytesIO) else source)
+    num_bytes = content.nbytes
+    if not 0 < num_bytes <= max_bytes:
+        raise ValueError(f"bytes: {num_bytes} of them, expected 1..{max_bytes}: the content of a picture or a video")
+    folder = Path(tempfile.mkdtemp(prefix="sa2va-"))
+    path = folder / "bytes"
+    try:
+        path.write_bytes(content)
+        reader = _open_path(path, fps, max_frames, max_pixels, max_bytes)
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not isinstance(error, ValueError | OSError):
+            raise
+        raise ValueError(str(error).replace(str(path), path.name)) from None
+    weakref.finalize(reader, shutil.rmtree, folder, ignore_errors=True)
+    return reader

@@ -1,0 +1,336 @@
+"""Put the questions of the drawn world: which items, what to ask, how each is scored.
+
+Flow: data/world (Sample and its meta) -> one Benchmark per task -> catalog.py. All that an evaluation knows of the
+    drawn world is in this file.
+Shapes: M objects of a scene, T frames, H W picture.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2va.evaluation import caption as captions
+from sa2va.evaluation import conversation as conversations
+from sa2va.evaluation import referring as masks
+from sa2va.evaluation import video as tracks
+from sa2va.evaluation.benchmark import Bar, Benchmark, Figure, Record, ask_each, ask_first
+from sa2va.inference.results import Options, Prediction
+from sa2va.metrics.text import plain_text
+from sa2va.types import Masks, Sample
+from sa2va.world.language.descriptions import parse_descriptions
+from sa2va.world.language.expressions import CLIP_KINDS, KINDS
+from sa2va.world.language.grammar import to_motion_words
+from sa2va.world.scenes.motion import MOTIONS
+from sa2va.world.scenes.splits import RESERVED, Split
+from sa2va.world.tasks import catalog as tasks
+from sa2va.world.tasks.items import draw_item, render_item
+from sa2va.world.tasks.referring import BALANCED
+
+NUM_KEYFRAMES = 4  # frames of a clip that may be prompted
+_CLIP_BATCH = 8
+_SHORT = Options(max_new_tokens=48)
+_LONG = Options(max_new_tokens=256)
+_CLIP_SHORT = replace(_SHORT, num_keyframes=NUM_KEYFRAMES)
+_CLIP_LONG = replace(_LONG, num_keyframes=NUM_KEYFRAMES)
+PASSES = "passes behind"  # the one motion that another object hides wholly for some frames
+_PASSERS_FROM, _PASSERS_STEP = 10_000_000, 1000  # clips searched for objects that pass behind others
+_KEPT = 64  # samples in memory, so that an item and its neighbour are drawn once
+
+
+def keep(load: Callable[[int], Sample]) -> Callable[[int], Sample]:
+    """Remember the last samples."""
+    return lru_cache(maxsize=_KEPT)(load)
+
+
+def draw(task: str, split: Split, **options: Any) -> Callable[[int], Sample]:
+    """Return what draws item i of a task."""
+    return partial(tasks.TASKS[task], split.seed, split.name, **options)
+
+
+def refer(task: str, split: Split, index: int, *, shares: Mapping[str, float] | None = None, **options: Any) -> Sample:
+    """Draw an item with one expression, whose kind is chosen by shares unless `options` names it."""
+    if shares is not None:
+        weights = np.array(list(shares.values()))
+        kind = np.random.default_rng([split.seed, index]).choice(list(shares), p=weights / weights.sum())
+        options["kind"] = str(kind)
+    return draw(task, split, num_turns=1, empty_share=0.0, **options)(index)
+
+
+def true_mask(sample: Sample) -> NDArray[np.bool_]:
+    """Return what the first expression means: (T, H, W), empty where it means nothing."""
+    targets = sample.meta["targets"][0]
+    return np.any(sample.masks[list(targets)], axis=0) if targets else np.zeros(sample.frames.shape[:3], bool)
+
+
+def scene_masks(sample: Sample) -> Masks:
+    """Return the visible pixels of every object of the scene: (M, T, H, W)."""
+    return render_item(sample.meta["scene"], sample.task.removeprefix("world/")).masks
+
+
+# ---- referring segmentation
+
+
+def _referring(
+    name: str,
+    title: str,
+    num_items: int,
+    load: Callable[[int], Sample],
+    summarise: Callable[[list[Record]], list[Figure]],
+) -> Benchmark:
+    def score(sample: Sample, predictions: list[Prediction]) -> Record:
+        number = len(sample.meta["targets"][0])
+        record = masks.overlap_record(predictions[0], true_mask(sample), scene_masks(sample), number)
+        return record | {"kind": sample.meta["kinds"][0], "said": predictions[0].text}
+
+    return Benchmark(
+        name=name, title=title, num_items=num_items, load=load, ask=ask_first, score=score, summarise=summarise,
+        options=_SHORT,
+    )  # fmt: skip
+
+
+_ONE_OBJECT = {kind: KINDS[kind] for kind in masks.KINDS}
+
+
+def referring(split: Split, num_items: int) -> Benchmark:
+    """Ask for one object of a picture, whose pair of colour and shape training has shown."""
+    load = partial(refer, "refseg", split, shares=_ONE_OBJECT, require_heldout=False)
+    summarise = partial(masks.overlap_figures, name="seen pairs", ciou_bar=Bar(0.75))
+    return _referring("world/referring", "Referring segmentation, seen pairs", num_items, load, summarise)
+
+
+def heldout(split: Split, num_items: int) -> Benchmark:
+    """Ask for one object of a picture, whose pair of colour and shape training has never shown."""
+    load = partial(refer, "refseg", split, shares=_ONE_OBJECT, require_heldout=True)
+    summarise = partial(masks.overlap_figures, name="held-out pairs", ciou_bar=Bar(0.60))
+    return _referring("world/heldout", "Referring segmentation, held-out pairs", num_items, load, summarise)
+
+
+def reserved(split: Split, num_items: int) -> Benchmark:
+    """Ask for one object of a picture, whose pair of color and shape no other benchmark has shown either."""
+    load = partial(refer, "refseg", Split(RESERVED, split.seed), shares=_ONE_OBJECT, require_heldout=True)
+    summarise = partial(masks.overlap_figures, name="reserved pairs")
+    return _referring("world/reserved", "Referring segmentation, reserved pairs", num_items, load, summarise)
+
+
+def kinds(split: Split, num_items: int) -> Benchmark:
+    """Ask for one object of a picture, by every kind of expression as often."""
+
+    def load(index: int) -> Sample:
+        return refer("refseg", split, index, kind=masks.KINDS[index % len(masks.KINDS)], require_heldout=False)
+
+    title = "Referring segmentation per kind of expression"
+    return _referring("world/kinds", title, num_items, load, masks.kind_figures)
+
+
+def groups(split: Split, num_items: int) -> Benchmark:
+    """Ask for several objects of a picture in one expression."""
+    load = partial(refer, "refseg", split, kind="group")
+    return _referring("world/groups", "Groups", num_items, load, masks.group_figures)
+
+
+def absent(split: Split, num_items: int) -> Benchmark:
+    """Ask for objects that are there or not, as often; an answer without a pixel says that it is not there."""
+
+    def score(sample: Sample, predictions: list[Prediction]) -> Record:
+        present, answer = sample.meta["present"][0], predictions[0]
+        said = bool(answer.masks.any())
+        unseen = sample.meta["names_unseen"][0]
+        return {
+            "present": present, "said": said, "form": sample.meta["forms"][0], "unseen": unseen, "text": answer.text
+        }  # fmt: skip
+
+    return Benchmark(
+        name="world/absent", title="Absent objects", num_items=num_items,
+        load=partial(refer, "refseg", split, kind=BALANCED), ask=ask_first, score=score,
+        summarise=masks.absent_figures, options=_SHORT,
+    )  # fmt: skip
+
+
+def calibration(split: Split, num_items: int) -> Benchmark:
+    """Force a mask for the same objects, whether the model would draw one or not."""
+
+    def score(sample: Sample, predictions: list[Prediction]) -> Record:
+        return masks.probe_record(predictions[0], true_mask(sample), sample.meta["present"][0])
+
+    return Benchmark(
+        name="world/calibration", title="Calibration", num_items=num_items,
+        load=partial(refer, "refseg", split, kind=BALANCED), ask=ask_first, score=score,
+        summarise=masks.calibration_figures, options=_SHORT, forced=True,
+    )  # fmt: skip
+
+
+# ---- conversation
+
+
+def _conversation(name: str, title: str, split: Split, num_items: int, task: str, bar: Bar) -> Benchmark:
+    def score(sample: Sample, predictions: list[Prediction]) -> Record:
+        return conversations.answers_record(predictions, sample.meta["answers"], sample.meta["kinds"])
+
+    is_clip = task.startswith("video")
+    return Benchmark(
+        name=name, title=title, num_items=num_items, load=draw(task, split), ask=ask_each,
+        score=score, summarise=partial(conversations.answer_figures, bar=bar),
+        options=_CLIP_SHORT if is_clip else _SHORT, batch_size=_CLIP_BATCH,
+    )  # fmt: skip
+
+
+def conversation(split: Split, num_items: int) -> Benchmark:
+    """Ask questions about a picture, each on its own."""
+    return _conversation("world/conversation", "Conversation", split, num_items, "conversation", Bar(0.90))
+
+
+def video_conversation(split: Split, num_items: int) -> Benchmark:
+    """Ask questions about a clip, each on its own."""
+    title = "Video conversation"
+    return _conversation("world/video_conversation", title, split, num_items, "video_conversation", Bar(0.80))
+
+
+# ---- descriptions
+
+
+def read_objects(text: str, *, moving: bool = False) -> list[dict[str, str]]:
+    """Find what a text says of each object.
+
+    Args:
+        text: a caption or an answer.
+        moving: read also how each object moves.
+    """
+    found = []
+    for piece in re.split(r",|\band\b", plain_text(text).lower()):
+        for described in parse_descriptions(piece):
+            said = {name: word for name, word in described.items() if word is not None}
+            motion = next((k for k in MOTIONS if " ".join(to_motion_words(k)) in piece), None) if moving else None
+            found.append(said | ({"motion": motion} if motion else {}))
+    return found
+
+
+def _described(
+    name: str,
+    title: str,
+    num_items: int,
+    load: Callable[[int], Sample],
+    summarise: Callable[[list[Record]], list[Figure]],
+    *,
+    moving: bool = False,
+) -> Benchmark:
+    def score(sample: Sample, predictions: list[Prediction]) -> Record:
+        text, gold = predictions[0].text, sample.meta["answers"][0]
+        said = read_objects(text, moving=moving)
+        return captions.described_record(said, read_objects(gold, moving=moving), text)
+
+    return Benchmark(
+        name=name, title=title, num_items=num_items, load=load, ask=ask_first, score=score, summarise=summarise,
+        options=_CLIP_LONG if moving else _LONG, batch_size=_CLIP_BATCH if moving else 32,
+    )  # fmt: skip
+
+
+def _look_figures(records: list[Record]) -> list[Figure]:
+    return [captions.attribute_f1(records, Bar(0.85), "attribute F1")]
+
+
+def _motion_figures(records: list[Record]) -> list[Figure]:
+    return [
+        captions.attribute_f1(records, Bar(0.85), "attribute F1, motion included"),
+        captions.attribute_f1(records, None, "F1 of looks", ("size", "texture", "color", "shape")),
+        captions.attribute_f1(records, None, "F1 of motion", ("motion",)),
+    ]
+
+
+def region(split: Split, num_items: int) -> Benchmark:
+    """Describe one object that is marked by a mask, a box or a point."""
+    load = draw("region", split, num_regions=1)
+    return _described("world/region", "Region description", num_items, load, _look_figures)
+
+
+def caption(split: Split, num_items: int) -> Benchmark:
+    """Describe a picture."""
+    return _described("world/caption", "Caption", num_items, draw("caption", split), _look_figures)
+
+
+def video_caption(split: Split, num_items: int) -> Benchmark:
+    """Describe a clip."""
+    load = draw("video_caption", split)
+    return _described("world/video_caption", "Video caption", num_items, load, _motion_figures, moving=True)
+
+
+def grounded_caption(split: Split, num_items: int) -> Benchmark:
+    """Describe a picture with a mask for every phrase."""
+    load = keep(draw("gcg", split))
+
+    def score(sample: Sample, predictions: list[Prediction]) -> Record:
+        other = load(sample.meta["index"] + 1)
+        record = captions.grounded_record(predictions[0], sample.masks[:, 0], other.masks[:, 0])
+        return record | {"text": predictions[0].text}
+
+    return Benchmark(
+        name="world/grounded_caption", title="Grounded caption", num_items=num_items, load=load, ask=ask_first,
+        score=score, summarise=captions.grounded_figures, options=_LONG,
+    )  # fmt: skip
+
+
+# ---- clips
+
+
+def _tracks(
+    name: str,
+    title: str,
+    num_items: int,
+    load: Callable[[int], Sample],
+    summarise: Callable[[list[Record]], list[Figure]],
+    frames: Callable[[NDArray[np.bool_]], list[int]],
+) -> Benchmark:
+    def score(sample: Sample, predictions: list[Prediction]) -> Record:
+        target = true_mask(sample)
+        number = len(sample.meta["targets"][0])
+        record = tracks.track_record(predictions[0], target, scene_masks(sample), number, frames(target))
+        asked = {"kind": sample.meta["kinds"][0], "needs_motion": sample.meta["needs_motion"][0]}
+        return record | asked | {"said": predictions[0].text}
+
+    return Benchmark(
+        name=name, title=title, num_items=num_items, load=load, ask=ask_first, score=score, summarise=summarise,
+        options=_CLIP_SHORT, batch_size=_CLIP_BATCH,
+    )  # fmt: skip
+
+
+def video(split: Split, num_items: int) -> Benchmark:
+    """Ask for one object or group of a clip; every frame counts."""
+    shares = {kind: share for kind, share in CLIP_KINDS.items() if kind != "absent"}
+    load = partial(refer, "video_refseg", split, shares=shares)
+    return _tracks("world/video", "Video", num_items, load, tracks.track_figures, lambda target: [])
+
+
+def find_passer(split: Split, index: int) -> Sample:
+    """Draw a clip and an expression whose one object is wholly hidden by another for some frames."""
+    start = _PASSERS_FROM + index * _PASSERS_STEP
+    for item in range(start, start + _PASSERS_STEP):
+        scene, _ = draw_item("video_refseg", split.seed, split.name, item)
+        if all(obj.motion.kind != PASSES for obj in scene.objects):
+            continue  # drawing the pictures takes longer than drawing up the scene
+        sample = tasks.video_refseg(split.seed, split.name, item, num_turns=6, empty_share=0.0)
+        if [PASSES] in sample.meta["motions"]:
+            return only_turn(sample, sample.meta["motions"].index([PASSES]))
+    raise ValueError(
+        f"seed {split.seed}, item {index}: no clip of {_PASSERS_STEP} hides an object that can be asked for"
+    )
+
+
+def only_turn(sample: Sample, turn: int) -> Sample:
+    """Keep one turn of a sample and what `meta` says of it."""
+    meta = {name: [value[turn]] if isinstance(value, list) else value for name, value in sample.meta.items()}
+    return replace(sample, turns=(sample.turns[turn],), meta=meta)
+
+
+def occlusion(split: Split, num_items: int) -> Benchmark:
+    """Ask for an object that passes behind another; only the frames after it was wholly hidden count."""
+
+    def summarise(records: list[Record]) -> list[Figure]:
+        return [tracks.track_figure(records, "J&F after a full occlusion", Bar(0.45))]
+
+    title = "Video, after a full occlusion"
+    load = partial(find_passer, split)
+    return _tracks("world/occlusion", title, num_items, load, summarise, tracks.frames_after_gap)

@@ -1,0 +1,379 @@
+"""Write referring expressions about a drawn scene that denote exactly their targets.
+
+Flow: Scene -> expressions (a phrase of a wanted kind is proposed, find_meaning must be clear) -> tasks.py.
+    The kinds are RefCOCO's ways to refer, made formal; absent objects are hard negatives.
+Shapes: N objects of a scene; targets are positions in `scene.objects`.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from sa2va.world.language.grammar import (
+    NUMBERS,
+    ORDINALS,
+    PLACES,
+    RELATIONS,
+    SIDES,
+    Attributes,
+    Phrase,
+    denotes,
+    find_meaning,
+    to_motion_words,
+    to_plural,
+    vocabulary,
+    with_article,
+)
+from sa2va.world.scenes.motion import MOTIONS
+from sa2va.world.scenes.relations import SUPERLATIVES
+from sa2va.world.scenes.scene import Scene, WorldObject
+from sa2va.world.scenes.splits import UNSEEN_PAIRS, Pairs
+
+__all__ = ["Expression", "KINDS", "CLIP_KINDS", "denotes", "expressions", "identify", "vocabulary"]
+
+KINDS = {  # kind -> share among expressions about a picture
+    "attribute": 0.28,
+    "place": 0.10,
+    "relation": 0.15,
+    "ordinal": 0.07,
+    "superlative": 0.10,
+    "negation": 0.08,
+    "group": 0.10,
+    "absent": 0.12,
+}
+CLIP_KINDS = {  # the same for a clip, where a motion may be what decides
+    "motion": 0.46,
+    "attribute": 0.16,
+    "place": 0.07,
+    "relation": 0.05,
+    "superlative": 0.03,
+    "negation": 0.03,
+    "group": 0.08,
+    "absent": 0.12,
+}
+_ATTEMPTS = 24  # proposals of one kind before another kind is tried
+_MOTION_WORDS = frozenset(to_motion_words(kind, plural=plural) for kind in MOTIONS for plural in (False, True))
+_FIELDS = ("size", "texture", "color", "shape")
+_UNSEEN_ABSENT = 0.08  # share of the absent objects named by their looks whose pair training never shows, if allowed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expression:
+    """A referring expression and what it refers to.
+
+    Attributes:
+        text: lower case words separated by single spaces.
+        targets: positions in `scene.objects`, left to right; empty if the object is not there.
+        kind: how it refers; one of KINDS or "motion".
+        form: `kind`, but for an absent object how it would have referred.
+        needs_motion: it names a motion, and without that its words would fit other objects too.
+        names_unseen: it names a pair of color and shape that training never shows.
+    """
+
+    text: str
+    targets: tuple[int, ...]
+    kind: str
+    form: str
+    needs_motion: bool = False
+    names_unseen: bool = False
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return tuple(self.text.split())
+
+
+def expressions(
+    scene: Scene,
+    rng: np.random.Generator,
+    n: int,
+    *,
+    kinds: Collection[str] | None = None,
+    moving: bool = False,
+    only: Collection[int] | None = None,
+    withheld: Pairs = UNSEEN_PAIRS,
+) -> list[Expression]:
+    """Write different expressions about one scene.
+
+    Args:
+        scene: the objects to refer to.
+        rng: where the choices come from.
+        n: how many; fewer come back if the scene offers too little.
+        kinds: the kinds wanted, in their usual proportion; None is all.
+        moving: the scene is seen as a clip.
+        only: positions that targets must be among (at least one of a group); None is all. Absent ones are free.
+        withheld: pairs of color and shape that absent objects may not have: in training, those it never shows, for
+            that they are not there must not be learnt. See splits.withheld_pairs.
+
+    Returns:
+        At most `n` expressions, no two with the same text.
+    """
+    shares = {kind: share for kind, share in (CLIP_KINDS if moving else KINDS).items() if not kinds or kind in kinds}
+    if not shares:
+        raise ValueError(f"kinds {kinds}: expected some of {', '.join(CLIP_KINDS if moving else KINDS)}")
+    found: dict[str, Expression] = {}
+    for _ in range(3 * n):
+        if len(found) == n:
+            break
+        left = dict(shares)
+        while left:  # a kind that the scene does not offer gives way to another
+            weights = np.array(list(left.values()))
+            kind = str(rng.choice(list(left), p=weights / weights.sum()))
+            expression = _write(scene, rng, kind, moving, only, withheld, found)
+            if expression is not None:
+                found[expression.text] = expression
+                break
+            del left[kind]
+    return list(found.values())
+
+
+def _write(
+    scene: Scene,
+    rng: np.random.Generator,
+    kind: str,
+    moving: bool,
+    only: Collection[int] | None,
+    withheld: Pairs,
+    known: Collection[str],
+) -> Expression | None:
+    for _ in range(_ATTEMPTS):
+        form = kind
+        if kind == "absent":
+            phrase, form = _propose_absent(scene, rng, moving, withheld)
+        elif kind == "group":
+            phrase = _propose_group(scene, rng, moving)
+        else:
+            phrase = _PROPOSALS[kind](scene, rng, _pick_target(scene, rng, only), moving)
+        meaning = None if phrase is None else find_meaning(scene, phrase)
+        if phrase is None or meaning is None or (only and kind != "absent" and not meaning & set(only)):
+            continue
+        wanted = {"absent": not meaning, "group": len(meaning) > 1}.get(kind, len(meaning) == 1)
+        text = " ".join(phrase.to_words())
+        if wanted and text not in known:
+            targets = tuple(sorted(meaning, key=lambda i: (scene.objects[i].x, scene.objects[i].y)))
+            needs_motion = _names_motion(phrase) and find_meaning(scene, replace(phrase, modifier=())) != meaning
+            return Expression(
+                text=text, targets=targets, kind=kind, form=form, needs_motion=needs_motion,
+                names_unseen=_pair_of(phrase) in UNSEEN_PAIRS,
+            )  # fmt: skip
+    return None
+
+
+def _pair_of(phrase: Phrase) -> tuple[str | None, str | None]:
+    return phrase.attributes.color, phrase.attributes.shape
+
+
+def _names_motion(phrase: Phrase) -> bool:
+    return phrase.modifier in _MOTION_WORDS
+
+
+def _pick_target(scene: Scene, rng: np.random.Generator, only: Collection[int] | None) -> int:
+    """Pick an object to refer to, more often one that something else in the scene resembles."""
+    objects = scene.objects
+    choices = sorted(only) if only else range(len(objects))
+    alike = [
+        any(o is not objects[i] and (o.color == objects[i].color or o.shape == objects[i].shape) for o in objects)
+        for i in choices
+    ]
+    weights = np.where(alike, 4.0, 1.0)
+    return int(rng.choice(list(choices), p=weights / weights.sum()))
+
+
+def identify(scene: Scene, target: int, rng: np.random.Generator, without: tuple[str, ...] = ()) -> Attributes | None:
+    """Choose looks that fit one object alone: mostly no more than needed.
+
+    Args:
+        scene: the objects.
+        target: position of the object.
+        rng: where the choices come from.
+        without: fields that may not be used ("size", "texture", "color", "shape").
+
+    Returns:
+        The looks, or None where none tell the object from the others.
+    """
+    unique = [a for a in _looks_of(scene.objects[target], without) if find_meaning(scene, Phrase(a)) == {target}]
+    if not unique:
+        return None
+    if rng.random() < 0.75:
+        fewest = min(_count_adjectives(a) for a in unique)
+        unique = [a for a in unique if _count_adjectives(a) == fewest]
+    weights = np.array([_weigh(a) for a in unique])
+    return unique[int(rng.choice(len(unique), p=weights / weights.sum()))]
+
+
+@lru_cache(maxsize=4096)
+def _looks_of(obj: WorldObject, without: tuple[str, ...] = ()) -> tuple[Attributes, ...]:
+    """List every way to say some of an object's looks."""
+    found = []
+    for said in range(16):
+        names = [name for bit, name in enumerate(_FIELDS) if said >> bit & 1]
+        if not set(names) & set(without):
+            found.append(Attributes(**{name: getattr(obj, name) for name in names}))
+    return tuple(found)
+
+
+def _count_adjectives(attributes: Attributes) -> int:
+    return sum(word is not None for word in (attributes.size, attributes.texture, attributes.color))
+
+
+def _weigh(attributes: Attributes) -> float:
+    """Prefer what people say: a shape, then a colour; "object" and "plain" seldom."""
+    weight = 1.0 if attributes.shape else 0.2
+    weight *= 1.0 if attributes.color else 0.7
+    weight *= 0.3 if attributes.texture == "plain" else 0.7 if attributes.texture else 1.0
+    return weight * (0.7 if attributes.size else 1.0)
+
+
+def _shared_looks(scene: Scene, rng: np.random.Generator, target: int, without: tuple[str, ...] = ()) -> Attributes:
+    """Choose looks that the target shares with another object, so that they do not decide alone."""
+    shared = []
+    for attributes in _looks_of(scene.objects[target], without):
+        if sum(attributes.is_true(obj) is True for obj in scene.objects) > 1:
+            shared.append(attributes)
+    if not shared:
+        return Attributes()
+    weights = np.array([_weigh(a) * (0.5 if a == Attributes() else 1.0) for a in shared])
+    return shared[int(rng.choice(len(shared), p=weights / weights.sum()))]
+
+
+def _propose_attribute(scene: Scene, rng: np.random.Generator, target: int, moving: bool) -> Phrase | None:
+    attributes = identify(scene, target, rng)
+    return None if attributes is None else Phrase(attributes)
+
+
+def _say_place(rng: np.random.Generator, moving: bool) -> tuple[str, ...]:
+    text = PLACES[str(rng.choice(list(PLACES)))]
+    return tuple((f"{text} at the start" if moving else text).split())
+
+
+def _propose_place(scene: Scene, rng: np.random.Generator, target: int, moving: bool) -> Phrase | None:
+    return Phrase(_shared_looks(scene, rng, target), modifier=_say_place(rng, moving))
+
+
+def _propose_relation(scene: Scene, rng: np.random.Generator, target: int, moving: bool) -> Phrase | None:
+    anchor = int(rng.integers(len(scene.objects)))
+    looks = identify(scene, anchor, rng)
+    if anchor == target or looks is None:
+        return None
+    modifier = list(RELATIONS)[int(rng.integers(len(RELATIONS)))]
+    attributes = _shared_looks(scene, rng, target) if rng.random() < 0.9 else identify(scene, target, rng)
+    return None if attributes is None else Phrase(attributes, modifier=modifier, anchor=looks)
+
+
+def _propose_ordinal(scene: Scene, rng: np.random.Generator, target: int, moving: bool) -> Phrase | None:
+    attributes = _shared_looks(scene, rng, target)
+    count = sum(attributes.is_true(obj) is True for obj in scene.objects)
+    if count < 2:
+        return None
+    side = str(rng.choice(list(SIDES)))
+    selector = ORDINALS[int(rng.integers(1, min(count, 5)))]
+    return Phrase(attributes, selector=selector, modifier=("from", "the", side))
+
+
+def _propose_superlative(scene: Scene, rng: np.random.Generator, target: int, moving: bool) -> Phrase | None:
+    word = str(rng.choice(list(SUPERLATIVES)))
+    without = ("size",) if word in ("largest", "smallest") else ()
+    return Phrase(_shared_looks(scene, rng, target, without), selector=word)
+
+
+def _propose_negation(scene: Scene, rng: np.random.Generator, target: int, moving: bool) -> Phrase | None:
+    """Say what the target is not: something that another object with the same looks is."""
+    name = str(rng.choice(_FIELDS))
+    attributes = _shared_looks(scene, rng, target, (name,))
+    others = sorted({getattr(o, name) for o in scene.objects if attributes.is_true(o)})
+    others = [word for word in others if word != getattr(scene.objects[target], name)]
+    if not others:
+        return None
+    return Phrase(attributes, modifier=_say_not(name, str(rng.choice(others))))
+
+
+def _say_not(name: str, word: str, plural: bool = False) -> tuple[str, ...]:
+    if name == "shape":
+        word = to_plural(word) if plural else with_article(word)
+    return ("that", "are" if plural else "is", "not", *word.split())
+
+
+def _propose_motion(scene: Scene, rng: np.random.Generator, target: int, moving: bool) -> Phrase | None:
+    attributes = _shared_looks(scene, rng, target) if rng.random() < 0.85 else identify(scene, target, rng)
+    modifier = to_motion_words(scene.objects[target].motion.kind)
+    return None if attributes is None else Phrase(attributes, modifier=modifier)
+
+
+_PROPOSALS: dict[str, Callable[[Scene, np.random.Generator, int, bool], Phrase | None]] = {
+    "attribute": _propose_attribute,
+    "place": _propose_place,
+    "relation": _propose_relation,
+    "ordinal": _propose_ordinal,
+    "superlative": _propose_superlative,
+    "negation": _propose_negation,
+    "motion": _propose_motion,
+}
+
+
+def _propose_group(scene: Scene, rng: np.random.Generator, moving: bool) -> Phrase | None:
+    target = int(rng.integers(len(scene.objects)))
+    attributes, modifier = _shared_looks(scene, rng, target), ()
+    extra = rng.random()
+    if extra < 0.15:
+        modifier = _say_place(rng, moving)
+    elif extra < 0.3 or attributes == Attributes():
+        name = str(rng.choice([name for name in _FIELDS if getattr(attributes, name) is None] or ["size"]))
+        words = sorted({getattr(obj, name) for obj in scene.objects})
+        attributes = replace(attributes, **{name: None})
+        modifier = _say_not(name, str(rng.choice(words)), plural=True)
+    elif moving and extra < 0.5:
+        modifier = to_motion_words(scene.objects[target].motion.kind, plural=True)
+    meaning = find_meaning(scene, Phrase(attributes, "all", modifier=modifier))
+    if meaning is None or len(meaning) < 2:
+        return None
+    if len(meaning) == 2:
+        determiner = "both" if rng.random() < 0.7 else "the two"
+    else:
+        determiner = "all" if rng.random() < 0.6 else f"the {NUMBERS[len(meaning)]}"
+    return Phrase(attributes, determiner, modifier=modifier)
+
+
+def _propose_absent(scene: Scene, rng: np.random.Generator, moving: bool, withheld: Pairs) -> tuple[Phrase | None, str]:
+    """Propose a phrase that fits nothing, though its words fit something: a hard negative."""
+    forms = {"attribute": 0.5, "motion": 0.35, "place": 0.15} if moving else _ABSENT_FORMS
+    form = str(rng.choice(list(forms), p=list(forms.values())))
+    target = int(rng.integers(len(scene.objects)))
+    looks = Attributes(**{n: getattr(scene.objects[int(rng.integers(len(scene.objects)))], n) for n in _FIELDS})
+    if form == "attribute":
+        looks = _name_unseen(rng, looks, UNSEEN_PAIRS - withheld)
+        dropped = [name for name in ("size", "texture") if rng.random() < 0.75 or getattr(looks, name) == "plain"]
+        dropped += [name for name in ("color", "shape") if rng.random() < 0.1]
+        phrase = Phrase(replace(looks, **dict.fromkeys(dropped)))
+    elif form == "motion":
+        kind = str(rng.choice(MOTIONS if rng.random() < 0.4 else [obj.motion.kind for obj in scene.objects]))
+        phrase = Phrase(_some_looks(scene, rng, target), modifier=to_motion_words(kind))
+    elif form == "negation":  # the object is what it is said not to be
+        name = str(rng.choice(_FIELDS))
+        said = replace(_some_looks(scene, rng, target), **{name: None})
+        phrase = Phrase(said, modifier=_say_not(name, getattr(scene.objects[target], name)))
+    else:
+        phrase = _PROPOSALS[form](scene, rng, target, moving)
+        if phrase is not None and rng.random() < 0.5:
+            phrase = replace(phrase, attributes=_some_looks(scene, rng, target))
+    if phrase is None or _pair_of(phrase) in withheld:
+        return None, form
+    return phrase, form
+
+
+def _name_unseen(rng: np.random.Generator, looks: Attributes, pairs: Pairs) -> Attributes:
+    """Give some looks a pair out of these, of the same color or the same shape; no draw where there are none."""
+    if not pairs or rng.random() >= _UNSEEN_ABSENT:
+        return looks
+    near = sorted(pair for pair in pairs if pair[0] == looks.color or pair[1] == looks.shape)
+    color, shape = near[int(rng.integers(len(near)))]
+    return replace(looks, color=color, shape=shape)
+
+
+_ABSENT_FORMS = {"attribute": 0.59, "relation": 0.25, "place": 0.12, "negation": 0.04}
+
+
+def _some_looks(scene: Scene, rng: np.random.Generator, target: int) -> Attributes:
+    said = [attributes for attributes in _looks_of(scene.objects[target]) if attributes != Attributes()]
+    weights = np.array([_weigh(attributes) for attributes in said])
+    return said[int(rng.choice(len(said), p=weights / weights.sum()))]

@@ -1,0 +1,44 @@
+"""Find the names of things in a question: "the circle left of the red star" has "circle" and "red star".
+
+Flow: a question of language.py or questions.py + Scene -> find_names -> Turn.named, which training learns to look by.
+    Unlike `denotes`, which tells what a whole expression may still mean, a name means all that it fits by itself.
+Shapes: none.
+"""
+
+import re
+from dataclasses import replace
+
+from sa2va.types import Span
+from sa2va.world.language.grammar import NOUNS, PLURALS, Attributes
+from sa2va.world.scenes.scene import COLORS, SIZES, TEXTURES, Scene
+
+_FIELDS = {word: name for name, words in (("size", SIZES), ("texture", TEXTURES), ("color", COLORS)) for word in words}
+
+
+def find_names(scene: Scene, question: str) -> tuple[Span, ...]:
+    """List the words of a question that name things.
+
+    Args:
+        scene: what it is about.
+        question: any text.
+
+    Returns:
+        One span per word, with the objects that fit the name up to there; words that fit all are left out.
+    """
+    spans, looks = [], Attributes()
+    for match in re.finditer(r"[a-z]+", question.lower()):
+        word = match.group()
+        noun = NOUNS.get(word) or PLURALS.get(word)
+        if word in _FIELDS:
+            looks = replace(looks, **{_FIELDS[word]: word})
+        elif noun is not None and noun != "object":
+            looks = replace(looks, shape=noun)
+        elif noun is None:
+            looks = Attributes()
+            continue
+        fitting = tuple(i for i, thing in enumerate(scene.objects) if looks.is_true(thing))
+        if len(fitting) < len(scene.objects):
+            spans.append(Span(start=match.start(), end=match.end(), objects=fitting))
+        if noun is not None:
+            looks = Attributes()
+    return tuple(spans)

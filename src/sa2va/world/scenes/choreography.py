@@ -1,0 +1,231 @@
+"""Draw the objects of a clip by chance: who moves, how, and along which free path.
+
+Flow: sampling.make_scene(moving=True) -> draw_clip -> objects with a Motion, back to front.
+    Half of the clips and more have twins: two objects that look the same and differ in their motion alone.
+Shapes: N objects, P moments at which paths are checked; lengths are fractions of the side, y down.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sa2va.world.scenes.looks import Look, draw_looks, draw_radius, draw_texture, pick
+from sa2va.world.scenes.motion import MOTIONS, STILL, Motion
+from sa2va.world.scenes.scene import COLORS, SIZES, WorldObject
+from sa2va.world.scenes.shapes import CONVEX_SHAPES, place_outline
+from sa2va.world.scenes.splits import SEEN_PAIRS, Pairs
+
+_MOMENTS = np.linspace(0.0, 1.0, 31)  # (P,)
+_TWINS = 0.62  # share of the clips with twins
+_MARGIN = 0.012  # kept free at the border of the picture
+_REACH = 1.15  # farthest corner of a turned shape, in radii
+_GRAZING = 6  # moments at which two objects may touch; they never come closer than _NEAREST
+_NEAREST = 0.72  # distance over the sum of the radii
+_PLACE_TRIES = 30
+_MOVING = MOTIONS[1:]
+_ODDS = np.array([1.6 if kind == "passes behind" else 1.0 for kind in _MOVING]) / (len(_MOVING) + 0.6)
+_SIZES_OF = {"passes behind": {"small"}, "grows": {"small", "medium"}, "shrinks": {"medium", "large"}}
+_STEPS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+_COMES_OR_GOES = frozenset({"enters", "leaves", "stops", "passes behind"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """Who looks and moves how, before anything has a place. Movers come first; `screen` hides object `passer`."""
+
+    looks: list[Look]
+    kinds: list[str]
+    twins: bool  # objects 0 and 1 look the same
+    passer: int | None = None
+    screen: int | None = None
+
+
+@dataclass(frozen=True)
+class _Path:
+    """The disk of one object over time."""
+
+    xy: np.ndarray  # (P, 2)
+    radius: np.ndarray  # (P,)
+
+    def clear_of(self, other: "_Path") -> bool:
+        """Tell whether the two are apart at the start and at most graze each other later."""
+        gap = np.hypot(*(self.xy - other.xy).T) / (self.radius + other.radius)  # (P,)
+        return bool(gap[0] >= 1.0 and gap.min() >= _NEAREST and (gap < 0.98).sum() <= _GRAZING)
+
+
+def tells_apart(first: str, second: str) -> bool:
+    """Tell whether two kinds of motion are clearly different, so that one of them names one of two twins."""
+    straight = {kind for kind in (first, second) if kind.startswith("moves")}
+    vague = {first, second} & _COMES_OR_GOES
+    return first != second and not (straight and vague) and {first, second} != {"enters", "stops"}
+
+
+def draw_clip(rng: np.random.Generator, *, held_out: Pairs) -> list[WorldObject]:
+    """Choose the objects of a clip.
+
+    Args:
+        rng: source of chance.
+        held_out: pairs that training never shows; at least one object has one of them. Empty: none has.
+
+    Returns:
+        2 to 5 objects, back to front; 1 to 3 of them move.
+    """
+    num_objects, twins = int(rng.integers(2, 6)), bool(rng.random() < _TWINS)
+    num_movers = int(rng.integers(1, min(3, num_objects) + 1))
+    failures = 0
+    while True:
+        plan = _draw_plan(rng, num_objects, num_movers, twins=twins, held_out=held_out, crowded=failures >= 12)
+        objects = _place_all(rng, plan) if plan is not None else None
+        if plan is not None and objects is not None:
+            return _stack(rng, objects, plan)
+        failures += plan is not None
+
+
+def _draw_plan(
+    rng: np.random.Generator, num_objects: int, num_movers: int, *, twins: bool, held_out: Pairs, crowded: bool
+) -> _Plan | None:
+    """Choose looks and motions, or None where they do not go together; `crowded` picks small ones."""
+    kinds = [str(kind) for kind in rng.choice(_MOVING, size=num_movers, p=_ODDS)]
+    kinds += ["stays still"] * (num_objects - num_movers)
+    looks = draw_looks(rng, num_objects, held_out=held_out)
+    if twins:
+        looks[1] = looks[0]
+        if not tells_apart(kinds[0], kinds[1]):
+            return None
+    passers = [index for index, kind in enumerate(kinds) if kind == "passes behind"]
+    screens = [index for index in range(2 if twins else 1, num_objects) if kinds[index] == "stays still"]
+    if len(passers) > 1 or (passers and not screens):
+        return None
+    screen = screens[-1] if passers else None
+    for index in range(num_objects):
+        pair_kinds = kinds[:2] if twins and index < 2 else [kinds[index]]
+        sizes = [size for size in SIZES if all(size in _SIZES_OF.get(kind, SIZES) for kind in pair_kinds)]
+        if not sizes:
+            return None
+        if looks[index].size not in sizes or (crowded and index != screen):
+            looks[index] = replace(looks[index], size=sizes[0])
+    if screen is not None:
+        looks[screen] = _draw_screen(rng, looks[passers[0]])
+    if bool(held_out) != any(look.pair in held_out for look in looks):
+        return None
+    return _Plan(looks=looks, kinds=kinds, twins=twins, passer=passers[0] if passers else None, screen=screen)
+
+
+def _draw_screen(rng: np.random.Generator, passer: Look) -> Look:
+    """Return the look of a large object to hide behind, in another colour."""
+    pairs = [
+        (color, shape)
+        for color in COLORS
+        for shape in CONVEX_SHAPES
+        if color != passer.color and (color, shape) in SEEN_PAIRS
+    ]
+    color, shape = pairs[int(rng.integers(len(pairs)))]
+    return Look(color=color, shape=shape, size="large", texture=draw_texture(rng))
+
+
+def _place_all(rng: np.random.Generator, plan: _Plan) -> list[WorldObject] | None:
+    """Give every object a place and a free path, or return None where one finds none."""
+    placed: dict[int, WorldObject] = {}
+    paths: dict[int, _Path] = {}
+    order = sorted(range(len(plan.looks)), key=lambda index: (index != plan.screen, index != plan.passer, index))
+    twin_radius, twin_angle = draw_radius(rng, plan.looks[0].size), float(rng.uniform(-0.2, 0.2))
+    for index in order:
+        look = plan.looks[index]
+        radius, angle = draw_radius(rng, look.size), float(rng.uniform(-0.2, 0.2))
+        if plan.twins and index < 2:
+            radius, angle = twin_radius, twin_angle
+        for _ in range(_PLACE_TRIES):
+            screen = placed[plan.screen] if plan.screen is not None and index == plan.passer else None
+            place = _draw_motion(rng, plan.kinds[index], radius, screen)
+            if place is None:
+                continue
+            x, y, motion = place
+            item = WorldObject(
+                shape=look.shape, color=look.color, size=look.size, texture=look.texture,
+                x=x, y=y, radius=radius, angle=angle, motion=motion,
+            )  # fmt: skip
+            path = _to_path(item)
+            free = all(path.clear_of(other) for k, other in paths.items() if screen is None or k != plan.screen)
+            if free and (screen is None or _hides(screen, item)):
+                placed[index], paths[index] = item, path
+                break
+        else:
+            return None
+    return [placed[index] for index in range(len(plan.looks))]
+
+
+def _to_path(item: WorldObject) -> _Path:
+    progress = np.array([item.motion.progress(u) for u in _MOMENTS])
+    xy = np.array([item.x, item.y]) + progress[:, None] * (item.motion.dx, item.motion.dy)
+    return _Path(xy, item.radius * item.motion.scale**progress)
+
+
+def _draw_motion(
+    rng: np.random.Generator, kind: str, radius: float, screen: WorldObject | None
+) -> tuple[float, float, Motion] | None:
+    """Choose a start (x, y) and a motion of one kind, or return None where the path leaves the picture."""
+    if kind in ("stays still", "blinks", "grows", "shrinks"):
+        factor = float(rng.uniform(1.62, 1.8)) ** {"grows": 1, "shrinks": -1}.get(kind, 0)
+        border = radius * max(1.0, factor) + _MARGIN
+        x, y = (float(v) for v in rng.uniform(border, 1 - border, 2))
+        if kind == "stays still":
+            return x, y, STILL
+        return x, y, Motion(kind=kind, scale=factor, off=_draw_off(rng) if kind == "blinks" else ())
+    way = kind.removeprefix("moves ") if kind.startswith("moves") else pick(rng, tuple(_STEPS))
+    step_x, step_y = _STEPS[way]
+    start, end, length = 0.0, 1.0, float(rng.uniform(0.34, 0.6))
+    border = radius + _MARGIN
+    across = float(rng.uniform(border, 1 - border))  # place on the axis that does not change
+    if kind == "enters" or kind == "leaves":
+        span = float(rng.uniform(0.34, 0.4))
+        length = float(rng.uniform(max(0.4, 3.2 * radius), 0.75))
+        start, end = (0.0, span) if kind == "enters" else (1.0 - span, 1.0)
+        begin = -_REACH * radius - 0.004 if kind == "enters" else 1 + _REACH * radius + 0.004 - length
+    elif kind == "passes behind":
+        assert screen is not None
+        middle, other = (screen.x, screen.y) if step_x else (screen.y, screen.x)
+        length = float(rng.uniform(0.62, 0.8))
+        across = other + float(rng.uniform(-0.02, 0.02))
+        middle = middle if step_x + step_y > 0 else 1 - middle
+        begin = middle - length / 2 + float(rng.uniform(-0.04, 0.04))
+    else:
+        end = 0.5 if kind == "stops" else 1.0
+        begin = float(rng.uniform(border, max(border, 1 - border - length)))
+    inner = [begin] * (kind != "enters") + [begin + length] * (kind != "leaves")
+    if not all(border <= place <= 1 - border for place in (*inner, across)):
+        return None
+    along = begin if step_x + step_y > 0 else 1 - begin
+    x, y = (along, across) if step_x else (across, along)
+    return x, y, Motion(kind=kind, dx=step_x * length, dy=step_y * length, start=start, end=end)
+
+
+def _draw_off(rng: np.random.Generator) -> tuple[tuple[float, float], ...]:
+    """Choose the two spans in which a blinking object is off; both 4 and 5 uniform frames fall into them."""
+    edges = np.array([0.20, 0.42, 0.60, 0.80]) + rng.uniform(-0.02, 0.02, 4)
+    return (float(edges[0]), float(edges[1])), (float(edges[2]), float(edges[3]))
+
+
+def _hides(screen: WorldObject, item: WorldObject) -> bool:
+    """Tell whether a convex object hides the moving one wholly for 2 to 5 of 16 frames, and not at the ends."""
+    corners = place_outline(screen.shape, screen.x, screen.y, screen.radius, screen.angle)[0]
+    edges = np.roll(corners, -1, axis=0) - corners
+    normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1) / np.hypot(*edges.T)[:, None]  # outwards: y is down
+    body = place_outline(item.shape, item.x, item.y, item.radius, item.angle)[0]
+    surely = maybe = 0  # frames; a pixel of a small drawing decides between them
+    for frame in range(16):
+        points = body + item.motion.shift_at(frame / 15)
+        outside = ((points[:, None] - corners[None]) * normals[None]).sum(-1).max()  # largest over (K, E)
+        surely += bool(outside <= -0.005)
+        maybe += bool(outside <= 0.01)
+    ends = [np.hypot(*np.subtract((s.x, s.y), (screen.x, screen.y))) for s in (item.state(0.0), item.state(1.0))]
+    return surely >= 2 and maybe <= 5 and min(ends) >= 0.98 * (screen.radius + item.radius)
+
+
+def _stack(rng: np.random.Generator, objects: list[WorldObject], plan: _Plan) -> list[WorldObject]:
+    """Return the objects in a random order from back to front, the screen before its passer in space."""
+    order = [int(index) for index in rng.permutation(len(objects))]
+    if plan.screen is not None and plan.passer is not None:
+        front, back = order.index(plan.screen), order.index(plan.passer)
+        if front < back:
+            order[front], order[back] = order[back], order[front]
+    return [objects[index] for index in order]

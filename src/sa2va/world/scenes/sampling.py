@@ -1,0 +1,148 @@
+"""Draw scenes by chance: item i of a split is a pure function of the seed, the split and i.
+
+Flow: (seed, split, index) -> make_scene -> looks, then places (choreography.draw_clip for clips) -> Scene.
+Shapes: N objects; places and lengths are fractions of the side, y down.
+"""
+
+from dataclasses import dataclass, replace
+from zlib import crc32
+
+import numpy as np
+
+from sa2va.world.scenes.choreography import draw_clip
+from sa2va.world.scenes.looks import Look, draw_looks, draw_radius, pick
+from sa2va.world.scenes.paint import Coverage, coverage
+from sa2va.world.scenes.scene import BACKGROUNDS, SIZES, Scene, WorldObject
+from sa2va.world.scenes.splits import TRAIN, Pairs, unseen_pairs
+
+_HELD_OUT_SCENES = 0.25  # share of the scenes of the other splits with a held-out pair
+_OCCLUDED_SCENES = 0.44
+_HIDDEN = (0.10, 0.65)  # share of a partly covered object that another one hides
+_MIN_AREA = 0.0054  # visible share of the picture, a little more than the 0.5 % promised
+_CHECK_SIZE = 128  # px, resolution at which overlaps are measured
+_TRIES = 40
+
+
+@dataclass(frozen=True)
+class _Disk:
+    """The circle an object keeps for itself."""
+
+    x: float
+    y: float
+    radius: float
+
+    def clear_of(self, others: list["_Disk"], spacing: float) -> bool:
+        return all(
+            (self.x - o.x) ** 2 + (self.y - o.y) ** 2 >= (spacing * (self.radius + o.radius)) ** 2 for o in others
+        )
+
+
+def make_scene(seed: int, split: str, index: int, *, moving: bool = False, require_heldout: bool = False) -> Scene:
+    """Return one scene, always the same one for the same arguments.
+
+    Args:
+        seed: of the whole world, >= 0.
+        split: any name; splits.unseen_pairs says which pairs it may show beside those of training.
+        index: item of the split, >= 0.
+        moving: a clip of 2 to 5 objects of which 1 to 3 move, instead of a still picture of 2 to 8.
+        require_heldout: at least one object has such a pair (otherwise a quarter of the scenes do).
+
+    Returns:
+        The scene, ready to render.
+
+    Raises:
+        ValueError: for a negative seed or index, or when "train" is asked for held-out pairs.
+    """
+    if seed < 0 or index < 0:
+        raise ValueError(f"make_scene: seed {seed} and index {index} must not be negative")
+    if split == TRAIN and require_heldout:
+        raise ValueError(f'make_scene: split "{TRAIN}" has no held-out pairs; name another split')
+    rng = np.random.default_rng([seed, crc32(split.encode()), index, int(moving), int(require_heldout)])
+    is_unseen = require_heldout or (split != TRAIN and bool(rng.random() < _HELD_OUT_SCENES))
+    held_out = unseen_pairs(split) if is_unseen else frozenset()
+    objects = draw_clip(rng, held_out=held_out) if moving else _draw_still(rng, held_out)
+    return Scene(objects=tuple(objects), background=pick(rng, BACKGROUNDS), seed=int(rng.integers(2**31)))
+
+
+def _draw_still(rng: np.random.Generator, held_out: Pairs) -> list[WorldObject]:
+    """Choose looks and places of a still scene; sizes shrink until everything fits."""
+    num_objects = int(rng.integers(2, 9))
+    looks = draw_looks(rng, num_objects, held_out=held_out)
+    pairs: dict[int, int] = {}  # front object -> the back object it partly covers
+    if rng.random() < _OCCLUDED_SCENES:
+        order = rng.permutation(num_objects)
+        for k in range(2 if num_objects >= 5 and rng.random() < 0.4 else 1):
+            back, front = sorted((int(order[2 * k]), int(order[2 * k + 1])))
+            pairs[front] = back
+            if looks[back].size == "small" and rng.random() < 0.7:
+                looks[back] = replace(looks[back], size="medium")
+    attempt = 0
+    while True:
+        objects = _try_places(rng, looks, pairs, spacing=max(0.88, 1.08 - 0.02 * attempt))
+        if objects is not None:
+            return objects
+        attempt += 1
+        if attempt % 2 == 0:
+            looks = _shrink_one(looks)
+        if attempt == _TRIES:
+            pairs = {}
+
+
+def _shrink_one(looks: list[Look]) -> list[Look]:
+    """Return the looks with all objects of one look, of the largest size there is, made a size smaller."""
+    rank = max(SIZES.index(look.size) for look in looks)
+    if rank == 0:
+        return looks
+    victim = next(look for look in looks if SIZES.index(look.size) == rank)
+    key = (victim.pair, victim.size)
+    return [replace(look, size=SIZES[rank - 1]) if (look.pair, look.size) == key else look for look in looks]
+
+
+def _try_places(
+    rng: np.random.Generator, looks: list[Look], pairs: dict[int, int], spacing: float
+) -> list[WorldObject] | None:
+    """Place all objects, or return None where one finds no room."""
+    disks: list[_Disk] = []
+    objects: list[WorldObject] = []
+    for index, look in enumerate(looks):
+        radius, angle = draw_radius(rng, look.size), float(rng.uniform(-0.2, 0.2))
+        for _ in range(_TRIES):
+            back = objects[pairs[index]] if index in pairs else None
+            if back is None:
+                x, y = rng.uniform(radius + 0.012, 1 - radius - 0.012, 2)
+            else:
+                turn, reach = rng.uniform(0, 2 * np.pi), (back.radius + radius) * rng.uniform(0.35, 0.95)
+                x, y = back.x + reach * np.cos(turn), back.y + reach * np.sin(turn)
+                if not (radius < x < 1 - radius and radius < y < 1 - radius):
+                    continue
+            disk = _Disk(float(x), float(y), radius)
+            if not disk.clear_of([d for k, d in enumerate(disks) if pairs.get(index) != k], spacing):
+                continue
+            item = WorldObject(
+                shape=look.shape, color=look.color, size=look.size, texture=look.texture,
+                x=disk.x, y=disk.y, radius=radius, angle=angle,
+            )  # fmt: skip
+            if back is None or _covers_well(back, item):
+                disks.append(disk)
+                objects.append(item)
+                break
+        else:
+            return None
+    return objects
+
+
+def _covers_well(back: WorldObject, front: WorldObject) -> bool:
+    """Tell whether the front object hides a readable part of the back one and leaves enough of it."""
+    behind = _coverage_of(back)
+    before = _coverage_of(front)
+    hiding = np.zeros((_CHECK_SIZE, _CHECK_SIZE), bool)
+    hiding[before.box] = before.mask
+    total = int(behind.mask.sum())
+    hidden = int((behind.mask & hiding[behind.box]).sum())
+    return _HIDDEN[0] <= hidden / total <= _HIDDEN[1] and total - hidden >= _MIN_AREA * _CHECK_SIZE**2
+
+
+def _coverage_of(item: WorldObject) -> Coverage:
+    covered = coverage(item.shape, item.x, item.y, item.radius, item.angle, _CHECK_SIZE)
+    assert covered is not None
+    return covered

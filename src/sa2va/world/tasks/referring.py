@@ -1,0 +1,273 @@
+"""Build the samples of the drawn world that ask for a mask or point at one.
+
+Flow: (seed, split, index) -> items.draw_item -> language.expressions -> turns whose spans stand for masks -> Sample;
+    for regions the mask is in the question and the words are in the answer.
+Shapes: N objects of a scene, M masks of a sample, T frames, S side of the picture in px.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2va.data import prompts
+from sa2va.masks import bbox, region_to_mask
+from sa2va.types import Sample, Span, Turn
+from sa2va.world.language.descriptions import describe
+from sa2va.world.language.expressions import Expression, denotes, expressions
+from sa2va.world.language.noun_spans import find_names
+from sa2va.world.scenes.scene import Scene
+from sa2va.world.scenes.splits import Pairs, withheld_pairs
+from sa2va.world.tasks.items import draw_item, is_clip, is_heldout, render_item
+
+BALANCED = "balanced"  # not a kind: half absent objects, half present ones that are referred to in the same ways
+REGION_FORMS = ("mask", "box", "point")
+# The ways to refer of absent objects, in about the proportion they come in: the words must not give absence away.
+_PRESENT_LIKE_ABSENT = (*("attribute",) * 5, *("relation",) * 2, *("place",) * 2, "negation")
+_PRESENT_LIKE_ABSENT_CLIP = ("attribute", "motion", "motion", "place")
+_ATTEMPTS = 50
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """An expression to ask for; `shown` is False where an absent object stands in a turn without supervision."""
+
+    expression: Expression
+    shown: bool = True
+
+
+def refseg(
+    seed: int,
+    split: str,
+    index: int,
+    *,
+    num_turns: int = 6,
+    kind: str | None = None,
+    require_heldout: bool | None = None,
+    empty_share: float = 0.25,
+) -> Sample:
+    """Ask for the masks of objects in a picture, one expression a turn.
+
+    An absent object is answered with "There is no ...". For each expression, with chance `empty_share`, one more
+    absent object is asked for in a turn outside the language loss whose answer has an empty mask: it shows the
+    presence head what is not there.
+
+    Args:
+        seed: of the world.
+        split: "train", or any other name.
+        index: item of the split.
+        num_turns: expressions, the unsupervised ones not counted; fewer where the scene offers fewer.
+        kind: one of language.KINDS, BALANCED, or None for the usual mixture.
+        require_heldout: True asks only for objects whose colour-shape pair training never shows, False only for
+            others, None for any.
+        empty_share: chance that an expression brings an absent one with an empty mask with it; 0 for an evaluation.
+
+    Returns:
+        The sample; `meta` has the "scene", and per turn "expressions", "kinds", "forms", "targets" (rows of
+        `masks`), "present", "heldout" and "answers".
+
+    Raises:
+        ValueError: no scene offers what is asked for.
+    """
+    return _refer("refseg", seed, split, index, num_turns, kind, require_heldout, empty_share)
+
+
+def video_refseg(
+    seed: int,
+    split: str,
+    index: int,
+    *,
+    num_turns: int = 4,
+    kind: str | None = None,
+    require_heldout: bool | None = None,
+    empty_share: float = 0.25,
+) -> Sample:
+    """Ask for the masks of objects in a clip; about half of the expressions need the motion. See `refseg`."""
+    return _refer("video_refseg", seed, split, index, num_turns, kind, require_heldout, empty_share)
+
+
+def _refer(
+    task: str,
+    seed: int,
+    split: str,
+    index: int,
+    num_turns: int,
+    kind: str | None,
+    require_heldout: bool | None,
+    empty_share: float,
+) -> Sample:
+    for attempt in range(_ATTEMPTS):
+        needs = require_heldout is True and kind != "absent"
+        scene, rng = draw_item(task, seed, split, index, require_heldout=needs, attempt=attempt)
+        found = _write_expressions(scene, rng, num_turns, kind, require_heldout, is_clip(task), withheld_pairs(split))
+        if found:
+            asks = _add_empty(scene, rng, found, empty_share, is_clip(task), withheld_pairs(split))
+            return _build(task, index, scene, rng, asks)
+    raise ValueError(f"world/{task} item {index}: no scene offers kind {kind!r} with require_heldout={require_heldout}")
+
+
+def _write_expressions(
+    scene: Scene,
+    rng: np.random.Generator,
+    n: int,
+    kind: str | None,
+    heldout: bool | None,
+    moving: bool,
+    withheld: Pairs,
+) -> list[Expression]:
+    only = None
+    write = partial(expressions, scene, rng, moving=moving, withheld=withheld)
+    if heldout is not None:
+        only = [i for i in range(len(scene.objects)) if is_heldout(scene, (i,)) is heldout]
+        if not only:
+            return []
+    if kind == BALANCED:
+        found: dict[str, Expression] = {}
+        alike = _PRESENT_LIKE_ABSENT_CLIP if moving else _PRESENT_LIKE_ABSENT
+        for _ in range(n):
+            wanted = "absent" if rng.random() < 0.5 else str(rng.choice(alike))
+            for written in write(1, kinds=(wanted,), only=only):
+                found[written.text] = written
+        return list(found.values())
+    kinds = None if kind is None else (kind,)
+    found = {e.text: e for e in write(n, kinds=kinds, only=only)}
+    return [e for e in found.values() if heldout is not False or not is_heldout(scene, e.targets)]
+
+
+def _add_empty(
+    scene: Scene, rng: np.random.Generator, found: list[Expression], share: float, moving: bool, withheld: Pairs
+) -> list[_Ask]:
+    """Mix in absent objects with an empty mask; never one whose absence another turn has told already."""
+    asks = [_Ask(expression) for expression in found]
+    wanted = int(rng.binomial(len(found), share))
+    known = {expression.text for expression in found}
+    if wanted:
+        for extra in expressions(scene, rng, wanted, kinds=("absent",), moving=moving, withheld=withheld):
+            if extra.text not in known:
+                asks.insert(int(rng.integers(len(asks) + 1)), _Ask(extra, shown=False))
+    return asks
+
+
+def _build(task: str, index: int, scene: Scene, rng: np.random.Generator, asks: list[_Ask]) -> Sample:
+    picture = render_item(scene, task)
+    masks, nothing = picture.masks, len(picture.masks)
+    if not all(ask.shown for ask in asks):
+        masks = np.concatenate([masks, np.zeros_like(masks[:1])])  # the last row is nothing
+    turns = tuple(_build_turn(ask, scene, nothing, rng) for ask in asks)
+    heard = [ask.expression for ask in asks]
+    meta = {
+        "index": index,
+        "scene": scene,
+        "expressions": [expression.text for expression in heard],
+        "kinds": [expression.kind for expression in heard],
+        "forms": [expression.form for expression in heard],
+        "targets": [list(expression.targets) for expression in heard],
+        "present": [bool(expression.targets) for expression in heard],
+        "heldout": [is_heldout(scene, expression.targets) for expression in heard],
+        "names_unseen": [expression.names_unseen for expression in heard],
+        "motions": [[scene.objects[target].motion.kind for target in expression.targets] for expression in heard],
+        "needs_motion": [expression.needs_motion for expression in heard],
+        "answers": [turn.answer for turn in turns],
+    }
+    return Sample(frames=picture.frames, turns=turns, masks=masks, task=f"world/{task}", meta=meta)
+
+
+def write_request(scene: Scene, expression: Expression, rng: np.random.Generator, *, shown: bool = True) -> Turn:
+    """Ask for the mask of what an expression refers to.
+
+    What is not there is answered in words or, where it is not `shown`, by a [SEG] of the mask behind those of the
+    scene's objects, an empty one, in a turn outside the language loss.
+    """
+    return _build_turn(_Ask(expression, shown), scene, len(scene.objects), rng)
+
+
+def _build_turn(ask: _Ask, scene: Scene, empty_row: int, rng: np.random.Generator) -> Turn:
+    expression = ask.expression
+    is_group = len(expression.targets) > 1
+    question = prompts.pick(rng, prompts.SEGMENT_GROUP if is_group else prompts.SEGMENT).format(expression.text)
+    heard, named = _hear(scene, expression, question), find_names(scene, question)
+    if not expression.targets and ask.shown:
+        missing = prompts.NOT_FOUND.format(expression.text.removeprefix("the "))
+        answer = missing if expression.form == "attribute" else prompts.NOT_FOUND_ANY
+        return Turn(question=question, answer=answer, heard=heard, named=named)
+    answer = prompts.pick(rng, prompts.FOUND_GROUP if is_group else prompts.FOUND)
+    place = len(answer) - 1  # before the full stop
+    span = Span(start=place, end=place, objects=expression.targets or (empty_row,))
+    return Turn(question=question, answer=answer, spans=(span,), supervised=ask.shown, heard=heard, named=named)
+
+
+def _hear(scene: Scene, expression: Expression, question: str) -> tuple[Span, ...]:
+    """List the words after which not all of the objects may still be meant, and which those are."""
+    start, spans = question.index(expression.text), []
+    for number, word in enumerate(expression.words):
+        possible = denotes(scene, expression.words[: number + 1])
+        if len(possible) < len(scene.objects):
+            spans.append(Span(start=start, end=start + len(word), objects=tuple(sorted(possible))))
+        start += len(word) + 1
+    return tuple(spans)
+
+
+def region(seed: int, split: str, index: int, *, num_regions: int | None = None, form: str | None = None) -> Sample:
+    """Describe marked regions of a picture, one a turn; all marks come with the first turn.
+
+    Args:
+        seed: of the world.
+        split: "train", or any other name.
+        index: item of the split.
+        num_regions: how many, at most one per object; None is 1 to 3.
+        form: how they are marked, one of REGION_FORMS; None mixes.
+
+    Returns:
+        The sample; `meta` has per turn "answers", "forms", "kinds", "targets" (positions in the scene), "heldout".
+    """
+    scene, rng = draw_item("region", seed, split, index)
+    number = int(rng.integers(1, 4)) if num_regions is None else num_regions
+    picture = render_item(scene, "region")
+    chosen = [int(i) for i in rng.permutation(len(scene.objects))[:number]]
+    forms = [form or str(rng.choice(REGION_FORMS)) for _ in chosen]
+    regions = tuple(mark(picture.masks[i, 0], how, rng) for i, how in zip(chosen, forms, strict=True))
+    turns = []
+    for rank, target in enumerate(chosen):
+        template = prompts.pick(rng, prompts.NEXT_REGION if rank else prompts.REGION)
+        answer = f"It is {describe(scene.objects[target])}."
+        turns.append(
+            Turn(
+                question=template.format(f"region{rank + 1}"),
+                answer=answer,
+                regions=() if rank else regions,
+            )
+        )
+    meta = {
+        "index": index,
+        "answers": [turn.answer for turn in turns],
+        "forms": forms,
+        "kinds": ["region"] * len(turns),
+        "targets": [[target] for target in chosen],
+        "heldout": [is_heldout(scene, (target,)) for target in chosen],
+    }
+    return Sample(frames=picture.frames, turns=tuple(turns), task="world/region", meta=meta)
+
+
+def mark(mask: NDArray[np.bool_], form: str, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Mark an object as a user would.
+
+    Args:
+        mask: its visible pixels, bool (S, S), not empty.
+        form: "mask" marks them, "box" their bounding box, "point" a dot well inside.
+        rng: where the point goes.
+
+    Returns:
+        bool (S, S).
+    """
+    if form == "mask":
+        return mask
+    if form == "box":
+        box = bbox(mask)
+        assert box is not None, "an object without visible pixels cannot be marked"
+        return region_to_mask(box, *mask.shape)
+    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    inside = np.argwhere(depth >= 0.6 * depth.max())  # (K, 2), y x
+    y, x = inside[int(rng.integers(len(inside)))]
+    return region_to_mask((x + 0.5, y + 0.5), *mask.shape)

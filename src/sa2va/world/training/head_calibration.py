@@ -1,0 +1,105 @@
+"""Make presence and scores mean what they say: a slope and an offset for each head, fitted after training.
+
+Flow: drawn requests, half of them for absent objects -> Predictor.probe_batch -> fit -> the heads' last layers.
+Source: Platt scaling (Platt, 1999; Guo et al., arXiv:1706.04599), here folded into the weights, so that a calibrated
+    model is an ordinary checkpoint. The order of presences and of scores stays as it was.
+Shapes: R requests.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sa2va.inference.predictor import Predictor, Request
+from sa2va.metrics.iou import intersection_union, ratio
+from sa2va.model.processor import Processor
+from sa2va.model.sa2va import Sa2VA
+from sa2va.world.tasks.referring import BALANCED, refseg
+
+FIRST_REQUEST = 30_000_000  # of the training split, which has no held-out pairs; others than those of the tasks
+_EDGE = 1e-6  # a probability this close to 0 or 1 has no finite logit in float32
+_LEAST_SPREAD = 0.01  # a head that hardly moves is not blown up without end
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What turns a logit into a calibrated one: slope * logit + offset, with slope > 0."""
+
+    slope: float
+    offset: float
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        return self.slope * logits + self.offset
+
+    def fold_into(self, linear: nn.Linear) -> None:
+        """Change a layer in place so that it gives calibrated logits."""
+        with torch.no_grad():
+            linear.weight.mul_(self.slope)
+            linear.bias.mul_(self.slope).add_(self.offset)
+
+
+def fit(logits: Tensor, truth: Tensor) -> Scale:
+    """Fit a slope and an offset by cross-entropy (Platt scaling; IoUs are soft outcomes).
+
+    Args:
+        logits: (R,).
+        truth: (R,) 0..1; what the sigmoid should be on average.
+    """
+    log_slope, offset = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
+    # The optimiser starts from logits of mean 0 and deviation 1, where the valley is round.
+    centre, spread = logits.mean(), logits.std().clamp(min=_LEAST_SPREAD)
+    units = (logits - centre) / spread
+    optimiser = torch.optim.LBFGS([log_slope, offset], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss = F.binary_cross_entropy_with_logits(log_slope.exp() * units + offset, truth)
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    slope = float(log_slope.detach().exp() / spread)
+    return Scale(slope, float(offset.detach() - slope * centre))
+
+
+def calibrate(model: Sa2VA, processor: Processor, *, seed: int, num_requests: int) -> None:
+    """Fit both heads on drawn requests and change them in place.
+
+    Args:
+        model: trained; goes back to the mode it was in.
+        processor: of the model.
+        seed: of the world.
+        num_requests: R; half of them ask for something that is not there.
+    """
+    training = model.training
+    predictor, heads = Predictor(model.eval(), processor), model.sam2.native.mask_decoder
+    presence, _, there, _ = probe(predictor, seed, num_requests)
+    fit(presence, there.float()).fold_into(heads.pred_obj_score_head.proj_out)
+    # Once more, because presence decides which masks are given at all.
+    _, scores, there, ious = probe(predictor, seed, num_requests)
+    fit(scores[there], ious[there]).fold_into(heads.iou_prediction_head.proj_out)
+    model.train(training)
+
+
+def probe(predictor: Predictor, seed: int, num_requests: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Ask for masks, whether the object is there or not.
+
+    Returns:
+        (R,) logits of presence, (R,) logits of the scores, (R,) bool whether it is there, (R,) real IoU.
+    """
+    rows: list[tuple[float, float, bool, float]] = []
+    for first in range(0, num_requests, _BATCH):
+        indices = range(FIRST_REQUEST + first, FIRST_REQUEST + min(first + _BATCH, num_requests))
+        samples = [refseg(seed, "train", index, num_turns=1, kind=BALANCED, empty_share=0) for index in indices]
+        asked = [Request(sample.frames[0], sample.turns[0].question) for sample in samples]
+        for sample, prediction in zip(samples, predictor.probe_batch(asked), strict=True):
+            found = prediction.objects[0]
+            target = np.any(sample.masks[list(sample.meta["targets"][0])], axis=0)  # (1, H, W)
+            iou = float(ratio(*intersection_union(prediction.masks[0], target))[0])
+            rows.append((found.presence, float(found.scores[0]), bool(sample.meta["present"][0]), iou))
+    presence, scores, there, ious = torch.tensor(rows).unbind(1)
+    return torch.logit(presence, _EDGE), torch.logit(scores, _EDGE), there.bool(), ious

@@ -1,0 +1,90 @@
+"""Turn drawn scenes into arrays that the pre-training of parts learns from.
+
+Flow: data/world scenes -> SceneBatch (pixels of both encoders, masks, attributes) -> vision.py, masks.py.
+Shapes: B scenes, T frames, N objects of all scenes, S side of the picture in px.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sa2va.types import Frames
+from sa2va.world.scenes.scene import BACKGROUNDS, COLORS, SHAPES, SIZES, TEXTURES, Scene, WorldObject
+
+ATTRIBUTE_SIZES = (len(COLORS), len(SHAPES), len(SIZES), len(TEXTURES))  # number of values of each attribute
+NUM_BACKGROUNDS = len(BACKGROUNDS)
+_COLOR_INDEX = {name: index for index, name in enumerate(COLORS)}
+
+
+@dataclass(frozen=True)
+class SceneBatch:
+    """Frames of B scenes and what is known of their N objects."""
+
+    frames: Frames  # (B*T, S, S, 3)
+    scene_index: Tensor  # (N,) which scene an object belongs to
+    attributes: Tensor  # (N, 4) colour, shape, size, texture
+    masks: Tensor  # (N, T, S, S) bool, visible pixels
+    boxes: Tensor  # (N, T, 4) centre x, y, width, height of the visible part, 0..1; zeros where invisible
+    backgrounds: Tensor  # (B,)
+
+
+def attribute_ids(thing: WorldObject) -> tuple[int, int, int, int]:
+    """Number an object's colour, shape, size and texture."""
+    return (
+        _COLOR_INDEX[thing.color],
+        SHAPES.index(thing.shape),
+        SIZES.index(thing.size),
+        TEXTURES.index(thing.texture),
+    )
+
+
+def mask_boxes(masks: Tensor) -> Tensor:
+    """Box each mask: bool (..., S, S) -> float (..., 4) centre x, y, width, height in 0..1."""
+    side = masks.shape[-1]
+    edges = []
+    for profile in (masks.any(-2), masks.any(-1)):  # columns, then rows
+        first = profile.float().argmax(-1)
+        last = side - profile.flip(-1).float().argmax(-1)
+        edges.append((first / side, last / side))
+    (x0, x1), (y0, y1) = edges
+    boxes = torch.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dim=-1)
+    return boxes * masks.flatten(-2).any(-1)[..., None]
+
+
+def rank_objects(masks: Tensor) -> NDArray[np.int64]:
+    """Rank objects by what there is to learn from following them: (N, T, H, W) -> 2 comes back, 1 changes, 0 rests."""
+    visible = masks.flatten(2).any(2)
+    returns = (~visible[:, :-1] & visible[:, 1:]).any(1)
+    changes = (masks[:, 0] ^ masks[:, -1]).flatten(1).any(1)
+    return torch.where(returns, 2, changes.long()).numpy()
+
+
+def stack_scenes(scenes: Sequence[Scene], num_frames: int = 1, chosen: Sequence[int] | None = None) -> SceneBatch:
+    """Render scenes into one batch.
+
+    Args:
+        scenes: B of them.
+        num_frames: frames of each clip.
+        chosen: the T frames to keep; None = all.
+    """
+    keep = list(range(num_frames)) if chosen is None else list(chosen)
+    frames, masks, owner, attributes = [], [], [], []
+    for index, scene in enumerate(scenes):
+        rendering = scene.render(num_frames=num_frames)
+        frames.append(rendering.frames[keep])
+        masks.append(torch.from_numpy(rendering.masks[:, keep]))
+        owner += [index] * len(scene.objects)
+        attributes += [attribute_ids(thing) for thing in scene.objects]
+    stacked = torch.cat(masks)
+    return SceneBatch(
+        frames=np.concatenate(frames),
+        scene_index=torch.tensor(owner),
+        attributes=torch.tensor(attributes),
+        masks=stacked,
+        boxes=mask_boxes(stacked),
+        backgrounds=torch.tensor([BACKGROUNDS.index(scene.background) for scene in scenes]),
+    )

@@ -1,0 +1,154 @@
+"""Files appear complete or not at all, also where the writer is killed or the disk is full, and are named then."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sa2va.files.atomic import CannotWrite, refusals, whole_file, whole_folder, write_text
+
+START = "import os, resource, signal, sys\nfrom pathlib import Path\nplace = Path(sys.argv[1])\n"
+DIE = "os.kill(os.getpid(), signal.SIGKILL)"
+SMALL = 2000  # bytes, the largest file that `full_disk` lets a process write
+
+
+def run(code: str, place: Path, *, full_disk: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own; a limit on the size of files stands for a full disk."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL, SMALL))
+
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", START + code, str(place)],
+        env=environment, check=False, capture_output=True, text=True, preexec_fn=limit if full_disk else None,
+    )  # fmt: skip
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+SAVE_WEIGHTS = f"""
+import torch
+from sa2va.checkpoints.shards import write_shards
+def tensors():
+    yield "a", torch.full((300,), 2.0)
+    {DIE}
+outlines = {{name: torch.empty(300, device="meta") for name in "ab"}}
+write_shards(place, outlines, tensors())
+"""
+
+
+def test_weights_that_are_there_outlive_a_kill_while_new_ones_are_written(tmp_path: Path) -> None:
+    from sa2va.checkpoints.shards import write_shards
+
+    old = {"a": torch.ones(300), "b": torch.zeros(300)}
+    write_shards(tmp_path, {name: value.to("meta") for name, value in old.items()}, old.items())
+    assert run(SAVE_WEIGHTS, tmp_path).returncode == -signal.SIGKILL
+    found = load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(found[name], value) for name, value in old.items())
+
+
+def test_gaze_weights_and_their_card_are_of_one_training_after_a_kill(tmp_path: Path) -> None:
+    """The kill comes at the card, which is written after the weights."""
+    build = "import torch\nfrom sa2va.gaze.model.decoder import DecoderConfig, EventDecoder\n" + (
+        "from sa2va.gaze import predictor\n"
+        "decoder = EventDecoder(DecoderConfig(width=16, num_layers=1, place_width=8, cell=32))\n"
+    )
+    assert run(build + "predictor.save_gaze(decoder, place, {'seed': 1})", tmp_path / "gaze").returncode == 0
+    before = contents(tmp_path / "gaze")
+    assert set(before) == {"gaze.json", "gaze.safetensors"} and json.loads(before["gaze.json"])["card"] == {"seed": 1}
+    deadly = f"class Note(dict):\n    def items(self): {DIE}\n"
+    code = build + deadly + "predictor.save_gaze(decoder, place, {'seed': 2, 'note': Note(a=1)})"
+    assert run(code, tmp_path / "gaze").returncode == -signal.SIGKILL
+    assert contents(tmp_path / "gaze") == before
+
+
+def test_a_model_is_replaced_as_a_whole_and_what_else_lies_there_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    with whole_folder(folder) as draft:
+        (draft / "config.json").write_text("old")
+    (folder / "notes.txt").write_text("mine")
+    code = (
+        "from sa2va.files.atomic import whole_folder\nwith whole_folder(place) as draft:\n"
+        "    (draft / 'config.json').write_text('new')\n    (draft / 'weights').write_text('half')\n"
+    )
+    assert run(code + f"    {DIE}", folder).returncode == -signal.SIGKILL
+    assert contents(folder) == {"config.json": b"old", "notes.txt": b"mine"}
+    assert run(code, folder).returncode == 0
+    assert contents(folder) == {"config.json": b"new", "weights": b"half", "notes.txt": b"mine"}
+    assert [path.name for path in tmp_path.iterdir()] == ["model"], "what the killed process left is gone"
+
+
+def test_a_draft_of_a_process_that_is_at_work_stays(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "one") as first, whole_folder(tmp_path / "two") as second:
+        assert first.is_dir() and second.is_dir() and first != second
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: steps.append("flush"))
+    real = os.replace
+    monkeypatch.setattr(os, "replace", lambda *names: (steps.append("rename"), real(*names)))
+    write_text(tmp_path / "a.json", "{}")
+    assert steps == ["flush", "rename"] and contents(tmp_path) == {"a.json": b"{}"}
+
+
+FULL = {
+    "text": "from sa2va.files.atomic import write_text\nwrite_text(place / 'a.json', 'x' * 9000)",
+    "weights": "import torch\nfrom sa2va.checkpoints.shards import save_tensors\n"
+    "save_tensors(place / 'a.json', {'a': torch.zeros(9000)})",
+    "picture": "import numpy as np\nfrom sa2va.media.pictures import save_image\n"
+    "save_image(place / 'a.png', np.random.default_rng(0).integers(0, 255, (99, 99, 3), np.uint8))",
+    "video": "import numpy as np\nfrom sa2va.media.writer import VideoWriter\nframes = np.random.default_rng(0)\n"
+    "with VideoWriter(place / 'a.mp4', 10) as video:\n"
+    "    [video.write(frames.integers(0, 255, (64, 64, 3), np.uint8)) for _ in range(20)]",
+    "film": "import numpy as np\nfrom sa2va.gaze.render import save_film\nframes = np.random.default_rng(0)\n"
+    "save_film(place / 'a.gif', [frames.integers(0, 255, (64, 64, 3), np.uint8) for _ in range(5)], 10)",
+    "journal": "from sa2va.journal import Journal\njournal = Journal(place / 'a.jsonl')\n"
+    "[journal.append(str(key), {'text': 'x' * 150}) for key in range(50)]",
+    "state": "import torch\nfrom sa2va.training.state import State, save_state\n"
+    "save_state(place, State(1, {}, {'a': {'a': torch.zeros(9000)}}))",
+    "log": "from sa2va.training.logger import RunLogger\n"
+    "with RunLogger(place, quiet=True, tensorboard=False) as logger:\n"
+    "    [logger.validation('a', step, {'error': 1.0}) for step in range(90)]",
+    "tensorboard": "import itertools, time\nfrom sa2va.training.config import StageConfig\n"
+    "from sa2va.training.logger import RunLogger\nlogger = RunLogger(place, quiet=True)\n"
+    "logger._write = lambda record: None\n"
+    "logger.start_stage(StageConfig(name='a', steps=9, batch_size=1, lr=1), 0)\n"
+    "with logger:\n    [logger.validation('a', step, {'error': 1.0}) for step in range(400)]",
+}
+NAMES = {"picture": "a.png", "video": "a.mp4", "film": "a.gif", "journal": "a.jsonl", "log": "log.jsonl"}
+NAMES |= {"state": "state-00000001/a.safetensors", "tensorboard": "tensorboard/a"}
+
+
+@pytest.mark.parametrize("what", list(FULL))
+def test_what_a_full_disk_refuses_is_named_in_one_line(what: str, tmp_path: Path) -> None:
+    body = "\n".join(f"    {line}" for line in FULL[what].splitlines())
+    code = f"try:\n{body}\nexcept ValueError as error:\n    print(error)"
+    done = run(code, tmp_path, full_disk=True)
+    name = tmp_path / NAMES.get(what, "a.json")
+    assert done.stdout.startswith(f"{name}: cannot be written (") and done.stdout.count("\n") == 1, done
+    assert done.stderr == ""
+    if what not in ("journal", "log", "tensorboard"):  # these grow line by line
+        assert contents(tmp_path) == {}
+
+
+def test_errors_about_other_files_stay_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "a.json"):
+        (tmp_path / "missing").read_bytes()
+    with pytest.raises(BrokenPipeError), refusals(tmp_path / "a.json"):
+        raise BrokenPipeError(32, "Broken pipe")
+    with pytest.raises(CannotWrite, match="File exists"), whole_file(tmp_path / "a"):
+        (tmp_path / "a").write_text("")
+        write_text(tmp_path / "a" / "b", "")

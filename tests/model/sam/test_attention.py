@@ -1,0 +1,78 @@
+"""Check attention in blocks against the library's, and that it steps aside where it gains nothing."""
+
+import pytest
+import torch
+from support.stock_sam2 import SIDE, build_sam2
+from torch import nn
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from sa2va.model.sam import attention
+from sa2va.model.sam.attention import BLOCKWISE, attend_blockwise, average
+
+
+class Layer(nn.Module):
+    """What the library asks of a module that attends."""
+
+    is_causal = False
+    num_key_value_groups = 1
+
+
+def draw(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float32).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("most", [1, 50, 2**22])
+@pytest.mark.parametrize(("number", "queries", "keys"), [(1, 7, 12), (6, 16, 16), (3, 1, 5)])
+def test_blocks_of_any_size_average_alike(monkeypatch, dtype, most, number, queries, keys):
+    monkeypatch.setattr(attention, "SCORES_IN_ROWS", most)
+    monkeypatch.setattr(attention, "SCORES_IN_PARTS", most)
+    monkeypatch.setattr(attention, "ROWS_OF_PARTS", min(most, 3))
+    query, key, value = (draw(number, n, d, dtype=dtype) for n, d in ((queries, 8), (keys, 8), (keys, 3)))
+    expected = torch.softmax(query @ key.transpose(1, 2), -1) @ value
+    torch.testing.assert_close(average(query, key, value), expected)
+
+
+def test_scores_of_any_size_are_averaged(monkeypatch):
+    monkeypatch.setattr(attention, "SCORES_IN_PARTS", 2**14)
+    query, key, value = (draw(2, n, 8, dtype=torch.float32) for n in (40, 3000, 3000))
+    key *= torch.linspace(1, 300, 3000)[:, None]  # scores up to a thousand: the largest comes late
+    expected = torch.softmax(query @ key.transpose(1, 2), -1) @ value
+    torch.testing.assert_close(average(query, key, value), expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 64, 16), (5, 1, 9, 24)])
+@pytest.mark.parametrize("scaling", [None, 0.3])
+def test_one_layer_strays_little_farther_than_the_librarys_kernel(shape, scaling):
+    exact = [draw(*shape, dtype=torch.float32) * (2 if n < 2 else 1) for n in range(3)]
+    rounded = [part.bfloat16() for part in exact]
+    with torch.no_grad():
+        expected, _ = sdpa_attention_forward(Layer(), *exact, None, scaling=scaling)
+        theirs, _ = sdpa_attention_forward(Layer(), *rounded, None, scaling=scaling)
+        ours, weights = attend_blockwise(Layer(), *rounded, None, scaling=scaling)
+    assert weights is None and ours.shape == theirs.shape and ours.is_contiguous()
+    assert (ours - expected).pow(2).mean() < 2.5 * (theirs - expected).pow(2).mean()
+
+
+def test_full_precision_masks_and_learning_are_the_librarys(monkeypatch):
+    monkeypatch.setattr(attention, "average", None)
+    full, rounded = draw(1, 2, 8, 8, dtype=torch.float32), draw(1, 2, 8, 8)
+    mask = torch.ones(1, 1, 8, 8, dtype=torch.bool).tril()
+    attend_blockwise(Layer(), rounded, rounded, rounded, None)  # with gradients
+    with torch.no_grad():
+        for query, seen in ((full, None), (rounded, mask)):
+            found, _ = attend_blockwise(Layer(), query, query, query, seen)
+            expected, _ = sdpa_attention_forward(Layer(), query, query, query, seen)
+            assert torch.equal(found, expected)
+
+
+def test_sam2_sees_in_blocks():
+    sam2 = build_sam2().bfloat16()
+    assert sam2.native.vision_encoder.config._attn_implementation == BLOCKWISE
+    frames = draw(2, 3, SIDE, SIDE)
+    with torch.no_grad():
+        found = sam2.encode_frames(frames).embeds
+        sam2.native.vision_encoder.set_attn_implementation("sdpa")
+        expected = sam2.encode_frames(frames).embeds
+        exact = sam2.float().encode_frames(frames.float()).embeds
+    assert (found - exact).pow(2).mean() < 1.3 * (expected - exact).pow(2).mean()

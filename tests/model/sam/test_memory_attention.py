@@ -1,0 +1,101 @@
+"""Check the quick way of reading memories against the library's module."""
+
+import pytest
+import torch
+from support.stock_sam2 import SIDE, WIDTH, build_sam2
+from torch import Tensor
+from transformers.models.sam2_video.modeling_sam2_video import apply_rotary_pos_emb_2d
+
+from sa2va.model.sam import attention, column_attention, memory_attention, sam2
+from sa2va.model.sam.edgetam import EdgeTam
+from sa2va.model.sam.memory_attention import can_read
+from sa2va.model.sam.sam2 import Sam2
+
+GRID = SIDE // 16
+
+
+@pytest.fixture(scope="module")
+def model() -> Sam2:
+    return build_sam2()
+
+
+def draw(number: int, num_maps: int, num_pointer_tokens: int, *, shared: bool) -> dict[str, Tensor | int]:
+    generator = torch.Generator().manual_seed(number)
+    length = num_maps * GRID**2 + num_pointer_tokens
+    return {
+        "embeds": torch.randn(1 if shared else number, WIDTH, GRID, GRID, generator=generator),
+        "memory": torch.randn(length, number, 64, generator=generator),
+        "positions": torch.randn(length, number, 64, generator=generator),
+        "num_memories": num_maps,
+        "num_pointer_tokens": num_pointer_tokens,
+    }
+
+
+def attend_slowly(model: Sam2, inputs: dict[str, Tensor | int], monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    with monkeypatch.context() as patch, torch.no_grad():
+        patch.setattr(sam2, "can_read", lambda attention: False)
+        return model.attend(**inputs)
+
+
+@pytest.mark.parametrize("by_column", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(("number", "num_maps", "num_pointer_tokens"), [(1, 1, 0), (3, 7, 32), (5, 2, 2)])
+def test_it_equals_the_library(model, monkeypatch, number, num_maps, num_pointer_tokens, shared, by_column):
+    monkeypatch.setattr(column_attention, "LARGE_GRID", 1 if by_column else 1000)
+    monkeypatch.setattr(column_attention, "ROWS", 5)
+    inputs = draw(number, num_maps, num_pointer_tokens, shared=shared)
+    with torch.no_grad():
+        found = model.attend(**inputs)
+    expected = attend_slowly(model, inputs, monkeypatch)
+    assert found.shape == expected.shape == (number, WIDTH, GRID, GRID)
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("most", [1, 100, 1000])
+def test_the_size_of_a_block_changes_nothing(model, monkeypatch, most):
+    inputs = draw(3, 7, 32, shared=True)
+    with torch.no_grad():
+        expected = model.attend(**inputs)
+        monkeypatch.setattr(attention, "SCORES_IN_PARTS", most)
+        torch.testing.assert_close(model.attend(**inputs), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_in_bfloat16_it_strays_no_farther_from_full_precision_than_the_library(monkeypatch):
+    model = build_sam2(seed=2)
+    inputs = draw(3, 7, 32, shared=True)
+    exact = attend_slowly(model, inputs, monkeypatch)
+    model.bfloat16()
+    rounded = {name: value.bfloat16() if isinstance(value, Tensor) else value for name, value in inputs.items()}
+    with torch.no_grad():
+        ours = (model.attend(**rounded).float() - exact).pow(2).mean()
+    theirs = (attend_slowly(model, rounded, monkeypatch).float() - exact).pow(2).mean()
+    assert ours < 1.3 * theirs
+
+
+def test_positions_turn_as_in_the_library():
+    tokens, angles = torch.randn(2, 12, 8), torch.randn(4, 4)
+    turn = torch.polar(torch.ones(4, 4), angles)
+    cos, sin = (wave.repeat_interleave(2, -1)[None, None] for wave in (angles.cos(), angles.sin()))
+    query, key = apply_rotary_pos_emb_2d(tokens[:, None, :4], tokens[:, None], cos, sin, 0, repeat_freqs_k=True)
+    torch.testing.assert_close(memory_attention._rotate(tokens, turn), key[:, 0])
+    torch.testing.assert_close(memory_attention._rotate(tokens[:, :4], 2 * turn), 2 * query[:, 0])
+
+
+def test_while_learning_the_library_reads(model, monkeypatch):
+    monkeypatch.setattr(sam2, "read_memories", None)
+    inputs = draw(2, 1, 2, shared=True)
+    inputs["memory"].requires_grad_()
+    model.attend(**inputs).sum().backward()
+    assert inputs["memory"].grad.abs().sum() > 0
+
+
+def test_other_kinds_of_attention_are_left_to_the_library(model):
+    assert can_read(model.native.memory_attention)
+    assert not can_read(torch.nn.Linear(2, 2))
+    assert not issubclass(EdgeTam.NATIVE_CLASS, Sam2.NATIVE_CLASS)
+    config = model.native.memory_attention.config
+    config.memory_attention_num_attention_heads = 2
+    try:
+        assert not can_read(model.native.memory_attention)
+    finally:
+        config.memory_attention_num_attention_heads = 1
