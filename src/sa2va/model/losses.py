@@ -31,6 +31,29 @@ class LossConfig:
     uncertain_share: float = 0.75
 
 
+@dataclass(frozen=True)
+class LossTerm:
+    """One term of a loss as a weighted sum and its count.
+
+    A mean over the rows of one process is not the mean over all processes where they hold different numbers of rows;
+    sums and counts can be added up. The trainer divides.
+    """
+
+    total: Tensor  # scalar, differentiable; 0 where there are no rows
+    count: float | Tensor  # rows that `total` sums over
+    weight: float = 1.0  # of the term's mean in the loss that is minimized
+
+    @classmethod
+    def of(cls, values: Tensor, weight: float = 1.0) -> "LossTerm":
+        """Sum values of any shape, one per row."""
+        return cls(values.sum(), float(values.numel()), weight)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean over the rows of this process; 0 of none."""
+        return self.total / max(float(self.count), 1.0)
+
+
 def average(values: Tensor) -> Tensor:
     """Mean of values that may be none: then 0, which still hangs on them, so that it can be backpropagated."""
     return values.sum() / max(values.numel(), 1)
