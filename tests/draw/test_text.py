@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont, features
 
-from sa2va.draw import overlay, text
+from sa2va.draw import overlay
+from sa2va.draw import text as lettering
 from sa2va.draw.text import base_font, can_write, measure, warn_unwritten, write
 
 ARABIC, HEBREW, HINDI, EMOJI, ACCENTS, HAN = "الدائرة", "דג", "हिन्दी", "😀", "café", "红色"
@@ -19,8 +20,8 @@ NONCHARACTER = "\U0010fffd"  # for private use; no font has it
 @pytest.fixture
 def fontless(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine without fonts."""
-    caches = (text._assign, text._find_font)
-    monkeypatch.setattr(text, "_fonts", lambda: ())
+    caches = (lettering._assign, lettering._find_font)
+    monkeypatch.setattr(lettering, "_fonts", lambda: ())
     for cache in caches:
         cache.cache_clear()
     yield
@@ -53,14 +54,14 @@ def test_plain_text_is_written_as_ever() -> None:
 def test_letters_of_other_scripts_are_found(text: str) -> None:
     """The fonts of the extra "fonts" are there; each letter is drawn as itself, no two alike."""
     assert can_write(text) and not np.array_equal(picture(text), boxes(text))
-    letters = {letter for letter in text if text._is_drawn(letter)}
+    letters = {letter for letter in text if lettering._is_drawn(letter)}
     assert len({picture(letter).tobytes() for letter in letters}) == len(letters)
     assert not any(np.array_equal(picture(letter), picture(NONCHARACTER)) for letter in letters)
 
 
 @needs_raqm
 def test_arabic_letters_are_joined_and_run_from_right_to_left() -> None:
-    ((_, path),) = text._assign(ARABIC) or ()
+    ((_, path),) = lettering._assign(ARABIC) or ()
     assert path is not None
     alone = sum(measure(letter, 24) for letter in ARABIC)
     assert measure(ARABIC, 24) < 0.85 * alone  # joined forms are narrower
@@ -76,7 +77,7 @@ def test_arabic_letters_are_joined_and_run_from_right_to_left() -> None:
 @needs_raqm
 def test_a_text_of_two_fonts_is_as_wide_as_its_parts_and_stays_in_the_middle() -> None:
     text = f"{EMOJI} {ARABIC}"
-    runs = text._runs(text, 24)
+    runs = lettering._runs(text, 24)
     assert len({id(font) for _, font in runs}) > 1
     assert measure(text, 24) == pytest.approx(sum(font.getlength(part) for part, font in runs))
     columns = np.flatnonzero(picture(text, anchor="mm").any(0))
@@ -90,22 +91,22 @@ def test_an_unknown_letter_has_no_font() -> None:
 
 def test_scripts_that_need_shaping_are_unknown_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "check", lambda feature: False)
-    text._assign.cache_clear()
+    lettering._assign.cache_clear()
     assert [can_write(text) for text in (ARABIC, HEBREW, HINDI, "red", EMOJI)] == [False, False, False, True, True]
-    text._assign.cache_clear()
+    lettering._assign.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["broken.ttf", "LastResort.otf"])
 def test_fonts_that_are_none_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / name).write_bytes(b"no font")
-    monkeypatch.setattr(text, "_folders", lambda: iter([tmp_path, tmp_path / "missing"]))
-    text._fonts.cache_clear()
+    monkeypatch.setattr(lettering, "_folders", lambda: iter([tmp_path, tmp_path / "missing"]))
+    lettering._fonts.cache_clear()
     try:
-        assert [path.name for path in text._fonts()] == (["broken.ttf"] if name == "broken.ttf" else [])
-        assert not text._has(tmp_path / "sub" / name, "a")
+        assert [path.name for path in lettering._fonts()] == (["broken.ttf"] if name == "broken.ttf" else [])
+        assert not lettering._has(tmp_path / "sub" / name, "a")
     finally:
-        text._fonts.cache_clear()
+        lettering._fonts.cache_clear()
 
 
 def test_a_label_without_letters_is_a_number_and_one_remark(fontless: None) -> None:

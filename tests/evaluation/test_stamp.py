@@ -142,8 +142,8 @@ def test_every_room_of_ours_that_answers_counts(tmp_path: Path, monkeypatch: pyt
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text("SIZE = 1\n")
     seen = {hash_code(tmp_path)}
-    parts = ("masks", "media", "pictures", "video", "tokens", "types", "draw")
-    parts += ("data/base", "data/world/paint", "model/sam2", "metrics/iou", "evaluation/world")
+    parts = ("masks", "media/source", "media/pictures", "tokens", "types", "draw/overlay", "data/base")
+    parts += ("world/scenes/paint", "model/sam/sam2", "inference/engine", "metrics/iou", "evaluation/video")
     for name in parts:
         rewrite("1", "2")(tmp_path / f"{name}.py")
         seen.add(hash_code(tmp_path))

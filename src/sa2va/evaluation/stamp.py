@@ -24,7 +24,7 @@ from sa2va.journal import content_key
 
 SCORING_VERSION = 1  # raise it where kept scores become wrong and `hash_code` does not tell
 PACKAGE = Path(sa2va.__file__).parent
-_NO_PART = ("apps", "gaze", "training")  # rooms that no score depends on; a new room counts until it is listed here
+_NO_PART = {"apps", "gaze", "training"}  # rooms that no score depends on; a new room counts until it is listed here
 _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "opencv-python-headless")
 _TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "*.jinja")
 _SHOWN_ONLY = ("model", "adapter", "sam", "num_items")  # names, and how many items: no answer depends on them
@@ -154,7 +154,7 @@ def hash_files(folder: Path, files: Iterable[Path]) -> str:
 
 def hash_code(package: Path = PACKAGE) -> str:
     """Hash the source that decides a score, behind SCORING_VERSION; see `hash_sources`."""
-    files = (path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in _NO_PART)
+    files = (path for path in package.rglob("*.py") if _NO_PART.isdisjoint(path.relative_to(package).parts))
     return f"{SCORING_VERSION}-{hash_sources(files, package)}"
 
 

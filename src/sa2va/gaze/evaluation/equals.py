@@ -34,8 +34,8 @@ PACKS = 7  # of a usual scanpath
 KEPT_BACK = 1 / 6  # share of the expressions that choose the rate
 NOWHERE = Fits(None)
 SPREADS = "spreads"
-SLOT_CODE = ("gaze/rivals", "gaze/evaluation/equals.py", "gaze/training/drawn.py", "gaze/model/listening.py")
-EVENT_CODE = ("gaze/model", "gaze/training", "gaze/evaluation/equals.py", "training/loop.py")
+SLOT_CODE = ("gaze/baselines", "gaze/evaluation/equals.py", "gaze/training/simulated.py", "gaze/model/listening.py")
+EVENT_CODE = ("gaze/model", "gaze/training", "gaze/evaluation/equals.py", "training/trainer.py")
 
 
 @dataclass(frozen=True, kw_only=True)
