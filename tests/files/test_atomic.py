@@ -122,7 +122,7 @@ FULL = {
     "log": "from sa2va.training.logger import RunLogger\n"
     "with RunLogger(place, quiet=True, tensorboard=False) as logger:\n"
     "    [logger.validation('a', step, {'error': 1.0}) for step in range(90)]",
-    "tensorboard": "import itertools, time\nfrom sa2va.training.config import StageConfig\n"
+    "tensorboard": "import itertools, time\nfrom sa2va.training.stage import StageConfig\n"
     "from sa2va.training.logger import RunLogger\nlogger = RunLogger(place, quiet=True)\n"
     "logger._write = lambda record: None\n"
     "logger.start_stage(StageConfig(name='a', steps=9, batch_size=1, lr=1), 0)\n"

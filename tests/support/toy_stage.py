@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from sa2va.training.config import StageConfig
 from sa2va.training.logger import RunLogger
+from sa2va.training.stage import StageConfig
 from sa2va.training.trainer import run_stage
 
 

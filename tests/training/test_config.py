@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sa2va.training.config import RunConfig, StageConfig, apply_overrides
+from sa2va.training.config import RunConfig, apply_overrides
+from sa2va.training.stage import StageConfig
 
 
 @dataclass(frozen=True, kw_only=True)

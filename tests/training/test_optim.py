@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from sa2va.training.config import StageConfig
 from sa2va.training.optim import (
     Ema,
     build_optimizer,
@@ -19,6 +18,7 @@ from sa2va.training.optim import (
     schedule_factor,
     set_lr,
 )
+from sa2va.training.stage import StageConfig
 
 CONFIG = StageConfig(name="s", steps=10, batch_size=1, lr=0.1, weight_decay=0.2)
 

@@ -1,6 +1,6 @@
-"""Describe a training run: frozen configs of its stages, and typed overrides from the command line.
+"""Describe a training run, and change its settings from the command line: typed `name=value` words.
 
-Flow: recipes.py builds a RunConfig -> apply_overrides (name=value words) -> loop.py runs each stage.
+Flow: recipes.py builds a RunConfig -> apply_overrides -> trainer.py runs each stage.
 """
 
 import dataclasses
@@ -11,62 +11,19 @@ import typing
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sa2va.training.stage import OF_THE_RUN, StageConfig
+
+if TYPE_CHECKING:
+    from sa2va.model.processor import Processor
+    from sa2va.model.sa2va import Sa2VA
 
 ConfigT = TypeVar("ConfigT")
 
 TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
-FREE_FIELDS = ("save_every", "save_every_s", "log_every", "validate_every", "num_workers")  # may change on resume
-OF_THE_RUN = {"set by the recipe or the run": True}  # marks a field that no override reaches
 MIN_CALIBRATION = 50  # requests; fewer may hold too few absent objects to fit anything
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageConfig:
-    """Settings of one stage: how long, how fast, how often to save."""
-
-    name: str = dataclasses.field(metadata=OF_THE_RUN)
-    steps: int  # optimizer steps of the whole stage
-    batch_size: int  # samples per step, also the unit of samples/s
-    lr: float  # peak learning rate
-    warmup_steps: int = 100  # linear, from lr / warmup_steps up to lr
-    min_lr_ratio: float = 0.02  # the cosine ends at lr * min_lr_ratio
-    weight_decay: float = 0.05  # on matrices; never on norms, biases, embeddings
-    betas: tuple[float, float] = (0.9, 0.98)
-    clip_norm: float = 1.0  # largest gradient norm; 0 = no clipping
-    save_every: int = 200  # steps between two saved states; 0 = by time only
-    save_every_s: float = 120.0  # seconds between two saved states; 0 = by steps only
-    log_every: int = 10  # steps averaged in one line of the log
-    validate_every: int = 0  # steps between two calls of validate; 0 = never
-    autocast: bool = True  # bf16 autocast (cpu and cuda)
-    ema: float = 0.0  # decay of the averaged weights; 0 = off
-    seed: int = dataclasses.field(default=0, metadata=OF_THE_RUN)
-    num_workers: int = 1  # processes that prepare batches; 0 = prepare them inline
-
-    def __post_init__(self) -> None:
-        bounds: tuple[tuple[str, float, float], ...] = (
-            ("steps", 0, math.inf),
-            ("batch_size", 1, math.inf),
-            ("lr", 0, math.inf),
-            ("warmup_steps", 0, math.inf),
-            ("min_lr_ratio", 0, 1),
-            ("weight_decay", 0, math.inf),
-            ("clip_norm", 0, math.inf),
-            ("save_every", 0, math.inf),
-            ("save_every_s", 0, math.inf),
-            ("log_every", 1, math.inf),
-            ("validate_every", 0, math.inf),
-            ("ema", 0, 0.999999),
-            ("seed", 0, 2**63 - 1),
-            ("num_workers", 0, 64),
-        )
-        for field, low, high in bounds:
-            value = getattr(self, field)
-            if not low <= value <= high:
-                raise ValueError(f"stage {self.name}: {field} is {value}; expected {low} to {high}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"stage {self.name}: betas are {self.betas}; expected two numbers in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +49,27 @@ class RunConfig:
             raise ValueError(
                 f"run {self.name}: calibration on {self.calibration} requests; use 0 or at least {MIN_CALIBRATION}"
             )
+
+    def build_model(self, folder: Path) -> "tuple[Sa2VA, Processor]":
+        """Load the model that the run starts from, in float32 on the CPU.
+
+        Args:
+            folder: of the run, for what a subclass keeps there from one start to the next.
+
+        Raises:
+            ValueError: `start` is empty or cannot be loaded.
+        """
+        import torch
+
+        from sa2va.checkpoints.folder import load_checkpoint
+        from sa2va.inference.loading import find_model
+
+        if not self.start:
+            raise ValueError(f"run {self.name} needs a model to start from; set start=tiny, a folder or org/name")
+        return load_checkpoint(find_model(self.start), torch.device("cpu"), torch.float32)
+
+    def finish(self, model: "Sa2VA", processor: "Processor") -> None:
+        """Do what is left after the last stage and before the model is saved, such as a calibration."""
 
     def stage(self, name: str) -> StageConfig:
         """Return the stage called `name`."""

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from sa2va.files.atomic import refusals, write_text
 from sa2va.terminal import shown
-from sa2va.training.config import StageConfig
+from sa2va.training.stage import StageConfig
 
 LOG_NAME = "log.jsonl"
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sa2va.training.config import StageConfig
+from sa2va.training.stage import StageConfig
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 EMBEDDINGS_AND_NORMS = (nn.Embedding, nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d, nn.RMSNorm)

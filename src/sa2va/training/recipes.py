@@ -16,8 +16,9 @@ from sa2va.files.atomic import whole_folder
 from sa2va.inference.loading import find_model
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
-from sa2va.training.config import RunConfig, StageConfig, apply_overrides, refuse_two_outputs
+from sa2va.training.config import RunConfig, apply_overrides, refuse_two_outputs
 from sa2va.training.logger import RunLogger, tell
+from sa2va.training.stage import StageConfig
 from sa2va.training.state import is_finished, mark_finished
 from sa2va.training.trainer import Stage, prepare_process, run_stage
 from sa2va.world.training.cotrain import CotrainStage, Teachers

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sa2va.checkpoints.shards import save_tensors
 from sa2va.files.atomic import refusals, whole_folder, write_text
-from sa2va.training.config import FREE_FIELDS
+from sa2va.training.stage import FREE_FIELDS
 
 FORMAT = "sa2va-training-state-1"
 FINAL = "final"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sa2va.checkpoints.device import choose_device, multiplies_bfloat16
 from sa2va.model.torch_defaults import plain_defaults
 from sa2va.training.batches import to_device
-from sa2va.training.config import FREE_FIELDS, RunConfig, StageConfig
+from sa2va.training.config import RunConfig
 from sa2va.training.logger import RunLogger
 from sa2va.training.optim import (
     Ema,
@@ -32,6 +32,7 @@ from sa2va.training.optim import (
 )
 from sa2va.training.prefetch import Prefetcher, SeededSource
 from sa2va.training.seeding import seed_step
+from sa2va.training.stage import FREE_FIELDS, StageConfig
 from sa2va.training.state import FINAL, State, latest_state, load_weights, module_weights, read_state, save_state
 
 MAX_BAD_STEPS = 10  # non-finite steps in a row before a run gives up

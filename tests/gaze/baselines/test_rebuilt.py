@@ -17,7 +17,7 @@ from sa2va.gaze.baselines.mixture import references
 from sa2va.gaze.baselines.slots import ART, SCANVLA, SlotConfig, SlotLook
 from sa2va.gaze.model.decoder import DecoderConfig
 from sa2va.gaze.training.recorded import RecordedConfig
-from sa2va.training.config import StageConfig
+from sa2va.training.stage import StageConfig
 
 QUICK = RecordedConfig(
     decoder=DecoderConfig(width=16, num_layers=1, place_width=8, cell=32, num_observers=2),

@@ -12,7 +12,7 @@ from sa2va.gaze.predictor import load_gaze
 from sa2va.gaze.training.joint import JointStage
 from sa2va.gaze.training.recipes import train_gaze
 from sa2va.gaze.training.store import StoreConfig
-from sa2va.training.config import StageConfig
+from sa2va.training.stage import StageConfig
 
 pytest.importorskip("peft", reason="pip install 'sa2va[train]'")
 STAGE = StageConfig(name="gaze", steps=2, batch_size=4, lr=1e-2, autocast=False, num_workers=0)

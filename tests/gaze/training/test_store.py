@@ -17,7 +17,7 @@ from sa2va.gaze.training.simulated import draw_viewings
 from sa2va.gaze.training.store import Store, StoreConfig, fill, read
 from sa2va.gaze.training.stored import StoredStage
 from sa2va.gaze.trial import on_canvas
-from sa2va.training.config import StageConfig
+from sa2va.training.stage import StageConfig
 
 CONFIG = StoreConfig(num_cases=8, num_people=3)
 STAGE = StageConfig(name="gaze", steps=3, batch_size=6, lr=1e-3, autocast=False, num_workers=0)

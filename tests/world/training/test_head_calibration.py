@@ -9,7 +9,8 @@ from torch import nn
 
 from sa2va.inference.predictor import Predictor
 from sa2va.metrics.calibration import ece
-from sa2va.training.config import RunConfig, StageConfig
+from sa2va.training.config import RunConfig
+from sa2va.training.stage import StageConfig
 from sa2va.world.training.head_calibration import Scale, calibrate, fit, probe
 
 

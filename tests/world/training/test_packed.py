@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from support.small_model import build_model
 
-from sa2va.training.config import StageConfig
 from sa2va.training.recipes import build_stage
+from sa2va.training.stage import StageConfig
 from sa2va.types import Sample
 from sa2va.world.tasks.exchanges import OPPOSITES, draw_exchanges
 from sa2va.world.tasks.items import draw_item, is_heldout, render_item

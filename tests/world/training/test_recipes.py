@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sa2va.training.config import RunConfig, StageConfig
+from sa2va.training.config import RunConfig
 from sa2va.training.recipes import RECIPES, train
+from sa2va.training.stage import StageConfig
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ import torch
 from support.small_model import build_model
 
 from sa2va.model.sam.sam2 import MaskOutput
-from sa2va.training.config import StageConfig
 from sa2va.training.optim import build_optimizer, trained_parameters
 from sa2va.training.recipes import RECIPES, build_stage, train
+from sa2va.training.stage import StageConfig
 from sa2va.training.trainer import Stage
 from sa2va.world.training import cotrain
 from sa2va.world.training.cotrain import Teachers

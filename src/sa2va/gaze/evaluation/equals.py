@@ -25,8 +25,8 @@ from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.training.store import Store
 from sa2va.gaze.training.stored import StoredStage
 from sa2va.gaze.trial import Trial
-from sa2va.training.config import StageConfig
 from sa2va.training.logger import RunLogger
+from sa2va.training.stage import StageConfig
 from sa2va.training.trainer import run_stage
 
 RATES = (7e-4, 2e-3, 5e-3)  # tried by everybody

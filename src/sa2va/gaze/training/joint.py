@@ -22,7 +22,7 @@ from sa2va.gaze.model.losses import EventLossConfig
 from sa2va.gaze.model.scanpath_model import ScanpathModel
 from sa2va.gaze.training.simulated import DrawnGaze, draw_gaze, draw_viewings, possible_maps
 from sa2va.gaze.training.store import StoreConfig
-from sa2va.training.config import StageConfig
+from sa2va.training.stage import StageConfig
 from sa2va.types import Frames
 
 LANGUAGE = "language_model"  # part of the names of its layers, in every backbone

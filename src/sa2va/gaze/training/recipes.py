@@ -23,9 +23,10 @@ from sa2va.gaze.training.store import Store, StoreConfig, fill, read
 from sa2va.gaze.training.stored import StoredStage
 from sa2va.inference.loading import find_model
 from sa2va.model.torch_defaults import plain_defaults
-from sa2va.training.config import OF_THE_RUN, StageConfig, apply_overrides, refuse_two_outputs
+from sa2va.training.config import apply_overrides, refuse_two_outputs
 from sa2va.training.logger import RunLogger, tell
 from sa2va.training.seeding import seeded
+from sa2va.training.stage import OF_THE_RUN, StageConfig
 from sa2va.training.state import is_finished, mark_finished
 from sa2va.training.trainer import run_stage
 

@@ -23,9 +23,9 @@ from sa2va.gaze.model.losses import EventLossConfig, event_losses, token_terms
 from sa2va.gaze.model.oracle import box_map
 from sa2va.gaze.trial import Trial
 from sa2va.model.torch_defaults import plain_defaults
-from sa2va.training.config import StageConfig
 from sa2va.training.logger import RunLogger
 from sa2va.training.seeding import seeded
+from sa2va.training.stage import StageConfig
 from sa2va.training.trainer import run_stage
 
 UNCLOCKED = 0.1  # share of scanpaths whose clock is hidden, so that packs can also end by a token

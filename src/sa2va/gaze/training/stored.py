@@ -21,7 +21,7 @@ from sa2va.gaze.model.scanpath_model import Understanding, draw_scene, gaze_loss
 from sa2va.gaze.training.simulated import Beliefs
 from sa2va.gaze.training.store import Store
 from sa2va.training.batches import to_device
-from sa2va.training.config import StageConfig
+from sa2va.training.stage import StageConfig
 
 KEPT_BACK = 0.02  # share of the expressions that validation looks at and training does not
 WINDOWS = 8  # parts of a round; within one, expressions are sorted by their length

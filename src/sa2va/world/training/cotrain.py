@@ -22,7 +22,7 @@ from sa2va.model.processor import Batch, Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.sam.tracker import Tracker
-from sa2va.training.config import StageConfig
+from sa2va.training.stage import StageConfig
 from sa2va.types import Sample
 from sa2va.world.tasks.catalog import TASKS
 from sa2va.world.training.mask_decoder import UNKNOWN, ObjectCode

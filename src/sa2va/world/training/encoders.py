@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sa2va.model.losses import average
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
-from sa2va.training.config import StageConfig
+from sa2va.training.stage import StageConfig
 from sa2va.types import Frames
 from sa2va.world.scenes.sampling import make_scene
 from sa2va.world.scenes.scene import Scene

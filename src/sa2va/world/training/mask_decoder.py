@@ -19,7 +19,7 @@ from sa2va.model.losses import LossConfig, mask_losses, total_loss
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.sam2 import Sam2
-from sa2va.training.config import StageConfig
+from sa2va.training.stage import StageConfig
 from sa2va.world.scenes.sampling import make_scene
 from sa2va.world.training.scene_batch import ATTRIBUTE_SIZES, stack_scenes
 

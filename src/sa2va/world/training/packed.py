@@ -23,7 +23,7 @@ from sa2va.model.losses import total_loss
 from sa2va.model.processor import Batch, Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.tokens import IGNORE_INDEX
-from sa2va.training.config import StageConfig
+from sa2va.training.stage import StageConfig
 from sa2va.types import Sample
 from sa2va.world.scenes.scene import Scene
 from sa2va.world.tasks.exchanges import Exchange, draw_exchanges

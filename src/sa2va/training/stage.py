@@ -1,0 +1,127 @@
+"""Define what a stage of training is: a module that returns loss terms, and the data that it learns from.
+
+Flow: StageConfig.build(RunContext) -> Stage -> training/trainer.py.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:  # reading a recipe needs no model library
+    import torch
+    from torch import nn
+
+    from sa2va.model.processor import Processor
+    from sa2va.model.sa2va import Sa2VA
+
+FREE_FIELDS = ("save_every", "save_every_s", "log_every", "validate_every", "num_workers")  # may change on resume
+OF_THE_RUN = {"set by the recipe or the run": True}  # marks a field that no override reaches
+
+Key = tuple[int | str, ...]  # names one item of the data, its augmentation included
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """Settings of one stage: how long, how fast, how often to save. A subclass adds those of its stage."""
+
+    name: str = dataclasses.field(metadata=OF_THE_RUN)
+    steps: int  # optimizer steps of the whole stage
+    batch_size: int  # samples per step, also the unit of samples/s
+    lr: float  # peak learning rate
+    warmup_steps: int = 100  # linear, from lr / warmup_steps up to lr
+    min_lr_ratio: float = 0.02  # the cosine ends at lr * min_lr_ratio
+    weight_decay: float = 0.05  # on matrices; never on norms, biases, embeddings
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip_norm: float = 1.0  # largest gradient norm; 0 = no clipping
+    save_every: int = 200  # steps between two saved states; 0 = by time only
+    save_every_s: float = 120.0  # seconds between two saved states; 0 = by steps only
+    log_every: int = 10  # steps averaged in one line of the log
+    validate_every: int = 0  # steps between two calls of validate; 0 = never
+    autocast: bool = True  # bf16 autocast (cpu and cuda)
+    ema: float = 0.0  # decay of the averaged weights; 0 = off
+    seed: int = dataclasses.field(default=0, metadata=OF_THE_RUN)
+    num_workers: int = 1  # processes that prepare batches; 0 = prepare them inline
+
+    def __post_init__(self) -> None:
+        bounds: tuple[tuple[str, float, float], ...] = (
+            ("steps", 0, math.inf),
+            ("batch_size", 1, math.inf),
+            ("lr", 0, math.inf),
+            ("warmup_steps", 0, math.inf),
+            ("min_lr_ratio", 0, 1),
+            ("weight_decay", 0, math.inf),
+            ("clip_norm", 0, math.inf),
+            ("save_every", 0, math.inf),
+            ("save_every_s", 0, math.inf),
+            ("log_every", 1, math.inf),
+            ("validate_every", 0, math.inf),
+            ("ema", 0, 0.999999),
+            ("seed", 0, 2**63 - 1),
+            ("num_workers", 0, 64),
+        )
+        for field, low, high in bounds:
+            value = getattr(self, field)
+            if not low <= value <= high:
+                raise ValueError(f"stage {self.name}: {field} is {value}; expected {low} to {high}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"stage {self.name}: betas are {self.betas}; expected two numbers in [0, 1)")
+
+    def build(self, context: "RunContext") -> "Stage":
+        """Build the stage that this config describes."""
+        raise NotImplementedError(f"{type(self).__name__} describes no stage")
+
+
+class StageData(Protocol):
+    """Items of a stage by key. It is pickled for each worker process, so it never holds the model."""
+
+    def keys(self, step: int) -> Sequence[Key]:
+        """Return the items of the global batch of a step: a pure function of the seed and the step.
+
+        Of W processes, process r gets `keys(step)[r::W]`. A stage whose batch is one piece returns one key.
+        """
+
+    def __getitem__(self, key: Key) -> Any:
+        """Prepare one item: a pure function of the key. The global random generators are seeded from it."""
+
+    def collate(self, items: Sequence[Any]) -> Any:
+        """Put the items of one process together, without drawing random numbers."""
+
+    def __len__(self) -> int:
+        """Return the number of steps of a drawn stage, or the number of items of a stored one."""
+
+
+class Stage(Protocol):
+    """What is trained, and on what. `validate(step) -> dict[str, float] | None` is optional.
+
+    A batch may have `parts` (frozenset of str) and `with_parts(parts) -> batch`: the module then runs every named part
+    even where the batch has no rows for it. The trainer names what any process of the step has, so that all run the
+    same graph. A batch moves itself by a method `to(device)`, or is a nest of tensors.
+    """
+
+    @property
+    def config(self) -> StageConfig: ...
+
+    @property
+    def module(self) -> "nn.Module":
+        """The module that is trained: `forward(batch) -> dict[str, LossTerm]`; its state dict is what is saved."""
+
+    @property
+    def data(self) -> StageData: ...
+
+    def parameters(self) -> Iterable[Any]:
+        """Return what is optimized: parameters of `module`, or groups (see `optim.parameter_groups`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """What the stages of one run share."""
+
+    model: "Sa2VA"
+    processor: "Processor"
+    seed: int  # random seed of the run
+    folder: Path  # of the run
+    device: "torch.device"
+    kept: "dict[str, nn.Module]" = dataclasses.field(default_factory=dict)  # auxiliary heads handed on between stages
