@@ -13,7 +13,7 @@ from support.published_folder import KINDS, write_published
 from support.small_model import build_model
 
 from sa2va.apps import cli
-from sa2va.checkpoints.folder import open_checkpoint, save_checkpoint
+from sa2va.checkpoints.folder import load_config, open_checkpoint, read_config, save_checkpoint
 from sa2va.files.json_file import MAX_DEPTH, read_json
 
 SECONDS, KIBIBYTES = 10.0, 200_000  # generous: a machine that tests may do much else
@@ -86,7 +86,25 @@ OURS: list[tuple[str, Any, str]] = [
     (TEXT + "hidden_act", "explode", "does not describe a model"),
     (TEXT + "pad_token_id", HUGE, "pad_token_id is 1000000000; expected"),
     (TEXT + "num_labels", HUGE, "num_labels is 1000000000; expected"),
-    (TEXT + "attn_implementation", "lab/kernels", "attn_implementation is 'lab/kernels'; expected none"),
+    (
+        TEXT + "attn_implementation",
+        "lab/kernels",
+        "attn_implementation is 'lab/kernels'; expected one of eager, sdpa, ",
+    ),
+    (
+        TEXT + "_attn_implementation",
+        "paged|lab/kernels:f",
+        "_attn_implementation is 'paged|lab/kernels:f'; expected one",
+    ),
+    (TEXT + "_attn_implementation_internal", "lab/k@v1", "_attn_implementation_internal is 'lab/k@v1'; expected one"),
+    (TEXT + "attn_implementation", {"": "lab/kernels"}, "attn_implementation is {'': 'lab/kernels'}; expected one"),
+    ("mllm.experts_implementation", "deepgemm", "experts_implementation is 'deepgemm'; expected one"),
+    (
+        VISION + "pruned_heads",
+        {"0": [1]},
+        "pruned_heads is {'0': [1]}; expected none, since layers keep all their heads",
+    ),
+    ("mllm.per_layer_config", {"0": {}}, "per_layer_config is {'0': {}}; expected none"),
     (TEXT + "rope_parameters", {"rope_type": "linear", "factor": 1e300}, "factor is 1e+300; expected"),
     (TEXT + "rope_parameters", {"rope_type": "spiral", "rope_theta": 1e4}, "config.json"),
     (VISION + "num_hidden_layers", HUGE, "vision_config.num_hidden_layers is 1000000000; expected"),
@@ -99,7 +117,11 @@ OURS: list[tuple[str, Any, str]] = [
     ("mllm.downsample_ratio", 0.25, "has shape (192,), expected (768,)"),
     ("mllm.vision_feature_layer", HUGE, "vision_feature_layer is 1000000000; expected"),
     ("mllm.image_token_id", 10**7, "image_token_id is 10000000; expected"),
-    ("mllm.quantization_config", {"quant_method": "x"}, "quantization_config is {'quant_method': 'x'}; expected none"),
+    (
+        "mllm.quantization_config",
+        {"quant_method": "x"},
+        "quantization_config is {'quant_method': 'x'}; expected none, since packed weights cannot be read",
+    ),
     ("mllm", [], "mllm is []; expected an object"),
     ("sam2", 5, "sam2 is 5; expected an object"),
     ("sam2.image_size", HUGE, "image_size is 1000000000; expected"),
@@ -198,6 +220,24 @@ def test_a_wrong_value_in_the_published_layout_is_one_line(
     message: str,
 ) -> None:
     assert message in refuse(copy_changed(published[kind], tmp_path / "copy", "config.json", path, value), capsys)
+
+
+@pytest.mark.parametrize("field", ["attn_implementation", "_attn_implementation", "experts_implementation"])
+@pytest.mark.parametrize("value", [None, "eager", "sdpa", "flash_attention_2", "grouped_mm"])
+@pytest.mark.parametrize(("kind", "part"), [(INTERNVL, "llm_config."), (QWEN3, "text_config."), (LLAVA, "")])
+def test_functions_of_the_library_are_dropped(
+    published: dict[str, Path], tmp_path: Path, field: str, value: str | None, kind: str, part: str
+) -> None:
+    """Published configurations name the attention that they were trained with; it changes no result."""
+    folder = copy_changed(published[kind], tmp_path / "copy", "config.json", part + field, value)
+    assert load_config(folder) == load_config(published[kind])
+    if value is not None:
+        assert f'"{field}"' not in json.dumps(read_config(folder))
+
+
+def test_our_own_layout_may_not_choose_the_attention(ours: Path, tmp_path: Path) -> None:
+    folder = copy_changed(ours, tmp_path / "copy", "config.json", TEXT + "attn_implementation", "flash_attention_2")
+    assert load_config(folder) == load_config(ours)
 
 
 def test_folders_as_they_are_still_open(ours: Path, published: dict[str, Path]) -> None:

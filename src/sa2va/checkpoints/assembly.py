@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedModel, PreTrainedTokenizerBase
 
 from sa2va.checkpoints import published
 from sa2va.checkpoints.folder import CONFIG_FILE, build_empty, compute_buffers, read_config
@@ -71,7 +71,8 @@ def load_mllm(folder: Path, dtype: torch.dtype | None) -> tuple[PreTrainedModel,
     Raises:
         ValueError: the folder holds no MLLM of a known family, or a tensor is missing, unknown or of another shape.
     """
-    family = str(read_config(folder).get("model_type"))
+    values = read_config(folder)
+    family = str(values.get("model_type"))
     if family not in FAMILIES:
         hint = "; take the folder whose name ends in -hf" if family == "internvl_chat" else ""
         raise ValueError(f"{folder / CONFIG_FILE}: {family!r} is not one of {', '.join(FAMILIES)}{hint}")
@@ -81,7 +82,7 @@ def load_mllm(folder: Path, dtype: torch.dtype | None) -> tuple[PreTrainedModel,
         with silent_transformers():
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 folder,
-                config=AutoConfig.from_pretrained(folder, local_files_only=True),
+                config=CONFIG_MAPPING[family].from_dict(values),
                 dtype=dtype or "auto",
                 use_safetensors=True,
                 local_files_only=True,

@@ -31,7 +31,7 @@ from sa2va.checkpoints.tokenizers import load_tokenizer
 from sa2va.files.atomic import whole_folder, write_text
 from sa2va.files.json_file import read_json
 from sa2va.model.config import Sa2VAConfig
-from sa2va.model.config_limits import check_values
+from sa2va.model.config_limits import check_values, drop_implementations
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.torch_defaults import plain_defaults
@@ -115,7 +115,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder} is not a model folder: it has no {CONFIG_FILE}")
     values = read_json(path, MAX_CONFIG_BYTES)
     check_values(values, f"{path}: ")
-    return values
+    return drop_implementations(values)
 
 
 def load_config(folder: Path) -> Sa2VAConfig:

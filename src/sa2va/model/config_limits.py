@@ -93,11 +93,22 @@ TEXTS = frozenset(
     "rope_type type family keyframes question_joint mask_downsampler_hidden_act memory_fuser_hidden_act".split()
 )
 LISTS = frozenset({"architectures"})
-# They name code, or replace the way in which a model is built or read.
-REFUSED = frozenset(
-    "attn_implementation _attn_implementation experts_implementation _experts_implementation per_layer_config "
-    "quantization_config pruned_heads".split()
+# Functions of Transformers itself that a published configuration may ask for. They change no result, so they are
+# dropped. Any other name stands for a kernel on a hub, which is code.
+IMPLEMENTATION_FIELDS = frozenset(
+    "attn_implementation _attn_implementation _attn_implementation_internal "
+    "experts_implementation _experts_implementation _experts_implementation_internal".split()
 )
+BUILT_IN = (
+    "eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4",
+    "batched_mm", "grouped_mm",
+)  # fmt: skip
+# They replace the way in which a model is built or read.
+REFUSED = {
+    "per_layer_config": "layers of one model are built alike",
+    "quantization_config": "packed weights cannot be read; take the model in full precision",
+    "pruned_heads": "layers keep all their heads",
+}
 _PARTS = re.compile(r"(?:vision|text|llm|backbone|prompt_encoder|mask_decoder)_config|mllm|sam2|sam2_tiny_override")
 
 
@@ -116,7 +127,10 @@ def check_values(values: Mapping[str, Any], where: str) -> None:
     for name, value in values.items():
         path = f"{where}{name}"
         if name in REFUSED and value not in (None, {}, []):
-            raise ValueError(f"{path} is {value!r:.60}; expected none, since it names code beside the model")
+            raise ValueError(f"{path} is {value!r:.60}; expected none, since {REFUSED[name]}")
+        if name in IMPLEMENTATION_FIELDS and value is not None and value not in BUILT_IN:
+            known = ", ".join(BUILT_IN)
+            raise ValueError(f"{path} is {value!r:.60}; expected one of {known}, since any other name is code on a hub")
         if _PARTS.fullmatch(name) and value is not None and not isinstance(value, Mapping):
             raise ValueError(f"{path} is {value!r:.60}; expected an object")
         if name in LISTS and not isinstance(value, list | None):
@@ -125,6 +139,13 @@ def check_values(values: Mapping[str, Any], where: str) -> None:
             check_values(value, f"{path}.")
         elif value is not None:
             _check_value(name, value, path)
+
+
+def drop_implementations(values: Any) -> Any:
+    """Return the values of a configuration without the names of functions that it asks for."""
+    if isinstance(values, Mapping):
+        return {k: drop_implementations(v) for k, v in values.items() if k not in IMPLEMENTATION_FIELDS}
+    return [drop_implementations(value) for value in values] if isinstance(values, list) else values
 
 
 def _check_value(name: str, value: Any, path: str) -> None:
