@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -20,15 +19,16 @@ from sa2va.apps.commands.assemble import assemble
 from sa2va.apps.commands.caption import caption
 from sa2va.apps.commands.chat import chat
 from sa2va.apps.commands.convert import convert
+from sa2va.apps.commands.data import app as data
 from sa2va.apps.commands.demo import demo
 from sa2va.apps.commands.doctor import doctor
-from sa2va.apps.commands.eval import evaluate
+from sa2va.apps.commands.eval import evaluate, takes_extensions
 from sa2va.apps.commands.parity import parity
 from sa2va.apps.commands.segment import segment
 from sa2va.apps.commands.track import track
 from sa2va.apps.commands.train import train
 from sa2va.apps.report import Manner, warnings_as_remarks
-from sa2va.gaze.commands import data, gaze
+from sa2va.extensions import collect, resolve
 from sa2va.terminal import shown
 
 DONE, FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -48,22 +48,7 @@ COMMANDS = {
     "doctor": doctor,
     "parity": parity,
 }
-GROUPS = (
-    {"data": data.app, "gaze": gaze.app} if find_spec("sa2va.gaze") else {}
-)  # commands of the extension, while it is there
-
-app = typer.Typer(
-    name="sa2va",
-    help="Ask about an image or a video; get an answer, and a mask for everything the answer points at.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-for name, command in COMMANDS.items():
-    app.command(name)(command)
-for name, group in GROUPS.items():
-    app.add_typer(group, name=name)
+GROUPS = {"data": data}
 
 
 def show_version(wanted: bool) -> None:
@@ -72,13 +57,33 @@ def show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def root(
     version: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Ask about an image or a video; get an answer, and a mask for everything the answer points at."""
+
+
+def build_app() -> typer.Typer:
+    """Put the commands of the core and those of extensions together.
+
+    Raises:
+        ValueError: an extension cannot be imported.
+    """
+    app = typer.Typer(
+        name="sa2va",
+        callback=root,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for name, command in (COMMANDS | {"eval": takes_extensions(evaluate)}).items():
+        app.command(name)(command)
+    extended = {name: resolve(reference) for name, reference in collect("GROUPS").items()}
+    for name, group in (GROUPS | extended).items():
+        app.add_typer(group, name=name)
+    return app
 
 
 class Terminated(BaseException):
@@ -160,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         manner = Manner()
         with terminable(), warnings_as_remarks(manner):
-            code = app(argv or ["--help"], prog_name="sa2va", standalone_mode=False, obj=manner)
+            code = build_app()(argv or ["--help"], prog_name="sa2va", standalone_mode=False, obj=manner)
         return code if isinstance(code, int) else DONE
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED

@@ -8,8 +8,8 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import wraps
 from math import isfinite
@@ -57,8 +57,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 
 
 def keep_quiet(context: typer.Context, quiet: bool) -> bool:
-    """Tell what wraps the command that it is to be quiet."""
+    """Silence remarks and progress bars, those of downloads included."""
     context.ensure_object(Manner).quiet = quiet
+    if quiet:
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     return quiet
 
 
@@ -134,31 +136,44 @@ class ModelChoice:
         return find_model(self.model, revision=self.revision, offline=self.offline)
 
 
-def takes_model(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command, which takes `choice: ModelChoice`, an option for each of its fields.
+def takes(
+    command: Callable[..., Any],
+    name: str,
+    options: Mapping[str, tuple[Any, Any]],
+    gather: Callable[[dict[str, Any]], Any],
+) -> Callable[..., Any]:
+    """Give a command further options, whose values it receives as one argument.
 
-    A field that the command itself has as a parameter, an argument MODEL for example, is taken from there.
+    Args:
+        command: the function that implements it.
+        name: its keyword argument that typer does not see.
+        options: annotation and default by name; what the command itself has as a parameter is taken from there.
+        gather: values of `options` by name -> that argument.
     """
     own = inspect.signature(command).parameters
-    hints, choices = get_type_hints(command, include_extras=True), get_type_hints(ModelChoice, include_extras=True)
-    parameters = [p.replace(annotation=hints[p.name]) for p in own.values() if p.name != "choice"]
-    added = [field for field in fields(ModelChoice) if field.name not in own]
-    assert all(field.default is not MISSING for field in added)
+    hints = get_type_hints(command, include_extras=True)
+    parameters = [p.replace(annotation=hints[p.name]) for p in own.values() if p.name != name]
     parameters += [
-        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=choices[f.name])
-        for f in added
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for key, (annotation, default) in options.items()
+        if key not in own
     ]
 
     @wraps(command)
     def run(**values: Any) -> Any:
-        if values.get("quiet"):
-            os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-        choice = ModelChoice(**{f.name: values[f.name] for f in fields(ModelChoice)})
-        return command(**{name: values[name] for name in own if name != "choice"}, choice=choice)
+        gathered = gather({key: values[key] for key in options})
+        return command(**{key: values[key] for key in own if key != name}, **{name: gathered})
 
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     setattr(run, "__signature__", inspect.Signature(parameters))  # noqa: B010 - what typer reads
     return run
+
+
+def takes_model(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command an option for each field of the ModelChoice that it receives as `choice`."""
+    hints = get_type_hints(ModelChoice, include_extras=True)
+    options = {field.name: (hints[field.name], field.default) for field in fields(ModelChoice)}
+    return takes(command, "choice", options, lambda values: ModelChoice(**values))
 
 
 def require_finite(number: float) -> float:

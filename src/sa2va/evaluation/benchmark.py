@@ -106,6 +106,7 @@ class Benchmark:
         options: of every request.
         forced: ask for a mask even where the model would say that the object is not there.
         batch_size: items that go through the model together.
+        seed: of its items, where they are generated.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Benchmark:
     options: Options = field(default_factory=Options)
     forced: bool = False
     batch_size: int = 32
+    seed: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +133,8 @@ class LiveBenchmark:
         play: who answers and the item's number -> Record; the same one every time.
         summarise: all records, in order -> figures.
         batch_size: items between two looks at the journal.
+        seed: of its items, where they are generated.
+        on_request: run only when it is named, since it takes minutes.
     """
 
     name: str
@@ -139,6 +143,8 @@ class LiveBenchmark:
     play: Callable[[Answers, int], Record]
     summarise: Callable[[list[Record]], list[Figure]]
     batch_size: int = 1
+    seed: int | None = None
+    on_request: bool = False
 
 
 def ask_first(sample: Sample) -> list[Request]:

@@ -1,12 +1,12 @@
 """Describe an evaluation run by everything that decides its answers.
 
-Flow: predictor, the names it was loaded by, seed, split -> describe_run -> Run -> keys of the journal, stamp of the
-    report. Weights count by their content, code without its comments.
+Flow: predictor, the names it was loaded by, benchmarks, split -> describe_run -> Run -> keys of the journal, stamp of
+    the report. Weights count by their content, code without its comments.
 """
 
 import ast
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,16 +18,17 @@ from sa2va.checkpoints.folder import CONFIG_FILE
 from sa2va.checkpoints.shards import list_shards
 from sa2va.checkpoints.tokenizers import tokenizer_folder
 from sa2va.evaluation.benchmark import Benchmark, LiveBenchmark
+from sa2va.extensions import load_extensions, missing_extensions
 from sa2va.inference.loading import find_model
 from sa2va.inference.predictor import Predictor
 from sa2va.journal import content_key
 
 SCORING_VERSION = 1  # raise it where kept scores become wrong and `hash_code` does not tell
 PACKAGE = Path(sa2va.__file__).parent
-_NO_PART = {"apps", "gaze", "training"}  # rooms that no score depends on; a new room counts until it is listed here
+_NO_PART = {"apps", "training"}  # rooms that no score depends on; a new room counts until it is listed here
 _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "opencv-python-headless")
 _TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "*.jinja")
-_SHOWN_ONLY = ("model", "adapter", "sam", "num_items")  # names, and how many items: no answer depends on them
+_SHOWN_ONLY = ("model", "adapter", "sam", "num_items", "seed")  # no answer depends on them; seeds are of benchmarks
 _HASH_LETTERS = 16
 
 
@@ -47,8 +48,8 @@ class Run:
         device: the kind in use: "cpu", "cuda", "mps".
         libraries: name -> version.
         code_hash: see `hash_code`.
-        seed: of the drawn world.
-        split: of the drawn world, by its name for users.
+        seed: of generated items; None where the benchmarks have different ones, or none.
+        split: test set of the benchmarks.
         num_items: asked of each benchmark.
     """
 
@@ -63,7 +64,7 @@ class Run:
     device: str
     libraries: dict[str, str]
     code_hash: str
-    seed: int
+    seed: int | None
     split: str
     num_items: int
 
@@ -71,16 +72,19 @@ class Run:
         """Return where the journal keeps the score of an item."""
         decides = {name: value for name, value in asdict(self).items() if name not in _SHOWN_ONLY}
         asked = (benchmark.options, benchmark.forced) if isinstance(benchmark, Benchmark) else None
-        return content_key({**decides, "benchmark": benchmark.name, "options": asked, "item": item})
+        return content_key(
+            {**decides, "benchmark": benchmark.name, "seed": benchmark.seed, "options": asked, "item": item}
+        )
 
     def in_words(self) -> str:
         """Describe the run for the head of a report."""
         adapter = f" with adapter {self.adapter} ({self.adapter_hash})" if self.adapter else ""
         sam = f" and original SAM 2 {self.sam} ({self.sam_hash})" if self.sam else ""
+        seed = "" if self.seed is None else f"seed {self.seed}, "
         packed = f", quantized to {self.quantize}" if self.quantize else ""
         return (
             f"{self.model} ({self.model_hash}){adapter}{sam}, {self.dtype}{packed} on {self.device}; "
-            f"split {self.split}, seed {self.seed}, {self.num_items} items a task; code {self.code_hash}, "
+            f"split {self.split}, {seed}{self.num_items} items a task; code {self.code_hash}, "
             + ", ".join(f"{name} {number}" for name, number in self.libraries.items())
         )
 
@@ -93,21 +97,22 @@ class Run:
 def describe_run(
     predictor: Predictor,
     model: str | Path,
+    benchmarks: Sequence[Benchmark | LiveBenchmark],
     *,
     adapter: str | Path | None = None,
     sam: str | Path | None = None,
     quantize: str | None = None,
     revision: str | None = None,
-    seed: int,
     split: str,
     num_items: int,
 ) -> Run:
-    """Describe a run of a model that has been loaded; the names are those that `sa2va.load` took.
+    """Describe a run of benchmarks on a loaded model; the names are those that `sa2va.load` took.
 
     Raises:
         ValueError: the files of a model, adapter or SAM 2 are no longer there.
     """
     folder = find_model(model, revision=revision, offline=True)
+    seeds = {benchmark.seed for benchmark in benchmarks}
     used = (*_LIBRARIES, *(["bitsandbytes"] if quantize else []), *(["peft"] if adapter else []))
     return Run(
         model=str(model) if revision is None else f"{model}@{revision}",
@@ -121,7 +126,7 @@ def describe_run(
         device=predictor.device.type,
         libraries={name: version(name) for name in used},
         code_hash=hash_code(),
-        seed=seed,
+        seed=seeds.pop() if len(seeds) == 1 else None,
         split=split,
         num_items=num_items,
     )
@@ -154,7 +159,9 @@ def hash_files(folder: Path, files: Iterable[Path]) -> str:
 
 def hash_code(package: Path = PACKAGE) -> str:
     """Hash the source that decides a score, behind SCORING_VERSION; see `hash_sources`."""
-    files = (path for path in package.rglob("*.py") if _NO_PART.isdisjoint(path.relative_to(package).parts))
+    extensions = {name for name, module in load_extensions().items() if not hasattr(module, "BENCHMARKS")}
+    left_out = extensions.union(_NO_PART, missing_extensions())
+    files = (path for path in package.rglob("*.py") if left_out.isdisjoint(path.relative_to(package).parts))
     return f"{SCORING_VERSION}-{hash_sources(files, package)}"
 
 

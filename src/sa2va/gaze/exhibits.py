@@ -24,13 +24,10 @@ SCENES, PEOPLE = 3, 10
 FPS = 6.0  # of the film, which is drawn picture by picture
 
 
-def knows_gaze(folder: Path) -> bool:
-    """Tell whether gaze weights lie beside a model."""
-    return (folder / WEIGHTS_FILE).is_file()
-
-
 def show_gaze(predictor: "Predictor", folder: Path, seed: int, scratch: Path) -> Iterator[Exhibit]:
-    """Ten imagined people per scene; the last fixation of each is left free to miss."""
+    """Predict ten scanpaths per scene, none of them forced to end on the target; nothing without gaze weights."""
+    if not (folder / WEIGHTS_FILE).is_file():
+        return
     decoder = load_decoder(folder).to(predictor.device)
     check_listener(folder, predictor.model)
     gaze = GazePredictor(ScanpathModel(predictor.model, predictor.processor, decoder))

@@ -1,32 +1,23 @@
 """Describe how people looked, in a few figures, and hold them against what is known of a dataset.
 
 Flow: trials of a file -> describe; those of pictures that the known figures were not measured on (unseen_half)
-    -> compare with EXPECTED[name] -> a table and a verdict.
+    -> data/check.py compares with EXPECTED[name].
 Source: ORIGINS, by dataset. Lengths are px of the canvas of 512 x 320, into which the stimulus is fitted.
 Shapes: K fixations, N words.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sa2va.data.check import Expected
 from sa2va.gaze.letterbox import CANVAS, Letterbox
 from sa2va.gaze.metrics.motion import WAITING, amplitudes
 from sa2va.gaze.metrics.target import hit_curve, inside_box, last_hit, latency_to_target
 from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.trial import Trial, group_cases
-
-
-@dataclass(frozen=True)
-class Expected:
-    """A known figure and how far a part of the dataset may lie from it."""
-
-    value: float
-    tolerance: float
-
 
 # Measured on the pictures of `seen_half` alone; tolerances are 3 SD of the difference of two such halves, from a
 # bootstrap of those pictures.
@@ -148,24 +139,6 @@ def describe(trials: Sequence[Trial]) -> dict[str, float]:
         raise ValueError("statistics: no trials, expected at least one")
     figures = _counts(trials) | _packs(trials) | _motion(trials) | _targets(trials)
     return {name: float(value) for name, value in figures.items() if np.isfinite(value)}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One figure beside what was expected of it."""
-
-    name: str
-    value: float
-    expected: Expected
-
-    @property
-    def passed(self) -> bool:
-        return abs(self.value - self.expected.value) <= self.expected.tolerance
-
-
-def compare(figures: Mapping[str, float], expected: Mapping[str, Expected]) -> list[Row]:
-    """Hold figures against what is known; one that is missing counts as failed (nan)."""
-    return [Row(name, figures.get(name, float("nan")), known) for name, known in expected.items()]
 
 
 def _counts(trials: Sequence[Trial]) -> dict[str, float]:

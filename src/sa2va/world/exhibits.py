@@ -1,22 +1,27 @@
-"""Ask a model about drawn scenes it has never seen, or about a user's own media, and keep what it says and draws.
+"""Ask a model about drawn scenes it has never seen, and judge its answers.
 
-Flow: Predictor, seed -> SECTIONS, one function a section -> list[Exhibit] -> page.py and the terminal.
-Shapes: N objects, T frames, H W picture; everything is shown SCALE times as large as it was drawn.
+Flow: world/extension.py lists one function a section -> Exhibits -> apps/commands/demo.py.
+Shapes: N objects, T frames, H W picture.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sa2va.apps.demo.exhibits import (
+    CRF,
+    Picture,
+    describe_objects,
+    enlarge,
+    labels_of,
+    paint,
+    show_caption,
+    stack_masks,
+)
 from sa2va.apps.demo.page import Exchange, Exhibit
-from sa2va.data import prompts
-from sa2va.draw.overlay import overlay
-from sa2va.masks import resize_mask
 from sa2va.media.source import Media, VideoWriter, open_media
 from sa2va.metrics.iou import iou
 from sa2va.metrics.text import exact_match, plain_text
@@ -25,31 +30,11 @@ from sa2va.world.tasks.catalog import TASKS
 
 if TYPE_CHECKING:
     from sa2va.inference.predictor import Predictor
-    from sa2va.inference.results import FrameResult, Prediction
 
 SPLIT = "test"  # never drawn in training
-SCALE = 2
-SMALL = 320  # px; a picture with a longer side is shown as it is
 RIGHT_IOU = 0.5  # from here on a mask counts as right
 KINDS = ("attribute", "relation", "ordinal", "superlative", "negation", "place", "group", "absent")
 CLIP_FPS = 8.0
-CRF = 24  # the page carries its clips, so they are kept small
-OWN_QUESTIONS = ("How many objects are there?",)
-OWN_TARGET = "Please segment the largest object."
-Picture = NDArray[np.uint8]  # (H, W, 3)
-
-
-def enlarge(frame: Picture) -> Picture:
-    """Show a small drawing large enough for labels: (H, W, 3) -> (SCALE*H, SCALE*W, 3); a photo stays as it is."""
-    if max(frame.shape[:2]) > SMALL:
-        return frame
-    return np.asarray(cv2.resize(frame, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC), np.uint8)
-
-
-def paint(frame: Picture, masks: NDArray[np.bool_], labels: Sequence[str]) -> Picture:
-    """Draw masks (N, H, W) over an enlarged frame."""
-    large = enlarge(frame)
-    return overlay(large, resize_mask(masks, *large.shape[:2]), list(labels))
 
 
 def write_clip(path: Path, frames: Iterable[Picture]) -> Path:
@@ -70,18 +55,7 @@ def converse(predictor: "Predictor", sample: Sample) -> tuple[Exchange, ...]:
     return tuple(exchanges)
 
 
-def labels_of(prediction: "Prediction") -> list[str]:
-    return [found.phrase or str(found.id) for found in prediction.objects]
-
-
-def describe_objects(prediction: "Prediction") -> list[str]:
-    return [
-        f"{found.phrase or f'mask {found.id}'}: presence {found.presence:.2f}, expected IoU {found.scores.mean():.2f}"
-        for found in prediction.objects
-    ]
-
-
-def show_conversations(predictor: "Predictor", seed: int, scratch: Path) -> Iterator[Exhibit]:
+def show_conversations(predictor: "Predictor", folder: Path, seed: int, scratch: Path) -> Iterator[Exhibit]:
     """Several questions about one picture."""
     for index in range(2):
         sample = TASKS["conversation"](seed, SPLIT, index)
@@ -93,7 +67,7 @@ def show_conversations(predictor: "Predictor", seed: int, scratch: Path) -> Iter
         )
 
 
-def show_segmentation(predictor: "Predictor", seed: int, scratch: Path) -> Iterator[Exhibit]:
+def show_segmentation(predictor: "Predictor", folder: Path, seed: int, scratch: Path) -> Iterator[Exhibit]:
     """One expression of each kind, one that means several objects and one that means none included."""
     for index, kind in enumerate(KINDS):
         sample = TASKS["refseg"](seed, SPLIT, index, num_turns=1, kind=kind, empty_share=0.0)
@@ -122,7 +96,7 @@ def judge(union: ArrayLike, sample: Sample) -> float:
     return iou(np.asarray(union, bool), sample.masks[sample.meta["targets"][0]].any(0))
 
 
-def show_captions(predictor: "Predictor", seed: int, scratch: Path) -> Iterator[Exhibit]:
+def show_captions(predictor: "Predictor", folder: Path, seed: int, scratch: Path) -> Iterator[Exhibit]:
     """A picture described, and described with a mask for each phrase."""
     for index in range(2):
         sample = TASKS["gcg"](seed, SPLIT, index)
@@ -130,24 +104,7 @@ def show_captions(predictor: "Predictor", seed: int, scratch: Path) -> Iterator[
         yield show_caption(predictor, sample.frames[0], title, sample.turns[0].answer)
 
 
-def show_caption(predictor: "Predictor", frame: Picture, title: str, expected: str | None = None) -> Exhibit:
-    plain = predictor.predict(frame, prompts.CAPTION[0])
-    grounded = predictor.predict(frame, prompts.GROUNDED_CAPTION[0])
-    said = plain_text(plain.text)
-    right = None if expected is None else exact_match(said, expected)
-    return Exhibit(
-        section="Describe, and ground each phrase",
-        title=title,
-        exchanges=(
-            Exchange(question=prompts.CAPTION[0], answer=said, expected=expected, right=right),
-            Exchange(question=prompts.GROUNDED_CAPTION[0], answer=plain_text(grounded.text)),
-        ),
-        picture=paint(frame, grounded.masks[:, 0], labels_of(grounded)),
-        notes=tuple(describe_objects(grounded)),
-    )
-
-
-def show_regions(predictor: "Predictor", seed: int, scratch: Path) -> Iterator[Exhibit]:
+def show_regions(predictor: "Predictor", folder: Path, seed: int, scratch: Path) -> Iterator[Exhibit]:
     """Marked regions, described."""
     for index, form in enumerate(("mask", "box", "point")):
         sample = TASKS["region"](seed, SPLIT, index, num_regions=1, form=form)
@@ -163,7 +120,7 @@ def show_regions(predictor: "Predictor", seed: int, scratch: Path) -> Iterator[E
         )
 
 
-def show_clips(predictor: "Predictor", seed: int, scratch: Path) -> Iterator[Exhibit]:
+def show_clips(predictor: "Predictor", folder: Path, seed: int, scratch: Path) -> Iterator[Exhibit]:
     """Clips in which motion alone tells which object is meant, and a conversation about a clip."""
     section = "Follow it through a video"
     for index in range(3):
@@ -196,47 +153,3 @@ def follow(predictor: "Predictor", media: Media, question: str) -> tuple[list[Pi
         painted.append(paint(frame, masks, [str(found.id) for found in result.objects]))
         unions.append(masks.any(0))
     return painted, np.stack(unions)
-
-
-def stack_masks(result: "FrameResult", media: Media) -> NDArray[np.bool_]:
-    """Collect the masks of one frame, (N, H, W); N may be 0."""
-    masks = [found.mask for found in result.objects]
-    return np.stack(masks) if masks else np.zeros((0, media.height, media.width), bool)
-
-
-SECTIONS: tuple[Callable[["Predictor", int, Path], Iterator[Exhibit]], ...] = (
-    show_conversations,
-    show_segmentation,
-    show_captions,
-    show_regions,
-    show_clips,
-)
-
-
-def show_own(predictor: "Predictor", media: Media, scratch: Path) -> Iterator[Exhibit]:
-    """Run every task on a user's own picture or clip, whose truth nobody knows."""
-    section, title = "Your own", Path(media.name).name
-    talk = predictor.open(media)
-    question = prompts.CAPTION[0] if media.is_image else prompts.VIDEO_CAPTION[0]
-    exchanges = [Exchange(question=text, answer=plain_text(talk.ask(text).text)) for text in (question, *OWN_QUESTIONS)]
-    if media.is_image:
-        frame = media.frame(0)
-        exhibit = show_caption(predictor, frame, title)
-        found = predictor.predict(frame, OWN_TARGET)
-        yield replace(exhibit, section=section, exchanges=tuple(exchanges) + exhibit.exchanges[1:])
-        yield Exhibit(
-            section=section,
-            title=title,
-            exchanges=(Exchange(question=OWN_TARGET, answer=plain_text(found.text)),),
-            picture=paint(frame, found.masks[:, 0], labels_of(found)),
-            notes=tuple(describe_objects(found)),
-        )
-        return
-    results = predictor.track(media, OWN_TARGET)
-    path = scratch / "own.mp4"
-    with VideoWriter(path, media.fps, crf=CRF) as video:  # frame by frame: a user's clip may be long
-        for frame, result in zip(media, results, strict=True):
-            labels = [str(found.id) for found in result.objects]
-            video.write(overlay(frame, stack_masks(result, media), labels), result.time)
-    exchanges.append(Exchange(question=OWN_TARGET, answer="see the clip"))
-    yield Exhibit(section=section, title=title, exchanges=tuple(exchanges), clip=path)

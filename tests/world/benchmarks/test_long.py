@@ -122,7 +122,7 @@ def test_what_the_model_does_not_find_scores_only_where_nothing_is():
 
 
 def test_the_runner_plays_and_keeps_a_clip_for_every_hundred_items(tmp_path):
-    assert [long_clips(0, number).num_items for number in (1, 100, 101, 500)] == [1, 1, 2, 5]
+    assert [long_clips("dev", 0, number).num_items for number in (1, 100, 101, 500)] == [1, 1, 2, 5]
     played = []
 
     def play(predictor: Any, index: int) -> dict[str, Any]:

@@ -5,19 +5,19 @@ import pytest
 from support.fake_answers import FakePrediction, FakePredictor, fake, no_masks, say_nothing, tell_truth
 
 from sa2va.evaluation.benchmark import Figure
-from sa2va.evaluation.catalog import BENCHMARKS, build_benchmarks
+from sa2va.evaluation.catalog import build_benchmarks, list_benchmarks
 from sa2va.evaluation.runner import run
 from sa2va.types import Sample, Turn
 from sa2va.world.benchmarks import short as world
 from sa2va.world.scenes.splits import Split
 
-ASKED = sorted(set(BENCHMARKS) - {"world/long"})  # that one is played, not asked: test_long.py
+ASKED = sorted(set(list_benchmarks("world")) - {"world/long"})  # that one is played, not asked: test_long.py
 CLIPS = ("video", "occlusion", "video_conversation", "video_caption")
 
 
 def figures(name: str, answer, num_items: int | None = None, seed: int = 5) -> list[Figure]:
     number = num_items or (2 if name.removeprefix("world/") in CLIPS else 6)
-    (benchmark,) = build_benchmarks([name], split=Split("test", seed), num_items=number)
+    (benchmark,) = build_benchmarks([name], seed=seed, limit=number)
     benchmark = replace(benchmark, load=world.keep(benchmark.load))
     return benchmark.summarise(run(benchmark, FakePredictor(benchmark, answer)))
 
@@ -50,7 +50,7 @@ def test_silence_is_right_about_absent_objects_only() -> None:
 
 
 def test_silence_about_a_clip_is_right_in_the_frames_without_the_object() -> None:
-    (benchmark,) = build_benchmarks(["world/video"], split=Split("test", 5), num_items=4)
+    (benchmark,) = build_benchmarks(["world/video"], seed=5, limit=4)
     hidden = [1 - world.true_mask(benchmark.load(index)).any((1, 2)).mean() for index in range(4)]
     assert figures("world/video", say_nothing, 4)[0].value == pytest.approx(np.mean(hidden))
 
@@ -69,7 +69,7 @@ def test_a_random_object_reaches_chance() -> None:
 
 
 def test_masks_of_the_next_scene_reach_exactly_chance() -> None:
-    (benchmark,) = build_benchmarks(["world/grounded_caption"], split=Split("test", 5), num_items=6)
+    (benchmark,) = build_benchmarks(["world/grounded_caption"], seed=5, limit=6)
 
     def copy(sample: Sample, turn: Turn, forced: bool) -> FakePrediction:
         return fake("", benchmark.load(sample.meta["index"] + 1).masks)
@@ -81,7 +81,7 @@ def test_masks_of_the_next_scene_reach_exactly_chance() -> None:
 
 @pytest.mark.parametrize("name", ["world/caption", "world/region", "world/video_caption"])
 def test_the_next_description_reaches_exactly_chance(name: str) -> None:
-    (benchmark,) = build_benchmarks([name], split=Split("test", 5), num_items=4)
+    (benchmark,) = build_benchmarks([name], seed=5, limit=4)
 
     def copy(sample: Sample, turn: Turn, forced: bool) -> FakePrediction:
         other = benchmark.load((sample.meta["index"] + 1) % 4)
@@ -93,9 +93,9 @@ def test_the_next_description_reaches_exactly_chance(name: str) -> None:
 
 
 def test_kinds_come_in_turn_and_pairs_as_promised() -> None:
-    kinds = world.kinds(Split("test", 0), 6)
+    kinds = world.kinds("dev", 0, 6)
     assert [kinds.load(index).meta["kinds"][0] for index in range(6)] == list(world.masks.KINDS)
-    seen, unseen = world.referring(Split("test", 0), 4), world.heldout(Split("test", 0), 4)
+    seen, unseen = world.referring("dev", 0, 4), world.heldout("dev", 0, 4)
     assert not any(seen.load(index).meta["heldout"][0] for index in range(4))
     assert all(unseen.load(index).meta["heldout"][0] for index in range(4))
 
@@ -111,7 +111,7 @@ def test_occluded_objects_are_back_before_the_end() -> None:
 
 
 def test_clips_are_asked_about_with_at_most_four_frames() -> None:
-    for benchmark in build_benchmarks([f"world/{name}" for name in CLIPS], num_items=1):
+    for benchmark in build_benchmarks([f"world/{name}" for name in CLIPS], limit=1):
         assert benchmark.options.num_keyframes == 4
         assert len(benchmark.load(0).frames) == 16
 
@@ -136,7 +136,7 @@ def test_read_objects(text: str, expected: list[tuple]) -> None:
 
 def test_the_true_captions_are_read_in_full() -> None:
     """An object that stays still is not said to move; every other word of every object counts."""
-    video = world.video_caption(Split("test", 2), 8)
+    video = world.video_caption("dev", 2, 8)
     for index in range(8):
         sample = video.load(index)
         said = world.read_objects(sample.meta["answers"][0], moving=True)
@@ -151,4 +151,4 @@ def test_the_true_captions_are_read_in_full() -> None:
 )
 def test_bad_input(names: list[str] | None, seed: int, items: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        build_benchmarks(names, split=Split("test", seed), num_items=items)
+        build_benchmarks(names, seed=seed, limit=items)

@@ -1,6 +1,6 @@
 """Show everything the embedded model does, in the terminal and as one HTML page: `sa2va demo`.
 
-Flow: seed (and a user's media) -> demo/exhibits.py (tasks), evaluation/ (figures) -> demo/page.py -> index.html.
+Flow: a user's media -> demo/exhibits.py; seed -> exhibits of extensions, evaluation/ (figures) -> demo/page.py.
 """
 
 import json
@@ -14,6 +14,8 @@ import typer
 
 import sa2va
 from sa2va.apps.options import ModelChoice, QuietOption, parse_path, takes_model
+from sa2va.apps.report import remark
+from sa2va.extensions import collect, missing_extensions, resolve
 from sa2va.files.atomic import write_text
 from sa2va.files.claim import Claim
 from sa2va.files.staging import staged
@@ -43,15 +45,15 @@ FILES = Claim(
 def demo(
     media: Annotated[str | None, typer.Option("--media", metavar="PATH", help="Your own image or video.")] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", parser=parse_path, help="Where the page goes.")
+        Path, typer.Option("--output", "-o", metavar="FOLDER", parser=parse_path, help="Folder for the page.")
     ] = Path("demo"),
-    seed: Annotated[int | None, typer.Option(min=0, help="Of the drawn scenes; a new one each time.")] = None,
-    items: Annotated[int, typer.Option(min=0, help="Fresh items measured of each task; 0 measures nothing.")] = 40,
+    seed: Annotated[int | None, typer.Option(min=0, help="Random seed of the scenes; a new one each time.")] = None,
+    items: Annotated[int, typer.Option(min=0, help="Evaluation items per task; 0 skips evaluation.")] = 40,
     quiet: QuietOption = False,
     *,
     choice: ModelChoice,
 ) -> None:
-    """Chat, caption, segment and track on drawn scenes never seen before; measure; write one HTML page."""
+    """Chat, caption, segment and track on scenes never seen before; measure; write one HTML page."""
     from rich.console import Console
 
     from sa2va.apps.demo.page import Page, render_page
@@ -59,6 +61,11 @@ def demo(
     from sa2va.media.source import open_media
 
     start = time.perf_counter()
+    missing = ", ".join(missing_extensions())
+    if missing and not media and not collect("EXHIBITS"):
+        raise ValueError(f"the extensions {missing} are not here, whose scenes the demo shows; add --media PATH")
+    if missing:
+        remark(f"not shown, since the extensions are not here: {missing}", quiet)
     seed = secrets.randbelow(MAX_SEED) if seed is None else seed
     own = open_media(media) if media is not None else None  # a damaged file is reported before the work
     with staged(output, FILES, own.files if own else ()) as scratch:
@@ -93,10 +100,9 @@ def demo(
 def run_sections(
     console: "Console", predictor: "Predictor", seed: int, scratch: Path, own: "Media | None", folder: Path
 ) -> list["Exhibit"]:
-    """Run the tasks and tell of each as it is done."""
-    from sa2va.gaze.exhibits import knows_gaze, show_gaze
+    """Show a user's media, then the exhibits of extensions, and print each as it is done."""
+    from sa2va.apps.demo.exhibits import show_own
     from sa2va.inference.embedded import drawn_scenes
-    from sa2va.world.exhibits import SECTIONS, show_own
 
     exhibits: list[Exhibit] = []
 
@@ -110,10 +116,8 @@ def run_sections(
     if own:
         run(show_own(predictor, own, scratch))
     with drawn_scenes():
-        for show in SECTIONS:
-            run(show(predictor, seed, scratch))
-        if knows_gaze(folder):
-            run(show_gaze(predictor, folder, seed, scratch))
+        for reference in collect("EXHIBITS").values():
+            run(resolve(reference)(predictor, folder, seed, scratch))
     return exhibits
 
 
@@ -135,10 +139,11 @@ def measure(predictor: "Predictor", choice: ModelChoice, seed: int, items: int, 
     from sa2va.evaluation.catalog import build_benchmarks
     from sa2va.evaluation.runner import evaluate
     from sa2va.evaluation.stamp import describe_run
-    from sa2va.world.scenes.splits import DEV, Split
 
-    benchmarks = build_benchmarks(split=Split(DEV.name, seed), num_items=items)
-    stamp = describe_run(predictor, choice.model, **choice.sources(), seed=seed, split="dev", num_items=items)
+    benchmarks = build_benchmarks(split="dev", seed=seed, limit=items)
+    if not benchmarks:
+        return []
+    stamp = describe_run(predictor, choice.model, benchmarks, **choice.sources(), split="dev", num_items=items)
     report = evaluate(predictor, benchmarks, stamp, progress=not quiet)
     card = read_card(choice.folder())
     return [

@@ -1,33 +1,51 @@
-"""Measure a model: `sa2va eval tiny --world --seed 7 --items 500`.
+"""Measure a model: `sa2va eval MODEL --benchmark NAME`, or `--EXTENSION` for all benchmarks of an extension.
 
 Flow: model, names of benchmarks -> evaluation/runner.py -> table or JSON; with -o, a journal that resumes.
 """
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
-from sa2va.apps.options import MODEL_HELP, JsonOption, ModelChoice, OutputOption, QuietOption, takes_model
+from sa2va.apps.options import MODEL_HELP, JsonOption, ModelChoice, OutputOption, QuietOption, takes, takes_model
+from sa2va.extensions import load_extensions, missing_extensions
 
 CHECK_FAILED = 1
+
+
+def takes_extensions(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--NAME` for each extension with benchmarks; it receives the chosen names as `extensions`.
+
+    An extension that was deleted keeps a hidden option, which says so.
+    """
+    options = {
+        name: (Annotated[bool, typer.Option(f"--{name}", help=f"All benchmarks of the extension {name}.")], False)
+        for name, module in load_extensions().items()
+        if hasattr(module, "BENCHMARKS")
+    }
+    options |= {name: (Annotated[bool, typer.Option(f"--{name}", hidden=True)], False) for name in missing_extensions()}
+    return takes(command, "extensions", options, lambda values: [name for name in options if values[name]])
 
 
 @takes_model
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
-    world: Annotated[bool, typer.Option("--world", help="All of the drawn world but world/long.")] = False,
     benchmark: Annotated[
         list[str] | None,
-        typer.Option("--benchmark", "-b", metavar="NAME", help="One benchmark, as in world/video. Repeatable."),
+        typer.Option("--benchmark", "-b", metavar="NAME", help="One benchmark, by its name. Repeatable."),
     ] = None,
     split: Annotated[str, typer.Option(help="Test set: dev to choose by, report for figures to quote.")] = "dev",
-    seed: Annotated[int | None, typer.Option(min=0, help="Another seed of dev; every seed is a fresh set.")] = None,
-    items: Annotated[int, typer.Option(min=1, help="Items of each benchmark.")] = 500,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Random seed of generated items; each is a fresh test set.")
+    ] = None,
+    items: Annotated[int, typer.Option(min=1, help="Number of items of each benchmark.")] = 500,
     output: OutputOption = None,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 if a figure misses its bar.")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     *,
+    extensions: list[str],
     choice: ModelChoice,
 ) -> None:
     """Compute every figure with its 95 % interval, chance beside it.
@@ -35,22 +53,25 @@ def evaluate(
     With -o, each score is kept in FOLDER/journal.jsonl, and the same command again goes on where it stopped. Commands
     with different benchmarks may write to one folder at the same time; one with all of them then reports them together.
     """
-    if not (world or benchmark):
-        raise ValueError("nothing to evaluate; add --world, or --benchmark NAME")
+    if absent := [name for name in extensions if name in missing_extensions()]:
+        raise ValueError(f"--{absent[0]}: the extension {absent[0]} is not here; install the whole package again")
+    if not (extensions or benchmark):
+        flags = [f"--{name}" for name, module in load_extensions().items() if hasattr(module, "BENCHMARKS")]
+        raise ValueError(f"nothing to evaluate; add {', '.join([*flags, '--benchmark NAME'])}")
     from sa2va.evaluation.catalog import build_benchmarks
     from sa2va.evaluation.report import show
     from sa2va.evaluation.runner import evaluate as run
     from sa2va.evaluation.runner import require_own_report
     from sa2va.evaluation.stamp import describe_run
-    from sa2va.world.scenes.splits import find_split
 
     if output is not None:
         require_own_report(output)  # before the model is loaded
-    chosen = find_split(split, seed)
-    benchmarks = build_benchmarks(None if world else benchmark, split=chosen, num_items=items)
+    options: Any = {"split": split, "seed": seed, "limit": items}
+    built = [one for name in extensions for one in build_benchmarks(extension=name, **options)]
+    built += build_benchmarks([name for name in benchmark or () if name not in {one.name for one in built}], **options)
     predictor = choice.load()
-    stamp = describe_run(predictor, model, **choice.sources(), split=split, seed=chosen.seed, num_items=items)
-    report = run(predictor, benchmarks, stamp, folder=output, progress=not quiet)
+    stamp = describe_run(predictor, model, built, **choice.sources(), split=split, num_items=items)
+    report = run(predictor, built, stamp, folder=output, progress=not quiet)
     show(report, as_json=as_json)
     if check and not report.passed:
         raise typer.Exit(CHECK_FAILED)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sa2va.evaluation.benchmark import Answers, Bar, Figure, LiveBenchmark, Record, measure, share_of
 from sa2va.metrics.boundary import boundary_f, jaccard
 from sa2va.metrics.identity import SwitchCounter
+from sa2va.world.benchmarks.drawn import drawn
 from sa2va.world.scenes.long_clips import FRAMES, make_tour, name_walkers
 from sa2va.world.scenes.scene import Scene
 from sa2va.world.scenes.splits import Split
@@ -129,6 +130,7 @@ def play_short(predictor: Answers, split: Split, index: int) -> Record:
     return follow_scene(predictor, scene, CLIP_FRAMES, rows, names)
 
 
+@drawn
 def long_clips(split: Split, num_items: int, *, num_frames: int = FRAMES) -> LiveBenchmark:
     """Follow objects that leave, return and cross; a clip for every ITEMS_A_CLIP items, at least one."""
 
@@ -140,7 +142,7 @@ def long_clips(split: Split, num_items: int, *, num_frames: int = FRAMES) -> Liv
 
     return LiveBenchmark(
         name="world/long", title=f"Long clips, {num_frames} frames with exits, returns and crossings",
-        num_items=-(-num_items // ITEMS_A_CLIP), play=play, summarise=long_figures,
+        num_items=-(-num_items // ITEMS_A_CLIP), play=play, summarise=long_figures, on_request=True,
     )  # fmt: skip
 
 

@@ -1,7 +1,6 @@
 """Put the questions of the drawn world: which items, what to ask, how each is scored.
 
-Flow: data/world (Sample and its meta) -> one Benchmark per task -> catalog.py. All that an evaluation knows of the
-    drawn world is in this file.
+Flow: world/tasks (Sample and its meta) -> one Benchmark per task -> world/extension.py lists them.
 Shapes: M objects of a scene, T frames, H W picture.
 """
 
@@ -22,6 +21,7 @@ from sa2va.evaluation.benchmark import Bar, Benchmark, Figure, Record, ask_each,
 from sa2va.inference.results import Options, Prediction
 from sa2va.metrics.text import plain_text
 from sa2va.types import Masks, Sample
+from sa2va.world.benchmarks.drawn import drawn
 from sa2va.world.language.descriptions import parse_descriptions
 from sa2va.world.language.expressions import CLIP_KINDS, KINDS
 from sa2va.world.language.grammar import to_motion_words
@@ -96,6 +96,7 @@ def _referring(
 _ONE_OBJECT = {kind: KINDS[kind] for kind in masks.KINDS}
 
 
+@drawn
 def referring(split: Split, num_items: int) -> Benchmark:
     """Ask for one object of a picture, whose pair of colour and shape training has shown."""
     load = partial(refer, "refseg", split, shares=_ONE_OBJECT, require_heldout=False)
@@ -103,6 +104,7 @@ def referring(split: Split, num_items: int) -> Benchmark:
     return _referring("world/referring", "Referring segmentation, seen pairs", num_items, load, summarise)
 
 
+@drawn
 def heldout(split: Split, num_items: int) -> Benchmark:
     """Ask for one object of a picture, whose pair of colour and shape training has never shown."""
     load = partial(refer, "refseg", split, shares=_ONE_OBJECT, require_heldout=True)
@@ -110,6 +112,7 @@ def heldout(split: Split, num_items: int) -> Benchmark:
     return _referring("world/heldout", "Referring segmentation, held-out pairs", num_items, load, summarise)
 
 
+@drawn
 def reserved(split: Split, num_items: int) -> Benchmark:
     """Ask for one object of a picture, whose pair of color and shape no other benchmark has shown either."""
     load = partial(refer, "refseg", Split(RESERVED, split.seed), shares=_ONE_OBJECT, require_heldout=True)
@@ -117,6 +120,7 @@ def reserved(split: Split, num_items: int) -> Benchmark:
     return _referring("world/reserved", "Referring segmentation, reserved pairs", num_items, load, summarise)
 
 
+@drawn
 def kinds(split: Split, num_items: int) -> Benchmark:
     """Ask for one object of a picture, by every kind of expression as often."""
 
@@ -127,12 +131,14 @@ def kinds(split: Split, num_items: int) -> Benchmark:
     return _referring("world/kinds", title, num_items, load, masks.kind_figures)
 
 
+@drawn
 def groups(split: Split, num_items: int) -> Benchmark:
     """Ask for several objects of a picture in one expression."""
     load = partial(refer, "refseg", split, kind="group")
     return _referring("world/groups", "Groups", num_items, load, masks.group_figures)
 
 
+@drawn
 def absent(split: Split, num_items: int) -> Benchmark:
     """Ask for objects that are there or not, as often; an answer without a pixel says that it is not there."""
 
@@ -151,6 +157,7 @@ def absent(split: Split, num_items: int) -> Benchmark:
     )  # fmt: skip
 
 
+@drawn
 def calibration(split: Split, num_items: int) -> Benchmark:
     """Force a mask for the same objects, whether the model would draw one or not."""
 
@@ -179,11 +186,13 @@ def _conversation(name: str, title: str, split: Split, num_items: int, task: str
     )  # fmt: skip
 
 
+@drawn
 def conversation(split: Split, num_items: int) -> Benchmark:
     """Ask questions about a picture, each on its own."""
     return _conversation("world/conversation", "Conversation", split, num_items, "conversation", Bar(0.90))
 
 
+@drawn
 def video_conversation(split: Split, num_items: int) -> Benchmark:
     """Ask questions about a clip, each on its own."""
     title = "Video conversation"
@@ -241,23 +250,27 @@ def _motion_figures(records: list[Record]) -> list[Figure]:
     ]
 
 
+@drawn
 def region(split: Split, num_items: int) -> Benchmark:
     """Describe one object that is marked by a mask, a box or a point."""
     load = draw("region", split, num_regions=1)
     return _described("world/region", "Region description", num_items, load, _look_figures)
 
 
+@drawn
 def caption(split: Split, num_items: int) -> Benchmark:
     """Describe a picture."""
     return _described("world/caption", "Caption", num_items, draw("caption", split), _look_figures)
 
 
+@drawn
 def video_caption(split: Split, num_items: int) -> Benchmark:
     """Describe a clip."""
     load = draw("video_caption", split)
     return _described("world/video_caption", "Video caption", num_items, load, _motion_figures, moving=True)
 
 
+@drawn
 def grounded_caption(split: Split, num_items: int) -> Benchmark:
     """Describe a picture with a mask for every phrase."""
     load = keep(draw("gcg", split))
@@ -297,6 +310,7 @@ def _tracks(
     )  # fmt: skip
 
 
+@drawn
 def video(split: Split, num_items: int) -> Benchmark:
     """Ask for one object or group of a clip; every frame counts."""
     shares = {kind: share for kind, share in CLIP_KINDS.items() if kind != "absent"}
@@ -325,6 +339,7 @@ def only_turn(sample: Sample, turn: int) -> Sample:
     return replace(sample, turns=(sample.turns[turn],), meta=meta)
 
 
+@drawn
 def occlusion(split: Split, num_items: int) -> Benchmark:
     """Ask for an object that passes behind another; only the frames after it was wholly hidden count."""
 

@@ -1,0 +1,101 @@
+"""Find the extensions of the package and what each adds to the core.
+
+Flow: entry points of the group "sa2va.extensions" -> load_extensions -> the modules' dictionaries, one kind of part
+    each (BENCHMARKS, COMMANDS, DATASETS, ...) -> collect -> {name: "module:attribute"} -> resolve, find_part.
+    An extension module holds literal dictionaries and imports nothing, so that a list of names costs no library.
+    It may state FLOOR, a number: extensions are listed from the lowest floor up, then by name.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from math import inf
+from types import ModuleType
+from typing import Any
+
+GROUP = "sa2va.extensions"
+
+
+@cache
+def registered_extensions() -> dict[str, str]:
+    """Return the module of every registered extension by name, those whose folder was deleted included."""
+    return {point.name: point.value for point in entry_points(group=GROUP)}
+
+
+@cache
+def load_extensions() -> dict[str, ModuleType]:
+    """Import the extensions that are there, in the order of their floors; a deleted one is left out.
+
+    Raises:
+        ValueError: an extension cannot be imported.
+    """
+    found = {}
+    for name, module in registered_extensions().items():
+        try:
+            found[name] = import_module(module)
+        except Exception as error:
+            if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+                continue
+            raise ValueError(
+                f"extension {name!r} ({module}) cannot be imported: {error}; repair or uninstall it"
+            ) from error
+    return dict(sorted(found.items(), key=lambda item: (getattr(item[1], "FLOOR", inf), item[0])))
+
+
+def missing_extensions() -> list[str]:
+    """Return the names of registered extensions whose folder was deleted."""
+    return sorted(registered_extensions().keys() - load_extensions().keys())
+
+
+def collect(kind: str) -> dict[str, str]:
+    """Return the parts of one kind that all extensions add, as name -> "module:attribute".
+
+    Args:
+        kind: name of a dictionary of extension modules: "BENCHMARKS", "COMMANDS", "DATASETS", "RECIPES", ...
+
+    Raises:
+        ValueError: an extension cannot be imported, or two extensions add the same name.
+    """
+    parts: dict[str, str] = {}
+    for extension, module in load_extensions().items():
+        for name, reference in getattr(module, kind, {}).items():
+            if name in parts:
+                raise ValueError(
+                    f"extension {extension!r} adds {name!r} to {kind}, which {parts[name]} has taken; uninstall one"
+                )
+            parts[name] = reference
+    return parts
+
+
+def find_part(noun: str, name: str, own: Mapping[str, Any]) -> Any:
+    """Return the part of a name, of the core or of an extension.
+
+    Args:
+        noun: what is looked for, as "dataset check"; extensions list theirs under its plural, DATASET_CHECKS.
+        name: key of the part.
+        own: those of the core.
+
+    Raises:
+        ValueError: there is no part of this name, or its extension cannot be imported.
+    """
+    if name in own:
+        return own[name]
+    extended = collect(f"{noun.upper().replace(' ', '_')}S")
+    if name not in extended:
+        known = ", ".join([*own, *extended])
+        raise ValueError(f"{noun} {name!r} is unknown: {f'use one of {known}' if known else 'none is installed'}")
+    return resolve(extended[name])
+
+
+def resolve(reference: str) -> Any:
+    """Import what a "module:attribute" reference names.
+
+    Raises:
+        ValueError: the module or one of its imports is missing or broken, or it lacks the attribute.
+    """
+    module, _, attribute = reference.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise ValueError(f"{reference} of an extension cannot be imported: {error}; repair or uninstall it") from error

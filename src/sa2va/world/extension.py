@@ -1,0 +1,47 @@
+"""Register the drawn world: its datasets, benchmarks and exhibits.
+
+Flow: sa2va/extensions.py reads the dictionaries; a reference is imported when its name is used.
+"""
+
+FLOOR = 6
+
+# Functions of keyword options (seed, split, those of the task) that return a data.base.Dataset.
+DATASETS = {
+    "world/caption": "sa2va.world.tasks.datasets:caption",
+    "world/conversation": "sa2va.world.tasks.datasets:conversation",
+    "world/refseg": "sa2va.world.tasks.datasets:refseg",
+    "world/gcg": "sa2va.world.tasks.datasets:gcg",
+    "world/region": "sa2va.world.tasks.datasets:region",
+    "world/video_caption": "sa2va.world.tasks.datasets:video_caption",
+    "world/video_conversation": "sa2va.world.tasks.datasets:video_conversation",
+    "world/video_refseg": "sa2va.world.tasks.datasets:video_refseg",
+}
+
+# Functions of (split, seed, limit) that return an evaluation.benchmark.Benchmark or LiveBenchmark.
+BENCHMARKS = {
+    "world/referring": "sa2va.world.benchmarks.short:referring",
+    "world/heldout": "sa2va.world.benchmarks.short:heldout",
+    "world/reserved": "sa2va.world.benchmarks.short:reserved",
+    "world/kinds": "sa2va.world.benchmarks.short:kinds",
+    "world/absent": "sa2va.world.benchmarks.short:absent",
+    "world/groups": "sa2va.world.benchmarks.short:groups",
+    "world/calibration": "sa2va.world.benchmarks.short:calibration",
+    "world/conversation": "sa2va.world.benchmarks.short:conversation",
+    "world/grounded_caption": "sa2va.world.benchmarks.short:grounded_caption",
+    "world/region": "sa2va.world.benchmarks.short:region",
+    "world/caption": "sa2va.world.benchmarks.short:caption",
+    "world/video": "sa2va.world.benchmarks.short:video",
+    "world/occlusion": "sa2va.world.benchmarks.short:occlusion",
+    "world/long": "sa2va.world.benchmarks.long:long_clips",
+    "world/video_conversation": "sa2va.world.benchmarks.short:video_conversation",
+    "world/video_caption": "sa2va.world.benchmarks.short:video_caption",
+}
+
+# Functions of (predictor, model folder, seed, folder for clips) that yield apps.demo.page.Exhibit.
+EXHIBITS = {
+    "chat": "sa2va.world.exhibits:show_conversations",
+    "segment": "sa2va.world.exhibits:show_segmentation",
+    "caption": "sa2va.world.exhibits:show_captions",
+    "region": "sa2va.world.exhibits:show_regions",
+    "track": "sa2va.world.exhibits:show_clips",
+}
