@@ -126,7 +126,7 @@ def test_bad_polygons(polygon: list[float], message: str) -> None:
         masks.polygons_to_mask([polygon], 10, 20)
 
 
-def test_resize_mask_keeps_centres() -> None:
+def test_resize_mask_keeps_centers() -> None:
     mask = np.array([[1, 0], [0, 1]], bool)
     big = masks.resize_mask(mask, 4, 6)
     assert np.array_equal(big, np.kron(mask, np.ones((2, 3), bool)))

@@ -55,7 +55,7 @@ def encode_rle(mask: ArrayLike) -> RLE:
 def decode_rle(rle: Mapping[str, Any]) -> Mask:
     """Unpack COCO run lengths, compressed (str or bytes) or plain (list of int).
 
-    The runs are checked here and not handed to pycocotools: its decoder returns uninitialised memory where
+    The runs are checked here and not handed to pycocotools: its decoder returns uninitialized memory where
     the runs end before the picture does.
 
     Args:
@@ -112,7 +112,7 @@ def polygons_to_mask(polygons: Sequence[ArrayLike], height: int, width: int) -> 
 
 
 def resize_mask(mask: ArrayLike, height: int, width: int) -> Mask:
-    """Resize masks to another size, each new pixel taking the old pixel under its centre.
+    """Resize masks to another size, each new pixel taking the old pixel under its center.
 
     Args:
         mask: bool (..., H, W).

@@ -114,9 +114,9 @@ def test_a_label_without_letters_is_a_number_and_one_remark(fontless: None) -> N
     masks = np.zeros((2, 120, 160), bool)
     masks[0, 30:60, 20:60] = masks[1, 70:100, 90:140] = True
     with pytest.warns(UserWarning, match=rf"shows instead: 1 = {HAN}, 3 = {HAN} 圆; .*sa2va\[fonts\]") as said:
-        drawn = overlay.overlay(frame, masks, [HAN, f"{HAN}\n圆"], colours=[0, 2])
+        drawn = overlay.overlay(frame, masks, [HAN, f"{HAN}\n圆"], colors=[0, 2])
     assert len(said) == 1 and said[0].filename == __file__ and "\n" not in str(said[0].message)
-    assert np.array_equal(drawn, overlay.overlay(frame, masks, ["1", "3"], colours=[0, 2]))
+    assert np.array_equal(drawn, overlay.overlay(frame, masks, ["1", "3"], colors=[0, 2]))
     with pytest.warns(UserWarning, match=f"2 = {HAN}"):
         sheet = overlay.contact_sheet([frame, frame], captions=["red", HAN])
     assert np.array_equal(sheet, overlay.contact_sheet([frame, frame], captions=["red", "2"]))

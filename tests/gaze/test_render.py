@@ -34,23 +34,23 @@ def look(*places: tuple[float, float, float, int]) -> Scanpath:
 PATH = look((50, 30, -150, 0), (20, 15, 100, 1), (80, 45, 700, 3))
 
 
-def near(picture: np.ndarray, x: float, y: float, colour: np.ndarray, side: int = 14) -> int:
-    """How many pixels about a place of the frame have about a colour."""
+def near(picture: np.ndarray, x: float, y: float, color: np.ndarray, side: int = 14) -> int:
+    """How many pixels about a place of the frame have about a color."""
     scale = LONGER_SIDE / 100
     row, column = int(y * scale), int(x * scale)
     patch = picture[max(row - side, 0) : row + side, max(column - side, 0) : column + side].astype(int)
-    return int((np.abs(patch - colour).max(-1) < 26).sum())
+    return int((np.abs(patch - color).max(-1) < 26).sum())
 
 
-def test_fixations_have_the_colour_of_their_word() -> None:
+def test_fixations_have_the_color_of_their_word() -> None:
     picture = draw_scanpath(Sheet(frame=FRAME, scanpath=PATH, onsets=(50, 400)))
     assert picture.shape[1] == LONGER_SIDE and picture.shape[0] > 0.6 * LONGER_SIDE
     red, cup = palette(2).astype(int)
     assert near(picture, 20, 15, red) > 100 and near(picture, 80, 45, red) == 0
     assert near(picture, 20, 15, cup) == 0
     footer = picture[int(0.6 * LONGER_SIDE) :].astype(int)
-    for colour in (red, cup):  # both words are named, the one without a fixation too
-        assert (np.abs(footer - colour).max(-1) < 8).sum() > 300
+    for color in (red, cup):  # both words are named, the one without a fixation too
+        assert (np.abs(footer - color).max(-1) < 8).sum() > 300
 
 
 def test_time_goes_by() -> None:

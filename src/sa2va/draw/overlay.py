@@ -1,9 +1,9 @@
 """Draw masks, labels and contact sheets: the only place that puts pixels on a picture for people.
 
 Flow: frames and masks of a Prediction -> overlay -> media.py (PNG, MP4); several overlays -> contact_sheet.
-Source: the colours were chosen by farthest-point search in OKLab (https://bottosson.github.io/posts/oklab/),
+Source: the colors were chosen by farthest-point search in OKLab (https://bottosson.github.io/posts/oklab/),
     on normal vision and on simulated red and green blindness (Machado et al., 2009) at once.
-Shapes: N objects, H W picture, 3 colours in RGB order; boxes are (left, top, right, bottom) px.
+Shapes: N objects, H W picture, 3 colors in RGB order; boxes are (left, top, right, bottom) px.
 """
 
 import colorsys
@@ -21,27 +21,27 @@ from sa2va.draw.text import base_font, can_write, measure, warn_unwritten, write
 from sa2va.masks import bbox
 
 Picture = NDArray[np.uint8]  # (H, W, 3)
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Box = tuple[int, int, int, int]
 
-COLOURS = "0089DC FF9843 8D053C 22F8CC 570597 FF3781 B0B3FF 597F00 F4EB11 0F26FF".split()
+COLORS = "0089DC FF9843 8D053C 22F8CC 570597 FF3781 B0B3FF 597F00 F4EB11 0F26FF".split()
 GOLDEN = 0.618034  # steps of the golden ratio never come back to a hue
 INK, PAPER = (28, 30, 36), (250, 250, 248)
 LARGEST_SHEET = 4000  # px, the longer side; a larger contact sheet is scaled down
 
 
-def palette(num_colours: int) -> Picture:
-    """Return colours that stay with their index, whatever the number asked for.
+def palette(num_colors: int) -> Picture:
+    """Return colors that stay with their index, whatever the number asked for.
 
     The first ten can be told apart with red or green blindness; after them come hues a golden ratio apart.
 
     Args:
-        num_colours: N.
+        num_colors: N.
 
     Returns:
         uint8 (N, 3), RGB.
     """
-    return np.array([_colour(index) for index in range(num_colours)], np.uint8).reshape(-1, 3)
+    return np.array([_color(index) for index in range(num_colors)], np.uint8).reshape(-1, 3)
 
 
 def overlay(
@@ -50,7 +50,7 @@ def overlay(
     labels: Sequence[str] | None = None,
     alpha: float = 0.5,
     *,
-    colours: Sequence[int] | None = None,
+    colors: Sequence[int] | None = None,
 ) -> Picture:
     """Lay masks over a picture: a tinted area, a smooth outline and, if given, a label for each.
 
@@ -60,24 +60,24 @@ def overlay(
         labels: N short texts; an empty one draws no label. Where no font of this machine has the letters of one,
             its number is written, and a warning has the text.
         alpha: opacity of the tint, 0..1.
-        colours: N palette indices, such as the ids of tracked objects; 0..N-1 when None.
+        colors: N palette indices, such as the ids of tracked objects; 0..N-1 when None.
 
     Returns:
         uint8 (H, W, 3).
 
     Raises:
-        ValueError: masks, labels or colours do not fit the frame or each other.
+        ValueError: masks, labels or colors do not fit the frame or each other.
     """
     stack = np.asarray(masks, bool)
     height, width = frame.shape[:2]
     if stack.ndim != 3 or (len(stack) and stack.shape[1:] != (height, width)):
         raise ValueError(f"overlay: expected masks of shape (N, {height}, {width}), got {stack.shape}")
-    for name, values in (("labels", labels), ("colours", colours)):
+    for name, values in (("labels", labels), ("colors", colors)):
         if values is not None and len(values) != len(stack):
             raise ValueError(f"overlay: {len(values)} {name} for {len(stack)} masks")
     picture = frame.copy()
-    numbers = colours if colours is not None else range(len(stack))
-    paints = [_colour(index) for index in numbers]
+    numbers = colors if colors is not None else range(len(stack))
+    paints = [_color(index) for index in numbers]
     boxes = {index: box for index, mask in enumerate(stack) if (box := _pixel_box(mask)) is not None}
     areas = stack.sum((1, 2))
     for index in sorted(boxes, key=lambda index: -areas[index]):
@@ -143,11 +143,11 @@ def _only_writable(texts: Sequence[str], instead: Sequence[str]) -> list[str]:
 
 
 @lru_cache(maxsize=256)
-def _colour(index: int) -> Colour:
-    if index < len(COLOURS):
-        red, green, blue = bytes.fromhex(COLOURS[index])
+def _color(index: int) -> Color:
+    if index < len(COLORS):
+        red, green, blue = bytes.fromhex(COLORS[index])
         return red, green, blue
-    turn = index - len(COLOURS)
+    turn = index - len(COLORS)
     saturation, value = ((0.85, 0.95), (0.45, 0.95), (0.8, 0.6))[turn % 3]
     red, green, blue = colorsys.hsv_to_rgb(turn * GOLDEN % 1, saturation, value)
     return round(255 * red), round(255 * green), round(255 * blue)
@@ -163,11 +163,11 @@ def _pixel_box(mask: NDArray[np.bool_]) -> Box | None:
     return None if box is None else (int(box[0]), int(box[1]), int(box[2]), int(box[3]))
 
 
-def _paint(picture: Picture, mask: NDArray[np.bool_], box: Box, colour: Colour, alpha: float) -> None:
+def _paint(picture: Picture, mask: NDArray[np.bool_], box: Box, color: Color, alpha: float) -> None:
     """Tint a mask and draw its outline, in place.
 
     The distance to the edge of the mask, slightly blurred, gives an edge without stairs: how much a pixel
-    belongs to the tint or to the line is how far its centre lies inside them.
+    belongs to the tint or to the line is how far its center lies inside them.
     """
     height, width = mask.shape
     thickness = _line_width(height, width)
@@ -179,7 +179,7 @@ def _paint(picture: Picture, mask: NDArray[np.bool_], box: Box, colour: Colour, 
     halo = 0.55 * np.clip(thickness + 0.5 - np.abs(depth + 0.35 * thickness), 0, 1)
     line = np.clip(thickness / 2 + 0.5 - np.abs(depth), 0, 1)
     out = picture[window].astype(np.float32)  # (h, w, 3)
-    for share, paint in ((tint, colour), (halo, (255, 255, 255)), (line, colour)):
+    for share, paint in ((tint, color), (halo, (255, 255, 255)), (line, color)):
         out += share[..., None] * (np.array(paint, np.float32) - out)
     picture[window] = np.rint(out).astype(np.uint8)
 
@@ -222,7 +222,7 @@ def _anchors(mask: NDArray[np.bool_], box: Box) -> _Anchors:
     )
 
 
-def _draw_chips(picture: Picture, chips: Sequence[tuple[str, _Anchors, Colour]]) -> Picture:
+def _draw_chips(picture: Picture, chips: Sequence[tuple[str, _Anchors, Color]]) -> Picture:
     """Write each label on a rounded chip at its mask, inside the picture and off the other chips."""
     height, width = picture.shape[:2]
     font = base_font(max(9, round(0.026 * math.sqrt(height * width))))
@@ -232,14 +232,14 @@ def _draw_chips(picture: Picture, chips: Sequence[tuple[str, _Anchors, Colour]])
     image = Image.fromarray(picture)
     pen = ImageDraw.Draw(image)
     taken: list[Box] = []
-    for label, anchors, colour in chips:
+    for label, anchors, color in chips:
         text = _shorten(" ".join(label.split()), font, longest)
         if not text:
             continue
         size = math.ceil(measure(text, round(font.size))) + 2 * pad_x, ascent + descent + 2 * pad_y
         chip = _place(size, anchors, (width, height), taken)
         taken.append(chip)
-        background, ink = _readable(colour)
+        background, ink = _readable(color)
         image.paste(background, chip[:2], _rounded(size))
         write(pen, (chip[0] + pad_x, chip[1] + pad_y), text, ink, round(font.size))
     return np.array(image)
@@ -275,18 +275,18 @@ def _overlap(a: Box, b: Box) -> int:
     return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
-def _readable(colour: Colour) -> tuple[Colour, Colour]:
-    """Return a chip colour and a text colour with a contrast of at least 4.5 (WCAG 2.2, level AA)."""
-    if 1.05 / (_luminance(colour) + 0.05) < 3:
-        return colour, INK
-    while 1.05 / (_luminance(colour) + 0.05) < 4.5:
-        colour = int(colour[0] * 0.96), int(colour[1] * 0.96), int(colour[2] * 0.96)
-    return colour, (255, 255, 255)
+def _readable(color: Color) -> tuple[Color, Color]:
+    """Return a chip color and a text color with a contrast of at least 4.5 (WCAG 2.2, level AA)."""
+    if 1.05 / (_luminance(color) + 0.05) < 3:
+        return color, INK
+    while 1.05 / (_luminance(color) + 0.05) < 4.5:
+        color = int(color[0] * 0.96), int(color[1] * 0.96), int(color[2] * 0.96)
+    return color, (255, 255, 255)
 
 
-def _luminance(colour: Colour) -> float:
-    """Return the relative luminance of an sRGB colour, 0..1."""
-    linear = [v / 12.92 if (v := part / 255) <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for part in colour]
+def _luminance(color: Color) -> float:
+    """Return the relative luminance of an sRGB color, 0..1."""
+    linear = [v / 12.92 if (v := part / 255) <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for part in color]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 

@@ -55,7 +55,7 @@ def write(
         pen: of the picture.
         place: (x, y) px.
         text: in any script.
-        ink: colour.
+        ink: color.
         size: px of the letters.
         anchor: "la" or "mm", as in Pillow, by the measures of the base font.
     """
@@ -131,7 +131,7 @@ def _assign(text: str) -> tuple[tuple[str, Path | None], ...] | None:
 
 
 def _is_drawn(letter: str) -> bool:
-    """Tell letters from spaces and from marks that only change their neighbours."""
+    """Tell letters from spaces and from marks that only change their neighbors."""
     return not letter.isspace() and unicodedata.category(letter) not in ("Mn", "Me", "Cf", "Cc")
 
 

@@ -1,4 +1,4 @@
-"""Draw a scanpath so that a stranger can read it: numbered fixations, one colour per word, time as size.
+"""Draw a scanpath so that a stranger can read it: numbered fixations, one color per word, time as size.
 
 Flow: picture, Scanpath (and other samples) -> draw_scanpath -> PNG; -> film_scanpath -> save_film -> MP4 or GIF, in
     which words and fixations appear when they are heard and made.
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sa2va.draw.overlay import INK, PAPER, Colour, Picture, palette
+from sa2va.draw.overlay import INK, PAPER, Color, Picture, palette
 from sa2va.draw.text import base_font, can_write, measure, warn_unwritten, write
 from sa2va.files.atomic import whole_file
 from sa2va.gaze.metrics.target import Box
@@ -25,10 +25,10 @@ from sa2va.media.writer import VideoWriter
 LONGER_SIDE = 960  # px of the picture on the sheet
 LEAST_SIZE = (430, 240)  # px, width and height that the picture has at least, with bars beside it: words need room
 LEAST_LETTERS = 8  # px
-BAR: Colour = (226, 228, 232)
+BAR: Color = (226, 228, 232)
 SMOOTH = 2  # everything is drawn so many times larger
 QUIET, SILENCE = (112, 117, 128), (196, 199, 206)  # packs without a word; words that nobody has heard yet
-FADED = 0.34  # of the picture's colours, and of its contrast, given up so that fixations stand out
+FADED = 0.34  # of the picture's colors, and of its contrast, given up so that fixations stand out
 RADIUS, USUAL = 0.026, 250.0  # of a fixation of 250 ms, in longer sides; its area grows with its duration
 RADII = (0.6, 1.9)  # least and most of that
 LEGEND, LEGEND_WIDTH = (100.0, 250.0, 500.0), 0.34  # ms, shown in their true sizes; of the longer side
@@ -88,7 +88,7 @@ class Sheet:
         return [-math.inf, *heard, after[0] if after else math.inf]
 
     @cached_property
-    def colours(self) -> list[Colour]:
+    def colors(self) -> list[Color]:
         """(N + 2,)."""
         words = [(int(red), int(green), int(blue)) for red, green, blue in palette(len(self.scanpath.words))]
         return [QUIET, *words, INK]
@@ -110,8 +110,8 @@ class Sheet:
     @cached_property
     def background(self) -> Image.Image:
         """The picture, a little faded, on its sheet; SMOOTH times as large."""
-        grey = self.frame.mean(2, keepdims=True)
-        calm = (1 - FADED) * (self.frame + FADED * (grey - self.frame)) + FADED * 236
+        gray = self.frame.mean(2, keepdims=True)
+        calm = (1 - FADED) * (self.frame + FADED * (gray - self.frame)) + FADED * 236
         width, height = self.size
         picture = Image.fromarray(np.rint(calm).astype(np.uint8)).resize(
             (SMOOTH * self.shown[0], SMOOTH * self.shown[1]), Image.Resampling.BICUBIC
@@ -224,8 +224,8 @@ def _draw_target(pen: ImageDraw.ImageDraw, sheet: Sheet) -> None:
     left, top = sheet.corner
     shift = (left, top, left, top)
     x0, y0, x1, y1 = (SMOOTH * (value * sheet.scale + bar) for value, bar in zip(sheet.target, shift, strict=True))
-    for thickness, colour in ((4, (255, 255, 255, 220)), (2, (*INK, 255))):
-        pen.rounded_rectangle((x0, y0, x1, y1), 8 * SMOOTH, outline=colour, width=thickness * SMOOTH)
+    for thickness, color in ((4, (255, 255, 255, 220)), (2, (*INK, 255))):
+        pen.rounded_rectangle((x0, y0, x1, y1), 8 * SMOOTH, outline=color, width=thickness * SMOOTH)
 
 
 def _draw_others(pen: ImageDraw.ImageDraw, sheet: Sheet) -> None:
@@ -234,15 +234,15 @@ def _draw_others(pen: ImageDraw.ImageDraw, sheet: Sheet) -> None:
         for pack, row in enumerate(path.packs):
             for fixation in row.fixations:
                 x, y = _place(sheet, fixation)
-                colour = (*sheet.colours[min(pack, len(sheet.colours) - 1)], 150)
-                pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+                color = (*sheet.colors[min(pack, len(sheet.colors) - 1)], 150)
+                pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
 
 
 def _draw_path(pen: ImageDraw.ImageDraw, sheet: Sheet, made: Sequence[tuple[int, Fixation]]) -> None:
     places = [_place(sheet, fixation) for _, fixation in made]
-    for thickness, colour in ((6, (255, 255, 255, 235)), (3, None)):
+    for thickness, color in ((6, (255, 255, 255, 235)), (3, None)):
         for (pack, _), start, end in zip(made[1:], places, places[1:], strict=False):
-            line = (*sheet.colours[pack], 255) if colour is None else colour
+            line = (*sheet.colors[pack], 255) if color is None else color
             pen.line((*start, *end), fill=line, width=thickness * SMOOTH)
 
 
@@ -254,7 +254,7 @@ class _Disc:
     x: float
     y: float
     radius: float
-    colour: Colour
+    color: Color
 
     def reaches(self, x: float, y: float, margin: float = 0.0) -> bool:
         return math.hypot(x - self.x, y - self.y) < self.radius + margin
@@ -265,7 +265,7 @@ def _discs(sheet: Sheet, made: Sequence[tuple[int, Fixation]], now: float) -> li
     for number, (pack, fixation) in enumerate(made, 1):
         x, y = _place(sheet, fixation)
         radius = SMOOTH * radius_of(min(now - fixation.start, fixation.duration))
-        discs.append(_Disc(number=number, x=x, y=y, radius=radius, colour=sheet.colours[pack]))
+        discs.append(_Disc(number=number, x=x, y=y, radius=radius, color=sheet.colors[pack]))
     return discs
 
 
@@ -274,7 +274,7 @@ def _draw_discs(pen: ImageDraw.ImageDraw, discs: Sequence[_Disc]) -> None:
     rim = 0.0028 * LONGER_SIDE * SMOOTH
     for disc in sorted(discs, key=lambda disc: -disc.radius):
         _fill_circle(pen, disc.x, disc.y, disc.radius + rim, (255, 255, 255, 255))
-        _fill_circle(pen, disc.x, disc.y, disc.radius, (*disc.colour, 235))
+        _fill_circle(pen, disc.x, disc.y, disc.radius, (*disc.color, 235))
 
 
 def _draw_numbers(pen: ImageDraw.ImageDraw, discs: Sequence[_Disc]) -> None:
@@ -287,7 +287,7 @@ def _draw_numbers(pen: ImageDraw.ImageDraw, discs: Sequence[_Disc]) -> None:
         size = max(1.05 * disc.radius, least)
         covered = any(other.reaches(disc.x, disc.y, 0.45 * size) for other in smaller)
         if not covered:
-            pen.text((disc.x, disc.y), str(disc.number), _ink_on(disc.colour), _font(size), "mm")
+            pen.text((disc.x, disc.y), str(disc.number), _ink_on(disc.color), _font(size), "mm")
             taken.append((disc.x, disc.y))
             continue
         spots = [
@@ -297,8 +297,8 @@ def _draw_numbers(pen: ImageDraw.ImageDraw, discs: Sequence[_Disc]) -> None:
         crowd = [(other.x, other.y) for other in others] + taken
         x, y = max(spots, key=lambda spot: min(math.dist(spot, place) for place in crowd))
         _fill_circle(pen, x, y, 0.8 * least + rim, (255, 255, 255, 255))
-        _fill_circle(pen, x, y, 0.8 * least, (*disc.colour, 255))
-        pen.text((x, y), str(disc.number), _ink_on(disc.colour), _font(0.95 * least), "mm")
+        _fill_circle(pen, x, y, 0.8 * least, (*disc.color, 255))
+        pen.text((x, y), str(disc.number), _ink_on(disc.color), _font(0.95 * least), "mm")
         taken.append((x, y))
 
 
@@ -323,14 +323,14 @@ def _draw_words(pen: ImageDraw.ImageDraw, sheet: Sheet, made: Sequence[tuple[int
         numbers.setdefault(pack, []).append(str(number))
     for pack, chip in enumerate(sheet.chips):
         heard = sheet.moments[pack] <= now
-        colour = sheet.colours[pack] if heard else SILENCE
+        color = sheet.colors[pack] if heard else SILENCE
         box = [chip.left, below + chip.top, chip.left + chip.width, below + chip.top + chip.height]
         corners = [SMOOTH * value for value in box]
         wordless = pack in (0, len(sheet.chips) - 1)
-        fill = None if wordless or not heard else (*colour, 255)
-        pen.rounded_rectangle(corners, chip.height * SMOOTH / 2, fill=fill, outline=(*colour, 255), width=2 * SMOOTH)
+        fill = None if wordless or not heard else (*color, 255)
+        pen.rounded_rectangle(corners, chip.height * SMOOTH / 2, fill=fill, outline=(*color, 255), width=2 * SMOOTH)
         middle = SMOOTH * (chip.left + chip.width / 2)
-        ink = colour if wordless or not heard else _ink_on(colour)
+        ink = color if wordless or not heard else _ink_on(color)
         if heard or wordless:
             font = _font(0.6 * chip.height * SMOOTH)
             place = middle, SMOOTH * (below + chip.top + chip.height / 2)
@@ -365,11 +365,11 @@ def fit_numbers(numbers: Sequence[str], width: float, size: float) -> tuple[str,
 
 
 def _draw_legend(pen: ImageDraw.ImageDraw, sheet: Sheet) -> None:
-    """Say what numbers, colours and sizes mean."""
+    """Say what numbers, colors and sizes mean."""
     height = sheet.chips[-1].height
     bottom = SMOOTH * (sheet.size[1] + sheet.chips[-1].bottom)
     font = _font(0.46 * height * SMOOTH)
-    words = "numbers: order of the fixations    colour: the word just heard"
+    words = "numbers: order of the fixations    color: the word just heard"
     pen.text((0.34 * height * SMOOTH, bottom - 0.55 * height * SMOOTH), words, QUIET, font, "lm")
     if not sheet.legend_width:
         return
@@ -391,8 +391,8 @@ def _place(sheet: Sheet, fixation: Fixation) -> tuple[float, float]:
     return SMOOTH * (left + min(max(x, 0.0), width - 1.0)), SMOOTH * (top + min(max(y, 0.0), height - 1.0))
 
 
-def _ink_on(colour: Colour) -> Colour:
-    red, green, blue = colour
+def _ink_on(color: Color) -> Color:
+    red, green, blue = color
     return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 150 else (255, 255, 255)
 
 

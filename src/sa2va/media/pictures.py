@@ -4,7 +4,7 @@ Flow: a file or PIL image -> to_rgb -> uint8 (H, W, 3) -> media.py; overlays and
     orientation.py turns pictures upright, depth.py brings them to eight bits a color.
 Source: Pillow decodes, and pillow-heif what is HEIF; that transparent parts are seen on white is our rule, for videos
     too.
-Shapes: T frames, H W picture, 3 colours in RGB order.
+Shapes: T frames, H W picture, 3 colors in RGB order.
 """
 
 import re

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sa2va.draw.overlay import INK, PAPER, Colour, Picture, palette
+from sa2va.draw.overlay import INK, PAPER, Color, Picture, palette
 from sa2va.files.claim import Claim
 from sa2va.gaze.baselines.slots import ART, SCANVLA
 from sa2va.gaze.evaluation.pooled import MAX_LEFT
@@ -21,7 +21,7 @@ from sa2va.media.pictures import save_image
 FILES = Claim((r"(bits|hits|sizes|delays)\.png",))
 WIDTH, HEIGHT = 640, 360
 LEFT, RIGHT, TOP, BOTTOM = 56, 24, 46, 64  # margins
-GREY: Colour = (205, 208, 214)
+GRAY: Color = (205, 208, 214)
 TICKS = 5
 NAME_WIDTH = 300  # of the names of bars
 
@@ -87,9 +87,9 @@ def draw_bars(title: str, values: Mapping[str, float]) -> Picture:
     room = WIDTH - NAME_WIDTH - 80
     for number, (name, value) in enumerate(ordered):
         y = TOP + number * step
-        colour = (48, 105, 200) if name.startswith("event decoder") else (60, 60, 66) if "law" in name else GREY
+        color = (48, 105, 200) if name.startswith("event decoder") else (60, 60, 66) if "law" in name else GRAY
         pen.text((12, y + 3), name, INK, _font(12))
-        pen.rectangle((NAME_WIDTH, y + 3, NAME_WIDTH + max(1, room * max(value, 0) / most), y + 17), colour)
+        pen.rectangle((NAME_WIDTH, y + 3, NAME_WIDTH + max(1, room * max(value, 0) / most), y + 17), color)
         pen.text((NAME_WIDTH + room * max(value, 0) / most + 6, y + 3), f"{value:.2f}", INK, _font(12))
     return np.asarray(sheet)
 
@@ -112,19 +112,19 @@ def draw_lines(chart: Chart) -> Picture:
 
     for tick in np.linspace(low, high, TICKS):
         (x0, y), (x1, _) = place(0, tick), place(len(chart.places) - 1, tick)
-        pen.line((x0, y, x1, y), GREY)
+        pen.line((x0, y, x1, y), GRAY)
         pen.text((8, y - 7), f"{tick:.2f}", INK, _font(11))
     for number, name in enumerate(chart.places):
         pen.text((place(number, low)[0], HEIGHT - BOTTOM + 8), name, INK, _font(11), anchor="ma")
-    colours = [(int(r), int(g), int(b)) for r, g, b in palette(len(chart.lines))]
-    for number, ((name, line), colour) in enumerate(zip(chart.lines.items(), colours, strict=True)):
-        colour = INK if name.startswith("people,") else colour
+    colors = [(int(r), int(g), int(b)) for r, g, b in palette(len(chart.lines))]
+    for number, ((name, line), color) in enumerate(zip(chart.lines.items(), colors, strict=True)):
+        color = INK if name.startswith("people,") else color
         points = [place(at, value) for at, value in enumerate(line) if np.isfinite(value)]
-        pen.line(points, colour, 3, joint="curve")
+        pen.line(points, color, 3, joint="curve")
         for x, y in points:
-            pen.ellipse((x - 4, y - 4, x + 4, y + 4), colour)
+            pen.ellipse((x - 4, y - 4, x + 4, y + 4), color)
         x, y = 16 + (number % 2) * WIDTH // 2, HEIGHT - 30 + 18 * (number // 2)
-        pen.rectangle((x, y + 2, x + 12, y + 12), colour)
+        pen.rectangle((x, y + 2, x + 12, y + 12), color)
         pen.text((x + 18, y), name, INK, _font(11))
     return np.asarray(sheet)
 
