@@ -19,8 +19,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sa2va.draw.text import base_font, can_write, measure, warn_unwritten, write
 from sa2va.masks import bbox
+from sa2va.types import Frame
 
-Picture = NDArray[np.uint8]  # (H, W, 3)
 Color = tuple[int, int, int]
 Box = tuple[int, int, int, int]
 
@@ -30,7 +30,7 @@ INK, PAPER = (28, 30, 36), (250, 250, 248)
 LARGEST_SHEET = 4000  # px, the longer side; a larger contact sheet is scaled down
 
 
-def palette(num_colors: int) -> Picture:
+def palette(num_colors: int) -> Frame:
     """Return colors that stay with their index, whatever the number asked for.
 
     The first ten can be told apart with red or green blindness; after them come hues a golden ratio apart.
@@ -45,13 +45,13 @@ def palette(num_colors: int) -> Picture:
 
 
 def overlay(
-    frame: Picture,
+    frame: Frame,
     masks: ArrayLike,
     labels: Sequence[str] | None = None,
     alpha: float = 0.5,
     *,
     colors: Sequence[int] | None = None,
-) -> Picture:
+) -> Frame:
     """Lay masks over a picture: a tinted area, a smooth outline and, if given, a label for each.
 
     Args:
@@ -89,9 +89,7 @@ def overlay(
     return _draw_chips(picture, chips)
 
 
-def contact_sheet(
-    frames: Sequence[Picture], columns: int | None = None, captions: Sequence[str] | None = None
-) -> Picture:
+def contact_sheet(frames: Sequence[Frame], columns: int | None = None, captions: Sequence[str] | None = None) -> Frame:
     """Arrange pictures in a grid on light paper.
 
     Args:
@@ -163,7 +161,7 @@ def _pixel_box(mask: NDArray[np.bool_]) -> Box | None:
     return None if box is None else (int(box[0]), int(box[1]), int(box[2]), int(box[3]))
 
 
-def _paint(picture: Picture, mask: NDArray[np.bool_], box: Box, color: Color, alpha: float) -> None:
+def _paint(picture: Frame, mask: NDArray[np.bool_], box: Box, color: Color, alpha: float) -> None:
     """Tint a mask and draw its outline, in place.
 
     The distance to the edge of the mask, slightly blurred, gives an edge without stairs: how much a pixel
@@ -222,7 +220,7 @@ def _anchors(mask: NDArray[np.bool_], box: Box) -> _Anchors:
     )
 
 
-def _draw_chips(picture: Picture, chips: Sequence[tuple[str, _Anchors, Color]]) -> Picture:
+def _draw_chips(picture: Frame, chips: Sequence[tuple[str, _Anchors, Color]]) -> Frame:
     """Write each label on a rounded chip at its mask, inside the picture and off the other chips."""
     height, width = picture.shape[:2]
     font = base_font(max(9, round(0.026 * math.sqrt(height * width))))
@@ -322,7 +320,7 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     return [_shorten(line, font, width) for line in lines]
 
 
-def _fit(frame: Picture, height: int, width: int) -> Image.Image:
+def _fit(frame: Frame, height: int, width: int) -> Image.Image:
     """Scale a picture into a cell, keeping its shape; a small one is enlarged without blurring its pixels."""
     scale = min(height / frame.shape[0], width / frame.shape[1])
     size = max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale))

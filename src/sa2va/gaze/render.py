@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sa2va.draw.overlay import INK, PAPER, Color, Picture, palette
+from sa2va.draw.overlay import INK, PAPER, Color, palette
 from sa2va.draw.text import base_font, can_write, measure, warn_unwritten, write
 from sa2va.files.atomic import whole_file
 from sa2va.gaze.metrics.target import Box
 from sa2va.gaze.scanpath import Fixation, Scanpath
 from sa2va.gaze.speech import predict_timing
 from sa2va.media.writer import VideoWriter
+from sa2va.types import Frame
 
 LONGER_SIDE = 960  # px of the picture on the sheet
 LEAST_SIZE = (430, 240)  # px, width and height that the picture has at least, with bars beside it: words need room
@@ -42,7 +43,7 @@ SUFFIXES = (".mp4", ".mov", ".mkv", ".gif")
 class Sheet:
     """A picture with room below for its words."""
 
-    frame: Picture  # (H, W, 3)
+    frame: Frame  # (H, W, 3)
     scanpath: Scanpath  # px of the frame
     others: Sequence[Scanpath] = ()  # further samples, shown as small dots
     target: Box | None = None  # px of the frame
@@ -139,7 +140,7 @@ class Chip:
         return round(self.top + 2.9 * self.height)
 
 
-def draw_scanpath(sheet: Sheet, now: float = math.inf) -> Picture:
+def draw_scanpath(sheet: Sheet, now: float = math.inf) -> Frame:
     """Draw what has happened until a moment.
 
     Args:
@@ -168,7 +169,7 @@ def draw_scanpath(sheet: Sheet, now: float = math.inf) -> Picture:
     return np.array(canvas.resize((canvas.width // SMOOTH, canvas.height // SMOOTH), Image.Resampling.BOX))
 
 
-def film_scanpath(sheet: Sheet, fps: float = FPS) -> Generator[Picture]:
+def film_scanpath(sheet: Sheet, fps: float = FPS) -> Generator[Frame]:
     """Draw it as it happens, in real time: words appear when they are heard, fixations while they last."""
     fixations = sheet.scanpath.fixations
     heard = [moment for moment in sheet.moments if math.isfinite(moment)]
@@ -179,7 +180,7 @@ def film_scanpath(sheet: Sheet, fps: float = FPS) -> Generator[Picture]:
     yield from [draw_scanpath(sheet)] * round(LINGER * fps / 1000)
 
 
-def save_film(path: Path, frames: Iterable[Picture], fps: float = FPS) -> None:
+def save_film(path: Path, frames: Iterable[Frame], fps: float = FPS) -> None:
     """Write a film.
 
     Args:

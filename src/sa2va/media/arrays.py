@@ -14,8 +14,7 @@ from PIL import Image
 
 from sa2va.files.read_limits import check_size
 from sa2va.media.pictures import on_white
-
-Frame = NDArray[np.uint8]  # (H, W, 3)
+from sa2va.types import Frame
 
 CHANNELS = (3, 4, 1)
 ROUNDING = 1e-5  # how far floats may lie outside 0..1, as after resizing

@@ -28,11 +28,10 @@ from sa2va.media.pictures import AnimationReader, FolderReader, decode_image, is
 from sa2va.media.streams import IteratorReader, LiveReader, is_address
 from sa2va.media.video import VideoReader
 from sa2va.media.writer import VideoWriter
-from sa2va.types import Frames
+from sa2va.types import Frame, Frames
 
 __all__ = ["Media", "VideoWriter", "open_media", "save_image", "uniform_indices"]
 
-Frame = NDArray[np.uint8]  # (H, W, 3)
 
 FRAME_DIGITS = 5  # in the file name of a frame
 NOT_ASKED_FOR = "a camera or an address is opened on request only; in Python pass allow_stream=True"

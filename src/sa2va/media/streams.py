@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 import av
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from sa2va.files.read_limits import MAX_VIDEO_PIXELS, check_size
@@ -22,8 +21,7 @@ from sa2va.media.arrays import EXPECTED, as_array, as_frames, is_tensor, to_rgb
 from sa2va.media.pictures import decode_image
 from sa2va.media.video import DEMUXERS, MAX_FPS, decode_frames, find_video
 from sa2va.media.video import to_rgb as decoded_to_rgb
-
-Frame = NDArray[np.uint8]  # (H, W, 3)
+from sa2va.types import Frame
 
 SCHEMES = ("rtsp", "rtsps", "http", "https")
 PROTOCOLS = "rtsp,rtp,udp,tcp,tls,http,https,crypto"

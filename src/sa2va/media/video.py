@@ -25,8 +25,8 @@ from sa2va.files import read_limits
 from sa2va.files.read_limits import check_size
 from sa2va.media import orientation
 from sa2va.media.pictures import on_white
+from sa2va.types import Frame
 
-Frame = NDArray[np.uint8]  # (H, W, 3)
 Indexed = tuple[int, av.VideoFrame]  # index of a frame, and the frame as decoded
 
 DEMUXERS = "mov,matroska,avi,mpegts,ogg,flv,asf"

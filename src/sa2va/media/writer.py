@@ -16,7 +16,8 @@ import numpy as np
 from av.container import OutputContainer
 
 from sa2va.files.atomic import whole_file
-from sa2va.media.video import MAX_FPS, Frame
+from sa2va.media.video import MAX_FPS
+from sa2va.types import Frame
 
 SUFFIXES = (".mp4", ".mov", ".mkv")
 CLOCK = 90_000  # ticks per second, the usual clock of video

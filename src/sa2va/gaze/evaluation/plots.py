@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sa2va.draw.overlay import INK, PAPER, Color, Picture, palette
+from sa2va.draw.overlay import INK, PAPER, Color, palette
 from sa2va.files.claim import Claim
 from sa2va.gaze.baselines.slots import ART, SCANVLA
 from sa2va.gaze.evaluation.pooled import MAX_LEFT
 from sa2va.gaze.evaluation.simulated import DrawnReport
 from sa2va.media.pictures import save_image
+from sa2va.types import Frame
 
 FILES = Claim((r"(bits|hits|sizes|delays)\.png",))
 WIDTH, HEIGHT = 640, 360
@@ -76,7 +77,7 @@ def _series(rows: Mapping[str, Mapping[str, float]], keys: Sequence[str]) -> dic
     return {name: [figures.get(key, float("nan")) for key in keys] for name, figures in rows.items()}
 
 
-def draw_bars(title: str, values: Mapping[str, float]) -> Picture:
+def draw_bars(title: str, values: Mapping[str, float]) -> Frame:
     """A bar per name, the longest first."""
     ordered = sorted(values.items(), key=lambda pair: -pair[1])
     step = 24
@@ -94,7 +95,7 @@ def draw_bars(title: str, values: Mapping[str, float]) -> Picture:
     return np.asarray(sheet)
 
 
-def draw_lines(chart: Chart) -> Picture:
+def draw_lines(chart: Chart) -> Frame:
     """A line per name, with a legend below."""
     rows = -(-len(chart.lines) // 2)
     sheet = Image.new("RGB", (WIDTH, HEIGHT + 18 * rows), PAPER)
