@@ -4,21 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sa2va.draw import text as lettering
 from sa2va.draw.overlay import palette
-from sa2va.gaze import render
-from sa2va.gaze.render import (
-    BAR,
-    LEAST_SIZE,
-    LONGER_SIDE,
-    Sheet,
-    draw_scanpath,
-    film_scanpath,
-    fit_numbers,
-    lay_chips,
-    radius_of,
-    save_film,
-)
+from sa2va.gaze.render import draw_scanpath, film_scanpath, fit_numbers, save_film
 from sa2va.gaze.scanpath import Fixation, Scanpath
+from sa2va.gaze.sheet import BAR, LEAST_SIZE, LONGER_SIDE, Sheet, lay_chips, radius_of
 from sa2va.media.source import open_media
 
 FRAME = np.full((60, 100, 3), 200, np.uint8)
@@ -143,7 +133,7 @@ def test_bad_input(tmp_path: Path) -> None:
 
 
 def test_a_word_without_letters_is_shown_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(render, "can_write", str.isascii)
+    monkeypatch.setattr(lettering, "can_write", str.isascii)
     words = ("red", "\u676f")
     path = Scanpath.from_packs(PATH.fixations, [0, 1, 3], words, width=100, height=60)
     sheet = Sheet(frame=FRAME, scanpath=path, onsets=(50, 400))
