@@ -1,9 +1,9 @@
-"""Store, measure, resize and read masks: run lengths, polygons, boxes and what a user points at.
+"""Encode, decode, measure and resize masks, and rasterize polygons and regions.
 
-Flow: model/predictor.py (masks) -> encode_rle -> JSON; data/* (RLE, polygons) -> bool masks -> Sample;
+Flow: masks of a Prediction -> encode_rle -> JSON; RLE and polygons of a dataset -> bool masks -> Sample;
     a user's region -> region_to_mask -> model/processor.py.
-Source: the COCO mask format (https://github.com/cocodataset/cocoapi): column-major run lengths that start
-    with the zeros, polygons drawn on a grid five times as fine as the pixels.
+Source: the COCO mask format (https://github.com/cocodataset/cocoapi) through pycocotools: column-major run lengths
+    that start with the zeros.
 Shapes: H, W picture; K points of a polygon or a scribble. Coordinates are px in (x, y) order; the pixel in
     column i covers i..i+1.
 """
@@ -15,23 +15,23 @@ from typing import Any, TypedDict
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pycocotools import mask as coco
 
-MAX_MASK_PIXELS = 1 << 28  # a run length is a few bytes whatever its size says, so the size needs a limit
-POLYGON_SCALE = 5  # COCO draws outlines on a grid this many times finer than the pixels
-STROKE_SHARE = 0.012  # radius of a point or a scribble, as a share of the longer side of the picture
+MAX_MASK_PIXELS = 1 << 28  # a few bytes of run lengths can claim any size
+STROKE_SHARE = 0.012  # radius of a point or a scribble relative to the picture's longer side
 
 Mask = NDArray[np.bool_]
 
 
 class RLE(TypedDict):
-    """A COCO run-length mask that is ready for JSON."""
+    """A COCO run-length mask, ready for JSON."""
 
     size: list[int]  # [H, W]
     counts: str
 
 
 def encode_rle(mask: ArrayLike) -> RLE:
-    """Pack a mask into COCO's compressed run lengths.
+    """Encode a mask as compressed COCO run lengths.
 
     Args:
         mask: bool (H, W).
@@ -45,18 +45,14 @@ def encode_rle(mask: ArrayLike) -> RLE:
     array = np.asarray(mask, bool)
     if array.ndim != 2:
         raise ValueError(f"mask: expected shape (H, W), got {array.shape}; encode one object and one frame at a time")
-    size = [int(side) for side in array.shape]
-    coco = _pycocotools()
-    if coco is not None and array.size:
-        return RLE(size=size, counts=coco.encode(np.asfortranarray(array, np.uint8))["counts"].decode("ascii"))
-    return RLE(size=size, counts=_pack_runs(_runs(array)))
+    counts = coco.encode(np.asfortranarray(array, np.uint8))["counts"].decode("ascii")
+    return RLE(size=[int(side) for side in array.shape], counts=counts)
 
 
 def decode_rle(rle: Mapping[str, Any]) -> Mask:
-    """Unpack COCO run lengths, compressed (str or bytes) or plain (list of int).
+    """Decode COCO run lengths, compressed (str or bytes) or plain (list of int).
 
-    The runs are checked here and not handed to pycocotools: its decoder returns uninitialised memory where
-    the runs end before the picture does.
+    pycocotools is not used here: its decoder returns uninitialized memory if the runs end before the picture does.
 
     Args:
         rle: {"size": [H, W], "counts": ...}.
@@ -65,7 +61,7 @@ def decode_rle(rle: Mapping[str, Any]) -> Mask:
         bool (H, W).
 
     Raises:
-        ValueError: the runs do not fill the size exactly, or cannot be read.
+        ValueError: the runs cannot be parsed or do not fill the size exactly.
     """
     height, width, runs = _parse_rle(rle)
     values = np.zeros(len(runs), bool)
@@ -74,7 +70,7 @@ def decode_rle(rle: Mapping[str, Any]) -> Mask:
 
 
 def area(rle: Mapping[str, Any]) -> int:
-    """Count the pixels of a run-length mask without unpacking it."""
+    """Count the pixels of a run-length mask without decoding it."""
     return int(_parse_rle(rle)[2][1::2].sum())
 
 
@@ -88,31 +84,26 @@ def bbox(mask: ArrayLike) -> tuple[float, float, float, float] | None:
 
 
 def polygons_to_mask(polygons: Sequence[ArrayLike], height: int, width: int) -> Mask:
-    """Fill polygons as COCO does and unite them.
+    """Rasterize the union of polygons as COCO does.
 
     Args:
         polygons: each (K, 2) px or its flat form [x0, y0, x1, y1, ...], K >= 3.
         height, width: size of the mask, px.
 
     Returns:
-        bool (H, W); empty where there is no polygon.
+        bool (H, W), all False without polygons.
 
     Raises:
         ValueError: a polygon has fewer than three points, or a coordinate is not finite or far outside.
     """
-    mask = np.zeros((height, width), bool)
-    coco = _pycocotools()
-    for number, polygon in enumerate(polygons):
-        points = _polygon_points(polygon, number, height, width)
-        if coco is not None:
-            mask |= decode_rle(coco.frPyObjects([points.ravel().tolist()], height, width)[0])
-        else:
-            mask |= _fill_polygon(points, height, width)
-    return mask
+    if not len(polygons):
+        return np.zeros((height, width), bool)
+    flat = [_flatten_polygon(polygon, number, height, width) for number, polygon in enumerate(polygons)]
+    return decode_rle(coco.merge(coco.frPyObjects(flat, height, width)))
 
 
 def resize_mask(mask: ArrayLike, height: int, width: int) -> Mask:
-    """Resize masks to another size, each new pixel taking the old pixel under its centre.
+    """Resize masks by nearest neighbor: each new pixel takes the old pixel under its center.
 
     Args:
         mask: bool (..., H, W).
@@ -128,18 +119,18 @@ def resize_mask(mask: ArrayLike, height: int, width: int) -> Mask:
 
 
 def region_to_mask(region: ArrayLike, height: int, width: int) -> Mask:
-    """Turn what a user pointed at into a mask of the picture.
+    """Rasterize a region that a user points at.
 
     Args:
-        region: bool or uint8 mask (H, W), box (x0, y0, x1, y1) px, point (x, y) px or scribble (K, 2) px. A box
-            that leaves the picture is cut off at its border, and so is a scribble.
+        region: bool or uint8 mask (H, W), box (x0, y0, x1, y1) px, point (x, y) px or scribble (K, 2) px. Boxes and
+            scribbles are clipped to the picture.
         height, width: size of the picture, px.
 
     Returns:
-        bool (H, W) with at least one pixel set. A point becomes a disk and a scribble a thick line.
+        bool (H, W), at least one pixel True. A point becomes a disk, a scribble a thick line.
 
     Raises:
-        ValueError: the region is none of these, is empty or lies outside the picture.
+        ValueError: unsupported region, an empty one, or one outside the picture.
     """
     array = _numbers(region)
     if array.dtype == bool or (array.dtype == np.uint8 and array.ndim == 2):
@@ -152,18 +143,18 @@ def region_to_mask(region: ArrayLike, height: int, width: int) -> Mask:
 
 
 def split_regions(regions: Any, height: int, width: int) -> list[Any]:
-    """Tell apart the regions that a user gives as a list or as one array.
+    """Split a list or an array of regions into single regions.
 
     Args:
-        regions: a list of what `region_to_mask` takes; an array of boxes (R, 4), points (R, 2), scribbles (R, K, 2) or
-            masks (R, H, W); or a single box, point or mask. None = no regions.
+        regions: a list of regions as for `region_to_mask`; an array of boxes (R, 4), points (R, 2), scribbles
+            (R, K, 2) or masks (R, H, W); or a single box, point or mask. None = no regions.
         height, width: size of the picture, px.
 
     Returns:
         R regions for `region_to_mask`.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: unsupported type, or an array of another shape.
     """
     if regions is None:
         return []
@@ -229,12 +220,12 @@ def _box_to_mask(box: NDArray[np.float64], height: int, width: int) -> Mask:
 
 
 def _draw_stroke(points: NDArray[np.float64], height: int, width: int) -> Mask:
-    """Draw points (K, 2) px as one round-ended line; a single point gives a disk."""
+    """Draw points (K, 2) px as a polyline with round ends, a single point as a disk."""
     radius = max(1, round(STROKE_SHARE * max(height, width)))
-    # Far corners are pulled in, so that the integers inside OpenCV cannot overflow.
+    # Clip far points, since OpenCV computes in 32-bit integers.
     reach = 4 * max(height, width)
     corners = np.floor(np.clip(points, -reach, reach)).astype(np.int32)
-    corners = np.where(corners == (width, height), corners - 1, corners)  # the far border belongs to the last pixel
+    corners = np.where(corners == (width, height), corners - 1, corners)  # the far border counts to the last pixel
     canvas = np.zeros((height, width), np.uint8)
     if len(corners) > 1:
         cv2.polylines(canvas, [corners], False, 1, thickness=2 * radius + 1)
@@ -256,40 +247,9 @@ def _numbers(region: ArrayLike) -> NDArray[Any]:
 
 
 def _short(value: ArrayLike) -> str:
-    """Write a value into one short line of an error."""
+    """Format a value for an error, in one short line."""
     text = str(value.tolist() if isinstance(value, np.ndarray) else value).replace("\n", " ")
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _pycocotools() -> Any:
-    """Return pycocotools.mask, or None on a machine that does not have it."""
-    try:
-        from pycocotools import mask
-    except ImportError:
-        return None
-    return mask
-
-
-def _runs(mask: Mask) -> NDArray[np.int64]:
-    """Return the column-major run lengths of a mask; the first run counts zeros and may be 0 long."""
-    flat = mask.ravel(order="F")
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    edges = np.concatenate([[0] if len(flat) and flat[0] else [], [0], changes, [len(flat)]])
-    return np.diff(np.sort(edges)).astype(np.int64)
-
-
-def _pack_runs(runs: NDArray[np.int64]) -> str:
-    """Write run lengths as COCO's text: from the fourth on the change to the last but one, five bits a letter."""
-    changes = runs.tolist()
-    changes[3:] = (runs[3:] - runs[1:-2]).tolist()
-    letters = bytearray()
-    for value in changes:
-        more = True
-        while more:
-            low, value = value & 31, value >> 5
-            more = value != (-1 if low & 16 else 0)
-            letters.append(48 + low + 32 * more)
-    return letters.decode("ascii")
 
 
 def _unpack_runs(letters: bytes) -> NDArray[np.int64]:
@@ -328,7 +288,8 @@ def _parse_rle(rle: Mapping[str, Any]) -> tuple[int, int, NDArray[np.int64]]:
     return height, width, runs
 
 
-def _polygon_points(polygon: ArrayLike, number: int, height: int, width: int) -> NDArray[np.float64]:
+def _flatten_polygon(polygon: ArrayLike, number: int, height: int, width: int) -> list[float]:
+    """Check a polygon and return it as [x0, y0, x1, y1, ...]."""
     flat = np.asarray(polygon, np.float64).ravel()
     if len(flat) < 6 or len(flat) % 2:
         raise ValueError(f"polygon {number}: expected at least three (x, y) points, got {len(flat)} numbers")
@@ -337,34 +298,4 @@ def _polygon_points(polygon: ArrayLike, number: int, height: int, width: int) ->
         raise ValueError(
             f"polygon {number}: its coordinates do not belong to a {width}x{height} picture; give px in x, y order"
         )
-    return flat.reshape(-1, 2)
-
-
-def _fill_polygon(points: NDArray[np.float64], height: int, width: int) -> Mask:
-    """Fill one polygon exactly as pycocotools does.
-
-    Each edge is walked on the fine grid one step at a time along its longer side. Where the walk enters a new
-    pixel column, the mask is switched from that row on; an odd number of switches is inside.
-    """
-    fine = (POLYGON_SCALE * points + 0.5).astype(np.int64)  # (K, 2); truncation, as in C
-    walk = np.concatenate([_walk(a, b) for a, b in zip(fine, np.roll(fine, -1, axis=0), strict=True)])  # (P, 2)
-    (u, v), (last_u, last_v) = walk[1:].T, walk[:-1].T
-    column = (np.where(u < last_u, u, u - 1) + 0.5) / POLYGON_SCALE - 0.5
-    crossing = (u != last_u) & (column == np.floor(column)) & (column >= 0) & (column <= width - 1)
-    row = np.ceil(np.clip((np.minimum(v, last_v) + 0.5) / POLYGON_SCALE - 0.5, 0, height))
-    switches = (column * height + row)[crossing].astype(np.int64)
-    inside = np.cumsum(np.bincount(switches, minlength=height * width)[: height * width]) % 2
-    return inside.astype(bool).reshape(width, height).T
-
-
-def _walk(start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the fine grid points (P, 2) from start to end, one step at a time along the longer side."""
-    longer = int(abs(end[1] - start[1]) > abs(end[0] - start[0]))
-    # COCO computes every edge from its lower end, which decides how halves are rounded.
-    low, high = (end, start) if start[longer] > end[longer] else (start, end)
-    steps = np.arange(high[longer] - low[longer] + 1)
-    slope = (high[1 - longer] - low[1 - longer]) / max(int(high[longer] - low[longer]), 1)
-    path = np.empty((len(steps), 2), np.int64)
-    path[:, longer] = low[longer] + steps
-    path[:, 1 - longer] = (low[1 - longer] + slope * steps + 0.5).astype(np.int64)
-    return path if low is start else path[::-1]
+    return flat.tolist()

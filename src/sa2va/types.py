@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Frame = NDArray[np.uint8]  # (H, W, 3), RGB
 Frames = NDArray[np.uint8]  # (T, H, W, 3), RGB; T = 1 is an image
 Masks = NDArray[np.bool_]  # (N, T, H, W)
 

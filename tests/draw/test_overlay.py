@@ -22,16 +22,16 @@ def changed(picture: np.ndarray, frame: np.ndarray = GRAY) -> np.ndarray:
 
 
 def test_palette_is_stable_and_without_repeats() -> None:
-    colours = overlay.palette(200)
-    assert colours.shape == (200, 3) and colours.dtype == np.uint8
-    assert np.array_equal(overlay.palette(7), colours[:7])
-    assert len({tuple(colour) for colour in colours.tolist()}) == 200
+    colors = overlay.palette(200)
+    assert colors.shape == (200, 3) and colors.dtype == np.uint8
+    assert np.array_equal(overlay.palette(7), colors[:7])
+    assert len({tuple(color) for color in colors.tolist()}) == 200
     assert overlay.palette(0).shape == (0, 3)
 
 
-def test_first_colours_survive_colour_blindness() -> None:
-    colours = overlay.palette(len(overlay.COLOURS)) / 255
-    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+def test_first_colors_survive_color_blindness() -> None:
+    colors = overlay.palette(len(overlay.COLORS)) / 255
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
     green_blind = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]]
     red_blind = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
     to_cone = [[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.63]]
@@ -40,12 +40,12 @@ def test_first_colours_survive_colour_blindness() -> None:
         seen = np.clip(linear @ np.transpose(vision), 0, 1)
         lab = np.cbrt(seen @ np.transpose(to_cone)) @ np.transpose(to_lab)  # OKLab
         distances = np.linalg.norm(lab[:, None] - lab[None], axis=-1) + 9 * np.eye(len(lab))
-        assert distances.min() > 0.14  # Okabe and Ito, a palette much used, reach 0.076 with seven colours
+        assert distances.min() > 0.14  # Okabe and Ito, a palette much used, reach 0.076 with seven colors
 
 
 @pytest.mark.parametrize("index", range(60))
 def test_chip_text_has_contrast(index: int) -> None:
-    background, ink = overlay._readable(overlay._colour(index))
+    background, ink = overlay._readable(overlay._color(index))
     dark, light = sorted((overlay._luminance(background), overlay._luminance(ink)))
     assert (light + 0.05) / (dark + 0.05) >= 4.5
 
@@ -61,7 +61,7 @@ def test_tint_outline_and_the_rest() -> None:
     assert not changed(picture)[~disk(80, 60, 36)].any()
     edge = disk(80, 60, 30.5) & ~disk(80, 60, 29.5)
     contour = np.abs(picture[edge].astype(int) - overlay.palette(1)[0]).sum(-1)
-    assert np.median(contour) < 100  # px on the edge have the full colour, not the tint
+    assert np.median(contour) < 100  # px on the edge have the full color, not the tint
 
 
 def test_no_tint_leaves_the_inside_alone() -> None:
@@ -77,10 +77,10 @@ def test_small_objects_lie_on_large_ones() -> None:
         assert np.array_equal(picture[60, 80], overlay.palette(2)[index])
 
 
-def test_colours_follow_the_object() -> None:
+def test_colors_follow_the_object() -> None:
     mask = disk(80, 60, 20)
     both = overlay.overlay(GRAY, np.array([np.zeros_like(mask), mask]), alpha=1.0)
-    alone = overlay.overlay(GRAY, mask[None], alpha=1.0, colours=[1])
+    alone = overlay.overlay(GRAY, mask[None], alpha=1.0, colors=[1])
     assert np.array_equal(both, alone)
 
 
@@ -158,7 +158,7 @@ def test_long_labels_are_shortened() -> None:
         (np.zeros((120, 160), bool), {}, r"\(N, 120, 160\), got \(120, 160\)"),
         (np.zeros((1, 160, 120), bool), {}, r"\(1, 160, 120\)"),
         (np.zeros((2, 120, 160), bool), {"labels": ["a"]}, "1 labels for 2 masks"),
-        (np.zeros((2, 120, 160), bool), {"colours": [1, 2, 3]}, "3 colours for 2 masks"),
+        (np.zeros((2, 120, 160), bool), {"colors": [1, 2, 3]}, "3 colors for 2 masks"),
     ],
 )
 def test_bad_overlays(masks: np.ndarray, arguments: dict[str, Any], message: str) -> None:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 
 from sa2va.draw import overlay
 from sa2va.draw import text as lettering
-from sa2va.draw.text import base_font, can_write, measure, warn_unwritten, write
+from sa2va.draw.text import base_font, can_write, measure, replace_unwritable, write
 
 ARABIC, HEBREW, HINDI, EMOJI, ACCENTS, HAN = "الدائرة", "דג", "हिन्दी", "😀", "café", "红色"
 needs_raqm = pytest.mark.skipif(not features.check("raqm"), reason="this Pillow shapes no text")
@@ -114,9 +114,9 @@ def test_a_label_without_letters_is_a_number_and_one_remark(fontless: None) -> N
     masks = np.zeros((2, 120, 160), bool)
     masks[0, 30:60, 20:60] = masks[1, 70:100, 90:140] = True
     with pytest.warns(UserWarning, match=rf"shows instead: 1 = {HAN}, 3 = {HAN} 圆; .*sa2va\[fonts\]") as said:
-        drawn = overlay.overlay(frame, masks, [HAN, f"{HAN}\n圆"], colours=[0, 2])
+        drawn = overlay.overlay(frame, masks, [HAN, f"{HAN}\n圆"], colors=[0, 2])
     assert len(said) == 1 and said[0].filename == __file__ and "\n" not in str(said[0].message)
-    assert np.array_equal(drawn, overlay.overlay(frame, masks, ["1", "3"], colours=[0, 2]))
+    assert np.array_equal(drawn, overlay.overlay(frame, masks, ["1", "3"], colors=[0, 2]))
     with pytest.warns(UserWarning, match=f"2 = {HAN}"):
         sheet = overlay.contact_sheet([frame, frame], captions=["red", HAN])
     assert np.array_equal(sheet, overlay.contact_sheet([frame, frame], captions=["red", "2"]))
@@ -125,5 +125,5 @@ def test_a_label_without_letters_is_a_number_and_one_remark(fontless: None) -> N
 def test_nothing_is_said_of_plain_labels() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_unwritten({}, stacklevel=1)
+        assert replace_unwritable(["red circle"], ["1"], stacklevel=1) == ["red circle"]
         overlay.overlay(np.zeros((60, 80, 3), np.uint8), np.ones((1, 60, 80), bool), ["red circle"])

@@ -4,21 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sa2va.draw import text as lettering
 from sa2va.draw.overlay import palette
-from sa2va.gaze import render
-from sa2va.gaze.render import (
-    BAR,
-    LEAST_SIZE,
-    LONGER_SIDE,
-    Sheet,
-    draw_scanpath,
-    film_scanpath,
-    fit_numbers,
-    lay_chips,
-    radius_of,
-    save_film,
-)
+from sa2va.gaze.render import draw_scanpath, film_scanpath, fit_numbers, save_film
 from sa2va.gaze.scanpath import Fixation, Scanpath
+from sa2va.gaze.sheet import BAR, LEAST_SIZE, LONGER_SIDE, Sheet, lay_chips, radius_of
 from sa2va.media.source import open_media
 
 FRAME = np.full((60, 100, 3), 200, np.uint8)
@@ -34,23 +24,23 @@ def look(*places: tuple[float, float, float, int]) -> Scanpath:
 PATH = look((50, 30, -150, 0), (20, 15, 100, 1), (80, 45, 700, 3))
 
 
-def near(picture: np.ndarray, x: float, y: float, colour: np.ndarray, side: int = 14) -> int:
-    """How many pixels about a place of the frame have about a colour."""
+def near(picture: np.ndarray, x: float, y: float, color: np.ndarray, side: int = 14) -> int:
+    """How many pixels about a place of the frame have about a color."""
     scale = LONGER_SIDE / 100
     row, column = int(y * scale), int(x * scale)
     patch = picture[max(row - side, 0) : row + side, max(column - side, 0) : column + side].astype(int)
-    return int((np.abs(patch - colour).max(-1) < 26).sum())
+    return int((np.abs(patch - color).max(-1) < 26).sum())
 
 
-def test_fixations_have_the_colour_of_their_word() -> None:
+def test_fixations_have_the_color_of_their_word() -> None:
     picture = draw_scanpath(Sheet(frame=FRAME, scanpath=PATH, onsets=(50, 400)))
     assert picture.shape[1] == LONGER_SIDE and picture.shape[0] > 0.6 * LONGER_SIDE
     red, cup = palette(2).astype(int)
     assert near(picture, 20, 15, red) > 100 and near(picture, 80, 45, red) == 0
     assert near(picture, 20, 15, cup) == 0
     footer = picture[int(0.6 * LONGER_SIDE) :].astype(int)
-    for colour in (red, cup):  # both words are named, the one without a fixation too
-        assert (np.abs(footer - colour).max(-1) < 8).sum() > 300
+    for color in (red, cup):  # both words are named, the one without a fixation too
+        assert (np.abs(footer - color).max(-1) < 8).sum() > 300
 
 
 def test_time_goes_by() -> None:
@@ -143,7 +133,7 @@ def test_bad_input(tmp_path: Path) -> None:
 
 
 def test_a_word_without_letters_is_shown_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(render, "can_write", str.isascii)
+    monkeypatch.setattr(lettering, "can_write", str.isascii)
     words = ("red", "\u676f")
     path = Scanpath.from_packs(PATH.fixations, [0, 1, 3], words, width=100, height=60)
     sheet = Sheet(frame=FRAME, scanpath=path, onsets=(50, 400))

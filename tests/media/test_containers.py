@@ -4,6 +4,7 @@ import struct
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,7 +13,6 @@ from sa2va.media import containers
 from sa2va.media.source import open_media
 
 pillow_heif = pytest.importorskip("pillow_heif")
-av = pytest.importorskip("av")
 
 SCENE = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8).repeat(32, 0).repeat(32, 1)  # (128, 128, 3)
 
@@ -203,8 +203,17 @@ def test_a_track_is_a_video(tmp_path: Path, brands: tuple[bytes, ...]) -> None:
     assert [int(frame.mean()) for frame in media] == pytest.approx([0, 40, 80, 120, 160], abs=3)
 
 
-def test_the_matrix_of_a_file_without_boxes_is_empty(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"a", "heif"),
+        (b"\0\0\0\0moov" + bytes(30), "video"),
+        (b"\0\0\0\x01moov" + b"\xff" * 8, "video"),
+        (b"\0\0\0\x04moov" + bytes(30), "heif"),
+        (bytes(2000), "heif"),
+    ],
+)
+def test_broken_boxes_end_the_search(tmp_path: Path, content: bytes, kind: str) -> None:
     path = tmp_path / "a"
-    for content in (b"a", b"\0\0\0\0moov" + bytes(30), b"\0\0\0\x01moov" + b"\xff" * 8, bytes(2000)):
-        path.write_bytes(content)
-        assert containers.display_matrix(path) == b""
+    path.write_bytes(struct.pack(">I4s4s4s4s", 20, b"ftyp", b"msf1", bytes(4), b"heic") + content)
+    assert containers.kind_of(path) == kind

@@ -6,13 +6,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
 from sa2va.media import video
 from sa2va.media.source import Media, open_media
-
-av = pytest.importorskip("av")
 
 HEIGHT, WIDTH, NUM_FRAMES = 48, 128, 50
 BIT_WIDTH = WIDTH // 8
@@ -62,10 +61,6 @@ def encode(
     return path
 
 
-def without_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "pyav", lambda: None)
-
-
 def assert_exact(media: Media, expected: list[int]) -> None:
     """Check iteration, then every way of asking, against the numbers in the pictures."""
     assert media.num_frames == len(expected)
@@ -102,26 +97,10 @@ def test_frames_are_exact(tmp_path: Path, name: str) -> None:
     assert media.fps == pytest.approx(1000 * (NUM_FRAMES - 1) / (ticks[-1] - ticks[0]), rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["uneven.mp4", "b_frames.avi"])
-def test_opencv_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    path = encode(tmp_path / name, **CASES[name])
-    exact = open_media(path)
-    third = exact.frame(3).astype(int)
-    without_pyav(monkeypatch)
-    media = open_media(path)
-    assert isinstance(media._reader, video.OpenCVReader)
-    assert_exact(media, list(range(NUM_FRAMES)))
-    assert media.times == pytest.approx(exact.times, abs=1e-3)
-    assert media.fps == pytest.approx(exact.fps, rel=1e-3)
-    assert np.abs(media.frame(3) - third).max() <= 3
-    with pytest.raises(ValueError, match="more than the 10 frames"):
-        open_media(path, max_frames=10)
-
-
 def test_a_seek_decodes_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     media = open_media(encode(tmp_path / "a.mp4"))
     decoded = 0
-    original = video.decode_pictures
+    original = video.decode_frames
 
     def counting(*args: Any) -> Any:
         nonlocal decoded
@@ -129,7 +108,7 @@ def test_a_seek_decodes_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             decoded += 1
             yield picture
 
-    monkeypatch.setattr(video, "decode_pictures", counting)
+    monkeypatch.setattr(video, "decode_frames", counting)
     media.frame(45)
     assert decoded <= 12
     decoded = 0
@@ -151,7 +130,7 @@ def test_one_frame(tmp_path: Path) -> None:
     assert media.is_image and media.fps == 25 and media.times is not None and media.times.tolist() == [0]
 
 
-def test_rotation_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rotation_is_undone(tmp_path: Path) -> None:
     upright = open_media(encode(tmp_path / "0.mp4", num_frames=4)).frame(3).astype(int)
     for degrees in (90, 180, 270):
         path = encode(tmp_path / f"{degrees}.mp4", num_frames=4, rotation=degrees)
@@ -159,9 +138,6 @@ def test_rotation_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         turned = media.frame(3).astype(int)
         assert np.array_equal(turned, np.rot90(upright, degrees // 90))
         assert (media.height, media.width) == turned.shape[:2]
-        with monkeypatch.context() as patch:
-            without_pyav(patch)
-            assert np.abs(open_media(path).frame(3) - turned).max() <= 3
 
 
 @pytest.mark.parametrize("claimed", [10, 10_000_000])
@@ -235,23 +211,14 @@ def damaged_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("whole.mp4", "more than the 10 frames"),
     ],
 )
-@pytest.mark.parametrize("library", ["pyav", "opencv"])
-def test_bad_videos_are_one_line(
-    damaged_files: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str, library: str
-) -> None:
-    if library == "opencv":
-        without_pyav(monkeypatch)
-        message = "not a readable video|more than the 10"
+def test_bad_videos_are_one_line(damaged_files: Path, name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         open_media(damaged_files / name, max_frames=10)
     assert str(caught.value).startswith(str(damaged_files / name)) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("library", ["pyav", "opencv"])
-def test_too_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+def test_too_many_pixels(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", num_frames=2)
-    if library == "opencv":
-        without_pyav(monkeypatch)
     with pytest.raises(ValueError, match="128x48 is more than 6000 pixels"):
         open_media(path, max_pixels=6000)
 

@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sa2va.metrics.text import attribute_counts, exact_match, f1, normalise, plain_text, set_f1
+from sa2va.metrics.text import attribute_counts, exact_match, f1, normalize, plain_text, set_f1
 
-RED_CIRCLE, BLUE_SQUARE = {"colour": "red", "shape": "circle"}, {"colour": "blue", "shape": "square"}
+RED_CIRCLE, BLUE_SQUARE = {"color": "red", "shape": "circle"}, {"color": "blue", "shape": "square"}
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_plain_text_keeps_case_and_punctuation() -> None:
 
 @given(st.text())
 def test_normalising_twice_changes_nothing(text: str) -> None:
-    assert normalise(normalise(text)) == normalise(text)
+    assert normalize(normalize(text)) == normalize(text)
     assert exact_match(text, text)
 
 
@@ -45,7 +45,7 @@ def test_set_f1(pred: list[str], gold: list[str], expected: float) -> None:
 
 
 def test_attributes_must_sit_on_the_same_object() -> None:
-    swapped = [{"colour": "blue", "shape": "circle"}, {"colour": "red", "shape": "square"}]
+    swapped = [{"color": "blue", "shape": "circle"}, {"color": "red", "shape": "square"}]
     assert attribute_counts([BLUE_SQUARE, RED_CIRCLE], [RED_CIRCLE, BLUE_SQUARE]) == (4, 4, 4)
     assert attribute_counts(swapped, [RED_CIRCLE, BLUE_SQUARE]) == (2, 4, 4)
 
@@ -68,7 +68,7 @@ def test_some_attributes_alone() -> None:
     moving = {**RED_CIRCLE, "motion": "grows"}
     assert attribute_counts([RED_CIRCLE, moving], [moving, RED_CIRCLE], {"motion"}) == (1, 1, 1)
     assert attribute_counts([moving], [RED_CIRCLE], {"motion"}) == (0, 1, 0)
-    assert attribute_counts([moving], [RED_CIRCLE], {"colour", "shape"}) == (2, 2, 2)
+    assert attribute_counts([moving], [RED_CIRCLE], {"color", "shape"}) == (2, 2, 2)
 
 
 def test_f1_from_counts() -> None:

@@ -73,12 +73,12 @@ class TrackWriter:
     def _paint(self, frame: NDArray[np.uint8], result: FrameResult) -> NDArray[np.uint8]:
         if not result.objects:
             return frame
-        order = list(self.phrases)  # an object keeps its colour, also when another one has left
+        order = list(self.phrases)  # an object keeps its color, also when another one has left
         return overlay(
             frame,
             np.stack([found.mask for found in result.objects]),  # (N, H, W)
             [found.phrase or self.expressions[0] for found in result.objects],
-            colours=[order.index(found.id) for found in result.objects],
+            colors=[order.index(found.id) for found in result.objects],
         )
 
     def _start_object(self, number: int, phrase: str | None) -> None:

@@ -1,9 +1,9 @@
-"""Draw masks, labels and contact sheets: the only place that puts pixels on a picture for people.
+"""Draw masks and labels over pictures, and arrange pictures in contact sheets.
 
-Flow: frames and masks of a Prediction -> overlay -> media.py (PNG, MP4); several overlays -> contact_sheet.
-Source: the colours were chosen by farthest-point search in OKLab (https://bottosson.github.io/posts/oklab/),
-    on normal vision and on simulated red and green blindness (Machado et al., 2009) at once.
-Shapes: N objects, H W picture, 3 colours in RGB order; boxes are (left, top, right, bottom) px.
+Flow: frames and masks of a Prediction -> overlay -> media/ (PNG, MP4); several overlays -> contact_sheet.
+Source: the palette was found by farthest-point search in OKLab (https://bottosson.github.io/posts/oklab/), for normal
+    vision and for simulated protanopia and deuteranopia (Machado et al., 2009) at once.
+Shapes: N objects, H W picture, 3 colors in RGB order; boxes are (left, top, right, bottom) px.
 """
 
 import colorsys
@@ -17,93 +17,91 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from sa2va.draw.text import base_font, can_write, measure, warn_unwritten, write
+from sa2va.draw.text import base_font, measure, replace_unwritable, write
 from sa2va.masks import bbox
+from sa2va.types import Frame
 
-Picture = NDArray[np.uint8]  # (H, W, 3)
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Box = tuple[int, int, int, int]
 
-COLOURS = "0089DC FF9843 8D053C 22F8CC 570597 FF3781 B0B3FF 597F00 F4EB11 0F26FF".split()
-GOLDEN = 0.618034  # steps of the golden ratio never come back to a hue
+COLORS = "0089DC FF9843 8D053C 22F8CC 570597 FF3781 B0B3FF 597F00 F4EB11 0F26FF".split()
+GOLDEN = 0.618034  # hue step; multiples of the golden ratio never repeat a hue
 INK, PAPER = (28, 30, 36), (250, 250, 248)
-LARGEST_SHEET = 4000  # px, the longer side; a larger contact sheet is scaled down
+LARGEST_SHEET = 4000  # px, longer side of a contact sheet; larger ones are scaled down
 
 
-def palette(num_colours: int) -> Picture:
-    """Return colours that stay with their index, whatever the number asked for.
+def palette(num_colors: int) -> Frame:
+    """Return N colors; the color of an index does not depend on N.
 
-    The first ten can be told apart with red or green blindness; after them come hues a golden ratio apart.
+    The first ten are distinguishable with red-green color blindness. Later hues are a golden ratio apart.
 
     Args:
-        num_colours: N.
+        num_colors: N.
 
     Returns:
         uint8 (N, 3), RGB.
     """
-    return np.array([_colour(index) for index in range(num_colours)], np.uint8).reshape(-1, 3)
+    return np.array([_color(index) for index in range(num_colors)], np.uint8).reshape(-1, 3)
 
 
 def overlay(
-    frame: Picture,
+    frame: Frame,
     masks: ArrayLike,
     labels: Sequence[str] | None = None,
     alpha: float = 0.5,
     *,
-    colours: Sequence[int] | None = None,
-) -> Picture:
-    """Lay masks over a picture: a tinted area, a smooth outline and, if given, a label for each.
+    colors: Sequence[int] | None = None,
+) -> Frame:
+    """Draw masks over a picture, each with a tint, a smooth outline and an optional label.
 
     Args:
-        frame: uint8 (H, W, 3); it is not changed.
-        masks: bool (N, H, W). Smaller objects are drawn over larger ones; empty masks are left out.
-        labels: N short texts; an empty one draws no label. Where no font of this machine has the letters of one,
-            its number is written, and a warning has the text.
+        frame: uint8 (H, W, 3); not modified.
+        masks: bool (N, H, W). Smaller objects are drawn over larger ones; empty masks are skipped.
+        labels: N short texts; an empty one draws no label. If no installed font has the letters of a label, its number
+            is drawn and a warning holds the text.
         alpha: opacity of the tint, 0..1.
-        colours: N palette indices, such as the ids of tracked objects; 0..N-1 when None.
+        colors: N palette indices, such as the ids of tracked objects; None = 0..N-1.
 
     Returns:
         uint8 (H, W, 3).
 
     Raises:
-        ValueError: masks, labels or colours do not fit the frame or each other.
+        ValueError: the sizes of masks, labels, colors and frame do not match.
     """
     stack = np.asarray(masks, bool)
     height, width = frame.shape[:2]
     if stack.ndim != 3 or (len(stack) and stack.shape[1:] != (height, width)):
         raise ValueError(f"overlay: expected masks of shape (N, {height}, {width}), got {stack.shape}")
-    for name, values in (("labels", labels), ("colours", colours)):
+    for name, values in (("labels", labels), ("colors", colors)):
         if values is not None and len(values) != len(stack):
             raise ValueError(f"overlay: {len(values)} {name} for {len(stack)} masks")
     picture = frame.copy()
-    numbers = colours if colours is not None else range(len(stack))
-    paints = [_colour(index) for index in numbers]
+    numbers = colors if colors is not None else range(len(stack))
+    paints = [_color(index) for index in numbers]
     boxes = {index: box for index, mask in enumerate(stack) if (box := _pixel_box(mask)) is not None}
     areas = stack.sum((1, 2))
     for index in sorted(boxes, key=lambda index: -areas[index]):
         _paint(picture, stack[index], boxes[index], paints[index], alpha)
     if labels is None:
         return picture
-    labels = _only_writable(labels, [str(index + 1) for index in numbers])
+    labels = replace_unwritable(labels, [str(index + 1) for index in numbers], stacklevel=2)
     chips = [(labels[index], _anchors(stack[index], boxes[index]), paints[index]) for index in boxes if labels[index]]
     return _draw_chips(picture, chips)
 
 
-def contact_sheet(
-    frames: Sequence[Picture], columns: int | None = None, captions: Sequence[str] | None = None
-) -> Picture:
+def contact_sheet(frames: Sequence[Frame], columns: int | None = None, captions: Sequence[str] | None = None) -> Frame:
     """Arrange pictures in a grid on light paper.
 
     Args:
-        frames: at least one uint8 (H, W, 3); where sizes differ, each is fitted into the cell of the first one.
-        columns: pictures in a row; when None, the sheet becomes about as wide as it is high.
-        captions: a text under each picture, wrapped to its width; its number where no font has its letters.
+        frames: at least one uint8 (H, W, 3). Pictures of another size are fitted into the cell of the first one.
+        columns: pictures per row; None makes the sheet about square.
+        captions: a text below each picture, wrapped to its width; its number if no font has its letters.
 
     Returns:
         uint8 (height, width, 3), no side longer than LARGEST_SHEET.
 
     Raises:
-        ValueError: there are no frames, or the captions are not as many.
+        ValueError: there are no frames, or another number of captions.
     """
     if not len(frames):
         raise ValueError("contact_sheet: expected at least one frame, got none")
@@ -118,7 +116,7 @@ def contact_sheet(
     gap = max(6, round(0.03 * cell_width))
     font = base_font(max(11, round(0.04 * cell_width)))
     if captions is not None:
-        captions = _only_writable(captions, [str(index + 1) for index in range(len(captions))])
+        captions = replace_unwritable(captions, [str(index + 1) for index in range(len(captions))], stacklevel=2)
     texts = [_wrap(text, font, cell_width) for text in captions] if captions is not None else []
     line = sum(font.getmetrics())
     caption_height = max((len(lines) for lines in texts), default=0) * line + (gap // 2 if texts else 0)
@@ -135,26 +133,19 @@ def contact_sheet(
     return np.array(sheet)
 
 
-def _only_writable(texts: Sequence[str], instead: Sequence[str]) -> list[str]:
-    """Put something else where this machine has no letters for a text, and warn the caller's caller."""
-    unwritten = {short: text for short, text in zip(instead, texts, strict=True) if not can_write(text)}
-    warn_unwritten(unwritten, stacklevel=3)
-    return [short if short in unwritten else text for short, text in zip(instead, texts, strict=True)]
-
-
 @lru_cache(maxsize=256)
-def _colour(index: int) -> Colour:
-    if index < len(COLOURS):
-        red, green, blue = bytes.fromhex(COLOURS[index])
+def _color(index: int) -> Color:
+    if index < len(COLORS):
+        red, green, blue = bytes.fromhex(COLORS[index])
         return red, green, blue
-    turn = index - len(COLOURS)
+    turn = index - len(COLORS)
     saturation, value = ((0.85, 0.95), (0.45, 0.95), (0.8, 0.6))[turn % 3]
     red, green, blue = colorsys.hsv_to_rgb(turn * GOLDEN % 1, saturation, value)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _line_width(height: int, width: int) -> float:
-    """Width of an outline, px: thin on a thumbnail, still visible on a poster."""
+    """Return the width of an outline, px: thin on a thumbnail, visible on a poster."""
     return max(1.2, 0.0032 * math.sqrt(height * width))
 
 
@@ -163,11 +154,10 @@ def _pixel_box(mask: NDArray[np.bool_]) -> Box | None:
     return None if box is None else (int(box[0]), int(box[1]), int(box[2]), int(box[3]))
 
 
-def _paint(picture: Picture, mask: NDArray[np.bool_], box: Box, colour: Colour, alpha: float) -> None:
+def _paint(picture: Frame, mask: NDArray[np.bool_], box: Box, color: Color, alpha: float) -> None:
     """Tint a mask and draw its outline, in place.
 
-    The distance to the edge of the mask, slightly blurred, gives an edge without stairs: how much a pixel
-    belongs to the tint or to the line is how far its centre lies inside them.
+    Anti-aliasing: the coverage of a pixel is the blurred signed distance of its center to the edge, clipped.
     """
     height, width = mask.shape
     thickness = _line_width(height, width)
@@ -179,15 +169,15 @@ def _paint(picture: Picture, mask: NDArray[np.bool_], box: Box, colour: Colour, 
     halo = 0.55 * np.clip(thickness + 0.5 - np.abs(depth + 0.35 * thickness), 0, 1)
     line = np.clip(thickness / 2 + 0.5 - np.abs(depth), 0, 1)
     out = picture[window].astype(np.float32)  # (h, w, 3)
-    for share, paint in ((tint, colour), (halo, (255, 255, 255)), (line, colour)):
+    for share, paint in ((tint, color), (halo, (255, 255, 255)), (line, color)):
         out += share[..., None] * (np.array(paint, np.float32) - out)
     picture[window] = np.rint(out).astype(np.uint8)
 
 
 def _depth(mask: NDArray[np.bool_], blur: float) -> NDArray[np.float32]:
-    """Return the signed distance (h, w) px to the edge of a mask, positive inside, with its stairs smoothed."""
+    """Return the blurred signed distance (h, w) px to the edge of a mask, positive inside."""
     inside = mask.astype(np.uint8)
-    far = float(sum(mask.shape))  # where there is no edge at all, OpenCV returns a huge number
+    far = float(sum(mask.shape))  # OpenCV returns a huge number if there is no edge
     within = np.minimum(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), far)
     beyond = np.minimum(cv2.distanceTransform(1 - inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), far)
     depth = np.where(mask, within - 0.5, 0.5 - beyond).astype(np.float32)
@@ -195,10 +185,10 @@ def _depth(mask: NDArray[np.bool_], blur: float) -> NDArray[np.float32]:
 
 
 class _Anchors(NamedTuple):
-    """Points (x, y) px of a mask that a label can hold on to."""
+    """Points (x, y) px of a mask at which a label can be placed."""
 
     top: tuple[int, int]
-    deepest: tuple[int, int]  # farthest from the edge
+    deepest: tuple[int, int]  # the pixel farthest from the edge
     bottom: tuple[int, int]
     right: tuple[int, int]
     left: tuple[int, int]
@@ -222,8 +212,8 @@ def _anchors(mask: NDArray[np.bool_], box: Box) -> _Anchors:
     )
 
 
-def _draw_chips(picture: Picture, chips: Sequence[tuple[str, _Anchors, Colour]]) -> Picture:
-    """Write each label on a rounded chip at its mask, inside the picture and off the other chips."""
+def _draw_chips(picture: Frame, chips: Sequence[tuple[str, _Anchors, Color]]) -> Frame:
+    """Draw each label on a rounded chip near its mask, inside the picture and apart from other chips."""
     height, width = picture.shape[:2]
     font = base_font(max(9, round(0.026 * math.sqrt(height * width))))
     ascent, descent = font.getmetrics()
@@ -232,21 +222,21 @@ def _draw_chips(picture: Picture, chips: Sequence[tuple[str, _Anchors, Colour]])
     image = Image.fromarray(picture)
     pen = ImageDraw.Draw(image)
     taken: list[Box] = []
-    for label, anchors, colour in chips:
+    for label, anchors, color in chips:
         text = _shorten(" ".join(label.split()), font, longest)
         if not text:
             continue
         size = math.ceil(measure(text, round(font.size))) + 2 * pad_x, ascent + descent + 2 * pad_y
         chip = _place(size, anchors, (width, height), taken)
         taken.append(chip)
-        background, ink = _readable(colour)
+        background, ink = _readable(color)
         image.paste(background, chip[:2], _rounded(size))
         write(pen, (chip[0] + pad_x, chip[1] + pad_y), text, ink, round(font.size))
     return np.array(image)
 
 
 def _place(size: tuple[int, int], anchors: _Anchors, picture: tuple[int, int], taken: Sequence[Box]) -> Box:
-    """Choose where a chip of `size` goes: above its mask, else on it, below or beside; off the others if it can."""
+    """Choose the box of a chip: preferably above its mask, else on it, below or beside, away from other chips."""
     width, height = size
     gap = max(1, height // 5)
     (top_x, top), (x, y), (bottom_x, bottom), (right, right_y), (left, left_y) = anchors
@@ -262,7 +252,7 @@ def _place(size: tuple[int, int], anchors: _Anchors, picture: tuple[int, int], t
         inside_x = min(max(x, 0), max(picture[0] - width, 0))
         inside_y = min(max(y, 0), max(picture[1] - height, 0))
         chip = (inside_x, inside_y, inside_x + width, inside_y + height)
-        # Being moved costs a little, hiding another chip costs a lot, and earlier spots win a tie.
+        # Shifting costs little, overlap costs much, and earlier spots win ties.
         moved = (abs(x - inside_x) + abs(y - inside_y)) / (width + height)
         cost = 10 * sum(_overlap(chip, other) for other in taken) / (width * height) + moved + 0.01 * order
         if cost < least:
@@ -275,24 +265,24 @@ def _overlap(a: Box, b: Box) -> int:
     return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
-def _readable(colour: Colour) -> tuple[Colour, Colour]:
-    """Return a chip colour and a text colour with a contrast of at least 4.5 (WCAG 2.2, level AA)."""
-    if 1.05 / (_luminance(colour) + 0.05) < 3:
-        return colour, INK
-    while 1.05 / (_luminance(colour) + 0.05) < 4.5:
-        colour = int(colour[0] * 0.96), int(colour[1] * 0.96), int(colour[2] * 0.96)
-    return colour, (255, 255, 255)
+def _readable(color: Color) -> tuple[Color, Color]:
+    """Choose chip and text colors with a contrast of at least 4.5 (WCAG 2.2, level AA)."""
+    if 1.05 / (_luminance(color) + 0.05) < 3:
+        return color, INK
+    while 1.05 / (_luminance(color) + 0.05) < 4.5:
+        color = int(color[0] * 0.96), int(color[1] * 0.96), int(color[2] * 0.96)
+    return color, (255, 255, 255)
 
 
-def _luminance(colour: Colour) -> float:
-    """Return the relative luminance of an sRGB colour, 0..1."""
-    linear = [v / 12.92 if (v := part / 255) <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for part in colour]
+def _luminance(color: Color) -> float:
+    """Return the relative luminance of an sRGB color, 0..1."""
+    linear = [v / 12.92 if (v := part / 255) <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for part in color]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 @lru_cache(maxsize=256)
 def _rounded(size: tuple[int, int]) -> Image.Image:
-    """Return the coverage of a rounded rectangle, drawn four times as large for smooth corners."""
+    """Return the coverage of a rounded rectangle, supersampled four times."""
     width, height = size
     large = Image.new("L", (4 * width, 4 * height))
     ImageDraw.Draw(large).rounded_rectangle((0, 0, 4 * width - 1, 4 * height - 1), radius=1.2 * height, fill=255)
@@ -300,7 +290,7 @@ def _rounded(size: tuple[int, int]) -> Image.Image:
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """Cut a text to a width in px, with an ellipsis; empty where not even one letter fits."""
+    """Truncate a text to a width in px with an ellipsis; return "" if not even one letter fits."""
     size = round(font.size)
     if measure(text, size) <= width:
         return text
@@ -322,8 +312,8 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     return [_shorten(line, font, width) for line in lines]
 
 
-def _fit(frame: Picture, height: int, width: int) -> Image.Image:
-    """Scale a picture into a cell, keeping its shape; a small one is enlarged without blurring its pixels."""
+def _fit(frame: Frame, height: int, width: int) -> Image.Image:
+    """Fit a picture into a cell, keeping its aspect ratio; enlarge a small one without blur."""
     scale = min(height / frame.shape[0], width / frame.shape[1])
     size = max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale))
     kind = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS

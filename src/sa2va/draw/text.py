@@ -1,15 +1,15 @@
-"""Write text on pictures in any script: find fonts that have its letters, and say which texts have none.
+"""Write text on pictures in any script, with fonts that have its letters.
 
-Flow: a label -> can_write -> measure, write -> draw.py, gaze/render.py; a text without letters -> warn_unwritten.
-Source: Pillow shapes text with Raqm (HarfBuzz, FriBiDi) where it has it; without it, scripts that need shaping are
-    taken for unknown. Pillow reads no character map: a letter is missing where it is drawn as the font's empty box.
+Flow: labels -> replace_unwritable -> measure, write -> overlay.py, gaze/render.py.
+Source: Pillow shapes text with Raqm (HarfBuzz, FriBiDi); without Raqm, scripts that need shaping count as unwritable.
+    Pillow reads no character map, so a letter is missing if it is drawn as the font's empty box.
 """
 
 import os
 import sys
 import unicodedata
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,29 +20,29 @@ from PIL import Image, ImageDraw, ImageFont, features
 FONT_PACKAGES = ("manimgx_fonts", "manimgx_fonts_cjk")  # Noto, from PyPI; the first one is the extra "fonts"
 PREFERRED = ("notosans-", "notosans[", "notosansarabic", "notosanscjk", "notoemoji", "dejavusans.")
 OTHER_STYLES = ("bold", "italic", "oblique", "light", "thin", "black", "condensed", "mono", "serif")
-NO_FONTS = ("lastresort", "notdef", "blank")  # they draw a box, or nothing, for every letter
-USUAL_WEIGHT = 400  # of a font that comes in all weights; some begin with the thinnest
-PROBE_SIZE = 24  # px, of letters that are looked for
-NOWHERE = "\U0010fffe"  # no character, so that every font draws its box
+NO_FONTS = ("lastresort", "notdef", "blank")  # fonts that draw a box, or nothing, for every letter
+USUAL_WEIGHT = 400  # for variable fonts, some of which start at the thinnest
+PROBE_SIZE = 24  # px, of the letters drawn to find a font
+NOWHERE = "\U0010fffe"  # a noncharacter, for which every font draws its box
 SHAPED = {"R", "AL"}  # bidirectional classes of scripts that run from right to left
 Run = tuple[str, ImageFont.FreeTypeFont]  # letters of one font
 
 
 @lru_cache(maxsize=64)
 def base_font(size: int) -> ImageFont.FreeTypeFont:
-    """Return the font of plain labels, bundled with Pillow, so that it is the same on every machine."""
+    """Return the font for plain labels: bundled with Pillow, so the same on every machine."""
     font = ImageFont.load_default(size=size)
     assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
     return font
 
 
 def can_write(text: str) -> bool:
-    """Tell whether this machine has letters for all of a text."""
+    """Return whether installed fonts have all letters of a text."""
     return _assign(text) is not None
 
 
 def measure(text: str, size: int) -> float:
-    """Return the width of a text in px; letters that no font has count as boxes."""
+    """Return the width of a text, px; letters without a font count as boxes."""
     return sum(font.getlength(part) for part, font in _runs(text, size))
 
 
@@ -52,12 +52,12 @@ def write(
     """Write a line of text.
 
     Args:
-        pen: of the picture.
+        pen: drawing context of the picture.
         place: (x, y) px.
         text: in any script.
-        ink: colour.
-        size: px of the letters.
-        anchor: "la" or "mm", as in Pillow, by the measures of the base font.
+        ink: color.
+        size: of the letters, px.
+        anchor: "la" or "mm", as in Pillow, with the metrics of the base font.
     """
     runs = _runs(text, size)
     if len(runs) == 1 and runs[0][1] is base_font(size):
@@ -72,24 +72,30 @@ def write(
         x += font.getlength(part)
 
 
-def warn_unwritten(texts: Mapping[str, str], stacklevel: int) -> None:
-    """Say which texts have no letters on this machine, and what stands on the picture instead.
+def replace_unwritable(texts: Sequence[str], instead: Sequence[str], stacklevel: int) -> list[str]:
+    """Replace texts whose letters no installed font has, and warn about them.
 
     Args:
-        texts: what is written instead -> text.
+        texts: N labels.
+        instead: N replacements.
         stacklevel: as in `warnings.warn`, counted from the caller.
+
+    Returns:
+        N labels that can be written.
     """
-    if texts:
-        pairs = ", ".join(f"{instead} = {' '.join(text.split()):.60}" for instead, text in texts.items())
+    unwritable = {short: text for short, text in zip(instead, texts, strict=True) if not can_write(text)}
+    if unwritable:
+        pairs = ", ".join(f"{short} = {' '.join(text.split()):.60}" for short, text in unwritable.items())
         warnings.warn(
             f"no font on this machine has the letters of a label, the picture shows instead: {pairs}; install one, as "
             "with pip install 'sa2va[fonts]', or pip install manimgx-fonts-cjk for Chinese, Japanese and Korean",
             stacklevel=stacklevel + 1,
         )
+    return [short if short in unwritable else text for short, text in zip(instead, texts, strict=True)]
 
 
 def _runs(text: str, size: int) -> list[Run]:
-    """Cut a text into runs of one font each, from left to right."""
+    """Split a text into runs of one font each, from left to right."""
     assigned = _assign(text)
     if assigned is None:
         return [(text, base_font(size))]
@@ -99,9 +105,9 @@ def _runs(text: str, size: int) -> list[Run]:
 
 @lru_cache(maxsize=1024)
 def _assign(text: str) -> tuple[tuple[str, Path | None], ...] | None:
-    """Give each part of a text a font, None for the base font; None where a letter has no font.
+    """Assign a font to each part of a text, None for the base font; return None if a letter has no font.
 
-    One font for all of it where there is one; else a font is kept as long as it has the next letter.
+    A font with all letters is preferred. Otherwise a font is kept as long as it has the next letter.
     """
     drawn = [letter for letter in text if _is_drawn(letter)]
     if any(map(_needs_shaping, text)) and not features.check("raqm"):
@@ -114,7 +120,7 @@ def _assign(text: str) -> tuple[tuple[str, Path | None], ...] | None:
     for letter in text:
         here = parts[-1][1] if parts else None
         if letter.isspace() and parts and not _runs_left(parts[-1][0]):
-            font = None  # a space as wide as elsewhere; between words from right to left it keeps them together
+            font = None  # the usual width; in right-to-left text a space must stay in the run
         elif not _is_drawn(letter) or (parts and _has(here, letter)):
             font = here
         elif _has(None, letter):
@@ -131,7 +137,7 @@ def _assign(text: str) -> tuple[tuple[str, Path | None], ...] | None:
 
 
 def _is_drawn(letter: str) -> bool:
-    """Tell letters from spaces and from marks that only change their neighbours."""
+    """Return whether a letter is drawn, unlike spaces and combining marks."""
     return not letter.isspace() and unicodedata.category(letter) not in ("Mn", "Me", "Cf", "Cc")
 
 
@@ -140,20 +146,20 @@ def _needs_shaping(letter: str) -> bool:
 
 
 def _runs_left(text: str) -> bool:
-    """Tell whether a text runs from right to left, as its first letter with a direction says."""
+    """Return whether a text runs from right to left, by its first letter with a direction."""
     directions = map(unicodedata.bidirectional, text)
     return next((found for found in directions if found in (*SHAPED, "L")), "L") in SHAPED
 
 
 @cache
 def _find_font(letter: str) -> Path | None:
-    """Return the first font of this machine that has a letter."""
+    """Return the first installed font with a letter."""
     return next((path for path in _fonts() if _has(path, letter)), None)
 
 
 @lru_cache(maxsize=4096)
 def _has(path: Path | None, letter: str) -> bool:
-    """Tell whether a font draws a letter as something else than nothing or its box."""
+    """Return whether a font has a letter: it draws neither nothing nor its box."""
     font = _probe(path)
     return font is not None and (drawn := _draw(font, letter)) is not None and drawn != _box(path)
 
@@ -166,7 +172,7 @@ def _box(path: Path | None) -> bytes | None:
 
 
 def _draw(font: ImageFont.FreeTypeFont, letter: str) -> bytes | None:
-    """Return the pixels of one letter; None where there are none."""
+    """Return the pixels of one letter, None if it is blank."""
     image = Image.new("L", (3 * PROBE_SIZE, 3 * PROBE_SIZE))
     try:
         ImageDraw.Draw(image).text((PROBE_SIZE, PROBE_SIZE), letter, 255, font)
@@ -177,7 +183,7 @@ def _draw(font: ImageFont.FreeTypeFont, letter: str) -> bytes | None:
 
 @cache
 def _probe(path: Path | None) -> ImageFont.FreeTypeFont | None:
-    """Open a font for looking letters up one by one; None where it cannot be read, or has only one size."""
+    """Open a font at the probe size; return None for damaged and bitmap fonts."""
     if path is None:
         return base_font(PROBE_SIZE)
     try:
@@ -191,7 +197,7 @@ def _open(path: Path, size: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.truetype(path, size)
     try:
         axes = font.get_variation_axes()
-    except OSError:  # it comes in one weight
+    except OSError:  # not a variable font
         return font
     usual = [USUAL_WEIGHT if axis["name"] == b"Weight" else axis["default"] for axis in axes]
     font.set_variation_by_axes([float(value or 0) for value in usual])
@@ -200,7 +206,7 @@ def _open(path: Path, size: int) -> ImageFont.FreeTypeFont:
 
 @cache
 def _fonts() -> tuple[Path, ...]:
-    """List the fonts of this machine, upright ones of usual weight first."""
+    """List the installed fonts, upright ones of regular weight first."""
 
     def rank(path: Path) -> tuple[bool, int, int, str]:
         name = path.name.lower()
@@ -212,7 +218,7 @@ def _fonts() -> tuple[Path, ...]:
 
 
 def _folders() -> Iterator[Path]:
-    """Yield where fonts lie: in packages, and in the usual folders of Linux, macOS and Windows."""
+    """Yield font folders: of installed packages, and the usual ones of Linux, macOS and Windows."""
     for package in FONT_PACKAGES:
         spec = find_spec(package)
         yield from map(Path, spec.submodule_search_locations or () if spec else ())

@@ -11,7 +11,7 @@ import numpy as np
 
 from sa2va.evaluation.benchmark import Bar, Figure, Record, measure
 from sa2va.inference.results import Prediction
-from sa2va.metrics.text import exact_match, normalise
+from sa2va.metrics.text import exact_match, normalize
 
 USUAL = "the most frequent answer of its kind"
 
@@ -38,7 +38,7 @@ def most_frequent(records: Sequence[Record]) -> dict[str, str]:
     counts: dict[str, Counter[str]] = {}
     for record in records:
         for kind, gold in zip(record["kinds"], record["gold"], strict=True):
-            counts.setdefault(kind, Counter())[normalise(gold)] += 1
+            counts.setdefault(kind, Counter())[normalize(gold)] += 1
     return {kind: counter.most_common(1)[0][0] for kind, counter in counts.items()}
 
 
@@ -50,7 +50,7 @@ def _exact(
         for kind, gold, right in zip(record["kinds"], record["gold"], record["right"], strict=True):
             if kind in kinds:
                 rights.append(right)
-                guessed.append(normalise(gold) == usual[kind])
+                guessed.append(normalize(gold) == usual[kind])
                 pictures.append(picture)
     chance = float(np.mean(guessed)) if guessed else None
     return measure(name, np.array(rights, float), groups=pictures, chance=chance, baseline=USUAL, bar=bar)

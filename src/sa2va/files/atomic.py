@@ -1,7 +1,7 @@
-"""Write files and folders that appear complete or not at all, and name the one that the disk refuses.
+"""Write files and folders atomically: they appear complete or not at all.
 
-Flow: whoever writes -> whole_file, whole_folder (a temporary name beside the place) -> flushed to the disk -> renamed.
-    A kill leaves what was there before, and a hidden draft.
+Flow: a writer -> whole_file, whole_folder (a temporary name beside the target) -> fsync -> rename. A killed process
+    leaves the previous content and a hidden draft.
 """
 
 import errno
@@ -14,13 +14,13 @@ from pathlib import Path
 
 from sa2va.files.scratch import open_scratch
 
-# What a write that does not know its file's name is refused with; others, as of a pipe or a network, are not ours.
+# Error codes of a disk, for errors without a file name. Others may come from a pipe or the network.
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
-FROM_RUST = re.compile(r"\(os error \d+\)")  # in exceptions of many classes: SafetensorError, plain Exception
+FROM_RUST = re.compile(r"\(os error \d+\)")  # in the text of SafetensorError and other exceptions
 
 
 class CannotWrite(ValueError):
-    """What the disk refuses to take, in one line that names it."""
+    """A write that the disk refused, in one line that names the file."""
 
     def __init__(self, path: Path, reason: object) -> None:
         super().__init__(f"{path}: cannot be written ({reason}); free the disk or choose another folder")
@@ -29,14 +29,14 @@ class CannotWrite(ValueError):
 
 @contextmanager
 def refusals(path: Path, part: Path | None = None) -> Generator[None]:
-    """Name `path` in whatever the disk refuses while it is written.
+    """Convert errors of the disk to CannotWrite.
 
     Args:
-        path: as the user knows it.
-        part: as it is called until it is complete; errors about other files stay as they are.
+        path: the file or folder, as the user knows it.
+        part: its temporary name; errors about other files pass unchanged.
 
     Raises:
-        CannotWrite: in the place of an `OSError`, or of what libraries written in Rust raise instead.
+        CannotWrite: instead of an OSError, or of the exceptions of libraries written in Rust.
     """
     try:
         yield
@@ -56,9 +56,9 @@ def refusals(path: Path, part: Path | None = None) -> Generator[None]:
 
 @contextmanager
 def whole_file(path: Path) -> Generator[Path]:
-    """Lend a temporary name beside `path`; rename it to `path` after success, remove it after an error.
+    """Yield a temporary name beside `path`; rename it to `path` on success, remove it on an error.
 
-    Missing folders are made. The bytes are on the disk before the name is, so that no crash leaves an empty file.
+    Missing folders are made. The content is flushed before the rename, so that no crash leaves an empty file.
 
     Raises:
         CannotWrite: the disk refuses the file.
@@ -71,12 +71,12 @@ def whole_file(path: Path) -> Generator[Path]:
             flush(part)
             os.replace(part, path)
     finally:
-        with suppress(OSError):  # not there, or never was
+        with suppress(OSError):  # it may not exist
             part.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text as UTF-8.
+    """Write a text file as UTF-8.
 
     Raises:
         CannotWrite: the disk refuses the file.
@@ -87,13 +87,13 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def whole_folder(folder: Path) -> Generator[Path]:
-    """Lend a scratch folder beside `folder`; its files take their places in `folder` after success.
+    """Yield a scratch folder beside `folder`; move its files into `folder` on success.
 
-    A new folder appears by one rename. In one that is there each file replaces its predecessor by one rename, and
-    what else lies there stays.
+    A new folder appears by one rename. In an existing folder each file replaces its predecessor by one rename, and
+    other files stay.
 
     Raises:
-        CannotWrite: the disk refuses a file; `folder` is as before.
+        CannotWrite: the disk refuses a file; `folder` is unchanged.
     """
     beside = folder.resolve().parent
     with refusals(folder):
@@ -102,9 +102,10 @@ def whole_folder(folder: Path) -> Generator[Path]:
         with refusals(folder, beside):
             draft = stack.enter_context(open_scratch(beside)) / folder.name
             draft.mkdir()
-        with told_as(draft, folder), refusals(folder, draft):
+        with refusals_in(draft, folder):
             yield draft
-            flush_tree(draft)
+            for path in (*draft.rglob("*"), draft):
+                flush(path)
             if folder.is_dir() and any(folder.iterdir()):
                 for file in sorted(path for path in draft.rglob("*") if path.is_file()):
                     place = folder / file.relative_to(draft)
@@ -118,27 +119,21 @@ def whole_folder(folder: Path) -> Generator[Path]:
 
 
 @contextmanager
-def told_as(scratch: Path, folder: Path) -> Generator[None]:
-    """Name what cannot be written in `scratch` by the place in `folder` that it was meant for."""
+def refusals_in(draft: Path, folder: Path) -> Generator[None]:
+    """Convert errors of the disk to CannotWrite, and name files of `draft` by their targets in `folder`."""
     try:
-        yield
+        with refusals(folder, draft):
+            yield
     except CannotWrite as error:
-        if not error.path.is_relative_to(scratch):
+        if not error.path.is_relative_to(draft):
             raise
-        raise CannotWrite(folder / error.path.relative_to(scratch), error.reason) from error
+        raise CannotWrite(folder / error.path.relative_to(draft), error.reason) from error
 
 
 def flush(path: Path) -> None:
-    """Make the operating system write a file or a folder's entries to the disk."""
+    """Flush a file, or the entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def flush_tree(folder: Path) -> None:
-    """Make the operating system write all that is in a folder to the disk."""
-    for path in folder.rglob("*"):
-        flush(path)
-    flush(folder)

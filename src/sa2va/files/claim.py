@@ -1,6 +1,6 @@
-"""Name the files that a kind of run may write, and refuse folders in which one would replace a user's file.
+"""Declare the files that a kind of run may write, and refuse folders where one would replace a user's file.
 
-Flow: names of a kind of run -> Claim.check(folder, sources) -> nothing, or one line that says what is in the way.
+Flow: file names of a kind of run -> Claim.check(folder, sources) -> nothing, or a ValueError in one line.
 """
 
 import os
@@ -14,22 +14,22 @@ from sa2va.files.manifest import Manifest
 
 @dataclass(frozen=True)
 class Claim:
-    """Names of results, relative to the output folder, as regular expressions with one slash per level."""
+    """Names of results relative to the output folder: regular expressions with one slash per folder level."""
 
-    names: tuple[str, ...] = ()  # of files that the run may write
-    others: tuple[str, ...] = ()  # of files that an earlier run of this kind may have left and this one never writes
+    names: tuple[str, ...] = ()  # files that the run may write
+    others: tuple[str, ...] = ()  # files that only earlier runs of this kind may have left
 
     def check(self, folder: Path, sources: Sequence[Path] = (), names: Iterable[str] | None = None) -> None:
-        """Refuse a folder in which results would replace what they may not.
+        """Refuse a folder where results would replace a user's file or an input.
 
         Args:
-            folder: where results go.
+            folder: folder for the results.
             sources: files and folders that the run reads.
-            names: of the files that will be written; None, as long as that is not known, stands for all of the claim.
+            names: files that will be written; None = not known yet, so all names of the claim.
 
         Raises:
-            ValueError: a name is taken by a file that is not ours, has changed since we wrote it, or is a source, or by
-                a folder where a file must go, or the reverse.
+            ValueError: a name is taken by an input, by a file that is not ours or was changed since, by a folder in
+                place of a file, or the reverse.
         """
         if not folder.is_dir():
             return
@@ -55,7 +55,7 @@ class Claim:
                 raise ValueError(_is_source(folder, name))
 
     def former_files(self, manifest: Manifest) -> list[str]:
-        """List what runs of this kind wrote, of the files in a manifest."""
+        """List the files in a manifest that runs of this kind wrote."""
         patterns = [re.compile(pattern) for pattern in (*self.names, *self.others)]
         return [name for name in manifest if any(pattern.fullmatch(name) for pattern in patterns)]
 
@@ -68,7 +68,7 @@ def _is_source(folder: Path, name: str) -> str:
 
 
 def _find_all(folder: Path, patterns: Iterable[str]) -> Iterator[tuple[Path, bool]]:
-    """Yield what stands under the names of a claim, and whether a folder belongs there."""
+    """Yield existing paths that match the patterns, and whether a folder belongs there."""
     for pattern in patterns:
         yield from _find(folder, pattern.split("/"))
 
@@ -83,7 +83,7 @@ def _find(folder: Path, levels: Sequence[str]) -> Iterator[tuple[Path, bool]]:
 
 
 def _find_exactly(folder: Path, names: Iterable[str]) -> Iterator[tuple[Path, bool]]:
-    """The same for names that are known; folders come first and once."""
+    """Yield existing paths under exact names, parent folders first, and whether a folder belongs there."""
     for name in names:
         path = folder / name
         for parent in reversed(path.relative_to(folder).parents[:-1]):
@@ -94,7 +94,7 @@ def _find_exactly(folder: Path, names: Iterable[str]) -> Iterator[tuple[Path, bo
 
 
 def _identities(sources: Sequence[Path]) -> set[tuple[int, int]]:
-    """Tell files apart by what they are, whatever they are called: a link, symbolic or hard, is the file itself."""
+    """Identify files by device and inode, so that symbolic and hard links are the file itself."""
     return {found for source in sources if (found := _identity(source)) is not None}
 
 

@@ -1,6 +1,6 @@
-"""Read the JSON files of a model folder within limits of size and depth.
+"""Read JSON files within limits of size and depth.
 
-Flow: path -> read_json -> dictionary of finite numbers, texts and lists -> limits.py checks what they say.
+Flow: path -> read_json -> dictionary of finite numbers, texts and lists.
 """
 
 import json
@@ -17,8 +17,7 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        ValueError: no regular file, too large, nested too deeply, not JSON, not an object, or a number in it is not
-            finite.
+        ValueError: no regular file, too large, nested too deeply, not a JSON object, or a number is not finite.
     """
     content = read_bounded(path, max_bytes)
     try:
@@ -44,7 +43,7 @@ def _refuse(constant: str) -> float:
 
 
 def _measure_depth(values: Any) -> int:
-    """Count nested containers, at most one more than is allowed; a number like 1e999 counts as a constant."""
+    """Return the depth of nested containers, up to one more than allowed; refuse infinite numbers such as 1e999."""
     level, depth = [values], 0
     while level and depth <= MAX_DEPTH + 1:
         depth += 1
@@ -53,7 +52,7 @@ def _measure_depth(values: Any) -> int:
             if isinstance(value, dict | list):
                 below += (*value, *value.values()) if isinstance(value, dict) else value
             elif isinstance(value, str):
-                value.encode("utf-8")  # half of a surrogate pair is no text
+                value.encode("utf-8")  # raises for a lone surrogate
             elif isinstance(value, float) and value in (float("inf"), float("-inf")):
                 _refuse(str(value))
         level = below

@@ -1,6 +1,6 @@
-"""Remember which files of a folder we wrote, by their content, so that no other file is ever replaced.
+"""Record which files of a folder we wrote, by content hash, so that no other file is replaced.
 
-Flow: staging.py -> Manifest.read(folder) -> owns(name) -> write(); the record is `.sa2va.json` in that folder.
+Flow: staging.py -> Manifest.read(folder) -> owns(name) -> write(). The record is `.sa2va.json` in the folder.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ MANIFEST = ".sa2va.json"
 
 
 class Manifest:
-    """Files that runs wrote into a folder: name -> SHA-256 of what was written.
+    """Files that runs wrote into a folder: name -> SHA-256 hashes of the written content.
 
-    A file that is not listed, or whose content has changed since, belongs to the user.
+    A file that is not listed, or was changed since, belongs to the user.
     """
 
     def __init__(self, folder: Path, digests: dict[str, list[str]]) -> None:
@@ -25,10 +25,10 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """Read the record of a folder; without one, no file in it is ours.
+        """Read the manifest of a folder; empty if there is none.
 
         Raises:
-            ValueError: the record is damaged or something else.
+            ValueError: the manifest is damaged.
         """
         path = folder / MANIFEST
         if not path.exists():
@@ -43,28 +43,29 @@ class Manifest:
             ) from error
 
     def __iter__(self) -> Iterator[str]:
-        """Names, relative to the folder, with slashes."""
+        """Iterate over names relative to the folder, with forward slashes."""
         return iter(self._digests)
 
     def owns(self, name: str) -> bool:
-        """Tell whether a file is as one of our runs wrote it."""
+        """Return whether a file is unchanged since one of our runs wrote it."""
         path = self.folder / name
         if name not in self._digests or path.is_symlink() or not path.is_file():
             return False
         return digest(path) in self._digests[name]
 
     def without(self, names: Collection[str]) -> "Manifest":
+        """Return a manifest without these names."""
         return Manifest(self.folder, {name: kept for name, kept in self._digests.items() if name not in names})
 
     def with_files(self, root: Path, names: Iterable[str]) -> "Manifest":
-        """Add files as they are below `root`, beside what is known of these names already."""
+        """Return a manifest with files below `root` added; earlier hashes of these names are kept."""
         digests = dict(self._digests)
         for name in names:
             digests[name] = [*digests.get(name, ()), digest(root / name)]
         return Manifest(self.folder, digests)
 
     def write(self) -> None:
-        """Write the record, whole or not at all; without files, remove it."""
+        """Write the manifest atomically; delete it if there are no files."""
         path = self.folder / MANIFEST
         if not self._digests:
             path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Bound what reading a file may cost: kind of file, bytes, pixels, frames and seconds.
+"""Limit the cost of reading a file: its kind, bytes, pixels, frames and seconds.
 
-Flow: a path -> require_regular_file, read_bounded -> its content; what a reader counts -> check_size, check_work,
-    watched -> a ValueError in one line that names the file, the amount and the bound. Every cap is set here.
+Flow: a path -> require_regular_file, read_bounded -> content; counts of a reader -> check_size, check_work, watched ->
+    a ValueError in one line that names the file, the amount and the limit. Every limit is set here.
 """
 
 import os
@@ -12,31 +12,31 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-MAX_PIXELS = 89_478_485  # of a picture; the size beyond which Pillow, too, speaks of a bomb
-MAX_VIDEO_PIXELS = 8192 * 4352  # of a video frame: level 6.2 of H.264 and HEVC. A decoder holds up to 17 frames
-MAX_FRAMES = 1_000_000  # nine hours at 30 frames a second; frames are never held together
-MAX_BYTES = 64 * 2**30  # of a video
-MAX_PICTURE_BYTES = 2**30  # of a picture or an animation, which is held whole: MAX_PIXELS with 8 bytes each fit
-MAX_HEADER_BYTES = 2**24  # of all that precedes the pixels: thumbnails, profiles, descriptions
-MAX_HEADER_READS = 2**14  # pieces that it is read in; usual are dozens
-MAX_COMMENT_BYTES = 2**21  # of a GIF, profiles included; Pillow collects them in quadratic time
-MAX_ENTRIES = 1_000_000  # of a folder
-MAX_SCANS = 500  # of a progressive JPEG; it needs about ten. The bound of libjpeg-turbo's own tests
-MAX_DATA_BYTES = 2**28  # of a file of records or arrays, packed and unpacked; the largest public ones have a tenth
+MAX_PIXELS = 89_478_485  # per picture; Pillow's own limit against decompression bombs
+MAX_VIDEO_PIXELS = 8192 * 4352  # per video frame: level 6.2 of H.264 and HEVC; a decoder holds up to 17 frames
+MAX_FRAMES = 1_000_000  # nine hours at 30 frames per second
+MAX_BYTES = 64 * 2**30  # per video
+MAX_PICTURE_BYTES = 2**30  # per picture or animation, which is read whole; enough for MAX_PIXELS of 8 bytes
+MAX_HEADER_BYTES = 2**24  # before the pixels: thumbnails, profiles, descriptions
+MAX_HEADER_READS = 2**14  # read calls for the header; dozens are usual
+MAX_COMMENT_BYTES = 2**21  # per GIF, profiles included; Pillow collects them in quadratic time
+MAX_ENTRIES = 1_000_000  # per folder
+MAX_SCANS = 500  # per progressive JPEG, as in the tests of libjpeg-turbo; about ten are usual
+MAX_DATA_BYTES = 2**28  # per file of records or arrays, packed and unpacked; ten times the largest public ones
 MAX_OPEN_SECONDS = 600.0  # to open one source
-REMARK_SECONDS = 2.0  # of silence; then twice as long, and so on
+REMARK_SECONDS = 2.0  # until the first progress warning; the interval doubles after each
 
-# Pixels that are decoded only to open a source. A small file has no use for many, whatever its header says.
+# Pixels that may be decoded just to open a source. A small file needs few, whatever its header says.
 FREE_WORK, WORK_PER_BYTE, MAX_WORK = 2**28, 1000, 2**33
-VIDEO_WORK_PER_BYTE = 4096  # of a video that has to be decoded to be counted; MPEG-4 says "as before" in half of it
-MIN_WORK = 2**16  # px; what a frame costs however small it is
-MAX_TEXT_PIXELS = 2**24  # of a picture written as decimal numbers
+VIDEO_WORK_PER_BYTE = 4096  # for a video that is counted by decoding; a skipped MPEG-4 frame takes half of that
+MIN_WORK = 2**16  # px, least cost of a frame
+MAX_TEXT_PIXELS = 2**24  # per picture written as decimal numbers
 
 Item = TypeVar("Item")
 
 
 def require_regular_file(path: str | Path, max_bytes: int = MAX_BYTES) -> int:
-    """Refuse whatever is not a regular file, links followed, without opening it: a pipe would wait for ever.
+    """Check that a path is a regular file, following links, without opening it: opening a pipe would block.
 
     Args:
         path: the file.
@@ -46,7 +46,7 @@ def require_regular_file(path: str | Path, max_bytes: int = MAX_BYTES) -> int:
         Its size in bytes, at least 1.
 
     Raises:
-        ValueError: it does not exist, is a folder, a pipe, a socket or a device, is empty or too large.
+        ValueError: the path is missing, a folder, a pipe, a socket or a device, or the file is empty or too large.
     """
     try:
         status = os.stat(path)
@@ -56,17 +56,17 @@ def require_regular_file(path: str | Path, max_bytes: int = MAX_BYTES) -> int:
 
 
 def read_bounded(path: str | Path, max_bytes: int) -> bytes:
-    """Return the content of a regular file of at most `max_bytes`.
+    """Read a regular file of at most `max_bytes`.
 
     Raises:
         ValueError: as require_regular_file, or the file cannot be read.
     """
-    require_regular_file(path, max_bytes)  # a device may do something when it is opened
+    require_regular_file(path, max_bytes)  # opening a device may have side effects
     try:
-        # The file may have been exchanged since: what counts is what was opened, without waiting for it.
+        # Another file may have taken the name since, so check again what was opened, without blocking.
         with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
             size = _check_status(path, os.fstat(file.fileno()), max_bytes)
-            content = file.read(size + 1)  # Python takes the memory for as much as it is asked to read
+            content = file.read(size + 1)  # not more: Python allocates the requested size
     except OSError as error:
         raise ValueError(f"{path}: {_why_not(error)}") from None
     if len(content) > size:
@@ -106,19 +106,19 @@ def check_work(
     per_byte: int = WORK_PER_BYTE,
     most: float = MAX_WORK,
 ) -> None:
-    """Refuse to decode more pixels to open a file than one of its size can need.
+    """Refuse to decode more pixels to open a file than its size can justify.
 
     Args:
-        name: how the file is called in the error.
+        name: the file, for the error.
         height, width: of a frame, px.
         passes: how often H x W pixels are decoded: frames of an animation, scans of a JPEG.
         num_bytes: size of the file.
-        what: what is counted, in the plural.
-        per_byte: pixels that a byte of the file may stand for.
-        most: pixels that are too many for any file.
+        what: what `passes` counts, in the plural.
+        per_byte: allowed pixels per byte of the file.
+        most: allowed pixels for a file of any size.
 
     Raises:
-        ValueError: it would be too much.
+        ValueError: too many pixels.
     """
     allowed = min(FREE_WORK + per_byte * num_bytes, most)
     if max(height * width, MIN_WORK) * passes > allowed:
@@ -152,13 +152,13 @@ def list_folder(path: Path) -> list[Path]:
 
 
 def watched(items: Iterable[Item], name: str, what: str, total: int | None = None) -> Iterator[Item]:
-    """Yield the items of a slow opening; say how far it is while it lasts, and end it after MAX_OPEN_SECONDS.
+    """Yield items while a source is opened; warn about the progress, and stop after MAX_OPEN_SECONDS.
 
     Args:
-        items: whatever is gone through.
-        name: of the source.
-        what: what the items are, and what is done, as in "pictures checked".
-        total: number of items, where it is known.
+        items: frames or files to go through.
+        name: the source, for messages.
+        what: what is counted, such as "pictures checked".
+        total: number of items, if known.
 
     Raises:
         ValueError: it took too long.

@@ -1,6 +1,6 @@
-"""Lend hidden scratch folders, and remove those that killed runs left behind.
+"""Make hidden scratch folders, and remove those of killed runs.
 
-Flow: staging.py, files.py -> open_scratch(folder) -> `.sa2va-*` inside it, locked while its run lives, removed at the
+Flow: staging.py, atomic.py -> open_scratch(folder) -> `.sa2va-*` inside it, locked while the run lives, removed at the
     end.
 """
 
@@ -12,14 +12,12 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 PREFIX, UNLOCKED = ".sa2va-", ".sa2va_new-"
-LOCK = "lock"  # held by the run that made the folder; the system lets go of it when the process ends, however it ends
+LOCK = "lock"  # held by the run that made the folder; the system releases it when the process ends
 
 
 @contextmanager
 def open_scratch(folder: Path) -> Generator[Path]:
-    """Give an empty scratch folder inside `folder`; it is removed when the block ends.
-
-    Scratch folders of runs that were killed are removed first.
+    """Yield an empty scratch folder inside `folder`; remove it at the end, and those of killed runs at the start.
 
     Raises:
         OSError: `folder` cannot be written.
@@ -31,7 +29,7 @@ def open_scratch(folder: Path) -> Generator[Path]:
     scratch = made.with_name(PREFIX + made.name.removeprefix(UNLOCKED))
     try:
         with FileLock(made / LOCK):
-            # The name that `sweep` looks for comes last, so that it never meets a live folder without its lock.
+            # Rename after locking, so that `sweep` never finds a live folder without a lock.
             made.rename(scratch)
             inner = scratch / "files"
             inner.mkdir()
@@ -42,7 +40,7 @@ def open_scratch(folder: Path) -> Generator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the scratch folders in `folder` whose run has ended without doing so."""
+    """Remove the scratch folders of killed runs in `folder`."""
     from filelock import FileLock, Timeout
 
     with os.scandir(folder) as entries:
@@ -53,5 +51,5 @@ def sweep(folder: Path) -> None:
         try:
             with FileLock(scratch / LOCK, timeout=0):
                 shutil.rmtree(scratch, ignore_errors=True)
-        except (Timeout, OSError):  # its run is alive, or it belongs to another user
+        except (Timeout, OSError):  # the run is alive, or the folder belongs to another user
             continue

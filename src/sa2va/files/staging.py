@@ -1,15 +1,14 @@
-"""Write results all or not at all: files appear in the user's folder only when every one of them is complete.
+"""Write the results of a run all or not at all: files appear in the user's folder when every one is complete.
 
-Flow: command or Prediction.save -> staged(folder) -> hidden scratch folder inside it -> moved into place at the end, or
-    removed; what was there before is put back unless everything moved;
-    new_folder(folder) -> files.whole_folder, only where nothing is yet.
+Flow: command or Prediction.save -> staged(folder) -> hidden scratch folder inside it -> moved into place at the end,
+    with rollback, or removed; new_folder(folder) -> atomic.whole_folder, for folders that must not exist yet.
 """
 
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from sa2va.files.atomic import CannotWrite, refusals, told_as, whole_folder
+from sa2va.files.atomic import CannotWrite, refusals, refusals_in, whole_folder
 from sa2va.files.claim import Claim
 from sa2va.files.manifest import Manifest
 from sa2va.files.scratch import open_scratch
@@ -17,16 +16,16 @@ from sa2va.files.scratch import open_scratch
 
 @contextmanager
 def staged(folder: str | Path | None, claim: Claim, sources: Sequence[Path] = ()) -> Generator[Path | None]:
-    """Give a scratch folder whose files move into `folder` when the block ends without an error.
+    """Yield a scratch folder whose files move into `folder` on success.
 
-    Files of the claim that an earlier run left in `folder` go. A file that no run of ours wrote, that has changed
-    since, or that this run reads is never replaced: it is an error before the block runs.
+    Files of the claim that an earlier run left in `folder` are removed. A file that is not ours, was changed since, or
+    is an input of this run is never replaced: it is an error before the block runs.
 
-    The scratch folder lies inside `folder`, so that the move is a rename and a full disk or a folder that
-    cannot be written shows before any work is done. None stands for "write nothing".
+    The scratch folder is inside `folder`, so that moving is renaming, and a full or read-only disk fails before any
+    work is done.
 
     Args:
-        folder: where results go.
+        folder: folder for the results; None = write nothing.
         claim: names that the run may write.
         sources: files and folders that the run reads.
 
@@ -46,17 +45,17 @@ def staged(folder: str | Path | None, claim: Claim, sources: Sequence[Path] = ()
         new, old = scratch / "new", scratch / "old"
         new.mkdir()
         old.mkdir()
-        with told_as(new, folder), refusals(folder, new):
+        with refusals_in(new, folder):
             yield new
-            move_files(new, folder, old, claim, sources)
+            _move_files(new, folder, old, claim, sources)
 
 
 @contextmanager
 def new_folder(folder: Path) -> Generator[Path]:
-    """Give a scratch folder that becomes `folder`, by one rename, when the block ends without an error.
+    """Yield a scratch folder that becomes `folder` by one rename on success.
 
     Raises:
-        ValueError: `folder` is there already and not empty, or cannot be written.
+        ValueError: `folder` exists and is not empty, or cannot be written.
     """
     _require_new(folder)
     with _made(folder.resolve().parent, folder), whole_folder(folder) as draft:
@@ -74,7 +73,7 @@ def _require_new(folder: Path) -> None:
 
 
 def clear(folder: Path, claim: Claim, sources: Sequence[Path] = ()) -> None:
-    """Remove what an earlier run left under the names of a claim, and the folder if nothing else is in it."""
+    """Remove the files of a claim that an earlier run left, and the folder if it is then empty."""
     if folder.is_dir():
         with staged(folder, claim, sources):
             pass
@@ -83,7 +82,7 @@ def clear(folder: Path, claim: Claim, sources: Sequence[Path] = ()) -> None:
 
 @contextmanager
 def _made(place: Path, folder: Path) -> Generator[None]:
-    """Make `place`, in which `folder` will be written; if it is still empty at the end, it is removed again."""
+    """Make `place`, in which `folder` will be written; remove it at the end if it is still empty."""
     try:
         made = [parent for parent in (place, *place.parents) if not parent.exists()]
     except OSError as error:
@@ -93,7 +92,7 @@ def _made(place: Path, folder: Path) -> Generator[None]:
             place.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
             raise ValueError(f"output folder {str(folder)!r}: {place} is a file; expected a folder") from error
-        except (OSError, ValueError) as error:  # ValueError: a name that no file system takes
+        except (OSError, ValueError) as error:  # ValueError: an impossible name
             raise CannotWrite(folder, getattr(error, "strerror", None) or error) from error
         yield
     finally:
@@ -102,29 +101,29 @@ def _made(place: Path, folder: Path) -> Generator[None]:
 
 def _remove_empty(folders: Iterable[Path]) -> None:
     for folder in folders:
-        with suppress(OSError, ValueError):  # one that holds something, is gone, or has an impossible name
+        with suppress(OSError, ValueError):  # not empty, already gone, or an impossible name
             folder.rmdir()
 
 
-def move_files(source: Path, target: Path, aside: Path, claim: Claim, sources: Sequence[Path] = ()) -> None:
-    """Move all files of `source` to the same places in `target`, or none; what earlier runs left there goes.
+def _move_files(source: Path, target: Path, aside: Path, claim: Claim, sources: Sequence[Path] = ()) -> None:
+    """Move all files of `source` to the same places in `target`, or none; remove those of earlier runs.
 
     Args:
-        source: the folder that is emptied.
-        target: the folder that is filled.
-        aside: an empty folder beside `source`; it takes what `target` had under the names of the claim.
+        source: folder to empty.
+        target: folder to fill.
+        aside: empty folder beside `source`, for the files of the claim that were in `target`.
         claim: names that the run may write.
         sources: files and folders that the run has read.
 
     Raises:
-        ValueError: a name is taken by what may not be replaced.
+        ValueError: a name is taken by a file that may not be replaced.
     """
     names = sorted(path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file())
     before = Manifest.read(target)
     claim.check(target, sources, names)  # again: a user may have put something there meanwhile
     former = [name for name in claim.former_files(before) if before.owns(name)]
     with ExitStack() as undo:
-        # Old and new contents are ours while files move, so that a run that is killed here blocks no later one.
+        # While files move, the manifest lists old and new content, so that a run killed here blocks no later one.
         undo.callback(before.write)
         before.with_files(source, names).write()
         for name in former:
@@ -137,7 +136,7 @@ def move_files(source: Path, target: Path, aside: Path, claim: Claim, sources: S
 
 
 def _move(place: Path, goal: Path, undo: ExitStack) -> None:
-    """Move one file, and note how to take that back before each step: an interrupt may come between the two."""
+    """Move one file; register each undo step first, since an interrupt may come in between."""
     for folder in reversed([parent for parent in goal.parents if not parent.exists()]):
         undo.callback(_remove_empty, [folder])
         folder.mkdir()

@@ -13,7 +13,8 @@ from sa2va.apps.demo.page import Exchange, Exhibit
 from sa2va.gaze.metrics.target import inside_box
 from sa2va.gaze.model.scanpath_model import ScanpathModel
 from sa2va.gaze.predictor import WEIGHTS_FILE, GazePredictor, check_listener, load_decoder
-from sa2va.gaze.render import Sheet, draw_scanpath, film_scanpath, save_film
+from sa2va.gaze.render import draw_scanpath, film_scanpath, save_film
+from sa2va.gaze.sheet import Sheet
 from sa2va.gaze.simulator.cases import make_case
 
 if TYPE_CHECKING:

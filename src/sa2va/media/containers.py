@@ -1,7 +1,7 @@
-"""Tell pictures from videos by what a file contains, whatever its name says.
+"""Tell pictures from videos by the content of a file, whatever its name says.
 
-Flow: the first bytes of a file, and its boxes where it is made of boxes -> "video", "heif", "avif" or "picture" ->
-    media.py, pictures.py.
+Flow: the first bytes of a file, and its top-level boxes -> "video", "heif", "avif" or "picture" -> source.py,
+    pictures.py.
 Source: ISO/IEC 14496-12 (boxes), ISO/IEC 23008-12 (brands of still pictures), RFC 9559 (Matroska).
 """
 
@@ -14,10 +14,9 @@ from sa2va.files import read_limits
 
 Kind = Literal["video", "heif", "avif", "picture"]
 
-HEAD_BYTES = 512  # enough to tell a container from its start
-TS_PACKET = 188  # bytes; an MPEG transport stream is known by one letter repeated at this distance
-MAX_BOXES = 4096  # at the top of a file; a fragmented video has two a second and names its moov first
-MAX_MOOV_BYTES = 64 * 2**20
+HEAD_BYTES = 512  # enough to recognize a container
+TS_PACKET = 188  # bytes between two sync bytes of an MPEG transport stream
+MAX_BOXES = 4096  # at the top level; a fragmented video has two per second and names its moov first
 
 AVIF_BRANDS = frozenset((b"avif", b"avis"))  # Pillow reads these
 STILL_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"avci", b"mif1", b"mif2", b"avif", b"jpeg", b"j2ki"))
@@ -26,10 +25,10 @@ PICTURE_BRANDS = STILL_BRANDS | SEQUENCE_BRANDS
 
 
 def kind_of(path: Path) -> Kind:
-    """Tell what can read a file: FFmpeg (video), libheif (heif) or Pillow (avif, picture).
+    """Choose the decoder of a file: FFmpeg (video), libheif (heif) or Pillow (avif, picture).
 
-    A file of boxes is a still picture where its main brand says so, or where a compatible brand says so and it has
-    no track: of a tiled picture FFmpeg would show the first tile. A sequence of pictures is a track, and a video.
+    A file of boxes is a still picture if its main brand says so, or if a compatible brand says so and it has no track:
+    FFmpeg would show only the first tile of a tiled picture. An image sequence has a track and is a video.
 
     Raises:
         ValueError: the file cannot be opened.
@@ -37,24 +36,15 @@ def kind_of(path: Path) -> Kind:
     head = read_limits.read_head(path, HEAD_BYTES)
     if head[4:8] != b"ftyp":
         return "video" if _is_container(head) else "picture"
-    main, *others = _brands(head)
-    pictured = PICTURE_BRANDS.intersection((main, *others))
-    if not pictured:
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    main, others = head[8:12], [head[place : place + 4] for place in range(16, end - 3, 4)]
+    brands = PICTURE_BRANDS.intersection((main, *others))
+    if not brands:
         return "video"
-    is_avif = bool(AVIF_BRANDS & pictured)
+    is_avif = bool(AVIF_BRANDS & brands)
     if main not in STILL_BRANDS and not (is_avif and main in PICTURE_BRANDS) and _has_track(path):
         return "video"
     return "avif" if is_avif else "heif"
-
-
-def display_matrix(path: Path) -> bytes:
-    """Return the nine big-endian numbers of the first picture track of a file of boxes; b"" where there is none."""
-    with path.open("rb") as file:
-        for name, start, size in _boxes(file):
-            if name == b"moov" and size <= MAX_MOOV_BYTES:
-                file.seek(start)
-                return _matrix_in(file.read(size))
-    return b""
 
 
 def _is_container(head: bytes) -> bool:
@@ -66,19 +56,13 @@ def _is_container(head: bytes) -> bool:
     )
 
 
-def _brands(head: bytes) -> list[bytes]:
-    """Return the main brand, then the compatible ones."""
-    end = min(int.from_bytes(head[:4], "big"), len(head))
-    return [head[8:12], *(head[place : place + 4] for place in range(16, end - 3, 4))]
-
-
 def _has_track(path: Path) -> bool:
     with path.open("rb") as file:
-        return any(name in (b"moov", b"moof") for name, _, _ in _boxes(file))
+        return any(name in (b"moov", b"moof") for name in _box_names(file))
 
 
-def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, place and size in bytes of the content of each box at the top of a file."""
+def _box_names(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the name of each top-level box."""
     place, end = 0, file.seek(0, 2)
     for _ in range(MAX_BOXES):
         if place >= end:
@@ -95,16 +79,5 @@ def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
             size = end - place
         if size < num_header:
             return
-        yield name, place + num_header, size - num_header
+        yield name
         place += size
-
-
-def _matrix_in(moov: bytes) -> bytes:
-    """Return the matrix of the first track header that has a width."""
-    place = moov.find(b"tkhd")
-    while place >= 0:
-        start = place + 4 + (52 if moov[place + 4 : place + 5] == b"\1" else 40)
-        if len(moov) >= start + 44 and any(moov[start + 36 : start + 40]):
-            return moov[start : start + 36]
-        place = moov.find(b"tkhd", place + 4)
-    return b""

@@ -1,7 +1,7 @@
-"""Scale pictures of more than eight bits a color to eight, by the range that the file states.
+"""Scale pictures with more than eight bits per color to eight, by the range that the file states.
 
-Flow: PIL image of mode I or F, 16-bit array -> to_eight_bits -> pictures.py. Where no range is stated, or the stated
-    one would make the picture black, a warning says what was assumed.
+Flow: PIL image of mode I or F, 16-bit array -> to_eight_bits -> pictures.py. If no range is stated, or the stated one
+    would make the picture black, a warning names the assumed range.
 Source: TIFF 6.0, tags 258 (bits), 281 and 341 (largest value).
 """
 
@@ -19,31 +19,31 @@ from sa2va.media.orientation import EXIF_ORIENTATION
 
 BITS_PER_SAMPLE, MAX_SAMPLE_VALUES = 258, (341, 281)
 USUAL_BITS = (8, 10, 12, 16, 32)
-OVERSHOOT = 2.0  # floats up to here are meant as 0..1: filters overshoot, and 0..255 would be black
-BLACK_BELOW = 1 << 12  # 16-bit values that all lie below come out black, so they cannot be meant to fill 16 bits
+OVERSHOOT = 2.0  # floats up to here mean 0..1: filters overshoot, and in 0..255 they would be black
+BLACK_BELOW = 1 << 12  # 16-bit values all below this would look black, so 16 bits cannot be their range
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Tell whether Pillow keeps more than eight bits a color of an image."""
+    """Return whether Pillow holds an image with more than eight bits per color."""
     return image.mode.startswith(("I", "F"))
 
 
 def restore_low_bytes(image: Image.Image, path: Path, name: str) -> Image.Image:
-    """Read 16-bit colors again that Pillow, which keeps their high bytes, would show as black.
+    """Read 16-bit colors with OpenCV if Pillow, which keeps only their high bytes, would show them as black.
 
     Args:
-        image: open, not decoded.
-        path: its file, PNG or TIFF.
-        name: of the source, for the warning.
+        image: opened image, not decoded.
+        path: its PNG or TIFF file.
+        name: the source, for the warning.
 
     Returns:
-        The image itself, or one of eight bits a color with the same EXIF orientation.
+        The image itself, or one with eight bits per color and the same EXIF orientation.
     """
     if is_deep(image) or not any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
         return image
-    turn = image.getexif().get(EXIF_ORIENTATION, 1) if image.format == "TIFF" else 1  # lost once it is decoded
+    turn = image.getexif().get(EXIF_ORIENTATION, 1) if image.format == "TIFF" else 1  # decoding drops it
     image.load()
-    if np.asarray(image)[..., :3].max(initial=0) >= BLACK_BELOW >> 8:  # of RGBA the colors; opaque says nothing
+    if np.asarray(image)[..., :3].max(initial=0) >= BLACK_BELOW >> 8:  # without alpha, which has a range of its own
         return image
     values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if values is None or values.dtype != np.uint16 or values.ndim != 3 or values.shape[2] not in (3, 4):
@@ -59,32 +59,23 @@ def restore_low_bytes(image: Image.Image, path: Path, name: str) -> Image.Image:
 
 
 def to_gray(image: Image.Image, name: str) -> Image.Image:
-    """Return a decoded image of mode I or F as one of mode L.
-
-    Args:
-        image: one channel, any range.
-        name: of the source, for the warning.
-
-    Raises:
-        ValueError: floating point numbers beyond 16 bits, which have no agreed range.
-    """
-    values = np.asarray(image)
-    return Image.fromarray(to_eight_bits(values, name, _stated_maximum(image)))
+    """Convert a decoded image of mode I or F to mode L; arguments and errors as for `to_eight_bits`."""
+    return Image.fromarray(to_eight_bits(np.asarray(image), name, _stated_maximum(image)))
 
 
 def to_eight_bits(values: NDArray[Any], name: str, stated: float | None = None) -> NDArray[np.uint8]:
-    """Scale numbers 0..largest to 0..255; negative ones become 0.
+    """Scale 0..largest to 0..255; negative values become 0.
 
     Args:
-        values: integers or floating point numbers of any shape.
-        name: of the source, for the warning.
-        stated: the largest value that the source names; None = it is assumed from the values.
+        values: integers or floats of any shape.
+        name: the source, for the warning.
+        stated: largest value according to the source; None = assumed from the values.
 
     Returns:
         uint8 of the same shape.
 
     Raises:
-        ValueError: floating point numbers beyond 16 bits, which have no agreed range.
+        ValueError: floats beyond 65535, which have no agreed range.
     """
     if values.dtype.kind == "f":
         values = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
@@ -104,7 +95,7 @@ def _stated_maximum(image: Image.Image) -> float | None:
     bits = _first_number(tags.get(BITS_PER_SAMPLE))
     if bits and bits < 16 and not image.mode.startswith("F"):
         return float((1 << int(bits)) - 1)
-    return 65535.0 if image.format == "PPM" and image.mode == "I" else None  # Pillow has scaled it to that
+    return 65535.0 if image.format == "PPM" and image.mode == "I" else None  # Pillow scales PPM to 16 bits
 
 
 def _first_number(value: Any) -> float | None:
@@ -117,7 +108,7 @@ def _first_number(value: Any) -> float | None:
 
 
 def _assumed_maximum(values: NDArray[Any], name: str) -> float:
-    """Return the largest value of the smallest usual range that holds all values, and say so where it is a guess."""
+    """Return the upper end of the smallest usual range that holds all values; warn if that is a guess."""
     top = float(values.max(initial=0))
     is_float = values.dtype.kind == "f"
     if top <= 0 or (values.dtype == np.uint16 and top >= BLACK_BELOW):

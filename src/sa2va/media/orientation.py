@@ -1,6 +1,6 @@
-"""Turn and mirror decoded frames upright: one definition for EXIF orientations and display matrices of videos.
+"""Turn and mirror decoded frames upright, by the EXIF orientation of a picture or the display matrix of a video.
 
-Flow: EXIF orientation of a picture, display matrix of a video -> orientation 1..8 -> upright -> frames.
+Flow: EXIF orientation, display matrix -> orientation 1..8 -> upright -> frames.
 Source: EXIF 2.32, tag 274; ISO/IEC 14496-12, matrix of the track header; FFmpeg, libavutil/display.h.
 Shapes: H, W stored picture; orientations 5..8 swap them.
 """
@@ -25,7 +25,7 @@ STEPS = {
     7: (True, True, True),
     8: (True, True, False),
 }
-# Signs of a matrix's (a, b, c, d), where a stored pixel (x, y) is shown at (a x + c y, b x + d y) -> orientation.
+# Signs of a matrix's (a, b, c, d) -> orientation. A stored pixel (x, y) is shown at (a x + c y, b x + d y).
 SIGNS = {
     (1, 0, 0, 1): 1,
     (-1, 0, 0, 1): 2,
@@ -39,7 +39,7 @@ SIGNS = {
 
 
 def upright(picture: NDArray[np.uint8], orientation: Any) -> NDArray[np.uint8]:
-    """Return a stored picture (H, W, C) as it is meant to be seen; an unknown orientation changes nothing."""
+    """Turn a stored picture (H, W, C) upright; an unknown orientation changes nothing."""
     swap, rows, columns = STEPS.get(orientation, STEPS[1])
     if not (swap or rows or columns):
         return picture
@@ -47,17 +47,16 @@ def upright(picture: NDArray[np.uint8], orientation: Any) -> NDArray[np.uint8]:
     return np.ascontiguousarray(turned[:: -1 if rows else 1, :: -1 if columns else 1])
 
 
-def from_matrix(matrix: bytes, order: str = "=") -> int:
-    """Return the orientation nearest to a display matrix.
+def from_matrix(matrix: bytes) -> int:
+    """Return the orientation nearest to a display matrix; 1 if there is no matrix.
 
     Args:
-        matrix: nine 32-bit numbers a, b, u, c, d, v, x, y, w.
-        order: of their bytes: "=" as FFmpeg hands them over, ">" as in the file.
+        matrix: nine 32-bit integers a, b, u, c, d, v, x, y, w in native byte order, as FFmpeg gives them.
     """
     if len(matrix) < 36:
         return 1
-    a, b, _, c, d, *_ = struct.unpack(f"{order}9i", matrix[:36])
-    # Odd angles are rounded: what lies closer to a diagonal of the matrix counts.
+    a, b, _, c, d, *_ = struct.unpack("=9i", matrix[:36])
+    # Round odd angles to the nearer diagonal of the matrix.
     straight = abs(a) + abs(d) >= abs(b) + abs(c)
     signs = (np.sign(a), 0, 0, np.sign(d)) if straight else (0, np.sign(b), np.sign(c), 0)
     return SIGNS.get(tuple(int(sign) for sign in signs), 1)

@@ -1,6 +1,6 @@
-"""Count what a picture file makes a decoder do, before it is decoded.
+"""Estimate the cost of decoding a picture file before decoding it.
 
-Flow: a file -> check_comments, GaugedFile, check_cost -> nothing, or a ValueError in one line -> pictures.py.
+Flow: a file -> check_comments, HeaderLimitedFile, check_cost -> nothing, or a ValueError in one line -> pictures.py.
 Source: GIF89a; ITU-T T.81, annex B (markers of JPEG).
 """
 
@@ -14,17 +14,17 @@ from PIL import Image
 from sa2va.files import read_limits
 
 EOI, SOS = 0xD9, 0xDA
-BARE_MARKERS = (0x01, *range(0xD0, 0xD9))  # no length follows
-NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # in coded data 0xff is followed by 0 or a restart
+BARE_MARKERS = (0x01, *range(0xD0, 0xD9))  # markers without a length
+NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # in coded data 0xff is followed by 0 or a restart marker
 GIF_FRAME, GIF_END, GIF_TIMING = b",", b";", b"\xf9"
-SMALL_BLOCK = 32  # bytes; encoders fill all sub-blocks of a GIF but the last one, with 255
-COST_OF_BLOCK = 8  # bytes of comment that a needless sub-block counts for
-GIF_BLOCK = re.compile(rb"[!,;]")  # a decoder reads on, byte by byte, to the next of them
-SCANS_PER_PASS = 4  # a scan of a progressive JPEG costs less than a picture
+SMALL_BLOCK = 32  # bytes; encoders fill every sub-block of a GIF but the last one to 255
+COST_OF_BLOCK = 8  # bytes of comment that a needless sub-block counts as
+GIF_BLOCK = re.compile(rb"[!,;]")  # a decoder searches byte by byte for the next of these
+SCANS_PER_PASS = 4  # scans of a progressive JPEG that cost as much as decoding the picture once
 
 
-class GaugedFile(io.FileIO):
-    """A file that refuses to be read much until `opened` is set, since a header can go on and on."""
+class HeaderLimitedFile(io.FileIO):
+    """A file that limits reading until `opened` is set, since a header can be endless."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -32,7 +32,7 @@ class GaugedFile(io.FileIO):
         self._num_bytes = self._num_reads = 0
 
     def read(self, size: int | None = -1) -> bytes:
-        """Read as any file; reading all at once is not held against a decoder that keeps the whole file.
+        """Read as any file does. A single read of the whole file counts as no header bytes.
 
         Raises:
             OSError: the header is too long.
@@ -41,16 +41,16 @@ class GaugedFile(io.FileIO):
             self._num_reads += 1
             self._num_bytes += max(size or 0, 0)
             if self._num_bytes > read_limits.MAX_HEADER_BYTES or self._num_reads > read_limits.MAX_HEADER_READS:
-                self.refused = True  # which Pillow may keep to itself
+                self.refused = True  # Pillow may swallow the exception
                 raise OSError("the header is too long")
         return super().read(size) or b""
 
 
 def check_comments(path: Path) -> None:
-    """Refuse a GIF of comments, which hold up a decoder before the first frame and between any two.
+    """Refuse a GIF whose comments would slow the decoder before the first frame or between frames.
 
     Raises:
-        ValueError: more than MAX_COMMENT_BYTES of them.
+        ValueError: more than MAX_COMMENT_BYTES of comments.
     """
     if read_limits.read_head(path, 4) == b"GIF8" and _measure_gif(path)[1] > read_limits.MAX_COMMENT_BYTES:
         raise ValueError(
@@ -60,10 +60,10 @@ def check_comments(path: Path) -> None:
 
 
 def check_cost(image: Image.Image, path: Path, num_bytes: int) -> None:
-    """Refuse a file of which decoding would cost more than a picture of its size and bytes can need.
+    """Refuse a file that costs more to decode than any picture of its size and bytes needs.
 
     Args:
-        image: the open picture, not decoded.
+        image: opened picture, not decoded.
         path: its file.
         num_bytes: size of the file.
 
@@ -88,7 +88,7 @@ def check_cost(image: Image.Image, path: Path, num_bytes: int) -> None:
 
 
 def _count_scans(path: Path) -> int:
-    """Count the scans of the first JPEG of a file, up to one more than allowed."""
+    """Count the scans of the first JPEG in a file, up to one more than allowed."""
     num_scans, place = 0, 0
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         while num_scans <= read_limits.MAX_SCANS:
@@ -103,11 +103,10 @@ def _count_scans(path: Path) -> int:
 
 
 def _measure_gif(path: Path) -> tuple[int, int]:
-    """Return the number of frames of a GIF, and the bytes of its comments and of what lies between its blocks."""
+    """Count the frames of a GIF, and the bytes of comments and of padding between blocks."""
     num_frames = num_idle = 0
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         place = 13 + _palette_bytes(data, 10)
-        # More frames than any file may have are not counted further.
         most = read_limits.MAX_WORK // read_limits.MIN_WORK
         limit = read_limits.MAX_COMMENT_BYTES
         while num_idle <= limit and num_frames <= most and (found := GIF_BLOCK.search(data, place)):
@@ -131,7 +130,7 @@ def _palette_bytes(data: mmap.mmap, place: int) -> int:
 
 
 def _after_blocks(data: mmap.mmap, place: int) -> tuple[int, int]:
-    """Skip sub-blocks up to the empty one that ends them; count those beyond one for each SMALL_BLOCK bytes."""
+    """Skip sub-blocks up to the empty one that ends them; count needless ones, beyond one per SMALL_BLOCK bytes."""
     start, size, num_blocks = place, len(data), 0
     while place < size and data[place]:
         place += data[place] + 1

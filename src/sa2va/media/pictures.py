@@ -1,10 +1,9 @@
-"""Read and write still pictures, folders of pictures and animations, whatever their mode.
+"""Read and write still pictures, folders of pictures and animations of any color mode.
 
-Flow: a file or PIL image -> to_rgb -> uint8 (H, W, 3) -> media.py; overlays and masks -> save_image -> a file.
-    orientation.py turns pictures upright, depth.py brings them to eight bits a color.
-Source: Pillow decodes, and pillow-heif what is HEIF; that transparent parts are seen on white is our rule, for videos
-    too.
-Shapes: T frames, H W picture, 3 colours in RGB order.
+Flow: a file or PIL image -> to_rgb -> uint8 (H, W, 3) -> source.py; overlays and masks -> save_image -> a file.
+    orientation.py turns pictures upright, depth.py scales them to eight bits per color.
+Source: Pillow decodes, and pillow-heif decodes HEIF. Transparent parts become white, as in videos; that is our rule.
+Shapes: T frames, H W picture, 3 colors in RGB order.
 """
 
 import re
@@ -26,25 +25,24 @@ from sa2va.files.manifest import Manifest
 from sa2va.files.read_limits import check_size
 from sa2va.media import depth, orientation, picture_cost
 from sa2va.media.containers import kind_of
+from sa2va.types import Frame
 
-Picture = NDArray[np.uint8]  # (H, W, 3)
-
-# Only decoders that stay inside Pillow: EPS, for one, would start another program.
+# Only decoders inside Pillow: EPS, for example, would start another program.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
-ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # MPO and TIFF hold several pictures too, but not a film
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # the pictures of MPO and TIFF files are not frames of a video
 SUFFIXES = frozenset(".jpg .jpeg .png .webp .avif .heic .heif .hif .gif .bmp .tif .tiff .ppm .pgm".split())
 READABLE = "give JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF, MP4, MOV, MKV, WebM, AVI or a folder of pictures"
 SAVED_AS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".avif": "AVIF"}
-STILL_SECONDS = 0.1  # how long a frame that names no duration is shown, as browsers do
+STILL_SECONDS = 0.1  # s, duration of a frame that states none, as in browsers
 
 
-def read_picture(path: Path, max_pixels: int, name: str = "") -> Picture:
+def read_picture(path: Path, max_pixels: int, name: str = "") -> Frame:
     """Read the first picture of a file.
 
     Args:
         path: a file of one of FORMATS.
-        max_pixels: the largest H * W that is decoded.
-        name: of what warnings speak; the file when empty.
+        max_pixels: largest H * W.
+        name: the source, for warnings; the path if empty.
 
     Returns:
         uint8 (H, W, 3).
@@ -58,10 +56,10 @@ def read_picture(path: Path, max_pixels: int, name: str = "") -> Picture:
 
 @contextmanager
 def open_picture(path: Path, max_pixels: int) -> Generator[Image.Image]:
-    """Read the header of a picture and hold it against the caps, before a pixel is decoded."""
+    """Open a picture and check its header against the limits, before any pixel is decoded."""
     num_bytes = read_limits.require_regular_file(path, read_limits.MAX_PICTURE_BYTES)
     picture_cost.check_comments(path)
-    with picture_cost.GaugedFile(path) as file:
+    with picture_cost.HeaderLimitedFile(path) as file:
         image = _open_image(file, path, max_pixels)
         check_size(str(path), image.height, image.width, max_pixels)
         picture_cost.check_cost(image, path, num_bytes)
@@ -70,14 +68,14 @@ def open_picture(path: Path, max_pixels: int) -> Generator[Image.Image]:
             yield image
 
 
-def _open_image(file: picture_cost.GaugedFile, path: Path, max_pixels: int) -> Image.Image:
+def _open_image(file: picture_cost.HeaderLimitedFile, path: Path, max_pixels: int) -> Image.Image:
     kind = kind_of(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what matters is said below, in one line
+            warnings.simplefilter("ignore")  # the errors below say what matters
             if kind == "heif":
                 return _open_heif(file)
-            # By its main brand alone Pillow does not know every AVIF.
+            # Pillow looks at the main brand only and would miss some AVIF files.
             return AvifImageFile(file) if kind == "avif" else Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError:
         raise ValueError(f"{path}: the picture has more than {max_pixels} pixels; make it smaller") from None
@@ -95,29 +93,29 @@ def _open_image(file: picture_cost.GaugedFile, path: Path, max_pixels: int) -> I
 
 
 def _open_heif(file: BinaryIO) -> Image.Image:
-    """Open a HEIF file without making Pillow, which belongs to the whole program, open them too."""
+    """Open a HEIF file without registering HEIF in Pillow for the whole program."""
     from pillow_heif import HeifImageFile
 
     return HeifImageFile(file)
 
 
 def is_animation(path: Path, max_pixels: int) -> bool:
-    """Tell whether a picture file is a film of several frames."""
+    """Return whether a picture file is an animation of several frames."""
     with open_picture(path, max_pixels) as image:
         return image.format in ANIMATED and _seek(image, 1)
 
 
-def to_rgb(image: Image.Image, name: str = "image") -> Picture:
-    """Turn any PIL image into uint8 (H, W, 3): upright, eight bits a color, transparent parts white."""
-    image.load()  # TIFF files are turned upright by that, and no longer name an orientation then
+def to_rgb(image: Image.Image, name: str = "image") -> Frame:
+    """Convert any PIL image to uint8 (H, W, 3): upright, eight bits per color, transparent parts white."""
+    image.load()  # which turns TIFF files upright and drops their orientation
     turn = image.getexif().get(orientation.EXIF_ORIENTATION, 1)
     if depth.is_deep(image):
         image = depth.to_gray(image, name)
     return orientation.upright(on_white(image), turn)
 
 
-def on_white(image: Image.Image) -> Picture:
-    """Return an image of eight bits a color as uint8 (H, W, 3), its transparent parts seen on white."""
+def on_white(image: Image.Image) -> Frame:
+    """Composite an image with eight bits per color on white; return uint8 (H, W, 3)."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -125,14 +123,14 @@ def on_white(image: Image.Image) -> Picture:
     return np.array(image.convert("RGB"))
 
 
-def decode_image(image: Image.Image, name: str) -> Picture:
-    """Decode a PIL image that somebody else opened to uint8 (H, W, 3); an error names it."""
+def decode_image(image: Image.Image, name: str) -> Frame:
+    """Decode a caller's PIL image to uint8 (H, W, 3); errors start with `name`."""
     with _naming(Path(name)):
         return to_rgb(image, name)
 
 
-def decode_picture(image: Image.Image, path: Path, name: str = "") -> Picture:
-    """Decode an open picture to uint8 (H, W, 3); raise a ValueError that names `path` where that fails."""
+def decode_picture(image: Image.Image, path: Path, name: str = "") -> Frame:
+    """Decode an open picture file to uint8 (H, W, 3); errors start with `path`, warnings with `name`."""
     with _naming(path):
         name = name or str(path)
         return to_rgb(depth.restore_low_bytes(image, path, name), name)
@@ -140,7 +138,7 @@ def decode_picture(image: Image.Image, path: Path, name: str = "") -> Picture:
 
 @contextmanager
 def _naming(path: Path) -> Generator[None]:
-    """Turn whatever a decoder raises into a ValueError that names the file and what to do."""
+    """Convert any exception of a decoder to a ValueError that names the file and the fix."""
     try:
         yield
     except Exception as error:  # a broken file can make a decoder raise anything
@@ -148,7 +146,7 @@ def _naming(path: Path) -> Generator[None]:
 
 
 def _complaint(path: Path, error: BaseException) -> str:
-    """Say in one line what is wrong with a file that a decoder refused, and what to do."""
+    """Describe in one line why a decoder refused a file, and the fix."""
     unknown = isinstance(error, Image.UnidentifiedImageError)
     if unknown and path.suffix.lower() not in SUFFIXES:
         return f"its content is of no supported type; {READABLE}"
@@ -157,14 +155,14 @@ def _complaint(path: Path, error: BaseException) -> str:
 
 
 class FolderReader:
-    """A folder whose pictures, in natural order of their names, are the frames of a video."""
+    """A folder of pictures, in natural order of their names, as a video."""
 
     def __init__(self, path: Path, *, fps: float, max_pixels: int, max_frames: int) -> None:
         self.name, self.fps, self._max_pixels = str(path), fps, max_pixels
         self._said: set[str] = set()
         entries = read_limits.list_folder(path)
         names = (entry for entry in entries if entry.suffix.lower() in SUFFIXES and entry.is_file())
-        ours = Manifest.read(path)  # an overlay that we wrote beside the frames is none
+        ours = Manifest.read(path)  # overlays that we wrote beside the frames are no frames
         self.files = sorted(
             (entry for entry in names if not entry.name.startswith(".") and not ours.owns(entry.name)), key=_natural
         )
@@ -183,7 +181,7 @@ class FolderReader:
                 )
         self.times = np.arange(self.num_frames) / fps  # (T,) seconds
 
-    def read(self, indices: Iterable[int]) -> Iterator[Picture]:
+    def read(self, indices: Iterable[int]) -> Iterator[Frame]:
         for index in indices:
             with _said_once(self._said):
                 picture = read_picture(self.files[index], self._max_pixels, self.name)
@@ -192,7 +190,7 @@ class FolderReader:
 
 @contextmanager
 def _said_once(said: set[str]) -> Generator[None]:
-    """Let warnings through that have not been said before; a folder can hold a thousand reasons for the same one."""
+    """Show each warning once per folder instead of once per picture."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -203,14 +201,14 @@ def _said_once(said: set[str]) -> Generator[None]:
 
 
 class AnimationReader:
-    """An animated GIF, WebP, PNG or AVIF file. Its frames build on each other, so a pass starts at the first one."""
+    """An animated GIF, WebP, PNG or AVIF file. Frames build on each other, so every pass starts at the first."""
 
     def __init__(self, path: Path, *, max_pixels: int, max_frames: int) -> None:
         self.name, self._path, self._max_pixels = str(path), path, max_pixels
         seconds = []
         with open_picture(path, max_pixels) as image:
             self.height, self.width = decode_picture(image, path).shape[:2]
-            # The header's count may be wrong and the end may be missing: only what decodes is counted.
+            # The header's count may be wrong and the end may be missing, so count what decodes.
             for index in read_limits.watched(count(), self.name, "frames counted"):
                 if not _seek(image, index):
                     break
@@ -221,7 +219,7 @@ class AnimationReader:
         self.times = np.cumsum([0.0, *seconds[:-1]])  # (T,) seconds
         self.fps = self.num_frames / sum(seconds)
 
-    def read(self, indices: Iterable[int]) -> Iterator[Picture]:
+    def read(self, indices: Iterable[int]) -> Iterator[Frame]:
         with open_picture(self._path, self._max_pixels) as image:
             for index in indices:
                 if not _seek(image, index):
@@ -230,7 +228,7 @@ class AnimationReader:
 
 
 def _seek(image: Image.Image, index: int) -> bool:
-    """Decode frame `index` of an animation; False at its end or where it is damaged."""
+    """Decode frame `index` of an animation; return False at its end or at damage."""
     try:
         image.seek(index)
         image.load()
@@ -240,17 +238,17 @@ def _seek(image: Image.Image, index: int) -> bool:
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """Sort frame2 before frame10."""
+    """Return a sort key that puts frame2 before frame10."""
     pieces = re.findall(r"\d+|\D+", path.name)
     return [(0, int(piece), piece) if piece.isdecimal() else (1, 0, piece) for piece in pieces]
 
 
 def _upright_size(path: Path, max_pixels: int) -> tuple[int, int]:
-    """Read (H, W) px as they are when upright, where the format allows it from the header alone."""
-    # A PNG may have its EXIF data behind the pixels, so Pillow decodes them all to look for it.
+    """Read the upright (H, W) px, from the header alone if the format allows it."""
+    # EXIF data may follow the pixels of a PNG, so Pillow decodes them to look for it.
     with open_picture(path, max_pixels) as image, _naming(path):
         turn = image.getexif().get(orientation.EXIF_ORIENTATION)
-        if turn in orientation.SWAPPED and image.format != "TIFF":  # of a TIFF Pillow gives the upright size
+        if turn in orientation.SWAPPED and image.format != "TIFF":  # Pillow gives the upright size of a TIFF
             return image.width, image.height
         return image.height, image.width
 
@@ -260,7 +258,7 @@ def save_image(path: str | Path, picture: NDArray[np.uint8] | NDArray[np.bool_])
 
     Args:
         path: .png, .jpg, .webp or .avif; missing folders are made.
-        picture: uint8 (H, W, 3) or (H, W), or a bool mask (H, W), which is written as 0 and 255.
+        picture: uint8 (H, W, 3) or (H, W), or a bool mask (H, W), written as 0 and 255.
 
     Raises:
         ValueError: another suffix or another kind of array.

@@ -1,8 +1,8 @@
-"""Open whatever a user calls a picture or a video, and give out its frames lazily.
+"""Open a picture or a video of any kind and decode its frames on demand.
 
 Flow: path, PIL image, array, iterator, camera or address -> open_media -> Media -> frames -> model/.
-    Files are decoded by pictures.py and video.py, streams by live.py; arrays.py reads what is in memory. Every cap
-    is set in read_limits.py.
+    pictures.py and video.py decode files, arrays.py reads memory, streams.py iterators and live sources. Every limit
+    is set in files/read_limits.py.
 Shapes: T frames, K chosen frames, H W picture; a frame is uint8 (H, W, 3) in RGB order.
 """
 
@@ -22,32 +22,24 @@ from PIL import Image
 
 from sa2va.files import read_limits
 from sa2va.files.read_limits import check_size
-from sa2va.media.arrays import ArrayReader, IteratorReader, as_array, as_frames, is_tensor
+from sa2va.media.arrays import ArrayReader, as_array, as_frames, is_tensor
 from sa2va.media.containers import kind_of
-from sa2va.media.live import LiveReader, is_address
-from sa2va.media.pictures import (
-    AnimationReader,
-    FolderReader,
-    decode_image,
-    is_animation,
-    read_picture,
-    save_image,
-)
-from sa2va.media.video import open_video
+from sa2va.media.pictures import AnimationReader, FolderReader, decode_image, is_animation, read_picture, save_image
+from sa2va.media.streams import IteratorReader, LiveReader, is_address
+from sa2va.media.video import VideoReader
 from sa2va.media.writer import VideoWriter
-from sa2va.types import Frames
+from sa2va.types import Frame, Frames
 
 __all__ = ["Media", "VideoWriter", "open_media", "save_image", "uniform_indices"]
 
-Frame = NDArray[np.uint8]  # (H, W, 3)
 
-FRAME_DIGITS = 5  # of a frame's number in a file name
+FRAME_DIGITS = 5  # in the file name of a frame
 NOT_ASKED_FOR = "a camera or an address is opened on request only; in Python pass allow_stream=True"
 DEFAULT_FPS = 25.0  # for sources without a clock: arrays, folders and iterators
 
 
 class Reader(Protocol):
-    """What a kind of source has to offer to become a Media: constants, and frames by increasing index."""
+    """Interface of a kind of source: constants, and frames by increasing index."""
 
     @property
     def name(self) -> str: ...
@@ -65,34 +57,30 @@ class Reader(Protocol):
 
 
 class Media:
-    """A picture or a video whose frames are decoded when they are asked for.
+    """A picture or a video whose frames are decoded on demand.
 
-    Iterating decodes as it goes and holds one frame at a time. A seekable source can be iterated any number
-    of times, also by several readers at once; an iterator is passed through once.
+    Iteration holds one frame at a time. A seekable source can be iterated any number of times, also by several readers
+    at once; a stream can be iterated once.
     """
 
     def __init__(self, reader: Reader, path: Path | None = None) -> None:
         self._reader = reader
         self._path = path
-        self._held: list[Frame] = []  # of a source without a length: seen by peek, and still to come
+        self._held: list[Frame] = []  # frames of a stream that peek has read and iteration has not
         self._rest: Iterator[Frame] | None = None
 
     @property
     def name(self) -> str:
-        """How the source is called in messages: its path, or its kind."""
+        """Name of the source in messages: its path, or its kind."""
         return self._reader.name
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Where the frames so far come from on disk: a file, a folder and its pictures; empty for other sources."""
-        if isinstance(self._reader, IteratorReader):
-            return tuple(self._reader.files)
-        if self._path is None:
-            return ()
-        return (self._path, *self._reader.files) if isinstance(self._reader, FolderReader) else (self._path,)
+        """Paths that the frames so far were read from: a file, or a folder and its pictures."""
+        return (*([self._path] if self._path else []), *getattr(self._reader, "files", ()))
 
     def frame_names(self, num_frames: int) -> list[str]:
-        """Name the first frames, one by one: as the files of a folder, else by their number, as in 00007.png."""
+        """Return file names for the first frames: those of a folder, else numbers such as 00007.png."""
         if isinstance(self._reader, FolderReader):
             return [path.name for path in self._reader.files[:num_frames]]
         return [f"{index:0{FRAME_DIGITS}d}.png" for index in range(num_frames)]
@@ -107,27 +95,27 @@ class Media:
 
     @property
     def fps(self) -> float:
-        """Mean number of frames a second; DEFAULT_FPS where the source has no clock."""
+        """Mean number of frames per second; DEFAULT_FPS if the source has no clock."""
         return self._reader.fps
 
     @property
     def num_frames(self) -> int | None:
-        """Exact number of frames, T; None for an iterator or a live source."""
+        """Exact number of frames, T; None for a stream."""
         return self._reader.num_frames
 
     @property
     def times(self) -> NDArray[np.float64] | None:
-        """When each frame is shown, (T,) seconds from the first one; None where the length is not known."""
+        """Presentation times (T,), seconds from the first frame; None for a stream."""
         return self._reader.times
 
     def close(self) -> None:
-        """Hand back the camera or the connection of a live source; nothing else is held between calls."""
+        """Release the camera or the connection of a live source; other sources hold nothing between calls."""
         if isinstance(self._reader, LiveReader):
             self._reader.close()
 
     @property
     def seekable(self) -> bool:
-        """Whether frames can be asked for by index."""
+        """Whether frames can be read by index."""
         return self.num_frames is not None
 
     @property
@@ -143,10 +131,10 @@ class Media:
         return chain(held, rest) if held else rest
 
     def peek(self, number: int) -> Frames:
-        """Return the first frames without using them up, from a source without a length too.
+        """Return the first frames; a stream will still yield them.
 
         Args:
-            number: K, at most.
+            number: largest number of frames, K.
 
         Returns:
             uint8 (K, H, W, 3).
@@ -162,12 +150,12 @@ class Media:
         """Return frame `index` as uint8 (H, W, 3).
 
         Raises:
-            ValueError: there is no such frame, or the source is an iterator.
+            ValueError: there is no such frame, or the source is a stream.
         """
         return self.frames([index])[0]
 
     def frames(self, indices: Iterable[int]) -> Frames:
-        """Return chosen frames, in the order given; an index may come twice.
+        """Return chosen frames, in the order given; an index may occur twice.
 
         Args:
             indices: K indices in 0..T-1.
@@ -176,7 +164,7 @@ class Media:
             uint8 (K, H, W, 3).
 
         Raises:
-            ValueError: there is no such frame, or the source is an iterator.
+            ValueError: there is no such frame, or the source is a stream.
         """
         wanted = [int(index) for index in indices]
         if self.num_frames is None:
@@ -215,25 +203,27 @@ def open_media(
             a PIL image; a Media, which is returned as it is;
             a NumPy array or a torch tensor, uint8 0..255 or float 0..1: (H, W) gray, (H, W, C) or (C, H, W), with T
             in front a clip; C is 1 (gray), 3 (RGB) or 4 (RGBA);
-            an iterator of single frames, each a PIL image, an array or a tensor.
-            With `allow_stream` also the number of a camera, or an address (rtsp, rtsps, http, https).
-            Frames are upright, by EXIF or display matrix; transparent parts are seen on white; deeper colors are
-            scaled to eight bits by the range that the file states, or else by one that a warning names.
-        fps: frames a second of a source without a clock (array, folder, iterator); DEFAULT_FPS when None.
+            an iterator of single frames, each a PIL image, an array or a tensor;
+            with `allow_stream` the number of a camera, or an address (rtsp, rtsps, http, https).
+            Frames are turned upright by EXIF or display matrix. Transparent parts become white. Colors of more than
+            eight bits are scaled by the range that the file states, or else by one that a warning names.
+        fps: frames per second of a source without a clock (array, folder, iterator); None = DEFAULT_FPS.
         allow_stream: whether a camera or the network may be used.
-        max_frames: more frames are an error; of a source without a length, the error comes with the first frame too
-            many. None = read_limits.MAX_FRAMES, and no bound where frames come one by one.
-        max_pixels: a frame with more than this H * W is an error, raised before it is decoded. Frames of a video
-            may have read_limits.MAX_VIDEO_PIXELS at most, since a decoder holds many.
+        max_frames: one more is an error, for a stream when that frame arrives. None = read_limits.MAX_FRAMES, and no
+            limit for a stream.
+        max_pixels: a frame with more than this H * W is an error, raised before it is decoded. For video frames the
+            limit is at most read_limits.MAX_VIDEO_PIXELS, since a decoder holds many.
         max_bytes: a larger file is an error.
 
     Returns:
-        The opened media. Of a file, nothing is kept open between calls.
+        The opened media. A file is not kept open between calls.
 
     Raises:
-        ValueError: the source is missing, empty, damaged, too large or of a type that is not supported.
+        ValueError: the source is missing, empty, damaged, too large or of an unsupported type.
     """
-    clock = _clock(fps)
+    if fps is not None and not 0 < fps < float("inf"):
+        raise ValueError(f"fps {fps}: expected a positive number of frames a second")
+    clock = fps or DEFAULT_FPS
     if isinstance(source, Media):
         return source
     if is_address(source):
@@ -251,22 +241,15 @@ def open_media(
     if (array := as_array(source)) is not None:
         return Media(_open_array(array, is_tensor(source), clock, most, max_pixels), origin)
     if isinstance(source, Iterator) and not isinstance(source, io.IOBase):
-        return Media(IteratorReader(source, clock, max_frames, max_pixels))
+        return Media(IteratorReader(source, fps=clock, max_frames=max_frames, max_pixels=max_pixels))
     raise ValueError(f"media: {_complaint(source)}")
 
 
-def _clock(fps: float | None) -> float:
-    """Return the frames a second of a source without a clock."""
-    if fps is not None and not 0 < fps < float("inf"):
-        raise ValueError(f"fps {fps}: expected a positive number of frames a second")
-    return fps or DEFAULT_FPS
-
-
 def _origin(source: Any) -> Path | None:
-    """Return where on disk a source lies: a path, an opened PIL image, a mapped array; None for others.
+    """Return the path of a source: a file, an opened PIL image or a mapped array; None for others.
 
     Raises:
-        ValueError: an empty path, which would stand for the current folder.
+        ValueError: an empty path, which would mean the current folder.
     """
     if isinstance(source, str) and not source:
         raise ValueError("media: the name is empty; give a picture, a video or a folder of pictures")
@@ -275,14 +258,14 @@ def _origin(source: Any) -> Path | None:
 
 
 def uniform_indices(num_frames: int, k: int) -> list[int]:
-    """Spread k indices evenly over a video, first and last frame included; all of them where T <= k.
+    """Choose k evenly spaced frames, first and last included; all of them if T <= k.
 
     Args:
         num_frames: T.
-        k: how many indices to choose.
+        k: number of indices.
 
     Returns:
-        Increasing indices, the floor of linspace(0, T - 1, k) without repetitions.
+        Increasing indices: the floor of linspace(0, T - 1, k) without repetitions.
     """
     return np.unique(np.linspace(0, num_frames - 1, k).astype(int)).tolist() if num_frames else []
 
@@ -296,7 +279,7 @@ def _open_array(array: NDArray[Any], is_tensor: bool, fps: float, max_frames: in
 
 
 def _complaint(source: Any) -> str:
-    """Say what was expected in place of a source of no known kind."""
+    """Describe what was expected instead of an unsupported source."""
     if isinstance(source, Sequence):
         return (
             "a list could mean one video or several pictures; stack it to (T, H, W, 3) for a video, "
@@ -310,11 +293,11 @@ def _complaint(source: Any) -> str:
 
 
 def _open_path(path: Path, fps: float, max_frames: int, max_pixels: int, max_bytes: int) -> Reader:
-    if os.path.isdir(path):  # which, unlike Path, knows no error
+    if os.path.isdir(path):  # Path.is_dir can raise
         return FolderReader(path, fps=fps, max_pixels=max_pixels, max_frames=max_frames)
     read_limits.require_regular_file(path, max_bytes)
     if kind_of(path) == "video":
-        return open_video(path, max_pixels=max_pixels, max_frames=max_frames)
+        return VideoReader(path, max_pixels=max_pixels, max_frames=max_frames)
     if is_animation(path, max_pixels):
         return AnimationReader(path, max_pixels=max_pixels, max_frames=max_frames)
     return ArrayReader(str(path), read_picture(path, max_pixels)[None], fps)
@@ -323,7 +306,7 @@ def _open_path(path: Path, fps: float, max_frames: int, max_pixels: int, max_byt
 def _open_content(
     source: bytes | bytearray | memoryview | io.BytesIO, fps: float, max_frames: int, max_pixels: int, max_bytes: int
 ) -> Reader:
-    """Write the content of a file to a temporary one, which every decoder can open as often as it likes."""
+    """Write the content of a file to a temporary file, which decoders can open repeatedly."""
     content = memoryview(source.getbuffer() if isinstance(source, io.BytesIO) else source)
     num_bytes = content.nbytes
     if not 0 < num_bytes <= max_bytes:

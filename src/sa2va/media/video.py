@@ -1,12 +1,11 @@
 """Decode video files frame-exactly at constant memory.
 
-Flow: media.py -> open_video -> frames, uint8 (H, W, 3), one at a time. PyAV decodes; where it is missing, OpenCV.
-Source: FFmpeg (https://ffmpeg.org), whose demuxers are restricted to the containers below: a playlist, for
-    one, could make it open other files.
+Flow: a video file -> VideoReader -> frames, uint8 (H, W, 3), one at a time -> source.py.
+Source: FFmpeg (https://ffmpeg.org) through PyAV. Only the demuxers in DEMUXERS may run: a playlist could open
+    other files.
 Shapes: T frames, H W picture.
 """
 
-import importlib
 import math
 import warnings
 from bisect import bisect_left, bisect_right
@@ -14,55 +13,52 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
-import cv2
+import av
 import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
 from numpy.typing import NDArray
 from PIL import Image
 
 from sa2va.files import read_limits
 from sa2va.files.read_limits import check_size
 from sa2va.media import orientation
-from sa2va.media.containers import display_matrix
 from sa2va.media.pictures import on_white
+from sa2va.types import Frame
 
-Frame = NDArray[np.uint8]  # (H, W, 3)
+Indexed = tuple[int, av.VideoFrame]  # index of a frame, and the frame as decoded
 
 DEMUXERS = "mov,matroska,avi,mpegts,ogg,flv,asf"
 LARGE_FRAME = 4096 * 2176  # px
-FALLBACK_FPS = 25.0  # of a video with a single frame that names no rate
+FALLBACK_FPS = 25.0  # for a video of one frame that states no rate
 MAX_FPS = 1000.0  # a header can claim anything
-
-
-def open_video(path: Path, *, max_pixels: int, max_frames: int) -> "VideoReader | OpenCVReader":
-    """Open a video file and count its frames.
-
-    Raises:
-        ValueError: the file is damaged, holds no pictures, or is over a cap.
-    """
-    reader = VideoReader if pyav() is not None else OpenCVReader
-    return reader(path, max_pixels=min(max_pixels, read_limits.MAX_VIDEO_PIXELS), max_frames=max_frames)
 
 
 class VideoReader:
     """A video file, addressed by frame number.
 
-    The time stamps of the packets, read without decoding, number the frames: frame i is what a player shows
-    at the i-th time stamp. The length in the header is not used. A packet that does not decode repeats the
-    picture before it, with a warning, so that the numbers hold for damaged files too.
+    Frames are numbered by the time stamps of the packets, which are read without decoding: frame i is what a player
+    shows at the i-th time stamp. The length in the header is ignored. A packet that does not decode repeats the
+    frame before it, with a warning, so that the numbers hold for damaged files too.
     """
 
     def __init__(self, path: Path, *, max_pixels: int, max_frames: int) -> None:
-        self.name, self._path, self._max_pixels = str(path), path, max_pixels
-        self._stamps: list[int] = []  # of all frames, increasing; empty where the container has none
-        self._keys: list[int] = []  # indices of the frames at which decoding can start
+        """Read the time stamps and decode the first frame.
+
+        Raises:
+            ValueError: the file is damaged, holds no frames, or exceeds a limit.
+        """
+        self.name, self._path = str(path), path
+        self._max_pixels = min(max_pixels, read_limits.MAX_VIDEO_PIXELS)
+        self._stamps: list[int] = []  # of all frames, increasing; empty if they cannot number the frames
+        self._keys: list[int] = []  # indices of the key frames
         self._warned = False
-        self.height = self.width = 0  # until the first picture tells
+        self.height = self.width = 0  # set by the first frame
         with self._open() as (container, stream):
-            rate, tick = float(stream.average_rate or 0), float(stream.time_base)
-            stamps, usable = self._scan(container, stream, max_frames)
-        if usable:
+            rate, tick = float(stream.average_rate or 0), float(stream.time_base or 0)
+            stamps = self._scan(container, stream, max_frames)
+        if stamps is not None:
             stamps.sort()
             self._stamps = [stamp for stamp, _ in stamps]
             self._keys = [index for index, (_, is_key) in enumerate(stamps) if is_key]
@@ -77,63 +73,65 @@ class VideoReader:
         self.fps = _mean_rate(self.times, rate)
 
     def read(self, indices: Iterable[int]) -> Iterator[Frame]:
-        """Yield the frames at increasing indices, seeking only where that saves decoding."""
+        """Yield the frames at increasing indices; seek only where that saves decoding."""
         cursor = _Cursor(iter(()))
         try:
             for target in indices:
                 key = self._key_before(target)
                 if cursor.index < key or cursor.index < 0:
                     cursor.close()
-                    cursor = _Cursor(self._pictures(key))
+                    cursor = _Cursor(self._decode_from(key))
                 index, picture = cursor.advance(target)
                 if key > 0 and (picture is None or index > target):
                     # Nothing decodes from the key frame to the target: show what a full pass would show.
                     cursor.close()
-                    cursor = _Cursor(self._pictures(0))
+                    cursor = _Cursor(self._decode_from(0))
                     index, picture = cursor.advance(target)
                 if picture is None:
                     return
-                if index != target:
-                    self._warn(target)
+                if index != target and not self._warned:
+                    self._warned = True
+                    warnings.warn(f"{self.name}: frame {target} is damaged and shows its neighbor", stacklevel=2)
                 yield to_rgb(picture, self.height, self.width)
         finally:
             cursor.close()
 
     @contextmanager
-    def _open(self) -> Generator[tuple[Any, Any]]:
+    def _open(self) -> Generator[tuple[InputContainer, av.VideoStream]]:
         """Open the file anew, so that any number of passes can run side by side."""
-        av = pyav()
         options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file", "max_pixels": str(self._max_pixels)}
         try:
             # "file:" keeps a colon in a name from being read as a protocol.
             container = av.open(f"file:{self._path}", metadata_errors="replace", options=options)
-        except (av.error.FFmpegError, ValueError) as error:
+        except (av.FFmpegError, ValueError) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise ValueError(f"{self._path}: not a readable video ({reason}); convert it to MP4 (H.264)") from None
         with container:
             stream = find_video(container, self.name, self._max_pixels)
-            # A thread that decodes a frame of its own holds it: large frames are divided among the threads.
+            # With frame threading each thread holds a frame, so large frames are split among the threads instead.
             area = stream.codec_context.width * stream.codec_context.height
             stream.thread_type = "SLICE" if area > LARGE_FRAME else "AUTO"
             yield container, stream
 
-    def _scan(self, container: Any, stream: Any, max_frames: int) -> tuple[list[tuple[int, bool]], bool]:
-        """List (time stamp, is a key frame) per packet, and tell whether the time stamps can number the frames."""
+    def _scan(
+        self, container: InputContainer, stream: av.VideoStream, max_frames: int
+    ) -> list[tuple[int, bool]] | None:
+        """List (time stamp, is a key frame) per packet; None if the time stamps cannot number the frames."""
         stamps: list[tuple[int, bool]] = []
         if container.format.name == "avi":  # it stores no presentation times, FFmpeg makes them up
-            return [], False
+            return None
         for packet in _packets(container, stream):
             if packet.pts is None:
-                return [], False
-            if not packet.is_discard:  # decoded for its successors' sake and not shown
+                return None
+            if not packet.is_discard:  # a discarded packet is decoded for its successors only and never shown
                 stamps.append((packet.pts, packet.is_keyframe))
             read_limits.check_frames(self.name, len(stamps), max_frames)
-        return stamps, len({stamp for stamp, _ in stamps}) == len(stamps)
+        return stamps if len({stamp for stamp, _ in stamps}) == len(stamps) else None
 
     def _count_by_decoding(self, max_frames: int) -> int:
         """Count the frames of a container whose time stamps cannot number them."""
         count, num_bytes = 0, self._path.stat().st_size
-        with closing(self._pictures(0)) as pictures:
+        with closing(self._decode_from(0)) as pictures:
             watched = read_limits.watched(pictures, self.name, "frames counted")
             for count, (_, picture) in enumerate(watched, 1):  # noqa: B007
                 read_limits.check_frames(self.name, count, max_frames)
@@ -145,19 +143,19 @@ class VideoReader:
         place = bisect_right(self._keys, index)
         return self._keys[place - 1] if place else 0
 
-    def _pictures(self, key: int) -> Generator[tuple[int, Any]]:
-        """Decode from the key frame with index `key`, or one before it; yield (index, picture), increasing."""
+    def _decode_from(self, key: int) -> Generator[Indexed]:
+        """Yield (index, frame) in increasing order, from the key frame with index `key` or an earlier one."""
         if key > 0:
             with self._open() as (container, stream):
-                whole_from = self._seek(container, stream, key)
-                if whole_from is not None:
-                    yield from self._decode(container, stream, whole_from)
+                start = self._seek(container, stream, key)
+                if start is not None:
+                    yield from self._decode(container, stream, start)
                     return
         with self._open() as (container, stream):
             yield from self._decode(container, stream, self._stamps[0] if self._stamps else None)
 
-    def _seek(self, container: Any, stream: Any, key: int) -> int | None:
-        """Go to a key frame; return the time stamp from which on pictures are whole, None where that fails."""
+    def _seek(self, container: InputContainer, stream: av.VideoStream, key: int) -> int | None:
+        """Seek to a key frame; return the first time stamp that decodes completely, None if seeking fails."""
         # Demuxers that seek by decoding time can land late: look where we are, and ask for less.
         for place in range(bisect_right(self._keys, key) - 1, 0, -1)[:3]:
             asked = self._stamps[self._keys[place]]
@@ -165,18 +163,19 @@ class VideoReader:
                 container.seek(asked, stream=stream)
                 landed = next((packet.pts for packet in _packets(container, stream) if packet.is_keyframe), None)
                 container.seek(asked, stream=stream)
-            except pyav().error.FFmpegError:
+            except av.FFmpegError:
                 return None
             if landed is not None and landed <= self._stamps[key]:
                 return landed
         return None
 
-    def _decode(self, container: Any, stream: Any, whole_from: int | None) -> Iterator[tuple[int, Any]]:
+    def _decode(self, container: InputContainer, stream: av.VideoStream, start: int | None) -> Iterator[Indexed]:
+        """Yield (index, frame) from time stamp `start` on; count the frames if there are no time stamps."""
         last = -1
-        for picture in decode_pictures(container, stream):
+        for picture in decode_frames(container, stream):
             index = last + 1
-            if whole_from is not None:
-                if picture.pts is None or picture.pts < whole_from:
+            if start is not None:
+                if picture.pts is None or picture.pts < start:
                     continue
                 index = bisect_left(self._stamps, picture.pts)
                 if index == len(self._stamps) or self._stamps[index] != picture.pts or index <= last:
@@ -184,27 +183,22 @@ class VideoReader:
             last = index
             yield index, picture
 
-    def _warn(self, index: int) -> None:
-        if not self._warned:
-            self._warned = True
-            warnings.warn(f"{self.name}: frame {index} is damaged and shows its neighbour", stacklevel=3)
-
 
 class _Cursor:
-    """A pass over the decoded pictures that stops at chosen ones and looks ahead only where one is missing."""
+    """A pass over decoded frames that stops at chosen indices and looks ahead only if one is missing."""
 
-    def __init__(self, pictures: Iterator[tuple[int, Any]]) -> None:
+    def __init__(self, pictures: Iterator[Indexed]) -> None:
         self._pictures = pictures
-        self._held: tuple[int, Any] = (-1, None)
-        self._ahead: tuple[int, Any] | None = None
+        self._held: Indexed | tuple[int, None] = (-1, None)
+        self._ahead: Indexed | None = None
 
     @property
     def index(self) -> int:
-        """Of the picture we stand at; -1 before the first one."""
+        """Index of the current frame; -1 before the first one."""
         return self._held[0]
 
-    def advance(self, target: int) -> tuple[int, Any]:
-        """Return the last picture not after `target`, else the first one after it, else (-1, None)."""
+    def advance(self, target: int) -> Indexed | tuple[int, None]:
+        """Return the last frame not after `target`, else the first one after it, else (-1, None)."""
         while self.index < target:
             self._ahead = self._ahead or next(self._pictures, None)
             if self._ahead is None or self._ahead[0] > target:
@@ -217,73 +211,20 @@ class _Cursor:
             self._pictures.close()
 
 
-class OpenCVReader:
-    """The same without PyAV: exact too, but every pass decodes from the start, and opening decodes all once."""
-
-    def __init__(self, path: Path, *, max_pixels: int, max_frames: int) -> None:
-        self.name, self._path = str(path), path
-        # OpenCV knows of turns only, and a mirrored picture is none.
-        self._orientation = orientation.from_matrix(display_matrix(path), ">")
-        milliseconds = []
-        with self._open() as capture:
-            check_size(self.name, *(int(capture.get(side)) for side in self._SIZE), max_pixels)
-            rate = capture.get(cv2.CAP_PROP_FPS)
-            for _ in read_limits.watched(iter(capture.grab, False), self.name, "frames counted"):
-                milliseconds.append(capture.get(cv2.CAP_PROP_POS_MSEC))
-                read_limits.check_frames(self.name, len(milliseconds), max_frames)
-        if not milliseconds:
-            raise ValueError(f"{path}: no frame of the video can be decoded; it is empty or damaged")
-        self.num_frames = len(milliseconds)
-        times = np.array(milliseconds, np.float64) / 1000
-        if not (np.diff(times) > 0).all():  # as in AVI, which stores no presentation times
-            times = np.arange(self.num_frames) / (rate if 0 < rate <= MAX_FPS else FALLBACK_FPS)
-        self.times = times - times[0]  # (T,) seconds
-        self.fps = _mean_rate(self.times, rate)
-        self.height, self.width = next(self.read([0])).shape[:2]
-
-    _SIZE = (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)
-
-    def read(self, indices: Iterable[int]) -> Iterator[Frame]:
-        with self._open() as capture:
-            position = -1
-            for target in indices:
-                while position < target and capture.grab():
-                    position += 1
-                good, frame = capture.retrieve()
-                if not good:
-                    raise ValueError(f"{self.name}: frame {target} can no longer be decoded; the file has changed")
-                picture = np.asarray(frame[..., ::-1], np.uint8, order="C")  # BGR -> RGB
-                yield orientation.upright(picture, self._orientation)
-
-    @contextmanager
-    def _open(self) -> Generator[cv2.VideoCapture]:
-        capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
-        try:
-            if not capture.isOpened():
-                raise ValueError(f"{self._path}: not a readable video; convert it to MP4 (H.264)")
-            if self._orientation != 1:
-                capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
-            yield capture
-        finally:
-            capture.release()
-
-
-def find_video(container: Any, name: str, max_pixels: int) -> Any:
-    """Return the video of an open container; a picture attached to sound is none.
+def find_video(container: InputContainer, name: str, max_pixels: int) -> av.VideoStream:
+    """Return the video stream of an open container; the cover picture of a sound file does not count.
 
     Raises:
         ValueError: there is no video, or its frames are too large.
     """
-    av = pyav()
     videos = [stream for stream in container.streams.video if stream.codec_context is not None]
-    cover = av.stream.Disposition.attached_pic
-    moving = [stream for stream in videos if not stream.disposition & cover]
+    moving = [stream for stream in videos if not stream.disposition & Disposition.attached_pic]
     if videos and not moving:
         raise ValueError(f"{name}: sound with a cover picture and no video; give a video, or the cover as a picture")
     if not moving:
         raise ValueError(f"{name}: there is no video that can be decoded; convert it to MP4 (H.264)")
     best = container.streams.best("video")
-    stream = best if best in moving else moving[0]
+    stream = next((one for one in moving if one is best), moving[0])
     context = stream.codec_context
     if context.width and context.height:
         check_size(name, context.height, context.width, max_pixels)
@@ -291,54 +232,48 @@ def find_video(container: Any, name: str, max_pixels: int) -> Any:
     return stream
 
 
-def to_rgb(picture: Any, height: int, width: int) -> Frame:
-    """Convert one decoded picture to upright RGB of a size in px, seen on white; 0 keeps its own size."""
-    turn = _orientation_of(picture)
+def to_rgb(picture: av.VideoFrame, height: int, width: int) -> Frame:
+    """Convert a decoded frame to upright RGB, transparent parts white.
+
+    Args:
+        picture: the decoded frame.
+        height, width: size of the result, px; 0 keeps the frame's own size.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    matrix = picture.side_data.get("DISPLAYMATRIX")
+    turn = orientation.from_matrix(bytes(matrix) if matrix else b"")
     if turn in orientation.SWAPPED:
         height, width = width, height
-    if any(component.is_alpha for component in picture.format.components) or picture.format.name == "pal8":
-        transparent = picture.reformat(width or None, height or None, "rgba").to_ndarray()
-        return orientation.upright(on_white(Image.fromarray(transparent)), turn)
-    return orientation.upright(picture.reformat(width or None, height or None, "rgb24").to_ndarray(), turn)
+    has_alpha = any(part.is_alpha for part in picture.format.components) or picture.format.name == "pal8"
+    layout = "rgba" if has_alpha else "rgb24"
+    pixels = np.asarray(picture.reformat(width or None, height or None, layout).to_ndarray(), np.uint8)
+    return orientation.upright(on_white(Image.fromarray(pixels)) if has_alpha else pixels, turn)
 
 
-def _orientation_of(picture: Any) -> int:
-    for data in picture.side_data:
-        if data.type == pyav().sidedata.sidedata.Type.DISPLAYMATRIX:
-            return orientation.from_matrix(bytes(data))
-    return 1
-
-
-def pyav() -> Any:
-    """Return the module av, or None on a machine that does not have it."""
-    try:
-        return importlib.import_module("av")
-    except ImportError:
-        return None
-
-
-def _packets(container: Any, stream: Any) -> Iterator[Any]:
-    """Yield the packets that hold something, up to the end or to where the file is cut off."""
+def _packets(container: InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
+    """Yield the packets with content, up to the end or to where the file is cut off."""
     try:
         for packet in container.demux(stream):
             if packet.size:
                 yield packet
-    except (pyav().error.FFmpegError, OSError, IndexError):  # IndexError: a damaged file announces another stream
+    except (av.FFmpegError, OSError, IndexError):  # IndexError: a damaged file announces another stream
         return
 
 
-def decode_pictures(container: Any, stream: Any) -> Iterator[Any]:
-    """Yield every picture that decodes, in the order they are shown; a damaged packet gives none."""
-    for packet in chain(_packets(container, stream), [None]):  # None asks for the pictures still in the decoder
+def decode_frames(container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """Yield every frame that decodes, in display order; skip damaged packets."""
+    for packet in chain(_packets(container, stream), [None]):  # None flushes the decoder
         try:
             pictures = stream.decode(packet)
-        except (pyav().error.FFmpegError, OSError):
+        except (av.FFmpegError, OSError):
             continue
         yield from pictures
 
 
-def _mean_rate(times: NDArray[np.float64], claimed: float) -> float:
-    """Return the mean number of frames a second; what the header claims counts for a single frame only."""
+def _mean_rate(times: NDArray[np.float64], stated: float) -> float:
+    """Return the mean number of frames per second; the stated rate counts for a single frame only."""
     if len(times) > 1 and times[-1] > 0:
         return min((len(times) - 1) / float(times[-1]), MAX_FPS)
-    return claimed if 0 < claimed <= MAX_FPS else FALLBACK_FPS
+    return stated if 0 < stated <= MAX_FPS else FALLBACK_FPS

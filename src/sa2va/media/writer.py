@@ -1,7 +1,7 @@
 """Write frames as H.264 video.
 
-Flow: draw.py (overlays) -> VideoWriter -> an MP4 file. PyAV encodes.
-Source: x264 as FFmpeg has it; BT.709 colours, yuv420p and an index at the front are what browsers expect.
+Flow: overlays of draw/ -> VideoWriter -> an MP4 file.
+Source: x264 in FFmpeg, through PyAV. BT.709 colors, yuv420p and the index at the front are what browsers expect.
 Shapes: H, W picture; a frame is uint8 (H, W, 3) in RGB order.
 """
 
@@ -9,23 +9,25 @@ from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
+import av
 import numpy as np
+from av.container import OutputContainer
 
 from sa2va.files.atomic import whole_file
-from sa2va.media.video import MAX_FPS, Frame, pyav
+from sa2va.media.video import MAX_FPS
+from sa2va.types import Frame
 
 SUFFIXES = (".mp4", ".mov", ".mkv")
-CLOCK = 90_000  # ticks a second, the customary clock of video
-BT709, LIMITED_RANGE = 1, 1  # FFmpeg's numbers for the colours of high definition video
+CLOCK = 90_000  # ticks per second, the usual clock of video
+BT709, LIMITED_RANGE = 1, 1  # FFmpeg's enum values
 
 
 class VideoWriter:
-    """Write frames as H.264 that every browser plays; the file appears complete or not at all.
+    """Context manager that writes H.264 for every browser; the file appears complete or not at all.
 
-    Use as a context manager. An odd height or width is made even by repeating the last row or column, since
-    H.264 stores colour at half the size.
+    An odd height or width is made even by repeating the last row or column, since H.264 stores color at half size.
     """
 
     def __init__(self, path: str | Path, fps: float, size: tuple[int, int] | None = None, *, crf: int = 18) -> None:
@@ -33,39 +35,36 @@ class VideoWriter:
 
         Args:
             path: .mp4, .mov or .mkv; missing folders are made.
-            fps: frames a second.
-            size: (H, W) px that every frame must have; that of the first frame when None.
-            crf: quality of x264, 0 (lossless) to 51; 18 looks like the original.
+            fps: frames per second.
+            size: (H, W) px of every frame; None = the size of the first one.
+            crf: constant rate factor of x264, 0 (lossless) to 51; 18 looks like the original.
 
         Raises:
-            ValueError: another suffix, an impossible rate, or no PyAV on this machine.
+            ValueError: another suffix or an impossible rate.
         """
         self._path, self._size, self._crf = Path(path), size, crf
         if self._path.suffix.lower() not in SUFFIXES:
             raise ValueError(f"{path}: videos are written as {', '.join(SUFFIXES)}")
         if not 0 < fps <= MAX_FPS:
             raise ValueError(f"fps {fps}: expected a number of frames a second in 0..{MAX_FPS:g}")
-        if pyav() is None:
-            raise ValueError(f"{path}: writing a video needs PyAV; install it with: pip install av")
         self._rate = Fraction(fps).limit_denominator(1001)
         self.num_frames = 0
         self._last_tick = -1
         self._stack = ExitStack()
-        self._container: Any = None
-        self._stream: Any = None
+        self._output: tuple[OutputContainer, av.VideoStream] | None = None  # opened by the first frame
 
     def __enter__(self) -> Self:
         return self
 
     def write(self, frame: Frame, time: float | None = None) -> None:
-        """Append a frame, uint8 (H, W, 3).
+        """Append a frame.
 
         Args:
-            frame: the picture.
-            time: when it is shown, in seconds from the start; by default one interval after the last one.
+            frame: uint8 (H, W, 3).
+            time: when it is shown, seconds from the start; None = one interval after the last frame.
 
         Raises:
-            ValueError: the frame is of another size or type, or its time does not come after the last one.
+            ValueError: the frame has another size or type, or its time is not after the last one.
         """
         if self._size is None and frame.ndim == 3:
             self._size = frame.shape[0], frame.shape[1]
@@ -78,37 +77,36 @@ class VideoWriter:
         tick = round(time * CLOCK) if time is not None else self._next_tick()
         if tick <= self._last_tick:
             raise ValueError(f"{self._path}: frame {self.num_frames}: its time {time} s is not after the last one")
-        if self._container is None:
-            self._start(height, width)
+        container, stream = self._output = self._output or self._open(height, width)
         even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        picture = pyav().VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
         picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
         picture.pts, picture.time_base = tick, Fraction(1, CLOCK)
-        self._container.mux(self._stream.encode(picture))
+        container.mux(stream.encode(picture))
         self.num_frames, self._last_tick = self.num_frames + 1, tick
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and self._container is None:
-            raise ValueError(f"{self._path}: a video needs at least one frame, none was written")
         if kind is None:
-            self._container.mux(self._stream.encode(None))
+            if self._output is None:
+                raise ValueError(f"{self._path}: a video needs at least one frame, none was written")
+            container, stream = self._output
+            container.mux(stream.encode(None))
         self._stack.__exit__(kind, error, trace)
 
     def _next_tick(self) -> int:
         return self._last_tick + round(CLOCK / self._rate) if self.num_frames else 0
 
-    def _start(self, height: int, width: int) -> None:
+    def _open(self, height: int, width: int) -> tuple[OutputContainer, av.VideoStream]:
         part = self._stack.enter_context(whole_file(self._path))
-        self._container = self._stack.enter_context(
-            pyav().open(f"file:{part}", "w", options={"movflags": "+faststart"})
-        )
-        self._stream = stream = self._container.add_stream("libx264", rate=self._rate)
+        container = self._stack.enter_context(av.open(f"file:{part}", "w", options={"movflags": "+faststart"}))
+        stream = container.add_stream("libx264", rate=self._rate)
         stream.height, stream.width, stream.pix_fmt = height + height % 2, width + width % 2, "yuv420p"
         stream.options = {"crf": str(self._crf), "preset": "veryfast"}
         context = stream.codec_context
         context.time_base = Fraction(1, CLOCK)
-        # Say that the colours are BT.709, which players would otherwise guess from the height.
+        # Without these tags players guess the color space from the height.
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = LIMITED_RANGE
+        return container, stream

@@ -17,7 +17,7 @@ TOLERANCE = 0.008  # of the picture's diagonal: how far two outlines may lie apa
 
 
 def boundary_map(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Mark the outline, one pixel thick: where a pixel differs from its right, lower or lower-right neighbour.
+    """Mark the outline, one pixel thick: where a pixel differs from its right, lower or lower-right neighbor.
 
     The picture's edge is no outline: a mask that fills the picture has none.
 

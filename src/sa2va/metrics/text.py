@@ -11,7 +11,7 @@ import numpy as np
 from sa2va.metrics.ap import greedy_match
 from sa2va.tokens import ADDED_TOKENS
 
-Attributes = Mapping[str, str]  # of one object: {"colour": "red", "shape": "circle", ...}
+Attributes = Mapping[str, str]  # of one object: {"color": "red", "shape": "circle", ...}
 
 
 def plain_text(text: str) -> str:
@@ -23,14 +23,14 @@ def plain_text(text: str) -> str:
     return re.sub(r"[,;:]([.!?])", r"\1", text)  # "Here it is: [SEG]." has nothing left to announce
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """Lower case, no special tokens, no punctuation, single blanks."""
     return re.sub(r"[\W_]+", " ", plain_text(text).lower()).strip()
 
 
 def exact_match(answer: str, gold: str) -> bool:
     """Whether two answers are the same words, whatever their case and punctuation."""
-    return normalise(answer) == normalise(gold)
+    return normalize(answer) == normalize(gold)
 
 
 def set_f1(pred: Iterable[object], gold: Iterable[object]) -> float:

@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
 from support.gaze_model import build_gaze
 
 from sa2va.gaze.baselines.event_decoder import StoredLook
 from sa2va.gaze.baselines.image_blind import RandomLook
 from sa2va.gaze.baselines.slots import ART, SlotConfig
-from sa2va.gaze.evaluation import equals
+from sa2va.gaze.evaluation import equals, plots
 from sa2va.gaze.evaluation import simulated as drawn
 from sa2va.gaze.evaluation.bars import judge
 from sa2va.gaze.evaluation.equals import Budget, Fitted, fit_events, fit_slots, num_parameters
@@ -102,10 +105,31 @@ def test_no_scene_is_shared_between_what_chooses_and_what_is_quoted() -> None:
     assert len(set(frames)) == 6 * len(set(splits))
 
 
-def test_plots_are_pictures(report: DrawnReport, tmp_path: Path) -> None:
+def test_plots_show_every_row(report: DrawnReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn_texts: dict[str, set[str]] = {}
+
+    def texts(figure: Figure, path: Path, **_: object) -> None:
+        figure.draw_without_rendering()
+        drawn_texts[path.name.split(".")[1]] = {text.get_text() for text in figure.findobj(Text)}
+        savefig(figure, path, dpi=40, format="png")
+
+    savefig = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", texts)
     paths = draw_plots(report, tmp_path)
     assert [path.name for path in paths] == ["bits.png", "hits.png", "sizes.png", "delays.png"]
-    assert all(path.stat().st_size > 1000 for path in paths)
+    for path in paths:
+        with Image.open(path) as image:
+            assert np.ptp(np.asarray(image.convert("L"))) == 255, path.name
+    with_bits = {row.name: f"{row.figures['bits']:.2f}" for row in report.rows if "bits" in row.figures}
+    assert {*with_bits, *with_bits.values()} <= drawn_texts["bits"]
+    assert {"people, one left out", "ours", "before", "5", "0", "after"} <= drawn_texts["hits"]
+    assert {curve.people for curve in report.delays} <= drawn_texts["delays"]
+
+
+def test_without_matplotlib_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"--plots needs matplotlib; .* pip install 'sa2va\[plots\]'"):
+        plots.require_matplotlib()
 
 
 def test_all_people_at_once_are_as_likely_as_one_by_one(model: ScanpathModel, held: HeldOut) -> None:

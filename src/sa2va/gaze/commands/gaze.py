@@ -269,7 +269,8 @@ def write_files(
     folder: Path, frame: Any, paths: "Sequence[Scanpath]", onsets: Sequence[float], film: Film
 ) -> list[Path]:
     """Write the picture, the film and scanpaths, of which the first is drawn by itself."""
-    from sa2va.gaze.render import Sheet, draw_scanpath, film_scanpath, save_film
+    from sa2va.gaze.render import draw_scanpath, film_scanpath, save_film
+    from sa2va.gaze.sheet import Sheet
     from sa2va.media.pictures import save_image
 
     first, *others = paths

@@ -70,8 +70,10 @@ def evaluate_world(asked: WorldRequest, *, as_json: bool, quiet: bool) -> None:
             require_folder(option, folder)
     split = asked.drawn
     from sa2va.gaze.evaluation.markdown import drawn_page
-    from sa2va.gaze.evaluation.plots import FILES, draw_plots
+    from sa2va.gaze.evaluation.plots import FILES, draw_plots, require_matplotlib
 
+    if asked.plots is not None:
+        require_matplotlib()
     with staged(asked.plots, FILES) as plots, tempfile.TemporaryDirectory() as scratch:
         report = run(asked, asked.store or Path(scratch), lambda line: remark(line, quiet))
         if asked.plots is not None and plots is not None:

@@ -1,133 +1,162 @@
-"""Draw what was measured on drawn scenes: bits, when eyes reach the target, sizes of packs, words told late.
+"""Plot an evaluation on drawn scenes: bits per fixation, hits by word, pack sizes, delayed words.
 
-Flow: DrawnReport -> draw_plots -> one small picture per question.
-Shapes: px of a picture.
+Flow: DrawnReport -> draw_plots -> bits.png, hits.png, sizes.png, delays.png. Needs matplotlib (extra `plots`).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
-from sa2va.draw.overlay import INK, PAPER, Colour, Picture, palette
+from sa2va.files.atomic import whole_file
 from sa2va.files.claim import Claim
 from sa2va.gaze.baselines.slots import ART, SCANVLA
 from sa2va.gaze.evaluation.pooled import MAX_LEFT
-from sa2va.gaze.evaluation.simulated import DrawnReport
-from sa2va.media.pictures import save_image
+from sa2va.gaze.evaluation.simulated import DelayCurve, DrawnReport
+from sa2va.gaze.evaluation.table import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FILES = Claim((r"(bits|hits|sizes|delays)\.png",))
-WIDTH, HEIGHT = 640, 360
-LEFT, RIGHT, TOP, BOTTOM = 56, 24, 46, 64  # margins
-GREY: Colour = (205, 208, 214)
-TICKS = 5
-NAME_WIDTH = 300  # of the names of bars
+WIDTH, HEIGHT, DPI = 7.2, 3.9, 150  # inches; dots per inch
+PEOPLE, OURS, OTHER = "#1c1e24", "#3f90da", "#c9ccd3"
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#7f8490",
+    "grid.color": "#e3e5ea",
+    "legend.frameon": False,
+}
 
 
-@dataclass(frozen=True)
-class Chart:
-    """Lines over the same places."""
+def require_matplotlib() -> None:
+    """Check that charts can be drawn.
 
-    title: str
-    places: Sequence[str]  # along x
-    lines: Mapping[str, Sequence[float]]  # nan where there is nothing
+    Raises:
+        ValueError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise ValueError("--plots needs matplotlib; install it with: pip install 'sa2va[plots]'")
 
 
 def draw_plots(report: DrawnReport, folder: Path) -> list[Path]:
-    """Write bits.png, hits.png, sizes.png and, where words were told late, delays.png."""
-    rows = {row.name: row.figures for row in report.rows}
-    files = {"bits": draw_bars("bits per fixation above a uniform density", _bits(rows))}
-    shown = {name: figures for name, figures in rows.items() if "hit, after" in figures and "bits" in figures}
-    shown |= {name: rows[name] for name in rows if name.startswith("people,")}
-    keys = ["hit, before", *(f"hit, {left} words left" for left in range(MAX_LEFT, -1, -1)), "hit, after"]
-    names = ["before", *(f"{left} left" for left in range(MAX_LEFT, -1, -1)), "after"]
-    chosen = _without_references(shown)
-    files["hits"] = draw_lines(
-        Chart("share of fixations on the target, by words still to come", names, _series(chosen, keys))
+    """Write bits.png, hits.png, sizes.png and, if words were delayed, delays.png.
+
+    Raises:
+        ValueError: matplotlib is not installed.
+    """
+    require_matplotlib()
+    import matplotlib as mpl
+
+    ours = {row.name for row in report.rows if _is_ours(row, report)}
+    decoders = (*ours, ART.name, SCANVLA.name)
+    rows = [row for row in report.rows if row.kind == "people" or row.name.startswith(decoders)]
+    rows = [row for row in rows if "hit, after" in row.figures]
+    with mpl.rc_context(STYLE):
+        figures = {
+            "bits": _plot_bits([row for row in report.rows if "bits" in row.figures], ours),
+            "hits": _plot_hits(rows),
+            "sizes": _plot_sizes(rows),
+        }
+        if report.delays:
+            figures["delays"] = _plot_delays(report.delays)
+        for name, figure in figures.items():
+            with whole_file(folder / f"{name}.png") as part:
+                figure.savefig(part, dpi=DPI, format="png")
+    return [folder / f"{name}.png" for name in figures]
+
+
+def _is_ours(row: Row, report: DrawnReport) -> bool:
+    return row.name in report.bars or row.name.startswith("event decoder")
+
+
+def _new_figure(height: float = HEIGHT) -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _colors(rows: Sequence[Row]) -> dict[str, Any]:
+    """Give each row a color, people black."""
+    import matplotlib as mpl
+
+    cycle = iter(mpl.color_sequences["petroff10"])
+    return {row.name: PEOPLE if row.kind == "people" else next(cycle) for row in rows}
+
+
+def _plot_bits(rows: Sequence[Row], ours: set[str]) -> "Figure":
+    """Plot one bar per row, longest first, with its 95 % interval."""
+    from matplotlib.patches import Patch
+
+    ordered = sorted(rows, key=lambda row: row.figures["bits"])
+    values = np.array([row.figures["bits"] for row in ordered])
+    intervals = np.array(
+        [row.intervals.get("bits", (value, value)) for row, value in zip(ordered, values, strict=True)]
     )
-    keys = [f"packs of {size}" for size in range(4)]
-    files["sizes"] = draw_lines(
-        Chart("share of words with so many fixations", ["0", "1", "2", "3+"], _series(chosen, keys))
-    )
-    if report.delays:
-        shifts = sorted(report.delays[0].bits)
-        late = {one.people: [one.bits[s] for s in shifts] for one in report.delays}
-        title = "bits per fixation when words are told so many ms late"
-        files["delays"] = draw_lines(Chart(title, [f"{shift:+.0f}" for shift in shifts], late))
-    paths = []
-    for name, picture in files.items():
-        paths.append(folder / f"{name}.png")
-        save_image(paths[-1], picture)
-    return paths
+    figure, axes = _new_figure(height=1.1 + 0.24 * len(ordered))
+    colors = [PEOPLE if row.kind == "people" else OURS if row.name in ours else OTHER for row in ordered]
+    errors = np.abs(intervals.T - values)  # (2, rows)
+    bars = axes.barh([row.name for row in ordered], values, xerr=errors, color=colors, ecolor="#7f8490", capsize=2)
+    axes.bar_label(bars, fmt="%.2f", padding=4)
+    axes.set(title="Information gain over a uniform density", xlabel="bits per fixation")
+    axes.margins(x=0.1, y=0.02)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+    legend = {"people": PEOPLE, "our decoder": OURS, "baseline": OTHER}
+    axes.legend(handles=[Patch(color=color, label=label) for label, color in legend.items()], loc="lower right")
+    return figure
 
 
-def _bits(rows: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    return {name: figures["bits"] for name, figures in rows.items() if "bits" in figures}
+def _plot_hits(rows: Sequence[Row]) -> "Figure":
+    """Plot the share of fixations on the target by the number of words still to come."""
+    figure, axes = _new_figure()
+    lefts = range(MAX_LEFT, -1, -1)
+    places = ["before", *map(str, lefts), "after"]
+    keys = ["hit, before", *(f"hit, {left} words left" for left in lefts), "hit, after"]
+    for row in rows:
+        values = [row.figures.get(key, np.nan) for key in keys]
+        style = "--" if row.kind == "people" else "-"
+        axes.plot(places, values, style, color=_colors(rows)[row.name], marker="o", markersize=4, label=row.name)
+    axes.set(title="Fixations on the target", xlabel="words still to come", ylabel="share of fixations")
+    axes.set_ylim(bottom=0)
+    axes.grid(axis="y")
+    axes.legend(loc="upper left")
+    return figure
 
 
-def _without_references(rows: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
-    """People, ours and the re-built decoders."""
-    return {n: f for n, f in rows.items() if n.startswith(("people,", "event decoder", ART.name, SCANVLA.name))}
+def _plot_sizes(rows: Sequence[Row]) -> "Figure":
+    """Plot the share of words with 0, 1, 2 and at least 3 fixations, one group of bars per count."""
+    figure, axes = _new_figure()
+    width = 0.8 / max(len(rows), 1)
+    for number, row in enumerate(rows):
+        left = np.arange(4) + (number - (len(rows) - 1) / 2) * width
+        values = [row.figures.get(f"packs of {size}", np.nan) for size in range(4)]
+        axes.bar(left, values, 0.9 * width, color=_colors(rows)[row.name], label=row.name)
+    axes.set(title="Fixations per word", xlabel="fixations", ylabel="share of words")
+    axes.set_xticks(range(4), ["0", "1", "2", "3 or more"])
+    axes.grid(axis="y")
+    axes.legend(loc="upper right")
+    return figure
 
 
-def _series(rows: Mapping[str, Mapping[str, float]], keys: Sequence[str]) -> dict[str, list[float]]:
-    return {name: [figures.get(key, float("nan")) for key in keys] for name, figures in rows.items()}
-
-
-def draw_bars(title: str, values: Mapping[str, float]) -> Picture:
-    """A bar per name, the longest first."""
-    ordered = sorted(values.items(), key=lambda pair: -pair[1])
-    step = 24
-    sheet = Image.new("RGB", (WIDTH, TOP + step * len(ordered) + 12), PAPER)
-    pen = ImageDraw.Draw(sheet)
-    pen.text((12, 14), title, INK, _font(15))
-    most = max([value for _, value in ordered] + [1e-6])
-    room = WIDTH - NAME_WIDTH - 80
-    for number, (name, value) in enumerate(ordered):
-        y = TOP + number * step
-        colour = (48, 105, 200) if name.startswith("event decoder") else (60, 60, 66) if "law" in name else GREY
-        pen.text((12, y + 3), name, INK, _font(12))
-        pen.rectangle((NAME_WIDTH, y + 3, NAME_WIDTH + max(1, room * max(value, 0) / most), y + 17), colour)
-        pen.text((NAME_WIDTH + room * max(value, 0) / most + 6, y + 3), f"{value:.2f}", INK, _font(12))
-    return np.asarray(sheet)
-
-
-def draw_lines(chart: Chart) -> Picture:
-    """A line per name, with a legend below."""
-    rows = -(-len(chart.lines) // 2)
-    sheet = Image.new("RGB", (WIDTH, HEIGHT + 18 * rows), PAPER)
-    pen = ImageDraw.Draw(sheet)
-    pen.text((12, 14), chart.title, INK, _font(15))
-    finite = np.array([value for line in chart.lines.values() for value in line], float)
-    finite = finite[np.isfinite(finite)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    low = 0.0 if low < 0.5 * high else low - 0.1 * (high - low)
-    high = max(high + 0.05 * (high - low), low + 1e-6)
-
-    def place(number: int, value: float) -> tuple[float, float]:
-        x = LEFT + (WIDTH - LEFT - RIGHT) * number / max(len(chart.places) - 1, 1)
-        return x, HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - low) / (high - low)
-
-    for tick in np.linspace(low, high, TICKS):
-        (x0, y), (x1, _) = place(0, tick), place(len(chart.places) - 1, tick)
-        pen.line((x0, y, x1, y), GREY)
-        pen.text((8, y - 7), f"{tick:.2f}", INK, _font(11))
-    for number, name in enumerate(chart.places):
-        pen.text((place(number, low)[0], HEIGHT - BOTTOM + 8), name, INK, _font(11), anchor="ma")
-    colours = [(int(r), int(g), int(b)) for r, g, b in palette(len(chart.lines))]
-    for number, ((name, line), colour) in enumerate(zip(chart.lines.items(), colours, strict=True)):
-        colour = INK if name.startswith("people,") else colour
-        points = [place(at, value) for at, value in enumerate(line) if np.isfinite(value)]
-        pen.line(points, colour, 3, joint="curve")
-        for x, y in points:
-            pen.ellipse((x - 4, y - 4, x + 4, y + 4), colour)
-        x, y = 16 + (number % 2) * WIDTH // 2, HEIGHT - 30 + 18 * (number // 2)
-        pen.rectangle((x, y + 2, x + 12, y + 12), colour)
-        pen.text((x + 18, y), name, INK, _font(11))
-    return np.asarray(sheet)
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+def _plot_delays(curves: Sequence[DelayCurve]) -> "Figure":
+    """Plot bits per fixation by the delay of the words, one line per group of people."""
+    figure, axes = _new_figure()
+    for curve in curves:
+        points = sorted(curve.bits.items())
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=curve.people)
+    axes.axvline(0, color=OTHER, zorder=0)
+    axes.set(title="Words given late", xlabel="delay of the words (ms)", ylabel="bits per fixation")
+    axes.grid(axis="y")
+    axes.legend(loc="best")
+    return figure

@@ -11,7 +11,7 @@ import pytest
 from support.small_model import build_model
 
 from sa2va.inference.predictor import Predictor
-from sa2va.media import live
+from sa2va.media import streams
 from sa2va.media.source import VideoWriter, open_media
 
 pytest.importorskip("av")
@@ -71,7 +71,7 @@ class FakeCamera:
 
 @pytest.fixture
 def cameras(monkeypatch: pytest.MonkeyPatch) -> list[FakeCamera]:
-    monkeypatch.setattr(live.cv2, "VideoCapture", FakeCamera)
+    monkeypatch.setattr(streams.cv2, "VideoCapture", FakeCamera)
     FakeCamera.opened.clear()
     return FakeCamera.opened
 
@@ -129,7 +129,7 @@ def test_a_camera_is_handed_back_where_no_track_comes_of_it(
 
 def test_a_camera_without_a_picture_says_so(cameras: list[FakeCamera], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeCamera, "lasts", 0)
-    with pytest.raises(ValueError, match="camera 0: no frame arrives"):
+    with pytest.raises(ValueError, match="camera 0: it ended before the first frame"):
         open_media(0, allow_stream=True)
     assert cameras[0].released
 
