@@ -7,6 +7,7 @@ Source: model cards under https://huggingface.co/ByteDance, and config.json of t
 from dataclasses import dataclass
 from typing import Any
 
+from sa2va.checkpoints.published.qwen_vl import MAX_PIXELS, MIN_PIXELS
 from sa2va.checkpoints.sam2_keys import sam2_config
 from sa2va.model.config import Sa2VAConfig
 
@@ -43,7 +44,7 @@ INTERN_VIT_6B: dict[str, Any] = {
     "use_qk_norm": True,
     "norm_type": "rms_norm",
 }
-PIXELS = {"min_pixels": 512 * 28**2, "max_pixels": 2_048 * 28**2}
+PIXELS = {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
 
 
 @dataclass(frozen=True)
