@@ -254,7 +254,7 @@ def compute_buffers(native: PreTrainedModel, device: torch.device) -> None:
         parent, _, leaf = name.rpartition(".")
         native.get_submodule(parent)._buffers[leaf] = torch.empty_like(buffer, device=device)
     for value in native.state_dict(keep_vars=True).values():
-        value._is_hf_initialized = True  # what Transformers leaves alone when it initialises the rest
+        value._is_hf_initialized = True  # what Transformers leaves alone when it initializes the rest
     native.initialize_weights()
 
 

@@ -105,7 +105,7 @@ class Processor:
     # ---- text
 
     def _encode(self, text: str, literal: range, *, opening: bool = False) -> list[int]:
-        """Tokenise a prompt at once; a special token within `literal`, a user's words, is plain text.
+        """Tokenize a prompt at once; a special token within `literal`, a user's words, is plain text.
 
         At once, because some tokenizers treat the start of a text differently.
         """
@@ -120,13 +120,13 @@ class Processor:
         return ids
 
     def _encode_text(self, text: str) -> list[int]:
-        """Tokenise text in which a literal special token is plain text."""
+        """Tokenize text in which a literal special token is plain text."""
         return self._encode(text, range(len(text))) if text else []
 
     def region_cells(self, region: NDArray[np.bool_]) -> list[int]:
         """Return the indices of the visual tokens, within one tile, that lie under a region.
 
-        A region too small for the grid gets the one cell under its centre, where the released model would see
+        A region too small for the grid gets the one cell under its center, where the released model would see
         no region at all.
         """
         side = int(self.config.tokens_per_tile**0.5)
