@@ -22,10 +22,10 @@ def build(name: str, dtype: str, device: str):
     """Build a predictor with random weights and the embedded model's tokenizer."""
     import torch
 
+    from sa2va.checkpoints.find import find_model
     from sa2va.checkpoints.folder import load_config
     from sa2va.checkpoints.released import RELEASED
     from sa2va.checkpoints.tokenizers import load_tokenizer
-    from sa2va.inference.loading import find_model
     from sa2va.inference.predictor import Predictor
     from sa2va.model.processor import Processor
     from sa2va.model.sa2va import Sa2VA

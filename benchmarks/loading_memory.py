@@ -23,11 +23,11 @@ def write_folder(name: str, folder: Path) -> None:
     """Write a model folder in our layout: the embedded tokenizer, float32 weights of value zero."""
     import torch
 
+    from sa2va.checkpoints.find import find_model
     from sa2va.checkpoints.folder import build_empty, load_config
     from sa2va.checkpoints.released import RELEASED
     from sa2va.checkpoints.shards import write_shards
     from sa2va.checkpoints.tokenizers import load_tokenizer
-    from sa2va.inference.loading import find_model
 
     tiny = find_model("tiny")
     config = RELEASED[name].config

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sa2va.checkpoints.conversion import open_source, write_folder
 from sa2va.checkpoints.folder import load_checkpoint, open_checkpoint
-from sa2va.checkpoints.published import is_published
+from sa2va.checkpoints.published.layout import is_published
 
 CPU = torch.device("cpu")
 

@@ -16,9 +16,9 @@ from support.small_model import draw_sample
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from sa2va.checkpoints import published
 from sa2va.checkpoints.folder import load_checkpoint, load_config, open_checkpoint
 from sa2va.checkpoints.key_map import to_native
+from sa2va.checkpoints.published import layout
 from sa2va.inference.predictor import Predictor
 from sa2va.inference.results import Request
 from sa2va.model.families.catalog import find_family
@@ -68,15 +68,15 @@ def test_a_path_says_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_config_goes_there_and_back(kind: str) -> None:
     config = make_published(kind)[0].config
-    official = published.config_to_official(config)
-    assert published.is_published(official)
-    assert published.config_from_official(official, build_tokenizer()) == config
+    official = layout.config_to_official(config)
+    assert layout.is_published(official)
+    assert layout.config_from_official(official, build_tokenizer()) == config
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rules_cover_every_tensor_once(kind: str) -> None:
     model, _, tensors = make_published(kind)
-    made = [target for step in to_native(published.key_rules(model.config), list(tensors)) for target in step.targets]
+    made = [target for step in to_native(layout.key_rules(model.config), list(tensors)) for target in step.targets]
     assert sorted(made) == sorted(model.state_dict())
 
 
@@ -92,7 +92,7 @@ def test_rules_cover_every_tensor_once(kind: str) -> None:
     ],
 )
 def test_what_is_a_published_config(values: Values, answer: bool) -> None:
-    assert published.is_published(values) is answer
+    assert layout.is_published(values) is answer
 
 
 # ---- refusals: config.json
@@ -152,7 +152,7 @@ def test_configs_that_do_not_fit_are_refused(
 @pytest.mark.parametrize("token", [ADDED_TOKENS[0], ADDED_TOKENS[-1], "image"])
 def test_a_tokenizer_that_lacks_a_token_is_refused(kind: str, token: str, tmp_path: Path) -> None:
     write_published(tmp_path, kind)
-    name = find_family(make_published(kind)[0].config.family).IMAGE_TOKEN if token == "image" else token
+    name = find_family(make_published(kind)[0].config.family).image_token if token == "image" else token
     path = tmp_path / "tokenizer.json"
     path.write_text(path.read_text().replace(f'"{name}"', '"<other>"'))
     (tmp_path / "tokenizer_config.json").write_text("{}")

@@ -12,7 +12,7 @@ from support.small_model import build_model
 from torch import Tensor
 
 from sa2va.checkpoints.footprint import CHOICES, measure, memory_need
-from sa2va.checkpoints.quantize import import_quantiser, quantise
+from sa2va.checkpoints.quantize import import_quantizer, quantize_mllm
 from sa2va.inference.loading import load
 from sa2va.inference.predictor import Predictor
 from sa2va.inference.results import Options, Request
@@ -84,7 +84,7 @@ def stored_bytes(module: torch.nn.Module) -> int:
 def test_only_the_mllm_is_packed_and_not_its_output(library: Any) -> None:
     model, _ = build_model()
     before = {name: value.clone() for name, value in model.named_parameters()}
-    quantise(model, "int4", CPU)
+    quantize_mllm(model, "int4", CPU)
     kinds = {name: parameter.dtype for name, parameter in model.named_parameters()}
     packed = {name for name, kind in kinds.items() if kind != torch.float32}
     assert all(name.endswith(".weight") and "norm" not in name for name in packed)
@@ -104,7 +104,7 @@ def test_every_family_can_be_packed(library: Any, family: str) -> None:
         return predictor._prefill([predictor._open(request, Options())], 1)[1]
 
     before = last_state()
-    quantise(model, "int8", CPU)
+    quantize_mllm(model, "int8", CPU)
     assert 0 < (last_state() - before).norm() / before.norm() < 0.05
 
 
@@ -117,7 +117,7 @@ def test_every_family_can_be_packed(library: Any, family: str) -> None:
 )
 def test_what_cannot_be_packed(kind: str, device: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        import_quantiser(kind, torch.device(device))
+        import_quantizer(kind, torch.device(device))
 
 
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

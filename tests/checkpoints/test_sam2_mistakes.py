@@ -11,7 +11,7 @@ from support.small_model import build_model, draw_sample
 from support.stock_sam2 import WIDTH, Tracked, balance, build_sam2, draw_clip, draw_masks, follow_language, propagate
 from torch import Tensor, nn
 
-from sa2va.model.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise
+from sa2va.model.pixels import IMAGENET_MEAN, IMAGENET_STD, normalize
 from sa2va.model.sam.sam2 import Memory, Sam2
 from sa2va.model.sam.tracker import SOFT, STOCK, Tracker, TrackPolicy
 
@@ -181,11 +181,11 @@ def test_conditioning_on_the_first_frame_alone_shows(
     assert at_prompts < MATCH and later > 0.1
 
 
-def test_pixels_normalised_with_exact_constants_show(sam2: Sam2, prompt: Tensor) -> None:
+def test_pixels_normalized_with_exact_constants_show(sam2: Sam2, prompt: Tensor) -> None:
     _, processor = build_model()
     frames = draw_sample(0).frames
     found = []
-    for pixels in (processor.sam_pixel_values(frames), normalise(frames, IMAGENET_MEAN, IMAGENET_STD)):
+    for pixels in (processor.sam_pixel_values(frames), normalize(frames, IMAGENET_MEAN, IMAGENET_STD)):
         found.append(follow(sam2, pixels, prompt))
     assert difference(found[0], found[1], range(1)) > 1e-3
 

@@ -4,6 +4,7 @@ import io
 import json
 import random
 import shutil
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -220,7 +222,7 @@ def shift_ids(folder: Path) -> None:
             "is damaged or no SentencePiece model",
         ),
         ({}, lambda folder: (folder / "tokenizer.model").write_bytes(b""), "the file is empty"),
-        ({}, lambda folder: (folder / "tokenizer.model").write_bytes(b"\x48\x01"), "holds no pieces"),
+        ({}, lambda folder: (folder / "tokenizer.model").write_bytes(b"\x48\x01"), "holds 0 pieces"),
         ({}, lambda folder: cut_file(folder / "tokenizer_config.json"), "tokenizer_config.json is not valid JSON"),
         ({}, shift_ids, r"token <far> gets id \d+, not \d+"),
         ({"model_type": "unigram", "vocab_size": 320}, lambda folder: None, "only plain BPE models"),
@@ -234,3 +236,21 @@ def test_damaged_sentencepiece_files_are_refused(
     with pytest.raises(ValueError, match=message) as error:
         load_tokenizer(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_settings(tmp_path, train_model(tmp_path / "tokenizer.model"))
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    with pytest.raises(ValueError, match=r"tokenizer\.model.*; run: pip install 'sa2va\[convert\]'") as error:
+        load_tokenizer(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_sentencepiece_file_is_bounded_before_it_is_parsed(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(b"\x0a\x00" * (9 * 2**20))  # 9 million pieces without a text
+    with pytest.raises(ValueError, match="16777216"):
+        load_tokenizer(tmp_path)
+    model = sentencepiece_model_pb2.ModelProto(pieces=[{"piece": "a" * 2_000}])
+    (tmp_path / "tokenizer.model").write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match="holds a piece of more than 1000 characters"):
+        load_tokenizer(tmp_path)

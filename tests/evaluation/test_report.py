@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from support.fake_answers import STAMP
 
+from sa2va.checkpoints.find import find_model
 from sa2va.evaluation.benchmark import Bar, measure
 from sa2va.evaluation.report import Report, Section, show
 from sa2va.evaluation.stamp import Run, hash_files, list_model_files
-from sa2va.inference.loading import find_model
 from sa2va.world.scenes.splits import REPORT
 
 

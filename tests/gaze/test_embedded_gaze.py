@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sa2va.checkpoints.find import find_model
 from sa2va.gaze.baselines.event_decoder import StoredLook
 from sa2va.gaze.evaluation.simulated import prepare
 from sa2va.gaze.letterbox import CANVAS
@@ -13,7 +14,6 @@ from sa2va.gaze.model.rollout import CAP_AFTER, Landing
 from sa2va.gaze.predictor import CONFIG_FILE, load_gaze
 from sa2va.gaze.simulator.cases import make_case
 from sa2va.gaze.training import store as stores
-from sa2va.inference.loading import find_model
 from sa2va.world.scenes.splits import Split
 
 NUM_CASES = 8

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sa2va.apps import cli
+from sa2va.checkpoints.find import EMBEDDED
 from sa2va.gaze.predictor import load_decoder
-from sa2va.inference.loading import EMBEDDED
 
 
 @pytest.mark.parametrize(

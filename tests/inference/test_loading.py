@@ -1,7 +1,6 @@
 """Check how a model is found, and where and in which precision it goes."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from sa2va.checkpoints.folder import save_checkpoint
 from sa2va.checkpoints.footprint import GIB, Place
 from sa2va.checkpoints.released import RELEASED
 from sa2va.inference import loading
-from sa2va.inference.loading import EMBEDDED, find_model, load
+from sa2va.inference.loading import load
 from sa2va.inference.predictor import Predictor
 from sa2va.inference.results import Request
 from sa2va.model.processor import Processor
@@ -50,15 +49,6 @@ def test_a_model_comes_from_a_hub(
         again = load("lab/small", revision=COMMITS["v1"], offline=True)
     assert np.array_equal(masks_of(first), masks_of(predictor))
     assert np.array_equal(masks_of(again), masks_of(predictor))
-
-
-def test_a_folder_comes_before_the_hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(folder, tmp_path / "lab" / "small")
-    assert find_model("lab/small") == Path("lab/small")
-    assert find_model("tiny") == EMBEDDED["tiny"]
-    with pytest.raises(ValueError, match="lab/small is on this machine and has no revision 'v1'"):
-        find_model("lab/small", revision="v1")
 
 
 @pytest.mark.parametrize(

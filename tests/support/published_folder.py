@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from support.small_families import OFFICIAL, build_tokenizer
 from torch import Tensor
 
-from sa2va.checkpoints import published
 from sa2va.checkpoints.key_map import convert, to_official
+from sa2va.checkpoints.published import layout
 from sa2va.model.sa2va import Sa2VA
 
 SMALL_SAM2 = {
@@ -25,14 +25,14 @@ KINDS = tuple(OFFICIAL)
 def make_published(kind: str) -> tuple[Sa2VA, dict[str, object], dict[str, Tensor]]:
     """Return a model with random weights, its published config.json and its tensors by published name."""
     official = copy.deepcopy(OFFICIAL[kind][1]) | {"sam2_tiny_override": SMALL_SAM2}
-    config = published.config_from_official(official, build_tokenizer())
+    config = layout.config_from_official(official, build_tokenizer())
     torch.manual_seed(1)
     model = Sa2VA(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.1)
     state = model.state_dict()
-    steps = to_official(published.key_rules(config), list(state))
+    steps = to_official(layout.key_rules(config), list(state))
     tensors = {name: tensor.contiguous() for name, tensor in convert(steps, state.__getitem__)}
     return model, official, tensors
 

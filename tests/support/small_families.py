@@ -8,9 +8,9 @@ from support.small_model import build_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from sa2va.checkpoints.published.layout import LAYOUTS
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.families import internvl, qwen_vl
-from sa2va.model.families.catalog import find_family
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.tokens import ADDED_TOKENS
@@ -118,7 +118,7 @@ OFFICIAL: dict[str, tuple[str, dict[str, Any]]] = {
 def build_config(kind: str) -> Sa2VAConfig:
     """Translate the published config; pictures stay small."""
     family, official = OFFICIAL[kind]
-    values = find_family(family).config_from_official(official, build_tokenizer().get_vocab())
+    values = LAYOUTS[family].config_from_official(official, build_tokenizer().get_vocab(), "")
     if values.get("min_pixels"):
         values |= {"min_pixels": 60 * 60, "max_pixels": 120 * 120}
     return Sa2VAConfig(family=family, sam2=build_model()[0].config.sam2, **values)

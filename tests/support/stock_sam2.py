@@ -17,7 +17,7 @@ Tracked = dict[int, tuple[Tensor, Tensor]]  # frame -> mask logits (N, h, w), pr
 
 
 def draw_clip(num_frames: int) -> Tensor:
-    """Return frames that all differ, normalised: (T, 3, S, S)."""
+    """Return frames that all differ, normalized: (T, 3, S, S)."""
     frames = np.concatenate([draw_sample(seed).frames for seed in range(num_frames)])
     return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 64 - 1
 

@@ -131,7 +131,7 @@ class ModelChoice:
 
     def folder(self) -> Path:
         """Return where its files are."""
-        from sa2va.inference.loading import find_model
+        from sa2va.checkpoints.find import find_model
 
         return find_model(self.model, revision=self.revision, offline=self.offline)
 

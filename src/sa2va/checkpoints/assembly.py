@@ -13,16 +13,16 @@ import torch
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedModel, PreTrainedTokenizerBase
 
-from sa2va.checkpoints import published
 from sa2va.checkpoints.folder import CONFIG_FILE, build_empty, compute_buffers, read_config
 from sa2va.checkpoints.key_map import convert, to_native
 from sa2va.checkpoints.original_sam2 import load_original_sam2, silent_transformers
 from sa2va.checkpoints.pickled import PickledFiles
+from sa2va.checkpoints.published.fields import side_of
+from sa2va.checkpoints.published.layout import LAYOUTS, config_from_official
 from sa2va.checkpoints.sam2_keys import config_from_shapes, sam2_rules
 from sa2va.checkpoints.tokenizers import load_tokenizer
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.families.catalog import FAMILIES
-from sa2va.model.families.protocol import side_of
 from sa2va.model.projector import SegProjector, SegProjectorConfig
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.sam2 import Sam2
@@ -112,7 +112,7 @@ def describe_mllm(mllm: PreTrainedModel, family: str, tokenizer: PreTrainedToken
     vision = values["vision_config"]
     tile_size = side_of(vision.get("image_size") or Sa2VAConfig.tile_size)
     plain = Sa2VAConfig(family=family, mllm=values, tile_size=tile_size)
-    return published.config_from_official(FAMILIES[family].config_to_official(plain), tokenizer)
+    return config_from_official(LAYOUTS[family].config_to_official(plain), tokenizer)
 
 
 def load_sam2(path: Path, dtype: torch.dtype, *, unsafe_pickle: bool) -> tuple[Sam2, dict[str, Any]]:

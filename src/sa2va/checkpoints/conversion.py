@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sa2va.checkpoints import published
 from sa2va.checkpoints.folder import CONFIG_FILE, Checkpoint, has_weights, is_finite, open_checkpoint, read_config
 from sa2va.checkpoints.key_map import convert
 from sa2va.checkpoints.pickled import PickledFiles, list_pickles
+from sa2va.checkpoints.published import layout
 from sa2va.checkpoints.shards import SHARD_BYTES, write_shards
 from sa2va.files.atomic import refusals, write_text
 
@@ -95,7 +95,7 @@ def describe(checkpoint: Checkpoint, *, to_published: bool, dtype: torch.dtype |
     if checkpoint.is_published:
         config = read_config(checkpoint.folder)
     else:
-        config = published.config_to_official(checkpoint.config)
+        config = layout.config_to_official(checkpoint.config)
     kinds = [outline.dtype for outline in checkpoint.files.outlines.values()]
     dtype = dtype or max(set(kinds), key=kinds.count)
     return config | {"torch_dtype": str(dtype).removeprefix("torch.")}

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sa2va.checkpoints import published
 from sa2va.checkpoints.key_map import Step, convert, keep, to_native, to_official
 from sa2va.checkpoints.pickled import list_pickles
 from sa2va.checkpoints.preflight import check_layers, rehearse
+from sa2va.checkpoints.published import layout
 from sa2va.checkpoints.shards import (
     INDEX_FILE,
     WEIGHTS_FILE,
@@ -76,7 +76,7 @@ class Checkpoint:
         if published_layout == self.is_published:
             return tuple(Step((name,), (name,), keep) for name in names)
         plan = to_official if published_layout else to_native
-        return plan(published.key_rules(self.config), names)
+        return plan(layout.key_rules(self.config), names)
 
     def read(self, name: str) -> Tensor:
         """Return one tensor of the files.
@@ -125,8 +125,8 @@ def load_config(folder: Path) -> Sa2VAConfig:
         ValueError: the folder or the file is missing, or not the config of a Sa2VA model.
     """
     values = read_config(folder)
-    if published.is_published(values):
-        return published.config_from_official(values, load_tokenizer(folder))
+    if layout.is_published(values):
+        return layout.config_from_official(values, load_tokenizer(folder))
     kind = values.get("model_type", "sa2va")
     if kind != "sa2va":
         raise ValueError(f"{folder / CONFIG_FILE}: unknown architecture {kind!r}; expected a Sa2VA model")
@@ -168,16 +168,16 @@ def open_checkpoint(folder: Path, files: TensorFiles | None = None) -> Checkpoin
             tensor is missing, unknown or of another shape.
     """
     values = read_config(folder)
-    official = published.is_published(values)
+    official = layout.is_published(values)
     if official:
         tokenizer = load_tokenizer(folder)
-        config = published.config_from_official(values, tokenizer)
+        config = layout.config_from_official(values, tokenizer)
     else:
         config = load_config(folder)
         tokenizer = load_tokenizer(folder)
     files = files or open_files(folder)
     if not official:
-        published.check_tokens(config, tokenizer, exact=False)
+        layout.check_tokens(config, tokenizer, exact=False)
     checkpoint = Checkpoint(folder, config, official, tokenizer, files)
     check_outlines(checkpoint)
     try:
@@ -218,7 +218,7 @@ def _name_in_files(checkpoint: Checkpoint, name: str) -> str:
     """Return what one of our tensors is called in the layout of the files."""
     if not checkpoint.is_published:
         return name
-    steps = to_official(published.key_rules(checkpoint.config), list(checkpoint.empty.state_dict()))
+    steps = to_official(layout.key_rules(checkpoint.config), list(checkpoint.empty.state_dict()))
     return next(step.targets[0] for step in steps if name in step.sources)
 
 
@@ -254,7 +254,7 @@ def compute_buffers(native: PreTrainedModel, device: torch.device) -> None:
         parent, _, leaf = name.rpartition(".")
         native.get_submodule(parent)._buffers[leaf] = torch.empty_like(buffer, device=device)
     for value in native.state_dict(keep_vars=True).values():
-        value._is_hf_initialized = True  # what Transformers leaves alone when it initialises the rest
+        value._is_hf_initialized = True  # what Transformers leaves alone when it initializes the rest
     native.initialize_weights()
 
 

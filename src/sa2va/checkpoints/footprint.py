@@ -49,7 +49,7 @@ CHOICES = {
 class Size:
     """Numbers of weights by part, and what it takes to use them."""
 
-    vision_linear: int  # weights that quantise.py packs
+    vision_linear: int  # weights that quantize.py packs
     vision_other: int
     language_linear: int
     language_other: int  # embeddings, norms and the output layer

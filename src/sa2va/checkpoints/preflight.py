@@ -34,7 +34,7 @@ def check_layers(config: Sa2VAConfig, names: Iterable[str]) -> None:
     names = tuple(names)
     wanted = {
         f"mllm.{part}.{field}": (config.mllm[part][field], f"mllm.native.{prefix}")
-        for (part, field), prefix in find_family(config.family).LAYER_NAMES.items()
+        for (part, field), prefix in find_family(config.family).layer_names.items()
         if field in (config.mllm.get(part) or {})
     }
     wanted |= {
@@ -79,7 +79,7 @@ def rehearse(model: Sa2VA) -> None:
     config = model.config
     find_template(config.template)
     _check_text(model.mllm.native.config.get_text_config())
-    takes_any_size = hasattr(model.mllm.native.config.vision_config, "depth")
+    takes_any_size = find_family(config.family).takes_any_size
     if takes_any_size != bool(config.max_pixels):
         expected = "more than 0" if takes_any_size else "0, since this family cuts tiles"
         raise ValueError(f"max_pixels is {config.max_pixels}; expected {expected}")

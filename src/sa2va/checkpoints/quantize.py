@@ -1,7 +1,7 @@
 """Pack the linear layers of the MLLM into 8 or 4 bits, for machines with little memory.
 
-Flow: a model on the CPU -> quantise(model, "int4", device) -> the same model, packed and moved to the device.
-Source: LLM.int8(), arXiv:2208.07339; QLoRA, arXiv:2305.14314 (NF4 with double quantisation); both as bitsandbytes
+Flow: a model on the CPU -> quantize_mllm(model, "int4", device) -> the same model, packed and moved to the device.
+Source: LLM.int8(), arXiv:2208.07339; QLoRA, arXiv:2305.14314 (NF4 with double quantization); both as bitsandbytes
     has them, the one library of several tried that does both on a CPU and on CUDA.
 """
 
@@ -19,7 +19,7 @@ DEVICES = ("cpu", "cuda")
 OUTLIER = 6.0  # int8: input columns beyond this are multiplied in 16 bits, as in the paper
 
 
-def import_quantiser(kind: str, device: torch.device) -> Any:
+def import_quantizer(kind: str, device: torch.device) -> Any:
     """Return the library that packs weights, or say at once why it cannot.
 
     Raises:
@@ -37,7 +37,7 @@ def import_quantiser(kind: str, device: torch.device) -> Any:
     return bitsandbytes
 
 
-def quantise(model: Sa2VA, kind: str, device: torch.device) -> None:
+def quantize_mllm(model: Sa2VA, kind: str, device: torch.device) -> None:
     """Pack the MLLM's linear weights, layer by layer, and move the model to a device.
 
     With "int4" the language model has 4 bits and the vision tower 8: it is small beside the language model, and what
@@ -48,7 +48,7 @@ def quantise(model: Sa2VA, kind: str, device: torch.device) -> None:
         kind: "int8" or "int4".
         device: where it will run; only the packed weights ever get there.
     """
-    library = import_quantiser(kind, device)
+    library = import_quantizer(kind, device)
     native = model.mllm.native
     language = find_family(model.config.family).language_model(native)
     in_language = {id(module) for module in language.modules()}

@@ -7,11 +7,12 @@ Source: model cards under https://huggingface.co/ByteDance, and config.json of t
 from dataclasses import dataclass
 from typing import Any
 
+from sa2va.checkpoints.published.qwen_vl import MAX_PIXELS, MIN_PIXELS
 from sa2va.checkpoints.sam2_keys import sam2_config
 from sa2va.model.config import Sa2VAConfig
 
-LICENCE = "Apache-2.0"  # what the cards say
-# Terms of a part that go beyond the licence of the whole.
+LICENSE = "Apache-2.0"  # what the cards say
+# Terms of a part that go beyond the license of the whole.
 RESEARCH = "Qwen Research: no commercial use of the language part"
 
 Text = dict[str, Any]
@@ -43,7 +44,7 @@ INTERN_VIT_6B: dict[str, Any] = {
     "use_qk_norm": True,
     "norm_type": "rms_norm",
 }
-PIXELS = {"min_pixels": 512 * 28**2, "max_pixels": 2_048 * 28**2}
+PIXELS = {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Released:
     family: str
     language: str  # a key of LANGUAGE
     large_vision: bool = False
-    terms: str = LICENCE
+    terms: str = LICENSE
 
     @property
     def config(self) -> Sa2VAConfig:
@@ -112,13 +113,13 @@ class Released:
 
 RELEASED: dict[str, Released] = {
     "ByteDance/Sa2VA-1B": Released("internvl", "Qwen2.5-0.5B"),
-    "ByteDance/Sa2VA-4B": Released("internvl", "Qwen2.5-3B", terms=f"{LICENCE}; {RESEARCH}"),
+    "ByteDance/Sa2VA-4B": Released("internvl", "Qwen2.5-3B", terms=f"{LICENSE}; {RESEARCH}"),
     "ByteDance/Sa2VA-8B": Released("internvl", "InternLM2.5-7B"),
     "ByteDance/Sa2VA-26B": Released("internvl", "InternLM2.5-20B", large_vision=True),
     "ByteDance/Sa2VA-InternVL3-2B": Released("internvl", "Qwen2.5-1.5B"),
     "ByteDance/Sa2VA-InternVL3-8B": Released("internvl", "Qwen2.5-7B"),
     "ByteDance/Sa2VA-InternVL3-14B": Released("internvl", "Qwen2.5-14B"),
-    "ByteDance/Sa2VA-Qwen2_5-VL-3B": Released("qwen2_5_vl", "Qwen2.5-3B", terms=f"{LICENCE}; {RESEARCH}"),
+    "ByteDance/Sa2VA-Qwen2_5-VL-3B": Released("qwen2_5_vl", "Qwen2.5-3B", terms=f"{LICENSE}; {RESEARCH}"),
     "ByteDance/Sa2VA-Qwen2_5-VL-7B": Released("qwen2_5_vl", "Qwen2.5-7B"),
     "ByteDance/Sa2VA-Qwen3-VL-2B": Released("qwen3_vl", "Qwen3-1.7B"),
     "ByteDance/Sa2VA-Qwen3-VL-4B": Released("qwen3_vl", "Qwen3-4B"),

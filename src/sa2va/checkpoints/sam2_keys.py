@@ -160,7 +160,7 @@ def same_config(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def config_from_shapes(shapes: Mapping[str, Size]) -> dict[str, Any]:
-    """Recognise the size and version of a raw SAM 2 checkpoint from the names and shapes of its tensors.
+    """Recognize the size and version of a raw SAM 2 checkpoint from the names and shapes of its tensors.
 
     Raises:
         ValueError: it is none of the released models.

@@ -2,31 +2,37 @@
 
 Flow: tokenizer.json, or vocab.json + merges.txt, or tokenizer.model (SentencePiece) -> a native fast tokenizer.
 Source: the tokenizers published with Qwen2, arXiv:2407.10671, and InternLM2, arXiv:2403.17297, which puts the start
-    token before every text that is encoded.
+    token before every text that is encoded; SentencePiece, arXiv:1808.06226.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, processors
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, processors
+from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2Tokenizer
 
-from sa2va.checkpoints.sentencepiece import build_tokenizer
 from sa2va.checkpoints.tokenizer_files import (
     ADDED_FILE,
     FAST_FILE,
+    MAX_TOKEN,
     MERGES_FILE,
     SETTINGS_FILE,
     VOCABULARY_FILE,
     check_files,
 )
 from sa2va.files.json_file import read_json
+from sa2va.files.read_limits import read_bounded
+from sa2va.model.config_limits import TOKEN_ID
 
 SUBFOLDER = "tokenizer"
 BYTE_LEVEL_FILES = (VOCABULARY_FILE, MERGES_FILE)
 SENTENCEPIECE_FILE = "tokenizer.model"
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 CODE_KEY = "auto_map"  # names Python files of the folder, which are never run nor passed on
+SPACE = "\u2581"  # how SentencePiece writes a space
+MAX_SENTENCEPIECE_BYTES = 16 * 2**20  # the largest published model has 5 MB
 
 
 def tokenizer_folder(folder: Path) -> Path:
@@ -77,7 +83,7 @@ def load_sentencepiece(folder: Path) -> PreTrainedTokenizerFast:
     settings = _read_if_there(folder / SETTINGS_FILE)
     added = _list_added_tokens(folder, settings)
     path = folder / SENTENCEPIECE_FILE
-    tokenizer = build_tokenizer(path, {index: token.content for index, token in added.items()})
+    tokenizer = build_bpe(path, {index: token.content for index, token in added.items()})
     for index, token in sorted(added.items()):
         tokenizer.add_special_tokens([token]) if token.special else tokenizer.add_tokens([token])
         found = tokenizer.token_to_id(token.content)
@@ -113,3 +119,86 @@ def _list_added_tokens(folder: Path, settings: dict[str, Any]) -> dict[int, Adde
         flags = {flag: bool(values.get(flag)) for flag in ("lstrip", "rstrip", "single_word", "normalized", "special")}
         added[int(index)] = AddedToken(values["content"], **flags)
     return added
+
+
+def read_sentencepiece(path: Path) -> Any:
+    """Read a SentencePiece model file as its ModelProto.
+
+    Raises:
+        ValueError: the sentencepiece package is not installed, or the file is too large, damaged or empty.
+    """
+    try:
+        from sentencepiece import sentencepiece_model_pb2
+    except ImportError as error:
+        raise ValueError(f"to read {path}, install an extra; run: pip install 'sa2va[convert]'") from error
+    data = read_bounded(path, MAX_SENTENCEPIECE_BYTES)
+    schema: Any = sentencepiece_model_pb2  # its classes are made at import
+    model = schema.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except Exception as error:  # DecodeError of protobuf
+        raise ValueError(f"{path} is damaged or no SentencePiece model; fetch it again") from error
+    if not 0 < len(model.pieces) <= TOKEN_ID.high:
+        raise ValueError(f"{path} holds {len(model.pieces)} pieces; expected 1 to {TOKEN_ID.high:.0f}")
+    if any(len(piece.piece) > MAX_TOKEN for piece in model.pieces):
+        raise ValueError(f"{path} holds a piece of more than {MAX_TOKEN} characters; fetch it again")
+    return model
+
+
+def build_bpe(path: Path, renamed: Mapping[int, str]) -> Tokenizer:
+    """Rebuild a SentencePiece model natively, with the same ids.
+
+    Pieces that the model's makers defined by hand become added tokens: text that spells one out literally gets
+    a space before and after it where SentencePiece would write only one at the start.
+
+    Args:
+        path: of the model file.
+        renamed: tokens that a tokenizer's configuration puts in the place of a piece, by id.
+
+    Raises:
+        ValueError: the file is damaged, or of a kind that cannot be rebuilt exactly.
+    """
+    model = read_sentencepiece(path)
+    trainer, rules, kinds = model.trainer_spec, model.normalizer_spec, model.SentencePiece
+    if trainer.model_type != trainer.BPE or any(piece.type == kinds.UNUSED for piece in model.pieces):
+        raise ValueError(f"{path}: only plain BPE models can be read; save the tokenizer as tokenizer.json")
+    texts = [renamed.get(index, piece.piece) for index, piece in enumerate(model.pieces)]
+    if len(set(texts)) != len(texts):
+        raise ValueError(f"{path}: two pieces have the same text; fetch the file and tokenizer_config.json again")
+    unknown = next((texts[i] for i, piece in enumerate(model.pieces) if piece.type == kinds.UNKNOWN), None)
+    own = [piece for index, piece in enumerate(model.pieces) if index not in renamed]
+    tokenizer = Tokenizer(
+        BPE(
+            vocab={text: index for index, text in enumerate(texts)},
+            merges=list_merges({piece.piece: piece.score for piece in own if piece.type == kinds.NORMAL}),
+            unk_token=unknown,
+            fuse_unk=True,
+            byte_fallback=trainer.byte_fallback,
+        )
+    )
+    steps: list[normalizers.Normalizer] = []
+    if rules.precompiled_charsmap:
+        steps.append(normalizers.Precompiled(rules.precompiled_charsmap))
+    if rules.remove_extra_whitespaces:
+        steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
+    if rules.add_dummy_prefix:
+        steps.append(normalizers.Prepend(SPACE))
+    tokenizer.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", SPACE)])
+    readers = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    if rules.add_dummy_prefix:
+        readers.append(decoders.Strip(content=" ", left=1))
+    tokenizer.decoder = decoders.Sequence(readers)
+    by_hand = [piece.piece for piece in own if piece.type == kinds.USER_DEFINED]
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in by_hand])
+    return tokenizer
+
+
+def list_merges(scores: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Return every way to put a piece together from two others, best score first."""
+    found = [
+        (score, text[:cut], text[cut:])
+        for text, score in scores.items()
+        for cut in range(1, len(text))
+        if text[:cut] in scores and text[cut:] in scores
+    ]
+    return [(left, right) for _, left, right in sorted(found, key=lambda merge: -merge[0])]

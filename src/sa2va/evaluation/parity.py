@@ -120,7 +120,7 @@ def check_case(predictor: Predictor, case: str, prompt: str, recorded: Recorded)
     missing = [name for name in ("images_uint8", "input_ids", "forced_ids") if name not in recorded]
     if missing:
         raise ValueError(f"case {case} has no {', '.join(missing)}; record it again")
-    ours = _Case(predictor, prompt, recorded)
+    ours = Case(predictor, prompt, recorded)
     checked = set(INPUTS)
     for name, mine in ours.steps():
         key = name.split(" ")[0]
@@ -138,11 +138,11 @@ def _measure_rounding(
 ) -> list[Comparison]:
     """Put beside each row how far our own result moves with the last bit of the weights."""
     kept = {name: value.clone() for name, value in predictor.model.state_dict().items()}
-    ours = list(_Case(predictor, prompt, recorded).steps())
+    ours = list(Case(predictor, prompt, recorded).steps())
     found: dict[str, float] = {}
     for seed in range(ROUNDING_RUNS):
         _move_last_bits(predictor.model, seed)
-        for (name, value), (_, moved) in zip(ours, _Case(predictor, prompt, recorded).steps(), strict=True):
+        for (name, value), (_, moved) in zip(ours, Case(predictor, prompt, recorded).steps(), strict=True):
             if value.dtype == torch.bool or value.dtype.is_floating_point:
                 difference = (value != moved).sum() if value.dtype == torch.bool else (value - moved).abs().max()
                 found[_kind(name)] = max(float(difference), found.get(_kind(name), 0.0))
@@ -173,7 +173,7 @@ def _compare(case: str, name: str, ours: Tensor, theirs: Tensor) -> Comparison:
     return Comparison(case, name, float(difference.max()) if difference.numel() else 0.0, limit)
 
 
-class _Case:
+class Case:
     """One case run through the model."""
 
     def __init__(self, predictor: Predictor, prompt: str, recorded: Recorded) -> None:
@@ -193,7 +193,7 @@ class _Case:
             raise ValueError(
                 f"the recorded prompt does not end in {template.before_answer!r}: another template wrote it"
             )
-        picture_end = self._family.image_block(1).rpartition(self._family.IMAGE_TOKEN)[2] or self._family.IMAGE_TOKEN
+        picture_end = self._family.image_block(1).rpartition(self._family.image_token)[2] or self._family.image_token
         words = head.rpartition(picture_end)[2].removeprefix(self._model.config.question_joint)
         return words.rpartition(f"{REGION_TOKENS[1]}.\n")[2]
 
@@ -203,9 +203,9 @@ class _Case:
         if name in ("input_ids", "attention_mask"):
             return value.reshape(1, -1)
         if name == "sam_frames_uint8":  # the released code rounds these constants, whatever its dtype
-            return _normalise(value, *(torch.tensor(v).bfloat16() for v in (IMAGENET_MEAN, IMAGENET_STD)))
+            return _normalize(value, *(torch.tensor(v).bfloat16() for v in (IMAGENET_MEAN, IMAGENET_STD)))
         if name in ("llm_tiles_uint8", "pixel_values_u8"):
-            return _normalise(value, *map(torch.tensor, (self._family.PIXEL_MEAN, self._family.PIXEL_STD)))
+            return _normalize(value, *map(torch.tensor, (self._family.pixel_mean, self._family.pixel_std)))
         if "prompted" in name:
             return value[: self._count(name, prompted=True)]
         if "tracked" in name:
@@ -306,7 +306,7 @@ class _Case:
             yield "mem_pos", drawn.memories[0][1]
 
 
-def _normalise(levels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def _normalize(levels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """uint8 (N, 3, ...), or patches (N, 3 * values) plane by plane -> float32 of the same shape."""
     planes = levels.reshape(len(levels), 3, -1).float() / 255
     return ((planes - mean[:, None].float()) / std[:, None].float()).reshape(levels.shape)

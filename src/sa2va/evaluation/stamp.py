@@ -14,12 +14,12 @@ from typing import Any
 
 import sa2va
 from sa2va.checkpoints import adapter as adapters
+from sa2va.checkpoints.find import find_model
 from sa2va.checkpoints.folder import CONFIG_FILE
 from sa2va.checkpoints.shards import list_shards
 from sa2va.checkpoints.tokenizers import tokenizer_folder
 from sa2va.evaluation.benchmark import Benchmark, LiveBenchmark
 from sa2va.extensions import load_extensions, missing_extensions
-from sa2va.inference.loading import find_model
 from sa2va.inference.predictor import Predictor
 from sa2va.journal import content_key
 

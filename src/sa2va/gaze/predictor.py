@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sa2va.checkpoints.find import find_model
 from sa2va.checkpoints.shards import save_tensors
 from sa2va.files.atomic import whole_folder, write_text
 from sa2va.files.json_file import read_json
@@ -33,7 +34,7 @@ from sa2va.gaze.scanpath import Fixation, Pack, Scanpath
 from sa2va.gaze.speech import FIRST_ONSET, predict_duration
 from sa2va.gaze.timing import SpeechTiming
 from sa2va.inference.embedded import warn_once
-from sa2va.inference.loading import find_model, load
+from sa2va.inference.loading import load
 from sa2va.inference.results import StaysInProcess
 from sa2va.media.source import open_media
 from sa2va.model.sa2va import Sa2VA

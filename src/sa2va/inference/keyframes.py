@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va.media.source import Media, uniform_indices
+from sa2va.model.config import KEYFRAME_CHOICES
 from sa2va.types import Frames
-
-KEYFRAME_CHOICES = ("uniform", "first", "content")
 
 MAX_CANDIDATES = 1024  # frames that "content" compares, spread evenly over a longer clip
 SMALL_SIDE = 64  # px, to which a frame is reduced before its colours are counted

@@ -1,7 +1,6 @@
-"""Find a model and load it.
+"""Load a model by its name.
 
-Flow: name -> folder (embedded, local or hub.py), device.py -> checkpoint.py -> adapter.py, quantise.py, placement.py
-    -> Predictor.
+Flow: name -> find.py, device.py -> folder.py -> adapter.py, quantize.py, device_map.py -> Predictor.
 """
 
 from pathlib import Path
@@ -11,41 +10,16 @@ import torch
 from sa2va.checkpoints.adapter import merge_adapter
 from sa2va.checkpoints.device import choose_device, choose_dtype
 from sa2va.checkpoints.device_map import Plan, budgets, plan_layers, spread
+from sa2va.checkpoints.find import EMBEDDED, find_model
 from sa2va.checkpoints.folder import build_empty, load_checkpoint, load_config
 from sa2va.checkpoints.footprint import CHOICES, list_places, measure, memory_need
-from sa2va.checkpoints.hub import fetch, is_hub_name
 from sa2va.checkpoints.original_sam2 import load_original_sam2
-from sa2va.checkpoints.quantize import import_quantiser, quantise
+from sa2va.checkpoints.quantize import import_quantizer, quantize_mllm
 from sa2va.inference.predictor import Predictor
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 
-EMBEDDED = {"tiny": Path(__file__).parents[1] / "weights" / "tiny"}
 CPU = torch.device("cpu")
-
-
-def find_model(name: str | Path, *, revision: str | None = None, offline: bool = False) -> Path:
-    """Return the folder of a model; what is on no disk here yet is fetched.
-
-    Args:
-        name: of an embedded model, a folder, or "org/name" on a hub.
-        revision: branch, tag or commit of the hub's model.
-        offline: fetch nothing.
-
-    Raises:
-        ValueError: there is no such model, or it cannot be fetched.
-    """
-    name = str(name)
-    if not name:
-        raise ValueError(f"the name of the model is empty; use {', '.join(EMBEDDED)}, a model folder, or org/name")
-    folder = EMBEDDED.get(name, Path(name))
-    if folder.is_dir():
-        if revision is not None:
-            raise ValueError(f"{name} is on this machine and has no revision {revision!r}; leave revision out")
-        return folder
-    if is_hub_name(name):
-        return fetch(name, revision=revision, offline=offline)
-    raise ValueError(f"no model {name!r}; use {', '.join(EMBEDDED)}, a model folder, or org/name on the hub")
 
 
 def load(
@@ -79,7 +53,7 @@ def load(
     where = choose_device(device)
     kind = choose_dtype(dtype, where)
     if quantize is not None:
-        import_quantiser(quantize, where)  # says what is missing before anything is fetched
+        import_quantizer(quantize, where)  # says what is missing before anything is fetched
     folder = find_model(name, revision=revision, offline=offline)
     extra = None if adapter is None else find_model(adapter, offline=offline)
     original = None if sam is None else find_model(sam, offline=offline)
@@ -119,7 +93,7 @@ def _build(
     if adapter is not None:
         merge_adapter(model, adapter)
     if quantize is not None:
-        quantise(model, quantize, where)
+        quantize_mllm(model, quantize, where)
     if plan is not None:
         spread(model, plan, where)
     return model, processor

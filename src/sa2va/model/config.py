@@ -1,14 +1,14 @@
 """Describe a whole Sa2VA model in one frozen dataclass that is saved beside the weights.
 
-Flow: config.json <-> Sa2VAConfig -> sa2va.py, processor.py, backbones/.
+Flow: config.json <-> Sa2VAConfig -> sa2va.py, processor.py, families/.
 """
 
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from sa2va.inference.keyframes import KEYFRAME_CHOICES
 from sa2va.model.config_limits import COUNT, SHARE, SIDE, Limit, check_number
 
+KEYFRAME_CHOICES = ("uniform", "first", "content")  # see inference/keyframes.py
 MAX_PIXELS = 16_384 * 28 * 28  # the released code reads no picture larger
 LIMITS = {
     "tile_size": SIDE,
@@ -28,10 +28,10 @@ class Sa2VAConfig:
     `mllm` and `sam2` are the native Transformers configurations as plain dictionaries.
     """
 
-    family: str = "internvl"  # a name in backbones/catalog.py
+    family: str = "internvl"  # a name in families/catalog.py
     mllm: dict[str, Any] = field(default_factory=dict)
     sam2: dict[str, Any] = field(default_factory=dict)
-    template: str = "qwen_chat"  # a name in backbones/templates.py
+    template: str = "qwen_chat"  # a name in families/templates.py
     system: str = ""  # what the system turn says; empty = there is no such turn
     question_joint: str = "\n"  # what stands between the pictures and the question
     tile_size: int = 448  # px, side of one MLLM tile, for families that cut tiles
@@ -40,7 +40,7 @@ class Sa2VAConfig:
     min_pixels: int = 0  # what a picture is enlarged to, for families that take any size
     max_pixels: int = 0
     num_keyframes: int = 5  # frames of a clip that the MLLM reads and that are prompted
-    keyframes: str = "uniform"  # which frames these are; see keyframes.py
+    keyframes: str = "uniform"  # which frames these are; one of KEYFRAME_CHOICES
     sure_keyframes: float = 0.0  # share of an object's best score that a key frame must have to prompt it; 0 = all do
     gate_absent: bool = False  # an object with presence < 0.5 in a frame gets an empty mask there
 

@@ -179,7 +179,8 @@ class Mllm(nn.Module):
     def __init__(self, family: str, config: dict[str, Any]) -> None:
         super().__init__()
         self._family = find_family(family)
-        self.native = self._family.build_mllm(deepcopy(config))  # a native config writes into its parts
+        # A class of the family's own. The copy is for a native config, which writes into its parts.
+        self.native: Any = self._family.build_mllm(deepcopy(config))
 
     @property
     def width(self) -> int:

@@ -7,7 +7,6 @@ Shapes: B samples, L tokens, P tiles, s their side, F frames for SAM 2 (all samp
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
@@ -22,7 +21,7 @@ from sa2va.model.config import Sa2VAConfig
 from sa2va.model.families.catalog import find_family
 from sa2va.model.families.protocol import NO_GRID, Picture
 from sa2va.model.families.templates import find_template
-from sa2va.model.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise
+from sa2va.model.pixels import IMAGENET_MEAN, IMAGENET_STD, normalize
 from sa2va.tokens import ADDED_TOKENS, IGNORE_INDEX, PHRASE_TOKENS, REGION_TOKENS, SEG_TOKEN
 from sa2va.types import Frames, Masks, Sample, Turn
 
@@ -69,6 +68,7 @@ class Processor:
     def __init__(self, config: Sa2VAConfig, tokenizer: PreTrainedTokenizerBase) -> None:
         self.config = config
         self.tokenizer = tokenizer
+        self.family = find_family(config.family)
         self.seg_id = self._token_id(SEG_TOKEN)
         self._template = find_template(config.template)
         self._special_ids = frozenset(tokenizer.get_added_vocab().values())
@@ -78,14 +78,9 @@ class Processor:
         self.end_ids = tuple(sorted({*map(self._token_id, tokens), tokenizer.eos_token_id} - {None}))
         self.end_texts = tuple(end for end in ends if end not in tokens)
         self.sam_size: int = config.sam2["image_size"]
-        # The released model normalises SAM 2 pixels with constants rounded to bfloat16, whatever its dtype.
+        # The released model normalizes SAM 2 pixels with constants rounded to bfloat16, whatever its dtype.
         constants = torch.tensor((IMAGENET_MEAN, IMAGENET_STD), dtype=torch.float32, device="cpu").bfloat16()
         self._sam_mean, self._sam_std = map(tuple, constants.float().tolist())
-
-    @property
-    def family(self) -> ModuleType:
-        """The backbone family; looked up each time because a module cannot travel to a worker process."""
-        return find_family(self.config.family)
 
     def _token_id(self, token: str) -> int:
         index = self.tokenizer.convert_tokens_to_ids(token)
@@ -103,14 +98,14 @@ class Processor:
         """Squeeze each frame to the square that SAM 2 reads: (F, H, W, 3) -> (F, 3, S, S)."""
         size = (self.sam_size, self.sam_size)
         if frames.shape[1:3] == size:
-            return normalise(frames, self._sam_mean, self._sam_std)
+            return normalize(frames, self._sam_mean, self._sam_std)
         squeezed = [np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)) for f in frames]
-        return normalise(np.stack(squeezed), self._sam_mean, self._sam_std)
+        return normalize(np.stack(squeezed), self._sam_mean, self._sam_std)
 
     # ---- text
 
     def _encode(self, text: str, literal: range, *, opening: bool = False) -> list[int]:
-        """Tokenise a prompt at once; a special token within `literal`, a user's words, is plain text.
+        """Tokenize a prompt at once; a special token within `literal`, a user's words, is plain text.
 
         At once, because some tokenizers treat the start of a text differently.
         """
@@ -125,13 +120,13 @@ class Processor:
         return ids
 
     def _encode_text(self, text: str) -> list[int]:
-        """Tokenise text in which a literal special token is plain text."""
+        """Tokenize text in which a literal special token is plain text."""
         return self._encode(text, range(len(text))) if text else []
 
     def region_cells(self, region: NDArray[np.bool_]) -> list[int]:
         """Return the indices of the visual tokens, within one tile, that lie under a region.
 
-        A region too small for the grid gets the one cell under its centre, where the released model would see
+        A region too small for the grid gets the one cell under its center, where the released model would see
         no region at all.
         """
         side = int(self.config.tokens_per_tile**0.5)
@@ -147,11 +142,11 @@ class Processor:
         """Write the sentence that shows the marked regions; return it with the cells it needs."""
         if not turn.regions:
             return "", []
-        if not self.family.TAKES_REGIONS:
+        if not self.family.takes_regions:
             raise ValueError(f"a {self.config.family} model takes no regions; say in words what you mean")
         cells = [self.region_cells(region) for region in turn.regions]
         start, end = REGION_TOKENS
-        marks = [f"region{i + 1}{start}{self.family.IMAGE_TOKEN * len(c)}{end}" for i, c in enumerate(cells)]
+        marks = [f"region{i + 1}{start}{self.family.image_token * len(c)}{end}" for i, c in enumerate(cells)]
         sentence = f"There are {len(marks)} part regions in the picture: {', '.join(marks)}.\n"
         return sentence, [cell for group in cells for cell in group]
 
@@ -174,7 +169,7 @@ class Processor:
         family, template = self.family, self._template
         is_first = before is None
         shown = num_tokens if is_first else ()
-        pictures = family.PICTURE_JOINT.join(map(family.image_block, shown))
+        pictures = family.picture_joint.join(map(family.image_block, shown))
         sentence, cells = self._region_prompt(turn)
         joint = self.config.question_joint if shown else ""
         if sentence:

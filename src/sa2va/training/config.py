@@ -61,8 +61,8 @@ class RunConfig:
         """
         import torch
 
+        from sa2va.checkpoints.find import find_model
         from sa2va.checkpoints.folder import load_checkpoint
-        from sa2va.inference.loading import find_model
 
         if not self.start:
             raise ValueError(f"run {self.name} needs a model to start from; set start=tiny, a folder or org/name")

@@ -11,9 +11,9 @@ import torch
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sa2va.checkpoints.device import multiplies_bfloat16
+from sa2va.checkpoints.find import find_model
 from sa2va.checkpoints.folder import load_checkpoint, save_checkpoint
 from sa2va.files.atomic import whole_folder
-from sa2va.inference.loading import find_model
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.training.config import RunConfig, apply_overrides, refuse_two_outputs

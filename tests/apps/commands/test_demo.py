@@ -25,7 +25,7 @@ def model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "report.json").write_text(json.dumps(CARD))
-    monkeypatch.setattr("sa2va.inference.loading.find_model", lambda name, **options: folder)
+    monkeypatch.setattr("sa2va.checkpoints.find.find_model", lambda name, **options: folder)
     return folder
 
 

@@ -13,9 +13,9 @@ from sa2va.apps.commands import doctor as doctor_module
 from sa2va.apps.installation import Part
 from sa2va.checkpoints import footprint as memory
 from sa2va.checkpoints import released
+from sa2va.checkpoints.find import EMBEDDED
 from sa2va.checkpoints.footprint import GIB, Place
 from sa2va.checkpoints.released import RELEASED, Released
-from sa2va.inference.loading import EMBEDDED
 
 LARGE = "ByteDance/Sa2VA-8B"
 

@@ -14,9 +14,10 @@ from support.published_folder import write_published
 from support.recorded_case import record
 
 from sa2va.apps import cli
-from sa2va.checkpoints import published
 from sa2va.checkpoints.folder import build_empty, load_checkpoint, load_config
+from sa2va.checkpoints.published.layout import LAYOUTS, config_to_official
 from sa2va.checkpoints.released import RELEASED
+from sa2va.evaluation.parity import INPUTS
 from sa2va.inference.predictor import Predictor
 from sa2va.inference.results import Options
 from sa2va.model.families.catalog import FAMILIES
@@ -78,12 +79,26 @@ def test_every_family_is_examined(folder: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_every_family_meets_its_recording(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A recording of all that the command compares: pixels, visual tokens, states and what SAM 2 draws."""
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
-    record(Predictor(*load_checkpoint(copy, torch.device("cpu"), torch.float32)), copy, "image", 1)
-    assert cli.main(["parity", str(copy), "--json"]) == 0
-    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert all(row["ok"] for row in rows.values())
-    assert {"input_ids", "seg_embed", "seg0_final_mask", "seg0_low prompted, end to end"} <= rows.keys()
+    predictor = Predictor(*load_checkpoint(copy, torch.device("cpu"), torch.float32))
+    recorded = {"image": record(predictor, copy, "image", 1), "video": record(predictor, copy, "video", 7)}
+    if predictor.processor.family.takes_regions:
+        region = np.zeros((48, 64), bool)
+        region[10:30, 5:40] = True
+        recorded["visual_prompt"] = record(predictor, copy, "visual_prompt", 1, (region,))
+    assert cli.main(["parity", str(copy), "--json", "--strict"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert all(row["ok"] for row in rows)
+    for case, tensors in recorded.items():
+        compared = {row["name"].split(" ")[0] for row in rows if row["case"] == case}
+        assert compared == tensors.keys() - set(INPUTS)
+    steps = {row["name"] for row in rows if row["case"] == "video"}
+    assert {"seg1_ptr tracked, end to end", "seg0_mem_feat_f32 prompted, recorded embedding"} <= steps
+    pixels, visual = (
+        ("pixel_values_u8", "visual") if folder.name.startswith("qwen") else ("llm_tiles_uint8", "projected_vit")
+    )
+    assert {pixels, visual, "input_ids", "sequences", "seg_hidden", "sam_fpn2_frame6", "seg1_final_mask"} <= steps
 
 
 def test_every_family_goes_both_ways(folder: Path, tmp_path: Path) -> None:
@@ -111,9 +126,9 @@ def test_settings_that_the_published_layout_lacks_come_back(folder: Path, tmp_pa
 @pytest.mark.parametrize("name", ["ByteDance/Sa2VA-1B", "ByteDance/Sa2VA-Qwen2_5-VL-3B", "ByteDance/Sa2VA-Qwen3-VL-2B"])
 def test_a_released_model_is_described_in_the_published_layout(name: str) -> None:
     config = RELEASED[name].config
-    official = published.config_to_official(config)
-    family = FAMILIES[config.family]
-    told = family.config_from_official(official, {family.IMAGE_TOKEN: 5})
+    official = config_to_official(config)
+    image_token = FAMILIES[config.family].image_token
+    told = LAYOUTS[config.family].config_from_official(official, {image_token: 5}, "")
     again = type(config)(family=config.family, sam2=config.sam2, **told)
     sizes = [
         {key: tuple(value.shape) for key, value in build_empty(each).state_dict().items()} for each in (config, again)

@@ -8,11 +8,12 @@ import torch
 from support.gaze_model import draw_picture
 from support.small_model import build_model
 
+from sa2va.checkpoints.find import find_model
 from sa2va.checkpoints.folder import save_checkpoint
 from sa2va.gaze.predictor import check_listener, load_decoder, load_gaze, read_card
 from sa2va.gaze.training import store as stores
 from sa2va.gaze.training.recipes import GAZE_RECIPES, configure, train_gaze
-from sa2va.inference.loading import find_model, load
+from sa2va.inference.loading import load
 
 
 @pytest.mark.parametrize("name", list(GAZE_RECIPES))

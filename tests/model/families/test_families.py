@@ -203,7 +203,7 @@ def test_pictures_of_another_prompt_are_refused() -> None:
 
 
 def texts(processor: Processor, rows: Sequence[list[int]]) -> list[str]:
-    image = processor.family.IMAGE_TOKEN
+    image = processor.family.image_token
     return [processor.decode(row).replace(image * 2, "*").replace(image, "*").replace("**", "*") for row in rows]
 
 

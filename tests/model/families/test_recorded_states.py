@@ -12,10 +12,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from sa2va.checkpoints import key_map as keymap
+from sa2va.checkpoints.published.layout import LAYOUTS
 from sa2va.model.config import Sa2VAConfig
-from sa2va.model.families.catalog import find_family
 from sa2va.model.mllm import Decoding, DecodingRules, Mllm
-from sa2va.model.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise
+from sa2va.model.pixels import IMAGENET_MEAN, IMAGENET_STD, normalize
 from sa2va.model.processor import Processor, Prompts
 from sa2va.types import Turn
 
@@ -33,14 +33,14 @@ def load(variant: str) -> tuple[Mllm, Processor]:
     folder, name = GOLDEN / variant, FAMILIES[variant]
     if not folder.is_dir():
         pytest.skip(f"no recordings at {folder}")
-    family, tokenizer = find_family(name), PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
+    layout, tokenizer = LAYOUTS[name], PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
     official = json.loads((folder / "config.json").read_text())
-    fields = family.config_from_official(official, tokenizer.get_vocab())
+    fields = layout.config_from_official(official, tokenizer.get_vocab(), "")
     config = Sa2VAConfig(family=name, sam2={"image_size": 256}, **fields)
     mllm = Mllm(name, config.mllm).eval()
     with safe_open(folder / "model.safetensors", "pt") as file:
         names = [key for key in file.keys() if not key.startswith(("grounding_encoder.", "text_hidden_fcs."))]
-        steps = keymap.to_native(family.key_rules(config.mllm), names)
+        steps = keymap.to_native(layout.key_rules(config.mllm), names)
         mllm.native.load_state_dict(dict(keymap.convert(steps, file.get_tensor)), strict=True)
     return mllm, Processor(config, tokenizer)
 
@@ -66,7 +66,7 @@ def test_prompts_and_pixels_are_equal(variant: str, case: str) -> None:
     assert torch.equal(prompts.input_ids.flatten(), tensors["input_ids"].flatten())
     if "llm_tiles_uint8" in tensors:
         tiles = tensors["llm_tiles_uint8"].permute(0, 2, 3, 1).numpy()
-        assert torch.equal(prompts.pixel_values, normalise(tiles, IMAGENET_MEAN, IMAGENET_STD))
+        assert torch.equal(prompts.pixel_values, normalize(tiles, IMAGENET_MEAN, IMAGENET_STD))
     if "pixel_values_u8" in tensors:
         assert torch.equal(prompts.pixel_values, (tensors["pixel_values_u8"].float() - 127.5) / 127.5)
         assert torch.equal(prompts.grids, tensors["image_grid_thw"])

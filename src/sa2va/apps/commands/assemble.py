@@ -34,8 +34,8 @@ def assemble(
         import torch
 
         from sa2va.checkpoints.assembly import assemble as build
+        from sa2va.checkpoints.find import find_model
         from sa2va.checkpoints.folder import save_checkpoint
-        from sa2va.inference.loading import find_model
 
         sam_path = Path(sam) if Path(sam).is_file() else find_model(sam)
         wanted = None if dtype is Precision.KEEP else getattr(torch, dtype.value)

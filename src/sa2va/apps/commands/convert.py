@@ -49,7 +49,7 @@ def convert(
         from tqdm import tqdm
 
         from sa2va.checkpoints.conversion import open_source, write_folder
-        from sa2va.inference.loading import find_model
+        from sa2va.checkpoints.find import find_model
 
         checkpoint = open_source(find_model(source), unsafe_pickle=unsafe_pickle)
         write_folder(

@@ -59,10 +59,10 @@ def doctor(
 
 def read_config(model: str, revision: str | None, offline: bool) -> "Sa2VAConfig":
     """Return the config of a model: of a released one from the table, of others from their small files."""
+    from sa2va.checkpoints.find import find_model
     from sa2va.checkpoints.folder import has_weights, load_config, open_checkpoint
     from sa2va.checkpoints.hub import fetch, is_hub_name
     from sa2va.checkpoints.released import RELEASED
-    from sa2va.inference.loading import find_model
 
     if Path(model).is_dir() or not is_hub_name(model):
         folder = find_model(model, revision=revision)

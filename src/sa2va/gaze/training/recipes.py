@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from sa2va.checkpoints.device import choose_device
+from sa2va.checkpoints.find import find_model
 from sa2va.checkpoints.folder import load_checkpoint
 from sa2va.gaze.model.decoder import DecoderConfig, EventDecoder
 from sa2va.gaze.model.losses import EventLossConfig
@@ -21,7 +22,6 @@ from sa2va.gaze.training.joint import JointStage
 from sa2va.gaze.training.simulated import Beliefs
 from sa2va.gaze.training.store import Store, StoreConfig, fill, read
 from sa2va.gaze.training.stored import StoredStage
-from sa2va.inference.loading import find_model
 from sa2va.model.torch_defaults import plain_defaults
 from sa2va.training.config import apply_overrides, refuse_two_outputs
 from sa2va.training.logger import RunLogger, tell

@@ -1,25 +1,23 @@
-"""List the MLLM families; each is a module with the same names as its neighbours.
+"""List the MLLM families.
 
 Flow: Sa2VAConfig.family -> find_family -> mllm.py and processor.py.
-
-A family has IMAGE_TOKEN, PICTURE_JOINT, TAKES_REGIONS, LAYER_NAMES, PIXEL_MEAN, PIXEL_STD; build_mllm, language_model,
-read_picture, image_block, encode_images, positions, run_text, logits; config_from_official, config_to_official,
-key_rules.
 """
 
-from types import ModuleType
+from sa2va.model.families.internvl import InternVL
+from sa2va.model.families.llava import Llava
+from sa2va.model.families.protocol import Family
+from sa2va.model.families.qwen2_5_vl import Qwen2_5VL
+from sa2va.model.families.qwen3_vl import Qwen3VL
 
-from sa2va.model.families import internvl, llava, qwen2_5_vl, qwen3_vl
-
-FAMILIES: dict[str, ModuleType] = {
-    "internvl": internvl,
-    "qwen2_5_vl": qwen2_5_vl,
-    "qwen3_vl": qwen3_vl,
-    "llava": llava,
+FAMILIES: dict[str, Family] = {
+    "internvl": InternVL(),
+    "qwen2_5_vl": Qwen2_5VL(),
+    "qwen3_vl": Qwen3VL(),
+    "llava": Llava(),
 }
 
 
-def find_family(name: str) -> ModuleType:
+def find_family(name: str) -> Family:
     """Return the family called `name`.
 
     Raises:

@@ -1,32 +1,21 @@
-"""Name what goes in and out of a backbone family, so that all of them are driven one way.
+"""Define what an MLLM family does, and the tensors that go in and out of one.
 
 Flow: processor.py -> Picture -> Mllm.embed_inputs -> VisualTokens -> TextInput -> states.
-Shapes: B samples, L tokens, D width, V visual tokens of all pictures, n image places of the batch.
+Shapes: B samples, L tokens, D width, V visual tokens of all pictures, n image places of the batch, Y vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
+
+from sa2va.model.config import Sa2VAConfig
 
 NO_GRID = (0, 0, 0)
-
-
-def side_of(value: int | Sequence[int]) -> int:
-    """Return the side of a square; some native classes write both sides.
-
-    Raises:
-        ValueError: the sides differ.
-    """
-    sides = set(value) if isinstance(value, Sequence) else {value}
-    if len(sides) != 1:
-        raise ValueError(f"config.json: a size is {list(sides)}; expected a square")
-    return sides.pop()
 
 
 @dataclass(frozen=True)
@@ -63,18 +52,46 @@ class TextInput:
         return flat.amax(dim=(0, 2)) + 1
 
 
-def call_text_model(model: nn.Module, inputs: TextInput, cache: DynamicCache | None, **more: Any) -> Tensor:
-    """Run a native text model: its last hidden states (B, L, D), after the final norm."""
-    return model(
-        inputs_embeds=inputs.embeds,
-        attention_mask=inputs.attention_mask,
-        position_ids=inputs.position_ids,
-        past_key_values=cache,
-        use_cache=cache is not None,
-        **more,
-    ).last_hidden_state
+class Family(Protocol):
+    """One family of native Transformers MLLMs. It keeps no state: `mllm` is what its own `build_mllm` returned."""
 
+    image_token: str  # stands at each image place of a prompt
+    picture_joint: str  # text between the pictures of a prompt
+    takes_regions: bool  # its models were shown marked regions in training
+    takes_any_size: bool  # its image encoder reads pictures of any size, else square tiles
+    pixel_mean: tuple[float, float, float]  # of RGB in 0..1, subtracted before the image encoder
+    pixel_std: tuple[float, float, float]
+    # (part, field) of the native configuration that counts layers -> start of their tensors' names
+    layer_names: Mapping[tuple[str, str], str]
 
-def to_channels_first(pixels: NDArray[np.uint8]) -> Tensor:
-    """uint8 (..., H, W, 3) -> (..., 3, H, W); copies what PIL gives read-only."""
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, -3)))
+    def build_mllm(self, config: dict[str, Any]) -> PreTrainedModel:
+        """Build the native model with random weights from the `mllm` part of a Sa2VAConfig."""
+        ...
+
+    def language_model(self, mllm: Any) -> nn.Module:
+        """Return the text model, without its head."""
+        ...
+
+    def read_picture(self, picture: NDArray[np.uint8], config: Sa2VAConfig, *, is_frame: bool) -> Picture:
+        """Prepare a picture (H, W, 3), or a frame of a clip, which may get less detail."""
+        ...
+
+    def image_block(self, num_tokens: int) -> str:
+        """Return the prompt text that stands for one picture or frame."""
+        ...
+
+    def encode_images(self, mllm: Any, pixel_values: Tensor, grids: Tensor) -> VisualTokens:
+        """Encode the `pixel_values` of all pictures; `grids` is (pictures, 3), or (0, 3) for square tiles."""
+        ...
+
+    def positions(self, mllm: Any, input_ids: Tensor, attention_mask: Tensor, grids: Tensor) -> Tensor:
+        """Place the tokens of whole prompts: (B, L), or (3, B, L) with time, row and column."""
+        ...
+
+    def run_text(self, mllm: Any, inputs: TextInput, cache: DynamicCache | None) -> Tensor:
+        """Return the states (B, L, D) that [SEG] is read from."""
+        ...
+
+    def logits(self, mllm: Any, states: Tensor) -> Tensor:
+        """Return the scores of the next token from states as `run_text` gives them: (..., D) -> (..., Y)."""
+        ...

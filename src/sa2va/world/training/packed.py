@@ -101,7 +101,7 @@ def pack(processor: Processor, samples: Sequence[Sample], exchanges: Sequence[Se
         samples: B, of one picture each, their turns those of `exchanges`.
         exchanges: at least one a picture.
     """
-    rows = _Rows(processor.tokenizer.get_added_vocab()[processor.family.IMAGE_TOKEN])
+    rows = _Rows(processor.tokenizer.get_added_vocab()[processor.family.image_token])
     pictures = [processor.read_pictures(sample.frames) for sample in samples]
     for own, asked in zip(pictures, exchanges, strict=True):
         for part in (rows.ids, rows.labels, rows.branch, rows.places, rows.in_words):

@@ -8,10 +8,10 @@ from support.small_families import OFFICIAL, build_config, build_tokenizer
 from torch import Tensor
 
 from sa2va.checkpoints import key_map as keymap
-from sa2va.checkpoints import published
+from sa2va.checkpoints.published.layout import LAYOUTS, recognize_family
+from sa2va.checkpoints.published.qwen_vl import find_system_turn
 from sa2va.model.config import Sa2VAConfig
-from sa2va.model.families.catalog import find_family
-from sa2va.model.families.qwen_vl import find_system_turn
+from sa2va.model.families.catalog import FAMILIES, find_family
 from sa2va.model.families.templates import find_template
 from sa2va.model.mllm import Mllm
 
@@ -95,12 +95,12 @@ def official_tensors(kind: str) -> dict[str, Tensor]:
 
 
 def to_native(kind: str, official: dict[str, Tensor]) -> dict[str, Tensor]:
-    rules = find_family(OFFICIAL[kind][0]).key_rules(build_config(kind).mllm)
+    rules = LAYOUTS[OFFICIAL[kind][0]].key_rules(build_config(kind).mllm)
     return dict(keymap.convert(keymap.to_native(rules, list(official)), official.__getitem__))
 
 
 def to_official(kind: str, native: dict[str, Tensor]) -> dict[str, Tensor]:
-    rules = find_family(OFFICIAL[kind][0]).key_rules(build_config(kind).mllm)
+    rules = LAYOUTS[OFFICIAL[kind][0]].key_rules(build_config(kind).mllm)
     return dict(keymap.convert(keymap.to_official(rules, list(native)), native.__getitem__))
 
 
@@ -158,11 +158,11 @@ def agree(ours: Any, theirs: Any) -> bool:
 @pytest.mark.parametrize("kind", list(OFFICIAL))
 def test_settings_come_back(kind: str) -> None:
     family, official = OFFICIAL[kind]
-    assert published.find_family(official) == family
-    module, ids = find_family(family), build_tokenizer().get_vocab()
-    fields = module.config_from_official(official, ids)
-    written = module.config_to_official(Sa2VAConfig(family=family, **fields))
-    assert module.config_from_official(written, ids) == fields
+    assert recognize_family(official) == family
+    layout, ids = LAYOUTS[family], build_tokenizer().get_vocab()
+    fields = layout.config_from_official(official, ids, "")
+    written = layout.config_to_official(Sa2VAConfig(family=family, **fields))
+    assert layout.config_from_official(written, ids, "") == fields
     written["template"] = official["template"]  # a dash and an underscore are the same there
     if kind == "qwen2_5_vl":
         written["text_config"].pop("rope_scaling")  # "mrope" is the default kind by another name
@@ -191,7 +191,7 @@ def test_rotary_settings_are_carried_over() -> None:
 )  # fmt: skip
 def test_a_system_turn_that_a_chat_template_adds(chat_template: str, said: str) -> None:
     assert find_system_turn(chat_template) == said
-    fields = find_family("qwen2_5_vl").config_from_official(OFFICIAL["qwen2_5_vl"][1], {}, chat_template)
+    fields = LAYOUTS["qwen2_5_vl"].config_from_official(OFFICIAL["qwen2_5_vl"][1], {}, chat_template)
     assert fields["system"] == said
 
 
@@ -205,13 +205,17 @@ def test_a_system_turn_that_a_chat_template_adds(chat_template: str, said: str) 
 )
 def test_settings_that_no_published_model_has(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
-        find_family("internvl").config_from_official(OFFICIAL["internvl_qwen2"][1] | change, {"<IMG_CONTEXT>": 1})
+        LAYOUTS["internvl"].config_from_official(OFFICIAL["internvl_qwen2"][1] | change, {"<IMG_CONTEXT>": 1}, "")
     assert "\n" not in str(error.value)
+
+
+def test_every_family_has_a_published_layout() -> None:
+    assert LAYOUTS.keys() == FAMILIES.keys()
 
 
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match="the tokenizer has no <IMG_CONTEXT> token"):
-        find_family("internvl").config_from_official(OFFICIAL["internvl_qwen2"][1], {})
+        LAYOUTS["internvl"].config_from_official(OFFICIAL["internvl_qwen2"][1], {}, "")
     with pytest.raises(ValueError, match="unknown chat template 'alpaca'"):
         find_template("alpaca")
     with pytest.raises(ValueError, match="unknown model family 'parrot'"):

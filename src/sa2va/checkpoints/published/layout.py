@@ -1,35 +1,55 @@
-"""Recognise a published Sa2VA folder by its config.json, and translate config and tensor names both ways.
+"""Recognize a published Sa2VA folder by its config.json, and translate config and tensor names both ways.
 
-Flow: config.json + tokenizer -> Sa2VAConfig and rules -> checkpoint.py; Sa2VAConfig -> config.json of that layout.
+Flow: config.json + tokenizer -> Sa2VAConfig and rules -> folder.py; Sa2VAConfig -> config.json of that layout.
 Source: the model folders published with Sa2VA, arXiv:2501.04001.
 """
 
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from sa2va.checkpoints import sam2_keys
 from sa2va.checkpoints.key_map import Rule
+from sa2va.checkpoints.published import internvl, llava, qwen_vl
+from sa2va.checkpoints.published.fields import ARCHITECTURE, MODEL_TYPE
 from sa2va.model.config import Sa2VAConfig
-from sa2va.model.families import catalog
-from sa2va.model.families.catalog import FAMILIES
+from sa2va.model.families.catalog import find_family
 from sa2va.tokens import ADDED_TOKENS
 
-MODEL_TYPE, ARCHITECTURE_START = "sa2va_chat", "Sa2VAChat"
 EXTRA_KEY = "sa2va"  # of a config.json that we wrote: what the published layout has no words for
 SAM2_PREFIX = "grounding_encoder.sam2_model."
 EXTRA_FIELDS = tuple(field.name for field in fields(Sa2VAConfig) if field.name not in ("family", "mllm", "sam2"))
 PROJECTOR = {"text_hidden_fcs.0.{rest}": "projector.fc1.{rest}", "text_hidden_fcs.2.{rest}": "projector.fc2.{rest}"}
 
 
+@dataclass(frozen=True)
+class FamilyLayout:
+    """Translation of one family's config.json and tensor names, SAM 2 and projector aside."""
+
+    # (official config.json, token -> id, chat template) -> fields of a Sa2VAConfig
+    config_from_official: Callable[[dict[str, Any], dict[str, int], str], dict[str, Any]]
+    config_to_official: Callable[[Sa2VAConfig], dict[str, Any]]
+    key_rules: Callable[[dict[str, Any]], tuple[Rule, ...]]  # for the `mllm` part of a Sa2VAConfig
+
+
+_QWEN_VL = FamilyLayout(qwen_vl.config_from_official, qwen_vl.config_to_official, qwen_vl.key_rules)
+LAYOUTS: dict[str, FamilyLayout] = {
+    "internvl": FamilyLayout(internvl.config_from_official, internvl.config_to_official, internvl.key_rules),
+    "qwen2_5_vl": _QWEN_VL,
+    "qwen3_vl": _QWEN_VL,
+    "llava": FamilyLayout(llava.config_from_official, llava.config_to_official, llava.key_rules),
+}
+
+
 def is_published(values: dict[str, Any]) -> bool:
     """Tell whether a config.json describes a Sa2VA model in the published layout."""
     architectures = values.get("architectures") or ()
-    return values.get("model_type") == MODEL_TYPE or any(str(a).startswith(ARCHITECTURE_START) for a in architectures)
+    return values.get("model_type") == MODEL_TYPE or any(str(a).startswith(ARCHITECTURE) for a in architectures)
 
 
-def find_family(official: dict[str, Any]) -> str:
+def recognize_family(official: dict[str, Any]) -> str:
     """Return which MLLM family a published config.json describes.
 
     Raises:
@@ -40,13 +60,13 @@ def find_family(official: dict[str, Any]) -> str:
         return "internvl"
     if kinds == ["clip_vision_model", "llama"]:
         return "llava"
-    for family in FAMILIES:
+    for family in LAYOUTS:
         if any(kind.startswith(family) for kind in kinds):
             return family
     name = ", ".join(map(str, official.get("architectures") or ["no architecture"]))
     raise ValueError(
         f"config.json: unknown architecture ({name} with vision model {kinds[0] or 'unnamed'!r}); "
-        f"known families: {', '.join(FAMILIES)}"
+        f"known families: {', '.join(LAYOUTS)}"
     )
 
 
@@ -66,7 +86,7 @@ def check_tokens(config: Sa2VAConfig, tokenizer: PreTrainedTokenizerBase, *, exa
     for token in ADDED_TOKENS:
         if token not in known:
             raise ValueError(f"the tokenizer has no {token} token; a Sa2VA tokenizer has {', '.join(ADDED_TOKENS)}")
-    image_token = catalog.find_family(config.family).IMAGE_TOKEN
+    image_token = find_family(config.family).image_token
     wanted = config.mllm.get("image_token_id")
     if known.get(image_token) != wanted:
         raise ValueError(
@@ -86,14 +106,13 @@ def config_from_official(official: dict[str, Any], tokenizer: PreTrainedTokenize
     Raises:
         ValueError: the architecture is unknown, or config and tokenizer disagree.
     """
-    family = find_family(official)
+    family = recognize_family(official)
     try:
-        told = FAMILIES[family].config_from_official(
-            official, tokenizer.get_vocab(), str(tokenizer.chat_template or "")
-        )
+        template = str(tokenizer.chat_template or "")
+        told = LAYOUTS[family].config_from_official(official, tokenizer.get_vocab(), template)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"config.json: not a complete {family} configuration ({error!r})") from error
-    values = {"keyframes": "first"} | told | _extra_fields(official)
+    values = told | _extra_fields(official)
     config = Sa2VAConfig(family=family, sam2=sam2_keys.config_from_official(official), **values)
     check_tokens(config, tokenizer, exact=True)
     return config
@@ -105,11 +124,10 @@ def config_to_official(config: Sa2VAConfig) -> dict[str, Any]:
     Raises:
         ValueError: the published layout has no words for a part of the model.
     """
-    family = FAMILIES[config.family]
-    official = {"model_type": MODEL_TYPE} | family.config_to_official(config)
-    official |= sam2_keys.config_to_official(config.sam2)
-    image_token = {family.IMAGE_TOKEN: config.mllm.get("image_token_id")}
-    told = {"keyframes": "first"} | family.config_from_official(official, image_token)
+    family = LAYOUTS[config.family]
+    official = family.config_to_official(config) | sam2_keys.config_to_official(config.sam2)
+    ids = {find_family(config.family).image_token: config.mllm.get("image_token_id", -1)}
+    told = family.config_from_official(official, ids, "")
     usual = {field.name: field.default for field in fields(Sa2VAConfig)} | told
     own = {name: getattr(config, name) for name in EXTRA_FIELDS}
     extra = {name: value for name, value in own.items() if value != usual[name]}
@@ -134,5 +152,5 @@ def key_rules(config: Sa2VAConfig) -> tuple[Rule, ...]:
     return (
         *(rule.under(SAM2_PREFIX, "sam2.native.") for rule in sam2_keys.sam2_rules()),
         *(Rule.rename(official, ours) for official, ours in PROJECTOR.items()),
-        *(rule.under("", "mllm.native.") for rule in FAMILIES[config.family].key_rules(config.mllm)),
+        *(rule.under("", "mllm.native.") for rule in LAYOUTS[config.family].key_rules(config.mllm)),
     )
