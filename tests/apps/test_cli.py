@@ -113,7 +113,7 @@ BAD_INPUT = [
     (["chat", "PHOTO", "--region", "x"], "--region"),
     (["demo", "--media", "FOLDER/missing.mp4", "-o", "FOLDER/out"], "missing.mp4"),
     (["demo", "--seed", "-1"], "--seed"),
-    (["train", "nope"], "unknown recipe 'nope'"),
+    (["train", "nope"], "recipe 'nope' is unknown"),
     (["eval", "tiny"], "--world"),
     (["eval", "tiny", "--world", "--items", "0"], "--items"),
     (["eval", "tiny", "--benchmark", "nope"], "nope"),

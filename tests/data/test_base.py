@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sa2va.data.base import Dataset, Generated, Mixture, Repeat, Take
+from sa2va.data.base import Generated, Mixture, Repeat, Take
 from sa2va.data.catalog import build_dataset
 from sa2va.types import Sample
 

@@ -1,56 +1,62 @@
-"""A small real stage for the tests of the loop: a network with dropout learns a noisy function of two numbers."""
+"""A small real stage for the tests of the trainer: a network learns a noisy function of two numbers.
 
+As a program it trains one, in a process of its own or, under torchrun, in several: `toy_stage.py FOLDER name=value`.
+"""
+
+import os
+import signal
 import sys
-from dataclasses import dataclass
+import time
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # as a program it knows its own folder only
+from support.toy_data import ToyBatch, ToyData
+
+from sa2va.model.losses import LossTerm
 from sa2va.training.logger import RunLogger
 from sa2va.training.stage import StageConfig
 from sa2va.training.trainer import run_stage
 
 
-@dataclass(frozen=True)
-class ToyBatches:
-    """Batches of points in the square; `fail_at` raises, `poison_from` makes the targets infinite."""
+class ToyModule(nn.Module):
+    """A network with dropout and a head that only marked rows use."""
 
-    batch_size: int
-    fail_at: int = -1
-    poison_from: int = 10**9
+    def __init__(self, dropout: float, wait_s: float = 0.0) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(2, 32), nn.GELU(), nn.LayerNorm(32), nn.Dropout(dropout))
+        self.fit, self.mark = nn.Linear(32, 1), nn.Linear(32, 1)
+        self.wait_s = wait_s
 
-    def __call__(self, step: int) -> dict[str, torch.Tensor]:
-        if step == self.fail_at:
-            raise ValueError(f"no points for {step}")
-        points = np.random.uniform(-1, 1, size=(self.batch_size, 2)).astype(np.float32)
-        targets = points[:, :1] * points[:, 1:] * (np.inf if step >= self.poison_from else 1)
-        return {"points": torch.from_numpy(points), "targets": torch.from_numpy(targets)}
+    def forward(self, batch: ToyBatch) -> dict[str, LossTerm]:
+        time.sleep(self.wait_s)
+        features = self.net(batch.points)
+        terms = {"fit": LossTerm.of((self.fit(features) - batch.targets).square())}
+        if "marks" in batch.parts:
+            rows = features[batch.marked]
+            dummy = self.mark(features[:1]).sum() * 0
+            terms["mark"] = LossTerm(self.mark(rows).sub(1).square().sum() + dummy, float(len(rows)), 0.5)
+        return terms
 
 
 class ToyStage:
-    """Regression of x * y; embeddings, a norm and a tied matrix make the parameters look like a real model's."""
+    """Regression of x * y."""
 
-    def __init__(self, config: StageConfig, **batches: int) -> None:
+    def __init__(self, config: StageConfig, *, dropout: float = 0.1, wait_s: float = 0.0, **data: int) -> None:
         torch.manual_seed(0)
         self.config = config
-        self.batch = ToyBatches(config.batch_size, **batches)
-        self.net = nn.Sequential(nn.Linear(2, 32), nn.GELU(), nn.LayerNorm(32), nn.Dropout(0.1), nn.Linear(32, 1))
+        self.data = ToyData(config.batch_size, **data)
+        self.module = ToyModule(dropout, wait_s)
         self.validated: list[int] = []
 
-    def module(self) -> nn.Module:
-        return self.net
-
     def parameters(self):
-        return self.net.parameters()
-
-    def losses(self, batch):
-        total = (self.net(batch["points"]) - batch["targets"]).square().mean()
-        return {"total": total, "half": total / 2}
+        return self.module.parameters()
 
     def validate(self, step: int):
-        assert not self.net.training
+        assert not self.module.training
         self.validated.append(step)
         return {"error": 1.0}
 
@@ -79,18 +85,33 @@ def run_toy(stage: ToyStage, folder) -> None:
         run_stage(stage, folder, "cpu", logger)
 
 
-if __name__ == "__main__":
-    # a run for the tests to kill: folder, seconds to wait per step, number of workers
-    import time
+def main() -> None:
+    """Train a stage from the command line; `die_at` kills process 1 before that step."""
+    from sa2va.training.processes import end_process, is_main_process, start_process
 
+    options = {name: float(value) for name, _, value in (word.partition("=") for word in sys.argv[2:])}
     torch.set_num_threads(1)
-    slow = ToyStage(toy_config(num_workers=int(sys.argv[3])))
-    quick_losses = slow.losses
+    device = start_process("cpu")
+    die_at = options.pop("die_at", 1e9)
+    stage = ToyStage(
+        toy_config(num_workers=int(options.pop("num_workers", 0)), accumulate=int(options.pop("accumulate", 1))),
+        dropout=options.pop("dropout", 0.1),
+        wait_s=options.pop("wait_s", 0.0),
+        **{name: int(value) for name, value in options.items()},
+    )
+    steps = 0
 
-    def slow_losses(batch):
-        time.sleep(float(sys.argv[2]))
-        return quick_losses(batch)
+    def die(module: nn.Module, arguments: Any) -> None:
+        nonlocal steps
+        steps += 1
+        if steps > die_at and not is_main_process():
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    slow.losses = slow_losses
-    with RunLogger(sys.argv[1], tensorboard=False, line_every_s=0) as run_logger:
-        run_stage(slow, sys.argv[1], "cpu", run_logger)
+    stage.module.register_forward_pre_hook(die)
+    with RunLogger(sys.argv[1], tensorboard=False, line_every_s=0, main=is_main_process()) as logger:
+        run_stage(stage, sys.argv[1], device, logger)
+    end_process()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,52 +1,62 @@
 """The schedule, the groups, the clipping and the averaged weights are what they say, number by number."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from sa2va.training.optim import (
-    Ema,
+    average_tensors,
+    averaged,
+    build_average,
     build_optimizer,
-    clip_gradients,
-    load_optimizer_tensors,
-    optimizer_tensors,
+    build_schedule,
+    copy_tensors,
     parameter_groups,
-    schedule_factor,
-    set_lr,
 )
 from sa2va.training.stage import StageConfig
+from sa2va.training.state import MOMENTS, load_optimizer_tensors, optimizer_tensors
 
 CONFIG = StageConfig(name="s", steps=10, batch_size=1, lr=0.1, weight_decay=0.2)
 
 
-@pytest.mark.parametrize(
-    ("step", "expected"),
-    [
-        (0, 0.25),
-        (1, 0.5),
-        (3, 1.0),
-        (4, 1.0),
-        (54, 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 50 / 95))),
-        (99, 0.1),
-        (150, 0.1),
-    ],
-)
-def test_schedule_values(step, expected):
-    assert schedule_factor(step, steps=100, warmup_steps=4, min_lr_ratio=0.1) == pytest.approx(expected)
+def rates(config: StageConfig, first: int = 0) -> list[float]:
+    """Return the learning rate of each step from `first` on, as shares of the peak."""
+    weight = nn.Linear(2, 2)
+    optimizer = build_optimizer(weight, weight.parameters(), config)
+    schedule = build_schedule(optimizer, config, first)
+    found = []
+    for _ in range(first, config.steps):
+        found.append(optimizer.param_groups[0]["lr"] / config.lr)
+        optimizer.step()
+        schedule.step()
+    return found
 
 
-@given(steps=st.integers(1, 500), warmup=st.integers(0, 600), floor=st.floats(0, 1))
+def test_schedule_values():
+    found = rates(replace(CONFIG, steps=100, warmup_steps=4, min_lr_ratio=0.1))
+    assert found[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert found[51] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 48 / 96)))
+    assert found[99] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 50])
+@pytest.mark.parametrize("warmup", [0, 1, 20, 600])
+@pytest.mark.parametrize("floor", [0.0, 0.5, 1.0])
 def test_schedule_rises_then_falls_within_its_bounds(steps, warmup, floor):
-    factors = [schedule_factor(s, steps=steps, warmup_steps=warmup, min_lr_ratio=floor) for s in range(steps)]
-    top = factors.index(max(factors))
-    assert all(0 < f + 1e-9 and f <= 1 for f in factors)
-    assert factors[:top] == sorted(factors[:top])
-    assert factors[top:] == sorted(factors[top:], reverse=True)
-    assert min(factors[top:]) >= floor - 1e-9
+    found = rates(replace(CONFIG, steps=steps, warmup_steps=warmup, min_lr_ratio=floor))
+    top = found.index(max(found))
+    assert all(0 <= f <= 1 + 1e-9 for f in found)
+    assert found[:top] == sorted(found[:top])
+    assert found[top:] == sorted(found[top:], reverse=True)
+    assert found[-1] == pytest.approx(floor if steps > 1 and warmup else found[-1])
+
+
+def test_schedule_goes_on_where_it_stopped():
+    config = replace(CONFIG, steps=20, warmup_steps=5)
+    assert rates(config, 7) == rates(config)[7:]
 
 
 class Parts(nn.Module):
@@ -64,7 +74,8 @@ class Parts(nn.Module):
 def test_only_matrices_decay():
     model = Parts()
     groups = parameter_groups(model, model.parameters(), CONFIG)
-    decay = {name: group["weight_decay"] for group in groups for name in group["names"]}
+    names = {id(p): name for name, p in model.named_parameters()}
+    decay = {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
     assert decay == {
         "conv.weight": 0.2,
         "conv.bias": 0.0,
@@ -84,69 +95,70 @@ def test_groups_keep_their_own_rates():
         {"params": model.head.parameters(), "weight_decay": 0.0},
     ]
     optimizer = build_optimizer(model, groups, CONFIG)
-    set_lr(optimizer, 0.5)
-    rates = {name: group["lr"] for group in optimizer.param_groups for name in group["names"]}
-    assert rates["conv.weight"] == rates["conv.bias"] == pytest.approx(0.025)
-    assert rates["norm.bias"] == pytest.approx(1.5)
-    assert rates["head.bias"] == rates["embed.weight"] == pytest.approx(0.05)
+    build_schedule(optimizer, replace(CONFIG, warmup_steps=2), 0)
+    names = {id(p): name for name, p in model.named_parameters()}
+    found = {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert found["conv.weight"] == found["conv.bias"] == pytest.approx(0.025)
+    assert found["norm.bias"] == pytest.approx(1.5)
+    assert found["head.bias"] == found["embed.weight"] == pytest.approx(0.05)
 
 
 def test_foreign_or_only_frozen_parameters_are_our_mistake():
     model = Parts()
-    with pytest.raises(AssertionError, match="not in module"):
+    with pytest.raises(AssertionError, match="not in its module"):
         parameter_groups(model, nn.Linear(2, 2).parameters(), CONFIG)
     with pytest.raises(AssertionError, match="nothing to train"):
         parameter_groups(model, model.frozen.parameters(), CONFIG)
 
 
-@pytest.mark.parametrize(("limit", "after"), [(1.0, 1.0), (0.0, 5.0), (10.0, 5.0)])
-def test_clipping_returns_the_norm_before(limit, after):
-    weight = nn.Parameter(torch.zeros(2))
-    weight.grad = torch.tensor([3.0, 4.0])
-    assert clip_gradients([weight], limit).item() == pytest.approx(5.0)
-    assert weight.grad.norm().item() == pytest.approx(after, rel=1e-4)
-
-
-def test_ema_arithmetic():
-    weight = nn.Parameter(torch.tensor([0.0]))
-    ema = Ema({"w": weight}, decay=0.5)
+def test_average_arithmetic():
+    module = nn.Linear(1, 1, bias=False)
+    trained = {"w": module.weight}
+    weights = nn.ParameterList(trained.values())
+    average = build_average(weights, 0.5)
     expected = 0.0
     for update in range(1, 8):
-        weight.data.fill_(float(update))
-        decay = min(0.5, (1 + update) / (10 + update))
+        module.weight.data.fill_(float(update))
+        average.update_parameters(weights)
+        decay = min(0.5, update / (9 + update)) if update > 1 else 0.0  # of the update before
         expected = decay * expected + (1 - decay) * update
-        ema.update()
-    assert ema.average["w"].item() == pytest.approx(expected)
-    with ema.applied():
-        assert weight.item() == pytest.approx(expected)
-    assert weight.item() == 7.0
-    ema.copy_to_model()
-    assert weight.item() == pytest.approx(expected)
+    assert average_tensors(average, trained)["w"].item() == pytest.approx(expected)
+    with averaged(average, trained):
+        assert module.weight.item() == pytest.approx(expected)
+    assert module.weight.item() == 7.0
+    with averaged(None, trained):
+        assert module.weight.item() == 7.0
 
 
-def test_ema_of_other_weights_is_refused():
-    ema = Ema({"w": nn.Parameter(torch.zeros(1))}, decay=0.5)
-    with pytest.raises(ValueError, match="first difference"):
-        ema.load({"v": torch.zeros(1)}, 1)
+def test_tensors_of_other_names_are_refused():
+    with pytest.raises(ValueError, match="first difference: v"):
+        copy_tensors({"v": torch.zeros(1)}, {"w": torch.zeros(1)})
 
 
 def test_optimizer_goes_on_from_its_tensors():
+    """What has never been updated has no moments before and none after."""
     torch.manual_seed(0)
     inputs = torch.randn(6, 3)
 
-    def step(model, optimizer):
+    def step(model, optimizer, *, whole=False):
         optimizer.zero_grad()
-        model(inputs).square().mean().backward()
+        (model[1](model[0](inputs)) if whole else model[0](inputs)).square().mean().backward()
         optimizer.step()
 
-    one, two = nn.Linear(3, 2), nn.Linear(3, 2)
-    first = build_optimizer(one, one.parameters(), CONFIG)
+    def build():
+        model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+        return model, build_optimizer(model, model.parameters(), CONFIG)
+
+    (one, first), (two, second) = build(), build()
+    assert optimizer_tensors(one, first) == {} and not first.state
     step(one, first)
+    saved = {name: tensor.clone() for name, tensor in optimizer_tensors(one, first).items()}
+    assert set(saved) == {f"{moment}.0.{name}" for moment in MOMENTS for name in ("weight", "bias")}
     two.load_state_dict(one.state_dict())
-    second = build_optimizer(two, two.parameters(), CONFIG)
-    load_optimizer_tensors(second, {name: tensor.clone() for name, tensor in optimizer_tensors(first).items()})
-    step(one, first)
-    step(two, second)
-    assert torch.equal(one.weight, two.weight) and torch.equal(one.bias, two.bias)
+    load_optimizer_tensors(two, second, saved)
+    for whole in (False, True):
+        step(one, first, whole=whole)
+        step(two, second, whole=whole)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     with pytest.raises(ValueError, match="fits no trained parameter"):
-        load_optimizer_tensors(second, {"exp_avg.weight": torch.zeros(9)})
+        load_optimizer_tensors(two, second, {"exp_avg.0.weight": torch.zeros(9)})

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from sa2va.training.state import State, latest_state, load_weights, module_weights, read_state, save_state
+from sa2va.training.state import State, latest_state, load_module_tensors, module_tensors, read_state, save_state
 
 
 def build_state(step: int = 4) -> State:
@@ -117,11 +117,11 @@ def test_a_damaged_state_is_refused_in_one_line(tmp_path, damage, told):
 )
 def test_weights_of_another_model_are_refused(tmp_path, weights, told):
     with pytest.raises(ValueError, match=told):
-        load_weights(nn.Linear(3, 2), weights, source=tmp_path)
+        load_module_tensors(nn.Linear(3, 2), weights, source=tmp_path)
 
 
 def test_weights_fill_a_module(tmp_path):
     one, two = nn.Linear(3, 2), nn.Linear(3, 2)
-    path = save_state(tmp_path, State(0, {}, {"weights": module_weights(one)}))
-    load_weights(two, read_state(path).parts["weights"], source=path)
+    path = save_state(tmp_path, State(0, {}, {"weights": module_tensors(one)}))
+    load_module_tensors(two, read_state(path).parts["weights"], source=path)
     assert torch.equal(one.weight, two.weight) and torch.equal(one.bias, two.bias)

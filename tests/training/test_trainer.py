@@ -34,13 +34,13 @@ def read_log(folder) -> list[dict]:
 
 
 def first_weight(stage: ToyStage) -> torch.Tensor:
-    return next(iter(stage.net.parameters()))
+    return next(iter(stage.module.parameters()))
 
 
 def start_slow_run(folder, *, num_workers: int, until: int) -> subprocess.Popen:
     """Start a run in a process of its own and return once it has logged step `until`."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, str(SLOW_RUN), str(folder), "0.1", str(num_workers)]
+    command = [sys.executable, str(SLOW_RUN), str(folder), "wait_s=0.1", f"num_workers={num_workers}"]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 240  # a busy machine starts slowly
     while not (folder / "log.jsonl").exists() or len((folder / "log.jsonl").read_text().splitlines()) < until:
@@ -55,7 +55,7 @@ def test_it_learns(tmp_path):
     log = read_log(tmp_path)
     assert [line["step"] for line in log] == [50, 100, 150, 200, 250, 300]
     assert log[-1]["losses"]["total"] < 0.15 * log[0]["losses"]["total"]
-    assert log[-1]["losses"]["half"] == pytest.approx(log[-1]["losses"]["total"] / 2)
+    assert log[-1]["losses"]["fit"] == pytest.approx(log[-1]["losses"]["total"])
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds the worker's process id in /proc")
@@ -71,10 +71,10 @@ def test_a_killed_run_resumes_to_the_same_losses(tmp_path):
     resumed = ToyStage(toy_config())
     run_toy(resumed, tmp_path / "killed")
     assert read_log(tmp_path / "killed") == read_log(tmp_path / "whole")
-    for one, two in zip(whole.net.parameters(), resumed.net.parameters(), strict=True):
+    for one, two in zip(whole.module.parameters(), resumed.module.parameters(), strict=True):
         assert torch.equal(one, two)
     assert len(children) >= 1
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20  # a worker of torch's looks for its parent every five seconds
     while any(Path(f"/proc/{pid}").exists() for pid in children) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
@@ -98,8 +98,7 @@ def test_a_signal_saves_and_exits_with_130(tmp_path, number):
 def test_averaging_windows_of_the_log_survive_a_resume(tmp_path):
     config = toy_config(log_every=4)
     run_toy(ToyStage(config), tmp_path / "whole")
-    stopped = ToyStage(replace(config, save_every=3))
-    stopped.batch = replace(stopped.batch, fail_at=7)
+    stopped = ToyStage(replace(config, save_every=3), fail_at=7)
     with pytest.raises(ValueError, match="no points for 7"):
         run_toy(stopped, tmp_path / "stopped")
     run_toy(ToyStage(config), tmp_path / "stopped")
@@ -114,7 +113,7 @@ def test_a_done_stage_is_skipped_and_gives_its_averaged_weights(tmp_path):
     again = ToyStage(toy_config(num_workers=3), fail_at=0)
     run_toy(again, tmp_path)
     assert len(read_log(tmp_path)) == 12
-    for one, two in zip(trained.net.parameters(), again.net.parameters(), strict=True):
+    for one, two in zip(trained.module.parameters(), again.module.parameters(), strict=True):
         assert torch.equal(one, two)
     plain = ToyStage(toy_config(ema=0.0))
     run_toy(plain, tmp_path / "plain")
@@ -160,7 +159,7 @@ def test_ten_bad_steps_in_a_row_end_the_run(tmp_path):
     stage = ToyStage(toy_config(steps=30), poison_from=4)
     with pytest.raises(ValueError, match="10 non-finite steps in a row before step 14 .*total inf.*lower lr.toy"):
         run_toy(stage, tmp_path)
-    assert all(torch.isfinite(p).all() for p in stage.net.parameters())
+    assert all(torch.isfinite(p).all() for p in stage.module.parameters())
     assert [line["skipped"] for line in read_log(tmp_path)] == [0] * 4 + list(range(1, 10))
 
 

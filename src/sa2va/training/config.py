@@ -23,7 +23,6 @@ ConfigT = TypeVar("ConfigT")
 
 TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
-MIN_CALIBRATION = 50  # requests; fewer may hold too few absent objects to fit anything
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,6 @@ class RunConfig:
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda, cuda:1 ...
     threads: int = 0  # CPU threads of the training process; 0 = what torch chooses
-    calibration: int = 0  # drawn requests that presence and scores are calibrated on in the end; 0 = not at all
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
@@ -45,10 +43,6 @@ class RunConfig:
             raise ValueError(f"run {self.name}: two stages share a name in {names}; give each its own")
         if not 0 <= self.seed < 2**63 or not 0 <= self.threads <= 1024:
             raise ValueError(f"run {self.name}: seed {self.seed} or threads {self.threads} is out of range; use >= 0")
-        if self.calibration < 0 or 0 < self.calibration < MIN_CALIBRATION:
-            raise ValueError(
-                f"run {self.name}: calibration on {self.calibration} requests; use 0 or at least {MIN_CALIBRATION}"
-            )
 
     def build_model(self, folder: Path) -> "tuple[Sa2VA, Processor]":
         """Load the model that the run starts from, in float32 on the CPU.

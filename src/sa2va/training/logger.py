@@ -1,6 +1,6 @@
 """Write down how a run goes: a JSONL file, TensorBoard where it is installed, and one line on the screen.
 
-Flow: loop.py -> RunLogger -> `log.jsonl`, `tensorboard/`, progress bar (a terminal) or a line now and then (a file).
+Flow: trainer.py -> RunLogger -> `log.jsonl`, `tensorboard/`, progress bar (a terminal) or a line now and then (a file).
 """
 
 import importlib.util
@@ -30,6 +30,7 @@ class RunLogger:
         tensorboard: bool = True,
         stream: TextIO | None = None,
         line_every_s: float = 30.0,
+        main: bool = True,
     ) -> None:
         """Open the log.
 
@@ -39,17 +40,21 @@ class RunLogger:
             tensorboard: also write TensorBoard events, when the package is importable.
             stream: where progress goes; by default standard error.
             line_every_s: seconds between two lines when `stream` is no terminal.
+            main: whether this process of several writes the log; the others stay silent.
         """
         self.folder = Path(folder)
-        self.quiet = quiet
+        self.quiet = quiet or not main
         self._stream = stream or sys.stderr
         self._line_every_s = line_every_s
-        self._wants_tensorboard = tensorboard and importlib.util.find_spec("tensorboard") is not None
+        self._wants_tensorboard = main and tensorboard and importlib.util.find_spec("tensorboard") is not None
         self._board: _Board | None = None
         self._bar: Any = None
         self._stage: StageConfig | None = None
         self._last_line = self._stage_began = 0.0
         self._first_step = 0
+        self._file: TextIO | None = None
+        if not main:
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = (self.folder / LOG_NAME).open("a", encoding="utf-8")
@@ -132,20 +137,22 @@ class RunLogger:
             self._bar.close()
             self._bar = None
         self._close_board()
-        with refusals(self.folder / LOG_NAME):
-            self._file.flush()
-            os.fsync(self._file.fileno())
+        if self._file is not None:
+            with refusals(self.folder / LOG_NAME):
+                self._file.flush()
+                os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """End the log."""
-        if not self._file.closed:
+        if self._file is not None and not self._file.closed:
             with refusals(self.folder / LOG_NAME), self._file:
                 self.end_stage()
 
     def _write(self, record: dict[str, Any]) -> None:
-        with refusals(self.folder / LOG_NAME):
-            self._file.write(json.dumps(record) + "\n")
-            self._file.flush()
+        if self._file is not None:
+            with refusals(self.folder / LOG_NAME):
+                self._file.write(json.dumps(record) + "\n")
+                self._file.flush()
 
     def _print(self, text: str) -> None:
         tell(text, stream=self._stream)
@@ -157,6 +164,8 @@ class RunLogger:
 
     def _rewind(self, stage: str, step: int) -> None:
         """Drop the stage's lines after `step`, and a last line that was cut off."""
+        if self._file is None:
+            return
         self._file.close()
         path = self.folder / LOG_NAME
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -1,6 +1,6 @@
-"""Seed every random generator from (seed, stage, step), so that a step never depends on the steps before it.
+"""Seed every random generator from words and numbers, so that a step never depends on the steps before it.
 
-Flow: prefetch.py seeds before a batch is prepared, loop.py before the losses; a resumed run draws the same numbers.
+Flow: loader.py seeds before each item, trainer.py before the losses; a resumed run draws the same numbers.
     What trains something on the side does so within `seeded`, which leaves the generators of the process alone.
 """
 
@@ -13,23 +13,16 @@ import numpy as np
 import torch
 
 
-def seed_step(seed: int, stage: str, step: int, *, salt: int = 0) -> None:
-    """Seed `random`, numpy and torch as a pure function of the arguments.
-
-    Args:
-        seed: the stage's seed, >= 0.
-        stage: name of the stage, so that two stages of one seed differ.
-        step: number of the step, >= 0.
-        salt: separates the uses within one step (0 batch, 1 losses, 2 validation).
-    """
-    entropy = np.random.SeedSequence([seed, zlib.crc32(stage.encode()), step, salt])
-    words = entropy.generate_state(3, dtype=np.uint64)
-    random.seed(int(words[0]))
-    np.random.seed(int(words[1]) % 2**32)
+def seed_all(*words: int | str) -> None:
+    """Seed `random`, numpy and torch as a pure function of the arguments, integers >= 0 or words."""
+    numbers = [zlib.crc32(word.encode()) if isinstance(word, str) else word for word in words]
+    seeds = np.random.SeedSequence(numbers).generate_state(3, dtype=np.uint64)
+    random.seed(int(seeds[0]))
+    np.random.seed(int(seeds[1]) % 2**32)
     # torch.manual_seed walks the stack for each GPU call it defers: half a millisecond, so seed what exists
-    torch.default_generator.manual_seed(int(words[2]) % 2**63)
+    torch.default_generator.manual_seed(int(seeds[2]) % 2**63)
     if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(int(words[2]) % 2**63)
+        torch.cuda.manual_seed_all(int(seeds[2]) % 2**63)
 
 
 @contextmanager

@@ -29,7 +29,8 @@ class StageConfig:
 
     name: str = dataclasses.field(metadata=OF_THE_RUN)
     steps: int  # optimizer steps of the whole stage
-    batch_size: int  # samples per step, also the unit of samples/s
+    batch_size: int  # samples per step of all processes together, also the unit of samples/s
+    accumulate: int = 1  # batches per step and process, their gradients averaged
     lr: float  # peak learning rate
     warmup_steps: int = 100  # linear, from lr / warmup_steps up to lr
     min_lr_ratio: float = 0.02  # the cosine ends at lr * min_lr_ratio
@@ -49,6 +50,7 @@ class StageConfig:
         bounds: tuple[tuple[str, float, float], ...] = (
             ("steps", 0, math.inf),
             ("batch_size", 1, math.inf),
+            ("accumulate", 1, math.inf),
             ("lr", 0, math.inf),
             ("warmup_steps", 0, math.inf),
             ("min_lr_ratio", 0, 1),

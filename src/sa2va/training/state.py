@@ -1,6 +1,6 @@
 """Save and restore a run's state: safetensors and one JSON, complete or not at all.
 
-Flow: loop.py -> save_state every few minutes -> after an interruption latest_state + read_state -> loop.py.
+Flow: trainer.py -> save_state every few minutes -> after an interruption latest_state + read_state -> trainer.py.
 A state is a folder `state-<step>` holding `<part>.safetensors` files and `state.json`. It is written under another
 name, flushed to the disk and renamed; only then is the one before it deleted.
 """
@@ -13,19 +13,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.optim import Optimizer
 
 from sa2va.checkpoints.shards import save_tensors
 from sa2va.files.atomic import refusals, whole_folder, write_text
+from sa2va.training.optim import trained_parameters
 from sa2va.training.stage import FREE_FIELDS
 
 FORMAT = "sa2va-training-state-1"
 FINAL = "final"
 ALIASES = "aliases"
 FINISHED_FILE = "finished.json"
+# frozen weights are not saved: a run builds them anew
+TRAINED = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False)
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 KEYS = {"step", "files", ALIASES, "record"}
 
 
@@ -100,21 +111,65 @@ def read_state(path: Path) -> State:
     return State(step=record["step"], record=record["record"], parts=parts)
 
 
-def load_weights(module: nn.Module, weights: dict[str, Tensor], *, source: Path) -> None:
-    """Copy saved weights into a module, every name and shape checked.
+def module_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the state dict of a module on the CPU, also of a sharded or wrapped one, without frozen parameters.
+
+    Every process of a run must call it.
+
+    A state dict entry that is no tensor could not be saved without pickle.
+    """
+    tensors: dict[str, Any] = get_model_state_dict(module, options=TRAINED)
+    odd = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
+    assert not odd, f"state_dict entries {odd} are not tensors"
+    return tensors
+
+
+def load_module_tensors(module: nn.Module, tensors: dict[str, Tensor], *, source: Path) -> None:
+    """Put the tensors of `module_tensors` back, every name and shape checked.
 
     Raises:
         ValueError: one line with the first name that differs.
     """
-    own = module.state_dict()
-    for name in sorted(set(own) ^ set(weights)):
-        where = "the model" if name in own else "the state"
+    own: dict[str, Any] = get_model_state_dict(module, options=TRAINED)
+    shapes = {name: value.shape for name, value in own.items()}
+    for name in sorted(set(shapes) ^ set(tensors)):
+        where = "the model" if name in shapes else "the state"
         raise ValueError(f"{source}: only {where} has {name}; it was saved by another model: use a new output folder")
-    for name, tensor in own.items():
-        if tensor.shape != weights[name].shape:
-            shapes = f"{tuple(weights[name].shape)} saved, {tuple(tensor.shape)} in the model"
-            raise ValueError(f"{source}: {name} is {shapes}; it was saved by another model: use a new output folder")
-    module.load_state_dict(weights, strict=True)
+    for name, shape in shapes.items():
+        if shape != tensors[name].shape:
+            told = f"{tuple(tensors[name].shape)} saved, {tuple(shape)} in the model"
+            raise ValueError(f"{source}: {name} is {told}; it was saved by another model: use a new output folder")
+    set_model_state_dict(module, dict(tensors), options=TRAINED)
+
+
+def optimizer_tensors(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Return AdamW's moments by parameter name: `exp_avg.<name>`, `exp_avg_sq.<name>`, `step.<name>`."""
+    if not optimizer.state:
+        return {}  # asking for it would fill it
+    state: Any = get_optimizer_state_dict(module, optimizer, options=TRAINED)["state"]
+    return {f"{moment}.{name}": value for name, moments in state.items() for moment, value in moments.items()}
+
+
+def load_optimizer_tensors(module: nn.Module, optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put the moments of `optimizer_tensors` back.
+
+    Raises:
+        ValueError: they belong to other parameters.
+    """
+    trained = trained_parameters(module, optimizer)
+    state: dict[str, Any] = {}
+    for key, value in tensors.items():
+        moment, _, name = key.partition(".")
+        if name not in trained or moment not in MOMENTS or (moment != "step" and value.shape != trained[name].shape):
+            raise ValueError(f"the optimizer state has {key} {tuple(value.shape)}, which fits no trained parameter")
+        state.setdefault(name, {})[moment] = value
+    if not state:
+        return
+    groups: Any = get_optimizer_state_dict(module, optimizer, options=TRAINED)["param_groups"]
+    set_optimizer_state_dict(module, optimizer, {"state": state, "param_groups": groups}, options=TRAINED)
+    for name, parameter in trained.items():
+        if name not in state:  # torch gives what was never updated a first step
+            optimizer.state.pop(parameter, None)
 
 
 def _write(draft: Path, state: State) -> None:
@@ -149,14 +204,6 @@ def _without_copies(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict
         unique[name] = plain.clone() if storage in storages else plain
         storages.add(storage)
     return unique, aliases
-
-
-def module_weights(module: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors of a module's state dict (a non-tensor entry cannot be saved without pickle)."""
-    weights = module.state_dict()
-    odd = [name for name, value in weights.items() if not isinstance(value, torch.Tensor)]
-    assert not odd, f"state_dict entries {odd} are not tensors"
-    return weights
 
 
 def mark_finished(folder: Path, config: Any, results: Sequence[Path]) -> None:

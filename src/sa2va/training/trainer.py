@@ -1,64 +1,52 @@
-"""Run one training stage: prefetch, forward, backward, update, log, save; resume where a killed run stopped.
+"""Run one training stage on Accelerate: forward, backward, update, log, save; resume where a killed run stopped.
 
-Flow: recipes.py (a Stage per StageConfig) -> run_stage -> `<folder>/<stage>/state-*` while it runs, `final` after it.
+Flow: StageConfig.build -> Stage -> run_stage -> `<folder>/<stage>/state-*` while it runs, `final` after it.
+    A loss is a sum of terms, each a weighted mean over the rows of all processes: its gradient is that of one process.
 """
 
 import dataclasses
+import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sa2va.checkpoints.device import choose_device, multiplies_bfloat16
+from sa2va.model.losses import LossTerm
 from sa2va.model.torch_defaults import plain_defaults
-from sa2va.training.batches import to_device
-from sa2va.training.config import RunConfig
+from sa2va.training.loader import load_batches, to_device
 from sa2va.training.logger import RunLogger
 from sa2va.training.optim import (
-    Ema,
+    average_tensors,
+    averaged,
+    build_average,
     build_optimizer,
-    clip_gradients,
-    load_optimizer_tensors,
-    optimizer_tensors,
-    schedule_factor,
-    set_lr,
+    build_schedule,
+    copy_tensors,
     trained_parameters,
 )
-from sa2va.training.prefetch import Prefetcher, SeededSource
-from sa2va.training.seeding import seed_step
-from sa2va.training.stage import FREE_FIELDS, StageConfig
-from sa2va.training.state import FINAL, State, latest_state, load_weights, module_weights, read_state, save_state
+from sa2va.training.processes import build_accelerator, is_main_process
+from sa2va.training.seeding import seed_all
+from sa2va.training.stage import FREE_FIELDS, Stage, StageConfig
+from sa2va.training.state import (
+    FINAL,
+    State,
+    latest_state,
+    load_module_tensors,
+    load_optimizer_tensors,
+    module_tensors,
+    optimizer_tensors,
+    read_state,
+    save_state,
+)
 
 MAX_BAD_STEPS = 10  # non-finite steps in a row before a run gives up
 INTERRUPTED = 130  # exit code after SIGINT or SIGTERM
-
-
-class Stage(Protocol):
-    """What is trained, on what, towards what. `validate(step) -> dict[str, float] | None` is optional."""
-
-    config: StageConfig
-
-    @property
-    def batch(self) -> Callable[[int], Any]:
-        """Prepare the batch of a step: CPU work, a pure function of (seed, step), run in a worker process.
-
-        A method will do; a callable attribute that does not hold the model starts faster.
-        """
-
-    def module(self) -> nn.Module:
-        """Return the module whose weights are saved."""
-
-    def parameters(self) -> Iterable[Any]:
-        """Return what is optimised: parameters of `module()`, or groups (see `optim.parameter_groups`)."""
-
-    def losses(self, batch: Any) -> dict[str, Tensor]:
-        """Return scalar losses of a batch, on the device; "total" is the one that is minimised."""
 
 
 @plain_defaults()
@@ -71,27 +59,22 @@ def run_stage(stage: Stage, folder: str | Path, device: str | torch.device, logg
     Raises:
         ValueError: one line; a state that is damaged or of another config, or losses that stay non-finite.
     """
+    if stage.config.validate_every and getattr(stage, "validate", None) is None:
+        name = stage.config.name
+        raise ValueError(f"stage {name} validates nothing; leave out validate_every.{name} or set it to 0")
     run = _StageRun(stage, Path(folder) / stage.config.name, torch.device(device), logger)
-    if run.restore():
-        logger.note(f"{stage.config.name}: done already, its weights are loaded")
-        return
-    logger.start_stage(stage.config, run.step)
     try:
-        with _deferred_signals() as signals:
-            run.train(signals)
+        if run.restore():
+            logger.note(f"{stage.config.name}: done already, its weights are loaded")
+            return
+        logger.start_stage(stage.config, run.step)
+        try:
+            with _deferred_signals() as signals:
+                run.train(signals)
+        finally:
+            logger.end_stage()
     finally:
-        logger.end_stage()
-
-
-def prepare_process(config: RunConfig) -> torch.device:
-    """Set the number of CPU threads and return the device of a run.
-
-    On a GPU cuDNN's attention rests: it makes a plan for every new shape of a batch, and no two batches are alike.
-    """
-    torch.backends.cuda.enable_cudnn_sdp(False)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    return choose_device(config.device)
+        run.release()
 
 
 def is_done(folder: str | Path, stage: str) -> bool:
@@ -100,30 +83,26 @@ def is_done(folder: str | Path, stage: str) -> bool:
 
 
 class _Meter:
-    """Sum losses on the device since the last line of the log; part of the saved state, so a resume changes no line."""
+    """Add up loss terms since the last line of the log; part of the saved state, so a resume changes no line."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
+        self.counts: dict[str, Tensor] = {}
 
-    def add(self, values: dict[str, Tensor]) -> None:
-        for name, value in values.items():
-            value = value.detach().float()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.counts[name] = self.counts.get(name, 0) + 1
+    def add(self, name: str, total: Tensor, count: Tensor) -> None:
+        self.sums[name] = self.sums[name] + total if name in self.sums else total
+        self.counts[name] = self.counts[name] + count if name in self.counts else count
 
     def means(self) -> dict[str, float]:
-        return {name: total.item() / self.counts[name] for name, total in self.sums.items()}
+        """Return the mean of each term that had rows."""
+        return {name: (self.sums[name] / count).item() for name, count in self.counts.items() if count > 0}
 
-    def clear(self) -> None:
-        self.sums, self.counts = {}, {}
+    def to_json(self) -> dict[str, dict[str, float]]:
+        return {name: {key: value.item() for key, value in vars(self)[name].items()} for name in ("sums", "counts")}
 
-    def to_json(self) -> dict[str, Any]:
-        return {"sums": {name: total.item() for name, total in self.sums.items()}, "counts": self.counts}
-
-    def from_json(self, record: dict[str, Any], device: torch.device) -> None:
-        self.sums = {name: torch.tensor(total, device=device) for name, total in record["sums"].items()}
-        self.counts = dict(record["counts"])
+    def from_json(self, record: dict[str, dict[str, float]], device: torch.device) -> None:
+        for name in ("sums", "counts"):
+            vars(self)[name] = {key: torch.tensor(value, device=device) for key, value in record[name].items()}
 
 
 class _Signals:
@@ -161,16 +140,26 @@ class _StageRun:
     def __init__(self, stage: Stage, folder: Path, device: torch.device, logger: RunLogger) -> None:
         self.stage, self.folder, self.device, self.logger = stage, folder, device, logger
         self.config = stage.config
-        self.module = stage.module().to(device)
+        self.module = stage.module.to(device)
+        self.accelerator = build_accelerator(self.config, device)
         self.optimizer = build_optimizer(self.module, stage.parameters(), self.config)
-        self.trained = trained_parameters(self.optimizer)
-        self.ema = Ema(self.trained, self.config.ema) if self.config.ema else None
+        self.model, self.stepper = self.accelerator.prepare(self.module, self.optimizer, device_placement=[False] * 2)
+        self.trained = trained_parameters(self.module, self.optimizer)
+        self.weights = torch.nn.ParameterList(self.trained.values())
+        self.average = build_average(self.weights, self.config.ema) if self.config.ema else None
         self.meter = _Meter()
         self.step = 0  # steps that are done
         self.skipped = 0  # updates left out because something was not finite
         self.bad_in_a_row = 0
         self.train_s = 0.0  # seconds of training up to here, earlier runs included
         self.wait_s = 0.0  # seconds spent waiting for batches since the last log line
+
+    def release(self) -> None:
+        """Take what Accelerate has put around the module away."""
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        self.accelerator.free_memory()
+        for name in ("forward", "_is_accelerate_prepared"):  # left on the module, which a later stage may train
+            vars(self.module).pop(name, None)
 
     # --- state ---
 
@@ -182,13 +171,14 @@ class _StageRun:
         state = read_state(path)
         finished = path.name == FINAL
         _check_config(self.config, state.record["config"], path, finished=finished)
-        load_weights(self.module, state.parts["weights"], source=path)
+        load_module_tensors(self.module, state.parts["weights"], source=path)
         if finished:
             return True
         try:
-            load_optimizer_tensors(self.optimizer, state.parts.get("optimizer", {}))
-            if self.ema is not None:
-                self.ema.load(state.parts.get("ema", {}), state.record["ema_updates"])
+            load_optimizer_tensors(self.module, self.optimizer, state.parts.get("optimizer", {}))
+            if self.average is not None:
+                copy_tensors(state.parts.get("ema", {}), average_tensors(self.average, self.trained))
+                self.average.n_averaged.fill_(state.record["ema_updates"])
         except ValueError as error:
             raise ValueError(f"{path}: {error}; train the same parameters or use a new output folder") from error
         self.step = state.step
@@ -197,110 +187,139 @@ class _StageRun:
         self.meter.from_json(state.record["meter"], self.device)
         return False
 
-    def save(self) -> None:
-        """Write the present state."""
-        record = {
-            "config": dataclasses.asdict(self.config),
-            "skipped": self.skipped,
-            "bad_in_a_row": self.bad_in_a_row,
-            "train_s": self.train_s,
-            "meter": self.meter.to_json(),
-            "ema_updates": self.ema.num_updates if self.ema else 0,
-        }
-        parts = {"weights": module_weights(self.module), "optimizer": optimizer_tensors(self.optimizer)}
-        if self.ema is not None:
-            parts["ema"] = self.ema.average
-        save_state(self.folder, State(self.step, record, parts))
-
-    def finish(self) -> None:
-        """Write the final weights, which mark the stage as done."""
-        if self.ema is not None:
-            self.ema.copy_to_model()
+    def save(self, *, final: bool = False) -> None:
+        """Write the present state, or the final weights, which mark the stage as done."""
         record = {"config": dataclasses.asdict(self.config), "skipped": self.skipped, "train_s": self.train_s}
-        save_state(self.folder, State(self.step, record, {"weights": module_weights(self.module)}), name=FINAL)
+        parts = {"weights": module_tensors(self.module)}
+        if not final:
+            parts["optimizer"] = optimizer_tensors(self.module, self.optimizer)
+            record |= {"bad_in_a_row": self.bad_in_a_row, "meter": self.meter.to_json(), "ema_updates": 0}
+            if self.average is not None:
+                parts["ema"] = average_tensors(self.average, self.trained)
+                record["ema_updates"] = int(self.average.n_averaged)
+        if is_main_process():
+            save_state(self.folder, State(self.step, record, parts), name=FINAL if final else None)
+        self.accelerator.wait_for_everyone()
 
     # --- training ---
 
-    def train(self, signals: _Signals) -> None:
-        """Take every step that is left, then finish."""
-        config = self.config
-        source = SeededSource(self.stage.batch, config.seed, config.name)
-        with Prefetcher(source, self.step, config.steps, num_workers=config.num_workers) as batches:
-            saved_at, saved_step, logged_at = time.monotonic(), self.step, time.monotonic()
-            last, logged_step = logged_at, self.step
-            for step, batch in _timed(batches, self):
-                self.take_step(step, batch)
+    def train(self, signals: "_Signals") -> None:
+        """Take every step that is left, then write the final weights."""
+        config, accelerator = self.config, self.accelerator
+        schedule = build_schedule(self.optimizer, config, self.step)
+        steps = range(self.step, config.steps)
+        batches = load_batches(
+            self.stage.data, config, steps, rank=accelerator.process_index, num_processes=accelerator.num_processes,
+            read_ahead=self.device.type == "cuda",
+        )  # fmt: skip
+        saved_at = logged_at = last = time.monotonic()
+        saved_step = logged_step = self.step
+        with closing(batches):
+            for step in steps:
+                self.take_step(step, batches)
+                lr = float(schedule.get_last_lr()[0])
+                schedule.step()
                 self.step = step + 1
                 now = time.monotonic()
                 self.train_s, last = self.train_s + now - last, now
                 self.logger.advance(self.step)
                 if self.step % config.log_every == 0 or self.step == config.steps:
-                    self.log(num_steps=self.step - logged_step, seconds=now - logged_at)
+                    self.log(lr, num_steps=self.step - logged_step, seconds=now - logged_at)
                     logged_at, logged_step = now, self.step
                 if config.validate_every and self.step % config.validate_every == 0:
                     self.validate()
-                due = config.save_every and self.step - saved_step >= config.save_every
-                due = due or (config.save_every_s and time.monotonic() - saved_at >= config.save_every_s)
-                if signals.arrived or (due and self.step < config.steps):
+                late = bool(config.save_every_s) and time.monotonic() - saved_at >= config.save_every_s
+                interrupted, due = self.agree(signals.arrived, late)
+                due = due or (bool(config.save_every) and self.step - saved_step >= config.save_every)
+                if interrupted or (due and self.step < config.steps):
                     self.save()
                     saved_at, saved_step = time.monotonic(), self.step
-                if signals.arrived:
+                if interrupted:
                     self.logger.note(f"{config.name}: interrupted, saved at step {self.step} in {self.folder}")
                     raise SystemExit(INTERRUPTED)
-        self.finish()
+        if self.average is not None:
+            copy_tensors(average_tensors(self.average, self.trained), self.trained)
+        self.save(final=True)
 
-    def take_step(self, step: int, batch: Any) -> None:
-        """Forward, backward and update."""
-        config = self.config
+    def take_step(self, step: int, batches: Iterator[Any]) -> None:
+        """Forward and backward of each batch of the step, then one update."""
+        config, accelerator = self.config, self.accelerator
         self.module.train()
-        seed_step(config.seed, config.name, step, salt=1)
-        set_lr(
-            self.optimizer,
-            schedule_factor(
-                step, steps=config.steps, warmup_steps=config.warmup_steps, min_lr_ratio=config.min_lr_ratio
-            ),
-        )
-        with self.autocast():
-            losses = self.stage.losses(to_device(batch, self.device))
         self.optimizer.zero_grad(set_to_none=True)
-        losses["total"].backward()
-        norm = clip_gradients(self.trained.values(), config.clip_norm)
+        figures: list[tuple[str, Tensor, Tensor]] = []
+        one = torch.ones((), device=self.device)
+        for part in range(config.accumulate):
+            batch = self.next_batch(batches)
+            seed_all(config.seed, config.name, "losses", step, accelerator.process_index, part)
+            with accelerator.accumulate(self.model):
+                loss, terms = self.combine(self.model(batch))
+                accelerator.backward(loss)
+            figures += terms
+        norm = accelerator.clip_grad_norm_(self.trained.values(), config.clip_norm or math.inf)
+        figures.append(("grad_norm", norm.detach(), one))
         # one test, hence one wait for the device
-        if not torch.isfinite(losses["total"].detach() + norm):
-            self.skip(losses, norm)
+        if not torch.isfinite(norm + sum(total for name, total, _ in figures if name == "total")):
+            self.skip(figures)
             return
         self.bad_in_a_row = 0
-        self.optimizer.step()
-        if self.ema is not None:
-            self.ema.update()
-        self.meter.add({**losses, "grad_norm": norm})
+        self.stepper.step()
+        if self.average is not None:
+            self.average.update_parameters(self.weights)
+        for figure in figures:
+            self.meter.add(*figure)
 
-    def skip(self, losses: dict[str, Tensor], norm: Tensor) -> None:
+    def next_batch(self, batches: Iterator[Any]) -> Any:
+        """Return the next batch on the device, with the parts that any process has in this step."""
+        began = time.monotonic()
+        batch = next(batches)
+        self.wait_s += time.monotonic() - began
+        if self.accelerator.num_processes > 1 and hasattr(batch, "parts"):
+            from accelerate.utils import gather_object
+
+            batch = batch.with_parts(frozenset(gather_object(sorted(batch.parts))))
+        return to_device(batch, self.device)
+
+    def combine(self, terms: dict[str, LossTerm]) -> tuple[Tensor, list[tuple[str, Tensor, Tensor]]]:
+        """Return the loss to minimize, and each term's total and count over all processes, "total" being the loss.
+
+        The loss of this process is times the number of processes, because their gradients are averaged.
+        """
+        names, one = sorted(terms), torch.ones((), device=self.device)
+        totals = torch.stack([terms[name].total.float() for name in names])
+        counts = torch.stack([one * terms[name].count for name in names])
+        weights = torch.stack([one * terms[name].weight for name in names])
+        sums, counts = self.accelerator.reduce(torch.stack([totals.detach(), counts]), "sum")
+        scales = torch.where(counts > 0, weights / counts.where(counts > 0, 1), 0)
+        loss = (totals * scales).sum() * self.accelerator.num_processes
+        return loss, [*zip(names, sums, counts, strict=True), ("total", (sums * scales).sum(), one)]
+
+    def agree(self, *flags: bool) -> list[bool]:
+        """Tell of each flag whether any process has it."""
+        if self.accelerator.num_processes == 1:
+            return list(flags)
+        return (self.accelerator.reduce(torch.tensor(flags, dtype=torch.float, device=self.device), "sum") > 0).tolist()
+
+    def skip(self, figures: list[tuple[str, Tensor, Tensor]]) -> None:
         """Count a step that cannot be used; give up after too many in a row."""
         self.skipped += 1
         self.bad_in_a_row += 1
         if self.bad_in_a_row >= MAX_BAD_STEPS:
-            figures = ", ".join(f"{name} {value.item():.3g}" for name, value in losses.items())
+            told = ", ".join(f"{name} {(total / count.clamp(min=1)).item():.3g}" for name, total, count in figures)
             raise ValueError(
                 f"stage {self.config.name}: {MAX_BAD_STEPS} non-finite steps in a row before step {self.step + 1} "
-                f"({figures}, gradient norm {norm.item():.3g}); lower lr.{self.config.name} or set autocast to false"
+                f"({told}); lower lr.{self.config.name} or set autocast to false"
             )
 
-    def autocast(self) -> Any:
-        """Return the context of the forward pass; where bfloat16 is emulated it is many times slower than float32."""
-        enabled = self.config.autocast and (self.device.type == "cuda" or multiplies_bfloat16(self.device))
-        return torch.autocast(self.device.type, dtype=torch.bfloat16) if enabled else nullcontext()
-
-    def log(self, *, num_steps: int, seconds: float) -> None:
+    def log(self, lr: float, *, num_steps: int, seconds: float) -> None:
         """Write the means since the last line; the speed is that of the `num_steps` steps of this process."""
         means = self.meter.means()
-        self.meter.clear()
+        self.meter = _Meter()
         record = {
             "stage": self.config.name,
             "step": self.step,
             "grad_norm": means.pop("grad_norm", None),
             "losses": means,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": lr,
             "seconds": round(self.train_s, 3),
             "samples_per_s": round(self.config.batch_size * num_steps / max(seconds, 1e-9), 2),
             "wait_s": round(self.wait_s, 4),
@@ -312,28 +331,14 @@ class _StageRun:
     @torch.no_grad()
     def validate(self) -> None:
         """Call the stage's own validation, on the averaged weights where there are some."""
-        validate = getattr(self.stage, "validate", None)
-        if validate is None:
-            return
-        seed_step(self.config.seed, self.config.name, self.step, salt=2)
+        seed_all(self.config.seed, self.config.name, "validation", self.step)
         self.module.eval()
-        with self.ema.applied() if self.ema is not None else nullcontext(), self.autocast():
+        validate: Callable[[int], dict[str, float] | None] = getattr(self.stage, "validate")  # noqa: B009
+        with averaged(self.average, self.trained), self.accelerator.autocast():
             figures = validate(self.step)
         self.module.train()
         if figures:
             self.logger.validation(self.config.name, self.step, figures)
-
-
-def _timed(batches: Iterable[tuple[int, Any]], run: _StageRun) -> Iterator[tuple[int, Any]]:
-    """Pass batches on and add up the seconds spent waiting for them."""
-    iterator = iter(batches)
-    while True:
-        began = time.monotonic()
-        item = next(iterator, None)
-        run.wait_s += time.monotonic() - began
-        if item is None:
-            return
-        yield item
 
 
 def _check_config(config: StageConfig, saved: dict[str, Any], path: Path, *, finished: bool) -> None:

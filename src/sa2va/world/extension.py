@@ -17,6 +17,13 @@ DATASETS = {
     "world/video_refseg": "sa2va.world.tasks.datasets:video_refseg",
 }
 
+# Functions that return a training.config.RunConfig.
+RECIPES = {
+    "tiny": "sa2va.world.training.recipes:tiny",
+    "tiny_more": "sa2va.world.training.recipes:tiny_more",
+    "tiny_gpu": "sa2va.world.training.recipes:tiny_gpu",
+}
+
 # Functions of (split, seed, limit) that return an evaluation.benchmark.Benchmark or LiveBenchmark.
 BENCHMARKS = {
     "world/referring": "sa2va.world.benchmarks.short:referring",

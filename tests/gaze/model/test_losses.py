@@ -37,7 +37,8 @@ def test_the_gradient_is_that_of_the_mixture() -> None:
     decoder, batch = build_decoder(num_observers=2), make_batch()
     weights = EventLossConfig(duration=1, gap=1, next=0, landing=0, astray=0)
     batch = replace(batch, decides=batch.decides & False)
-    event_losses(token_terms(decoder, batch), decoder, batch, weights)["total"].backward()
+    losses = event_losses(token_terms(decoder, batch), decoder, batch, weights).values()
+    torch.stack([loss.weight * loss.mean for loss in losses]).sum().backward()
     ours = decoder.observers.weight.grad
     assert ours is not None
     decoder.zero_grad()
@@ -83,7 +84,7 @@ def test_astray_teaches_to_go_on() -> None:
     """Following the gradient makes stopping beside the target less likely."""
     decoder, batch = build_decoder(), make_batch()
     batch = replace(batch, cover=torch.zeros(2, 10, 16).index_fill(2, torch.tensor([15]), 1.0))
-    before = event_losses(token_terms(decoder, batch), decoder, batch)["astray"]
+    before = event_losses(token_terms(decoder, batch), decoder, batch)["astray"].mean
     before.backward()
     last = decoder.outlook[-1]
     assert isinstance(last, torch.nn.Linear) and last.bias.grad is not None
@@ -100,7 +101,7 @@ def test_a_map_of_all_people_pulls_the_priority() -> None:
     priority = torch.randn(3, 160, requires_grad=True)
     crowd = torch.zeros(3, 160)
     crowd[:2, 40] = 1  # nobody looked in the third pack
-    loss = crowd_loss(priority.log_softmax(-1), crowd)
+    loss = crowd_loss(priority.log_softmax(-1), crowd).mean
     loss.backward()
     assert priority.grad is not None
     assert (priority.grad[:2, 40] < 0).all() and (priority.grad[2] == 0).all()
@@ -110,5 +111,5 @@ def test_a_map_of_all_people_pulls_the_priority() -> None:
 @pytest.mark.parametrize("term", ["place", "duration", "gap", "stop", "next", "astray"])
 def test_every_term_trains_the_decoder(term: str) -> None:
     decoder, batch = build_decoder(), make_batch()
-    event_losses(token_terms(decoder, batch), decoder, batch)[term].backward()
+    event_losses(token_terms(decoder, batch), decoder, batch)[term].mean.backward()
     assert sum(float(p.grad.abs().sum()) for p in decoder.parameters() if p.grad is not None) > 0

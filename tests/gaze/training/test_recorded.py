@@ -16,8 +16,16 @@ from sa2va.gaze.model.density import Grid
 from sa2va.gaze.model.events import EventBatch, collate
 from sa2va.gaze.model.oracle import box_map
 from sa2va.gaze.scanpath import Scanpath
-from sa2va.gaze.training.recorded import RecordedConfig, RecordedStage, mirror, read_recordings, train_recorded
+from sa2va.gaze.training.recorded import (
+    RecordedConfig,
+    RecordedModule,
+    RecordedStage,
+    mirror,
+    read_recordings,
+    train_recorded,
+)
 from sa2va.gaze.trial import Trial
+from sa2va.model.losses import LossTerm
 
 WORDS = ("red", "car", "parked")
 TIMING = clock([300.0, 250.0, 400.0])
@@ -89,15 +97,15 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, o
     config = make_config(6)
     saving = replace(config, stage=replace(config.stage, save_every=2))
     whole = train_recorded(make_trials(), config)
-    real, calls = RecordedStage.losses, []
+    real, calls = RecordedModule.forward, []
 
-    def die(self: RecordedStage, batch: EventBatch) -> dict[str, torch.Tensor]:
+    def die(self: RecordedModule, batch: EventBatch) -> dict[str, LossTerm]:
         calls.append(1)
         if len(calls) == 5:
             raise RuntimeError("killed")
         return real(self, batch)
 
-    monkeypatch.setattr(RecordedStage, "losses", die)
+    monkeypatch.setattr(RecordedModule, "forward", die)
     with pytest.raises(RuntimeError, match="killed"):
         train_recorded(make_trials(), saving, folder=tmp_path)
     again = train_recorded(make_trials(), saving, folder=tmp_path)
@@ -113,11 +121,10 @@ def test_every_scanpath_comes_once_in_a_round() -> None:
     )
     counts = np.zeros(12)
     for step in range(3):  # 3 * 8 = 2 * 12
-        batch = stage.batch(step)
-        ends = [int(row.sum()) for row in batch.valid]
-        assert len(ends) == 8
-        places = np.arange(step * 8, step * 8 + 8)
-        np.add.at(counts, [int(stage._order(int(p) // 12)[int(p) % 12]) for p in places], 1)
+        keys = stage.data.keys(step)
+        batch = stage.data.collate([stage.data[key] for key in keys])
+        assert len(batch.valid) == 8 and keys == stage.data.keys(step)
+        np.add.at(counts, [key[0] for key in keys], 1)
     assert (counts == 2).all()
 
 

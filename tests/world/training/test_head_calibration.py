@@ -9,9 +9,9 @@ from torch import nn
 
 from sa2va.inference.predictor import Predictor
 from sa2va.metrics.calibration import ece
-from sa2va.training.config import RunConfig
 from sa2va.training.stage import StageConfig
 from sa2va.world.training.head_calibration import Scale, calibrate, fit, probe
+from sa2va.world.training.recipes import TinyRun
 
 
 @pytest.mark.parametrize(("slope", "offset"), [(1.0, 0.0), (0.2, -1.0), (4.0, 2.5), (0.01, 0.3)])
@@ -63,4 +63,4 @@ def test_heads_are_changed_and_nothing_else():
 def test_too_few_requests_are_refused():
     stage = StageConfig(name="cotrain", steps=1, batch_size=1, lr=1e-3)
     with pytest.raises(ValueError, match="calibration on 3 requests; use 0 or at least 50"):
-        RunConfig(name="few", output="x", stages=(stage,), calibration=3)
+        TinyRun(name="few", output="x", stages=(stage,), calibration=3)

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from support.small_model import build_model
 
-from sa2va.training.recipes import build_stage
 from sa2va.training.stage import StageConfig
 from sa2va.types import Sample
 from sa2va.world.tasks.exchanges import OPPOSITES, draw_exchanges
@@ -14,6 +13,7 @@ from sa2va.world.tasks.items import draw_item, is_heldout, render_item
 from sa2va.world.training import packed
 from sa2va.world.training.cotrain import CotrainBatch, Teachers
 from sa2va.world.training.packed import PackedBatch, branch_bias, pack, run_packed
+from sa2va.world.training.recipes import build_stage
 from sa2va.world.training.word_grounding import watched
 
 

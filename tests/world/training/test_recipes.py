@@ -5,15 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from sa2va.training.config import RunConfig
-from sa2va.training.recipes import RECIPES, train
-from sa2va.training.stage import StageConfig
+from sa2va.training.recipes import RECIPES
+from sa2va.training.run import train
+from sa2va.world.training.recipes import TinyRun, WorldStageConfig
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = StageConfig(name="vision", steps=1, batch_size=1, lr=1e-3, num_workers=0)
-    monkeypatch.setitem(RECIPES, "short", lambda: RunConfig(name="short", output="out", stages=(stage,), device="cpu"))
+    stage = WorldStageConfig(name="vision", steps=1, batch_size=1, lr=1e-3, num_workers=0)
+    monkeypatch.setitem(
+        RECIPES, "short", lambda: TinyRun(name="short", output="out", stages=(stage,), device="cpu", calibration=0)
+    )
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
@@ -41,7 +43,6 @@ def test_a_finished_run_writes_nothing_and_one_that_is_not_is_finished(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["validate_every.vision=5"], "override 'validate_every.vision': this stage validates nothing; leave it out"),
         (["output=elsewhere"], "override 'output=elsewhere': the output is given as run already"),
         (["seed.vision=3"], "a stage has no seed of its own; set that of the run: seed=3"),
     ],

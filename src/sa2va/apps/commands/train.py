@@ -1,6 +1,6 @@
 """Train a model from a recipe: `sa2va train tiny seed=1`.
 
-Flow: recipe name, name=value words -> training/recipes.py -> checkpoint folder; a second call resumes.
+Flow: recipe name, name=value words -> training/run.py -> checkpoint folder; a second call resumes.
 """
 
 from typing import Annotated
@@ -11,13 +11,13 @@ from sa2va.apps.options import OutputOption
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A function of training/recipes.py, as in tiny.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe, for example tiny.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Change settings of the recipe.")
     ] = None,
     output: OutputOption = None,
 ) -> None:
     """Train from a recipe; the same command again resumes where it stopped."""
-    from sa2va.training import recipes
+    from sa2va.training import run
 
-    recipes.train(recipe, overrides or [], str(output) if output else None)
+    run.train(recipe, overrides or [], str(output) if output else None)

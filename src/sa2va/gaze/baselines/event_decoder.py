@@ -29,7 +29,7 @@ from sa2va.gaze.training.simulated import Beliefs
 from sa2va.gaze.training.store import Store
 from sa2va.gaze.trial import Trial
 from sa2va.media.source import open_media
-from sa2va.training.batches import to_device
+from sa2va.training.loader import to_device
 
 
 class _DecoderLook(ABC):

@@ -19,6 +19,7 @@ from sa2va.gaze.model.density import Grid
 from sa2va.gaze.model.events import FACT, NO_LABEL, EventBatch
 from sa2va.gaze.model.features import Belief
 from sa2va.gaze.model.sight import Scene
+from sa2va.model.losses import LossTerm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ def _is_beside(batch: EventBatch, grid: Grid) -> Tensor:
     return (Belief.of(target[:, None], grid).depth(eye) < 0) & target.flatten(1).any(1)[:, None]
 
 
-def crowd_loss(priority: Tensor, crowd: Tensor) -> Tensor:
+def crowd_loss(priority: Tensor, crowd: Tensor, weight: float = 1.0) -> LossTerm:
     """Cross-entropy between where all people look during a word and the priority map of the scene.
 
     It is a map of its own: a person's next place also hangs on the last one, which the map of all people ignores.
@@ -133,8 +134,9 @@ def crowd_loss(priority: Tensor, crowd: Tensor) -> Tensor:
     Args:
         priority: (N, C) of `Sight.priority`.
         crowd: (N, C) rows of sum 1, or 0 where nobody looked.
+        weight: of the term.
     """
-    return -(crowd * priority).sum() / crowd.sum().clamp(min=1)
+    return LossTerm(-(crowd * priority).sum(), crowd.sum(), weight)
 
 
 def _spread(values: Tensor, where: tuple[Tensor, ...], shape: Sequence[int]) -> Tensor:
@@ -143,24 +145,25 @@ def _spread(values: Tensor, where: tuple[Tensor, ...], shape: Sequence[int]) -> 
 
 def event_losses(
     terms: TokenTerms, decoder: EventDecoder, batch: EventBatch, config: EventLossConfig | None = None
-) -> dict[str, Tensor]:
-    """Average the terms over what they count and add them up with their weights under "total".
+) -> dict[str, LossTerm]:
+    """Sum the terms over kinds of observers and give each its count and weight.
 
-    The kind of observer is summed over as in expectation maximisation: each kind learns from a scanpath as far as
-    the scanpath looks like it.
+    The kind of observer is summed over as in expectation maximization: each kind learns from a scanpath as far as
+    the scanpath looks like it. "observer" is the cross-entropy of how common the kinds are.
     """
     config = config or EventLossConfig()
     prior = decoder.prior.log_softmax(0)[:, None]
     share = (terms.total.detach().sum(-1) + prior).softmax(0)  # (Z, B)
-    num_looks = batch.looks.sum().clamp(min=1)
-    counts = {"stop": batch.decides.sum().clamp(min=1), "next": (batch.label != NO_LABEL).sum().clamp(min=1)}
-    counts |= {"landing": batch.is_last.sum().clamp(min=1), "astray": counts["stop"]}
+    num_looks, num_decisions = batch.looks.sum(), batch.decides.sum()
+    counts = {"stop": num_decisions, "astray": num_decisions, "next": (batch.label != NO_LABEL).sum()}
+    counts |= {"landing": batch.is_last.sum()}
     losses = {
-        f.name: -(share[..., None] * getattr(terms, f.name)).sum() / counts.get(f.name, num_looks)
+        f.name: LossTerm(
+            -(share[..., None] * getattr(terms, f.name)).sum(), counts.get(f.name, num_looks), getattr(config, f.name)
+        )
         for f in fields(terms)
     }
-    total = torch.stack([getattr(config, name) * value for name, value in losses.items()]).sum()
-    return losses | {"total": total - (share.detach() * prior).sum() / num_looks}
+    return losses | {"observer": LossTerm(-(share.detach() * prior).sum(), num_looks)}
 
 
 def predictive(terms: TokenTerms, decoder: EventDecoder) -> Tensor:

@@ -23,6 +23,7 @@ from sa2va.gaze.model.events import EventBatch
 from sa2va.gaze.model.listening import Listener, canvas_maps
 from sa2va.gaze.model.losses import EventLossConfig, crowd_loss, event_losses, token_terms
 from sa2va.gaze.model.sight import Scene
+from sa2va.model.losses import LossTerm
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.sam2 import FrameFeatures
@@ -106,7 +107,7 @@ class ScanpathModel(nn.Module):
         crowd: Tensor | None = None,
         config: EventLossConfig | None = None,
         prefix_weight: float = 0.5,
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, LossTerm]:
         """Losses of V scanpaths whose expressions have been heard.
 
         Args:
@@ -123,8 +124,7 @@ class ScanpathModel(nn.Module):
         if targets is None:
             return losses
         assert heard.mask_logits is not None
-        prefix = prefix_mask_loss(heard.mask_logits, targets)
-        return losses | {"prefix": prefix, "total": losses["total"] + prefix_weight * prefix}
+        return losses | {"prefix": prefix_mask_loss(heard.mask_logits, targets, prefix_weight)}
 
 
 def fingerprint(model: Sa2VA) -> str:
@@ -170,7 +170,7 @@ def gaze_losses(
     *,
     crowd: Tensor | None = None,
     config: EventLossConfig | None = None,
-) -> dict[str, Tensor]:
+) -> dict[str, LossTerm]:
     """Losses of what people did; the arguments are those of `ScanpathModel.losses`."""
     config = config or EventLossConfig()
     scene = draw_scene(decoder, heard)
@@ -178,21 +178,22 @@ def gaze_losses(
     if crowd is None or not config.crowd:
         return losses
     known = heard.known if scene.index.shape == heard.known.shape else heard.known[:, :1]
-    pulled = crowd_loss(decoder.sight.priority(scene.maps), crowd[:, : known.shape[1]][known])
-    return losses | {"crowd": pulled, "total": losses["total"] + config.crowd * pulled}
+    priority = decoder.sight.priority(scene.maps)
+    return losses | {"crowd": crowd_loss(priority, crowd[:, : known.shape[1]][known], config.crowd)}
 
 
-def prefix_mask_loss(mask_logits: Tensor, targets: Tensor) -> Tensor:
+def prefix_mask_loss(mask_logits: Tensor, targets: Tensor, weight: float = 1.0) -> LossTerm:
     """Cross-entropy and dice between masks of prefixes and what their words leave possible.
 
     Args:
         mask_logits: (B, P, h, w).
         targets: (B, P, h, w) 0..1.
+        weight: of the term.
     """
-    bce = F.binary_cross_entropy_with_logits(mask_logits, targets)
+    bce = F.binary_cross_entropy_with_logits(mask_logits, targets, reduction="none").mean((-2, -1))
     chance = mask_logits.sigmoid()
     overlap, size = (chance * targets).sum((-2, -1)), chance.sum((-2, -1)) + targets.sum((-2, -1))
-    return 2.0 * bce + 0.5 * (1 - (2 * overlap + 1) / (size + 1)).mean()
+    return LossTerm.of(2.0 * bce + 0.5 * (1 - (2 * overlap + 1) / (size + 1)), weight)
 
 
 def _join(features: Sequence[FrameFeatures]) -> tuple[Tensor, tuple[Tensor, Tensor]]:

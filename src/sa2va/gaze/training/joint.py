@@ -1,13 +1,13 @@
 """Train gaze together with a LoRA adapter of the language model; pictures are seen as before.
 
-Flow: (seed, step) -> JointSource -> pictures, words, what they leave possible, scanpaths -> one pass of the language
-    model per expression, with gradients -> gaze losses and prefix masks -> training/loop.py -> decoder and adapter.
+Flow: (seed, step) -> JointData -> pictures, words, what they leave possible, scanpaths -> one pass of the language
+    model per expression, with gradients -> gaze losses and prefix masks -> training/trainer.py -> decoder and adapter.
     Here nothing can be stored: what is heard changes with every step.
 Source: LoRA, arXiv:2106.09685, as the peft library has it.
 Shapes: B expressions of a batch, V people of each, P packs, M objects, S side of the picture in px.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -20,9 +20,11 @@ from sa2va.files.atomic import whole_folder
 from sa2va.gaze.model.density import Grid
 from sa2va.gaze.model.losses import EventLossConfig
 from sa2va.gaze.model.scanpath_model import ScanpathModel
+from sa2va.gaze.simulator.dataset import Viewing
 from sa2va.gaze.training.simulated import DrawnGaze, draw_gaze, draw_viewings, possible_maps
 from sa2va.gaze.training.store import StoreConfig
-from sa2va.training.stage import StageConfig
+from sa2va.model.losses import LossTerm
+from sa2va.training.stage import Key, StageConfig
 from sa2va.types import Frames
 
 LANGUAGE = "language_model"  # part of the names of its layers, in every backbone
@@ -45,19 +47,23 @@ class JointBatch:
 
 
 @dataclass(frozen=True)
-class JointSource:
-    """Draw the batch of a step: a pure function of seed and step."""
+class JointData:
+    """Drawn expressions one after the other, each with some of the people who look. A key is an expression's number."""
 
     world: StoreConfig
     grid: Grid
     num_cases: int  # B
     num_people: int  # V
 
-    def __call__(self, step: int) -> JointBatch:
-        indices = [(step * self.num_cases + number) % self.world.num_cases for number in range(self.num_cases)]
-        groups = [draw_viewings(self.world.seed, self.world.split, index, self.num_people) for index in indices]
-        cases = [group[0].case for group in groups]
-        gaze = draw_gaze(groups, self.grid)
+    def keys(self, step: int) -> list[Key]:
+        return [((step * self.num_cases + number) % self.world.num_cases,) for number in range(self.num_cases)]
+
+    def __getitem__(self, key: Key) -> list[Viewing]:
+        return draw_viewings(self.world.seed, self.world.split, int(key[0]), self.num_people)
+
+    def collate(self, items: Sequence[list[Viewing]]) -> JointBatch:
+        cases = [group[0].case for group in items]
+        gaze = draw_gaze(items, self.grid)
         packs = gaze.known.shape[1]
         maps = [possible_maps(c, F.avg_pool2d(torch.from_numpy(c.masks).float()[:, None], 2)[:, 0]) for c in cases]
         return JointBatch(
@@ -68,44 +74,18 @@ class JointSource:
             owner=torch.arange(len(cases)).repeat_interleave(self.num_people),
         )
 
+    def __len__(self) -> int:
+        return self.world.num_cases
 
-class _Trained(nn.Module):
-    """What is saved of a run: the decoder, and the few weights that were added to the language model."""
 
-    def __init__(self, decoder: nn.Module, added: dict[str, nn.Parameter]) -> None:
+class JointModule(nn.Module):
+    """The whole model of gaze, as prediction has it, and its losses."""
+
+    def __init__(self, model: ScanpathModel, losses: EventLossConfig | None, prefix_weight: float) -> None:
         super().__init__()
-        self.decoder = decoder
-        self.added = nn.ParameterDict({name.replace(".", "/"): value for name, value in added.items()})
+        self.model, self._losses, self._prefix_weight = model, losses, prefix_weight
 
-
-class JointStage:
-    """Stage of the training loop."""
-
-    def __init__(
-        self,
-        config: StageConfig,
-        model: ScanpathModel,
-        world: StoreConfig,
-        *,
-        num_people: int,
-        rank: int,
-        losses: EventLossConfig | None = None,
-        prefix_weight: float = 0.5,
-    ) -> None:
-        self.config, self.model, self._losses, self._prefix_weight = config, model, losses, prefix_weight
-        self._adapter = add_adapter(model, rank)
-        added = {name: value for name, value in model.sa2va.named_parameters() if value.requires_grad}
-        self._trained = _Trained(model.decoder, added)
-        cases = max(1, config.batch_size // num_people)
-        self.batch = JointSource(world, model.decoder.config.grid, cases, num_people)
-
-    def module(self) -> nn.Module:
-        return self._trained
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        return self._trained.parameters()
-
-    def losses(self, batch: JointBatch) -> dict[str, Tensor]:
+    def forward(self, batch: JointBatch) -> dict[str, LossTerm]:
         self.model.sa2va.eval()
         heard = self.model.understand(batch.frames, batch.words)
         assert heard.mask_logits is not None and heard.states is not None
@@ -120,6 +100,30 @@ class JointStage:
             heard, batch.owner, events, targets=targets, crowd=batch.gaze.crowd, config=self._losses,
             prefix_weight=self._prefix_weight,
         )  # fmt: skip
+
+
+class JointStage:
+    """Train the decoder and an adapter of the language model; states hold these two alone."""
+
+    def __init__(
+        self,
+        config: StageConfig,
+        model: ScanpathModel,
+        world: StoreConfig,
+        *,
+        num_people: int,
+        rank: int,
+        losses: EventLossConfig | None = None,
+        prefix_weight: float = 0.5,
+    ) -> None:
+        self.config = config
+        self._adapter = add_adapter(model, rank)
+        self.module = JointModule(model, losses, prefix_weight)
+        cases = max(1, config.batch_size // num_people)
+        self.data = JointData(world, model.decoder.config.grid, cases, num_people)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return self.module.parameters()
 
     def save_adapter(self, folder: Path) -> None:
         """Write the adapter as PEFT does, for `sa2va.load(..., adapter=folder)`."""

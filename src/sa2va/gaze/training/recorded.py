@@ -1,6 +1,6 @@
 """Train an event decoder on recorded scanpaths alone: no picture, the target given as a box.
 
-Flow: trials on the canvas -> Recording (tokens and belief maps, made once) -> RecordedStage -> training/loop.py
+Flow: trials on the canvas -> Recording (tokens and belief maps, made once) -> RecordedStage -> training/trainer.py
     -> EventDecoder.
 Shapes: B scanpaths of a batch, P packs, g h g w grid of cells on the canvas.
 """
@@ -22,10 +22,11 @@ from sa2va.gaze.model.events import FACT, EventBatch, collate, write_tokens
 from sa2va.gaze.model.losses import EventLossConfig, event_losses, token_terms
 from sa2va.gaze.model.oracle import box_map
 from sa2va.gaze.trial import Trial
+from sa2va.model.losses import LossTerm
 from sa2va.model.torch_defaults import plain_defaults
 from sa2va.training.logger import RunLogger
 from sa2va.training.seeding import seeded
-from sa2va.training.stage import StageConfig
+from sa2va.training.stage import Key, StageConfig
 from sa2va.training.trainer import run_stage
 
 UNCLOCKED = 0.1  # share of scanpaths whose clock is hidden, so that packs can also end by a token
@@ -73,36 +74,64 @@ def read_recordings(trials: Sequence[Trial], grid: Grid) -> list[Recording]:
     ]
 
 
+@dataclass(frozen=True)
+class RecordedData:
+    """Recordings in shuffled rounds, half of them mirrored: nothing here knows left from right.
+
+    A key is the number of a recording, whether its clock is hidden, and whether it is mirrored.
+    """
+
+    recordings: Sequence[Recording]
+    seed: int
+    batch_size: int
+
+    def keys(self, step: int) -> list[Key]:
+        size, number = self.batch_size, len(self.recordings)
+        rng = np.random.default_rng([self.seed, step])
+        places = range(step * size, (step + 1) * size)
+        orders = {turn: self.order(turn) for turn in {place // number for place in places}}
+        hidden, mirrored = rng.random(size) < UNCLOCKED, rng.random(size) < 0.5
+        rows = (int(orders[place // number][place % number]) for place in places)
+        return list(zip(rows, map(int, hidden), map(int, mirrored), strict=True))
+
+    def order(self, turn: int) -> np.ndarray:
+        """Shuffle the recordings for one round."""
+        return np.random.default_rng([self.seed, 1, turn]).permutation(len(self.recordings))
+
+    def __getitem__(self, key: Key) -> tuple[list[dict[str, Any]], Tensor, bool]:
+        row, hidden, mirrored = map(int, key)
+        one = self.recordings[row]
+        return one.unclocked if hidden else one.tokens, one.belief, bool(mirrored)
+
+    def collate(self, items: Sequence[tuple[list[dict[str, Any]], Tensor, bool]]) -> EventBatch:
+        rows, beliefs, mirrored = zip(*items, strict=True)
+        return mirror(collate(rows, beliefs), torch.tensor(mirrored))
+
+    def __len__(self) -> int:
+        return len(self.recordings)
+
+
+class RecordedModule(nn.Module):
+    """The decoder and its losses on recordings."""
+
+    def __init__(self, decoder: EventDecoder, losses: EventLossConfig) -> None:
+        super().__init__()
+        self.decoder, self._losses = decoder, losses
+
+    def forward(self, batch: EventBatch) -> dict[str, LossTerm]:
+        return event_losses(token_terms(self.decoder, batch), self.decoder, batch, self._losses)
+
+
 class RecordedStage:
-    """Stage of the training loop."""
+    """Train a decoder on recordings alone."""
 
     def __init__(self, config: RecordedConfig, decoder: EventDecoder, recordings: Sequence[Recording]) -> None:
-        self.config, self._losses = config.stage, config.losses
-        self.decoder, self.recordings = decoder, recordings
-
-    def batch(self, step: int) -> EventBatch:
-        """Take the next scanpaths of a shuffled round, half of them mirrored: nothing here knows left from right."""
-        size, number = self.config.batch_size, len(self.recordings)
-        rng = np.random.default_rng([self.config.seed, step])
-        places = np.arange(step * size, (step + 1) * size)
-        orders = {turn: self._order(turn) for turn in {int(place) // number for place in places}}
-        chosen = [self.recordings[orders[int(place) // number][int(place) % number]] for place in places]
-        hidden = rng.random(size) < UNCLOCKED
-        rows = [one.unclocked if hide else one.tokens for one, hide in zip(chosen, hidden, strict=True)]
-        batch = collate(rows, [one.belief for one in chosen])
-        return mirror(batch, torch.from_numpy(rng.random(size) < 0.5))
-
-    def _order(self, turn: int) -> np.ndarray:
-        return np.random.default_rng([self.config.seed, 1, turn]).permutation(len(self.recordings))
-
-    def module(self) -> nn.Module:
-        return self.decoder
+        self.config = config.stage
+        self.module = RecordedModule(decoder, config.losses)
+        self.data = RecordedData(recordings, config.stage.seed, config.stage.batch_size)
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        return self.decoder.parameters()
-
-    def losses(self, batch: EventBatch) -> dict[str, Tensor]:
-        return event_losses(token_terms(self.decoder, batch), self.decoder, batch, self._losses)
+        return self.module.parameters()
 
 
 def mirror(batch: EventBatch, flipped: Tensor) -> EventBatch:

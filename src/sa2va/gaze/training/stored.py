@@ -1,12 +1,13 @@
 """Train the event decoder on a store: a frozen Sa2VA has been asked before, so that a step is the decoder's alone.
 
-Flow: (seed, step) -> some expressions, some people of each -> StoredBatch -> losses -> training/loop.py.
+Flow: (seed, step) -> some expressions, some people of each -> StoredBatch -> losses -> training/trainer.py.
 Shapes: B expressions of a batch, V people of each, P packs, C cells of the canvas.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -20,8 +21,9 @@ from sa2va.gaze.model.losses import EventLossConfig, predictive, token_terms
 from sa2va.gaze.model.scanpath_model import Understanding, draw_scene, gaze_losses
 from sa2va.gaze.training.simulated import Beliefs
 from sa2va.gaze.training.store import Store
-from sa2va.training.batches import to_device
-from sa2va.training.stage import StageConfig
+from sa2va.model.losses import LossTerm
+from sa2va.training.loader import to_device
+from sa2va.training.stage import Key, StageConfig
 
 KEPT_BACK = 0.02  # share of the expressions that validation looks at and training does not
 WINDOWS = 8  # parts of a round; within one, expressions are sorted by their length
@@ -48,8 +50,76 @@ class StoredBatch:
         )
 
 
+@dataclass(frozen=True)
+class StoredData:
+    """Expressions of a store in shuffled rounds, with some of the people of each.
+
+    A key is the number of an expression and those of its people.
+    """
+
+    store: Store
+    seed: int
+    num_cases: int  # expressions of a batch
+    num_people: int  # of each
+    num_learned: int  # expressions that training may see, the first ones of the store
+    beliefs: Beliefs
+
+    def keys(self, step: int) -> list[Key]:
+        places = range(step * self.num_cases, (step + 1) * self.num_cases)
+        orders = {turn: self.order(turn) for turn in {place // self.num_learned for place in places}}
+        index = [int(orders[place // self.num_learned][place % self.num_learned]) for place in places]
+        rng = np.random.default_rng([self.seed, step])
+        everyone = self.store.config.num_people
+        return [(case, *rng.choice(everyone, self.num_people, replace=False).tolist()) for case in index]
+
+    def order(self, turn: int) -> np.ndarray:
+        """Shuffle, but keep expressions with about as many tokens together: blanks cost as much as tokens."""
+        rng = np.random.default_rng([self.seed, 1, turn])
+        order = rng.permutation(self.num_learned)
+        windows = [row[np.argsort(self.lengths[row], kind="stable")] for row in np.array_split(order, WINDOWS)]
+        size = self.num_cases
+        chunks = [row[place : place + size] for row in windows for place in range(0, len(row), size)]
+        return np.concatenate([chunks[number] for number in rng.permutation(len(chunks))])
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each expression, of whoever has most."""
+        return self.store.gaze.events.valid.sum(1).view(len(self.store), -1).max(1).values.numpy()
+
+    def __getitem__(self, key: Key) -> list[int]:
+        return [int(number) for number in key]
+
+    def collate(self, items: Sequence[Sequence[int]]) -> StoredBatch:
+        numbers = torch.tensor(items)
+        return self.take(numbers[:, 0], numbers[:, 1:])
+
+    def take(self, index: Tensor, people: Tensor) -> StoredBatch:
+        """Put expressions (B,) and their people (B, V) together."""
+        heard = self.store.understanding(index, self.beliefs)
+        return StoredBatch(
+            heard=heard,
+            owner=torch.arange(len(index)).repeat_interleave(people.shape[1]),
+            events=self.store.scanpaths(index, people, heard),
+            crowd=self.store.gaze.crowd[index, : heard.beliefs.shape[1]].float(),
+        )
+
+    def __len__(self) -> int:
+        return self.num_learned
+
+
+class StoredModule(nn.Module):
+    """The decoder and its losses on a store."""
+
+    def __init__(self, decoder: EventDecoder, losses: EventLossConfig | None) -> None:
+        super().__init__()
+        self.decoder, self._losses = decoder, losses
+
+    def forward(self, batch: StoredBatch) -> dict[str, LossTerm]:
+        return gaze_losses(self.decoder, batch.heard, batch.owner, batch.events, crowd=batch.crowd, config=self._losses)
+
+
 class StoredStage:
-    """Stage of the training loop."""
+    """Train the decoder on a store; a part of the expressions is kept back for validation."""
 
     def __init__(
         self,
@@ -62,61 +132,30 @@ class StoredStage:
         losses: EventLossConfig | None = None,
         kept_back: float = KEPT_BACK,
     ) -> None:
-        self.config, self.decoder, self.store, self.beliefs, self._losses = config, decoder, store, beliefs, losses
-        self.num_people = min(num_people, store.config.num_people)
-        self.num_learned = max(1, len(store) - math.ceil(len(store) * kept_back))
-        tokens = store.gaze.events.valid.sum(1).view(len(store), -1)
-        self._lengths = tokens.max(1).values.numpy()  # of each expression
+        self.config, self.decoder, self.module = config, decoder, StoredModule(decoder, losses)
+        num_people = min(num_people, store.config.num_people)
+        self.data = StoredData(
+            store=store,
+            seed=config.seed,
+            num_cases=max(1, config.batch_size // num_people),
+            num_people=num_people,
+            num_learned=max(1, len(store) - math.ceil(len(store) * kept_back)),
+            beliefs=beliefs,
+        )
         starts = store.gaze.events.target[:, 0, 2]
         decoder.first_start.copy_(torch.quantile(starts[: 1000 * store.config.num_people], torch.tensor(FIRST)))
 
-    def module(self) -> nn.Module:
-        return self.decoder
-
     def parameters(self) -> Iterator[nn.Parameter]:
-        return self.decoder.parameters()
-
-    def batch(self, step: int) -> StoredBatch:
-        """Take the next expressions of a shuffled round, and some of the people of each."""
-        size = max(1, self.config.batch_size // self.num_people)
-        places = np.arange(step * size, (step + 1) * size)
-        rounds = {int(place) // self.num_learned for place in places}
-        orders = {turn: self._order(turn) for turn in rounds}
-        index = [int(orders[int(place) // self.num_learned][int(place) % self.num_learned]) for place in places]
-        rng = np.random.default_rng([self.config.seed, step])
-        people = [rng.choice(self.store.config.num_people, self.num_people, replace=False) for _ in index]
-        return self.take(torch.tensor(index), torch.from_numpy(np.stack(people)))
-
-    def take(self, index: Tensor, people: Tensor) -> StoredBatch:
-        """Put expressions (B,) and their people (B, V) together."""
-        heard = self.store.understanding(index, self.beliefs)
-        return StoredBatch(
-            heard=heard,
-            owner=torch.arange(len(index)).repeat_interleave(people.shape[1]),
-            events=self.store.scanpaths(index, people, heard),
-            crowd=self.store.gaze.crowd[index, : heard.beliefs.shape[1]].float(),
-        )
-
-    def _order(self, turn: int) -> np.ndarray:
-        """Shuffle, but keep expressions with about as many tokens together: blanks cost as much as tokens."""
-        rng = np.random.default_rng([self.config.seed, 1, turn])
-        order = rng.permutation(self.num_learned)
-        windows = [row[np.argsort(self._lengths[row], kind="stable")] for row in np.array_split(order, WINDOWS)]
-        size = max(1, self.config.batch_size // self.num_people)
-        chunks = [row[place : place + size] for row in windows for place in range(0, len(row), size)]
-        return np.concatenate([chunks[number] for number in rng.permutation(len(chunks))])
-
-    def losses(self, batch: StoredBatch) -> dict[str, Tensor]:
-        return gaze_losses(self.decoder, batch.heard, batch.owner, batch.events, crowd=batch.crowd, config=self._losses)
+        return self.module.parameters()
 
     @torch.no_grad()
     def validate(self, step: int) -> dict[str, float] | None:
         """Bits per fixation on expressions that were kept back, above an even canvas."""
         del step
-        device = self.decoder.prior.device
+        data, device = self.data, self.decoder.prior.device
         logs = []
-        for row in torch.arange(self.num_learned, len(self.store)).split(8):
-            batch = self.take(row, torch.arange(self.num_people).expand(len(row), -1)).to(device)
+        for row in torch.arange(data.num_learned, len(data.store)).split(8):
+            batch = data.take(row, torch.arange(data.num_people).expand(len(row), -1)).to(device)
             scene = draw_scene(self.decoder, batch.heard).of(batch.owner)
             density = predictive(token_terms(self.decoder, batch.events, scene=scene), self.decoder)
             logs.append(density[batch.events.looks])

@@ -1,0 +1,208 @@
+"""Feed a stage with torch's DataLoader: worker processes started afresh, batches sent by value.
+
+Flow: StageData.keys(step) -> StepSampler (the share of this process) -> StageItems in a worker -> trainer.py.
+    Which items make up a batch, and what they are, depends on the seed and the step alone: a resumed run, another
+    number of workers or of processes sees the same data.
+"""
+
+import copy
+import dataclasses
+import os
+import signal
+import traceback
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from sa2va.training.seeding import seed_all
+from sa2va.training.stage import Key, StageConfig, StageData
+
+ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+PREFETCH = 3  # batches in preparation or waiting, per worker
+
+
+class StepSampler(Sampler[list[Key]]):
+    """Yield the keys of one process's batches, step by step: a pure function of the seed and the step."""
+
+    def __init__(
+        self, data: StageData, config: StageConfig, steps: range, *, rank: int = 0, num_processes: int = 1
+    ) -> None:
+        self.data, self.config, self.steps, self.rank, self.num_processes = data, config, steps, rank, num_processes
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        num_parts = self.config.accumulate
+        for step in self.steps:
+            keys = list(self.data.keys(step))
+            if len(keys) < self.num_processes * num_parts:
+                raise ValueError(
+                    f"stage {self.config.name}: step {step} has {len(keys)} items for {self.num_processes} processes "
+                    f"of {num_parts} batches each; use fewer processes, accumulate.{self.config.name}=1 or larger steps"
+                )
+            mine = keys[self.rank :: self.num_processes]
+            for part in range(num_parts):
+                yield mine[part::num_parts]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong while a batch was prepared, in words that cross between processes."""
+
+    text: str
+    is_value_error: bool
+    trace: str
+
+    def to_exception(self, step: int) -> Exception:
+        """Return the exception for the training loop, in one line: bad input stays a ValueError."""
+        kind = ValueError if self.is_value_error else RuntimeError
+        failure = kind(f"the batch of step {step} failed: {self.text}")
+        failure.add_note(self.trace)
+        return failure
+
+
+class StageItems(Dataset[Any]):
+    """A stage's data as DataLoader reads it: a list of keys gives a batch, or the Failure to make one."""
+
+    def __init__(self, data: StageData, seed: int, stage: str) -> None:
+        self.data, self.seed, self.stage = data, seed, stage
+
+    def __getitem__(self, index: Key) -> Any:
+        seed_all(self.seed, self.stage, "item", *index)
+        return self.data[index]
+
+    def __getitems__(self, keys: Sequence[Key]) -> Any:
+        try:
+            return self.data.collate([self[key] for key in keys])
+        except Exception as error:
+            words = " ".join(str(error).split())
+            is_value_error = isinstance(error, ValueError)
+            text = words if is_value_error else f"{type(error).__name__}: {words}"
+            return Failure(text, is_value_error, traceback.format_exc())
+
+
+def load_batches(
+    data: StageData,
+    config: StageConfig,
+    steps: range,
+    *,
+    rank: int = 0,
+    num_processes: int = 1,
+    read_ahead: bool = False,
+) -> Generator[Any]:
+    """Yield the batches of one process for each step in order, `config.accumulate` of them a step.
+
+    Close the generator to end the workers.
+
+    Args:
+        data: items of the stage; must be picklable where there are workers.
+        config: seed, name, number of workers and of batches a step.
+        steps: those to take.
+        rank: number of this process.
+        num_processes: processes that share each step.
+        read_ahead: receive batches in a thread (GPU only), not when they are asked for.
+
+    Raises:
+        ValueError: an item cannot be made, or a step has too few.
+        RuntimeError: a worker failed otherwise, or died.
+    """
+    num_workers = min(config.num_workers, len(steps) * config.accumulate)
+    loader = DataLoader(
+        StageItems(data, config.seed, config.name),
+        batch_sampler=StepSampler(data, config, steps, rank=rank, num_processes=num_processes),
+        collate_fn=_unchanged,
+        num_workers=num_workers,
+        multiprocessing_context="spawn" if num_workers else None,
+        prefetch_factor=PREFETCH if num_workers else None,
+        worker_init_fn=_start_worker if num_workers else None,
+        generator=torch.Generator(),  # otherwise the loader draws from the generator that the losses use
+        pin_memory=read_ahead,
+    )
+    try:
+        with _one_thread_environment():
+            batches = iter(loader)
+    except Exception as error:
+        error.add_note("the data of a stage must be picklable to be read in a worker; else set num_workers to 0")
+        raise
+    for number in range(len(steps) * config.accumulate):
+        step = steps[number // config.accumulate]
+        try:
+            batch = next(batches)
+        except RuntimeError as error:  # a worker died
+            raise RuntimeError(f"the batch of step {step} failed: {' '.join(str(error).split())}") from error
+        if isinstance(batch, Failure):
+            raise batch.to_exception(step)
+        yield batch
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Return a batch with its tensors on `device`: a nest of dicts, lists, tuples and dataclasses.
+
+    What has a `to` method of its own decides for itself.
+    """
+    if hasattr(batch, "to"):
+        return batch.to(device)
+    if isinstance(batch, dict):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(to_device(value, device) for value in batch))
+    if isinstance(batch, list | tuple):
+        return type(batch)(to_device(value, device) for value in batch)
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        moved = copy.copy(batch)  # checks in __post_init__ were made before, and a dataclass may be frozen
+        for field in dataclasses.fields(batch):
+            object.__setattr__(moved, field.name, to_device(getattr(batch, field.name), device))
+        return moved
+    return batch
+
+
+def _unchanged(batch: Any) -> Any:
+    """Stand in for DataLoader's own collation; StageItems has done that."""
+    return batch
+
+
+def _start_worker(number: int) -> None:
+    """Prepare a worker: Ctrl-C is its parent's to handle, and tensors leave it by value.
+
+    By default torch moves tensors through shared memory, whose space is small in containers.
+    """
+    del number
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ForkingPickler.register(Tensor, _to_bytes)
+
+
+def _to_bytes(tensor: Tensor) -> tuple[Any, tuple[Any, ...]]:
+    if not tensor.numel():  # may have a stride that view() refuses
+        return _empty, (tuple(tensor.shape), tensor.dtype)
+    raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return _from_bytes, (raw, tuple(tensor.shape), tensor.dtype)
+
+
+def _from_bytes(raw: np.ndarray, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.from_numpy(raw).view(dtype).reshape(shape)
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype)
+
+
+@contextmanager
+def _one_thread_environment() -> Generator[None]:
+    """Let processes started in this block use one thread in every numeric library."""
+    kept = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,73 @@
+"""Run a recipe to its end: build the model, train its stages in order, save what was trained.
+
+Flow: `sa2va train NAME [name=value ...]` -> recipes.py -> apply_overrides -> train -> `<output>/model`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from sa2va.checkpoints.device import multiplies_bfloat16
+from sa2va.checkpoints.folder import save_checkpoint
+from sa2va.training.config import RunConfig, apply_overrides, refuse_two_outputs
+from sa2va.training.logger import RunLogger, tell
+from sa2va.training.processes import end_process, is_main_process, main_process_first, start_process, wait_for_all
+from sa2va.training.recipes import find_recipe
+from sa2va.training.stage import RunContext
+from sa2va.training.state import is_finished, mark_finished
+from sa2va.training.trainer import run_stage
+
+MODEL = "model"  # where a run leaves what it trained
+
+
+def train(name: str, overrides: Sequence[str] = (), output: str | None = None, quiet: bool = False) -> Path:
+    """Train a recipe to its end, or go on where an earlier run of it stopped.
+
+    Args:
+        name: of a recipe, see `find_recipe`.
+        overrides: `name=value` words, see `apply_overrides`.
+        output: folder of the run; None = the recipe's own.
+        quiet: no progress bar.
+
+    Returns:
+        The folder of the trained model.
+
+    Raises:
+        ValueError: unknown recipe or setting, or a state that belongs to another run.
+    """
+    config = apply_overrides(find_recipe(name)(), list(overrides))
+    refuse_two_outputs(overrides, output)
+    folder = Path(output or config.output)
+    device = start_process(config.device, config.threads)
+    try:
+        with main_process_first():
+            done = is_finished(folder, config)
+        if done:
+            tell(f"{folder / MODEL}: done already, nothing was written", quiet=quiet or not is_main_process())
+        else:
+            _train(config, folder, device, quiet)
+    finally:
+        end_process()
+    return folder / MODEL
+
+
+def _train(config: RunConfig, folder: Path, device: torch.device, quiet: bool) -> None:
+    torch.manual_seed(config.seed)
+    with main_process_first():
+        model, processor = config.build_model(folder)
+    # On CPUs the fused kernel is several times slower than plain products for bfloat16 and short rows.
+    for part in (model.mllm.native, model.sam2.native):
+        part.set_attn_implementation("eager" if multiplies_bfloat16(device) else "sdpa")
+    context = RunContext(
+        model=model.to(device), processor=processor, seed=config.seed, folder=folder, device=device
+    )  # fmt: skip
+    with RunLogger(folder, quiet=quiet, main=is_main_process()) as logger:
+        for stage in config.stages:
+            run_stage(replace(stage, seed=config.seed).build(context), folder, device, logger)
+    config.finish(model, processor)
+    if is_main_process():
+        save_checkpoint(model, processor.tokenizer, folder / MODEL, torch.bfloat16)
+        mark_finished(folder, config, [folder / MODEL])
+    wait_for_all()
