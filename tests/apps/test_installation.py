@@ -20,7 +20,7 @@ def test_the_tables_follow_the_project_file() -> None:
     running = {"typer", "rich", "tqdm"}  # without these nobody would read the report
     assert set(REQUIRED) | running == names(PROJECT["dependencies"])
     for name, extra in EXTRAS.items():
-        assert names(PROJECT["optional-dependencies"][extra]) == {name}
+        assert name in names(PROJECT["optional-dependencies"][extra])
 
 
 def test_this_installation_works() -> None:

@@ -19,7 +19,7 @@ REQUIRED = {
     "safetensors": "safetensors",
     "tokenizers": "tokenizers",
 }
-EXTRAS = {"bitsandbytes": "quantize", "accelerate": "spread", "peft": "adapter"}
+EXTRAS = {"bitsandbytes": "quantize", "accelerate": "spread", "peft": "adapter", "sentencepiece": "convert"}
 
 
 @dataclass(frozen=True)
