@@ -1,8 +1,8 @@
-"""Keep the results of a long run in an append-only file, so that an interrupted run goes on where it stopped.
+"""Store the results of a long run in an append-only file, so that an interrupted run can resume.
 
-Flow: evaluation and bulk work ask `done(key)` before each item and `append(key, record)` after it; a second run
-    with the same file skips what is there. The key is the hash of what the result depends on (content_key).
-Source: write-ahead logs; the file is JSON Lines (https://jsonlines.org), {"key": ..., "record": ...} a line.
+Flow: a run asks `done(key)` before each item and calls `append(key, record)` after it. A second run with the same
+    file skips the items it holds. The key is a hash of everything the result depends on (content_key).
+Source: write-ahead logging; JSON Lines (https://jsonlines.org), one {"key": ..., "record": ...} per line.
 """
 
 import dataclasses
@@ -19,23 +19,23 @@ import numpy as np
 
 from sa2va.files.atomic import CannotWrite, refusals
 
-_BEGIN = b'{"key": "'  # of every line
-_BLOCK = 4096  # bytes, of the search for the last line end
-KEY_LETTERS = 32  # 128 bits: no two items of any run will meet
+_BEGIN = b'{"key": "'  # start of every line
+_BLOCK = 4096  # bytes per step of the search for the last line end
+KEY_LETTERS = 32  # 128 bits, enough to rule out collisions
 
 
 def content_key(content: Any) -> str:
-    """Hash whatever a result depends on: model, options, sample.
+    """Hash everything that a result depends on: model, options, sample.
 
     Args:
-        content: JSON-like values, besides paths, dataclasses, sets, bytes and numpy arrays. Order counts in lists and
-            not in mappings or sets; a list and a tuple are the same.
+        content: JSON-like values, paths, dataclasses, sets, bytes and NumPy arrays. Order matters in lists, but not in
+            mappings and sets. Lists and tuples are the same.
 
     Returns:
         KEY_LETTERS hexadecimal digits, the same in every process and on every machine.
 
     Raises:
-        TypeError: a value has no stable content, such as a function.
+        TypeError: a value without stable content, such as a function.
     """
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=_canonical)
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LETTERS]
@@ -44,17 +44,16 @@ def content_key(content: Any) -> str:
 class Journal:
     """An append-only file of records by key.
 
-    Several processes may append to one file: each write holds the file's lock, and each process sees the others'
-    records when it opens the file anew. A killed process can leave part of one line at the end; the next append
-    removes it. Only the places of the records are held in memory.
+    Several processes may append to one file: each write holds the file lock, and a process sees the records of others
+    when it opens the file again. A killed process can leave a partial last line; the next append removes it. Only the
+    offsets of the records are held in memory.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Open a journal; the file is made by the first append.
+        """Open a journal; the first append creates the file.
 
         Raises:
-            ValueError: a line is neither a record nor, at the end, the beginning of one, so the file is something
-                else or was edited.
+            ValueError: a line is no record, or the last line is not the beginning of one.
         """
         self.path = Path(path)
         self._places: dict[str, int] = {}  # key -> byte offset of its latest line
@@ -65,11 +64,11 @@ class Journal:
             raise ValueError(f"{self.path}: is not a file; choose another folder")
 
     def done(self, key: str) -> bool:
-        """Tell whether there is a record for this key."""
+        """Return whether there is a record for a key."""
         return key in self._places
 
     def get(self, key: str) -> Any:
-        """Return the latest record of a key, or None where there is none."""
+        """Return the latest record of a key, None if there is none."""
         place = self._places.get(key)
         if place is None:
             return None
@@ -78,11 +77,11 @@ class Journal:
             return json.loads(file.readline())["record"]
 
     def append(self, key: str, record: Any) -> None:
-        """Write a record; it is safe from an interruption of this process when the call returns.
+        """Write a record; once the call returns, a killed process does not lose it.
 
         Args:
-            key: what to find it by; a later record with the same key takes the place of an earlier one.
-            record: JSON-like; numpy numbers and arrays become numbers and lists.
+            key: a later record with the same key replaces an earlier one.
+            record: JSON-like; NumPy numbers and arrays become numbers and lists.
 
         Raises:
             ValueError: the file system has no locks, or the disk refuses the record.
@@ -138,7 +137,7 @@ class Journal:
             for number, line in enumerate(file, 1):
                 begins = line.startswith(_BEGIN) or _BEGIN.startswith(line)
                 if begins and not line.endswith(b"\n"):
-                    return  # a killed process left it, or another one is writing it now
+                    return  # left by a killed process, or being written by another one
                 key = _key_of(line)
                 if key is None or not begins:
                     raise ValueError(f'{self.path}:{number}: expected {{"key": ..., "record": ...}}; use another file')
@@ -150,7 +149,7 @@ class Journal:
 def _locked(descriptor: int, path: Path) -> Generator[None]:
     """Hold the lock of an open file; the system releases it if the process dies."""
     try:
-        import fcntl  # Windows has none
+        import fcntl  # missing on Windows
 
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     except (ImportError, OSError) as error:
@@ -162,7 +161,7 @@ def _locked(descriptor: int, path: Path) -> Generator[None]:
 
 
 def _drop_rest(descriptor: int) -> int:
-    """Cut off the part of a line that a killed process left at the end of a locked file; return the new size."""
+    """Truncate a partial last line of a locked file; return the new size."""
     size = end = os.fstat(descriptor).st_size
     while end:
         start = max(0, end - _BLOCK)
@@ -187,7 +186,7 @@ def _key_of(line: bytes) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """Turn numpy values into what JSON knows."""
+    """Convert NumPy values and paths to JSON types."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     if isinstance(value, PurePath):
@@ -196,7 +195,7 @@ def _plain(value: Any) -> Any:
 
 
 def _canonical(value: Any) -> Any:
-    """Turn what JSON does not know into a value that stands for its content."""
+    """Convert a value of no JSON type to one that represents its content."""
     if isinstance(value, np.ndarray):
         digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         return {"dtype": value.dtype.str, "shape": value.shape, "sha256": digest}

@@ -1,7 +1,7 @@
-"""Make any text safe to show on a terminal, whatever control characters a file name holds.
+"""Escape control characters in texts for the terminal.
 
-Flow: a name, a message, an answer -> shown, in_markup -> messages, remarks, tables, progress bars. JSON keeps the
-    real text.
+Flow: a file name, a message, an answer -> shown, in_markup -> messages, tables, progress bars. JSON keeps the original
+    text.
 Source: Trojan Source, arXiv:2111.00169, for characters that reorder text; the escapes are those of Python.
 """
 
@@ -9,22 +9,22 @@ import unicodedata
 
 # Controls (C0, C1), format characters (bidirectional ones, tags), line and paragraph separators, lone surrogates.
 HIDDEN = {"Cc", "Cf", "Zl", "Zp", "Cs"}
-JOINERS = "\u200c\u200d"  # shape letters and emoji, and change nothing around them
+JOINERS = "\u200c\u200d"  # they shape letters and emoji and cannot reorder text
 
 
 def shown(text: str, *, lines: bool = False) -> str:
-    """Escape what a terminal would obey rather than show: ESC becomes the four characters of backslash x1b.
+    """Escape characters that a terminal would interpret: ESC becomes the four characters of backslash x1b.
 
     Args:
-        text: anything.
-        lines: leave line ends and tabs as they are.
+        text: any text.
+        lines: keep line ends and tabs.
     """
     kept = JOINERS + "\n\t" if lines else JOINERS
     return "".join(_escape(one) if one not in kept and unicodedata.category(one) in HIDDEN else one for one in text)
 
 
 def in_markup(text: str) -> str:
-    """Make a text safe to stand in the markup of rich, as in a cell of a table: `[red]` stays those five letters."""
+    """Escape a text for markup of rich, as in a table cell: `[red]` stays those five letters."""
     from rich.markup import escape
 
     return escape(shown(text))

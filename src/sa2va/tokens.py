@@ -1,26 +1,26 @@
-"""Name the special tokens that carry meaning between text and pixels.
+"""Define the special tokens that connect text and pixels, and check user texts.
 
-Flow: model/processor.py writes them into a prompt, model/mllm.py looks for them, metrics strip them.
+Flow: model/processor.py writes the tokens into prompts, model/mllm.py finds them, metrics strip them.
 Source: Sa2VA, arXiv:2501.04001, section 3.2; InternVL2.5, arXiv:2412.05271 (image tokens).
 """
 
-SEG_TOKEN = "[SEG]"  # the state at this token becomes a SAM 2 prompt
+SEG_TOKEN = "[SEG]"  # its hidden state becomes a SAM 2 prompt
 PHRASE_TOKENS = ("<p>", "</p>")  # around a grounded phrase
 REGION_TOKENS = ("<vp>", "</vp>")  # around the visual tokens of a marked region
 
 # Order matters: published checkpoints add these five, in this order, after their base tokenizer.
 ADDED_TOKENS = (SEG_TOKEN, *PHRASE_TOKENS, *REGION_TOKENS)
 
-SEGMENT_REQUEST = "Please segment {}."  # for a mask of what an expression means
+SEGMENT_REQUEST = "Please segment {}."  # prompt for the mask of an expression
 
-IGNORE_INDEX = -100  # a label that the language loss skips
+IGNORE_INDEX = -100  # label without a language loss
 
 
 def check_text(text: object, name: str) -> str:
-    """Return what can be made into tokens, or say what is wrong with it.
+    """Check that a value is a text that can be tokenized, and return it.
 
     Raises:
-        ValueError: it is no text, empty, or has bytes that are not UTF-8.
+        ValueError: no text, an empty one, or invalid UTF-8.
     """
     if not isinstance(text, str):
         raise ValueError(f"{name} {text!r:.40}: expected text, got {type(text).__name__}")
@@ -30,10 +30,10 @@ def check_text(text: object, name: str) -> str:
 
 
 def require_utf8(text: str, name: str) -> str:
-    """Refuse a text with bytes that are not UTF-8, which reach Python as lone surrogates and no tokenizer takes.
+    """Check that a text is valid UTF-8, and return it. Invalid bytes reach Python as lone surrogates.
 
     Raises:
-        ValueError: there are such bytes.
+        ValueError: invalid UTF-8.
     """
     try:
         text.encode()

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sa2va.metrics.text import attribute_counts, exact_match, f1, normalize, plain_text, set_f1
+from sa2va.metrics.text import attribute_counts, exact_match, f1, normalize, plain_text
 
 RED_CIRCLE, BLUE_SQUARE = {"color": "red", "shape": "circle"}, {"color": "blue", "shape": "square"}
 
@@ -31,17 +31,9 @@ def test_plain_text_keeps_case_and_punctuation() -> None:
 
 
 @given(st.text())
-def test_normalising_twice_changes_nothing(text: str) -> None:
+def test_normalizing_twice_changes_nothing(text: str) -> None:
     assert normalize(normalize(text)) == normalize(text)
     assert exact_match(text, text)
-
-
-@pytest.mark.parametrize(
-    ("pred", "gold", "expected"),
-    [([], [], 1.0), (["a"], [], 0.0), ([], ["a"], 0.0), (["a", "b"], ["b", "a"], 1.0), (["a", "b", "c"], ["a"], 0.5)],
-)
-def test_set_f1(pred: list[str], gold: list[str], expected: float) -> None:
-    assert set_f1(pred, gold) == pytest.approx(expected)
 
 
 def test_attributes_must_sit_on_the_same_object() -> None:

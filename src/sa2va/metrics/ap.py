@@ -1,8 +1,8 @@
-"""Match predicted masks to true ones and score the match: AP50, and mean IoU that counts what was missed.
+"""Match predicted with true masks and score the match: AP50, and mean IoU with misses counted as 0.
 
 Flow: pairwise_iou -> greedy_match -> matched_iou per picture; detections -> average_precision over pictures.
-Source: COCO evaluation (101-point AP); GLaMM, arXiv:2311.03356 (grounded caption), whose mean IoU leaves
-    unmatched masks out; ours counts them as 0.
+Source: COCO evaluation (101-point AP); GLaMM, arXiv:2311.03356 (grounded captions), whose mean IoU ignores
+    unmatched masks; ours counts them as 0.
 Shapes: P predicted masks, G true masks of one picture.
 """
 
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 
 def greedy_match(similarity: NDArray[np.float64], minimum: float = 0.0) -> list[tuple[int, int]]:
-    """Pair rows with columns one to one, the most similar pair first, as long as it exceeds `minimum`.
+    """Pair rows with columns one to one, most similar first, while the similarity exceeds `minimum`.
 
     Args:
         similarity: (P, G).
         minimum: pairs at or below this stay unmatched.
 
     Returns:
-        Pairs (row, column), best first. A tie goes to the lower row, then the lower column.
+        Pairs (row, column), best first. Ties go to the lower row, then the lower column.
     """
     left = np.array(similarity, float)
     pairs: list[tuple[int, int]] = []
@@ -34,13 +34,13 @@ def greedy_match(similarity: NDArray[np.float64], minimum: float = 0.0) -> list[
 
 
 def matched_iou(similarity: NDArray[np.float64]) -> float:
-    """Mean IoU of one picture after greedy matching; missed and invented masks count 0.
+    """Compute the mean IoU of one picture after greedy matching; unmatched masks on either side count as 0.
 
     Args:
         similarity: (P, G) IoU of every predicted with every true mask.
 
     Returns:
-        0..1; 1 when there is nothing to find and nothing was found.
+        0..1; 1 without any masks.
     """
     num_pred, num_target = similarity.shape
     pairs = greedy_match(similarity)
@@ -50,20 +50,20 @@ def matched_iou(similarity: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Detections:
-    """What one picture contributes to AP."""
+    """Detections of one picture, for AP."""
 
     scores: tuple[float, ...]  # (P,), best first
-    hits: tuple[bool, ...]  # (P,), whether the mask found an object of its own
+    hits: tuple[bool, ...]  # (P,), whether the mask is a true positive
     num_targets: int  # G
 
 
 def detections(similarity: NDArray[np.float64], scores: Sequence[float], threshold: float = 0.5) -> Detections:
-    """Decide for each mask, best score first, whether it finds an object no better-scored mask has found.
+    """Mark each mask, best score first, as a true positive if it matches an object no better-scored mask has matched.
 
     Args:
         similarity: (P, G) IoU.
         scores: (P,) confidence of each mask, any range.
-        threshold: least IoU that counts as found.
+        threshold: least IoU of a match.
     """
     order = np.argsort(-np.asarray(scores, float), kind="stable")
     free = np.ones(similarity.shape[1], bool)
@@ -81,10 +81,10 @@ def detections(similarity: NDArray[np.float64], scores: Sequence[float], thresho
 
 
 def average_precision(pictures: Sequence[Detections]) -> float:
-    """Area under the precision-recall curve of all pictures together, read at 101 recalls as COCO does.
+    """Compute the area under the precision-recall curve of all pictures, sampled at 101 recalls as in COCO.
 
     Returns:
-        0..1; 1 when there is nothing to find and nothing was found, 0 when only inventions are there.
+        0..1. Without true masks: 1 if nothing was predicted, else 0.
     """
     num_targets = sum(picture.num_targets for picture in pictures)
     scores = np.array([score for picture in pictures for score in picture.scores])
@@ -95,6 +95,6 @@ def average_precision(pictures: Sequence[Detections]) -> float:
     true_positives = np.cumsum(hits)
     recall = true_positives / num_targets
     precision = true_positives / np.arange(1, len(hits) + 1)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]  # precision never rises again with recall
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]  # interpolated precision
     at = np.searchsorted(recall, np.linspace(0, 1, 101), side="left")
     return float(np.append(envelope, 0.0)[at].mean())

@@ -1,7 +1,7 @@
-"""Score a mask track by region and by outline: J, F and J&F.
+"""Score mask tracks by region similarity (J) and contour accuracy (F).
 
-Flow: evaluation/ -> jaccard, boundary_f per frame -> j_and_f per track -> mean over expressions.
-Source: DAVIS, Perazzi et al., CVPR 2016; the Sa2VA evaluation counts every frame and scores two empty masks 1.
+Flow: evaluation/ -> jaccard, boundary_f per frame -> means per track and over expressions.
+Source: DAVIS, Perazzi et al., CVPR 2016. As in the Sa2VA evaluation, every frame counts and two empty masks score 1.
 Shapes: ... any leading dimensions (usually T frames), H W picture.
 """
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from sa2va.metrics.iou import intersection_union, ratio
 
-TOLERANCE = 0.008  # of the picture's diagonal: how far two outlines may lie apart and still agree
+TOLERANCE = 0.008  # largest distance of matching contours relative to the diagonal of the picture
 
 
 def boundary_map(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Mark the outline, one pixel thick: where a pixel differs from its right, lower or lower-right neighbor.
+    """Mark contours one pixel thick: pixels that differ from their right, lower or lower-right neighbor.
 
-    The picture's edge is no outline: a mask that fills the picture has none.
+    The border of the picture is no contour: a mask that fills the picture has none.
 
     Args:
         masks: (..., H, W) bool.
@@ -33,18 +33,18 @@ def boundary_map(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def tolerance_radius(height: int, width: int) -> int:
-    """How far apart, in px, two outlines may lie: a share of the diagonal, rounded up."""
+    """Return the largest distance of matching contours, px, rounded up."""
     return math.ceil(TOLERANCE * math.hypot(height, width))
 
 
 def disk(radius: int) -> NDArray[np.uint8]:
-    """A filled disk as (2 * radius + 1) square of 0 and 1, for dilation."""
+    """Return a filled disk, a (2 * radius + 1) square of 0 and 1, as structuring element."""
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     return (x * x + y * y <= radius * radius).astype(np.uint8)
 
 
 def jaccard(pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """J per frame: IoU, and 1 where both masks are empty.
+    """Compute J per frame: the IoU, 1 if both masks are empty.
 
     Args:
         pred: (..., H, W) bool.
@@ -57,9 +57,9 @@ def jaccard(pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> NDArray[np.fl
 
 
 def boundary_f(pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """F per frame: harmonic mean of how much of each outline lies near the other one.
+    """Compute F per frame: the harmonic mean of the shares of each contour that lie near the other one.
 
-    No outline in both scores 1, in one of them 0.
+    F is 1 if both masks have no contour, and 0 if only one has none.
 
     Args:
         pred: (..., H, W) bool.
@@ -85,13 +85,3 @@ def _outline_f(pred: NDArray[np.bool_], target: NDArray[np.bool_], kernel: NDArr
     precision = np.count_nonzero(pred & cv2.dilate(target.view(np.uint8), kernel).view(bool)) / num_pred
     recall = np.count_nonzero(target & cv2.dilate(pred.view(np.uint8), kernel).view(bool)) / num_target
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-
-
-def j_and_f(pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> float:
-    """J&F of one track: the mean of J and F over all frames, frames without the object included.
-
-    Args:
-        pred: (T, H, W) bool.
-        target: (T, H, W) bool.
-    """
-    return float((jaccard(pred, target).mean() + boundary_f(pred, target).mean()) / 2)

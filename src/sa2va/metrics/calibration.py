@@ -1,8 +1,8 @@
-"""Measure how far a confidence lies from what comes true.
+"""Measure the calibration of confidences.
 
 Flow: (confidence, outcome) pairs of a benchmark -> ece.
-Source: Naeini et al., AAAI 2015 (expected calibration error), with an outcome that may be a number, not only
-    yes or no, so that a predicted IoU can be held against the IoU that was reached.
+Source: Naeini et al., AAAI 2015 (expected calibration error). Our outcomes may be any number in 0..1, so that
+    a predicted IoU can be compared with the achieved one.
 Shapes: E pairs.
 """
 
@@ -11,12 +11,12 @@ from numpy.typing import ArrayLike
 
 
 def ece(confidences: ArrayLike, outcomes: ArrayLike, num_bins: int = 10) -> float:
-    """Expected calibration error: mean gap of confidence and outcome over bins of equal width, weighted by size.
+    """Compute the expected calibration error: mean gap of confidence and outcome over equal-width bins.
 
     Args:
         confidences: (E,) 0..1, a probability or an expected IoU.
-        outcomes: (E,) 0..1, what came true.
-        num_bins: equal parts of 0..1.
+        outcomes: (E,) 0..1.
+        num_bins: number of bins of 0..1.
 
     Returns:
         0 (calibrated) .. 1.

@@ -1,8 +1,8 @@
-"""Count how often the tracks of objects change hands.
+"""Count identity switches of tracks.
 
-Flow: evaluation/long.py -> SwitchCounter.update, frame by frame -> number of switches.
-Source: identity switches of CLEAR MOT, Bernardin and Stiefelhagen, 2008; masks instead of boxes, so that a match
-    needs an IoU above 0.5, and no true masks that share pixels: then no predicted one fits two of them.
+Flow: world/benchmarks/long.py -> SwitchCounter.update per frame -> number of switches.
+Source: CLEAR MOT, Bernardin and Stiefelhagen, 2008, with masks instead of boxes. A match needs an IoU above 0.5, and
+    true masks must not overlap, so a predicted mask matches one of them at most.
 Shapes: P predicted masks, G true masks, H W picture.
 """
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from sa2va.metrics.iou import intersection_union, ratio
 
-MATCH = 0.5  # IoU above which a predicted mask covers a true one
+MATCH = 0.5  # IoU above which a predicted mask matches a true one
 
 
 class SwitchCounter:
-    """Who covered each object last, and how often that has changed."""
+    """The track that last matched each object, and how often it changed."""
 
     def __init__(self) -> None:
         self._last: dict[int, int] = {}  # true object -> predicted track
@@ -23,11 +23,11 @@ class SwitchCounter:
         self.num_matches = 0
 
     def update(self, pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> None:
-        """Take in one frame. A track that covered an object before keeps it while it covers it still.
+        """Add one frame. An object stays with its last track while that still matches.
 
         Args:
-            pred: (P, H, W), row = track.
-            target: (G, H, W), row = object.
+            pred: (P, H, W) bool, row = track.
+            target: (G, H, W) bool, row = object.
         """
         for row, mask in enumerate(target):
             if not len(pred) or not mask.any():

@@ -1,7 +1,7 @@
-"""Say how sure a figure is: bootstrap intervals over independent groups of rows.
+"""Compute bootstrap confidence intervals and paired tests over independent groups of rows.
 
 Flow: rows, a statistic of rows, the group of each row -> bootstrap_interval -> (low, high);
-    a difference of two figures of the same rows -> bootstrap_test -> the difference, its interval and p.
+    a difference of two statistics of the same rows -> bootstrap_test -> the difference, its interval and p.
 Source: Efron, 1979 (percentile bootstrap); Davison and Hinkley, 1997, section 3.8 (cluster bootstrap).
 Shapes: N rows, G groups, R resamples.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[Any] | Sequence[Any]
-Groups = NDArray[Any] | Sequence[Hashable]  # what each row belongs to: a picture, a clip, an expression
+Groups = NDArray[Any] | Sequence[Hashable]  # of each row: its picture, clip or expression
 
 
 def bootstrap_interval(
@@ -24,36 +24,35 @@ def bootstrap_interval(
     level: float = 0.95,
     num_resamples: int = 1000,
 ) -> tuple[float, float]:
-    """Percentile interval of a statistic when groups of rows are drawn again with replacement.
+    """Compute the percentile bootstrap interval of a statistic, resampling groups of rows with replacement.
 
-    All rows of a group are drawn together, so several questions about one picture do not pass for independent
-    evidence. The interval always holds the estimate itself: resampled calibration errors lean upwards and would
-    otherwise leave it out.
+    All rows of a group are drawn together, since several questions about one picture are not independent. The interval
+    is extended to the estimate itself if needed: resampled calibration errors are biased upwards.
 
     Args:
         rows: N rows, an array (N, ...) or a sequence.
         statistic: rows -> number.
-        groups: N labels; rows with the same label stay together. None makes each row a group of its own.
-        seed: of the resampling.
-        level: share of resamples inside.
+        groups: N labels; rows with the same label stay together. None = every row is a group.
+        seed: random seed.
+        level: share of resamples inside the interval.
         num_resamples: R.
 
     Returns:
         (low, high).
 
     Raises:
-        ValueError: no rows, another number of labels than of rows, or a level outside 0..1.
+        ValueError: no rows, not one label per row, or a level outside 0..1.
     """
     return _interval(_resample(rows, statistic, groups, seed, level, num_resamples), float(statistic(rows)), level)
 
 
 class Difference(NamedTuple):
-    """A difference of two figures on the same rows, and how sure it is."""
+    """A difference of two statistics of the same rows, with its interval and p value."""
 
     value: float
     low: float
     high: float
-    p: float  # two-sided: twice the share of resamples in which it has the other sign, at least 1 / R
+    p: float  # two-sided: twice the share of resamples with the other sign, at least 1 / R
 
 
 def bootstrap_test(
@@ -64,18 +63,15 @@ def bootstrap_test(
     level: float = 0.95,
     num_resamples: int = 1000,
 ) -> Difference:
-    """Paired test of two figures: would the difference keep its sign on other groups?
+    """Test the sign of a paired difference of two statistics over resampled groups.
 
     Args:
         rows: N rows.
-        difference: rows -> one figure less the other, both of these rows.
-        groups: as for `bootstrap_interval`, and so are the others.
-        seed: of the resampling.
-        level: share of resamples inside the interval.
-        num_resamples: R.
+        difference: rows -> one statistic minus the other.
+        groups, seed, level, num_resamples: as for `bootstrap_interval`.
 
     Raises:
-        ValueError: as `bootstrap_interval`.
+        ValueError: as for `bootstrap_interval`.
     """
     drawn, value = _resample(rows, difference, groups, seed, level, num_resamples), float(difference(rows))
     low, high = _interval(drawn, value, level)
@@ -84,7 +80,7 @@ def bootstrap_test(
 
 
 def compare_with_bar(reaches: Callable[[float], bool], value: float, low: float, high: float) -> str:
-    """Hold a figure and its interval against a bar: "reached", "missed", or "about" where the interval holds both."""
+    """Compare a figure and its interval with a bar: "reached", "missed", or "about" if the interval holds both."""
     found = {reaches(value), reaches(low), reaches(high)}
     return "about" if len(found) == 2 else "reached" if found == {True} else "missed"
 
@@ -102,7 +98,7 @@ def _resample(
     level: float,
     num_resamples: int,
 ) -> NDArray[np.float64]:
-    """(R,) figures of rows whose groups are drawn again."""
+    """Compute the statistic of R resamples, (R,)."""
     if not len(rows):
         raise ValueError("an interval needs at least one row, got none")
     if not 0 < level < 1:
@@ -120,10 +116,10 @@ def _resample(
 
 
 def _lay_out(groups: Groups | range, num_rows: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Put the rows of each group side by side, groups in the order in which they first appear.
+    """Sort rows by group, groups in order of first appearance.
 
     Returns:
-        (N,) rows in that order, (G,) where each group starts among them, (G,) how many rows it has.
+        (N,) sorted rows, (G,) start of each group, (G,) size of each group.
     """
     if len(groups) != num_rows:
         raise ValueError(f"an interval needs a group for each row, got {len(groups)} groups for {num_rows} rows")

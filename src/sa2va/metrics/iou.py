@@ -1,8 +1,8 @@
-"""Score masks by the pixels they share.
+"""Compute IoU metrics of masks.
 
 Flow: evaluation/ -> intersection_union per pair -> ciou, giou over a benchmark.
-Source: RefCOCO practice (cIoU) and gRefCOCO, arXiv:2306.00968 (gIoU). We divide exactly, without the usual
-    1e-5 in the denominator, so that a perfect mask scores 1.
+Source: RefCOCO practice (cIoU) and gRefCOCO, arXiv:2306.00968 (gIoU). We leave out the usual 1e-5
+    in the denominator, so that a perfect mask scores 1.
 Shapes: ... any leading dimensions, H W picture, E pairs.
 """
 
@@ -13,14 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 def intersection_union(
     pred: NDArray[np.bool_], target: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count shared and covered pixels.
+    """Count the pixels of intersection and union.
 
     Args:
         pred: (..., H, W) bool.
         target: (..., H, W) bool, the same size.
 
     Returns:
-        Two arrays of shape (...): pixels in both, pixels in either.
+        Intersection and union, (...) pixels each.
 
     Raises:
         ValueError: the two differ in shape.
@@ -34,19 +34,19 @@ def intersection_union(
 
 
 def ratio(intersection: ArrayLike, union: ArrayLike) -> NDArray[np.float64]:
-    """Divide counts, elementwise; two empty masks agree, so 0 / 0 is 1."""
+    """Divide counts elementwise; 0 / 0 is 1, since two empty masks agree."""
     intersection, union = np.asarray(intersection, float), np.asarray(union, float)
     return np.where(union > 0, intersection / np.maximum(union, 1), 1.0)
 
 
 def iou(pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> float:
-    """Intersection over union of two masks (H, W), or of two mask tracks (T, H, W) pooled over frames."""
+    """Compute the IoU of two masks (H, W), or of two mask tracks (T, H, W) pooled over frames."""
     intersection, union = intersection_union(pred, target)
     return float(ratio(intersection.sum(), union.sum()))
 
 
 def pairwise_iou(pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """IoU of every predicted mask with every true one.
+    """Compute the IoU of every predicted mask with every true one.
 
     Args:
         pred: (P, ...) bool; trailing dimensions (H, W) or (T, H, W).
@@ -60,7 +60,7 @@ def pairwise_iou(pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> NDArray[
 
 
 def ciou(intersections: ArrayLike, unions: ArrayLike) -> float:
-    """Cumulative IoU: all shared pixels over all covered pixels (large objects weigh more).
+    """Compute the cumulative IoU: total intersection over total union, so that large objects weigh more.
 
     Args:
         intersections: (E,) pixels.
@@ -70,5 +70,5 @@ def ciou(intersections: ArrayLike, unions: ArrayLike) -> float:
 
 
 def giou(intersections: ArrayLike, unions: ArrayLike) -> float:
-    """Mean IoU over pairs; a pair of two empty masks scores 1 (an absent object, rightly not drawn)."""
+    """Compute the mean IoU over pairs; two empty masks, of a correctly absent object, score 1."""
     return float(np.mean(ratio(intersections, unions)))

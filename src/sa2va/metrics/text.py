@@ -1,10 +1,10 @@
-"""Score words: exact answers, and descriptions by the attributes they name.
+"""Score answers by exact match and captions by the attributes they name.
 
-Flow: evaluation/ -> exact_match (conversation), set_f1 (one object), attribute_counts (a whole caption).
+Flow: evaluation/ -> exact_match (conversation), attribute_counts and f1 (captions).
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -15,50 +15,44 @@ Attributes = Mapping[str, str]  # of one object: {"color": "red", "shape": "circ
 
 
 def plain_text(text: str) -> str:
-    """Drop mask, phrase and region tokens and squeeze the blanks they leave."""
+    """Remove mask, phrase and region tokens and the blanks they leave."""
     for token in ADDED_TOKENS:
         text = text.replace(token, " ")
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(r" +([.,;:!?])", r"\1", text)
-    return re.sub(r"[,;:]([.!?])", r"\1", text)  # "Here it is: [SEG]." has nothing left to announce
+    return re.sub(r"[,;:]([.!?])", r"\1", text)  # "Here it is: [SEG]." -> "Here it is."
 
 
 def normalize(text: str) -> str:
-    """Lower case, no special tokens, no punctuation, single blanks."""
+    """Normalize a text: lower case, no special tokens, no punctuation, single blanks."""
     return re.sub(r"[\W_]+", " ", plain_text(text).lower()).strip()
 
 
 def exact_match(answer: str, gold: str) -> bool:
-    """Whether two answers are the same words, whatever their case and punctuation."""
+    """Return whether two answers have the same words, ignoring case and punctuation."""
     return normalize(answer) == normalize(gold)
 
 
-def set_f1(pred: Iterable[object], gold: Iterable[object]) -> float:
-    """F1 of two sets; two empty sets agree (1)."""
-    pred, gold = set(pred), set(gold)
-    return f1(len(pred & gold), len(pred), len(gold))
-
-
 def f1(num_shared: float, num_pred: float, num_gold: float) -> float:
-    """Harmonic mean of precision and recall from counts; nothing said about nothing is 1."""
+    """Compute the harmonic mean of precision and recall from counts; 1 if both are empty."""
     return 2 * num_shared / (num_pred + num_gold) if num_pred + num_gold else 1.0
 
 
 def attribute_counts(
     pred: Sequence[Attributes], gold: Sequence[Attributes], only: Collection[str] | None = None
 ) -> tuple[int, int, int]:
-    """Compare two lists of described objects, attribute by attribute.
+    """Count matching attributes of two lists of described objects.
 
-    Objects are paired one to one, the most alike first, so that "a red circle and a blue square" does not
-    pass for "a blue circle and a red square". What is said of an unpaired object is wrong, or missing.
+    Objects are paired one to one, most similar first, so that "a red circle and a blue square" does not match
+    "a blue circle and a red square". Attributes of unpaired objects do not match.
 
     Args:
         pred: attributes of each described object.
         gold: attributes of each true object.
-        only: names of the attributes that count; objects are paired by all of them. None counts all.
+        only: names of the attributes to count, None = all. Pairing always uses all.
 
     Returns:
-        Attributes that agree, that were said, that should have been said; `f1` takes the three.
+        Numbers of matching, predicted and true attributes, the arguments of `f1`.
     """
     shared = np.array([[len(set(one.items()) & set(other.items())) for other in gold] for one in pred], float)
     pairs = greedy_match(shared.reshape(len(pred), len(gold)))

@@ -7,7 +7,7 @@ from support.listeners import make_crowd, make_trial
 
 from sa2va.gaze.baselines.image_blind import RandomLook, StraightLine
 from sa2va.gaze.baselines.mixture import references
-from sa2va.gaze.evaluation import scores
+from sa2va.gaze.evaluation import scores, tally
 from sa2va.gaze.evaluation.cases import other_looks, read_cases
 from sa2va.gaze.evaluation.pooled import likelihoods
 from sa2va.gaze.evaluation.scores import score_people, score_samples
@@ -182,7 +182,7 @@ def test_rows_on_other_cases_are_not_tested_against_each_other() -> None:
     names = tuple("abc")
     one = Measured(names, names, {"x": mean_of_cases([3.0, 4.0, 5.0])})
     other = Measured(names, names, {"x": mean_of_cases([1.0, 2.0, 3.0])})
-    assert one.less(other, "x") == pytest.approx((2.0, 2.0, 2.0, 0.001))
+    assert one.less(other, "x") == pytest.approx((2.0, 2.0, 2.0, 1 / tally.NUM_RESAMPLES))
     assert one.less(Measured(tuple("abd"), names, other.statistics), "x") is None and one.less(other, "y") is None
 
 

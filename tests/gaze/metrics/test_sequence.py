@@ -6,7 +6,6 @@ from sa2va.gaze.metrics.sequence import (
     fixation_edit_distance,
     pack_edit_distance,
     pack_sequence_score,
-    pack_strings,
     sequence_score,
     stand_in_strings,
 )
@@ -31,7 +30,6 @@ def test_empty_packs_compare_as_what_they_are() -> None:
 def test_stand_ins_as_published() -> None:
     packs = [[], [[90, 100], [410, 210]], [], [[256, 160]], []]
     assert stand_in_strings(packs, CENTERS) == [[1], [0, 2], [2], [1], [1]]
-    assert pack_strings(packs, CENTERS) == [[], [0, 2], [], [1], []]
 
 
 def test_missing_packs_as_published() -> None:

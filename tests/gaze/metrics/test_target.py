@@ -1,9 +1,6 @@
 import math
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sa2va.gaze.metrics.target import (
     HitCurve,
@@ -11,7 +8,6 @@ from sa2va.gaze.metrics.target import (
     curve_gap,
     hit_curve,
     inside_box,
-    inside_mask,
     last_hit,
     latency_to_target,
 )
@@ -23,21 +19,6 @@ def test_the_edges_of_a_box_belong_to_it() -> None:
     points = [[10, 20], [30, 40], [9.9, 20], [30.1, 40], [20, 41]]
     assert inside_box(points, (10, 20, 30, 40)).tolist() == [True, True, False, False, False]
     assert inside_box([], (0, 0, 1, 1)).shape == (0,)
-
-
-def test_masks() -> None:
-    mask = np.array([[True, False], [False, True]])
-    points = [[0.5, 0.5], [1.5, 0.5], [1.9, 1.9], [2, 1], [-0.1, 0], [1, -3]]
-    assert inside_mask(points, mask).tolist() == [True, False, True, False, False, False]
-    assert inside_mask([], mask).shape == (0,)
-
-
-@given(st.integers(0, 6), st.integers(0, 6), st.integers(1, 4), st.integers(1, 4))
-def test_a_box_of_pixels_and_its_mask_agree(x0: int, y0: int, width: int, height: int) -> None:
-    mask = np.zeros((10, 10), bool)
-    mask[y0 : y0 + height, x0 : x0 + width] = True
-    points = np.stack(np.meshgrid(np.arange(10), np.arange(10)), -1).reshape(-1, 2) + 0.5
-    assert np.array_equal(inside_mask(points, mask), inside_box(points, (x0, y0, x0 + width, y0 + height)))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from sa2va.metrics.interval import Difference, bootstrap_interval, bootstrap_test
 
+NUM_RESAMPLES = 1000
+
 Weights = NDArray[np.float64]  # (N,) how often each case counts
 Statistic = Callable[[Weights], float]
 
@@ -84,7 +86,8 @@ class Measured:
         """95 % interval of a figure, pictures drawn again; None where there is no figure, or one picture only."""
         if not math.isfinite(self.figure(key)) or len(set(self.groups)) < 2:
             return None
-        return bootstrap_interval(np.arange(len(self.cases)), self._drawn(self.statistics[key]), self.groups)
+        rows, statistic = np.arange(len(self.cases)), self._drawn(self.statistics[key])
+        return bootstrap_interval(rows, statistic, self.groups, num_resamples=NUM_RESAMPLES)
 
     def less(self, other: "Measured", key: str) -> Difference | None:
         """Test this figure less that of another system on the same cases; None where they cannot be compared."""
@@ -92,7 +95,8 @@ class Measured:
         if self.cases != other.cases or not all(map(math.isfinite, values)) or len(set(self.groups)) < 2:
             return None
         difference = minus(self.statistics[key], other.statistics[key])
-        return bootstrap_test(np.arange(len(self.cases)), self._drawn(difference), self.groups)
+        rows = np.arange(len(self.cases))
+        return bootstrap_test(rows, self._drawn(difference), self.groups, num_resamples=NUM_RESAMPLES)
 
     def _drawn(self, statistic: Statistic) -> Callable[[Sequence[int] | NDArray[np.intp]], float]:
         count = len(self.cases)

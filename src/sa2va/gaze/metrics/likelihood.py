@@ -1,7 +1,7 @@
 """Say how much a model knows about where people look, in bits per fixation above a stated baseline.
 
 Flow: log density of a model at human fixations, that of a baseline -> bits_per_fixation; fixations of other
-    pictures -> center_bias -> log_density_at.
+    pictures -> center_bias.
 Source: Kümmerer et al., PNAS 2015 (information gain).
 Shapes: K fixations, H W canvas.
 """
@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sa2va.gaze.metrics.maps import fixation_map
-from sa2va.gaze.metrics.strings import pixel_indices
 
 
 def bits_per_fixation(log_density: ArrayLike, log_baseline: ArrayLike) -> float:
@@ -65,14 +64,3 @@ def center_bias(
         raise ValueError("center bias: no fixations, expected at least one of another picture")
     smooth = cv2.GaussianBlur(counts, (0, 0), sigma, borderType=cv2.BORDER_REFLECT).astype(float)
     return (1 - uniform_share) * smooth / smooth.sum() + uniform_share / (width * height)
-
-
-def log_density_at(density: NDArray[np.float64], points: ArrayLike) -> NDArray[np.float64]:
-    """Natural log of a density map (H, W) at fixations (K, 2), px; beyond the canvas its nearest pixel counts.
-
-    Returns:
-        (K,), -inf where the density is 0.
-    """
-    height, width = density.shape
-    with np.errstate(divide="ignore"):
-        return np.log(density[pixel_indices(points, width, height)])

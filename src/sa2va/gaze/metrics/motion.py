@@ -14,7 +14,6 @@ from scipy.stats import wasserstein_distance
 from sa2va.gaze.metrics.strings import as_points
 
 AMPLITUDE_EDGES = np.array([0, 10, 20, 30, 40, 60, 80, 100, 130, 160, 200, 250, 350, 610], float)  # px of 512 x 320
-ANGLE_EDGES = np.linspace(-180, 180, 13)  # degrees
 DURATION_EDGES = np.array([0, 50, 100, 150, 200, 250, 300, 350, 400, 500, 600, 800, 1200, 5000], float)  # ms
 WAITING = 20.0  # px of 512 x 320, two degrees; shorter saccades stay with what is looked at
 

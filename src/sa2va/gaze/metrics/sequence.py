@@ -1,6 +1,6 @@
 """Score a predicted scanpath as a string against those of several people: SS and FED, whole and per pack.
 
-Flow: strings.py -> (pack_strings) -> sequence_score, fixation_edit_distance, pack_..., against all people of a case.
+Flow: strings.py -> sequence_score, fixation_edit_distance, pack_..., against all people of a case.
 Source: RefCOCO-Gaze, arXiv:2407.19605 (per pack); Yang et al., CVPR 2020 (SS); Mondal et al., CVPR 2023 (FED, not
     normalised). The published per-pack code never counts an empty pack as rightly empty: it puts a stand-in
     fixation there. Ours compares what is there; `published=True` gives the published numbers.
@@ -16,16 +16,6 @@ from numpy.typing import ArrayLike
 from sa2va.gaze.metrics.strings import Symbols, as_points, edit_distance, nearest_symbols, string_similarity
 
 PackStrings = Sequence[Symbols]  # one string per pack
-
-
-def pack_strings(packs: Sequence[ArrayLike], centers: ArrayLike) -> list[list[int]]:
-    """Symbols of each pack by the nearest centre.
-
-    Args:
-        packs: N + 2 arrays (K, 2) xy, px.
-        centers: (C, 2) xy, px.
-    """
-    return [nearest_symbols(pack, centers) for pack in packs]
 
 
 def stand_in_strings(

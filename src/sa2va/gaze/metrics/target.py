@@ -1,6 +1,6 @@
 """Ask when and whether the eyes reach the target: last and any fixation, hit rate by words left, latency.
 
-Flow: fixations, target box or mask -> inside_box, inside_mask -> last_hit, any_hit, hit_curve, latency_to_target.
+Flow: fixations, target box -> inside_box -> last_hit, any_hit, hit_curve, latency_to_target.
 Source: RefCOCO-Gaze, arXiv:2407.19605, keeps correct trials only: there the last fixation is on the target, always.
 Shapes: K fixations, N words, H W canvas.
 """
@@ -31,18 +31,6 @@ def inside_box(points: ArrayLike, box: Box) -> NDArray[np.bool_]:
         raise ValueError(f"target box {box}: expected x0, y0, x1, y1 with x0 <= x1 and y0 <= y1")
     x, y = as_points(points).T
     return (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)
-
-
-def inside_mask(points: ArrayLike, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tell which fixations lie on a mask (H, W); beyond its picture is off target.
-
-    Returns:
-        (K,) bool.
-    """
-    height, width = mask.shape
-    columns, rows = np.floor(as_points(points)).astype(int).T
-    seen = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
-    return seen & mask[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]
 
 
 def last_hit(on_target: ArrayLike) -> bool:
