@@ -85,14 +85,14 @@ def follow_objects(
 
 def nothing_to_follow(sam2: Sam2, targets: Tensor) -> Tracks:
     """Build one object on blank frames, for a process that has none where another one has."""
-    long = {"dtype": torch.long, "device": targets.device}
     dtype = next(sam2.parameters()).dtype
+    zero = torch.zeros(1, 1, dtype=torch.long, device=targets.device)
     return Tracks(
         keyframes=(0,),
         frames=(1,),
         pixel_values=torch.zeros(1, 3, sam2.size, sam2.size, dtype=dtype, device=targets.device),
-        frame_index=torch.zeros(1, 1, **long),
-        key_rows=torch.zeros(1, 1, **long),
+        frame_index=zero,
+        key_rows=zero,
         targets=torch.zeros_like(targets[:1])[None],
-        seeds=torch.zeros(1, 1, **long),
+        seeds=zero,
     )

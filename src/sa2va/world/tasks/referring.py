@@ -188,15 +188,17 @@ def _build_turn(ask: _Ask, scene: Scene, empty_row: int, rng: np.random.Generato
     expression = ask.expression
     is_group = len(expression.targets) > 1
     question = prompts.pick(rng, prompts.SEGMENT_GROUP if is_group else prompts.SEGMENT).format(expression.text)
-    words = {"possible": _possible_after(scene, expression, question), "nouns": find_names(scene, question)}
+    possible, nouns = _possible_after(scene, expression, question), find_names(scene, question)
     if not expression.targets and ask.shown:
         missing = prompts.NOT_FOUND.format(expression.text.removeprefix("the "))
         answer = missing if expression.form == "attribute" else prompts.NOT_FOUND_ANY
-        return GroundedTurn(question=question, answer=answer, **words)
+        return GroundedTurn(question=question, answer=answer, possible=possible, nouns=nouns)
     answer = prompts.pick(rng, prompts.FOUND_GROUP if is_group else prompts.FOUND)
     place = len(answer) - 1  # before the full stop
     span = Span(start=place, end=place, objects=expression.targets or (empty_row,))
-    return GroundedTurn(question=question, answer=answer, spans=(span,), supervised=ask.shown, **words)
+    return GroundedTurn(
+        question=question, answer=answer, spans=(span,), supervised=ask.shown, possible=possible, nouns=nouns
+    )
 
 
 def _possible_after(scene: Scene, expression: Expression, question: str) -> tuple[Span, ...]:

@@ -30,6 +30,7 @@ from sa2va.world.training.auxiliary_heads import (
     PatchLabels,
     WorldBatch,
 )
+from sa2va.world.training.mask_decoder import ObjectCode
 from sa2va.world.training.patch_labels import label_cells
 from sa2va.world.training.scene_batch import mask_boxes, rank_objects
 from sa2va.world.training.task_mixture import COTRAIN_SHARES, TaskShares, draw_tasks
@@ -208,11 +209,10 @@ class CotrainStage:
     def __init__(self, config: CotrainConfig, context: RunContext, data: Any) -> None:
         self.config, self.data = config, data
         model, kept = context.model, context.kept
-        location = kept.get("location") or LocationHead(
-            model.mllm.width, model.config.tokens_per_tile * model.config.num_keyframes
-        )
-        kept["location"] = location
+        num_cells = model.config.tokens_per_tile * model.config.num_keyframes
+        location = kept.setdefault("location", LocationHead(model.mllm.width, num_cells))
         code = kept.get("object_code")
+        assert isinstance(location, LocationHead) and isinstance(code, ObjectCode | None)
         self.module = GroundedSa2VA(model, location, code, context.processor.tokenizer, config.losses, config.auxiliary)
         _choose_trained(self.module, config)
 

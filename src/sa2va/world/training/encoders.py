@@ -245,7 +245,7 @@ class VisionConfig(PatchConfig):
 
     def build(self, context: RunContext) -> "PatchStage":
         module = VisionModule(context.model, context.processor)
-        tower = context.model.mllm.vision_tower
+        tower: Any = context.model.mllm.vision_tower
         grid = context.processor.config.tile_size // tower.config.patch_size[0]
         trained = [tower, context.model.mllm.vision_projector]
         return PatchStage(self, module, PatchData(self, context.processor, grid), trained)

@@ -91,13 +91,15 @@ class PackedData:
         drawn = [item for item in items if isinstance(item, DrawnItem)]
         if drawn:
             return self.ordinary.collate(drawn)
-        pictures = [item for item in items if isinstance(item, PackedItem) and item.sample is not None]
-        if not pictures:
+        pictures = [item for item in items if isinstance(item, PackedItem)]
+        samples = [item.sample for item in pictures if item.sample is not None]
+        if not samples:
             raise ValueError(
                 f"step {items[0].step}: no scene has {self.config.least_branches} exchanges; raise batch_size or "
                 "scenes_per_picture"
             )
-        return pack(self.processor, [item.sample for item in pictures], [item.exchanges for item in pictures])
+        exchanges = [item.exchanges for item in pictures if item.sample is not None]
+        return pack(self.processor, samples, exchanges)
 
     def _draw(self, index: int, hard: bool) -> tuple[Scene, list[Exchange]]:
         config = self.config
