@@ -20,7 +20,7 @@ FRAME = np.zeros((1, 2, 2, 3), np.uint8)
 
 
 def name_items(name: str) -> Generated:
-    return Generated(lambda index: Sample(frames=FRAME, turns=(), task=name, meta={"index": index}))
+    return Generated(lambda index: Sample.of_arrays(frames=FRAME, turns=(), task=name, meta={"index": index}))
 
 
 def test_a_mixture_has_its_exact_shares_in_every_block() -> None:

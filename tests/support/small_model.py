@@ -78,4 +78,4 @@ def draw_sample(seed: int, num_frames: int = 1) -> Sample:
         answer="Sure, it is .",
         spans=(Span(start=12, end=12, objects=(0,)),),
     )
-    return Sample(frames=frames, turns=(turn,), masks=masks)
+    return Sample.of_arrays(frames=frames, turns=(turn,), masks=masks)

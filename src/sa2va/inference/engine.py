@@ -27,6 +27,7 @@ from sa2va.model.mllm import Decoding, DecodingRules, TextStream
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.sam2 import FrameFeatures, Sam2
+from sa2va.model.seg_design import one_frame_rows
 from sa2va.tokens import SEGMENT_REQUEST
 from sa2va.types import Frames, Turn
 
@@ -191,8 +192,8 @@ class Answerer(StaysInProcess):
         owner = [row for row, i in enumerate(asked) for _ in states[i]]
         if asked:
             features = queries[0].features or self._see([queries[i] for i in asked])
-            index = torch.tensor(owner, device=self.device)[:, None]
-            output = self.model.decode_masks(torch.cat([states[i] for i in asked]), features, index)
+            rows = one_frame_rows(torch.tensor(owner))
+            output = self.model.decode_masks(torch.cat([states[i] for i in asked]).flatten(0, -2), features, rows)
         predictions, done = [], 0
         for query, (ids, _), own in zip(queries, answers, states, strict=True):
             objects: list[ObjectMasks] = []
