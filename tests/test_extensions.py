@@ -1,44 +1,14 @@
 """Check that extensions are found, left out where their folder was deleted, and named where they are broken."""
 
 import ast
-import sys
-from collections.abc import Callable
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from support.extension_fixtures import Register
 
 import sa2va
 from sa2va import extensions
 from sa2va.apps import cli
-
-Register = Callable[..., None]
-
-
-@pytest.fixture
-def register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Register:
-    """Register extensions by name and source; None registers one whose folder was deleted."""
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def write(**sources: str | None) -> None:
-        points = []
-        for name, source in sources.items():
-            module = f"{name}_for_test"
-            monkeypatch.delitem(sys.modules, f"{module}.extension", raising=False)
-            if source is not None:
-                (tmp_path / module).mkdir()
-                (tmp_path / module / "extension.py").write_text(source)
-            points.append(EntryPoint(name, f"{module}.extension", extensions.GROUP))
-        monkeypatch.setattr(extensions, "entry_points", lambda group: points if group == extensions.GROUP else [])
-        clear()
-
-    def clear() -> None:
-        extensions.registered_extensions.cache_clear()
-        extensions.load_extensions.cache_clear()
-
-    yield write
-    monkeypatch.undo()
-    clear()
 
 
 def test_parts_are_listed_from_the_lowest_floor_up(register: Register) -> None:

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from gaze.support.drawn_view import BOUNDS, make_view
 from scipy.stats import lognorm
-from support.drawn_view import BOUNDS, make_view
 
 from sa2va.gaze.scanpath import Fixation
 from sa2va.gaze.simulator import likelihood, policy, viewing

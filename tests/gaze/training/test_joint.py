@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.gaze_model import build_gaze, draw_picture
+from gaze.support.gaze_model import build_gaze, draw_picture
 from support.small_model import build_model
 
 from sa2va.checkpoints.folder import save_checkpoint
