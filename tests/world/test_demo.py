@@ -1,5 +1,7 @@
 """Check that the demo shows and measures the drawn world."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +38,10 @@ def test_measures_anew(
     page = (out / "index.html").read_text()
     assert "Measured just now" in page and "IoU of the union" in page
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_demo_of_drawn_scenes_says_nothing(tmp_path: Path) -> None:
+    words = ["demo", "--items", "0", "--seed", "1", "-o", str(tmp_path / "demo")]
+    result = subprocess.run([sys.executable, "-m", "sa2va.apps.cli", *words], capture_output=True, text=True)
+    assert result.returncode == 0 and "embedded model knows" not in result.stderr

@@ -28,7 +28,7 @@ from sa2va.apps.commands.segment import segment
 from sa2va.apps.commands.track import track
 from sa2va.apps.commands.train import train
 from sa2va.apps.report import Manner, warnings_as_remarks
-from sa2va.extensions import collect, resolve
+from sa2va.extensions import collect, missing_import, resolve
 from sa2va.terminal import shown
 
 DONE, FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -177,6 +177,9 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("SA2VA_DEBUG") == "1":
             raise
+        if extension := missing_import(error):
+            print(f"sa2va: this needs the extension {extension}, which is not here", file=sys.stderr)
+            return BAD_INPUT
         if isinstance(error, ValueError | OSError) or is_usage_error(error):
             print(f"sa2va: {one_line(error)}", file=sys.stderr)
             return BAD_INPUT
