@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CHECK_FAILED = 1
 
 app = typer.Typer(
-    help="Look at datasets.",
+    help="Check datasets.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -30,7 +30,7 @@ app = typer.Typer(
 
 @app.callback()
 def data() -> None:
-    """Look at datasets."""
+    """Check datasets."""
 
 
 @app.command("check")
@@ -39,7 +39,7 @@ def check(
     path: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[PATH]", parser=parse_path, help="Its file or folder; none for generated data.", show_default=""
+            metavar="[PATH]", parser=parse_path, help="Its file or folder; none for generated data.", show_default=False
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of generated data.")] = 0,

@@ -26,10 +26,10 @@ def parity(
         typer.Argument(
             metavar="FOLDER",
             parser=parse_path,
-            help="A model folder with recorded cases (image, video, visual_prompt).",
+            help="Model folder with recorded cases (image, video, visual_prompt).",
         ),
     ],
-    strict: Annotated[bool, typer.Option("--strict", help="Rounding of this machine is no excuse.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="No allowance for the rounding of this machine.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a model on recorded inputs and compare every recorded tensor."""

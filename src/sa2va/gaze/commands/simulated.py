@@ -43,7 +43,7 @@ class WorldRequest:
     samples: int
     learned: bool
     gaze: Path | None = None
-    eyes: Path | None = None
+    pretrained: Path | None = None
     store: Path | None = None
     plots: Path | None = None
     output: Path | None = None
@@ -111,8 +111,8 @@ def run(asked: WorldRequest, folder: Path, tell: Callable[[str], None]) -> "Draw
     predictor = load_gaze(asked.choice.model, gaze=asked.gaze, **asked.choice.arguments())
     model, split = predictor.model, asked.drawn
     ours: list[Ours] = [("event decoder on Sa2VA", model.decoder, "model")]
-    if asked.eyes is not None:
-        ours.append(("event decoder, what words may mean given", load_decoder(asked.eyes), "possible"))
+    if asked.pretrained is not None:
+        ours.append(("event decoder, what words may mean given", load_decoder(asked.pretrained), "possible"))
     grid = model.decoder.config.grid
     held = prepare(folder / f"{split.name}-{split.seed}", split, asked.items, PEOPLE, grid, model)
     tell(f"{len(held.viewings)} expressions heard")
