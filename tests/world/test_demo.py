@@ -15,7 +15,7 @@ from sa2va.apps import cli
 @pytest.fixture(autouse=True)
 def model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model without weights of other extensions."""
-    monkeypatch.setattr("sa2va.inference.loading.find_model", lambda name, **options: tmp_path)
+    monkeypatch.setattr("sa2va.checkpoints.find.find_model", lambda name, **options: tmp_path)
 
 
 def test_writes_one_page_and_the_files_beside_it(toy: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

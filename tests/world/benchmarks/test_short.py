@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from support.fake_answers import FakePrediction, FakePredictor, fake, no_masks, say_nothing, tell_truth
 
+from sa2va.checkpoints.find import find_model
 from sa2va.evaluation.benchmark import Figure
 from sa2va.evaluation.catalog import build_benchmarks, list_benchmarks
 from sa2va.evaluation.runner import run
-from sa2va.inference.loading import find_model
 from sa2va.types import Sample, Turn
 from sa2va.world.benchmarks import short as world
 from sa2va.world.scenes.splits import REPORT, Split

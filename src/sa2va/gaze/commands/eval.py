@@ -162,9 +162,8 @@ def evaluate(
         from sa2va.gaze.commands.simulated import WorldRequest, evaluate_world
 
         asked = WorldRequest(
-            choice=choice, split=split, seed=seed, items=items, samples=samples or PEOPLE_DRAWN, learned=learned,
-            gaze=gaze, pretrained=pretrained, store=store, plots=plots, output=output, check=check,
-            jobs=jobs or EVERY_CORE,
+            choice=choice, split=split, seed=seed, items=items, samples=samples or PEOPLE_DRAWN, learned=learned, gaze=gaze,
+            pretrained=pretrained, store=store, plots=plots, output=output, check=check, jobs=jobs or EVERY_CORE,
         )  # fmt: skip
         evaluate_world(asked, as_json=as_json, quiet=quiet)
         return
