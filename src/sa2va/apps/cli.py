@@ -27,6 +27,7 @@ from sa2va.apps.commands.parity import parity
 from sa2va.apps.commands.segment import segment
 from sa2va.apps.commands.track import track
 from sa2va.apps.commands.train import train
+from sa2va.apps.options import HELP
 from sa2va.apps.report import Manner, warnings_as_remarks
 from sa2va.extensions import collect, missing_import, resolve
 from sa2va.terminal import shown
@@ -76,7 +77,7 @@ def build_app() -> typer.Typer:
         callback=root,
         add_completion=False,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings=HELP,
     )
     for name, command in (COMMANDS | {"eval": takes_extensions(evaluate)}).items():
         app.command(name)(command)

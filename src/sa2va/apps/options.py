@@ -26,6 +26,17 @@ if TYPE_CHECKING:
     from sa2va.inference.predictor import Predictor
 
 
+CHECK_FAILED = 1  # exit code of a command that measured something below its bar
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+def build_group(about: str) -> typer.Typer:
+    """Create a group of commands that shows its help where no command is given."""
+    group = typer.Typer(help=about, no_args_is_help=True, context_settings=HELP)
+    group.callback()(lambda: None)  # keeps a group of one command a group
+    return group
+
+
 def parse_path(text: str | Path) -> Path:
     """Read a path; an empty one, as of a shell variable that is not set, would stand for the current folder.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sa2va.apps.installation import Part, inspect_installation
-from sa2va.apps.options import MODEL_HELP, JsonOption
+from sa2va.apps.options import CHECK_FAILED, MODEL_HELP, JsonOption
 from sa2va.terminal import in_markup, shown
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from sa2va.checkpoints.footprint import Place
     from sa2va.model.config import Sa2VAConfig
-
-CHECK_FAILED = 1
 
 
 def doctor(

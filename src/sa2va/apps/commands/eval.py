@@ -8,10 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from sa2va.apps.options import MODEL_HELP, JsonOption, ModelChoice, OutputOption, QuietOption, takes, takes_model
+from sa2va.apps.options import (
+    CHECK_FAILED,
+    MODEL_HELP,
+    JsonOption,
+    ModelChoice,
+    OutputOption,
+    QuietOption,
+    takes,
+    takes_model,
+)
 from sa2va.extensions import load_extensions, missing_extensions
-
-CHECK_FAILED = 1
 
 
 def takes_extensions(command: Callable[..., Any]) -> Callable[..., Any]:

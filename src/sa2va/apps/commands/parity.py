@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sa2va.apps.options import JsonOption, parse_path
+from sa2va.apps.options import CHECK_FAILED, JsonOption, parse_path
 from sa2va.terminal import in_markup
 
 if TYPE_CHECKING:
     from sa2va.evaluation.parity import Comparison
-
-CHECK_FAILED = 1
 
 
 def parity(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sa2va.apps.options import JsonOption, ModelChoice, OutputOption, QuietOption, parse_path, takes_model
+from sa2va.apps.options import CHECK_FAILED, JsonOption, ModelChoice, OutputOption, QuietOption, parse_path, takes_model
 from sa2va.apps.report import remark
 from sa2va.gaze.commands.rows import PAGE, choose_rivals, print_page, write_page
 from sa2va.terminal import in_markup
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from sa2va.gaze.evaluation.table import Row
     from sa2va.gaze.trial import Trial
 
-CHECK_FAILED = 1
 SAMPLES, PEOPLE_DRAWN = 10, 9  # scanpaths of a case by default; of a drawn one as many as people
 
 
@@ -113,7 +112,6 @@ SETTINGS = {
     "data": SHARED | {"words", "predictions", "more", "images", "oracle_target", "folds"},
 }
 ALWAYS = frozenset({"as_json", "quiet"})
-EVERY_CORE = -1
 
 
 @takes_model
@@ -162,8 +160,8 @@ def evaluate(
         from sa2va.gaze.commands.simulated import WorldRequest, evaluate_world
 
         asked = WorldRequest(
-            choice=choice, split=split, seed=seed, items=items, samples=samples or PEOPLE_DRAWN, learned=learned, gaze=gaze,
-            pretrained=pretrained, store=store, plots=plots, output=output, check=check, jobs=jobs or EVERY_CORE,
+            choice=choice, split=split, seed=seed, items=items, samples=samples or PEOPLE_DRAWN, learned=learned,
+            gaze=gaze, pretrained=pretrained, store=store, plots=plots, output=output, check=check, jobs=jobs or -1,
         )  # fmt: skip
         evaluate_world(asked, as_json=as_json, quiet=quiet)
         return
@@ -174,7 +172,7 @@ def evaluate(
         raise ValueError("there is nothing to score; add --oracle-target, --images FOLDER, or --predictions FILE")
     makers = [pixel_rival(choice, gaze, images)] if images is not None else []
     makers += choose_rivals(oracle=oracle_target, learned=learned)
-    drawn = Drawing(folds, samples or SAMPLES, seed or 0, jobs or EVERY_CORE)
+    drawn = Drawing(folds, samples or SAMPLES, seed or 0, jobs or -1)
     rows, cases = make_rows(trials, files, makers, drawn, quiet=quiet)
     show_recorded(rows, cases, drawn, data, output, as_json=as_json, quiet=quiet)
 

@@ -20,6 +20,7 @@ from sa2va.apps.options import (
     ModelChoice,
     OutputOption,
     QuietOption,
+    build_group,
     parse_path,
     require_text,
     standard_input,
@@ -81,17 +82,8 @@ LastFixationOption = Annotated[
     LastFixation, typer.Option(help="Last-fixation constraint: on the target (hard), or none (soft).")
 ]
 
-app = typer.Typer(
-    help="Predict where people look, word by word.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = build_group("Predict where people look, word by word.")
 app.command("eval")(evaluate)
-
-
-@app.callback()
-def gaze() -> None:
-    """Predict where people look, word by word."""
 
 
 @app.command("predict")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sa2va.apps.options import ModelChoice
+from sa2va.apps.options import CHECK_FAILED, ModelChoice
 from sa2va.apps.report import remark
 from sa2va.files.staging import staged
 from sa2va.gaze.commands.rows import choose_rivals, print_page, write_page
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from sa2va.gaze.model.decoder import EventDecoder
     from sa2va.world.scenes.splits import Split
 
-CHECK_FAILED = 1
 LEARNED, LEARNED_PEOPLE = 400, 3  # what the re-built decoders, and ours beside them, learn from
 SLOT_WIDTH = 100  # gives the re-built decoders as many parameters as the embedded one has
 DELAYS = 40  # expressions on which words are told late
