@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+pytest.importorskip("sa2va.world")
 from gaze.support.listeners import make_crowd, make_trial
 
 from sa2va.gaze.baselines.base import Rival

@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 
 from sa2va.apps import cli
-
-pytest.importorskip("sa2va.gaze")
 from sa2va.data.check import Expected
 from sa2va.gaze import catalog, statistics
 

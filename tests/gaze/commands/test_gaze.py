@@ -11,8 +11,6 @@ import pytest
 from PIL import Image
 
 from sa2va.apps import cli
-
-pytest.importorskip("sa2va.gaze")
 from sa2va.gaze import predictor
 from sa2va.gaze.scanpath import Fixation, Pack, Scanpath
 

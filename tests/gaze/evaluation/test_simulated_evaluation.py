@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+pytest.importorskip("sa2va.world")
 from gaze.support.gaze_model import build_gaze
 from matplotlib.figure import Figure
 from matplotlib.text import Text

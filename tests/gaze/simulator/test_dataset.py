@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+pytest.importorskip("sa2va.world")
 from sa2va.data.check import compare
 from sa2va.gaze.metrics.likelihood import bits_per_fixation, uniform_log_density
 from sa2va.gaze.metrics.target import inside_box, last_hit

@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+
+pytest.importorskip("sa2va.world")
 from gaze.support.drawn_view import BOUNDS, make_view
 from scipy.stats import lognorm
 

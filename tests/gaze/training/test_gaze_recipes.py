@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+
+pytest.importorskip("sa2va.world")
 from gaze.support.gaze_model import draw_picture
 from support.small_model import build_model
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+
+pytest.importorskip("sa2va.world")
 from gaze.support.gaze_model import build_gaze, draw_picture
 from support.small_model import build_model
 

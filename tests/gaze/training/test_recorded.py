@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+pytest.importorskip("sa2va.world")
 from gaze.support.gaze_model import clock, draw_path
 
 from sa2va.gaze.baselines.event_decoder import EventLook

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+
+pytest.importorskip("sa2va.world")
 from gaze.support.gaze_model import build_gaze
 from safetensors import safe_open
 from safetensors.torch import save_file
