@@ -1,5 +1,6 @@
 """Files appear complete or not at all, also where the writer is killed or the disk is full, and are named then."""
 
+import json
 import os
 import signal
 from pathlib import Path
