@@ -12,6 +12,7 @@ import pytest
 import torch
 from support.toy_data import ToyData
 
+from sa2va.training import loader
 from sa2va.training.loader import StepSampler, load_batches, to_device
 from sa2va.training.stage import Key, StageConfig
 
@@ -47,6 +48,8 @@ class OddBatches(OnePiece):
             "step": step,
             "threads": (torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]),
             "large": torch.arange(5000) + step,
+            "shared": torch.arange(50_000),
+            "frames": np.full((3, 200, 200), step, dtype=np.uint8),
             "half": torch.full((40, 50), 0.5, dtype=torch.bfloat16),
             "mask": torch.ones(3, 70, 70, dtype=torch.bool),
             "scalar": torch.tensor(2.5),
@@ -132,18 +135,31 @@ def test_everything_crosses_and_a_dead_worker_is_told():
     assert batch["step"] == 1
     assert batch["threads"] == (1, "1")
     assert torch.equal(batch["large"], torch.arange(5000) + 1)
-    assert not batch["large"].is_shared()  # shared memory is small in containers
+    assert batch["shared"].is_shared() and torch.equal(batch["shared"], torch.arange(50_000))
     assert batch["half"].dtype == torch.bfloat16 and bool((batch["half"] == 0.5).all())
     assert batch["mask"].dtype == torch.bool and batch["mask"].shape == (3, 70, 70)
     assert batch["scalar"].shape == () and batch["scalar"].item() == 2.5
     assert batch["empty"].shape == (0, 4)
     assert torch.equal(batch["turned"], torch.arange(6.0).reshape(2, 3).T)
     assert batch["array"].flags.writeable and int(batch["array"][0, 0]) == 1
+    assert batch["frames"].shape == (3, 200, 200) and int(batch["frames"][2, 9, 9]) == 1
     assert isinstance(batch["pair"], Pair) and batch["pair"].two == "text"
     batch["large"][0] = 1
     with pytest.raises(RuntimeError, match="batch of step [345] failed: .*worker.* exited unexpectedly") as caught:
         list(batches)  # what was ready beside the fatal one may be lost with the process
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("free", "shared"), [(1e9, True), (500_000, False)])
+def test_tensors_are_shared_while_there_is_plenty_of_memory(free, shared, monkeypatch):
+    """A container's /dev/shm holds 64 MB by default, and a process that finds it full is killed."""
+    monkeypatch.setattr(loader, "free_shared_memory", lambda: free)
+    whole = torch.arange(100_000, dtype=torch.float)
+    for tensor in (whole, whole[10:90_000], whole.reshape(100, 1000).T):
+        make, arguments = loader.send_tensor(tensor)
+        assert any(isinstance(one, bytes) for one in arguments) is not shared
+        if not shared:
+            assert torch.equal(make(*arguments), tensor)
 
 
 def test_a_failure_in_a_worker_carries_its_step_and_traceback():

@@ -1,4 +1,4 @@
-"""Feed a stage with torch's DataLoader: worker processes started afresh, batches sent by value.
+"""Feed a stage with torch's DataLoader: worker processes started afresh, batches in shared memory while there is room.
 
 Flow: StageData.keys(step) -> StepSampler (the share of this process) -> StageItems in a worker -> trainer.py.
     Which items make up a batch, and what they are, depends on the seed and the step alone: a resumed run, another
@@ -7,6 +7,7 @@ Flow: StageData.keys(step) -> StepSampler (the share of this process) -> StageIt
 
 import copy
 import dataclasses
+import math
 import os
 import signal
 import traceback
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import reduce_tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sa2va.training.seeding import seed_all
@@ -26,6 +28,7 @@ from sa2va.training.stage import Key, StageConfig, StageData
 
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 PREFETCH = 3  # batches in preparation or waiting, per worker
+SMALLEST_SHARED = 2**16  # bytes; less is sent by value
 
 
 class StepSampler(Sampler[list[Key]]):
@@ -167,30 +170,58 @@ def _unchanged(batch: Any) -> Any:
 
 
 def _start_worker(number: int) -> None:
-    """Prepare a worker: Ctrl-C is its parent's to handle, and tensors leave it by value.
-
-    By default torch moves tensors through shared memory, whose space is small in containers.
-    """
+    """Prepare a worker: Ctrl-C is its parent's to handle, and tensors leave it as `send_tensor` says."""
     del number
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    ForkingPickler.register(Tensor, _to_bytes)
+    ForkingPickler.register(Tensor, send_tensor)
+    ForkingPickler.register(np.ndarray, _send_array)
 
 
-def _to_bytes(tensor: Tensor) -> tuple[Any, tuple[Any, ...]]:
-    if not tensor.numel():  # may have a stride that view() refuses
+def send_tensor(tensor: Tensor) -> tuple[Any, ...]:
+    """Send a tensor through shared memory while there is plenty, which is small in containers, or else by value.
+
+    Where shared memory runs out, torch's own way ends the process.
+    """
+    tensor = tensor.detach()
+    size = tensor.nbytes
+    if SMALLEST_SHARED <= size < free_shared_memory() / 4:
+        alone = tensor.untyped_storage().nbytes() == size
+        return reduce_tensor(tensor if alone else tensor.clone(memory_format=torch.contiguous_format))
+    if not size:  # may have a stride that view() refuses
         return _empty, (tuple(tensor.shape), tensor.dtype)
-    raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return _from_bytes, (raw, tuple(tensor.shape), tensor.dtype)
+    return _from_bytes, (
+        tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes(),
+        tensor.shape,
+        tensor.dtype,
+    )
 
 
-def _from_bytes(raw: np.ndarray, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    return torch.from_numpy(raw).view(dtype).reshape(shape)
+def _send_array(array: np.ndarray) -> tuple[Any, ...]:
+    if array.nbytes < SMALLEST_SHARED or array.dtype.kind not in "biufc":
+        return array.__reduce__()  # ty: ignore[invalid-return-type]
+    return _to_array, (torch.from_numpy(np.ascontiguousarray(array)),)
+
+
+def free_shared_memory() -> float:
+    try:
+        space = os.statvfs("/dev/shm")
+    except OSError:  # not Linux: it has no size of its own
+        return math.inf
+    return space.f_bavail * space.f_frsize
+
+
+def _from_bytes(raw: bytes, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.frombuffer(bytearray(raw), dtype=dtype).reshape(shape)
 
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype)
+
+
+def _to_array(tensor: Tensor) -> np.ndarray:
+    return tensor.numpy()
 
 
 @contextmanager
