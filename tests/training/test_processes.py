@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.small_stage import SmallStage
 from support.toy_stage import ToyStage, run_toy, toy_config
 
-PROGRAM = Path(__file__).parents[1] / "support" / "toy_stage.py"
+SUPPORT = Path(__file__).parents[1] / "support"
 
 
 def read_losses(folder: Path) -> list[tuple[int, dict[str, float]]]:
@@ -17,12 +18,12 @@ def read_losses(folder: Path) -> list[tuple[int, dict[str, float]]]:
     return [(line["step"], line["losses"] | {"grad_norm": line["grad_norm"]}) for line in lines]
 
 
-def launch(folder: Path, *words: str, num_processes: int = 2) -> subprocess.CompletedProcess[str]:
-    """Train the toy stage without dropout under torchrun."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"]
+def launch(program: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Train the stage of a program in two processes under torchrun."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.run(
-        [*command, str(PROGRAM), str(folder), "dropout=0", "mark_every=3", *words],
+        [*command, str(SUPPORT / program), str(folder), *words],
         env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
@@ -37,21 +38,31 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def compare(folder: Path, alone: Path) -> None:
     found, wanted = read_losses(folder), read_losses(alone)
-    assert [step for step, _ in found] == [step for step, _ in wanted] == list(range(1, 13))
+    assert found and [step for step, _ in found] == [step for step, _ in wanted]
     for (_, losses), (_, expected) in zip(found, wanted, strict=True):
         assert losses == pytest.approx(expected, rel=1e-4)
-    assert [step for step, losses in found if "mark" in losses] == [3, 6, 9, 12]
 
 
 def test_a_killed_process_ends_the_run_and_a_restart_gives_the_curve_of_one_process(tmp_path, alone):
-    killed = launch(tmp_path, "die_at=8")
+    words = ("dropout=0", "mark_every=3")
+    killed = launch("toy_stage.py", tmp_path, *words, "die_at=8")
     assert killed.returncode != 0 and "-9" in killed.stderr
     assert [step for step, _ in read_losses(tmp_path)] == list(range(1, 9))
     assert [path.name for path in (tmp_path / "toy").iterdir()] == ["state-00000005"]
-    restarted = launch(tmp_path)
+    restarted = launch("toy_stage.py", tmp_path, *words)
     assert restarted.returncode == 0, restarted.stderr
     compare(tmp_path, alone)
+    assert [step for step, losses in read_losses(tmp_path) if "mark" in losses] == [3, 6, 9, 12]
     assert restarted.stderr.count("toy: 5 of 12 steps done") == 1  # one process alone speaks
+
+
+def test_a_sa2va_of_which_one_process_alone_has_masks_gives_the_curve_of_one_process(tmp_path):
+    """Each of two samples a step goes to a process of its own: one has a mask, the other a picture or text alone."""
+    run_toy(SmallStage(), tmp_path / "alone")
+    together = launch("small_stage.py", tmp_path / "together")
+    assert together.returncode == 0, together.stderr
+    compare(tmp_path / "together", tmp_path / "alone")
+    assert all({"lm", "bce", "dice"} <= set(losses) for _, losses in read_losses(tmp_path / "together"))
 
 
 def test_gradients_are_accumulated(tmp_path, alone):

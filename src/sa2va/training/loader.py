@@ -136,7 +136,7 @@ def load_batches(
         step = steps[number // config.accumulate]
         try:
             batch = next(batches)
-        except RuntimeError as error:  # a worker died
+        except (RuntimeError, OSError, EOFError) as error:  # a worker died
             raise RuntimeError(f"the batch of step {step} failed: {' '.join(str(error).split())}") from error
         if isinstance(batch, Failure):
             raise batch.to_exception(step)
