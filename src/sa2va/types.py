@@ -74,6 +74,8 @@ class ArrayTracks:
 
     def masks(self, objects: Sequence[int], frames: Sequence[int]) -> Masks:
         """Return masks of n objects on K frames, bool (n, K, H, W)."""
+        if not len(objects):
+            return np.zeros((0, len(frames), *self.array.shape[2:]), bool)
         return self.array[list(objects)][:, list(frames)]
 
 

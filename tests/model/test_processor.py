@@ -5,18 +5,22 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.small_families import build_family, build_tokenizer
-from support.small_model import draw_sample
+from support.small_model import build_model, draw_sample
 from tokenizers.processors import TemplateProcessing
 
+from sa2va.data.tracks import RleTracks
 from sa2va.inference.results import Options, Request
+from sa2va.masks import encode_rle
 from sa2va.model.families.internvl import choose_grid, split_tiles
+from sa2va.model.losses import LossConfig
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.tokens import IGNORE_INDEX
-from sa2va.types import Sample, Span, Turn
+from sa2va.types import ArrayFrames, Sample, Span, Turn
 
 Small = tuple[Sa2VA, Processor]
 
@@ -167,10 +171,70 @@ def test_a_system_turn_stands_before_the_first_question_alone() -> None:
     assert processor.encode_follow_up(turn) == plain.encode_follow_up(turn)
 
 
-def test_samples_of_two_shapes_share_no_batch(small: Small) -> None:
+def test_pictures_clips_and_plain_text_share_a_batch(small: Small) -> None:
+    model, processor = small
+    wide = np.zeros((1, 40, 90, 3), np.uint8)
+    turn = draw_sample(0).turns[0]
+    several = Sample(media=(ArrayFrames(wide), ArrayFrames(wide)), turns=(Turn(question="same?", answer="It is."),))
+    samples = [
+        draw_sample(1),
+        Sample(turns=(Turn(question="red or blue?", answer="It is red."),)),
+        Sample.of_arrays(frames=wide, turns=(turn,), masks=np.ones((1, 1, 40, 90), bool)),
+        several,
+        draw_sample(2, num_frames=5),
+    ]
+    chosen = [[0], [], [0], [0], [1, 4]]
+    batch = processor(samples, chosen, mask_side=32)
+    image_id, tokens = processor.image_id, processor.config.tokens_per_tile
+    assert ((batch.input_ids == image_id).sum(1) // tokens).tolist() == [1, 0, 1, 2, 2]
+    assert batch.seg_rows.tolist() == [[0, 0, 0], [1, 1, 1], [2, 2, 2], [2, 3, 2]]
+    assert batch.seg_targets.shape == (4, 32, 32) and len(batch.sam_pixel_values) == 4
+    with pytest.raises(ValueError, match="set mask_side"):
+        processor(samples, chosen)
+    together = model(batch, LossConfig(num_points=50))
+    alone = [model(processor([s], [k], mask_side=32)) for s, k in zip(samples, chosen, strict=True)]
+    assert together["lm"].count == sum(one["lm"].count for one in alone)
+    torch.testing.assert_close(together["lm"].total, sum(one["lm"].total for one in alone), rtol=1e-4, atol=1e-4)
+
+
+def test_only_the_frames_that_are_wanted_are_decoded() -> None:
+    sample, asked = draw_sample(3, num_frames=6), []
+
+    class Spied(ArrayFrames):
+        def frames(self, indices):
+            asked.append(list(indices))
+            return super().frames(indices)
+
+    lazy = dataclasses.replace(
+        sample,
+        media=(Spied(sample.frames),),
+        tracks=RleTracks([[encode_rle(mask) for mask in track] for track in sample.masks], 64, 64),
+    )
+    processor = build_model()[1]
+    batch, plain = processor([lazy], [[1, 4]]), processor([sample], [[1, 4]])
+    assert asked == [[1, 4]]
+    assert torch.equal(batch.seg_targets, plain.seg_targets) and torch.equal(batch.seg_seeds, plain.seg_seeds)
+
+
+def test_a_conversation_over_budget_loses_whole_turns_from_its_end(small: Small) -> None:
     _, processor = small
-    with pytest.raises(ValueError, match="one shape"):
-        processor([draw_sample(0), draw_sample(0, num_frames=2)])
+    grounded, plain = draw_sample(0).turns[0], Turn(question="star?", answer="There is no star.")
+    whole = dataclasses.replace(draw_sample(0), turns=(grounded, plain, plain))
+    length = processor([whole]).input_ids.shape[1]
+    two = processor([dataclasses.replace(whole, turns=(grounded, plain))]).input_ids
+    assert torch.equal(processor([whole], max_tokens=length).input_ids, processor([whole]).input_ids)
+    assert torch.equal(processor([whole], max_tokens=length - 1).input_ids, two)
+
+
+def test_a_first_turn_over_budget_is_cut_behind_its_masks_or_refused(small: Small) -> None:
+    _, processor = small
+    sample = dataclasses.replace(draw_sample(0), task="made/up")
+    full = processor([sample])
+    seg = int(full.seg_positions[0, 1])
+    cut = processor([sample], max_tokens=seg + 1)
+    assert torch.equal(cut.input_ids, full.input_ids[:, : seg + 1]) and torch.equal(cut.seg_rows, full.seg_rows)
+    with pytest.raises(ValueError, match=f"made/up: .* take {seg + 1} tokens, max_tokens is {seg}; raise max_tokens"):
+        processor([sample], max_tokens=seg)
 
 
 @pytest.mark.parametrize(

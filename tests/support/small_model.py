@@ -1,6 +1,7 @@
 """Build a very small Sa2VA with random weights, and pictures that it can learn."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sa2va.model.families import internvl
 from sa2va.model.families.templates import TURN_END, TURN_START
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
+from sa2va.model.seg_design import SEG_DESIGNS
 from sa2va.tokens import ADDED_TOKENS
 from sa2va.types import Sample, Span, Turn
 
@@ -75,11 +77,13 @@ def shrink(values: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> Sa2VAC
     return Sa2VAConfig.from_dict(values)
 
 
-def build_model(seed: int = 0) -> tuple[Sa2VA, Processor]:
+def build_model(seed: int = 0, seg_design: str = "single") -> tuple[Sa2VA, Processor]:
     """Build a small model in which no weight is at a start value that hides mistakes."""
     torch.manual_seed(seed)
     tokenizer = build_tokenizer()
+    tokenizer.add_tokens(list(SEG_DESIGNS[seg_design].added_tokens(4)), special_tokens=True)
     config = shrink(json.loads((EMBEDDED / "config.json").read_text()), tokenizer)
+    config = replace(config, seg_design=seg_design)
     model = Sa2VA(config)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -6,7 +6,6 @@ Shapes: B samples, L tokens, P tiles, s their side, F frames for SAM 2 (all samp
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sa2va.model.batch import Batch, Prompts
 from sa2va.model.config import Sa2VAConfig
+from sa2va.model.encoded_text import EncodedText
 from sa2va.model.families.catalog import find_family
 from sa2va.model.families.protocol import NO_GRID, Picture
 from sa2va.model.families.templates import find_template
@@ -27,23 +27,6 @@ from sa2va.model.pixels import IMAGENET_MEAN, IMAGENET_STD, normalize
 from sa2va.model.seg_design import SEG_DESIGNS
 from sa2va.tokens import ADDED_TOKENS, IGNORE_INDEX, PHRASE_TOKENS, REGION_TOKENS
 from sa2va.types import Frames, Sample, Turn
-
-
-@dataclass
-class _Encoded:
-    """One sample, or one turn of it, as lists; a place is a visual token of this sample's own pictures."""
-
-    ids: list[int] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    seg_columns: list[int] = field(default_factory=list)  # of each mask token
-    seg_objects: list[int] = field(default_factory=list)  # each object that is meant, once however many its tokens
-    visual_index: list[int] = field(default_factory=list)
-
-    def add(self, turn: "_Encoded") -> None:
-        """Go on with a further turn."""
-        self.seg_columns += [len(self.ids) + column for column in turn.seg_columns]
-        for one in ("ids", "labels", "seg_objects", "visual_index"):
-            getattr(self, one).extend(getattr(turn, one))
 
 
 class Processor:
@@ -219,7 +202,7 @@ class Processor:
 
     def encode_sample(
         self, sample: Sample, num_tokens: Sequence[int], num_frames: int, max_tokens: int | None = None
-    ) -> _Encoded:
+    ) -> EncodedText:
         """Encode a whole conversation with its labels.
 
         A conversation longer than `max_tokens` loses turns from its end until the rest fits. If the first turn alone is
@@ -234,36 +217,24 @@ class Processor:
         Raises:
             ValueError: the question and the mask tokens of the first turn do not fit.
         """
-        encoded = _Encoded()
+        encoded = EncodedText()
         for number, turn in enumerate(sample.turns):
             part = self._encode_turn(turn, num_tokens, num_frames, self._template.between if number else None)
             if max_tokens is not None and len(encoded.ids) + len(part.ids) > max_tokens:
                 if number == 0:
-                    encoded.add(self._cut(part, max_tokens, sample.task))
+                    encoded.add(part.cut(max_tokens, sample.task))
                 break
             encoded.add(part)
         return encoded
 
-    def _encode_turn(self, turn: Turn, num_tokens: Sequence[int], num_frames: int, before: str | None) -> _Encoded:
+    def _encode_turn(self, turn: Turn, num_tokens: Sequence[int], num_frames: int, before: str | None) -> EncodedText:
         question, visual_index = self.encode_question(turn, num_tokens, before)
         answer, objects = self.encode_answer(turn, num_frames)
         columns = [len(question) + place for place, token in enumerate(answer) if token in self.seg_tokens]
         answer += self.encode_end()
         labels = [IGNORE_INDEX] * len(question)
         labels += answer if turn.supervised else [IGNORE_INDEX] * len(answer)
-        return _Encoded(question + answer, labels, columns, objects, visual_index)
-
-    @staticmethod
-    def _cut(turn: _Encoded, max_tokens: int, task: str) -> _Encoded:
-        """Cut the answer of a turn at the budget of its row."""
-        needed = max([turn.labels.count(IGNORE_INDEX), *turn.seg_columns]) + 1  # of the answer at least one token
-        if needed > max_tokens:
-            raise ValueError(
-                f"{task or 'sample'}: question, pictures and mask tokens take {needed} tokens, max_tokens is "
-                f"{max_tokens}; raise max_tokens or take fewer or smaller pictures"
-            )
-        cut = turn.ids[:max_tokens], turn.labels[:max_tokens]
-        return _Encoded(*cut, turn.seg_columns, turn.seg_objects, turn.visual_index)
+        return EncodedText(question + answer, labels, columns, objects, visual_index)
 
     # ---- batches
 

@@ -59,6 +59,6 @@ def test_what_names_nothing_or_everything_is_left_out(scene, question):
 @pytest.mark.parametrize("task", ["conversation", "video_conversation", "refseg"])
 def test_turns_carry_the_names_of_their_questions(task):
     sample = TASKS[task](3, "train", 5)
-    assert any(turn.named for turn in sample.turns)
+    assert any(turn.nouns for turn in sample.turns)
     for turn in sample.turns:
-        assert turn.named == find_names(sample.meta["scene"], turn.question)
+        assert turn.nouns == find_names(sample.meta["scene"], turn.question)

@@ -10,7 +10,7 @@ from support.small_model import build_model
 from sa2va.model.following import find_objects
 from sa2va.model.losses import total_loss
 from sa2va.model.sam.sam2 import MaskOutput
-from sa2va.training.optim import parameter_groups
+from sa2va.training.optim import build_optimizer, trained_parameters
 from sa2va.training.stage import RunContext, Stage, StageConfig
 from sa2va.world.training import recipes
 from sa2va.world.training.cotrain import CotrainConfig
@@ -83,8 +83,7 @@ def test_a_batch_is_a_pure_function_of_its_step(name: str) -> None:
 @pytest.mark.parametrize("name", list(STAGES)[:-1])  # packed ones draw nothing in most steps, see test_packed.py
 def test_a_step_trains_what_it_should(name: str) -> None:
     stage = make_stage(name)
-    names = [n for group in parameter_groups(stage.module, stage.parameters(), stage.config) for n in group["names"]]
-    trained = {n: p for n, p in stage.module.named_parameters() if n in names}
+    trained = trained_parameters(stage.module, build_optimizer(stage.module, stage.parameters(), stage.config))
     assert trained
     assert not [n for n in trained if name in RESTING and RESTING[name] in n]
     seen: set[str] = set()

@@ -10,7 +10,7 @@ Shapes: B expressions of a batch, V people of each, P packs, M objects, S side o
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -24,10 +24,9 @@ from sa2va.gaze.simulator.dataset import Viewing
 from sa2va.gaze.training.simulated import DrawnGaze, draw_gaze, draw_viewings, possible_maps
 from sa2va.gaze.training.store import StoreConfig
 from sa2va.model.losses import LossTerm
+from sa2va.training.lora import add_lora
 from sa2va.training.stage import Key, StageConfig
 from sa2va.types import Frames
-
-LANGUAGE = "language_model"  # part of the names of its layers, in every backbone
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ class JointStage:
         prefix_weight: float = 0.5,
     ) -> None:
         self.config = config
-        self._adapter = add_adapter(model, rank)
+        self._adapter = add_lora(model.sa2va, rank)
         self.module = JointModule(model, losses, prefix_weight)
         cases = max(1, config.batch_size // num_people)
         self.data = JointData(world, model.decoder.config.grid, cases, num_people)
@@ -129,22 +128,3 @@ class JointStage:
         """Write the adapter as PEFT does, for `sa2va.load(..., adapter=folder)`."""
         with whole_folder(folder) as draft:
             self._adapter.save_pretrained(str(draft))
-
-
-def add_adapter(model: ScanpathModel, rank: int) -> Any:
-    """Put low-rank weights beside those of the language model's linear layers; all else rests.
-
-    Raises:
-        ValueError: peft is not installed.
-    """
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise ValueError("a LoRA adapter needs an extra; run: pip install 'sa2va[train]'") from error
-    native = model.sa2va.mllm.native
-    layers = [name for name, part in native.named_modules() if isinstance(part, nn.Linear) and LANGUAGE in name]
-    assert layers, "a backbone without a language model"
-    model.sa2va.requires_grad_(False)
-    wrapped = get_peft_model(native, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=layers))
-    model.sa2va.mllm.native = wrapped.base_model.model
-    return wrapped

@@ -54,8 +54,6 @@ class QuestionWords:
 def cell_cover(sample: Sample, objects: Sequence[int], keyframes: Sequence[int], side: int) -> Tensor:
     """Return the share of each visual token's cell that each object covers: (n, V)."""
     masks = torch.from_numpy(sample.tracks.masks(objects, keyframes)).float()  # (n, K, H, W)
-    if not len(masks):
-        return torch.zeros(0, len(keyframes) * side**2)
     return F.adaptive_avg_pool2d(masks, side).flatten(1)
 
 

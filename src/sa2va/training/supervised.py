@@ -1,0 +1,158 @@
+"""Train Sa2VA on a mixture of datasets with the paper's losses: the stage for any family and any dataset.
+
+Flow: names of datasets -> Mixture -> Sample -> Processor -> Batch -> Sa2VA.forward -> LossTerms.
+Source: Sa2VA, arXiv:2501.04001, section 3.3, and its released configuration: LoRA on the language model; embeddings,
+    head, projectors and mask decoder fully trained; both image encoders frozen.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from torch import nn
+
+from sa2va.data.base import Mixture
+from sa2va.data.catalog import build_dataset
+from sa2va.media.source import uniform_indices
+from sa2va.model.batch import Batch
+from sa2va.model.losses import LossConfig, LossTerm
+from sa2va.model.processor import Processor
+from sa2va.model.sa2va import Sa2VA
+from sa2va.training.config import RunConfig
+from sa2va.training.lora import add_lora, merge_lora
+from sa2va.training.stage import Key, RunContext, StageConfig
+from sa2va.types import Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetShare:
+    """A dataset of a mixture."""
+
+    name: str  # in data/catalog.py or an extension
+    weight: float = 1.0  # share of the samples, in any unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisedConfig(StageConfig):
+    """Settings of supervised training; the defaults are the paper's."""
+
+    datasets: tuple[DatasetShare, ...]
+    losses: LossConfig = field(default_factory=LossConfig)
+    betas: tuple[float, float] = (0.9, 0.999)
+    num_frames: int = 5  # key frames of a clip
+    frames: Literal["random", "uniform"] = "random"  # which; in increasing order
+    mask_side: int = 256  # px, square that targets are resized to
+    max_tokens: int = 8192  # budget of a conversation, see `Processor.encode_sample`
+    lora_rank: int = 128  # 0 = train the whole language model
+    lora_dropout: float = 0.05
+    trains_embeddings: bool = True  # with the head of the language model, as the mask tokens are new
+    trains_vision_projector: bool = True
+    trains_mask_decoder: bool = True
+
+    def build(self, context: RunContext) -> "SupervisedStage":
+        return SupervisedStage(self, context)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisedRun(RunConfig):
+    """A run that ends with a plain model: adapters are merged into it."""
+
+    def finish(self, model: Sa2VA, processor: Processor) -> None:
+        merge_lora(model)
+
+
+@dataclass(frozen=True)
+class ChosenFrames:
+    """A sample with the frames that are wanted of it."""
+
+    sample: Sample
+    keyframes: list[int]
+    seed: int  # of its random points
+
+
+class SupervisedData:
+    """Samples of a mixture."""
+
+    def __init__(self, config: SupervisedConfig, processor: Processor) -> None:
+        self.config, self.processor = config, processor
+        shares = config.datasets
+        self.mixture = Mixture([build_dataset(one.name) for one in shares], [one.weight for one in shares], config.seed)
+
+    def __len__(self) -> int:
+        return self.config.steps
+
+    def keys(self, step: int) -> list[Key]:
+        return [(step * self.config.batch_size + place,) for place in range(self.config.batch_size)]
+
+    def __getitem__(self, key: Key) -> ChosenFrames:
+        index = int(key[0])
+        sample = self.mixture[index]
+        rng = np.random.default_rng([self.config.seed, index])
+        return ChosenFrames(sample, self._choose_frames(sample.num_frames, rng), index)
+
+    def _choose_frames(self, num_frames: int, rng: np.random.Generator) -> list[int]:
+        wanted = self.config.num_frames
+        if num_frames <= wanted:
+            return list(range(num_frames))
+        if self.config.frames == "uniform":
+            return uniform_indices(num_frames, wanted)
+        return sorted(rng.choice(num_frames, wanted, replace=False).tolist())
+
+    def collate(self, items: Sequence[ChosenFrames]) -> Batch:
+        return self.processor(
+            [item.sample for item in items],
+            [item.keyframes for item in items],
+            seeds=[item.seed for item in items],
+            mask_side=self.config.mask_side,
+            max_tokens=self.config.max_tokens,
+        )
+
+
+class SupervisedModule(nn.Module):
+    """Sa2VA with the losses of its stage."""
+
+    def __init__(self, model: Sa2VA, losses: LossConfig) -> None:
+        super().__init__()
+        self.model, self.losses = model, losses
+
+    def forward(self, batch: Batch) -> "dict[str, LossTerm]":
+        return self.model(batch, self.losses)
+
+
+class SupervisedStage:
+    """Train what the config says; all else is frozen."""
+
+    def __init__(self, config: SupervisedConfig, context: RunContext) -> None:
+        self.config, model = config, context.model
+        self.data = SupervisedData(config, context.processor)
+        choose_trained(model, config)
+        self.module = SupervisedModule(model, config.losses)
+
+    def parameters(self) -> "Iterator[Tensor]":
+        return (parameter for parameter in self.module.parameters() if parameter.requires_grad)
+
+
+def choose_trained(model: Sa2VA, config: SupervisedConfig) -> None:
+    """Freeze the model but for what is trained; add LoRA weights where they are wanted."""
+    mllm, decoder = model.mllm, model.sam2.native.mask_decoder
+    trained = [model.projector]
+    if config.lora_rank:
+        add_lora(model, config.lora_rank, config.lora_dropout)
+    else:
+        model.requires_grad_(False)
+        trained.append(mllm.text_model)
+    if config.trains_embeddings:
+        trained += [mllm.native.get_input_embeddings(), mllm.native.get_output_embeddings()]
+    if config.trains_vision_projector:
+        trained.append(mllm.vision_projector)
+    if config.trains_mask_decoder:
+        trained.append(decoder)
+    for part in trained:
+        part.requires_grad_(True)
+    # Heads without a loss would only decay.
+    decoder.iou_prediction_head.requires_grad_(bool(config.trains_mask_decoder and config.losses.iou))
+    decoder.pred_obj_score_head.requires_grad_(bool(config.trains_mask_decoder and config.losses.presence))
