@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from sa2va.checkpoints.footprint import Need, Place
+from sa2va.checkpoints.device import Place
+from sa2va.checkpoints.footprint import Need
 from sa2va.model.sa2va import Sa2VA
 
 Plan = dict[str, int | str]  # name of a module -> index of a GPU, or "cpu"

@@ -1,26 +1,22 @@
-"""Tell how much memory a model takes, before any of its weights are there, and how much a machine has.
+"""Estimate the memory that a model takes, before any of its weights are there, and where it fits.
 
-Flow: Sa2VAConfig -> model on the meta device -> measure -> Size -> memory_need(size, choice) -> bytes by part;
-    list_places (GPUs, RAM) -> find_place.
+Flow: Sa2VAConfig -> model on the meta device -> measure -> Size -> memory_need(size, choice) -> Need; with
+    device.list_places() -> find_place.
 Source: bytes of a packed weight from bitsandbytes' formats; QLoRA, arXiv:2305.14314, section 3, for 4 bits.
 Shapes: D width, I inner width of an MLP, S side of SAM 2's input in px.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
+from sa2va.checkpoints.device import GIB, Place
 from sa2va.checkpoints.folder import build_empty
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.families.catalog import find_family
 
-GIB = 2**30
-SHARE = 0.9  # of what is free that a model may plan with; fragments and the libraries' own buffers take the rest
 TEXT_TOKENS = 1_000  # a conversation's text, beside the pictures
 # 4 bits, one byte of scale for 64 weights, and 4 bytes for 256 of those scales.
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
@@ -160,53 +156,6 @@ def memory_need(size: Size, choice: Choice) -> Need:
         cache=round(tokens * size.cache_per_token * choice.rest),
         working=round(size.working * choice.rest),
     )
-
-
-# ---- the machine
-
-
-@dataclass(frozen=True)
-class Place:
-    """Memory that a model can live in, in bytes."""
-
-    device: str  # "cuda:0", "mps", "cpu"
-    name: str
-    total: int
-    free: int
-
-    @property
-    def usable(self) -> int:
-        return int(self.free * SHARE)
-
-
-def list_places() -> list[Place]:
-    """List the memory of this machine, the fastest first; a Mac's GPU shares that of its CPU."""
-    places = []
-    for index in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(index)
-        places.append(Place(f"cuda:{index}", torch.cuda.get_device_name(index), total, free))
-    total, free = read_ram()
-    if torch.backends.mps.is_available():
-        places.append(Place("mps", "Apple GPU", total, free))
-    return [*places, Place("cpu", f"{os.cpu_count()} CPU cores", total, free)]
-
-
-def read_ram(root: Path = Path("/")) -> tuple[int, int]:
-    """Return the RAM of this machine, or of the container that it is, in bytes: all and free; 0 where unknown."""
-    if not hasattr(os, "sysconf"):
-        return 0, 0
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    free = total
-    report = root / "proc/meminfo"
-    if report.is_file():
-        lines = dict(line.split(":", 1) for line in report.read_text().splitlines() if ":" in line)
-        free = int(lines["MemAvailable"].split()[0]) * 1024
-    group = root / "sys/fs/cgroup"
-    try:
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # no container, or one without a limit
-        return total, free
-    return min(total, limit), min(free, limit - used)
 
 
 def find_place(need: Need, choice: Choice, places: Sequence[Place]) -> str | None:
