@@ -1,4 +1,4 @@
-"""Assemble a new Sa2VA from a multimodal language model and a SAM 2 that do not know each other yet.
+"""Assemble an untrained Sa2VA from a multimodal language model, a SAM 2 and a random projector.
 
 Flow: MLLM folder (native Transformers layout) -> five new tokens; SAM 2 folder or raw file; random projector
     -> Sa2VA + tokenizer, ready to be saved and trained.

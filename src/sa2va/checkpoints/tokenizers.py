@@ -127,12 +127,12 @@ def read_sentencepiece(path: Path) -> Any:
     """Read a SentencePiece model file as its ModelProto.
 
     Raises:
-        ValueError: the sentencepiece package is not installed, or the file is too large, damaged or empty.
+        ValueError: the extra is not installed, or the file is too large, damaged or empty.
     """
     try:
         from sentencepiece import sentencepiece_model_pb2
-    except ImportError as error:
-        raise ValueError(f"to read {path}, install an extra; run: pip install 'sa2va[convert]'") from error
+    except Exception as error:  # ImportError, or VersionError of a protobuf that is too old
+        raise ValueError(f"{path} needs an extra to be read; run: pip install -U 'sa2va[convert]'") from error
     data = read_bounded(path, MAX_SENTENCEPIECE_BYTES)
     schema: Any = sentencepiece_model_pb2  # its classes are made at import
     model = schema.ModelProto()
