@@ -15,7 +15,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device called `name`; "auto" is the best of this machine.
+    """Return the device called `name`; "auto" is the fastest of this machine.
 
     Raises:
         ValueError: the name is unknown, or this machine has no such device.
@@ -59,7 +59,7 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Tell whether a device is a CPU that multiplies bfloat16 itself; others emulate it, many times slower."""
+    """Tell whether a device is a CPU with native bfloat16 products; others emulate them, many times slower."""
     if device.type != "cpu":
         return False
     abilities = torch.cpu.get_capabilities()
@@ -68,7 +68,7 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 @dataclass(frozen=True)
 class Place:
-    """Memory that a model can live in, in bytes."""
+    """Memory of one device, in bytes."""
 
     device: str  # "cuda:0", "mps", "cpu"
     name: str

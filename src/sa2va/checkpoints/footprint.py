@@ -24,7 +24,7 @@ NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 
 @dataclass(frozen=True)
 class Choice:
-    """One way to hold a model, as arguments of `sa2va.load`, with the bytes of one weight."""
+    """One precision of a model, as arguments of `sa2va.load`, with the bytes of one weight."""
 
     dtype: str
     quantize: str | None
@@ -43,7 +43,7 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Size:
-    """Numbers of weights by part, and what it takes to use them."""
+    """Parameter counts by part, and what inference needs on top."""
 
     vision_linear: int  # weights that quantize.py packs
     vision_other: int
@@ -79,7 +79,7 @@ class Need:
 
 
 def measure(config: Sa2VAConfig) -> Size:
-    """Build a model without its weights and count."""
+    """Count the parameters of a model without its weights."""
     model = build_empty(config)
     native = model.mllm.native
     language = find_family(config.family).language_model(native)
@@ -104,12 +104,12 @@ def measure(config: Sa2VAConfig) -> Size:
 
 
 def count_tiles(config: Sa2VAConfig) -> int:
-    """Most tiles of one picture: the grid and, where that is more than one, the whole."""
+    """Return the largest number of tiles of one picture, its thumbnail included."""
     return config.max_tiles + (config.max_tiles > 1)
 
 
 def count_patches(config: Sa2VAConfig, patch: int | Sequence[int]) -> int:
-    """Most patches of one picture that the vision tower reads at once; `patch` is the side of one in px."""
+    """Return the largest number of patches of one picture; `patch` is the side of one in px."""
     patch = patch if isinstance(patch, int) else patch[0]
     if config.max_pixels:
         return config.max_pixels // patch**2
@@ -118,7 +118,7 @@ def count_patches(config: Sa2VAConfig, patch: int | Sequence[int]) -> int:
 
 
 def count_picture_tokens(config: Sa2VAConfig) -> int:
-    """Most visual tokens of one picture."""
+    """Return the largest number of visual tokens of one picture."""
     if not config.max_pixels:
         return count_tiles(config) * config.tokens_per_tile
     vision = config.mllm["vision_config"]
@@ -126,7 +126,7 @@ def count_picture_tokens(config: Sa2VAConfig) -> int:
 
 
 def count_working(config: Sa2VAConfig, native: Any) -> int:
-    """Most numbers alive at once: the three stages follow each other, so the largest of them counts.
+    """Estimate the peak number of activations. The three stages follow each other, so the largest counts.
 
     Each is the peak within one layer, counted while layers of the released sizes ran: in a block of the vision
     tower 5 D + 2 I a patch, of the language model 3 D + 3 I a token, in the first stage of SAM 2's encoder 12 widths
@@ -147,7 +147,7 @@ def count_working(config: Sa2VAConfig, native: Any) -> int:
 
 
 def memory_need(size: Size, choice: Choice) -> Need:
-    """Return the bytes that a model of this size takes when it is held this way."""
+    """Return the bytes that a model of this size takes in this precision."""
     tokens = size.picture_tokens + TEXT_TOKENS
     return Need(
         vision=round(size.vision_linear * choice.vision + size.vision_other * choice.rest),
@@ -159,7 +159,7 @@ def memory_need(size: Size, choice: Choice) -> Need:
 
 
 def find_place(need: Need, choice: Choice, places: Sequence[Place]) -> str | None:
-    """Say where a model fits: a device, "cuda" for all GPUs and the RAM together, or None.
+    """Return the device that a model fits, "cuda" for all GPUs and the RAM together, or None.
 
     Packed weights stay on one device, and not on an Apple GPU.
     """

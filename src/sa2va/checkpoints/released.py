@@ -1,4 +1,4 @@
-"""List the released models: what each is made of, and the terms it comes with.
+"""List the released models: their parts and the terms of their licenses.
 
 Flow: RELEASED[name] -> Released.config -> footprint.py, without a file being fetched.
 Source: model cards under https://huggingface.co/ByteDance, and config.json of the models that each was made from.
@@ -79,7 +79,7 @@ class Released:
 
     @property
     def config(self) -> Sa2VAConfig:
-        """All that decides the model's size; names of tokens and the like are left out."""
+        """Configuration with all that decides the model's size; ids of tokens are left out."""
         kind, width, inner, layers, heads, key_heads = LANGUAGE[self.language]
         text = {
             "model_type": kind,

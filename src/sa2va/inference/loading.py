@@ -88,7 +88,7 @@ def _build(
     dtype: torch.dtype,
     plan: Plan | None,
 ) -> tuple[Sa2VA, Processor]:
-    """Read the weights where they will stay, or on the CPU if they are to be packed or spread first."""
+    """Load the weights where they stay, or on the CPU if they are quantized or spread first."""
     model, processor = load_checkpoint(folder, CPU if plan or quantize else where, dtype)
     if adapter is not None:
         merge_adapter(model, adapter)
