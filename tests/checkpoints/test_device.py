@@ -1,11 +1,13 @@
 """The device and the precision follow the machine; a name that is none of them is told."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
 
 from sa2va.apps import cli
-from sa2va.checkpoints.device import choose_device, choose_dtype, multiplies_bfloat16
+from sa2va.checkpoints.device import GIB, choose_device, choose_dtype, list_places, multiplies_bfloat16, read_ram
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99:1", ""])
@@ -68,3 +70,20 @@ def test_the_precision_follows_the_device(
 def test_only_a_cpu_with_the_instructions_multiplies_bfloat16(monkeypatch, device, abilities, wanted) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
     assert multiplies_bfloat16(torch.device(device)) is wanted
+
+
+def test_this_machine_has_memory() -> None:
+    total, free = read_ram()
+    assert GIB < total and 0 < free <= total
+    assert list_places()[-1].device == "cpu" and list_places()[-1].total == total
+
+
+def test_a_container_has_what_it_is_given(tmp_path: Path) -> None:
+    group = tmp_path / "sys/fs/cgroup"
+    group.mkdir(parents=True)
+    (group / "memory.current").write_text(f"{GIB // 4}\n")
+    (group / "memory.max").write_text("max\n")
+    unlimited = read_ram(tmp_path)
+    (group / "memory.max").write_text(f"{GIB}\n")
+    assert read_ram(tmp_path) == (GIB, GIB - GIB // 4)
+    assert unlimited == (read_ram()[0], read_ram()[0])  # no report of what is free

@@ -8,8 +8,9 @@ import torch
 from support.small_families import build_family
 from support.small_model import build_model, draw_sample
 
+from sa2va.checkpoints.device import Place
 from sa2va.checkpoints.device_map import budgets, plan_layers, spread
-from sa2va.checkpoints.footprint import Need, Place
+from sa2va.checkpoints.footprint import Need
 from sa2va.inference.predictor import Predictor
 from sa2va.inference.results import Request
 

@@ -241,7 +241,7 @@ def test_damaged_sentencepiece_files_are_refused(
 def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_settings(tmp_path, train_model(tmp_path / "tokenizer.model"))
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
-    with pytest.raises(ValueError, match=r"tokenizer\.model.*; run: pip install 'sa2va\[convert\]'") as error:
+    with pytest.raises(ValueError, match=r"tokenizer\.model.*; run: pip install -U 'sa2va\[convert\]'") as error:
         load_tokenizer(tmp_path)
     assert "\n" not in str(error.value)
 

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from support.fake_hub import COMMITS, FakeHub
 from support.small_model import build_model, draw_sample
 
+from sa2va.checkpoints.device import GIB, Place
 from sa2va.checkpoints.device_map import Plan
 from sa2va.checkpoints.folder import save_checkpoint
-from sa2va.checkpoints.footprint import GIB, Place
 from sa2va.checkpoints.released import RELEASED
 from sa2va.inference import loading
 from sa2va.inference.loading import load

@@ -31,7 +31,7 @@ REFUSED = (
 
 
 def merge_adapter(model: Sa2VA, folder: Path) -> None:
-    """Add the adapter's weights to those of the MLLM, for good.
+    """Merge the weights of a LoRA adapter into the MLLM.
 
     Args:
         model: not packed into fewer bits yet.
@@ -73,7 +73,7 @@ def merge_adapter(model: Sa2VA, folder: Path) -> None:
 
 
 def check_settings(values: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str) -> None:
-    """Check what an adapter asks for, before its layers are built.
+    """Check the values of adapter_config.json before any layer is built.
 
     Args:
         values: of adapter_config.json.

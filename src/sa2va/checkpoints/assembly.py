@@ -1,4 +1,4 @@
-"""Assemble a new Sa2VA from a multimodal language model and a SAM 2 that do not know each other yet.
+"""Assemble an untrained Sa2VA from a multimodal language model, a SAM 2 and a random projector.
 
 Flow: MLLM folder (native Transformers layout) -> five new tokens; SAM 2 folder or raw file; random projector
     -> Sa2VA + tokenizer, ready to be saved and trained.
@@ -38,7 +38,7 @@ CPU = torch.device("cpu")
 def assemble(
     mllm_folder: Path, sam_path: Path, *, dtype: torch.dtype | None = None, seed: int = 0, unsafe_pickle: bool = False
 ) -> tuple[Sa2VA, PreTrainedTokenizerBase]:
-    """Put a new Sa2VA together.
+    """Assemble an untrained Sa2VA.
 
     Args:
         mllm_folder: an MLLM as Transformers itself writes it.
@@ -68,7 +68,7 @@ def assemble(
 
 
 def load_mllm(folder: Path, dtype: torch.dtype | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
-    """Load an MLLM, give it rows for the tokens of Sa2VA, and give its head a matrix of its own.
+    """Load an MLLM, add embedding rows for the tokens of Sa2VA, and untie its output layer.
 
     Raises:
         ValueError: the folder holds no MLLM of a known family, or a tensor is missing, unknown or of another shape.
@@ -108,7 +108,7 @@ def describe_mllm(mllm: PreTrainedModel, family: str, tokenizer: PreTrainedToken
 
 
 def load_sam2(path: Path, dtype: torch.dtype, *, unsafe_pickle: bool) -> tuple[Sam2, dict[str, Any]]:
-    """Load SAM 2 and return it with its configuration; what the version at hand can do stays switched on.
+    """Load SAM 2 with its configuration. What only SAM 2.1 has stays enabled.
 
     Raises:
         ValueError: there is no SAM 2, or it is a pickle that may not be opened.

@@ -1,15 +1,21 @@
-"""Choose where a model runs and in which precision.
+"""Choose the device and precision of a model, and list the memory of this machine.
 
-Flow: what a user asks for ("auto" as well), this machine -> torch.device, torch.dtype.
+Flow: what a user asks for ("auto" as well), this machine -> torch.device, torch.dtype; GPUs and RAM -> Places.
 """
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+GIB = 2**30
+SHARE = 0.9  # of the free memory, which a model may plan with; fragments and the libraries' buffers take the rest
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device called `name`; "auto" is the best of this machine.
+    """Return the device called `name`; "auto" is the fastest of this machine.
 
     Raises:
         ValueError: the name is unknown, or this machine has no such device.
@@ -53,8 +59,52 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Tell whether a device is a CPU that multiplies bfloat16 itself; others emulate it, many times slower."""
+    """Tell whether a device is a CPU with native bfloat16 products; others emulate them, many times slower."""
     if device.type != "cpu":
         return False
     abilities = torch.cpu.get_capabilities()
     return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Memory of one device, in bytes."""
+
+    device: str  # "cuda:0", "mps", "cpu"
+    name: str
+    total: int
+    free: int
+
+    @property
+    def usable(self) -> int:
+        return int(self.free * SHARE)
+
+
+def list_places() -> list[Place]:
+    """List the memory of this machine, the fastest first; a Mac's GPU shares that of its CPU."""
+    places = []
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        places.append(Place(f"cuda:{index}", torch.cuda.get_device_name(index), total, free))
+    total, free = read_ram()
+    if torch.backends.mps.is_available():
+        places.append(Place("mps", "Apple GPU", total, free))
+    return [*places, Place("cpu", f"{os.cpu_count()} CPU cores", total, free)]
+
+
+def read_ram(root: Path = Path("/")) -> tuple[int, int]:
+    """Return the RAM of this machine, or of the container that it is, in bytes: all and free; 0 where unknown."""
+    if not hasattr(os, "sysconf"):
+        return 0, 0
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    free = total
+    report = root / "proc/meminfo"
+    if report.is_file():
+        lines = dict(line.split(":", 1) for line in report.read_text().splitlines() if ":" in line)
+        free = int(lines["MemAvailable"].split()[0]) * 1024
+    group = root / "sys/fs/cgroup"
+    try:
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return total, free
+    return min(total, limit), min(free, limit - used)

@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from sa2va.checkpoints.footprint import Need, Place
+from sa2va.checkpoints.device import Place
+from sa2va.checkpoints.footprint import Need
 from sa2va.model.sa2va import Sa2VA
 
 Plan = dict[str, int | str]  # name of a module -> index of a GPU, or "cpu"
 
 
 def budgets(need: Need, places: Sequence[Place]) -> dict[int | str, int]:
-    """Return the bytes that weights of the MLLM may take on each GPU and in the RAM.
+    """Return the bytes of MLLM weights that each GPU and the RAM may hold.
 
     Every GPU keeps room for what is computed, the first one also for SAM 2 and the KV cache.
     """
@@ -32,7 +33,7 @@ def budgets(need: Need, places: Sequence[Place]) -> dict[int | str, int]:
 
 
 def plan_layers(native: nn.Module, dtype: torch.dtype, room: Mapping[int | str, int]) -> Plan:
-    """Decide where each part of an MLLM goes; a layer is never cut in two.
+    """Assign each module of an MLLM to a device; a layer is never split.
 
     Args:
         native: the model; its weights may be on the meta device.
@@ -64,7 +65,7 @@ def spread(model: Sa2VA, plan: Plan, first: torch.device) -> None:
 
 
 def import_accelerate() -> Any:
-    """Return the library that spreads models.
+    """Import accelerate.
 
     Raises:
         ValueError: it is not installed.

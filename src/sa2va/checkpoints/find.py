@@ -11,7 +11,7 @@ EMBEDDED = {"tiny": Path(__file__).parents[1] / "weights" / "tiny"}
 
 
 def find_model(name: str | Path, *, revision: str | None = None, offline: bool = False) -> Path:
-    """Return the folder of a model; what is on no disk here yet is fetched.
+    """Return the folder of a model, fetched from a hub where it is not here yet.
 
     Args:
         name: of an embedded model, a folder, or "org/name" on a hub.

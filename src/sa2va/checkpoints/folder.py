@@ -58,7 +58,7 @@ def build_empty(config: Sa2VAConfig) -> Sa2VA:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model folder that has been opened and checked; of the weights, only names and shapes have been read."""
+    """An opened and checked model folder. Only names and shapes of the weights have been read."""
 
     folder: Path
     config: Sa2VAConfig
@@ -72,7 +72,7 @@ class Checkpoint:
         return build_empty(self.config)
 
     def steps(self, *, published_layout: bool = False) -> tuple[Step, ...]:
-        """Plan how the tensors of one layout are made from those of the files."""
+        """Plan the conversion of the files' tensors to one layout."""
         names = list(self.files.outlines)
         if published_layout == self.is_published:
             return tuple(Step((name,), (name,), keep) for name in names)
@@ -93,12 +93,12 @@ class Checkpoint:
         return value
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Read all tensors by our names, one after the other."""
+        """Read all tensors under our names, one after the other."""
         return convert(self.steps(), self.read)
 
 
 def is_finite(value: Tensor) -> bool:
-    """Tell whether a tensor holds neither NaN nor infinity, without a second one of its size."""
+    """Tell whether a tensor is free of NaN and infinity, without a second tensor of its size."""
     if not value.numel() or not value.is_floating_point():
         return True
     low, high = value.aminmax()
@@ -106,7 +106,7 @@ def is_finite(value: Tensor) -> bool:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read config.json, in whichever layout it is.
+    """Read and check the config.json of either layout.
 
     Raises:
         ValueError: it is missing or damaged, or a value has another type or range than any model has.
@@ -218,7 +218,7 @@ def check_outlines(checkpoint: Checkpoint) -> None:
 
 
 def _name_in_files(checkpoint: Checkpoint, name: str) -> str:
-    """Return what one of our tensors is called in the layout of the files."""
+    """Return the name of one of our tensors in the layout of the files."""
     if not checkpoint.is_published:
         return name
     steps = to_official(layout.key_rules(checkpoint.config), list(checkpoint.empty.state_dict()))
@@ -227,7 +227,7 @@ def _name_in_files(checkpoint: Checkpoint, name: str) -> str:
 
 @plain_defaults()
 def load_checkpoint(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Sa2VA, Processor]:
-    """Rebuild a model from its folder, in our layout or the published one.
+    """Load a model from its folder, in our layout or the published one.
 
     Memory never exceeds the finished model by more than one tensor; buffers such as rotary frequencies stay float32.
 
@@ -252,7 +252,7 @@ def load_checkpoint(folder: Path, device: torch.device, dtype: torch.dtype) -> t
 
 
 def save_checkpoint(model: Sa2VA, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: torch.dtype) -> None:
-    """Write a model folder; weights that are shared are written once per name.
+    """Write a model folder. Shared weights are written once per name.
 
     Files of an earlier model in `folder` are replaced when the new ones are complete; what else lies there stays.
 

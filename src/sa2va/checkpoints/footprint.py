@@ -1,26 +1,22 @@
-"""Tell how much memory a model takes, before any of its weights are there, and how much a machine has.
+"""Estimate the memory that a model takes, before any of its weights are there, and where it fits.
 
-Flow: Sa2VAConfig -> model on the meta device -> measure -> Size -> memory_need(size, choice) -> bytes by part;
-    list_places (GPUs, RAM) -> find_place.
+Flow: Sa2VAConfig -> model on the meta device -> measure -> Size -> memory_need(size, choice) -> Need; with
+    device.list_places() -> find_place.
 Source: bytes of a packed weight from bitsandbytes' formats; QLoRA, arXiv:2305.14314, section 3, for 4 bits.
 Shapes: D width, I inner width of an MLP, S side of SAM 2's input in px.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
+from sa2va.checkpoints.device import GIB, Place
 from sa2va.checkpoints.folder import build_empty
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.families.catalog import find_family
 
-GIB = 2**30
-SHARE = 0.9  # of what is free that a model may plan with; fragments and the libraries' own buffers take the rest
 TEXT_TOKENS = 1_000  # a conversation's text, beside the pictures
 # 4 bits, one byte of scale for 64 weights, and 4 bytes for 256 of those scales.
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
@@ -28,7 +24,7 @@ NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 
 @dataclass(frozen=True)
 class Choice:
-    """One way to hold a model, as arguments of `sa2va.load`, with the bytes of one weight."""
+    """One precision of a model, as arguments of `sa2va.load`, with the bytes of one weight."""
 
     dtype: str
     quantize: str | None
@@ -47,7 +43,7 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Size:
-    """Numbers of weights by part, and what it takes to use them."""
+    """Parameter counts by part, and what inference needs on top."""
 
     vision_linear: int  # weights that quantize.py packs
     vision_other: int
@@ -83,7 +79,7 @@ class Need:
 
 
 def measure(config: Sa2VAConfig) -> Size:
-    """Build a model without its weights and count."""
+    """Count the parameters of a model without its weights."""
     model = build_empty(config)
     native = model.mllm.native
     language = find_family(config.family).language_model(native)
@@ -108,12 +104,12 @@ def measure(config: Sa2VAConfig) -> Size:
 
 
 def count_tiles(config: Sa2VAConfig) -> int:
-    """Most tiles of one picture: the grid and, where that is more than one, the whole."""
+    """Return the largest number of tiles of one picture, its thumbnail included."""
     return config.max_tiles + (config.max_tiles > 1)
 
 
 def count_patches(config: Sa2VAConfig, patch: int | Sequence[int]) -> int:
-    """Most patches of one picture that the vision tower reads at once; `patch` is the side of one in px."""
+    """Return the largest number of patches of one picture; `patch` is the side of one in px."""
     patch = patch if isinstance(patch, int) else patch[0]
     if config.max_pixels:
         return config.max_pixels // patch**2
@@ -122,7 +118,7 @@ def count_patches(config: Sa2VAConfig, patch: int | Sequence[int]) -> int:
 
 
 def count_picture_tokens(config: Sa2VAConfig) -> int:
-    """Most visual tokens of one picture."""
+    """Return the largest number of visual tokens of one picture."""
     if not config.max_pixels:
         return count_tiles(config) * config.tokens_per_tile
     vision = config.mllm["vision_config"]
@@ -130,7 +126,7 @@ def count_picture_tokens(config: Sa2VAConfig) -> int:
 
 
 def count_working(config: Sa2VAConfig, native: Any) -> int:
-    """Most numbers alive at once: the three stages follow each other, so the largest of them counts.
+    """Estimate the peak number of activations. The three stages follow each other, so the largest counts.
 
     Each is the peak within one layer, counted while layers of the released sizes ran: in a block of the vision
     tower 5 D + 2 I a patch, of the language model 3 D + 3 I a token, in the first stage of SAM 2's encoder 12 widths
@@ -151,7 +147,7 @@ def count_working(config: Sa2VAConfig, native: Any) -> int:
 
 
 def memory_need(size: Size, choice: Choice) -> Need:
-    """Return the bytes that a model of this size takes when it is held this way."""
+    """Return the bytes that a model of this size takes in this precision."""
     tokens = size.picture_tokens + TEXT_TOKENS
     return Need(
         vision=round(size.vision_linear * choice.vision + size.vision_other * choice.rest),
@@ -162,55 +158,8 @@ def memory_need(size: Size, choice: Choice) -> Need:
     )
 
 
-# ---- the machine
-
-
-@dataclass(frozen=True)
-class Place:
-    """Memory that a model can live in, in bytes."""
-
-    device: str  # "cuda:0", "mps", "cpu"
-    name: str
-    total: int
-    free: int
-
-    @property
-    def usable(self) -> int:
-        return int(self.free * SHARE)
-
-
-def list_places() -> list[Place]:
-    """List the memory of this machine, the fastest first; a Mac's GPU shares that of its CPU."""
-    places = []
-    for index in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(index)
-        places.append(Place(f"cuda:{index}", torch.cuda.get_device_name(index), total, free))
-    total, free = read_ram()
-    if torch.backends.mps.is_available():
-        places.append(Place("mps", "Apple GPU", total, free))
-    return [*places, Place("cpu", f"{os.cpu_count()} CPU cores", total, free)]
-
-
-def read_ram(root: Path = Path("/")) -> tuple[int, int]:
-    """Return the RAM of this machine, or of the container that it is, in bytes: all and free; 0 where unknown."""
-    if not hasattr(os, "sysconf"):
-        return 0, 0
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    free = total
-    report = root / "proc/meminfo"
-    if report.is_file():
-        lines = dict(line.split(":", 1) for line in report.read_text().splitlines() if ":" in line)
-        free = int(lines["MemAvailable"].split()[0]) * 1024
-    group = root / "sys/fs/cgroup"
-    try:
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # no container, or one without a limit
-        return total, free
-    return min(total, limit), min(free, limit - used)
-
-
 def find_place(need: Need, choice: Choice, places: Sequence[Place]) -> str | None:
-    """Say where a model fits: a device, "cuda" for all GPUs and the RAM together, or None.
+    """Return the device that a model fits, "cuda" for all GPUs and the RAM together, or None.
 
     Packed weights stay on one device, and not on an Apple GPU.
     """

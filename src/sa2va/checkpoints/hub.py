@@ -25,7 +25,7 @@ _limited: Any = None  # the client factory that is ours
 
 @contextmanager
 def limited_waiting(seconds: float) -> Generator[None]:
-    """Limit how long a hub may be silent, in requests of this thread for which the library sets no limit itself.
+    """Limit how long requests of this thread wait for a hub, where the library sets no limit itself.
 
     The library asks for a repository and its files without any limit; files have limits of their own.
     """
@@ -126,7 +126,7 @@ def fetch(name: str, *, revision: str | None = None, offline: bool = False, weig
 
 
 def _why_not_here(wanted: str, reason: str, *, offline: bool) -> str:
-    """Say why a model that was never fetched is not fetched now, and what to do."""
+    """Explain why a model that was never fetched is not fetched now, and what to do."""
     from huggingface_hub import constants
 
     if offline:

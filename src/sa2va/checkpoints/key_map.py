@@ -20,7 +20,7 @@ def keep(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 def concatenate(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Put tensors on top of each other, by their first dimension."""
+    """Concatenate tensors along the first dimension."""
     return [torch.cat(list(tensors))]
 
 
@@ -37,7 +37,7 @@ def divide(parts: int) -> Change:
 
 
 def take_equal(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Return the first of several tensors that have to be the same; on the meta device there is nothing to compare."""
+    """Return the first of several tensors that must be equal. On the meta device there is nothing to compare."""
     if not tensors[0].is_meta and not all(torch.equal(tensors[0], other) for other in tensors[1:]):
         raise ValueError("tensors that must be equal differ")
     return tensors[:1]
@@ -45,7 +45,7 @@ def take_equal(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
 
 @dataclass(frozen=True)
 class Rule:
-    """What one group of official tensors is called and looks like natively.
+    """Official and native names of one group of tensors, and how their shapes change.
 
     Names are templates: `{rest}` stands for any text, every other `{letter}` for digits. Of several rules that
     fit a name the first one counts.
@@ -58,26 +58,26 @@ class Rule:
 
     @classmethod
     def rename(cls, official: str, native: str) -> Self:
-        """One tensor, only called differently."""
+        """Rename one tensor."""
         return cls((official,), (native,))
 
     @classmethod
     def split(cls, official: str, native: Sequence[str]) -> Self:
-        """One official tensor holds the rows of several native ones of equal length."""
+        """Split the rows of one official tensor into several native ones of equal length."""
         return cls((official,), tuple(native), divide(len(native)), concatenate)
 
     @classmethod
     def join(cls, official: Sequence[str], native: str) -> Self:
-        """Several official tensors of equal length are the rows of one native tensor."""
+        """Join several official tensors of equal length as the rows of one native tensor."""
         return cls(tuple(official), (native,), concatenate, divide(len(official)))
 
     @classmethod
     def copy(cls, official: str, native: Sequence[str]) -> Self:
-        """One official tensor is kept in several native places."""
+        """Copy one official tensor to several native places."""
         return cls((official,), tuple(native), lambda tensors: [tensors[0].clone() for _ in native], take_equal)
 
     def under(self, official: str, native: str) -> Self:
-        """Return the rule for parts that lie below these prefixes of a larger model."""
+        """Return the same rule below these prefixes of a larger model."""
         return replace(
             self,
             official=tuple(official + name for name in self.official),
@@ -87,7 +87,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Step:
-    """Tensors that have to be read together, and what is made of them."""
+    """Tensors that are read together, and the tensors made from them."""
 
     sources: tuple[str, ...]
     targets: tuple[str, ...]
@@ -141,7 +141,7 @@ def _plan(sides: Sequence[tuple[tuple[str, ...], tuple[str, ...], Change]], name
 
 
 def to_native(rules: Sequence[Rule], names: Sequence[str]) -> tuple[Step, ...]:
-    """Plan how the native tensors are made from official ones.
+    """Plan the native tensors from official ones.
 
     Raises:
         ValueError: no rule knows a name, or a rule lacks one of its tensors, or two names mean the same tensor.
@@ -150,12 +150,12 @@ def to_native(rules: Sequence[Rule], names: Sequence[str]) -> tuple[Step, ...]:
 
 
 def to_official(rules: Sequence[Rule], names: Sequence[str]) -> tuple[Step, ...]:
-    """Plan how the official tensors are made from native ones; raises as `to_native` does."""
+    """Plan the official tensors from native ones; raises as `to_native` does."""
     return _plan([(rule.native, rule.official, rule.to_official) for rule in rules], names)
 
 
 def convert(steps: Sequence[Step], read: Callable[[str], Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Make the targets step by step, so that few tensors are in memory at a time.
+    """Convert tensors step by step, so that few are in memory at a time.
 
     Args:
         steps: a plan.

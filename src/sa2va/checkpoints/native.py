@@ -14,13 +14,13 @@ from transformers.utils import logging
 
 
 def one_line(error: Exception) -> str:
-    """Return what a library says went wrong, in one line of at most 300 characters."""
+    """Return the message of an error in one line of at most 300 characters."""
     return " ".join(str(error).split())[:300]
 
 
 @contextmanager
 def silent_transformers() -> Generator[None]:
-    """Keep Transformers from reporting and drawing bars; what matters of it becomes an error."""
+    """Silence the reports and progress bars of Transformers. Problems become errors instead."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""Load an original SAM 2, which propagates masks that the fine-tuned one has drawn.
+"""Load an original SAM 2, which propagates the masks of the fine-tuned one in mode "consistent".
 
 Flow: folder in the native Transformers layout -> Sam2 -> Predictor(original_sam2=...) -> mode "consistent".
 Source: SAM 2, arXiv:2408.00714; Sa2VA-i, arXiv:2509.19082, for propagating with the weights nobody fine-tuned.
@@ -47,7 +47,7 @@ def load_original_sam2(folder: Path, device: torch.device, dtype: torch.dtype) -
 
 
 def _share_positions(native: Any, missing: set[str]) -> None:
-    """Fill in the one matrix that older Transformers wrote only once, and take its name off the missing ones."""
+    """Fill in the position matrix that older Transformers wrote only once, and drop it from the missing names."""
     places = {
         "prompt_encoder.shared_embedding.positional_embedding": native.prompt_encoder.shared_embedding,
         "shared_image_embedding.positional_embedding": native.shared_image_embedding,

@@ -38,7 +38,7 @@ def check_pattern(pattern: str, name: str) -> None:
 
 @dataclass
 class _Group:
-    """What has been read of a group, or of the whole pattern."""
+    """Counts of a group, or of the whole pattern, as far as it has been read."""
 
     repeats: int = 0  # long ones of this alternative
     ways: int = 1  # to match this alternative
@@ -52,7 +52,7 @@ class _Group:
 
 
 def _find_explosion(pattern: str) -> str | None:
-    """Say why a pattern can explode; None where it cannot."""
+    """Return why a pattern can explode, or None."""
     groups, place = [_Group()], 0
     while place < len(pattern):
         letter, closed = pattern[place], None
@@ -96,7 +96,7 @@ def _find_explosion(pattern: str) -> str | None:
 
 
 def _count_repeat(group: _Group, closed: _Group | None, repeat: re.Match[str]) -> str | None:
-    """Add a repeat to the group that it stands in; `closed` is the group that it repeats. Say why it explodes."""
+    """Add a repeat to the group it stands in and return why it explodes; `closed` is the group it repeats."""
     low, comma, high = repeat.groups()
     if max(int(low or 0), int(high or 0)) > LONGEST:
         return f"repeats more than {LONGEST} times"
@@ -116,7 +116,7 @@ def _count_repeat(group: _Group, closed: _Group | None, repeat: re.Match[str]) -
 
 
 def _skip_set(pattern: str, place: int) -> int:
-    """Return where a set of characters ends that begins at `place`; one set may hold others."""
+    """Return the end of the set of characters that begins at `place`; a set may hold others."""
     depth, first = 1, True
     while place < len(pattern) and depth:
         letter = pattern[place]

@@ -1,4 +1,4 @@
-"""Read tensors from PyTorch's own files, which are pickles, for the one conversion that a user asks for by name.
+"""Read tensors from pickled PyTorch files, only for a conversion that a user asks for by name.
 
 Flow: .bin, .pt or .pth -> PickledFiles -> conversion.py or assembly.py; nothing else in the project opens such a file.
 Source: weights_only keeps PyTorch from calling anything the file names; CVE-2025-32434 is what older ones got wrong.
@@ -20,7 +20,7 @@ WRAPPERS = ("model", "state_dict")  # keys under which a file may keep its tenso
 
 
 def list_pickles(folder: Path) -> list[Path]:
-    """Return the pickled weight files of a folder; none where there are none.
+    """Return the pickled weight files of a folder.
 
     Raises:
         ValueError: the index names a file that is not there.
@@ -68,7 +68,7 @@ def _load(path: Path) -> Any:
 
 
 def _find_tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    """Return the tensors by name, wherever in a file they are."""
+    """Return the named tensors of a file, also from under a wrapper key."""
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]

@@ -23,7 +23,7 @@ ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")
 
 
 def check_layers(config: Sa2VAConfig, names: Iterable[str]) -> None:
-    """Compare numbers of layers with those that the tensors are named after.
+    """Compare the layer counts of a configuration with the tensors' names.
 
     Args:
         config: of the model.
@@ -50,7 +50,7 @@ def check_layers(config: Sa2VAConfig, names: Iterable[str]) -> None:
 
 
 def check_sam2_layers(values: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Compare the numbers of layers of a SAM 2 of its own with those that its tensors are named after.
+    """Compare the layer counts of a separate SAM 2 with its tensors' names.
 
     Raises:
         ValueError: there are fewer than the configuration says; a part that is missing altogether is told elsewhere.
@@ -63,13 +63,13 @@ def check_sam2_layers(values: Mapping[str, Any], names: Iterable[str]) -> None:
 
 
 def count_layers(names: Iterable[str], prefix: str) -> int:
-    """Count the layers that tensors are named after."""
+    """Count the layers in the names of tensors."""
     return len({match[1] for name in names if (match := re.match(re.escape(prefix) + r"(\d+)\.", name))})
 
 
 @torch.no_grad()
 def rehearse(model: Sa2VA) -> None:
-    """Run the image encoder and SAM 2 of an empty model once.
+    """Run the image encoder and SAM 2 of an empty model once, to compute their shapes.
 
     Args:
         model: on the meta device.
@@ -116,7 +116,7 @@ def _encode_tile(model: Sa2VA) -> None:
 
 
 def _check_patches(model: Sa2VA) -> None:
-    """Check an image encoder for pictures of any size, which cannot run on the meta device.
+    """Check the numbers of an image encoder for pictures of any size, which cannot run on the meta device.
 
     Raises:
         ValueError: its numbers do not fit each other.
@@ -139,7 +139,7 @@ def _check_patches(model: Sa2VA) -> None:
 
 
 def _draw(model: Sa2VA) -> int:
-    """Decode a mask of one object and return the side of SAM 2's coarsest grid."""
+    """Decode one mask and return the side of SAM 2's coarsest grid."""
     sam2 = model.sam2
     frames = sam2.encode_frames(torch.empty(1, 3, sam2.size, sam2.size, device="meta"))
     states = torch.empty(1, model.mllm.width, device="meta")
@@ -150,7 +150,7 @@ def _draw(model: Sa2VA) -> int:
 
 
 def _check_text(text: Any) -> None:
-    """Check heads and rotary positions, which no weight has a shape of.
+    """Check heads and rotary positions, which show in no shape of a weight.
 
     Raises:
         ValueError: they do not fit each other.

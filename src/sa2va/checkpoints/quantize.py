@@ -20,7 +20,7 @@ OUTLIER = 6.0  # int8: input columns beyond this are multiplied in 16 bits, as i
 
 
 def import_quantizer(kind: str, device: torch.device) -> Any:
-    """Return the library that packs weights, or say at once why it cannot.
+    """Import the library that packs weights, or explain at once why it cannot.
 
     Raises:
         ValueError: the kind is unknown, the device has no kernels for it or the library is not installed.
@@ -61,7 +61,7 @@ def quantize_mllm(model: Sa2VA, kind: str, device: torch.device) -> None:
 
 
 def _pack(layer: nn.Linear, bits: int, library: Any) -> nn.Linear:
-    """Return a layer that packs the weights of `layer` when it is moved to its device."""
+    """Return a quantized layer, which packs the weights of `layer` when it is moved to its device."""
     shape = (layer.in_features, layer.out_features)
     weight, options = layer.weight.data, {"bias": layer.bias is not None, "device": "meta"}
     if bits == 4:

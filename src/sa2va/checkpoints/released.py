@@ -1,6 +1,6 @@
-"""List the released models: what each is made of, and the terms it comes with.
+"""List the released models: their parts and the terms of their licenses.
 
-Flow: RELEASED[name] -> Released.config -> memory.py, without a file being fetched.
+Flow: RELEASED[name] -> Released.config -> footprint.py, without a file being fetched.
 Source: model cards under https://huggingface.co/ByteDance, and config.json of the models that each was made from.
 """
 
@@ -15,7 +15,6 @@ LICENSE = "Apache-2.0"  # what the cards say
 # Terms of a part that go beyond the license of the whole.
 RESEARCH = "Qwen Research: no commercial use of the language part"
 
-Text = dict[str, Any]
 # name -> type of the language model; width, inner width, layers, heads, heads of keys and values
 LANGUAGE: dict[str, tuple[str, int, int, int, int, int]] = {
     "Qwen2.5-0.5B": ("qwen2", 896, 4_864, 24, 14, 2),
@@ -28,23 +27,44 @@ LANGUAGE: dict[str, tuple[str, int, int, int, int, int]] = {
     "Qwen3-1.7B": ("qwen3", 2_048, 6_144, 28, 16, 8),
     "Qwen3-4B": ("qwen3", 2_560, 9_728, 36, 32, 8),
 }
+# Vision part -> its native configuration.
+VISION: dict[str, dict[str, Any]] = {
+    "InternViT-300M": {
+        "hidden_size": 1_024,
+        "intermediate_size": 4_096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "attention_bias": True,
+    },
+    "InternViT-6B": {
+        "hidden_size": 3_200,
+        "intermediate_size": 12_800,
+        "num_hidden_layers": 45,
+        "num_attention_heads": 25,
+        "use_qk_norm": True,
+        "norm_type": "rms_norm",
+    },
+    "Qwen2.5-VL": {
+        "depth": 32,
+        "hidden_size": 1_280,
+        "intermediate_size": 3_420,
+        "num_heads": 16,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+    },
+    "Qwen3-VL": {
+        "depth": 24,
+        "hidden_size": 1_024,
+        "intermediate_size": 4_096,
+        "num_heads": 16,
+        "patch_size": 16,
+        "spatial_merge_size": 2,
+        "num_position_embeddings": 2_304,
+        "deepstack_visual_indexes": [5, 11, 17],
+    },
+}
+INTERN_VIT = {"image_size": [448, 448], "patch_size": [14, 14], "use_mean_pooling": True}
 INTERNLM_WORDS, INTERNVL_WORDS, QWEN2_5_VL_WORDS, QWEN3_VL_WORDS = 92_558, 151_679, 151_670, 151_674
-INTERN_VIT_300M: dict[str, Any] = {
-    "hidden_size": 1_024,
-    "intermediate_size": 4_096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "attention_bias": True,
-}
-INTERN_VIT_6B: dict[str, Any] = {
-    "hidden_size": 3_200,
-    "intermediate_size": 12_800,
-    "num_hidden_layers": 45,
-    "num_attention_heads": 25,
-    "use_qk_norm": True,
-    "norm_type": "rms_norm",
-}
-PIXELS = {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
 
 
 @dataclass(frozen=True)
@@ -52,21 +72,18 @@ class Released:
     """One published model."""
 
     family: str
+    vision: str  # a key of VISION
     language: str  # a key of LANGUAGE
-    large_vision: bool = False
+    vocabulary: int  # tokens
     terms: str = LICENSE
 
     @property
     def config(self) -> Sa2VAConfig:
-        """All that decides the model's size; names of tokens and the like are left out."""
-        builders = {"internvl": self._internvl, "qwen2_5_vl": self._qwen2_5_vl, "qwen3_vl": self._qwen3_vl}
-        return Sa2VAConfig(family=self.family, sam2=sam2_config(), **builders[self.family]())
-
-    def _text(self, vocabulary: int) -> Text:
+        """Configuration with all that decides the model's size; ids of tokens are left out."""
         kind, width, inner, layers, heads, key_heads = LANGUAGE[self.language]
-        return {
+        text = {
             "model_type": kind,
-            "vocab_size": vocabulary,
+            "vocab_size": self.vocabulary,
             "hidden_size": width,
             "intermediate_size": inner,
             "num_hidden_layers": layers,
@@ -74,53 +91,31 @@ class Released:
             "num_key_value_heads": key_heads,
             "tie_word_embeddings": False,
         }
-
-    def _internvl(self) -> dict[str, Any]:
-        vision = INTERN_VIT_6B if self.large_vision else INTERN_VIT_300M
-        words = INTERNLM_WORDS if self.language.startswith("InternLM") else INTERNVL_WORDS
-        common = {"image_size": [448, 448], "patch_size": [14, 14], "use_mean_pooling": True}
-        mllm = {"vision_config": vision | common, "text_config": self._text(words), "tie_word_embeddings": False}
-        return {"mllm": mllm}
-
-    def _qwen2_5_vl(self) -> dict[str, Any]:
-        text = self._text(QWEN2_5_VL_WORDS) | {"model_type": "qwen2_5_vl_text"}
-        vision = {
-            "depth": 32,
-            "hidden_size": 1_280,
-            "intermediate_size": 3_420,
-            "num_heads": 16,
-            "patch_size": 14,
-            "spatial_merge_size": 2,
-            "out_hidden_size": text["hidden_size"],
-        }
-        return {"mllm": {"vision_config": vision, "text_config": text, "tie_word_embeddings": False}, **PIXELS}
-
-    def _qwen3_vl(self) -> dict[str, Any]:
-        text = self._text(QWEN3_VL_WORDS) | {"model_type": "qwen3_vl_text", "head_dim": 128}
-        vision = {
-            "depth": 24,
-            "hidden_size": 1_024,
-            "intermediate_size": 4_096,
-            "num_heads": 16,
-            "patch_size": 16,
-            "spatial_merge_size": 2,
-            "out_hidden_size": text["hidden_size"],
-            "num_position_embeddings": 2_304,
-            "deepstack_visual_indexes": [5, 11, 17],
-        }
-        return {"mllm": {"vision_config": vision, "text_config": text, "tie_word_embeddings": False}, **PIXELS}
+        pixels: dict[str, int] = {}
+        if self.family == "internvl":
+            vision = VISION[self.vision] | INTERN_VIT
+        else:
+            vision = VISION[self.vision] | {"out_hidden_size": width}
+            text |= {"model_type": f"{self.family}_text"} | ({"head_dim": 128} if self.family == "qwen3_vl" else {})
+            pixels = {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
+        mllm = {"vision_config": vision, "text_config": text, "tie_word_embeddings": False}
+        return Sa2VAConfig(family=self.family, mllm=mllm, sam2=sam2_config(), **pixels)
 
 
 RELEASED: dict[str, Released] = {
-    "ByteDance/Sa2VA-1B": Released("internvl", "Qwen2.5-0.5B"),
-    "ByteDance/Sa2VA-4B": Released("internvl", "Qwen2.5-3B", terms=f"{LICENSE}; {RESEARCH}"),
-    "ByteDance/Sa2VA-8B": Released("internvl", "InternLM2.5-7B"),
-    "ByteDance/Sa2VA-26B": Released("internvl", "InternLM2.5-20B", large_vision=True),
-    "ByteDance/Sa2VA-InternVL3-2B": Released("internvl", "Qwen2.5-1.5B"),
-    "ByteDance/Sa2VA-InternVL3-8B": Released("internvl", "Qwen2.5-7B"),
-    "ByteDance/Sa2VA-InternVL3-14B": Released("internvl", "Qwen2.5-14B"),
-    "ByteDance/Sa2VA-Qwen2_5-VL-3B": Released("qwen2_5_vl", "Qwen2.5-3B", terms=f"{LICENSE}; {RESEARCH}"),
-    "ByteDance/Sa2VA-Qwen2_5-VL-7B": Released("qwen2_5_vl", "Qwen2.5-7B"),
-    "ByteDance/Sa2VA-Qwen3-VL-2B": Released("qwen3_vl", "Qwen3-1.7B"),
-    "ByteDance/Sa2VA-Qwen3-VL-4B": Released("qwen3_vl", "Qwen3-4B"),
+    "ByteDance/Sa2VA-1B": Released("internvl", "InternViT-300M", "Qwen2.5-0.5B", INTERNVL_WORDS),
+    "ByteDance/Sa2VA-4B": Released(
+        "internvl", "InternViT-300M", "Qwen2.5-3B", INTERNVL_WORDS, terms=f"{LICENSE}; {RESEARCH}"
+    ),
+    "ByteDance/Sa2VA-8B": Released("internvl", "InternViT-300M", "InternLM2.5-7B", INTERNLM_WORDS),
+    "ByteDance/Sa2VA-26B": Released("internvl", "InternViT-6B", "InternLM2.5-20B", INTERNLM_WORDS),
+    "ByteDance/Sa2VA-InternVL3-2B": Released("internvl", "InternViT-300M", "Qwen2.5-1.5B", INTERNVL_WORDS),
+    "ByteDance/Sa2VA-InternVL3-8B": Released("internvl", "InternViT-300M", "Qwen2.5-7B", INTERNVL_WORDS),
+    "ByteDance/Sa2VA-InternVL3-14B": Released("internvl", "InternViT-300M", "Qwen2.5-14B", INTERNVL_WORDS),
+    "ByteDance/Sa2VA-Qwen2_5-VL-3B": Released(
+        "qwen2_5_vl", "Qwen2.5-VL", "Qwen2.5-3B", QWEN2_5_VL_WORDS, terms=f"{LICENSE}; {RESEARCH}"
+    ),
+    "ByteDance/Sa2VA-Qwen2_5-VL-7B": Released("qwen2_5_vl", "Qwen2.5-VL", "Qwen2.5-7B", QWEN2_5_VL_WORDS),
+    "ByteDance/Sa2VA-Qwen3-VL-2B": Released("qwen3_vl", "Qwen3-VL", "Qwen3-1.7B", QWEN3_VL_WORDS),
+    "ByteDance/Sa2VA-Qwen3-VL-4B": Released("qwen3_vl", "Qwen3-VL", "Qwen3-4B", QWEN3_VL_WORDS),
 }

@@ -1,4 +1,4 @@
-"""Translate the settings of rotary positions between published configurations and native ones.
+"""Translate rotary-position settings between published and native configurations.
 
 Flow: official config.json <-> rope_parameters of a native text configuration.
 """
@@ -19,7 +19,7 @@ def rope_to_native(text: dict[str, Any]) -> dict[str, Any]:
 
 
 def rope_to_official(rope: dict[str, Any], kind_key: str) -> dict[str, Any]:
-    """Return the official keys.
+    """Return `rope_theta` and `rope_scaling` from native `rope_parameters`.
 
     Args:
         rope: native `rope_parameters`.

@@ -1,4 +1,4 @@
-"""Name the tensors of SAM 2 as its authors do and as Transformers does.
+"""Map the tensor names of SAM 2 between the release of its authors and Transformers.
 
 Flow: names in a raw checkpoint or below "grounding_encoder.sam2_model." of a published Sa2VA <-> Sam2VideoModel.
 Source: SAM 2, arXiv:2408.00714; the last two names of RENAMED are those of 2.1.
@@ -12,7 +12,7 @@ DOWNSAMPLER_STEPS = 4  # convolution, norm and activation each, then a last conv
 
 
 def _head(official: str, native: str) -> dict[str, str]:
-    """Return the names of an MLP's three layers: a plain list there, two named ends with a list between them here."""
+    """Return the names of a three-layer MLP: a list in the release, two named ends and a list natively."""
     return {f"{official}.{there}": f"{native}.{here}" for there, here in HEAD_LAYERS.items()}
 
 

@@ -19,7 +19,7 @@ TINY_OVERRIDE = "sam2_tiny_override"  # key of a published config.json whose SAM
 
 @dataclass(frozen=True, kw_only=True)
 class Sam2Size:
-    """What differs between SAM 2 models; the names are those of `TINY_OVERRIDE`."""
+    """Sizes that differ between SAM 2 models, by the names of `TINY_OVERRIDE`."""
 
     embed_dim: int
     num_heads: int
@@ -105,7 +105,7 @@ def config_from_official(official: dict[str, Any]) -> dict[str, Any]:
 
 
 def config_to_official(config: dict[str, Any]) -> dict[str, Any]:
-    """Return what a published config.json says about a SAM 2 configuration.
+    """Return the fields of a published config.json for a SAM 2 configuration.
 
     Raises:
         ValueError: the published layout has no words for it, as for any SAM 2.1.
@@ -145,7 +145,7 @@ NO_MATTER = {
 
 
 def same_config(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Tell whether two SAM 2 configurations mean the same model, whatever they leave to the defaults."""
+    """Tell whether two SAM 2 configurations describe the same model, with defaults filled in."""
 
     def essence(values: Any) -> Any:
         if isinstance(values, dict):

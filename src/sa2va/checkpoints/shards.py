@@ -37,7 +37,7 @@ DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 
 
 class TensorFiles(Protocol):
-    """Tensors on a disk."""
+    """Named tensors in files."""
 
     @property
     def outlines(self) -> Mapping[str, Tensor]:
@@ -76,7 +76,7 @@ def list_shards(folder: Path) -> list[Path]:
 
 
 class SafetensorFiles:
-    """The tensors of a folder's safetensors files; nothing but the headers is read before it is asked for."""
+    """Tensors of a folder's safetensors files. Only headers are read until a tensor is asked for."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._places: dict[str, tuple[Path, Any]] = {}
@@ -111,7 +111,7 @@ class SafetensorFiles:
 
 
 def plan_shards(outlines: Mapping[str, Tensor], limit: int = SHARD_BYTES) -> dict[str, list[str]]:
-    """Return the tensors of each file, in order; a file ends before it would exceed `limit` bytes."""
+    """Assign tensors to files, in order, each file of at most `limit` bytes."""
     groups: list[list[str]] = [[]]
     size = 0
     for name, outline in outlines.items():
@@ -128,7 +128,7 @@ def plan_shards(outlines: Mapping[str, Tensor], limit: int = SHARD_BYTES) -> dic
 def write_shards(
     folder: Path, outlines: Mapping[str, Tensor], tensors: Iterable[tuple[str, Tensor]], limit: int = SHARD_BYTES
 ) -> None:
-    """Write tensors as they come, so that no more than one has to be in memory.
+    """Write tensors as they come, with one in memory at a time.
 
     Args:
         folder: exists and holds no weights.

@@ -99,7 +99,7 @@ def _list(values: Any, name: str, most: int = MAX_STEPS) -> list[Any]:
 
 
 def _measure(step: Any, name: str, part: str) -> float:
-    """Return how many times longer a step can make a text.
+    """Return the largest growth factor of a text in one step.
 
     Raises:
         ValueError: it has a pattern that can explode, or a text or a list that is too long.
@@ -128,7 +128,7 @@ def _measure(step: Any, name: str, part: str) -> float:
 
 
 def _measure_replacement(step: Mapping[str, Any], name: str) -> float:
-    """Return how much longer a text becomes where a pattern is replaced; a pattern that only cuts adds nothing."""
+    """Return the growth factor of a replacement; a pattern that only splits adds nothing."""
     pattern = step.get("pattern")
     if pattern is None:
         return 1.0
@@ -150,7 +150,7 @@ def _measure_replacement(step: Mapping[str, Any], name: str) -> float:
 
 
 def _measure_charsmap(packed: Any, name: str) -> float:
-    """Return the longest text that a compiled character map puts in the place of a character."""
+    """Return the longest replacement of one character in a compiled character map."""
     try:
         data = base64.b64decode(str(packed or ""), validate=True)
     except binascii.Error as error:

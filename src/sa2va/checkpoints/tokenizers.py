@@ -1,4 +1,4 @@
-"""Load the tokenizer of a model folder from its files, whatever form they have, without running code from it.
+"""Load the tokenizer of a model folder from any file format, without running code from it.
 
 Flow: tokenizer.json, or vocab.json + merges.txt, or tokenizer.model (SentencePiece) -> a native fast tokenizer.
 Source: the tokenizers published with Qwen2, arXiv:2407.10671, and InternLM2, arXiv:2403.17297, which puts the start
@@ -37,7 +37,7 @@ MAX_SENTENCEPIECE_BYTES = 16 * 2**20  # the largest published model has 5 MB
 
 
 def tokenizer_folder(folder: Path) -> Path:
-    """Return where a model folder keeps its tokenizer: in a subfolder of that name, or beside the weights."""
+    """Return the folder of a model's tokenizer files: its subfolder `tokenizer`, or the model folder itself."""
     below = folder / SUBFOLDER
     return below if below.is_dir() else folder
 
@@ -127,12 +127,12 @@ def read_sentencepiece(path: Path) -> Any:
     """Read a SentencePiece model file as its ModelProto.
 
     Raises:
-        ValueError: the sentencepiece package is not installed, or the file is too large, damaged or empty.
+        ValueError: the extra is not installed, or the file is too large, damaged or empty.
     """
     try:
         from sentencepiece import sentencepiece_model_pb2
-    except ImportError as error:
-        raise ValueError(f"to read {path}, install an extra; run: pip install 'sa2va[convert]'") from error
+    except Exception as error:  # ImportError, or VersionError of a protobuf that is too old
+        raise ValueError(f"{path} needs an extra to be read; run: pip install -U 'sa2va[convert]'") from error
     data = read_bounded(path, MAX_SENTENCEPIECE_BYTES)
     schema: Any = sentencepiece_model_pb2  # its classes are made at import
     model = schema.ModelProto()
@@ -148,7 +148,7 @@ def read_sentencepiece(path: Path) -> Any:
 
 
 def build_bpe(path: Path, renamed: Mapping[int, str]) -> Tokenizer:
-    """Rebuild a SentencePiece model natively, with the same ids.
+    """Build a native BPE tokenizer from a SentencePiece model, with the same ids.
 
     Pieces that the model's makers defined by hand become added tokens: text that spells one out literally gets
     a space before and after it where SentencePiece would write only one at the start.
@@ -196,7 +196,7 @@ def build_bpe(path: Path, renamed: Mapping[int, str]) -> Tokenizer:
 
 
 def list_merges(scores: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Return every way to put a piece together from two others, best score first."""
+    """Return every pair of pieces that makes up another piece, best score first."""
     found = [
         (score, text[:cut], text[cut:])
         for text, score in scores.items()

@@ -116,7 +116,7 @@ def _read_case(folder: Path, case: str) -> tuple[str, Recorded]:
 
 @torch.no_grad()
 def check_case(predictor: Predictor, case: str, prompt: str, recorded: Recorded) -> Iterator[Comparison]:
-    """Compare all tensors of one case, in the order in which they come about."""
+    """Compare all tensors of one case, in the order of the computation."""
     missing = [name for name in ("images_uint8", "input_ids", "forced_ids") if name not in recorded]
     if missing:
         raise ValueError(f"case {case} has no {', '.join(missing)}; record it again")
@@ -136,7 +136,7 @@ def check_case(predictor: Predictor, case: str, prompt: str, recorded: Recorded)
 def _measure_rounding(
     predictor: Predictor, prompt: str, recorded: Recorded, rows: list[Comparison]
 ) -> list[Comparison]:
-    """Put beside each row how far our own result moves with the last bit of the weights."""
+    """Measure, for each row, how far our own result moves with the last bit of the weights."""
     kept = {name: value.clone() for name, value in predictor.model.state_dict().items()}
     ours = list(Case(predictor, prompt, recorded).steps())
     found: dict[str, float] = {}
@@ -151,7 +151,7 @@ def _measure_rounding(
 
 
 def _move_last_bits(model: Sa2VA, seed: int) -> None:
-    """Make every weight larger or smaller by about one bit in its last place, by chance, in place."""
+    """Add or subtract, at random, about one bit in the last place of every weight."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         sign = torch.randint(0, 2, parameter.shape, generator=generator) * 2 - 1
@@ -159,7 +159,7 @@ def _move_last_bits(model: Sa2VA, seed: int) -> None:
 
 
 def _kind(name: str) -> str:
-    """Name a tensor without its object and frame: rounding is a matter of luck, and these have the same chances."""
+    """Strip object and frame from a tensor's name; rounding is alike for all of them."""
     return re.sub(r"^seg\d+_|_frame\d+$", "", name)
 
 
@@ -186,7 +186,7 @@ class Case:
         self._turn = Turn(question=self._question(prompt), answer="", regions=regions)
 
     def _question(self, prompt: str) -> str:
-        """Cut the user's own words out of a prompt as the model read it."""
+        """Cut the user's words out of a recorded prompt."""
         template = find_template(self._model.config.template)
         head, found, _ = prompt.rpartition(template.before_answer)
         if not found:
@@ -217,7 +217,7 @@ class Case:
         return sum((frame < self._num_prompted) is prompted for frame in frames)
 
     def _frames_of(self, name: str) -> list[int]:
-        """Say which frames a tensor was recorded on: all, or the ends of the two phases, or those with a memory."""
+        """Return the frames of a recorded tensor: all, or the ends of the two phases, or those with a memory."""
         number, total, k = len(self._recorded[name]), len(self._frames), self._num_prompted
         if number == total:
             return list(range(total))
@@ -307,14 +307,14 @@ class Case:
 
 
 def _normalize(levels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 (N, 3, ...), or patches (N, 3 * values) plane by plane -> float32 of the same shape."""
+    """Normalize uint8 (N, 3, ...), or patches (N, 3 * values) plane by plane, to float32 of the same shape."""
     planes = levels.reshape(len(levels), 3, -1).float() / 255
     return ((planes - mean[:, None].float()) / std[:, None].float()).reshape(levels.shape)
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What one object left per frame."""
+    """Outputs of one object, per frame."""
 
     outputs: list[MaskOutput]
     memories: list[tuple[Tensor, Tensor]]  # features and positions (1, 64, g, g), before they are stored in bfloat16

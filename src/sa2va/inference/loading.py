@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from sa2va.checkpoints.adapter import merge_adapter
-from sa2va.checkpoints.device import choose_device, choose_dtype
+from sa2va.checkpoints.device import choose_device, choose_dtype, list_places
 from sa2va.checkpoints.device_map import Plan, budgets, plan_layers, spread
 from sa2va.checkpoints.find import EMBEDDED, find_model
 from sa2va.checkpoints.folder import build_empty, load_checkpoint, load_config
-from sa2va.checkpoints.footprint import CHOICES, list_places, measure, memory_need
+from sa2va.checkpoints.footprint import CHOICES, measure, memory_need
 from sa2va.checkpoints.original_sam2 import load_original_sam2
 from sa2va.checkpoints.quantize import import_quantizer, quantize_mllm
 from sa2va.inference.predictor import Predictor
@@ -88,7 +88,7 @@ def _build(
     dtype: torch.dtype,
     plan: Plan | None,
 ) -> tuple[Sa2VA, Processor]:
-    """Read the weights where they will stay, or on the CPU if they are to be packed or spread first."""
+    """Load the weights where they stay, or on the CPU if they are quantized or spread first."""
     model, processor = load_checkpoint(folder, CPU if plan or quantize else where, dtype)
     if adapter is not None:
         merge_adapter(model, adapter)

@@ -24,7 +24,7 @@ LIMITS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Sa2VAConfig:
-    """Every fact that is needed to rebuild a model and to prepare its input.
+    """All settings that rebuild a model and prepare its input.
 
     `mllm` and `sam2` are the native Transformers configurations as plain dictionaries.
     """
@@ -33,12 +33,12 @@ class Sa2VAConfig:
     mllm: dict[str, Any] = field(default_factory=dict)
     sam2: dict[str, Any] = field(default_factory=dict)
     template: str = "qwen_chat"  # a name in families/templates.py
-    system: str = ""  # what the system turn says; empty = there is no such turn
-    question_joint: str = "\n"  # what stands between the pictures and the question
+    system: str = ""  # text of the system turn; empty = no system turn
+    question_joint: str = "\n"  # text between the pictures and the question
     tile_size: int = 448  # px, side of one MLLM tile, for families that cut tiles
     tokens_per_tile: int = 256
     max_tiles: int = 12  # 1 = the picture is squeezed into one tile
-    min_pixels: int = 0  # what a picture is enlarged to, for families that take any size
+    min_pixels: int = 0  # smallest area of a picture, for families that take any size; smaller ones are enlarged
     max_pixels: int = 0
     num_keyframes: int = 5  # frames of a clip that the MLLM reads and that are prompted
     keyframes: str = "uniform"  # which frames these are; one of KEYFRAME_CHOICES
@@ -69,7 +69,7 @@ class Sa2VAConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Sa2VAConfig":
-        """Rebuild a config.
+        """Build a config from a dictionary.
 
         Raises:
             ValueError: a key is unknown, which means that the file was written by another program or version.

@@ -1,7 +1,6 @@
-"""Limit the values of configuration files, before anything is built from them.
+"""Check the values of configuration files before anything is built from them.
 
-Flow: json_file.py -> check_values (type and range by the name of a field) -> config.py, published.py, sam2_original.py,
-    assembly.py, adapter.py.
+Flow: json_file.py -> check_values (type and range by the name of a field) -> folder.py, config.py, adapter.py.
 """
 
 import re

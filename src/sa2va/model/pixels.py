@@ -1,4 +1,4 @@
-"""Bring pictures to the value range that image encoders were trained on.
+"""Normalize pictures with the mean and deviation that image encoders were trained on.
 
 Flow: uint8 frames -> normalize -> families/, processor.py (SAM 2).
 Shapes: F pictures, H W their size.
@@ -16,7 +16,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def normalize(pixels: NDArray[np.uint8], mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """uint8 (F, H, W, 3) -> float32 (F, 3, H, W)."""
+    """Normalize uint8 (F, H, W, 3) to float32 (F, 3, H, W)."""
     values = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     shift, scale = (values.new_tensor(each)[:, None, None] for each in (mean, std))
     return (values - shift) / scale

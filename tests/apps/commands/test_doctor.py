@@ -11,10 +11,9 @@ from support.fake_hub import FakeHub
 from sa2va.apps import cli
 from sa2va.apps.commands import doctor as doctor_module
 from sa2va.apps.installation import Part
-from sa2va.checkpoints import footprint as memory
 from sa2va.checkpoints import released
+from sa2va.checkpoints.device import GIB, Place
 from sa2va.checkpoints.find import EMBEDDED
-from sa2va.checkpoints.footprint import GIB, Place
 from sa2va.checkpoints.released import RELEASED, Released
 
 LARGE = "ByteDance/Sa2VA-8B"
@@ -42,7 +41,8 @@ def have(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def set_memory(**gibs: float) -> None:
         places = [Place("cuda:0" if k == "cuda" else k, k, 100 * GIB, int(v * GIB)) for k, v in sorted(gibs.items())]
-        monkeypatch.setattr(memory, "list_places", lambda: sorted(places, key=lambda place: place.device == "cpu"))
+        found = sorted(places, key=lambda place: place.device == "cpu")
+        monkeypatch.setattr("sa2va.checkpoints.device.list_places", lambda: found)
 
     return set_memory
 

@@ -19,7 +19,7 @@ from sa2va.terminal import in_markup, shown
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sa2va.checkpoints.footprint import Place
+    from sa2va.checkpoints.device import Place
     from sa2va.model.config import Sa2VAConfig
 
 
@@ -37,7 +37,7 @@ def doctor(
     if any(part.is_broken for part in parts if part.name in ("torch", "transformers")):
         show_installation(parts, as_json)
         raise typer.Exit(CHECK_FAILED)
-    from sa2va.checkpoints.footprint import list_places
+    from sa2va.checkpoints.device import list_places
     from sa2va.checkpoints.released import RELEASED
 
     places = list_places()
@@ -118,7 +118,7 @@ def free_disk() -> int:
 def show(reports: list[dict[str, Any]], places: "list[Place]", parts: list[Part], *, in_detail: bool) -> None:
     from rich.console import Console
 
-    from sa2va.checkpoints.footprint import GIB
+    from sa2va.checkpoints.device import GIB
 
     console = Console(highlight=False)
     console.print(needs_table(reports[0]) if in_detail else overview_table(reports))

@@ -1,4 +1,4 @@
-"""Copy the fields that all published configurations share: language model, header, sides of squares.
+"""Translate the fields that all published configurations share: language model, class names, square sizes.
 
 Flow: official config.json <-> fields of a native configuration; internvl.py, llava.py, qwen_vl.py add their own.
 """
@@ -35,7 +35,7 @@ def text_to_official(native: dict[str, Any], kind_key: str = "rope_type") -> dic
 
 
 def header(kind: str = "", model_file: str = "modeling_sa2va_chat") -> dict[str, Any]:
-    """Return what a published config.json says about its classes, for "", "Llava" or "Qwen"."""
+    """Return the class names of a published config.json, for "", "Llava" or "Qwen"."""
     model = f"{ARCHITECTURE}{kind}"
     return {
         "architectures": [model],

@@ -50,7 +50,7 @@ def _architecture(text: dict[str, Any]) -> str:
 def config_from_official(
     official: dict[str, Any], tokenizer_ids: dict[str, int], chat_template: str = ""
 ) -> dict[str, Any]:
-    """Return the fields of a Sa2VAConfig, `family` and `sam2` aside, from a published config.json.
+    """Return the fields of a Sa2VAConfig from a published config.json, without `family` and `sam2`.
 
     Args:
         official: the file's content.
@@ -96,7 +96,7 @@ def config_from_official(
 
 
 def config_to_official(config: Sa2VAConfig) -> dict[str, Any]:
-    """Return the published config.json of a model, its SAM 2 part aside."""
+    """Return the published config.json of a model, without its SAM 2 part."""
     text, tower = config.mllm["text_config"], config.mllm["vision_config"]
     architecture = _architecture(text)
     llm = text_to_official(text, kind_key="type")
@@ -154,7 +154,7 @@ def _vision_rules() -> list[Rule]:
 
 
 def _grouped_attention(num_heads: int, num_key_value_heads: int) -> Rule:
-    """InternLM2 stores, per key and value head, the rows of its queries, then of the key, then of the value."""
+    """Split InternLM2's attention: per key-value head, it stores the rows of the queries, the key and the value."""
     group = num_heads // num_key_value_heads
 
     def to_native(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -193,7 +193,7 @@ def _internlm2_rules(text: dict[str, Any]) -> list[Rule]:
 
 
 def key_rules(mllm: dict[str, Any]) -> tuple[Rule, ...]:
-    """Return how the published tensors are called natively, for the `mllm` part of a Sa2VA config."""
+    """Return the rules between published and native names, for the `mllm` part of a Sa2VA config."""
     text = mllm["text_config"]
     if _architecture(text) == "InternLM2ForCausalLM":
         return (*_vision_rules(), *_internlm2_rules(text))

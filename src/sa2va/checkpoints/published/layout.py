@@ -136,7 +136,7 @@ def config_to_official(config: Sa2VAConfig) -> dict[str, Any]:
 
 
 def _extra_fields(official: dict[str, Any]) -> dict[str, Any]:
-    """Return what we wrote beside the published layout, where we wrote the file.
+    """Return the fields that a file of ours has beside the published layout.
 
     Raises:
         ValueError: it is none of our fields.

@@ -19,7 +19,7 @@ _VISION_KEYS = (
 def config_from_official(
     official: dict[str, Any], tokenizer_ids: dict[str, int], chat_template: str = ""
 ) -> dict[str, Any]:
-    """Return the fields of a Sa2VAConfig, `family` and `sam2` aside, from a published config.json.
+    """Return the fields of a Sa2VAConfig from a published config.json, without `family` and `sam2`.
 
     What the file leaves out has the default of the native class, as in the code that wrote it.
     """
@@ -48,7 +48,7 @@ def config_from_official(
 
 
 def config_to_official(config: Sa2VAConfig) -> dict[str, Any]:
-    """Return the published config.json of a model, its SAM 2 part aside."""
+    """Return the published config.json of a model, without its SAM 2 part."""
     text, tower = config.mllm["text_config"], config.mllm["vision_config"]
     return {
         **header("Llava"),
@@ -62,7 +62,7 @@ def config_to_official(config: Sa2VAConfig) -> dict[str, Any]:
 
 
 def key_rules(mllm: dict[str, Any]) -> tuple[Rule, ...]:
-    """Return how the published tensors are called natively."""
+    """Return the rules between published and native names."""
     return (
         Rule.rename("model.model.vision_tower.vision_model.{rest}", "model.vision_tower.{rest}"),
         Rule.rename("model.model.multi_modal_projector.{rest}", "model.multi_modal_projector.{rest}"),

@@ -21,7 +21,7 @@ _MARK_KEYS = ("image_token_id", "video_token_id", "vision_start_token_id", "visi
 
 
 def find_system_turn(chat_template: str) -> str:
-    """Return what a published chat template says before all else where nobody gives a system turn.
+    """Return the default system turn of a published chat template.
 
     The one of Qwen2.5-VL does so, that of Qwen3-VL does not. The template is searched, never run.
     """
@@ -32,7 +32,7 @@ def find_system_turn(chat_template: str) -> str:
 def config_from_official(
     official: dict[str, Any], tokenizer_ids: dict[str, int], chat_template: str = ""
 ) -> dict[str, Any]:
-    """Return the fields of a Sa2VAConfig, `family` and `sam2` aside; the file itself has all ids."""
+    """Return the fields of a Sa2VAConfig from a published config.json, without `family` and `sam2`."""
     text, vision = official.get("text_config") or official, official["vision_config"]
     return {
         "mllm": {
@@ -51,7 +51,7 @@ def config_from_official(
 
 
 def config_to_official(config: Sa2VAConfig) -> dict[str, Any]:
-    """Return the published config.json of a model, its SAM 2 part aside."""
+    """Return the published config.json of a model, without its SAM 2 part."""
     text, vision = config.mllm["text_config"], config.mllm["vision_config"]
     return {
         **header("Qwen", "modeling_sa2va_qwen"),
@@ -63,10 +63,10 @@ def config_to_official(config: Sa2VAConfig) -> dict[str, Any]:
 
 
 def key_rules(mllm: dict[str, Any]) -> tuple[Rule, ...]:
-    """Return how the published tensors are called natively: the native model lies inside a module called "model".
+    """Return the rules between published and native names.
 
-    Transformers before 4.52 had text layers and image encoder elsewhere. The first rule that fits counts, so files
-    are written in the newer way.
+    The native model lies inside a module called "model". Transformers before 4.52 had text layers and image encoder
+    elsewhere. The first rule that fits counts, so files are written in the newer way.
     """
     return (
         Rule.rename("model.model.visual.{rest}", "model.visual.{rest}"),

@@ -1,4 +1,4 @@
-"""Share what every family does alike: text model, positions counted in a row, states after the final norm.
+"""Implement what most families share: text model, positions counted along a row, states after the final norm.
 
 Flow: MllmFamily -> one subclass a family, each in a file of its own -> catalog.py.
 Shapes: B samples, L tokens, D width, Y vocabulary.

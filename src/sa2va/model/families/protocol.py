@@ -29,7 +29,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class VisualTokens:
-    """What the image encoder says, in the text model's space."""
+    """Output of the image encoder, in the text model's space."""
 
     tokens: Tensor  # (V, D)
     deepstack: tuple[Tensor, ...] = ()  # each (V, D), for the states after text layer 0, 1, ...
@@ -37,7 +37,7 @@ class VisualTokens:
 
 @dataclass(frozen=True, kw_only=True)
 class TextInput:
-    """What the language model reads."""
+    """Input of the language model."""
 
     embeds: Tensor  # (B, L, D), pictures in their places
     attention_mask: Tensor  # (B, L), (B, cached + L) on top of a cache, or added to the scores: (B, 1, L, L)

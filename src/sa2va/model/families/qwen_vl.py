@@ -1,4 +1,4 @@
-"""Share what Qwen2.5-VL and Qwen3-VL have in common: pixels of any size, positions in three directions.
+"""Implement what Qwen2.5-VL and Qwen3-VL share: pictures of any size, positions in three directions.
 
 Flow: picture -> two resizes -> patches -> Picture; QwenVL -> one subclass a family.
 Source: Qwen2.5-VL, arXiv:2502.13923 (native resolution, M-RoPE); the released Sa2VA inference code, which resizes

@@ -11,7 +11,7 @@ TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """Text around questions and answers; special tokens in it are meant as such."""
+    """Text around questions and answers. Special tokens in it are real ones."""
 
     system: str  # a turn that says {} before all else
     before_question: str
