@@ -1,4 +1,4 @@
-"""Check arrays.py: arrays, tensors and bytes whose meaning is plain are read, others refused in one line."""
+"""Check arrays.py: unambiguous arrays, tensors and bytes are read, others refused in one line."""
 
 import io
 import itertools

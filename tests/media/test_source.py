@@ -1,4 +1,4 @@
-"""Check media.py: every kind of source gives the same frames, lazily, and bad sources give one line."""
+"""Check source.py: every kind of source gives the same frames on demand, and bad sources give one line."""
 
 import itertools
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Check cameras and network streams: opened on request only, read as far as asked, handed back."""
+"""Check cameras and network streams: opened on request only, read on demand, released."""
 
 import functools
 import threading
@@ -149,7 +149,7 @@ def test_nothing_is_opened_unasked(source: Any, cameras: list[FakeCamera]) -> No
 
 @pytest.mark.parametrize("name", ["missing.mp4", "text.mp4", "list.m3u8"])
 def test_what_is_no_video_is_refused(address: str, name: str) -> None:
-    """A playlist among them, that points to a file of this machine."""
+    """One of them is a playlist that points to a local file."""
     with pytest.raises(ValueError, match=name):
         open_media(f"{address}/{name}", allow_stream=True)
 

@@ -1,4 +1,4 @@
-"""Check writer.py: what is written is H.264 for browsers, and is complete or not there."""
+"""Check writer.py: H.264 that browsers play, complete or not there."""
 
 from pathlib import Path
 
