@@ -1,4 +1,4 @@
-"""Check scratch.py: folders are removed at the end, those of killed runs at the next start, those of live runs never."""
+"""Check scratch.py: folders are removed at the end, those of killed runs at the next start, others never."""
 
 import os
 import signal
