@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sa2va.media.source import VideoWriter, open_media
+from sa2va.media.source import open_media
+from sa2va.media.writer import VideoWriter
 
 pytest.importorskip("av")
 

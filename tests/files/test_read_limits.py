@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from sa2va.files import read_limits
-from sa2va.media.source import open_media, save_image
+from sa2va.media.pictures import save_image
+from sa2va.media.source import open_media
 
 SECONDS = 3.0  # of a processor; about one, on a machine that does other things
 

@@ -13,7 +13,8 @@ from PIL import Image
 from test_faults import FOLDER
 
 from sa2va.media import orientation
-from sa2va.media.source import open_media, save_image
+from sa2va.media.pictures import save_image
+from sa2va.media.source import open_media
 
 # Orientation -> the operation that undoes it, and (a, b, c, d) of the display matrix.
 UNDO = {

@@ -12,7 +12,8 @@ from support.small_model import build_model
 
 from sa2va.inference.predictor import Predictor
 from sa2va.media import streams
-from sa2va.media.source import VideoWriter, open_media
+from sa2va.media.source import open_media
+from sa2va.media.writer import VideoWriter
 
 pytest.importorskip("av")
 
