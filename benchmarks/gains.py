@@ -16,7 +16,7 @@ from measure import Clock, Table, choose_clock, name_clock, parser, report, seco
 from video_speed import build
 
 import sa2va
-from sa2va.media.source import VideoWriter
+from sa2va.media.writer import VideoWriter
 from sa2va.model.sam.attention import BLOCKWISE
 from sa2va.model.sam.sam2 import Sam2
 

@@ -1,4 +1,4 @@
-"""Check every row of data/faults/README.md: what came out wrong once comes out right."""
+"""Check every row of data/faults/README.md: files that were once read wrongly."""
 
 import re
 import warnings
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sa2va.media.source import VideoWriter, open_media
+from sa2va.media.source import open_media
+from sa2va.media.writer import VideoWriter
 
 pytest.importorskip("av")
 
@@ -65,7 +66,7 @@ def check_integers(path: Path, scratch: Path) -> None:
 
 def check_transparent(path: Path, scratch: Path) -> None:
     frame = open_media(path).frame(0)
-    assert (frame[:60] == 255).all()  # what is hidden there is black
+    assert (frame[:60] == 255).all()  # the hidden pixels there are black
     with Image.open(path.with_name("al.png")) as image:
         assert np.array_equal(frame[60:], np.asarray(image)[60:, :, :3])
 

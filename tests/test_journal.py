@@ -1,4 +1,4 @@
-"""Check journal.py: nothing that was appended is lost, whatever the moment of the interruption."""
+"""Check journal.py: an interruption at any moment loses no appended record."""
 
 import errno
 import fcntl

@@ -1,4 +1,4 @@
-"""No text reaches a terminal as a command to it: control characters and markup are shown, JSON keeps real names."""
+"""Check that control characters and markup are escaped in every terminal output, and kept in JSON."""
 
 import ast
 import json
@@ -75,7 +75,7 @@ def test_a_remark_and_an_answer_show_it_and_json_keeps_it(tmp_path: Path, capsys
 
 @pytest.fixture
 def toy_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model whose every mask is empty of all but what is dark: what it says is not what is tested."""
+    """Build a model that segments dark pixels; its answers are not tested."""
     import numpy as np
 
     import sa2va

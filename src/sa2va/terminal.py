@@ -20,7 +20,10 @@ def shown(text: str, *, lines: bool = False) -> str:
         lines: keep line ends and tabs.
     """
     kept = JOINERS + "\n\t" if lines else JOINERS
-    return "".join(_escape(one) if one not in kept and unicodedata.category(one) in HIDDEN else one for one in text)
+    return "".join(
+        one.encode("unicode_escape").decode() if one not in kept and unicodedata.category(one) in HIDDEN else one
+        for one in text
+    )
 
 
 def in_markup(text: str) -> str:
@@ -28,7 +31,3 @@ def in_markup(text: str) -> str:
     from rich.markup import escape
 
     return escape(shown(text))
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode()

@@ -11,7 +11,8 @@ from PIL import Image
 from sa2va.apps.track_files import TrackWriter
 from sa2va.inference.results import FrameObject, FrameResult
 from sa2va.masks import decode_rle
-from sa2va.media.source import Media, VideoWriter, open_media
+from sa2va.media.source import Media, open_media
+from sa2va.media.writer import VideoWriter
 
 HEIGHT, WIDTH, NUM_FRAMES = 24, 32, 5
 

@@ -1,4 +1,4 @@
-"""Check overlay.py: where pixels change, where they must not, and that labels can be read."""
+"""Check overlay.py: which pixels change, which do not, and that labels are readable."""
 
 from typing import Any
 

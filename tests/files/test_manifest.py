@@ -1,4 +1,4 @@
-"""Check which files of a folder count as ours."""
+"""Check manifest.py: which files of a folder count as ours."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Check read_limits.py: regular files only, within bounds, and never a wait without end or without a word."""
+"""Check read_limits.py: only regular files are read, within limits, and slow opening reports progress and ends."""
 
 import os
 import socket
@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from sa2va.files import read_limits
-from sa2va.media.source import open_media, save_image
+from sa2va.media.pictures import save_image
+from sa2va.media.source import open_media
 
 SECONDS = 3.0  # of a processor; about one, on a machine that does other things
 
@@ -118,7 +119,7 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def png(side: int, *before: bytes, num_frames: int = 1) -> bytes:
-    """Write a black picture, or a film whose later frames are one pixel large."""
+    """Write a black picture, or an animation whose later frames are one pixel large."""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)) + b"".join(before)
     later, number = [], 1
     if num_frames > 1:
@@ -228,7 +229,7 @@ def test_a_video_that_has_to_be_counted(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def film(path: Path, width: int, height: int, num_frames: int) -> Path:
-    """Write black frames of any size, with one thread, whose buffers would count as memory."""
+    """Write black frames of any size. One thread, since buffers of more would count as memory."""
     av = pytest.importorskip("av")
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
@@ -248,7 +249,7 @@ def test_frames_of_a_video_have_a_bound_of_their_own(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_large_video_is_held_in_bounded_memory(tmp_path: Path) -> None:
-    """Two frames of the largest size in a process of its own: far below the 3.5 GB of frames decoded side by side."""
+    """Two frames of the largest size need far less than the 3.5 GB of frame threading."""
     path = film(tmp_path / "large.mp4", 8192, 4352, 2)
     code = (
         "import resource, sys; from sa2va.media.source import open_media; peak = lambda: "

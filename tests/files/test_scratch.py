@@ -1,4 +1,4 @@
-"""Check that scratch folders go: at the end, and those of killed runs at the next start; never those of a live run."""
+"""Check scratch.py: folders are removed at the end, those of killed runs at the next start, others never."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ RUN = (
 
 @pytest.fixture
 def other(tmp_path: Path) -> subprocess.Popen[str]:
-    """Another process in the middle of its run."""
+    """Start a process that holds a scratch folder."""
     process = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and Path(process.stdout.readline().strip()).is_dir()
     yield process

@@ -26,7 +26,7 @@ def write(folder: Path, files: Mapping[str, bytes], claim: Claim = MASKS, source
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files but the list of our own."""
+    """Read all files but the manifest."""
     found = [path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 

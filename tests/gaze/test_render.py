@@ -16,7 +16,7 @@ WORDS = ("red", "cup")
 
 
 def look(*places: tuple[float, float, float, int]) -> Scanpath:
-    """x, y, start and pack of each fixation; 200 ms each."""
+    """Build a scanpath from (x, y, start, pack) of each fixation; 200 ms each."""
     fixations = [Fixation(x, y, start, 200.0) for x, y, start, _ in places]
     return Scanpath.from_packs(fixations, [place[3] for place in places], WORDS, width=100, height=60)
 
@@ -25,7 +25,7 @@ PATH = look((50, 30, -150, 0), (20, 15, 100, 1), (80, 45, 700, 3))
 
 
 def near(picture: np.ndarray, x: float, y: float, color: np.ndarray, side: int = 14) -> int:
-    """How many pixels about a place of the frame have about a color."""
+    """Count pixels near a place of the frame that are close to a color."""
     scale = LONGER_SIDE / 100
     row, column = int(y * scale), int(x * scale)
     patch = picture[max(row - side, 0) : row + side, max(column - side, 0) : column + side].astype(int)
@@ -53,7 +53,7 @@ def test_time_goes_by() -> None:
 
 
 def test_longer_looks_are_larger() -> None:
-    """Four times as long has four times the area."""
+    """Area is proportional to duration."""
     assert radius_of(600) == pytest.approx(2 * radius_of(150))
     assert radius_of(0) > 5 and radius_of(1e6) == radius_of(2e6)
 

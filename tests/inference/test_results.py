@@ -17,7 +17,9 @@ from sa2va import masks
 from sa2va.files.manifest import MANIFEST
 from sa2va.inference.predictor import Predictor
 from sa2va.inference.results import ObjectMasks, Options, Prediction, Request
-from sa2va.media.source import Media, VideoWriter, open_media, save_image
+from sa2va.media.pictures import save_image
+from sa2va.media.source import Media, open_media
+from sa2va.media.writer import VideoWriter
 
 CLIP = np.random.default_rng(0).integers(0, 255, (5, 32, 48, 3), dtype=np.uint8)
 

@@ -1,4 +1,4 @@
-"""Check arrays.py: arrays, tensors and bytes whose meaning is plain are read, others refused in one line."""
+"""Check arrays.py: unambiguous arrays, tensors and bytes are read, others refused in one line."""
 
 import io
 import itertools
@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sa2va.media.source import open_media, save_image
+from sa2va.media.pictures import save_image
+from sa2va.media.source import open_media
 from sa2va.media.writer import VideoWriter
 
 CLIP = np.random.default_rng(0).integers(0, 256, (5, 8, 12, 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Check containers.py: a still picture in boxes is read whole, whatever its brand, and not as its first tile."""
+"""Check containers.py: still pictures in boxes are read whole under any brand, not just their first tile."""
 
 import struct
 import sys
@@ -18,7 +18,7 @@ SCENE = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8).repeat(32
 
 
 def heic(path: Path, tile: int = 64, orientation: int = 1, picture: np.ndarray = SCENE) -> Path:
-    """Write a picture as tiles, as telephones do; its orientation is a property of the file, beside EXIF."""
+    """Write a tiled picture, as phones do. Its orientation is a property of the file beside EXIF."""
     image, exif = Image.fromarray(picture), Image.Exif()
     exif[0x0112] = orientation
     # What Image.save would call, were HEIF registered with Pillow for the whole program.
@@ -29,7 +29,7 @@ def heic(path: Path, tile: int = 64, orientation: int = 1, picture: np.ndarray =
 
 
 def rebrand(path: Path, main: bytes, *others: bytes) -> Path:
-    """Write other brands into a file, in as many bytes."""
+    """Overwrite the brands of a file, keeping its size."""
     content = bytearray(path.read_bytes())
     size = int.from_bytes(content[:4], "big")
     brands = [main, *others, *[others[-1] if others else main] * ((size - 16) // 4 - len(others))]

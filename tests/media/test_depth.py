@@ -1,4 +1,4 @@
-"""Check depth.py: pictures of more than eight bits come out as bright as they were meant, or a warning says how."""
+"""Check depth.py: pictures with more than eight bits keep their brightness, or a warning names the assumed range."""
 
 import warnings
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Check orientation.py: all eight, of pictures and videos, in files, folders and streams, come out the same."""
+"""Check orientation.py: all eight orientations of pictures and videos are undone, in files, folders and streams."""
 
 import functools
 import struct
@@ -13,9 +13,10 @@ from PIL import Image
 from test_faults import FOLDER
 
 from sa2va.media import orientation
-from sa2va.media.source import open_media, save_image
+from sa2va.media.pictures import save_image
+from sa2va.media.source import open_media
 
-# Orientation -> what has to be done to the stored picture, as EXIF puts it; and (a, b, c, d) of the matrix.
+# Orientation -> the operation that undoes it, and (a, b, c, d) of the display matrix.
 UNDO = {
     1: (lambda a: a, (1, 0, 0, 1)),
     2: (lambda a: a[:, ::-1], (-1, 0, 0, 1)),

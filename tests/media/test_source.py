@@ -1,4 +1,4 @@
-"""Check media.py: every kind of source gives the same frames, lazily, and bad sources give one line."""
+"""Check source.py: every kind of source gives the same frames on demand, and bad sources give one line."""
 
 import itertools
 from collections.abc import Iterator
@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sa2va.media.source import DEFAULT_FPS, Media, open_media, save_image, uniform_indices
+from sa2va.media.pictures import save_image
+from sa2va.media.source import DEFAULT_FPS, Media, open_media, uniform_indices
 
 CLIP = np.random.default_rng(0).integers(0, 256, (5, 8, 12, 3), dtype=np.uint8)
 

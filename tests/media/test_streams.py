@@ -1,4 +1,4 @@
-"""Check cameras and network streams: opened on request only, read as far as asked, handed back."""
+"""Check cameras and network streams: opened on request only, read on demand, released."""
 
 import functools
 import threading
@@ -12,7 +12,8 @@ from support.small_model import build_model
 
 from sa2va.inference.predictor import Predictor
 from sa2va.media import streams
-from sa2va.media.source import VideoWriter, open_media
+from sa2va.media.source import open_media
+from sa2va.media.writer import VideoWriter
 
 pytest.importorskip("av")
 
@@ -149,7 +150,7 @@ def test_nothing_is_opened_unasked(source: Any, cameras: list[FakeCamera]) -> No
 
 @pytest.mark.parametrize("name", ["missing.mp4", "text.mp4", "list.m3u8"])
 def test_what_is_no_video_is_refused(address: str, name: str) -> None:
-    """A playlist among them, that points to a file of this machine."""
+    """One of them is a playlist that points to a local file."""
     with pytest.raises(ValueError, match=name):
         open_media(f"{address}/{name}", allow_stream=True)
 

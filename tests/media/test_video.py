@@ -1,4 +1,4 @@
-"""Check video.py: each frame carries its own number in its picture, so exactness needs no reference decoder."""
+"""Check video.py on videos whose frames encode their own number, so that no reference decoder is needed."""
 
 import struct
 from collections.abc import Iterable, Sequence
@@ -62,7 +62,7 @@ def encode(
 
 
 def assert_exact(media: Media, expected: list[int]) -> None:
-    """Check iteration, then every way of asking, against the numbers in the pictures."""
+    """Compare iteration and random access with the numbers in the frames."""
     assert media.num_frames == len(expected)
     assert numbers_in(media) == expected
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Check writer.py: what is written is H.264 for browsers, and is complete or not there."""
+"""Check writer.py: H.264 that browsers play, complete or not there."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from sa2va.media.source import VideoWriter, open_media
+from sa2va.media.source import open_media
+from sa2va.media.writer import VideoWriter
 
 COLORS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (250, 220, 30), (40, 90, 200), (255, 255, 255), (0, 0, 0)]
 

@@ -65,7 +65,7 @@ def test_empty_frames() -> None:
 
 
 def test_precision_and_recall_differ() -> None:
-    """Half of what is drawn is right and all of what is there is found: F = 2 * 0.5 * 1 / 1.5."""
+    """Precision 0.5 and recall 1 give F = 2 * 0.5 * 1 / 1.5."""
     both = square(2, side=6) | square(16, side=6)
     assert boundary_f(both, square(2, side=6)).item() == pytest.approx(2 / 3)
 

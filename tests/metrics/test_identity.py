@@ -1,4 +1,4 @@
-"""Test that changes of hands are counted, and nothing else."""
+"""Check identity.py: identity switches are counted, and nothing else."""
 
 import numpy as np
 import pytest

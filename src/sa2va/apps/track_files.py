@@ -20,7 +20,9 @@ from sa2va.draw.overlay import overlay
 from sa2va.files.atomic import whole_file
 from sa2va.inference.results import FrameResult, describe_video
 from sa2va.masks import area, bbox
-from sa2va.media.source import FRAME_DIGITS, Media, VideoWriter, save_image
+from sa2va.media.pictures import save_image
+from sa2va.media.source import FRAME_DIGITS, Media
+from sa2va.media.writer import VideoWriter
 
 ABSENT: list[Any] = [None, None, 0.0, 0.0]  # run lengths, box, score, presence of an object that is not in a frame
 

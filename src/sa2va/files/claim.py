@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from sa2va.files.manifest import Manifest
@@ -33,8 +34,11 @@ class Claim:
         """
         if not folder.is_dir():
             return
-        manifest, read = Manifest.read(folder), _identities(sources)
-        taken = _find_all(folder, self.names) if names is None else _find_exactly(folder, names)
+        manifest, read = Manifest.read(folder), {_identity(source) for source in sources} - {None}
+        if names is not None:
+            taken = _find_exactly(folder, names)
+        else:
+            taken = chain.from_iterable(_find(folder, pattern.split("/")) for pattern in self.names)
         for path, wants_folder in taken:
             name = path.relative_to(folder).as_posix()
             if _identity(path) in read:
@@ -67,13 +71,8 @@ def _is_source(folder: Path, name: str) -> str:
     )
 
 
-def _find_all(folder: Path, patterns: Iterable[str]) -> Iterator[tuple[Path, bool]]:
-    """Yield existing paths that match the patterns, and whether a folder belongs there."""
-    for pattern in patterns:
-        yield from _find(folder, pattern.split("/"))
-
-
 def _find(folder: Path, levels: Sequence[str]) -> Iterator[tuple[Path, bool]]:
+    """Yield existing paths that match the patterns of each level, and whether a folder belongs there."""
     level, *below = levels
     for name in sorted(os.listdir(folder)):
         if re.fullmatch(level, name):
@@ -93,12 +92,8 @@ def _find_exactly(folder: Path, names: Iterable[str]) -> Iterator[tuple[Path, bo
             yield path, False
 
 
-def _identities(sources: Sequence[Path]) -> set[tuple[int, int]]:
-    """Identify files by device and inode, so that symbolic and hard links are the file itself."""
-    return {found for source in sources if (found := _identity(source)) is not None}
-
-
 def _identity(path: Path) -> tuple[int, int] | None:
+    """Return device and inode, which are the same for a file and its symbolic and hard links; None if missing."""
     try:
         status = path.stat()
     except OSError:

@@ -22,7 +22,9 @@ from sa2va.draw import overlay
 from sa2va.files.atomic import write_text
 from sa2va.files.claim import Claim
 from sa2va.files.staging import staged
-from sa2va.media.source import FRAME_DIGITS, Media, VideoWriter, save_image
+from sa2va.media.pictures import save_image
+from sa2va.media.source import FRAME_DIGITS, Media
+from sa2va.media.writer import VideoWriter
 from sa2va.tokens import check_text
 from sa2va.types import Masks
 

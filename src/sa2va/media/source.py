@@ -24,14 +24,10 @@ from sa2va.files import read_limits
 from sa2va.files.read_limits import check_size
 from sa2va.media.arrays import ArrayReader, as_array, as_frames, is_tensor
 from sa2va.media.containers import kind_of
-from sa2va.media.pictures import AnimationReader, FolderReader, decode_image, is_animation, read_picture, save_image
+from sa2va.media.pictures import AnimationReader, FolderReader, decode_image, is_animation, read_picture
 from sa2va.media.streams import IteratorReader, LiveReader, is_address
 from sa2va.media.video import VideoReader
-from sa2va.media.writer import VideoWriter
 from sa2va.types import Frame, Frames
-
-__all__ = ["Media", "VideoWriter", "open_media", "save_image", "uniform_indices"]
-
 
 FRAME_DIGITS = 5  # in the file name of a frame
 NOT_ASKED_FOR = "a camera or an address is opened on request only; in Python pass allow_stream=True"

@@ -74,7 +74,8 @@ class VideoWriter:
             raise ValueError(
                 f"{self._path}: frame {self.num_frames}: expected uint8 {expected}, got {frame.dtype} {frame.shape}"
             )
-        tick = round(time * CLOCK) if time is not None else self._next_tick()
+        next_tick = self._last_tick + round(CLOCK / self._rate) if self.num_frames else 0
+        tick = next_tick if time is None else round(time * CLOCK)
         if tick <= self._last_tick:
             raise ValueError(f"{self._path}: frame {self.num_frames}: its time {time} s is not after the last one")
         container, stream = self._output = self._output or self._open(height, width)
@@ -94,9 +95,6 @@ class VideoWriter:
             container, stream = self._output
             container.mux(stream.encode(None))
         self._stack.__exit__(kind, error, trace)
-
-    def _next_tick(self) -> int:
-        return self._last_tick + round(CLOCK / self._rate) if self.num_frames else 0
 
     def _open(self, height: int, width: int) -> tuple[OutputContainer, av.VideoStream]:
         part = self._stack.enter_context(whole_file(self._path))

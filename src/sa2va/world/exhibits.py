@@ -22,7 +22,8 @@ from sa2va.apps.demo.exhibits import (
     stack_masks,
 )
 from sa2va.apps.demo.page import Exchange, Exhibit
-from sa2va.media.source import Media, VideoWriter, open_media
+from sa2va.media.source import Media, open_media
+from sa2va.media.writer import VideoWriter
 from sa2va.metrics.iou import iou
 from sa2va.metrics.text import exact_match, plain_text
 from sa2va.types import Sample

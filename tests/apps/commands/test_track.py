@@ -10,7 +10,8 @@ from PIL import Image
 
 from sa2va.apps import cli
 from sa2va.data import prompts
-from sa2va.media.source import VideoWriter, open_media
+from sa2va.media.source import open_media
+from sa2va.media.writer import VideoWriter
 
 NUM_FRAMES = 6
 

@@ -9,7 +9,7 @@ import pytest
 
 from sa2va.apps.demo.page import Exchange, Exhibit, Page, Row, render_page
 from sa2va.evaluation.benchmark import Figure
-from sa2va.media.source import VideoWriter
+from sa2va.media.writer import VideoWriter
 
 PICTURE = np.zeros((8, 10, 3), np.uint8)
 

@@ -54,7 +54,7 @@ def report(model: ScanpathModel, held: HeldOut) -> DrawnReport:
         patch.setattr(drawn, "MINDS", 20)
         ours, equal = ("ours", model.decoder, "model"), ("equal", model.decoder, "model")
         others = [RandomLook, lambda: RandomLook(drawn.PICTURE_BOX)]
-        return evaluate_drawn(held, [ours], others, held.trials, equal=[equal], num_samples=2, delays=1)
+        return evaluate_drawn(held, [ours], others, held.trials, equal=[equal], num_samples=2, delays=1, jobs=1)
 
 
 def test_everybody_has_a_row(report: DrawnReport) -> None:

@@ -12,7 +12,8 @@ import pytest
 from support.small_session import NUM_FRAMES, assert_same
 
 from sa2va.inference.tracking.session import TrackSession
-from sa2va.media.source import VideoWriter, save_image
+from sa2va.media.pictures import save_image
+from sa2va.media.writer import VideoWriter
 
 # ---- sources
 

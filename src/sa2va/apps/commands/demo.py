@@ -179,7 +179,7 @@ def read_card(folder: Path) -> dict[tuple[str, str], float]:
 def write_pictures(exhibits: Sequence["Exhibit"], scratch: Path) -> None:
     """Write each picture as a PNG, and all of them on one sheet."""
     from sa2va.draw.overlay import contact_sheet
-    from sa2va.media.source import save_image
+    from sa2va.media.pictures import save_image
 
     shown = [(exhibit.picture, exhibit.title) for exhibit in exhibits if exhibit.picture is not None]
     for number, (picture, title) in enumerate(shown, 1):

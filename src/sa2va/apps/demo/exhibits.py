@@ -17,7 +17,8 @@ from sa2va.apps.demo.page import Exchange, Exhibit
 from sa2va.data import prompts
 from sa2va.draw.overlay import overlay
 from sa2va.masks import resize_mask
-from sa2va.media.source import Media, VideoWriter
+from sa2va.media.source import Media
+from sa2va.media.writer import VideoWriter
 from sa2va.metrics.text import exact_match, plain_text
 
 if TYPE_CHECKING:

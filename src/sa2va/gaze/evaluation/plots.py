@@ -57,7 +57,7 @@ def draw_plots(report: DrawnReport, folder: Path) -> list[Path]:
     require_matplotlib()
     import matplotlib as mpl
 
-    ours = {row.name for row in report.rows if _is_ours(row, report)}
+    ours = {row.name for row in report.rows if row.name in report.bars or row.name.startswith("event decoder")}
     decoders = (*ours, ART.name, SCANVLA.name)
     rows = [row for row in report.rows if row.kind == "people" or row.name.startswith(decoders)]
     rows = [row for row in rows if "hit, after" in row.figures]
@@ -73,10 +73,6 @@ def draw_plots(report: DrawnReport, folder: Path) -> list[Path]:
             with whole_file(folder / f"{name}.png") as part:
                 figure.savefig(part, dpi=DPI, format="png")
     return [folder / f"{name}.png" for name in figures]
-
-
-def _is_ours(row: Row, report: DrawnReport) -> bool:
-    return row.name in report.bars or row.name.startswith("event decoder")
 
 
 def _new_figure(height: float = HEIGHT) -> "tuple[Figure, Axes]":
