@@ -16,7 +16,8 @@ import sa2va
 from sa2va import masks
 from sa2va.files.manifest import MANIFEST
 from sa2va.inference.predictor import Predictor
-from sa2va.inference.results import ObjectMasks, Options, Prediction, Request
+from sa2va.inference.requests import Options, Request
+from sa2va.inference.results import ObjectMasks, Prediction
 from sa2va.media.source import Media, VideoWriter, open_media, save_image
 
 CLIP = np.random.default_rng(0).integers(0, 255, (5, 32, 48, 3), dtype=np.uint8)

@@ -11,7 +11,7 @@ from support.small_families import build_family, build_tokenizer
 from support.small_model import draw_sample
 from tokenizers.processors import TemplateProcessing
 
-from sa2va.inference.results import Options, Request
+from sa2va.inference.requests import Options, Request
 from sa2va.model.families.internvl import choose_grid, split_tiles
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sa2va.inference.results import check_count
+from sa2va.inference.requests import check_count
 from sa2va.inference.tracking.read_ahead import Lookahead
 from sa2va.media.source import Media
 from sa2va.model.processor import Processor
@@ -93,11 +93,12 @@ class FrameStream:
             group = next(self._groups)
             chunk = Chunk([pixels for _, pixels in group], self._encode)
             for row, (image, _) in enumerate(group):
-                self._ready.append(SeenFrame(self._count, self._time(self._count), image, chunk, row))
+                self._ready.append(SeenFrame(self._count, self.time(self._count), image, chunk, row))
                 self._count += 1
         return self._ready.pop(0)
 
-    def _time(self, index: int) -> float:
+    def time(self, index: int) -> float:
+        """Return when a frame is shown, s from the first one."""
         return index / self._media.fps if self._times is None else float(self._times[index])
 
     def close(self) -> None:

@@ -6,13 +6,11 @@ Source: softmax attention, arXiv:1706.03762; over a part of the keys at a time, 
 Shapes: N sequences (pictures, objects, windows or heads), Q queries, L keys, D width of a key, V of a value.
 """
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -21,8 +19,16 @@ BLOCKWISE = "blockwise"
 # be rounded, parts of rows in float32, so many for each thread.
 SCORES_IN_ROWS = 2**22
 SCORES_IN_PARTS, ROWS_OF_PARTS = 2**19, 512
-# Not cuDNN's, which an H100 would take first: it makes a plan for each new number of keys, and memories grow.
-KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+
+
+def avoid_cudnn() -> None:
+    """Leave cuDNN out of PyTorch's attention kernels, for the whole process and for good.
+
+    cuDNN, which an H100 would take first, makes a plan for each new number of keys, and memories and KV caches grow.
+    PyTorch has no such argument per call, and a switch that is turned back after a call is turned back for other
+    threads too.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -39,8 +45,7 @@ def average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     rounded = query.dtype == torch.bfloat16
     # A CPU's fused kernel takes no values narrower than the keys; in float32 it is the quicker one for equal widths.
     if query.device.type != "cpu" or (not rounded and query.shape[-1] == value.shape[-1]):
-        with sdpa_kernel(KERNELS) if query.device.type == "cuda" else nullcontext():
-            return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
+        return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
     num_queries, num_keys = query.shape[1], key.shape[1]
     most = SCORES_IN_ROWS if rounded else of_all_threads(SCORES_IN_PARTS)
     rows = min(num_queries, max(1, most // num_keys) if rounded else of_all_threads(ROWS_OF_PARTS))
