@@ -325,9 +325,7 @@ class Engine(Unpicklable):
         Raises:
             Cancelled: the query's stop flag was set.
         """
-        with self.start_session(
-            query.media, query.mode, query.options, num_keyframes=len(query.keyframes), stop=query.stop
-        ) as session:
+        with self.start_session(query.media, query.mode, query.options, stop=query.stop) as session:
             session.prompt(answer, query.keyframes, query.pictures[0])
             return session.finish()
 
@@ -372,7 +370,6 @@ class Engine(Unpicklable):
         mode: str,
         options: Options,
         *,
-        num_keyframes: int,
         max_conditioning: int | None = None,
         stop: StopFlag = never,
         **how: Any,
@@ -383,8 +380,7 @@ class Engine(Unpicklable):
             media: is tracked.
             mode: "official" or "consistent".
             options: of the masks, and of expressions that are added later.
-            num_keyframes: K; an object may read the memories of at least as many prompted frames.
-            max_conditioning: prompted frames that an object may read at once; None = DEFAULT_CONDITIONING, or K.
+            max_conditioning: prompted frames that an object may read at once; None = DEFAULT_CONDITIONING, K at least.
             stop: cancels the session.
             how: `chunk` and `prefetch` of TrackSession.
         """
@@ -396,5 +392,7 @@ class Engine(Unpicklable):
         def ask(frames: Frames, expression: str) -> GroundedAnswer:
             return self.answer_about(frames, [SEGMENT_REQUEST.format(expression)], options, stop)[0]
 
-        most = max(DEFAULT_CONDITIONING, num_keyframes) if max_conditioning is None else max_conditioning
-        return TrackSession(prompting, self.processor, media, ask=ask, max_conditioning=most, stop=stop, **how)
+        if max_conditioning is None:
+            max_conditioning = max(DEFAULT_CONDITIONING, self.num_keyframes(options))
+        how |= {"max_conditioning": max_conditioning, "stop": stop}
+        return TrackSession(prompting, self.processor, media, ask=ask, **how)

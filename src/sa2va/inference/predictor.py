@@ -238,18 +238,8 @@ class Predictor(Unpicklable):
         with ExitStack() as opened:  # a source is handed back where no session comes of it
             media = opened.enter_context(closing(engine.open_media(source, allow_stream=allow_stream)))
             mode = engine.choose_mode(media, options)
-            session = opened.enter_context(
-                engine.start_session(
-                    media,
-                    mode,
-                    options,
-                    num_keyframes=engine.num_keyframes(options),
-                    max_conditioning=max_conditioning,
-                    stop=stop,
-                    chunk=chunk,
-                    prefetch=prefetch,
-                )
-            )
+            how: dict[str, Any] = {"max_conditioning": max_conditioning, "chunk": chunk, "prefetch": prefetch}
+            session = opened.enter_context(engine.start_session(media, mode, options, stop=stop, **how))
             if prompts:
                 indices, frames = engine.read_keyframes(media, mode, options, keyframes)
                 answers = engine.answer_about(frames, prompts, options, stop)
