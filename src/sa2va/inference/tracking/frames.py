@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sa2va.inference.requests import check_count
-from sa2va.inference.tracking.read_ahead import Lookahead
+from sa2va.inference.tracking.read_ahead import ReadAhead
 from sa2va.media.source import Media
 from sa2va.model.processor import Processor
 from sa2va.model.sam.sam2 import FrameFeatures
@@ -80,7 +80,7 @@ class FrameStream:
         self._media, self._encode = media, encode
         groups: Iterator[list[tuple[NDArray[np.uint8], Tensor]]] = _prepare(media, processor, chunk)
         ahead = prefetch and media.num_frames is not None and media.num_frames > chunk
-        self._groups = Lookahead(groups) if ahead else groups
+        self._groups = ReadAhead(groups) if ahead else groups
         self._ready: list[SeenFrame] = []
         self._count = 0
         self._times = media.times
@@ -104,7 +104,7 @@ class FrameStream:
     def close(self) -> None:
         """Stop; there is no next frame."""
         self._ready.clear()
-        if isinstance(self._groups, Lookahead | Generator):
+        if isinstance(self._groups, ReadAhead | Generator):
             self._groups.close()
         self._media.close()
 
