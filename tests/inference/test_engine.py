@@ -258,6 +258,24 @@ def test_masks_that_do_not_fit_are_drawn_in_halves(tiny: Predictor) -> None:
         assert_same(one, other)
 
 
+def test_a_question_that_failed_in_the_middle_of_the_model_is_forgotten(tiny: Predictor) -> None:
+    talk, other = (tiny.open(draw_shapes()[0]) for _ in range(2))
+    for one in (talk, other):
+        one.ask(CIRCLE)
+    last = tiny.model.mllm.native.model.language_model.layers[-1]
+
+    def fail(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    handle = last.register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(ValueError, match=ADVICE):
+            talk.ask(CAPTION)
+    finally:
+        handle.remove()
+    assert_same(talk.ask(SQUARE), other.ask(SQUARE))
+
+
 def test_other_errors_are_not_taken_for_memory(predictor: Predictor) -> None:
     requests = [Request(draw_sample(seed).frames[0], "the red square") for seed in range(2)]
     with too_large(predictor, 0, lambda: RuntimeError("a shape is wrong")) as rows:

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from sa2va.inference.decoding import Decoding, TextStream
-from sa2va.inference.engine import Engine, Query
+from sa2va.inference.engine import Engine
 from sa2va.inference.halving import advise_on_memory
+from sa2va.inference.query import Query
 from sa2va.inference.requests import Options, Request, StopFlag, never
 from sa2va.inference.results import Prediction
 from sa2va.inference.unpicklable import Unpicklable

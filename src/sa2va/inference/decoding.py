@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from sa2va.inference.requests import StopFlag, never
 from sa2va.model.families.protocol import TextInput
@@ -85,10 +86,11 @@ class TextStream:
 
     def go_back(self, mark: StreamMark) -> None:
         """Drop everything fed since a mark was made."""
-        after = self.length
         self._mask, self._next = mark
-        if after > self.length:
-            self._cache.crop(self.length - after)  # negative: how many to drop
+        for layer in self._cache.layers:  # one by one: a forward pass that failed has filled some of them
+            assert isinstance(layer, DynamicLayer)
+            if (added := layer.get_seq_length() - self.length) > 0:
+                layer.crop(-added)
 
 
 def replace_text(inputs: TextInput, start: int, embeds: Tensor) -> TextInput:

@@ -8,7 +8,6 @@ Shapes: B requests, L tokens, D MLLM width, N objects, K key frames, T frames.
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from sa2va.inference.decoding import Decoding, DecodingRules, TextStream, replac
 from sa2va.inference.embedded import warn_once
 from sa2va.inference.halving import advise_on_memory, run_halving
 from sa2va.inference.keyframes import choose_keyframes
+from sa2va.inference.query import Query
 from sa2va.inference.requests import Cancelled, Options, Request, StopFlag, never
 from sa2va.inference.results import FrameResult, Prediction
 from sa2va.inference.tracking.consistent import ConsistentMaskPrompting
@@ -35,25 +35,6 @@ from sa2va.model.sam.sam2 import FrameFeatures, Sam2
 from sa2va.model.torch_defaults import plain_inference
 from sa2va.tokens import SEGMENT_REQUEST, check_text
 from sa2va.types import Frames, Turn
-
-
-@dataclass(frozen=True, kw_only=True)
-class Query:
-    """A checked request: its media is open and its key frames are decoded."""
-
-    media: Media  # gives all frames
-    pictures: list[Frames]  # read by the MLLM: one array per picture, or one with the K key frames
-    keyframes: list[int]  # K indices
-    turn: Turn
-    mode: str  # "official" or "consistent"
-    options: Options
-    stop: StopFlag = never
-    sources: tuple[Path, ...] = ()  # files of further pictures
-    features: FrameFeatures | None = None  # of its picture, where SAM 2 has encoded it before
-
-    @property
-    def is_clip(self) -> bool:
-        return not self.media.is_image
 
 
 class Engine(Unpicklable):
@@ -106,6 +87,7 @@ class Engine(Unpicklable):
             warn_once()
         return media
 
+    @advise_on_memory()
     def open(self, request: Request, options: Options | None = None) -> Query:
         """Check a request, open its media and decode its key frames.
 

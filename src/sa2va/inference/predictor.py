@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from sa2va import masks
 from sa2va.inference.conversation import Conversation
-from sa2va.inference.engine import Engine, Query
+from sa2va.inference.engine import Engine
 from sa2va.inference.halving import advise_on_memory, run_halving
+from sa2va.inference.query import Query
 from sa2va.inference.requests import Options, Request, StopFlag, never
 from sa2va.inference.results import BatchResult, FrameResult, Prediction
 from sa2va.inference.tracking.mask_prompting import GroundedAnswer
@@ -132,8 +133,7 @@ class Predictor(Unpicklable):
         opened: list[Query | ValueError] = []
         for pair in _pair_options(requests, options):
             try:
-                with advise_on_memory():
-                    opened.append(self.engine.open(*pair))
+                opened.append(self.engine.open(*pair))
             except ValueError as error:
                 opened.append(error)
         found = iter(self.engine.run([query for query in opened if isinstance(query, Query)]))
@@ -191,6 +191,7 @@ class Predictor(Unpicklable):
                 session.add_region(region)
             return session.finish()
 
+    @advise_on_memory()
     @plain_defaults()
     def track(
         self,

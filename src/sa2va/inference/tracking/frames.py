@@ -1,6 +1,6 @@
-"""Give out the frames of a source one by one, ready for SAM 2.
+"""Yield the frames of a source one by one, ready for SAM 2.
 
-Flow: Media -> decoded and resized, ahead of time where the source is a file -> FrameStream -> SeenFrame -> session.py.
+Flow: Media -> decoded and resized, read ahead for files -> FrameStream -> SeenFrame -> session.py.
 Shapes: H W picture, S SAM 2 input side.
 """
 
@@ -25,14 +25,14 @@ BACKWARD_BLOCK = 16  # frames that are decoded at once on the way back
 
 @dataclass(eq=False)
 class Chunk:
-    """Frames that are encoded together, when one of them is first looked at."""
+    """Frames that are encoded together, when the features of one of them are first needed."""
 
     pixels: list[Tensor]  # each (1, 3, S, S)
     encode: Encode
     _features: FrameFeatures | None = field(default=None, repr=False)
 
     def features(self, row: int) -> FrameFeatures:
-        """Return what SAM 2 sees in one of the frames, F = 1."""
+        """Return SAM 2's features of one of the frames, F = 1."""
         if self._features is None:
             with torch.no_grad():
                 self._features = self.encode(torch.cat(self.pixels))
@@ -56,7 +56,7 @@ class SeenFrame:
 
     @property
     def features(self) -> FrameFeatures:
-        """Of this frame, F = 1."""
+        """SAM 2's features of this frame, F = 1."""
         return self.chunk.features(self.row)
 
 
@@ -66,15 +66,15 @@ class FrameStream:
     def __init__(
         self, media: Media, processor: Processor, encode: Encode, *, chunk: int = 1, prefetch: bool = True
     ) -> None:
-        """Prepare nothing yet.
+        """Start nothing before the first frame is asked for.
 
         Args:
             media: gives the frames.
-            processor: makes SAM 2's pixels.
+            processor: resizes and normalizes for SAM 2.
             encode: runs SAM 2's image encoder.
-            chunk: frames that are encoded at once; the last ones of them wait for the first.
+            chunk: frames that are encoded at once.
             prefetch: decode and resize ahead of time in a thread. A source without a length is never read ahead:
-                it may wait for what is done with the frame before.
+                its next frame may depend on the result of the last one.
         """
         chunk = check_count("chunk", chunk)
         self._media, self._encode = media, encode

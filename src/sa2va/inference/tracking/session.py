@@ -22,7 +22,7 @@ from sa2va.inference.tracking.mask_prompting import Ask, GroundedAnswer, MaskPro
 from sa2va.inference.unpicklable import Unpicklable
 from sa2va.media.source import Media
 from sa2va.model.processor import Processor
-from sa2va.model.sam.clicks import Clicks, decode_clicks, follow_clicks, read_mask
+from sa2va.model.sam.clicks import Clicks, decode_clicks, read_mask, refine_mask
 from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.sam.tracker import Tracker
 from sa2va.model.torch_defaults import plain_inference
@@ -379,7 +379,7 @@ class TrackSession(Unpicklable):
                 output = decode_clicks(sam2, policy, clicks, size, features, present=True)
             else:  # start from its mask on this frame and from its memory
                 embeds, found = self._tracker.condition(here.index, features, [key]), self._found[key]
-                output, anew = follow_clicks(sam2, policy, clicks, size, features, embeds=embeds, found=found)
+                output, anew = refine_mask(sam2, policy, clicks, size, features, embeds=embeds, found=found)
         if key is None:
             key = self._new_object(None)
         elif anew:
