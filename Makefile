@@ -5,9 +5,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# What notices that an extension is gone: all imports, help texts, commands, benchmarks, recipes.
+SEAMS := -n auto --dist worksteal tests/test_architecture.py tests/test_extensions.py tests/apps/test_options.py \
+	tests/apps/commands/test_demo.py tests/apps/commands/test_eval.py tests/evaluation/test_runner.py tests/training
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types check slow clean
+.PHONY: help setup demo test without lint types check slow clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
@@ -25,6 +28,11 @@ demo: $(STAMP)  ## show all of it: the embedded model chats, segments and tracks
 
 test: $(STAMP)  ## run the tests (without the slow ones), a process per core
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+without: $(STAMP)  ## delete the extensions in copies of the repository, and test what is left
+	.ci/without $(BIN) "world gaze" -n auto --dist worksteal
+	.ci/without $(BIN) world $(SEAMS) tests/gaze/test_predictor.py
+	.ci/without $(BIN) gaze $(SEAMS)
 
 slow: $(STAMP)  ## run the slow tests as well
 	$(BIN)/python -m pytest -m "slow or not slow"

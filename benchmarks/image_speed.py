@@ -46,6 +46,7 @@ def time_stages(predictor, num_objects: int) -> dict[str, float]:
     import torch
 
     from sa2va.inference.decoding import TextStream
+    from sa2va.model.seg_design import one_frame_rows
     from sa2va.types import Turn
 
     model, processor = predictor.model, predictor.processor
@@ -56,7 +57,7 @@ def time_stages(predictor, num_objects: int) -> dict[str, float]:
     filler = processor.tokenizer.encode(" it", add_special_tokens=False)[0]
     answer = torch.tensor([[processor.seg_id] * num_objects + [filler] * (ANSWER_TOKENS - num_objects)])
     embeds = model.mllm.embed_tokens(answer.to(predictor.device))
-    index = torch.zeros(num_objects, 1, dtype=torch.long, device=predictor.device)
+    rows = one_frame_rows(torch.zeros(num_objects, dtype=torch.long, device=predictor.device))
 
     def wait() -> None:
         if predictor.device.type == "cuda":
@@ -86,7 +87,7 @@ def time_stages(predictor, num_objects: int) -> dict[str, float]:
             "prefill": time(prefill),
             "decode": min(decode() for _ in range(3)),
             "SAM 2 encoder": time(lambda: model.sam2.encode_frames(pixels)),
-            "mask decoder": time(lambda: model.decode_masks(states, features, index)),
+            "mask decoder": time(lambda: model.decode_masks(states, features, rows)),
         }
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
-from sa2va.checkpoints.sam2_keys import SIZES, sam2_config
+from sa2va.checkpoints.sam2_sizes import SIZES, sam2_config
 from sa2va.model.sam.attention import avoid_cudnn
 from sa2va.model.sam.sam2 import FrameFeatures, Sam2
 from sa2va.model.sam.tracker import STOCK, Tracker

@@ -8,4 +8,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["support.model_fixtures", "support.toy_predictor"]
+pytest_plugins = [
+    "support.extension_fixtures",
+    "support.model_fixtures",
+    "support.small_benchmark",
+    "support.torch_defaults",
+    "support.toy_predictor",
+]

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ EVERY_FILE = SOURCES + [path for folder in ("tests", "benchmarks") for path in s
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 MAX_CORE_DEPENDENCIES = 12
+MAX_PRIVATE_NAMES = 28  # that cross a file
+PUBLIC_NAMES = {"_replace", "_asdict", "_exit"}  # of named tuples and os, documented
 
 # Room -> floor. A room imports itself and what lies strictly below it, so rooms of one floor are blind to each
 # other; the ground floor alone is one shared room, kept free of cycles by a test of its own.
@@ -77,6 +80,11 @@ def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(parse(path)))
+
+
 def module_name(path: Path) -> str:
     parts = path.relative_to(SRC.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -88,7 +96,7 @@ MODULES = {module_name(path): path for path in SOURCES}
 def imported_modules(path: Path) -> list[tuple[str, int]]:
     """List (dotted name, line) of each import, those inside functions and under TYPE_CHECKING included."""
     found = []
-    for node in ast.walk(parse(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -152,14 +160,22 @@ def test_the_floor_rule_says(importer: str, imported: str, allowed: bool) -> Non
     assert may_import(importer, imported) is allowed
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_imports_go_down(path: Path) -> None:
-    importer = room_of(module_name(path))
-    for name, line in imported_modules(path):
-        if name.split(".")[0] != FACE:
-            continue
-        imported = room_of(name)
-        assert may_import(importer, imported), f"{where(path, line)}: {importer} must not import {imported}"
+def refuse(offenders: Iterable[str], rule: str) -> None:
+    """Fail with every place that breaks a rule, a line each."""
+    found = list(dict.fromkeys(offenders))
+    assert not found, f"{rule}:\n" + "\n".join(found)
+
+
+def test_imports_go_down() -> None:
+    refuse(
+        (
+            f"{where(path, line)}: {room_of(importer)} imports {name}"
+            for importer, path in MODULES.items()
+            for name, line in imported_modules(path)
+            if name.split(".")[0] == FACE and not may_import(room_of(importer), room_of(name))
+        ),
+        "a room imports itself and what lies on a lower floor",
+    )
 
 
 def test_no_import_cycles() -> None:
@@ -181,18 +197,24 @@ def test_no_import_cycles() -> None:
         visit(name, ())
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_libraries_are_declared_and_allowed(path: Path) -> None:
+def test_libraries_are_declared_and_allowed() -> None:
     declared = {requirement_name(text) for text in project()["dependencies"]}
     declared |= {requirement_name(text) for texts in project()["optional-dependencies"].values() for text in texts}
-    room = room_of(module_name(path))
-    forbidden = FORBIDDEN_LIBRARIES.get(FLOORS.get(room, -1), set()) | (FORBIDDEN_IN_DATA if room == "data" else set())
-    for name, line in imported_modules(path):
-        top = name.split(".")[0]
-        if top == FACE or top in sys.stdlib_module_names | ON_REQUEST:
-            continue
-        assert IMPORT_NAMES.get(top, top) in declared, f"{where(path, line)}: {top} is not declared in pyproject.toml"
-        assert top not in forbidden, f"{where(path, line)}: {room} must not import {top}"
+    offenders = []
+    for module, path in MODULES.items():
+        room = room_of(module)
+        forbidden = FORBIDDEN_LIBRARIES.get(FLOORS.get(room, -1), set()) | (
+            FORBIDDEN_IN_DATA if room == "data" else set()
+        )
+        for name, line in imported_modules(path):
+            top = name.split(".")[0]
+            if top == FACE or top in sys.stdlib_module_names | ON_REQUEST:
+                continue
+            if IMPORT_NAMES.get(top, top) not in declared:
+                offenders.append(f"{where(path, line)}: {top} is not declared in pyproject.toml")
+            if top in forbidden:
+                offenders.append(f"{where(path, line)}: {room} must not import {top}")
+    refuse(offenders, "libraries are declared, and allowed on this floor")
 
 
 def requirement_name(text: str) -> str:
@@ -215,83 +237,124 @@ def test_dependencies_have_a_tested_version() -> None:
     assert "torchvision" not in pinned, "torchvision has no build for every torch we support"
 
 
-@pytest.mark.parametrize("path", EVERY_FILE, ids=where)
-def test_files_and_functions_fit_the_budget(path: Path) -> None:
-    num_lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert num_lines <= MAX_FILE_LINES, f"{where(path)}: {num_lines} lines, at most {MAX_FILE_LINES}"
-    for node in ast.walk(parse(path)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            length = (node.end_lineno or node.lineno) - node.lineno + 1
-            message = f"{where(path, node.lineno)}: {node.name} has {length} lines, at most {MAX_FUNCTION_LINES}"
-            assert length <= MAX_FUNCTION_LINES, message
+def test_files_and_functions_fit_the_budget() -> None:
+    offenders = []
+    for path in EVERY_FILE:
+        num_lines = len(path.read_text(encoding="utf-8").splitlines())
+        if num_lines > MAX_FILE_LINES:
+            offenders.append(f"{where(path)}: {num_lines} lines, at most {MAX_FILE_LINES}")
+        for node in nodes(path):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > MAX_FUNCTION_LINES:
+                    offenders.append(f"{where(path, node.lineno)}: {node.name} has {length} lines")
+    refuse(offenders, f"a function has at most {MAX_FUNCTION_LINES} lines, a file {MAX_FILE_LINES}")
 
 
-@pytest.mark.parametrize("path", EVERY_FILE, ids=where)
-def test_names_say_something(path: Path) -> None:
-    assert path.stem not in {"utils", "util", "misc", "common", "helpers"}, f"{where(path)}: name what it does"
-    assert path.parent.name not in {"utils", "misc", "common"}, f"{where(path)}: name what the folder is for"
+def test_names_say_something() -> None:
+    vague = {"utils", "util", "misc", "common", "helpers"}
+    refuse((where(path) for path in EVERY_FILE if {path.stem, path.parent.name} & vague), "name what it does")
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_modules_introduce_themselves(path: Path) -> None:
-    if path.name == "__init__.py" and path.parent != SRC:
-        assert not path.read_text().strip(), f"{where(path)}: keep it empty; the only face is sa2va/__init__.py"
-        return
-    text = ast.get_docstring(parse(path))
-    assert text, f"{where(path)}: no module docstring"
-    first = text.partition("\n\n")[0].replace("\n", " ")
-    assert re.match(r"[A-Z][\w-]*[ ,].*\.$", first), f"{where(path)}: start with one sentence, got {first!r}"
-    assert "Flow:" in text, f"{where(path)}: the docstring lacks 'Flow:' (what comes in and where it goes)"
+def test_modules_introduce_themselves() -> None:
+    offenders = []
+    for path in SOURCES:
+        if path.name == "__init__.py" and path.parent != SRC:
+            if path.read_text().strip():
+                offenders.append(f"{where(path)}: keep it empty; the only face is sa2va/__init__.py")
+            continue
+        text = ast.get_docstring(parse(path)) or ""
+        first = text.partition("\n\n")[0].replace("\n", " ")
+        if not re.match(r"[A-Z][\w-]*[ ,].*\.$", first):
+            offenders.append(f"{where(path)}: start with one sentence, got {first!r}")
+        if "Flow:" not in text:
+            offenders.append(f"{where(path)}: the docstring lacks 'Flow:' (what comes in and where it goes)")
+    refuse(offenders, "a module introduces itself")
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_no_code_comes_from_a_file(path: Path) -> None:
+def test_no_code_comes_from_a_file() -> None:
     """Weights are safetensors: nothing that can run code is ever read."""
-    for name, line in imported_modules(path):
-        assert name.split(".")[0] not in {"pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}, (
-            f"{where(path, line)}: {name} runs code from files"
-        )
-    for node in ast.walk(parse(path)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
-            assert path == PICKLE_READER, f"{where(path, node.lineno)}: use safetensors"
-            arguments = {word.arg: ast.unparse(word.value) for word in node.keywords}
-            assert arguments["weights_only"] == "True", f"{where(path, node.lineno)}: a pickle may run code"
-        if isinstance(node, ast.keyword):
-            assert node.arg not in {"trust_remote_code", "allow_pickle"}, (
-                f"{where(path, node.value.lineno)}: {node.arg}"
-            )
+    loaders = {"pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
+    offenders = []
+    for path in SOURCES:
+        offenders += [
+            f"{where(path, line)}: {name}" for name, line in imported_modules(path) if name.split(".")[0] in loaders
+        ]
+        for node in nodes(path):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                arguments = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                if path != PICKLE_READER or arguments.get("weights_only") != "True":
+                    offenders.append(f"{where(path, node.lineno)}: torch.load; use safetensors")
+            if isinstance(node, ast.keyword) and node.arg in {"trust_remote_code", "allow_pickle"}:
+                offenders.append(f"{where(path, node.value.lineno)}: {node.arg}")
+    refuse(offenders, "nothing runs code from a file")
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_nothing_is_left_lying_about(path: Path) -> None:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        assert not re.search(r"#.*\b(TODO|FIXME|XXX|HACK)\b", line), f"{where(path, number)}: finish it or drop it"
-    for node in ast.walk(parse(path)):
-        if isinstance(node, ast.ExceptHandler):
-            assert node.type is not None, f"{where(path, node.lineno)}: bare except"
+def test_nothing_is_left_lying_about() -> None:
+    offenders = []
+    for path in SOURCES:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if re.search(r"#.*\b(TODO|FIXME|XXX|HACK)\b", line):
+                offenders.append(f"{where(path, number)}: finish it or drop it")
+        for node in nodes(path):
+            if isinstance(node, ast.ExceptHandler) and node.type is None:
+                offenders.append(f"{where(path, node.lineno)}: bare except")
+    refuse(offenders, "nothing is left lying about")
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_processes_are_started_afresh(path: Path) -> None:
+def forks(node: ast.AST, path: Path) -> bool:
+    """Tell whether a statement may start a process by forking this one."""
+    if isinstance(node, ast.ImportFrom) and node.module == "multiprocessing":
+        return not {alias.name for alias in node.names} <= {"get_context", "parent_process"}
+    if not isinstance(node, ast.Call):
+        return False
+    name = ast.unparse(node.func)
+    if name.endswith("get_context") and not path.is_relative_to(SRC / "apps"):
+        return [ast.unparse(word) for word in node.args] != ["'spawn'"]
+    if name == "Parallel":
+        return all(ast.unparse(word.value) != "'loky'" for word in node.keywords)
+    if name == "DataLoader":
+        context = [ast.unparse(word.value) for word in node.keywords if word.arg == "multiprocessing_context"]
+        return not (context and context[0].startswith("'spawn'"))
+    return name in {"os.fork", "ProcessPoolExecutor"}
+
+
+def test_processes_are_started_afresh() -> None:
     """A fork of a process that has used torch inherits the locks of its threads, and hangs."""
-    for name, line in imported_modules(path):
-        assert name not in {"concurrent.futures.process", "torch.multiprocessing"}, where(path, line)
-    for node in ast.walk(parse(path)):
-        if isinstance(node, ast.ImportFrom) and node.module == "multiprocessing":
-            names = {alias.name for alias in node.names}
-            assert names <= {"get_context", "parent_process"}, f"{where(path, node.lineno)}: use get_context('spawn')"
-        if isinstance(node, ast.Call):
-            name, place = ast.unparse(node.func), where(path, node.lineno)
-            assert name not in {"os.fork", "ProcessPoolExecutor"}, f"{place}: {name} may fork"
-            if name.endswith("get_context") and not path.is_relative_to(SRC / "apps"):
-                assert [ast.unparse(word) for word in node.args] == ["'spawn'"], f"{place}: expected spawn"
-            if name == "DataLoader":
-                context = [ast.unparse(word.value) for word in node.keywords if word.arg == "multiprocessing_context"]
-                assert context and context[0].startswith("'spawn'"), (
-                    f"{place}: expected multiprocessing_context='spawn'"
-                )
-            if name == "Parallel":
-                assert any(ast.unparse(word.value) == "'loky'" for word in node.keywords), f"{place}: expected loky"
+    modules = {"concurrent.futures.process", "torch.multiprocessing"}
+    offenders = []
+    for path in SOURCES:
+        offenders += [f"{where(path, line)}: {name}" for name, line in imported_modules(path) if name in modules]
+        forking = (node for node in nodes(path) if forks(node, path))
+        offenders += [f"{where(path, getattr(node, 'lineno', 0))}: {ast.unparse(node)}" for node in forking]
+    refuse(offenders, "processes are spawned, and joblib uses loky")
+
+
+def defined_names(path: Path) -> set[str]:
+    """List every name and attribute that a file defines or assigns."""
+    names = set()
+    for node in nodes(path):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.add(node.attr)
+    return names
+
+
+def test_few_private_names_cross_a_file() -> None:
+    """A name with an underscore belongs to its file; those of libraries are counted too."""
+    crossing = {}
+    for path in SOURCES:
+        own = defined_names(path)
+        for node in nodes(path):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+            names += [node.attr] if isinstance(node, ast.Attribute) else []
+            for name in names:
+                if re.match(r"_[^_]", name) and name not in own | PUBLIC_NAMES:
+                    crossing[path, name] = f"{where(path, getattr(node, 'lineno', 0))}: {name}"
+    assert len(crossing) <= MAX_PRIVATE_NAMES, "\n".join(crossing.values())
 
 
 def test_the_face_is_lazy() -> None:

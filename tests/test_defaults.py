@@ -1,33 +1,19 @@
 """Check that nothing depends on torch's default dtype and device, and that they come back as they were."""
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from support.small_model import draw_sample
+from support.torch_defaults import CHANGES, check_answers
 
-from sa2va import load, load_gaze
+from sa2va import load
 from sa2va.model.torch_defaults import plain_defaults
 
 QUESTION = "Please segment the red circle."
-
-
-@pytest.fixture(autouse=True)
-def as_before() -> Generator[None]:
-    yield
-    torch.set_default_dtype(torch.float32)
-    torch.set_default_device(None)
-
-
-def use_float64() -> None:
-    torch.set_default_dtype(torch.float64)
-
-
-def use_meta() -> None:
-    torch.set_default_device("meta")
 
 
 def pictures() -> np.ndarray:
@@ -53,36 +39,15 @@ def track(predictor: Any) -> list[Any]:
     return out
 
 
-def look(gazer: Any) -> list[Any]:
-    return gazer.predict(pictures()[0], "the red square", num_samples=3, seed=5)
-
-
-def same(one: list[Any], other: list[Any]) -> bool:
-    return len(one) == len(other) and all(
-        np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b for a, b in zip(one, other, strict=True)
-    )
-
-
-@pytest.mark.parametrize("change", [use_float64, use_meta])
-@pytest.mark.parametrize(
-    ("build", "run"), [(load, predict), (load, track), (load_gaze, look)], ids=["predict", "track", "gaze"]
-)
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("run", [predict, track])
 def test_answers_are_the_same_bit_for_bit_under_other_defaults(
-    change: Callable[[], None], build: Callable[..., Any], run: Callable[[Any], list[Any]]
+    change: Callable[[], None], run: Callable[[Any], list[Any]], usual_defaults: None
 ) -> None:
-    early = build("tiny", device="cpu")
-    before = run(early)
-    change()
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
-    late = build("tiny", device="cpu")
-    during = [run(early), run(late)]
-    assert (torch.get_default_dtype(), torch.get_default_device()) == (dtype, device)
-    torch.set_default_dtype(torch.float32)
-    torch.set_default_device(None)
-    assert before and all(same(before, each) for each in (*during, run(early), run(late)))
+    check_answers(change, load, run)
 
 
-def test_the_last_of_several_threads_brings_the_defaults_back() -> None:
+def test_the_last_of_several_threads_brings_the_defaults_back(usual_defaults: None) -> None:
     torch.set_default_dtype(torch.float64)
     entered, leave = threading.Event(), threading.Event()
 
@@ -102,7 +67,7 @@ def test_the_last_of_several_threads_brings_the_defaults_back() -> None:
     assert torch.get_default_dtype() == torch.float64
 
 
-def test_a_failure_brings_the_defaults_back() -> None:
+def test_a_failure_brings_the_defaults_back(usual_defaults: None) -> None:
     torch.set_default_dtype(torch.float64)
     with pytest.raises(ValueError, match="no model"):
         load("nowhere")

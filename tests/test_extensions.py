@@ -1,44 +1,16 @@
 """Check that extensions are found, left out where their folder was deleted, and named where they are broken."""
 
 import ast
-import sys
-from collections.abc import Callable
-from importlib.metadata import EntryPoint
+import pkgutil
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from support.extension_fixtures import Register
 
 import sa2va
 from sa2va import extensions
 from sa2va.apps import cli
-
-Register = Callable[..., None]
-
-
-@pytest.fixture
-def register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Register:
-    """Register extensions by name and source; None registers one whose folder was deleted."""
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def write(**sources: str | None) -> None:
-        points = []
-        for name, source in sources.items():
-            module = f"{name}_for_test"
-            monkeypatch.delitem(sys.modules, f"{module}.extension", raising=False)
-            if source is not None:
-                (tmp_path / module).mkdir()
-                (tmp_path / module / "extension.py").write_text(source)
-            points.append(EntryPoint(name, f"{module}.extension", extensions.GROUP))
-        monkeypatch.setattr(extensions, "entry_points", lambda group: points if group == extensions.GROUP else [])
-        clear()
-
-    def clear() -> None:
-        extensions.registered_extensions.cache_clear()
-        extensions.load_extensions.cache_clear()
-
-    yield write
-    monkeypatch.undo()
-    clear()
 
 
 def test_parts_are_listed_from_the_lowest_floor_up(register: Register) -> None:
@@ -65,7 +37,9 @@ def test_a_part_is_imported_when_its_name_is_used(register: Register) -> None:
         extensions.find_part("dataset", "gone", {})
 
 
-def test_a_deleted_folder_is_absent(register: Register, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_deleted_folder_is_absent(
+    register: Register, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     register(here="DATASETS = {'a': 'm:a'}", gone=None)
     assert list(extensions.load_extensions()) == ["here"] and extensions.missing_extensions() == ["gone"]
     assert cli.main(["--help"]) == 0
@@ -76,6 +50,9 @@ def test_a_deleted_folder_is_absent(register: Register, capsys: pytest.CaptureFi
     )
     assert cli.main(["eval", "tiny", "--never"]) == 2
     assert "No such option: --never" in capsys.readouterr().err
+    monkeypatch.setattr(cli, "COMMANDS", {"try": lambda: import_module("gone_for_test.part")})
+    assert cli.main(["try"]) == 2
+    assert capsys.readouterr().err == "sa2va: this needs the extension gone, which is not here\n"
     with pytest.raises(AttributeError, match="no attribute 'load_other'; not installed here: gone"):
         getattr(sa2va, "load_other")  # noqa: B009
 
@@ -117,3 +94,11 @@ def test_what_an_extension_lists_is_there(name: str) -> None:
         if kind.isupper() and isinstance(parts, dict):
             for reference in parts.values():
                 assert extensions.resolve(reference) is not None
+
+
+def test_every_module_can_be_imported_but_for_what_a_deleted_extension_held() -> None:
+    for module in pkgutil.walk_packages(sa2va.__path__, "sa2va."):
+        try:
+            import_module(module.name)
+        except ModuleNotFoundError as error:
+            assert extensions.missing_import(error) and module.name.split(".")[1] in extensions.load_extensions(), error

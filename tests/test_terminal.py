@@ -15,7 +15,6 @@ from rich.text import Text
 
 from sa2va.apps.cli import main
 from sa2va.apps.commands.doctor import needs_table
-from sa2va.gaze.commands.rows import print_page
 from sa2va.media.pictures import save_image
 from sa2va.terminal import in_markup, shown
 from sa2va.training.logger import RunLogger
@@ -95,10 +94,7 @@ def toy_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sa2va, "load", lambda *name, **options: Toy())
 
 
-def test_tables_show_names_and_obey_no_markup_of_them(capsys: pytest.CaptureFixture[str]) -> None:
-    print_page(f"| system | bits |\n|---|--:|\n| {EVIL} | 1.0 |\n\nof {EVIL}\n")
-    said = capsys.readouterr().out
-    assert said.count(SEEN) == 2 and is_safe(said)
+def test_tables_show_names_and_obey_no_markup_of_them() -> None:
     console = Console(file=StringIO(), width=400, record=True)
     report = {"parameters": 9, "family": "internvl", "language": None, "name": EVIL, "terms": None, "choices": {}}
     console.print(needs_table(report))

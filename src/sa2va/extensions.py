@@ -48,6 +48,15 @@ def missing_extensions() -> list[str]:
     return sorted(registered_extensions().keys() - load_extensions().keys())
 
 
+def missing_import(error: BaseException) -> str | None:
+    """Return the name of the deleted extension that an import failed for; None for any other error."""
+    if isinstance(error, ModuleNotFoundError):
+        for name in missing_extensions():
+            if f"{error.name}.".startswith(registered_extensions()[name].rpartition(".")[0] + "."):
+                return name
+    return None
+
+
 def collect(kind: str) -> dict[str, str]:
     """Return the parts of one kind that all extensions add, as name -> "module:attribute".
 

@@ -120,9 +120,6 @@ class Journal:
     def __len__(self) -> int:
         return len(self._places)
 
-    def __contains__(self, key: str) -> bool:
-        return self.done(key)
-
     def __enter__(self) -> Self:
         return self
 

@@ -1,13 +1,13 @@
 """Define the only currency between floors: what a dataset yields, what a model returns.
 
-Flow: data/* -> Sample -> model/processor.py -> Batch -> model/sa2va.py -> Losses;
-    model/predictor.py -> Prediction -> apps.
-Shapes: M distinct objects of a sample, N objects of an answer, T frames, H W picture.
+Flow: data/* -> Sample -> model/processor.py -> Batch -> model/sa2va.py -> LossTerms;
+    inference/ -> Prediction -> apps.
+Shapes: M objects of a sample, T frames of a clip, H W picture.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +17,83 @@ Frames = NDArray[np.uint8]  # (T, H, W, 3), RGB; T = 1 is an image
 Masks = NDArray[np.bool_]  # (N, T, H, W)
 
 
+class FrameSource(Protocol):
+    """A picture or a clip whose frames are decoded on demand: `media.source.Media`, or `ArrayFrames`."""
+
+    @property
+    def num_frames(self) -> int | None: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    def frames(self, indices: Sequence[int]) -> Frames: ...
+
+
+class MaskTracks(Protocol):
+    """Masks of objects, decoded on demand: `ArrayTracks`, or run lengths in `data.tracks.RleTracks`."""
+
+    def __len__(self) -> int: ...
+    def masks(self, objects: Sequence[int], frames: Sequence[int]) -> Masks: ...
+
+
+@dataclass(frozen=True)
+class ArrayFrames:
+    """Frames in memory."""
+
+    array: Frames
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 4 or self.array.shape[-1] != 3 or self.array.dtype != np.uint8:
+            raise ValueError(f"frames: expected uint8 (T, H, W, 3), got {self.array.dtype} {self.array.shape}")
+
+    @property
+    def num_frames(self) -> int:
+        return self.array.shape[0]
+
+    @property
+    def height(self) -> int:
+        return self.array.shape[1]
+
+    @property
+    def width(self) -> int:
+        return self.array.shape[2]
+
+    def frames(self, indices: Sequence[int]) -> Frames:
+        """Return chosen frames, uint8 (K, H, W, 3)."""
+        return self.array[list(indices)]
+
+
+@dataclass(frozen=True)
+class ArrayTracks:
+    """Masks in memory."""
+
+    array: Masks = field(default_factory=lambda: np.zeros((0, 1, 1, 1), bool))  # (M, T, H, W) visible pixels
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def masks(self, objects: Sequence[int], frames: Sequence[int]) -> Masks:
+        """Return masks of n objects on K frames, bool (n, K, H, W)."""
+        return self.array[list(objects)][:, list(frames)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Span:
     """A piece of an answer that is grounded in masks.
 
     `answer[start:end]` is the phrase. An empty phrase (start == end) means that the masks stand at that
     place without a phrase, as in the answer "It is ." of referring segmentation. The processor writes
-    one mask token per object; a dataset never does.
+    the mask tokens of each object; a dataset never does.
     """
 
     start: int
     end: int
-    objects: tuple[int, ...]  # rows of Sample.masks, one mask token each, in this order
+    objects: tuple[int, ...]  # rows of Sample.tracks, in the order of their mask tokens
+
+    def check(self, text: str, name: str) -> None:
+        """Raise a ValueError where the span lies outside the text that it belongs to."""
+        if not 0 <= self.start <= self.end <= len(text):
+            raise ValueError(f"span {self.start}:{self.end} lies outside the {name} of {len(text)} characters")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,28 +109,49 @@ class Turn:
     spans: tuple[Span, ...] = ()
     regions: tuple[NDArray[np.bool_], ...] = ()  # each (H, W), on the first frame: "region1", "region2", ...
     supervised: bool = True
-    heard: tuple[Span, ...] = ()  # words of the question, each with the objects that it and those before may mean
-    named: tuple[Span, ...] = ()  # words of the question that name things, each with the objects the name fits
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One picture or clip with a conversation about it. Knows nothing of tokenizers."""
+    """A conversation about nothing but text, one clip, or some pictures. Knows nothing of tokenizers.
 
-    frames: Frames
+    Masks need exactly one clip or picture: with several there would be no telling which of them an object is in.
+    """
+
     turns: tuple[Turn, ...]
-    masks: Masks = field(default_factory=lambda: np.zeros((0, 1, 1, 1), bool))  # (M, T, H, W) visible pixels
+    media: tuple[FrameSource, ...] = ()
+    tracks: MaskTracks = ArrayTracks()
     task: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)  # what an evaluation needs besides; never read in training
 
     def __post_init__(self) -> None:
-        if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:
-            raise ValueError(f"frames: expected uint8 (T, H, W, 3), got {self.frames.dtype} {self.frames.shape}")
         for turn in self.turns:
-            asked = (*turn.heard, *turn.named)
-            texts = [("answer", turn.answer)] * len(turn.spans) + [("question", turn.question)] * len(asked)
-            for span, (name, text) in zip((*turn.spans, *asked), texts, strict=True):
-                if not 0 <= span.start <= span.end <= len(text):
-                    raise ValueError(f"span {span.start}:{span.end} lies outside the {name} of {len(text)} characters")
-                if any(not 0 <= index < len(self.masks) for index in span.objects):
-                    raise ValueError(f"span refers to objects {span.objects}, the sample has {len(self.masks)} masks")
+            for span in turn.spans:
+                span.check(turn.answer, "answer")
+                if any(not 0 <= index < len(self.tracks) for index in span.objects):
+                    raise ValueError(f"span refers to objects {span.objects}, the sample has {len(self.tracks)} masks")
+        if any(turn.spans for turn in self.turns) and len(self.media) != 1:
+            raise ValueError(f"{self.task or 'sample'}: masks need one picture or clip, got {len(self.media)}")
+        if len(self.media) > 1 and any(one.num_frames != 1 for one in self.media):
+            raise ValueError(f"{self.task or 'sample'}: several media must be pictures; give a clip alone")
+
+    @classmethod
+    def of_arrays(cls, frames: Frames, turns: Sequence[Turn], masks: Masks | None = None, **more: Any) -> Self:
+        """Build a sample about one picture or clip in memory: uint8 (T, H, W, 3), bool (M, T, H, W)."""
+        tracks = ArrayTracks() if masks is None else ArrayTracks(masks)
+        return cls(media=(ArrayFrames(frames),), turns=tuple(turns), tracks=tracks, **more)
+
+    @property
+    def num_frames(self) -> int:
+        """T of a clip, 1 of pictures, 0 of a text alone."""
+        return (self.media[0].num_frames or 0) if self.media else 0
+
+    @property
+    def frames(self) -> Frames:
+        """Decode the whole clip, or the first picture: uint8 (T, H, W, 3)."""
+        return self.media[0].frames(range(self.num_frames))
+
+    @property
+    def masks(self) -> Masks:
+        """Decode the masks of all objects on all frames: bool (M, T, H, W)."""
+        return self.tracks.masks(range(len(self.tracks)), range(self.num_frames))

@@ -78,12 +78,10 @@ BAD_INPUT = [
     (["segment", "FOLDER/missing.png", "a car"], "missing.png"),
     (["segment", "", "a car"], "media: the name is empty"),
     (["track", "", "a car", "-o", "FOLDER/out"], "media: the name is empty"),
-    (["gaze", "predict", "", "a car"], "media: the name is empty"),
-    *(([*command, ""], "media: the name is empty") for command in (["caption"], ["chat"], ["gaze", "stream"])),
+    *(([*command, ""], "media: the name is empty") for command in (["caption"], ["chat"])),
     (["demo", "--media", ""], "media: the name is empty"),
     (["segment", "PHOTO", "a car", "-o", ""], "'--output' / '-o': the name is empty"),
     (["demo", "-o", ""], "'--output' / '-o': the name is empty"),
-    (["gaze", "predict", "PHOTO", "a car", "--gaze", ""], "'--gaze': the name is empty"),
     (["convert", "tiny", ""], "'DST': the name is empty"),
     (["convert", "", "FOLDER/out"], "the name of the model is empty"),
     (["segment", "EMPTY", "a car"], "empty.jpg"),
@@ -96,14 +94,13 @@ BAD_INPUT = [
     (["track", "PHOTO", "a car"], "-o FOLDER"),
     (["segment", "PHOTO", "a car", "-o", "HERS"], "annotations.json was not written by sa2va, or has changed since"),
     (["caption", "CLIP", "-o", "HERS"], "annotations.json was not written by sa2va"),
-    (["demo", "-o", "HERS"], "gaze.mp4 was not written by sa2va"),
-    (["gaze", "predict", "PHOTO", "a car", "-o", "HERS"], "scanpaths.json was not written by sa2va"),
-    (["eval", "tiny", "--world", "-o", "HERS"], "report.json: was not written by an evaluation"),
+    (["demo", "-o", "HERS", "--media", "PHOTO"], "own.mp4 was not written by sa2va"),
+    (["eval", "tiny", "-b", "squares", "-o", "HERS"], "report.json: was not written by an evaluation"),
     (["track", "CUT_CLIP", "a car", "-o", "FOLDER/out"], "cut.mp4"),
     (["track", "CLIP", "a car", "-o", "TAKEN"], "mask_1 is a file, and a folder must go there"),
     (["segment", "PHOTO", "a car", "-o", "TAKEN"], "overlay.png is a folder, and a file must go there"),
     (["caption", "CLIP", "-o", "TAKEN"], "mask_1 is a file"),
-    (["demo", "-o", "TAKEN"], "index.html is a folder"),
+    (["demo", "-o", "TAKEN", "--media", "PHOTO"], "index.html is a folder"),
     (["track", "PHOTO", "", "-o", "FOLDER/out"], "EXPRESSION is empty"),
     (["track", "PHOTO", "a car", "? ?", "-o", "FOLDER/out"], "EXPRESSION '? ?' has no word"),
     (["caption", "FOLDER/missing.png"], "missing.png"),
@@ -114,8 +111,8 @@ BAD_INPUT = [
     (["demo", "--media", "FOLDER/missing.mp4", "-o", "FOLDER/out"], "missing.mp4"),
     (["demo", "--seed", "-1"], "--seed"),
     (["train", "nope"], "recipe 'nope' is unknown"),
-    (["eval", "tiny"], "--world"),
-    (["eval", "tiny", "--world", "--items", "0"], "--items"),
+    (["eval", "tiny"], "nothing to evaluate"),
+    (["eval", "tiny", "-b", "squares", "--items", "0"], "--items"),
     (["eval", "tiny", "--benchmark", "nope"], "nope"),
 ]
 
@@ -151,7 +148,7 @@ def bad_files(tmp_path: Path, photo: Path) -> dict[str, str]:
     for name in ("overlay.png", "index.html"):
         (tmp_path / "taken" / name).mkdir(parents=True)
     (tmp_path / "hers").mkdir()
-    for name in ("annotations.json", "gaze.mp4", "scanpaths.json", "report.json"):
+    for name in ("annotations.json", "own.mp4", "report.json"):
         (tmp_path / "hers" / name).write_text("of a user")
     # Results would go where something of the other kind is.
     (tmp_path / "taken" / "mask_1").write_text("a file of that name\n")
@@ -164,6 +161,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     argv: list[str],
     named: str,
     bad_files: dict[str, str],
+    small_benchmarks: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -305,8 +303,8 @@ def test_a_run_sweeps_what_a_killed_one_left(photo: Path, tmp_path: Path, monkey
         ("<&-", "chat PHOTO", 2, "sa2va: standard input is closed"),
         (">&-", "caption missing.png", 2, "sa2va: missing.png: there is no such file"),
         ("2>&-", "caption missing.png", 2, ""),
-        ("<&- >&- 2>&-", "data check osie missing", 2, ""),
-        (">&-", "data check world --items 3", 1, ""),
+        ("<&- >&- 2>&-", "data check nope missing", 2, ""),
+        (">&-", "doctor", 0, ""),
     ],
 )
 def test_standard_streams_may_be_closed(

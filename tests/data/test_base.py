@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
-from sa2va.data.base import Generated, Mixture, Repeat, Take
+from sa2va.data.base import Dataset, Generated, Mixture, Repeat, Take
 from sa2va.data.catalog import build_dataset
 from sa2va.types import Sample
 
@@ -19,13 +20,13 @@ FRAME = np.zeros((1, 2, 2, 3), np.uint8)
 
 
 def name_items(name: str) -> Generated:
-    return Generated(lambda index: Sample(frames=FRAME, turns=(), task=name, meta={"index": index}))
+    return Generated(lambda index: Sample.of_arrays(frames=FRAME, turns=(), task=name, meta={"index": index}))
 
 
 def test_a_mixture_has_its_exact_shares_in_every_block() -> None:
     mixture = Mixture([name_items("a"), name_items("b"), name_items("c")], [5, 3, 2], seed=1)
     for block in range(3):
-        tasks = Counter(mixture.sample(block * 1000 + i).task for i in range(1000))
+        tasks = Counter(mixture[block * 1000 + i].task for i in range(1000))
         assert tasks == {"a": 500, "b": 300, "c": 200}
 
 
@@ -50,7 +51,7 @@ def test_a_mixture_is_a_pure_function_of_seed_and_number() -> None:
 
 def test_repeat_shuffles_every_round_and_misses_nothing() -> None:
     dataset = Repeat(Take(name_items("a"), 7), seed=3)
-    rounds = [[dataset.sample(r * 7 + i).meta["index"] for i in range(7)] for r in range(4)]
+    rounds = [[dataset[r * 7 + i].meta["index"] for i in range(7)] for r in range(4)]
     assert all(sorted(items) == list(range(7)) for items in rounds)
     assert len({tuple(items) for items in rounds}) > 1
 
@@ -69,14 +70,14 @@ def test_a_mixture_makes_no_shuffle_twice(size: int, monkeypatch: pytest.MonkeyP
     mixture = Mixture([Take(name_items("a"), one) for one in sizes], [1] * 20, seed=0)
     monkeypatch.setattr(np.random, "default_rng", counted)
     for index in range(4000):
-        mixture.sample(index)
+        mixture[index]
     rounds = sum(-(-200 // one) for one in sizes)  # of 200 items that each of them gives
     assert len(made) == 4 + rounds, "4 blocks, and every round of every dataset"
 
 
 def test_the_order_of_a_dataset_stays_what_runs_have_begun_with() -> None:
     dataset = Repeat(Take(name_items("a"), 7), seed=3)
-    assert [dataset.sample(index).meta["index"] for index in range(14)] == [3, 0, 1, 4, 5, 6, 2, 3, 5, 0, 6, 1, 2, 4]
+    assert [dataset[index].meta["index"] for index in range(14)] == [3, 0, 1, 4, 5, 6, 2, 3, 5, 0, 6, 1, 2, 4]
     mixture = Mixture([name_items("a"), name_items("b")], [1, 1], seed=5)
     assert [mixture.locate(index) for index in (0, 1, 2, 1000)] == [(0, 184), (1, 181), (1, 412), (0, 927)]
 
@@ -86,14 +87,14 @@ def test_every_round_is_a_permutation_wherever_a_run_goes_on(size: int, seed: in
     dataset = Take(name_items("a"), size)
     whole, resumed = Repeat(dataset, seed=seed), pickle.loads(pickle.dumps(Repeat(dataset, seed=seed)._shuffles))
     for epoch in (start, start + 1):
-        items = [whole.sample(epoch * size + rank).meta["index"] for rank in range(size)]
+        items = [whole[epoch * size + rank].meta["index"] for rank in range(size)]
         assert sorted(items) == list(range(size))
         assert items == resumed[epoch].tolist()
 
 
 def test_a_mixture_repeats_a_finite_dataset() -> None:
     mixture = Mixture([Take(name_items("a"), 3), name_items("b")], [1, 1])
-    found = [mixture.sample(i) for i in range(200)]
+    found = [mixture[i] for i in range(200)]
     assert {s.meta["index"] for s in found if s.task == "a"} == {0, 1, 2}
 
 
@@ -105,7 +106,7 @@ def test_a_mixture_repeats_a_finite_dataset() -> None:
         (lambda: Mixture([name_items("a")], [0]), "not all zero"),
         (lambda: Mixture([name_items("a"), name_items("b")], [1, -1]), "must not be negative"),
         (lambda: Mixture([name_items("a"), name_items("b")], [1, 1e-9]), "under a thousandth"),
-        (lambda: Repeat(name_items("a")), "number of items"),
+        (lambda: Repeat(name_items("a")), "a dataset that ends"),
         (lambda: Take(Take(name_items("a"), 3), 4), "the dataset has 3"),
     ],
 )
@@ -114,9 +115,14 @@ def test_bad_mixtures_are_refused(make, message: str) -> None:
         make()
 
 
-def test_take_ends() -> None:
+def test_datasets_are_map_style() -> None:
+    taken = Take(name_items("a"), 2)
+    assert len(taken) == 2 and [sample.meta["index"] for sample in taken] == [0, 1]
+    assert all(isinstance(one, Dataset) for one in (taken, Repeat(taken), Mixture([taken], [1])))
     with pytest.raises(IndexError):
-        Take(name_items("a"), 2).sample(2)
+        taken[2]
+    loader = DataLoader(taken, batch_size=2, collate_fn=list)
+    assert [sample.meta["index"] for batch in loader for sample in batch] == [0, 1]
 
 
 def test_the_catalog_knows_its_names() -> None:

@@ -21,16 +21,13 @@ def changed(picture: np.ndarray, frame: np.ndarray = GRAY) -> np.ndarray:
     return (picture != frame).any(-1)
 
 
-def test_palette_is_stable_and_without_repeats() -> None:
-    colors = overlay.palette(200)
-    assert colors.shape == (200, 3) and colors.dtype == np.uint8
-    assert np.array_equal(overlay.palette(7), colors[:7])
-    assert len({tuple(color) for color in colors.tolist()}) == 200
-    assert overlay.palette(0).shape == (0, 3)
+def test_no_color_repeats() -> None:
+    colors = [overlay.color_of(index) for index in range(200)]
+    assert len(set(colors)) == 200 and all(0 <= level <= 255 for color in colors for level in color)
 
 
 def test_first_colors_survive_color_blindness() -> None:
-    colors = overlay.palette(len(overlay.COLORS)) / 255
+    colors = np.array([overlay.color_of(index) for index in range(len(overlay.COLORS))]) / 255
     linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
     green_blind = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]]
     red_blind = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
@@ -45,7 +42,7 @@ def test_first_colors_survive_color_blindness() -> None:
 
 @pytest.mark.parametrize("index", range(60))
 def test_chip_text_has_contrast(index: int) -> None:
-    background, ink = overlay._readable(overlay._color(index))
+    background, ink = overlay._readable(overlay.color_of(index))
     dark, light = sorted((overlay._luminance(background), overlay._luminance(ink)))
     assert (light + 0.05) / (dark + 0.05) >= 4.5
 
@@ -56,11 +53,11 @@ def test_tint_outline_and_the_rest() -> None:
     picture = overlay.overlay(GRAY, mask[None], alpha=0.5)
     assert np.array_equal(before, GRAY)
     assert picture.dtype == np.uint8 and picture.shape == GRAY.shape
-    blend = (overlay.palette(1)[0].astype(float) + 128) / 2
+    blend = (np.array(overlay.color_of(0), float) + 128) / 2
     assert np.abs(picture[60, 80] - blend).max() <= 1
     assert not changed(picture)[~disk(80, 60, 36)].any()
     edge = disk(80, 60, 30.5) & ~disk(80, 60, 29.5)
-    contour = np.abs(picture[edge].astype(int) - overlay.palette(1)[0]).sum(-1)
+    contour = np.abs(picture[edge].astype(int) - overlay.color_of(0)).sum(-1)
     assert np.median(contour) < 100  # px on the edge have the full color, not the tint
 
 
@@ -74,7 +71,7 @@ def test_small_objects_lie_on_large_ones() -> None:
     small, large = disk(80, 60, 10), disk(80, 60, 40)
     for stack, index in (([small, large], 0), ([large, small], 1)):
         picture = overlay.overlay(GRAY, np.array(stack), alpha=1.0)
-        assert np.array_equal(picture[60, 80], overlay.palette(2)[index])
+        assert np.array_equal(picture[60, 80], overlay.color_of(index))
 
 
 def test_colors_follow_the_object() -> None:
@@ -168,28 +165,28 @@ def test_bad_overlays(masks: np.ndarray, arguments: dict[str, Any], message: str
 
 def test_contact_sheet_shows_every_picture() -> None:
     frames = [np.full((60, 240, 3), (0, 40 * index, 200), np.uint8) for index in range(5)]
-    sheet = overlay.contact_sheet(frames, columns=2)
+    sheet = overlay.contact_sheet(frames, 2, [""] * 5)
     assert sheet.shape[1] > 2 * 240 and sheet.shape[0] > 3 * 60
     counts = [(np.abs(sheet.astype(int) - frame[0, 0]).sum(-1) == 0).sum() for frame in frames]
     assert counts == [60 * 240] * 5
-    captioned = overlay.contact_sheet(frames, columns=2, captions=["one", "", "three " * 20, "four", "five"])
+    captioned = overlay.contact_sheet(frames, 2, ["one", "", "three " * 20, "four", "five"])
     assert captioned.shape[0] > sheet.shape[0] and captioned.shape[1] == sheet.shape[1]
     assert (captioned.sum(-1) < 200).any()  # ink
 
 
 def test_contact_sheet_fits_sizes() -> None:
-    tiny = overlay.contact_sheet([GRAY[:8, :12]] * 3)
+    tiny = overlay.contact_sheet([GRAY[:8, :12]] * 3, 1, [""] * 3)
     assert tiny.shape[1] > 240
-    huge = overlay.contact_sheet([np.zeros((1000, 2000, 3), np.uint8)] * 12, columns=12)
+    huge = overlay.contact_sheet([np.zeros((1000, 2000, 3), np.uint8)] * 12, 12, [""] * 12)
     assert max(huge.shape) <= overlay.LARGEST_SHEET
-    mixed = overlay.contact_sheet([np.zeros((100, 300, 3), np.uint8), np.zeros((300, 100, 3), np.uint8)], columns=2)
+    mixed = overlay.contact_sheet([np.zeros((100, 300, 3), np.uint8), np.zeros((300, 100, 3), np.uint8)], 2, ["", ""])
     assert mixed.shape[1] < 700
-    assert overlay.contact_sheet([GRAY] * 2, columns=9).shape[1] < 3 * 280
+    assert overlay.contact_sheet([GRAY] * 2, 9, ["", ""]).shape[1] < 3 * 280
 
 
 @pytest.mark.parametrize(
-    ("frames", "captions", "message"), [([], None, "at least one"), ([GRAY], ["a", "b"], "2 captions for 1 frames")]
+    ("frames", "captions", "message"), [([], [], "at least one"), ([GRAY], ["a", "b"], "2 captions for 1 frames")]
 )
-def test_bad_contact_sheets(frames: list[np.ndarray], captions: list[str] | None, message: str) -> None:
+def test_bad_contact_sheets(frames: list[np.ndarray], captions: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        overlay.contact_sheet(frames, captions=captions)
+        overlay.contact_sheet(frames, 2, captions)

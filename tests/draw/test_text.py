@@ -118,8 +118,8 @@ def test_a_label_without_letters_is_a_number_and_one_remark(fontless: None) -> N
     assert len(said) == 1 and said[0].filename == __file__ and "\n" not in str(said[0].message)
     assert np.array_equal(drawn, overlay.overlay(frame, masks, ["1", "3"], colors=[0, 2]))
     with pytest.warns(UserWarning, match=f"2 = {HAN}"):
-        sheet = overlay.contact_sheet([frame, frame], captions=["red", HAN])
-    assert np.array_equal(sheet, overlay.contact_sheet([frame, frame], captions=["red", "2"]))
+        sheet = overlay.contact_sheet([frame, frame], 1, ["red", HAN])
+    assert np.array_equal(sheet, overlay.contact_sheet([frame, frame], 1, ["red", "2"]))
 
 
 def test_nothing_is_said_of_plain_labels() -> None:

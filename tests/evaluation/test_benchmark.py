@@ -65,7 +65,7 @@ def test_what_is_not_finite_is_none() -> None:
 def test_each_question_is_asked_on_its_own(num_frames: int, shape: tuple[int, ...]) -> None:
     mark = np.ones((8, 9), bool)
     turns = (Turn(question="What is region1?", answer="a", regions=(mark,)), Turn(question="And?", answer="b"))
-    sample = Sample(frames=np.zeros((num_frames, 8, 9, 3), np.uint8), turns=turns)
+    sample = Sample.of_arrays(frames=np.zeros((num_frames, 8, 9, 3), np.uint8), turns=turns)
     first, second = ask_each(sample)
     assert first.media.shape == shape
     assert first.prompt == "What is region1?"

@@ -59,7 +59,7 @@ def test_a_model_meets_its_own_recording(folder):
 )
 def test_a_difference_is_told_and_rounding_does_not_excuse_it(folder, file, name, by, told):
     change(folder / file, name, by)
-    done = CliRunner().invoke(cli.app, ["parity", str(folder), "--json"])
+    done = CliRunner().invoke(cli.build_app(), ["parity", str(folder), "--json"])
     assert done.exit_code == 1
     failed = {row["name"].split(" ")[0] for row in json.loads(done.stdout) if not row["ok"]}
     assert told in failed

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 from support.fake_answers import STAMP, FakePredictor, tell_truth
+from support.small_benchmark import colors, squares
 
-from sa2va.evaluation.catalog import build_benchmarks
+from sa2va.evaluation.benchmark import Benchmark
 from sa2va.evaluation.runner import JOURNAL, evaluate, run
 from sa2va.evaluation.stamp import Run
-from sa2va.world.scenes.splits import Split
-
-NAMES = ["world/absent", "world/conversation"]
 
 
 class Dying(FakePredictor):
@@ -28,9 +26,9 @@ class Dying(FakePredictor):
         return super().predict_batch(requests, options, forced)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_no_score_depends_on_the_batch(name: str) -> None:
-    (benchmark,) = build_benchmarks([name], split=Split("test", 3), num_items=7)
+@pytest.mark.parametrize("build", [squares, colors])
+def test_no_score_depends_on_the_batch(build: Callable[..., Benchmark]) -> None:
+    benchmark = build("dev", 3, 7)
     predictor = FakePredictor(benchmark, tell_truth)
     runs = [run(benchmark, predictor, batch_size=size) for size in (1, 3, 7, 32)]
     assert runs[0] == runs[1] == runs[2] == runs[3]
@@ -38,7 +36,7 @@ def test_no_score_depends_on_the_batch(name: str) -> None:
 
 
 def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path: Path) -> None:
-    benchmarks = build_benchmarks(["world/absent"], split=Split("test", 3), num_items=6)
+    benchmarks = [squares("dev", 3, 6)]
     start = partial(evaluate, benchmarks=benchmarks, stamp=STAMP)
     whole = start(FakePredictor(benchmarks[0], tell_truth), batch_size=2)
     folder = tmp_path / "out"
@@ -63,16 +61,15 @@ OTHERS = {
     "device": "cuda",
     "libraries": {"torch": "2.1"},
     "code_hash": "2-4567",
-    "seed": 4,
     "split": "report",
 }
-SHOWN_ONLY = {"model": "a/copy", "adapter": "a/copy", "sam": "a/copy", "num_items": 2}
+SHOWN_ONLY = {"model": "a/copy", "adapter": "a/copy", "sam": "a/copy", "num_items": 2, "seed": 4}
 
 
 def test_another_run_in_the_same_folder_starts_anew(tmp_path: Path) -> None:
     """A folder keeps the scores of every run apart, and gives each run its own back."""
     assert OTHERS.keys() | SHOWN_ONLY.keys() == {field.name for field in fields(Run)}
-    (benchmark,) = build_benchmarks(["world/absent"], split=Split("test", 3), num_items=2)
+    benchmark = squares("dev", 3, 2)
     runs = [STAMP, *(replace(STAMP, **{name: value}) for name, value in OTHERS.items())]
     for expected in ([2], []):
         for stamp in runs:
@@ -87,20 +84,21 @@ def test_another_run_in_the_same_folder_starts_anew(tmp_path: Path) -> None:
 
 
 def test_options_of_a_benchmark_decide_the_key() -> None:
-    (benchmark,) = build_benchmarks(["world/absent"], split=Split("test", 3), num_items=2)
+    benchmark = squares("dev", 3, 2)
     others = [
-        replace(benchmark, name="world/other"),
+        replace(benchmark, name="other"),
+        replace(benchmark, seed=4),
         replace(benchmark, forced=True),
         replace(benchmark, options=replace(benchmark.options, mode="consistent")),
         replace(benchmark, options=replace(benchmark.options, num_keyframes=2)),
     ]
     keys = [STAMP.key(one, 0) for one in (benchmark, *others)] + [STAMP.key(benchmark, 1)]
-    assert len(set(keys)) == 6
+    assert len(set(keys)) == 7
     assert STAMP.key(replace(benchmark, title="Other"), 0) == keys[0]
 
 
 def test_the_report_is_written_with_its_stamp(tmp_path: Path) -> None:
-    benchmarks = build_benchmarks(["world/conversation"], split=Split("test", 3), num_items=4)
+    benchmarks = [colors("dev", 3, 4)]
     report = evaluate(FakePredictor(benchmarks[0], tell_truth), benchmarks, STAMP, folder=tmp_path, progress=True)
     written = json.loads((tmp_path / "report.json").read_text())
     assert written == json.loads(json.dumps(report.to_dict()))

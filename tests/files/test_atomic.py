@@ -2,40 +2,15 @@
 
 import json
 import os
-import resource
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.own_process import DIE, contents, run
 
 from sa2va.files.atomic import CannotWrite, refusals, whole_file, whole_folder, write_text
-
-START = "import os, resource, signal, sys\nfrom pathlib import Path\nplace = Path(sys.argv[1])\n"
-DIE = "os.kill(os.getpid(), signal.SIGKILL)"
-SMALL = 2000  # bytes, the largest file that `full_disk` lets a process write
-
-
-def run(code: str, place: Path, *, full_disk: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run code in a process of its own; a limit on the size of files stands for a full disk."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL, SMALL))
-
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-c", START + code, str(place)],
-        env=environment, check=False, capture_output=True, text=True, preexec_fn=limit if full_disk else None,
-    )  # fmt: skip
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
-
 
 SAVE_WEIGHTS = f"""
 import torch
@@ -56,21 +31,6 @@ def test_weights_that_are_there_outlive_a_kill_while_new_ones_are_written(tmp_pa
     assert run(SAVE_WEIGHTS, tmp_path).returncode == -signal.SIGKILL
     found = load_file(tmp_path / "model.safetensors")
     assert all(torch.equal(found[name], value) for name, value in old.items())
-
-
-def test_gaze_weights_and_their_card_are_of_one_training_after_a_kill(tmp_path: Path) -> None:
-    """The kill comes at the card, which is written after the weights."""
-    build = "import torch\nfrom sa2va.gaze.model.decoder import DecoderConfig, EventDecoder\n" + (
-        "from sa2va.gaze import predictor\n"
-        "decoder = EventDecoder(DecoderConfig(width=16, num_layers=1, place_width=8, cell=32))\n"
-    )
-    assert run(build + "predictor.save_gaze(decoder, place, {'seed': 1})", tmp_path / "gaze").returncode == 0
-    before = contents(tmp_path / "gaze")
-    assert set(before) == {"gaze.json", "gaze.safetensors"} and json.loads(before["gaze.json"])["card"] == {"seed": 1}
-    deadly = f"class Note(dict):\n    def items(self): {DIE}\n"
-    code = build + deadly + "predictor.save_gaze(decoder, place, {'seed': 2, 'note': Note(a=1)})"
-    assert run(code, tmp_path / "gaze").returncode == -signal.SIGKILL
-    assert contents(tmp_path / "gaze") == before
 
 
 def test_a_model_is_replaced_as_a_whole_and_what_else_lies_there_stays(tmp_path: Path) -> None:
@@ -113,8 +73,6 @@ FULL = {
     "video": "import numpy as np\nfrom sa2va.media.writer import VideoWriter\nframes = np.random.default_rng(0)\n"
     "with VideoWriter(place / 'a.mp4', 10) as video:\n"
     "    [video.write(frames.integers(0, 255, (64, 64, 3), np.uint8)) for _ in range(20)]",
-    "film": "import numpy as np\nfrom sa2va.gaze.render import save_film\nframes = np.random.default_rng(0)\n"
-    "save_film(place / 'a.gif', [frames.integers(0, 255, (64, 64, 3), np.uint8) for _ in range(5)], 10)",
     "journal": "from sa2va.journal import Journal\njournal = Journal(place / 'a.jsonl')\n"
     "[journal.append(str(key), {'text': 'x' * 150}) for key in range(50)]",
     "state": "import torch\nfrom sa2va.training.state import State, save_state\n"
@@ -128,20 +86,45 @@ FULL = {
     "logger.start_stage(StageConfig(name='a', steps=9, batch_size=1, lr=1), 0)\n"
     "with logger:\n    [logger.validation('a', step, {'error': 1.0}) for step in range(400)]",
 }
-NAMES = {"picture": "a.png", "video": "a.mp4", "film": "a.gif", "journal": "a.jsonl", "log": "log.jsonl"}
+NAMES = {"picture": "a.png", "video": "a.mp4", "journal": "a.jsonl", "log": "log.jsonl"}
 NAMES |= {"state": "state-00000001/a.safetensors", "tensorboard": "tensorboard/a"}
 
 
+WRITE_ALL = f"""
+import contextlib, io, json, traceback
+told = {{}}
+for name, code in {FULL!r}.items():
+    (place / name).mkdir()
+    with contextlib.redirect_stderr(io.StringIO()) as errors:
+        try:
+            exec(code, {{"place": place / name}})
+            error = ""
+        except ValueError as refusal:
+            error = str(refusal)
+        except BaseException:
+            error = traceback.format_exc()
+    told[name] = error, errors.getvalue()
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def full_disk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[str]]]:
+    """Run every writer on a full disk, in one process; return the folder, and what each raised and wrote to stderr."""
+    folder = tmp_path_factory.mktemp("full")
+    done = run(WRITE_ALL, folder, full_disk=True)
+    assert done.stderr == "", done
+    return folder, json.loads(done.stdout)
+
+
 @pytest.mark.parametrize("what", list(FULL))
-def test_what_a_full_disk_refuses_is_named_in_one_line(what: str, tmp_path: Path) -> None:
-    body = "\n".join(f"    {line}" for line in FULL[what].splitlines())
-    code = f"try:\n{body}\nexcept ValueError as error:\n    print(error)"
-    done = run(code, tmp_path, full_disk=True)
-    name = tmp_path / NAMES.get(what, "a.json")
-    assert done.stdout.startswith(f"{name}: cannot be written (") and done.stdout.count("\n") == 1, done
-    assert done.stderr == ""
+def test_what_a_full_disk_refuses_is_named_in_one_line(what: str, full_disk: tuple[Path, dict[str, list[str]]]) -> None:
+    folder, told = full_disk[0] / what, full_disk[1]
+    error, errors = told[what]
+    assert error.startswith(f"{folder / NAMES.get(what, 'a.json')}: cannot be written (") and "\n" not in error, error
+    assert errors == ""
     if what not in ("journal", "log", "tensorboard"):  # these grow line by line
-        assert contents(tmp_path) == {}
+        assert contents(folder) == {}
 
 
 def test_errors_about_other_files_stay_as_they_are(tmp_path: Path) -> None:

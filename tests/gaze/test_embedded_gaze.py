@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("sa2va.world")
 from sa2va.checkpoints.find import find_model
 from sa2va.gaze.baselines.event_decoder import StoredLook
 from sa2va.gaze.evaluation.simulated import prepare

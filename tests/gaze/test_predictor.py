@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gaze.support.gaze_model import build_decoder, build_gaze, clock, draw_picture
 from PIL import Image
 from support.fake_hub import FakeHub
-from support.gaze_model import build_decoder, build_gaze, clock, draw_picture
 from support.small_model import build_model
 
 import sa2va

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from sa2va.draw import text as lettering
-from sa2va.draw.overlay import palette
+from sa2va.draw.overlay import color_of
 from sa2va.gaze.render import draw_scanpath, film_scanpath, fit_numbers, save_film
 from sa2va.gaze.scanpath import Fixation, Scanpath
 from sa2va.gaze.sheet import BAR, LEAST_SIZE, LONGER_SIDE, Sheet, lay_chips, radius_of
@@ -35,7 +35,7 @@ def near(picture: np.ndarray, x: float, y: float, color: np.ndarray, side: int =
 def test_fixations_have_the_color_of_their_word() -> None:
     picture = draw_scanpath(Sheet(frame=FRAME, scanpath=PATH, onsets=(50, 400)))
     assert picture.shape[1] == LONGER_SIDE and picture.shape[0] > 0.6 * LONGER_SIDE
-    red, cup = palette(2).astype(int)
+    red, cup = np.array([color_of(0), color_of(1)])
     assert near(picture, 20, 15, red) > 100 and near(picture, 80, 45, red) == 0
     assert near(picture, 20, 15, cup) == 0
     footer = picture[int(0.6 * LONGER_SIDE) :].astype(int)
@@ -45,7 +45,7 @@ def test_fixations_have_the_color_of_their_word() -> None:
 
 def test_time_goes_by() -> None:
     sheet = Sheet(frame=FRAME, scanpath=PATH, onsets=(50, 400))
-    red, cup = palette(2).astype(int)
+    red, cup = np.array([color_of(0), color_of(1)])
     before, during = draw_scanpath(sheet, 0.0), draw_scanpath(sheet, 200.0)
     assert near(before, 20, 15, red) == 0 and near(during, 20, 15, red) > 50
     footer = [picture[int(0.6 * LONGER_SIDE) :].astype(int) for picture in (during, draw_scanpath(sheet, 500.0))]
@@ -82,7 +82,7 @@ def test_a_flat_picture_lies_between_bars() -> None:
     picture = draw_scanpath(Sheet(frame=np.zeros((10, 1000, 3), np.uint8), scanpath=path)).astype(int)
     middle = LEAST_SIZE[1] // 2
     assert picture[middle, 5].max() < 110 and (picture[[5, middle - 20, middle + 20], 5] == BAR).all()
-    red = palette(2).astype(int)[0]
+    red = np.array(color_of(0))
     disc = picture[middle - 20 : middle + 20, LONGER_SIDE // 2 - 20 : LONGER_SIDE // 2 + 20]
     assert (np.abs(disc - red).max(-1) < 26).sum() > 100
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from gaze.support.recorded_gaze import REFCOCO_GAZE, read_json
 from hypothesis import given
 from hypothesis import strategies as st
-from support.recorded_gaze import REFCOCO_GAZE, read_json
 
 from sa2va.gaze.speech import FIRST_ONSET, MIN_DURATION, count_syllables, predict_duration, predict_timing, speak
 

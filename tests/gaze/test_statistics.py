@@ -3,8 +3,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.recorded_gaze import OSIE, REFCOCO_GAZE, recorded
+from gaze.support.recorded_gaze import OSIE, REFCOCO_GAZE, recorded
 
+from sa2va.data.check import Expected, compare
 from sa2va.gaze.datasets.osie import read_osie
 from sa2va.gaze.datasets.refcoco_gaze import read_refcoco_gaze
 from sa2va.gaze.scanpath import Fixation, Scanpath
@@ -12,8 +13,6 @@ from sa2va.gaze.statistics import (
     EXPECTED,
     HALVED,
     ORIGINS,
-    Expected,
-    compare,
     describe,
     seen_half,
     unseen_half,

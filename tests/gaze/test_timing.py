@@ -1,7 +1,7 @@
 import pytest
+from gaze.support.recorded_gaze import REFCOCO_GAZE, read_json
 from hypothesis import given
 from hypothesis import strategies as st
-from support.recorded_gaze import REFCOCO_GAZE, read_json
 
 from sa2va.gaze.timing import AFTER, BEFORE_OR_PAUSE, SpeechTiming, carried_indices, pack_indices, spoken_word
 

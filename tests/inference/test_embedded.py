@@ -1,6 +1,5 @@
 """Check that the embedded model says once that a user's media lie outside its world, and never of scenes we drew."""
 
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -34,14 +33,12 @@ def photo(tmp_path: Path) -> Path:
     return tmp_path / "photo.png"
 
 
-@pytest.mark.parametrize("how", ["predict", "open", "track", "gaze"])
+@pytest.mark.parametrize("how", ["predict", "open", "track"])
 def test_python_warns_once(how: str, tiny: Predictor) -> None:
-    gaze = sa2va.load_gaze("tiny", device="cpu")
     uses = {
         "predict": lambda: tiny.predict(PHOTO, "What is this?"),
         "open": lambda: tiny.open(PHOTO),
         "track": lambda: tiny.track(np.stack([PHOTO] * 2)).close(),
-        "gaze": lambda: gaze.start(PHOTO, num_samples=1),
     }
     with pytest.warns(OutOfWorldWarning, match="--model ByteDance/Sa2VA-4B") as caught:
         uses[how]()
@@ -50,21 +47,21 @@ def test_python_warns_once(how: str, tiny: Predictor) -> None:
 
 
 def test_nothing_is_said_of_other_models_and_of_drawn_scenes(
-    tiny: Predictor, capsys: pytest.CaptureFixture[str]
+    tiny: Predictor, small_benchmarks: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", OutOfWorldWarning)
         Predictor(tiny.model, tiny.processor).open(PHOTO)
         with drawn_scenes():
             tiny.open(PHOTO)
-    assert cli.main(["eval", "tiny", "--benchmark", "world/absent", "--items", "1"]) == 0
+    assert cli.main(["eval", "tiny", "--benchmark", "squares", "--items", "1"]) == 0
     assert "the embedded model" not in capsys.readouterr().err
     with pytest.warns(OutOfWorldWarning):
         tiny.open(PHOTO)
 
 
 @pytest.mark.parametrize("quiet", [False, True])
-@pytest.mark.parametrize("command", ["segment", "caption", "chat", "track", "gaze predict", "gaze stream"])
+@pytest.mark.parametrize("command", ["segment", "caption", "chat", "track"])
 def test_commands_say_it_in_one_line(
     command: str, quiet: bool, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,16 +72,9 @@ def test_commands_say_it_in_one_line(
     monkeypatch.setattr("sys.stdin", open(photo.parent / "asked.txt", "w+"))
     sys.stdin.write("circle\n")
     sys.stdin.seek(0)
-    more = {"segment": ["a dog"], "track": ["a dog", "-o", str(photo.parent / "out")], "gaze predict": ["a dog"]}
-    words = [*command.split(), str(media), *more.get(command, []), *["--quiet"] * quiet]
+    more = {"segment": ["a dog"], "track": ["a dog", "-o", str(photo.parent / "out")]}
+    words = [command, str(media), *more.get(command, []), *["--quiet"] * quiet]
     assert cli.main(words) == 0
     remarks = capsys.readouterr().err
     assert remarks.count("--model ByteDance/Sa2VA-4B") == (not quiet)
     assert quiet or any(line.startswith("sa2va: the embedded model knows drawn") for line in remarks.splitlines())
-
-
-@pytest.mark.slow
-def test_demo_of_drawn_scenes_says_nothing(tmp_path: Path) -> None:
-    words = ["demo", "--items", "0", "--seed", "1", "-o", str(tmp_path / "demo")]
-    result = subprocess.run([sys.executable, "-m", "sa2va.apps.cli", *words], capture_output=True, text=True)
-    assert result.returncode == 0 and "embedded model knows" not in result.stderr

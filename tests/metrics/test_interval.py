@@ -68,10 +68,9 @@ def test_each_row_needs_a_group() -> None:
         bootstrap_interval(np.arange(3.0), groups=["a", "b"])
 
 
-@pytest.mark.parametrize(("values", "level", "message"), [([], 0.95, "at least one row"), ([1.0], 1.0, "level")])
-def test_bad_input(values: list[float], level: float, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        bootstrap_interval(np.array(values), level=level)
+def test_no_rows() -> None:
+    with pytest.raises(ValueError, match="at least one row"):
+        bootstrap_interval(np.array([]))
 
 
 @settings(max_examples=25)

@@ -5,16 +5,20 @@ import torch
 
 from sa2va.model.losses import (
     LossConfig,
-    average,
+    LossTerm,
     candidate_ious,
     mask_losses,
     place_loss,
     point_losses,
+    random_points,
     sample_points,
     total_loss,
     uncertain_points,
 )
 from sa2va.model.sam.sam2 import MaskOutput
+
+SEEDS = torch.tensor([3, 4])
+ALL_TERMS = LossConfig(place=0.5, iou=1.0, presence=1.0, candidate="real", skip_empty=True)
 
 
 def square(n: int = 2, side: int = 64) -> torch.Tensor:
@@ -45,7 +49,7 @@ def test_most_points_lie_where_the_mask_is_undecided() -> None:
     torch.manual_seed(0)
     logits = torch.full((1, 32, 32), 9.0)
     logits[:, :, 16] = 0.0  # a thin undecided column
-    points = uncertain_points(logits, LossConfig(num_points=400))
+    points = uncertain_points(logits, LossConfig(num_points=400), SEEDS[:1])
     near = ((points[0, :, 0] - 16.5 / 32).abs() < 1.5 / 32).float().mean()
     assert near > 0.2  # one column in thirty-two, and its neighbours
 
@@ -53,10 +57,10 @@ def test_most_points_lie_where_the_mask_is_undecided() -> None:
 def test_a_perfect_mask_costs_nothing_and_a_wrong_one_a_lot() -> None:
     torch.manual_seed(0)
     masks = square()
-    good = point_losses(perfect_logits(masks), masks.float(), LossConfig())
-    bad = point_losses(-perfect_logits(masks), masks.float(), LossConfig())
-    assert good[0] < 0.3 and good[1] < 0.1
-    assert bad[0] > 5 and bad[1] > 0.5
+    good = point_losses(perfect_logits(masks), masks.float(), LossConfig(), SEEDS)
+    bad = point_losses(-perfect_logits(masks), masks.float(), LossConfig(), SEEDS)
+    assert good[0].max() < 0.3 and good[1].max() < 0.1
+    assert bad[0].min() > 5 and bad[1].min() > 0.5
 
 
 def test_iou_of_candidates_is_exact_on_whole_cells() -> None:
@@ -78,26 +82,63 @@ def test_place_loss_is_least_where_the_object_is() -> None:
 
 def test_an_empty_target_trains_presence_alone() -> None:
     masks = torch.zeros(2, 64, 64, dtype=torch.bool)
-    terms = mask_losses(output_of(torch.randn(2, 16, 16), presence=4.0), masks, LossConfig())
-    assert terms["presence"] > 3.9
-    assert all(terms[name] == 0 for name in ("bce", "dice", "place", "iou"))
+    terms = mask_losses(output_of(torch.randn(2, 16, 16), presence=4.0), masks, ALL_TERMS, SEEDS)
+    assert terms["presence"].mean > 3.9 and terms["presence"].count == 2
+    assert all(terms[name].total == terms[name].count == 0 for name in ("bce", "dice", "place", "iou"))
+
+
+def test_the_paper_trains_empty_targets_and_the_candidate_it_believes_in() -> None:
+    masks = square(1)
+    right = perfect_logits(masks)
+    output = MaskOutput(
+        torch.stack([right, -right, right], dim=1), torch.tensor([[0.1, 0.9, 0.2]]), torch.zeros(1), torch.zeros(1, 4)
+    )
+    believed, real = (
+        mask_losses(output, masks, LossConfig(candidate=candidate), SEEDS[:1])["bce"].mean
+        for candidate in ("predicted", "real")
+    )
+    assert believed > 5 > real
+    empty = mask_losses(output.select(slice(0, 1)), ~masks & masks, LossConfig(), SEEDS[:1])
+    assert set(empty) == {"bce", "dice"} and all(term.count == 1 for term in empty.values())
 
 
 def test_total_weighs_each_term() -> None:
-    config = LossConfig(bce=2.0, dice=0.5)
-    terms = {"bce": torch.tensor(1.0), "dice": torch.tensor(4.0)}
-    assert total_loss(terms, config) == 4.0
+    terms = {"bce": LossTerm.of(torch.ones(3), 2.0), "dice": LossTerm.of(torch.tensor([3.0, 5.0]), 0.5)}
+    assert total_loss(terms) == 4.0
 
 
 def test_the_mean_of_nothing_is_zero_and_can_be_learned_from() -> None:
     values = torch.tensor([1.0, 3.0], requires_grad=True)
-    average(values[values > 9]).backward()
+    LossTerm.of(values[values > 9]).mean.backward()
     assert values.grad is not None and values.grad.tolist() == [0, 0]
-    assert average(values).item() == 2
+    assert LossTerm.of(values).mean.item() == 2
+
+
+def test_a_mask_has_the_same_points_in_every_batch() -> None:
+    seeds = torch.arange(50)
+    points = random_points(seeds, 300, stream=0)
+    assert torch.equal(random_points(seeds[7:9], 300, stream=0), points[7:9])
+    assert not torch.equal(random_points(seeds, 300, stream=1), points)
+    assert points.min() >= 0 and points.max() < 1
+    assert points.mean((0, 1)).sub(0.5).abs().max() < 0.01 and points.std() == pytest.approx(12**-0.5, abs=0.005)
+    flat = points.flatten(1)
+    assert torch.corrcoef(flat).fill_diagonal_(0).abs().max() < 0.2  # rows are independent
+    assert torch.corrcoef(torch.stack([flat[:, :-1].flatten(), flat[:, 1:].flatten()]))[0, 1].abs() < 0.02
+
+
+def test_a_mask_that_does_not_count_adds_neither_value_nor_gradient() -> None:
+    masks, logits = square(2), torch.randn(2, 16, 16, requires_grad=True)
+    terms = mask_losses(output_of(logits), masks, ALL_TERMS, SEEDS, torch.tensor([1.0, 0.0]))
+    alone = mask_losses(output_of(logits[:1]), masks[:1], ALL_TERMS, SEEDS[:1])
+    for name, term in terms.items():
+        torch.testing.assert_close(term.mean, alone[name].mean)
+        assert float(term.count) == 1
+    total_loss(terms).backward()
+    assert logits.grad is not None and logits.grad[0].any() and not logits.grad[1].any()
 
 
 def test_losses_of_no_masks_are_zero() -> None:
     logits = torch.zeros(0, 3, 16, 16, requires_grad=True)
     output = MaskOutput(logits, torch.zeros(0, 3), torch.zeros(0), torch.zeros(0, 4))
-    terms = mask_losses(output, torch.zeros(0, 64, 64, dtype=torch.bool), LossConfig())
-    assert {name: value.item() for name, value in terms.items()} == dict.fromkeys(terms, 0.0)
+    terms = mask_losses(output, torch.zeros(0, 64, 64, dtype=torch.bool), ALL_TERMS, SEEDS[:0])
+    assert {name: term.mean.item() for name, term in terms.items()} == dict.fromkeys(terms, 0.0)

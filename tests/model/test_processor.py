@@ -57,7 +57,7 @@ def test_labels_cover_supervised_answers_and_their_end(small: Small) -> None:
         Turn(question="circle?", answer="It is small."),
         Turn(question="star?", answer="It is .", spans=(Span(start=6, end=6, objects=(0,)),), supervised=False),
     )
-    batch = processor([Sample(frames=frames, turns=turns, masks=masks)])
+    batch = processor([Sample.of_arrays(frames=frames, turns=turns, masks=masks)])
     taught = batch.labels[0][batch.labels[0] != IGNORE_INDEX]
     assert processor.decode(taught.tolist()) == "It is small.<|im_end|>"
     assert batch.input_ids[0, batch.seg_positions[0, 1]] == processor.seg_id
@@ -88,7 +88,7 @@ def test_regions_of_every_turn_lie_on_the_thumbnail(small: Small) -> None:
         ((plain, later), opposite),
         ((plain, plain, first), cells),
     ):
-        batch = processor([Sample(frames=frames, turns=turns)])
+        batch = processor([Sample.of_arrays(frames=frames, turns=turns)])
         assert batch.visual_index.tolist() == [*range(80), *marked]
         question = batch.input_ids[0].tolist()
         assert question.count(processor.tokenizer.convert_tokens_to_ids("<img>")) == 1
@@ -130,7 +130,7 @@ def test_a_first_token_stands_before_the_first_turn_alone() -> None:
     assert processor.encode_question(turn, [4])[0] == [start, *built.encode_question(turn, [4])[0]]
     assert processor.encode_follow_up(turn) == built.encode_follow_up(turn)
     assert processor.encode_answer(turn) == built.encode_answer(turn)
-    batch = processor([Sample(frames=draw_sample(0).frames, turns=(turn, turn))])
+    batch = processor([Sample.of_arrays(frames=draw_sample(0).frames, turns=(turn, turn))])
     assert (batch.input_ids[0] == start).nonzero().tolist() == [[0]]
 
 
@@ -153,7 +153,7 @@ def test_a_template_whose_marks_are_text_to_the_tokenizer() -> None:
     after = "\n<|user|>\nWhat?<|end|>\n<|assistant|>\n"
     assert processor.decode(processor.encode_follow_up(turn)) == f"<|end|>{after}"
     assert processor.decode(processor.encode_follow_up(turn, is_ended=True)) == after
-    batch = processor([Sample(frames=draw_sample(0).frames, turns=(turn,))])
+    batch = processor([Sample.of_arrays(frames=draw_sample(0).frames, turns=(turn,))])
     taught = batch.labels[0][batch.labels[0] != IGNORE_INDEX].tolist()
     assert taught == said
 

@@ -11,11 +11,13 @@ from support.small_model import build_model, draw_sample
 from sa2va.inference.decoding import Decoding, DecodingRules, TextStream
 from sa2va.inference.predictor import Predictor
 from sa2va.inference.requests import Options, Request
+from sa2va.model.batch import Prompts
 from sa2va.model.families.protocol import Picture, TextInput
-from sa2va.model.losses import LossConfig
-from sa2va.model.processor import Processor, Prompts
+from sa2va.model.losses import LossConfig, total_loss
+from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.sam2 import MaskOutput
+from sa2va.model.seg_design import one_frame_rows
 from sa2va.tokens import IGNORE_INDEX
 from sa2va.types import Sample, Span, Turn
 
@@ -51,14 +53,14 @@ def test_forced_and_generated_tokens_give_the_same_masks(small: Small, samples: 
     assert torch.allclose(forced, stepwise, atol=1e-5)
     with torch.no_grad():
         frames = model.sam2.encode_frames(processor.sam_pixel_values(samples[0].frames))
-        index = torch.zeros(1, 1, dtype=torch.long)
+        index = one_frame_rows(torch.zeros(1, dtype=torch.long))
         masks = [model.decode_masks(states, frames, index).mask_logits for states in (forced, stepwise)]
     assert torch.allclose(*masks, atol=1e-4)
 
 
 def test_batch_equals_single(small: Small, samples: list[Sample]) -> None:
     model, processor = small
-    longer = Sample(
+    longer = Sample.of_arrays(
         frames=samples[1].frames,
         masks=samples[1].masks,
         turns=(
@@ -214,8 +216,8 @@ def test_many_objects_of_one_picture_share_its_features(small: Small) -> None:
     frames = model.sam2.encode_frames(processor.sam_pixel_values(draw_sample(0).frames))
     states = torch.randn(5, model.mllm.width)
     with torch.no_grad():
-        together = model.decode_masks(states, frames, torch.zeros(5, 1, dtype=torch.long))
-        alone = [model.decode_masks(s[None], frames, torch.zeros(1, 1, dtype=torch.long)) for s in states]
+        together = model.decode_masks(states, frames, one_frame_rows(torch.zeros(5, dtype=torch.long)))
+        alone = [model.decode_masks(s[None], frames, one_frame_rows(torch.zeros(1, dtype=torch.long))) for s in states]
     assert torch.allclose(together.candidates, torch.cat([o.candidates for o in alone]), atol=1e-4)
     assert torch.allclose(together.presence_logits, torch.cat([o.presence_logits for o in alone]), atol=1e-4)
 
@@ -233,15 +235,15 @@ def test_four_samples_can_be_learnt_by_heart(samples: list[Sample]) -> None:
     samples = samples[:4]
     model, processor = build_model(seed=1)
     model.train()
-    batch, config = processor(samples), LossConfig(num_points=256)
+    batch, config = processor(samples), LossConfig(num_points=256, place=0.5, iou=1.0, presence=1.0, candidate="real")
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
     torch.manual_seed(0)
     for step in range(120):
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * min(1.0, (step + 1) / 20) * (1 - step / 130)
-        losses = model(batch, config)
+        loss = total_loss(model(batch, config))
         optimizer.zero_grad()
-        losses["total"].backward()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     predictor = Predictor(model, processor)
@@ -261,7 +263,7 @@ def test_the_loss_of_text_counts_supervised_tokens_alone(small: Small, samples: 
         states = model.hidden_states(batch)
         logits = model.mllm.logits(states)[:, :-1].flatten(0, 1)
         expected = torch.nn.functional.cross_entropy(logits, batch.labels[:, 1:].flatten(), ignore_index=IGNORE_INDEX)
-        torch.testing.assert_close(model.text_loss(states, batch.labels), expected)
+        torch.testing.assert_close(model.text_loss(states, batch.labels).mean, expected)
 
 
 def test_a_text_without_a_supervised_token_has_a_loss_of_zero_that_can_be_learned_from() -> None:
@@ -269,9 +271,9 @@ def test_a_text_without_a_supervised_token_has_a_loss_of_zero_that_can_be_learne
     states = torch.randn(2, 5, model.mllm.width, requires_grad=True)
     labels = torch.full((2, 5), IGNORE_INDEX)
     loss = model.text_loss(states, labels)
-    assert loss.item() == 0
-    loss.backward()
+    assert loss.total.item() == loss.count == 0
+    loss.total.backward()
     assert states.grad is not None and not states.grad.any()
     labels[0, 3] = 7
     expected = -model.mllm.logits(states[0, 2]).log_softmax(-1)[7]
-    assert model.text_loss(states, labels).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert model.text_loss(states, labels).mean.item() == pytest.approx(expected.item(), rel=1e-5)

@@ -105,7 +105,7 @@ def build_golden(kind: str) -> Any:
     from support.published_folder import SMALL_SAM2
     from support.small_families import build_config, build_tokenizer
 
-    from sa2va.checkpoints.sam2_keys import config_from_official
+    from sa2va.checkpoints.sam2_sizes import config_from_official
     from sa2va.inference.predictor import Predictor
     from sa2va.model.processor import Processor
     from sa2va.model.sa2va import Sa2VA

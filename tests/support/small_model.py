@@ -1,22 +1,47 @@
 """Build a very small Sa2VA with random weights, and pictures that it can learn."""
 
-import copy
+import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
+import sa2va
 from sa2va.model.config import Sa2VAConfig
+from sa2va.model.families import internvl
+from sa2va.model.families.templates import TURN_END, TURN_START
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
+from sa2va.tokens import ADDED_TOKENS
 from sa2va.types import Sample, Span, Turn
-from sa2va.world.training.tiny_model import build_tiny_config, train_tokenizer
 
+EMBEDDED = Path(sa2va.__file__).parent / "weights" / "tiny"
 WORDS = "Please segment the red blue small large circle square star left right of It is Sure , it There no . ?"
 
 
-def shrink(config: Sa2VAConfig) -> Sa2VAConfig:
-    """Take the embedded model's configuration down to what a test can train in seconds."""
-    values = copy.deepcopy(config.to_dict())
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE in which each of WORDS is one token."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", TURN_START, TURN_END]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    core.train_from_iterator([WORDS] * 20, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=TURN_END, pad_token="<|endoftext|>")
+    tokenizer.add_special_tokens({"additional_special_tokens": [*internvl.BASE_TOKENS, *ADDED_TOKENS]})
+    return tokenizer
+
+
+def shrink(values: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> Sa2VAConfig:
+    """Reduce the embedded model's configuration to what a test can train in seconds, in place."""
+    values["mllm"]["image_token_id"] = tokenizer.convert_tokens_to_ids(internvl.IMAGE_TOKEN)
+    values["mllm"]["text_config"]["vocab_size"] = len(tokenizer)
     vision, text, sam2 = values["mllm"]["vision_config"], values["mllm"]["text_config"], values["sam2"]
     vision |= {"hidden_size": 48, "num_hidden_layers": 2, "intermediate_size": 96, "image_size": 64, "patch_size": 8}
     text |= {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
@@ -53,8 +78,8 @@ def shrink(config: Sa2VAConfig) -> Sa2VAConfig:
 def build_model(seed: int = 0) -> tuple[Sa2VA, Processor]:
     """Build a small model in which no weight is at a start value that hides mistakes."""
     torch.manual_seed(seed)
-    tokenizer = train_tokenizer([WORDS] * 20, vocab_size=400)
-    config = shrink(build_tiny_config(tokenizer))
+    tokenizer = build_tokenizer()
+    config = shrink(json.loads((EMBEDDED / "config.json").read_text()), tokenizer)
     model = Sa2VA(config)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -78,4 +103,4 @@ def draw_sample(seed: int, num_frames: int = 1) -> Sample:
         answer="Sure, it is .",
         spans=(Span(start=12, end=12, objects=(0,)),),
     )
-    return Sample(frames=frames, turns=(turn,), masks=masks)
+    return Sample.of_arrays(frames=frames, turns=(turn,), masks=masks)

@@ -27,8 +27,9 @@ from sa2va.apps.commands.parity import parity
 from sa2va.apps.commands.segment import segment
 from sa2va.apps.commands.track import track
 from sa2va.apps.commands.train import train
+from sa2va.apps.options import HELP
 from sa2va.apps.report import Manner, warnings_as_remarks
-from sa2va.extensions import collect, resolve
+from sa2va.extensions import collect, missing_import, resolve
 from sa2va.terminal import shown
 
 DONE, FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -76,7 +77,7 @@ def build_app() -> typer.Typer:
         callback=root,
         add_completion=False,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings=HELP,
     )
     for name, command in (COMMANDS | {"eval": takes_extensions(evaluate)}).items():
         app.command(name)(command)
@@ -177,6 +178,9 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("SA2VA_DEBUG") == "1":
             raise
+        if extension := missing_import(error):
+            print(f"sa2va: this needs the extension {extension}, which is not here", file=sys.stderr)
+            return BAD_INPUT
         if isinstance(error, ValueError | OSError) or is_usage_error(error):
             print(f"sa2va: {one_line(error)}", file=sys.stderr)
             return BAD_INPUT

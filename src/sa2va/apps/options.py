@@ -26,6 +26,17 @@ if TYPE_CHECKING:
     from sa2va.inference.predictor import Predictor
 
 
+CHECK_FAILED = 1  # exit code of a command that measured something below its bar
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+def build_group(about: str) -> typer.Typer:
+    """Create a group of commands that shows its help where no command is given."""
+    group = typer.Typer(help=about, no_args_is_help=True, context_settings=HELP)
+    group.callback()(lambda: None)  # keeps a group of one command a group
+    return group
+
+
 def parse_path(text: str | Path) -> Path:
     """Read a path; an empty one, as of a shell variable that is not set, would stand for the current folder.
 
@@ -41,19 +52,19 @@ MediaArgument = Annotated[
     str, typer.Argument(metavar="MEDIA", help="Image, video, GIF or folder of frames.", show_default=False)
 ]
 ExpressionArgument = Annotated[
-    str, typer.Argument(metavar="EXPRESSION", help='What to look for, as in "the red car".', show_default=False)
+    str, typer.Argument(metavar="EXPRESSION", help='Referring expression, as in "the red car".', show_default=False)
 ]
 OutputOption = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", metavar="FOLDER", parser=parse_path, help="Write the results here.", show_default=False
+        "--output", "-o", metavar="FOLDER", parser=parse_path, help="Folder for the results.", show_default=False
     ),
 ]
 RegionOption = Annotated[
     list[str] | None,
-    typer.Option("--region", metavar="X0,Y0,X1,Y1", help="Mark a box (or X,Y: a point) in px. Repeatable."),
+    typer.Option("--region", metavar="X0,Y0,X1,Y1", help="Box in px, or a point X,Y. Repeatable."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 
 
 def keep_quiet(context: typer.Context, quiet: bool) -> bool:
@@ -105,9 +116,9 @@ class ModelChoice:
     ] = None
     device: Annotated[str, model_option("--device", "NAME", "auto, cpu, cuda, cuda:1 or mps.")] = "auto"
     dtype: Annotated[Dtype, model_option("--dtype", None, "Precision of the weights.")] = Dtype.AUTO
-    quantize: Annotated[Quantize | None, model_option("--quantize", None, "Pack the MLLM into fewer bits.")] = None
+    quantize: Annotated[Quantize | None, model_option("--quantize", None, "Integer quantization of the MLLM.")] = None
     revision: Annotated[str | None, model_option("--revision", "NAME", "Branch, tag or commit on the hub.")] = None
-    offline: Annotated[bool, model_option("--offline", None, "Take everything from this machine.")] = False
+    offline: Annotated[bool, model_option("--offline", None, "No downloads.")] = False
 
     def load(self) -> "Predictor":
         """Load the model."""

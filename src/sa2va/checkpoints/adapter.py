@@ -11,6 +11,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sa2va.checkpoints.native import one_line
 from sa2va.checkpoints.patterns import check_pattern
 from sa2va.files.json_file import read_json
 from sa2va.model.config_limits import MAX_ITEMS, SHARE, Limit, check_number
@@ -111,7 +112,3 @@ def check_settings(values: Mapping[str, Any], tensors: Mapping[str, Tensor], whe
             raise ValueError(f"{where}{name} is {given!r:.60}; expected names or a pattern")
         for pattern in given if name == "layers_pattern" and isinstance(given, list) else ():
             check_pattern(pattern, f"{where}{name}")
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

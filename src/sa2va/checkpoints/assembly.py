@@ -13,13 +13,15 @@ import torch
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedModel, PreTrainedTokenizerBase
 
-from sa2va.checkpoints.folder import CONFIG_FILE, build_empty, compute_buffers, read_config
+from sa2va.checkpoints.folder import CONFIG_FILE, build_empty, read_config
 from sa2va.checkpoints.key_map import convert, to_native
-from sa2va.checkpoints.original_sam2 import load_original_sam2, silent_transformers
+from sa2va.checkpoints.native import compute_buffers, load_native, one_line, refuse_problems, silent_transformers
+from sa2va.checkpoints.original_sam2 import load_original_sam2
 from sa2va.checkpoints.pickled import PickledFiles
 from sa2va.checkpoints.published.fields import side_of
 from sa2va.checkpoints.published.layout import LAYOUTS, config_from_official
-from sa2va.checkpoints.sam2_keys import config_from_shapes, sam2_rules
+from sa2va.checkpoints.sam2_keys import sam2_rules
+from sa2va.checkpoints.sam2_sizes import config_from_shapes
 from sa2va.checkpoints.tokenizers import load_tokenizer
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.families.catalog import FAMILIES
@@ -79,23 +81,13 @@ def load_mllm(folder: Path, dtype: torch.dtype | None) -> tuple[PreTrainedModel,
     tokenizer = load_tokenizer(folder)
     tokenizer.add_tokens([t for t in ADDED_TOKENS if t not in tokenizer.get_vocab()], special_tokens=True)
     try:
+        config = CONFIG_MAPPING[family].from_dict(values)
+        mllm, report = load_native(AutoModelForImageTextToText, folder, config, dtype or "auto")
         with silent_transformers():
-            loaded: Any = AutoModelForImageTextToText.from_pretrained(
-                folder,
-                config=CONFIG_MAPPING[family].from_dict(values),
-                dtype=dtype or "auto",
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-            mllm, report = loaded
             mllm.resize_token_embeddings(max(tokenizer.get_vocab().values()) + 1, mean_resizing=False)
     except Exception as error:  # the library raises whatever a wrong value leads to
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{folder} holds no MLLM that can be read ({reason})") from error
-    for problem in ("missing", "mismatched", "unexpected"):
-        for name in sorted(map(str, report[f"{problem}_keys"])):
-            raise ValueError(f"{folder}: tensor {name} is {problem}; wrong or mixed files")
+        raise ValueError(f"{folder} holds no MLLM that can be read ({one_line(error)})") from error
+    refuse_problems(report, folder, "wrong or mixed files")
     mllm.lm_head.weight = nn.Parameter(mllm.lm_head.weight.detach().clone())
     for part in (mllm.config, mllm.config.get_text_config()):
         part.tie_word_embeddings = False

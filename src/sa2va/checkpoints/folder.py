@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from sa2va.checkpoints.key_map import Step, convert, keep, to_native, to_official
+from sa2va.checkpoints.native import compute_buffers, one_line
 from sa2va.checkpoints.pickled import list_pickles
 from sa2va.checkpoints.preflight import check_layers, rehearse
 from sa2va.checkpoints.published import layout
@@ -51,8 +52,8 @@ def build_empty(config: Sa2VAConfig) -> Sa2VA:
         with torch.device("meta"):
             return Sa2VA(config)
     except Exception as error:  # whatever a native class raises, the configuration is its only input
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{CONFIG_FILE} does not describe a model ({type(error).__name__}: {reason})") from error
+        kind, reason = type(error).__name__, one_line(error)
+        raise ValueError(f"{CONFIG_FILE} does not describe a model ({kind}: {reason})") from error
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,10 @@ def load_config(folder: Path) -> Sa2VAConfig:
     values = read_config(folder)
     if layout.is_published(values):
         return layout.config_from_official(values, load_tokenizer(folder))
+    return _own_config(values, folder)
+
+
+def _own_config(values: dict[str, Any], folder: Path) -> Sa2VAConfig:
     kind = values.get("model_type", "sa2va")
     if kind != "sa2va":
         raise ValueError(f"{folder / CONFIG_FILE}: unknown architecture {kind!r}; expected a Sa2VA model")
@@ -168,17 +173,15 @@ def open_checkpoint(folder: Path, files: TensorFiles | None = None) -> Checkpoin
             tensor is missing, unknown or of another shape.
     """
     values = read_config(folder)
-    official = layout.is_published(values)
-    if official:
+    is_published = layout.is_published(values)
+    if is_published:
         tokenizer = load_tokenizer(folder)
         config = layout.config_from_official(values, tokenizer)
     else:
-        config = load_config(folder)
+        config = _own_config(values, folder)
         tokenizer = load_tokenizer(folder)
-    files = files or open_files(folder)
-    if not official:
         layout.check_tokens(config, tokenizer, exact=False)
-    checkpoint = Checkpoint(folder, config, official, tokenizer, files)
+    checkpoint = Checkpoint(folder, config, is_published, tokenizer, files or open_files(folder))
     check_outlines(checkpoint)
     try:
         rehearse(checkpoint.empty)
@@ -246,16 +249,6 @@ def load_checkpoint(folder: Path, device: torch.device, dtype: torch.dtype) -> t
     left = [name for name, value in (*model.named_parameters(), *model.named_buffers()) if value.is_meta]
     assert not left, f"no values for {left}"
     return model.eval(), Processor(checkpoint.config, checkpoint.tokenizer)
-
-
-def compute_buffers(native: PreTrainedModel, device: torch.device) -> None:
-    """Compute the buffers that no file holds, as the native class does when it builds a model."""
-    for name, buffer in list(native.named_non_persistent_buffers()):
-        parent, _, leaf = name.rpartition(".")
-        native.get_submodule(parent)._buffers[leaf] = torch.empty_like(buffer, device=device)
-    for value in native.state_dict(keep_vars=True).values():
-        value._is_hf_initialized = True  # what Transformers leaves alone when it initializes the rest
-    native.initialize_weights()
 
 
 def save_checkpoint(model: Sa2VA, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: torch.dtype) -> None:

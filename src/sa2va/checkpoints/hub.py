@@ -1,6 +1,6 @@
 """Fetch a model from a hub: tensors, configs and tokenizer files, never code.
 
-Flow: "org/name" -> snapshot in the hub's cache, resumed where it broke off -> local folder -> checkpoint.py.
+Flow: "org/name" -> snapshot in the hub's cache, resumed where it broke off -> local folder -> folder.py.
 """
 
 import errno

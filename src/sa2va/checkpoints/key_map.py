@@ -1,6 +1,6 @@
 """Rename and reshape tensors between two layouts by rules that work both ways.
 
-Flow: rules (sam2_keys.py, backbones/*.py) + names of a file -> plan -> Steps -> convert, one step's tensors at a time.
+Flow: rules (sam2_keys.py, published/*.py) + names of a file -> plan -> Steps -> convert, one step's tensors at a time.
 """
 
 import re

@@ -4,35 +4,19 @@ Flow: folder in the native Transformers layout -> Sam2 -> Predictor(original_sam
 Source: SAM 2, arXiv:2408.00714; Sa2VA-i, arXiv:2509.19082, for propagating with the weights nobody fine-tuned.
 """
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.utils import logging
 
 from sa2va.checkpoints.folder import CONFIG_FILE, has_weights, open_files, read_config
+from sa2va.checkpoints.native import load_native, one_line, refuse_problems
 from sa2va.checkpoints.preflight import check_sam2_layers
 from sa2va.model.sam.catalog import SAM2_CLASSES
 from sa2va.model.sam.sam2 import Sam2
 from sa2va.model.torch_defaults import plain_defaults
 
 EXAMPLE = "facebook/sam2-hiera-large"
-
-
-@contextmanager
-def silent_transformers() -> Generator[None]:
-    """Keep Transformers from reporting and drawing bars; what matters of it becomes an error."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 @plain_defaults()
@@ -50,24 +34,12 @@ def load_original_sam2(folder: Path, device: torch.device, dtype: torch.dtype) -
     try:
         if has_weights(folder):
             check_sam2_layers(described, open_files(folder).outlines)
-        with silent_transformers():
-            config = variant.build_config(described)
-            loaded: Any = variant.NATIVE_CLASS.from_pretrained(
-                folder,
-                config=config,
-                dtype=dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
+        config = variant.build_config(described)
+        native, report = load_native(variant.NATIVE_CLASS, folder, config, dtype)
     except Exception as error:  # the library raises whatever a wrong value leads to
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{folder} holds no SAM 2 that can be read ({reason}); take {EXAMPLE}") from error
-    native, report = loaded
+        raise ValueError(f"{folder} holds no SAM 2 that can be read ({one_line(error)}); take {EXAMPLE}") from error
     _share_positions(native, report["missing_keys"])
-    for problem in ("missing", "mismatched", "unexpected"):
-        for name in sorted(map(str, report[f"{problem}_keys"])):
-            raise ValueError(f"{folder}: tensor {name} is {problem}; sam needs a whole SAM 2, as in {EXAMPLE}")
+    refuse_problems(report, folder, f"sam needs a whole SAM 2, as in {EXAMPLE}")
     with torch.device("meta"):
         sam2 = variant(config.to_dict())
     sam2.native = native

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sa2va.checkpoints.native import one_line
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.families.catalog import find_family
 from sa2va.model.families.templates import find_template
@@ -89,8 +90,8 @@ def rehearse(model: Sa2VA) -> None:
     except ValueError:
         raise
     except Exception as error:  # whatever shapes that do not fit lead to
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"its numbers do not fit each other ({type(error).__name__}: {reason})") from error
+        kind, reason = type(error).__name__, one_line(error)
+        raise ValueError(f"its numbers do not fit each other ({kind}: {reason})") from error
     grid = config.sam2.get("memory_attention_rope_feat_sizes")
     if grid is not None and list(grid) != [side, side]:
         raise ValueError(f"sam2.memory_attention_rope_feat_sizes is {grid}; expected {[side, side]}, the coarsest grid")

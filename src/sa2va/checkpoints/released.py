@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sa2va.checkpoints.published.qwen_vl import MAX_PIXELS, MIN_PIXELS
-from sa2va.checkpoints.sam2_keys import sam2_config
+from sa2va.checkpoints.sam2_sizes import sam2_config
 from sa2va.model.config import Sa2VAConfig
 
 LICENSE = "Apache-2.0"  # what the cards say

@@ -1,247 +1,90 @@
-"""Name the tensors of SAM 2 as its authors do and as Transformers does, and describe its four sizes.
+"""Name the tensors of SAM 2 as its authors do and as Transformers does.
 
-Flow: names in a raw checkpoint or below "grounding_encoder.sam2_model." of a published Sa2VA <-> Sam2VideoModel;
-    sizes -> configuration dictionary for Sa2VAConfig.sam2.
-Source: SAM 2, arXiv:2408.00714, and the configuration files of its release; 2.1 adds an embedding of occlusion and
-    a projection of the pointers' time.
+Flow: names in a raw checkpoint or below "grounding_encoder.sam2_model." of a published Sa2VA <-> Sam2VideoModel.
+Source: SAM 2, arXiv:2408.00714; the last two names of RENAMED are those of 2.1.
 """
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
-
-from torch import Size
-
 from sa2va.checkpoints.key_map import Rule
-from sa2va.model.sam.sam2 import Sam2
 
-TINY_OVERRIDE = "sam2_tiny_override"  # key of a published config.json whose SAM 2 is not the large one
 NUM_POINT_LABELS = 4
+HEAD_LAYERS = {"layers.0": "proj_in", "layers.1": "layers.0", "layers.2": "proj_out"}
+DOWNSAMPLER_STEPS = 4  # convolution, norm and activation each, then a last convolution
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sam2Size:
-    """What differs between SAM 2 models; the names are those of `TINY_OVERRIDE`."""
-
-    embed_dim: int
-    num_heads: int
-    stages: tuple[int, ...]  # blocks per stage
-    global_att_blocks: tuple[int, ...]
-    window_spec: tuple[int, ...] = (8, 4, 14, 7)  # window side per stage
-    bkg: tuple[int, int] = (7, 7)  # grid of the background position embedding
-    image_size: int = 1024  # px
-    d_model: int = 256
-    mem_layers: int = 4
-    mem_ff: int = 2048
-    mem_out: int = 64
+def _head(official: str, native: str) -> dict[str, str]:
+    """Return the names of an MLP's three layers: a plain list there, two named ends with a list between them here."""
+    return {f"{official}.{there}": f"{native}.{here}" for there, here in HEAD_LAYERS.items()}
 
 
-LARGE = Sam2Size(
-    embed_dim=144, num_heads=2, stages=(2, 6, 36, 4), global_att_blocks=(23, 33, 43), window_spec=(8, 4, 16, 8)
-)
-SIZES = {
-    "tiny": Sam2Size(embed_dim=96, num_heads=1, stages=(1, 2, 7, 2), global_att_blocks=(5, 7, 9)),
-    "small": Sam2Size(embed_dim=96, num_heads=1, stages=(1, 2, 11, 2), global_att_blocks=(7, 10, 13)),
-    "base_plus": Sam2Size(
-        embed_dim=112, num_heads=2, stages=(2, 3, 16, 3), global_att_blocks=(12, 16, 20), bkg=(14, 14)
-    ),
-    "large": LARGE,
-}
-
-
-def sam2_config(size: Sam2Size = LARGE, *, version: str = "2.0") -> dict[str, Any]:
-    """Return the native configuration of a SAM 2 model; published Sa2VA models contain the large one of 2.0."""
-    widths = [size.embed_dim * 2**stage for stage in range(4)]
-    grids = [[size.image_size // stride] * 2 for stride in (4, 8, 16)]
-    is_newer = version == "2.1"
-    backbone = {
-        "model_type": "sam2_hiera_det_model",
-        "hidden_size": size.embed_dim,
-        "num_attention_heads": size.num_heads,
-        "image_size": [size.image_size] * 2,
-        "blocks_per_stage": list(size.stages),
-        "embed_dim_per_stage": widths,
-        "num_attention_heads_per_stage": [size.num_heads * 2**stage for stage in range(4)],
-        "window_size_per_stage": list(size.window_spec),
-        "global_attention_blocks": list(size.global_att_blocks),
-        "window_positional_embedding_background_size": list(size.bkg),
-    }
-    return {
-        "vision_config": {
-            "model_type": "sam2_vision_model",
-            "backbone_config": backbone,
-            "backbone_channel_list": widths[::-1],
-            "backbone_feature_sizes": grids,
-            "fpn_hidden_size": size.d_model,
-        },
-        "prompt_encoder_config": {"hidden_size": size.d_model, "image_size": size.image_size},
-        "mask_decoder_config": {"hidden_size": size.d_model},
-        "image_size": size.image_size,
-        "enable_occlusion_spatial_embedding": is_newer,
-        "enable_temporal_pos_encoding_for_object_pointers": is_newer,
-        "memory_attention_hidden_size": size.d_model,
-        "memory_attention_num_layers": size.mem_layers,
-        "memory_attention_feed_forward_hidden_size": size.mem_ff,
-        "memory_attention_rope_feat_sizes": grids[-1],
-        "memory_encoder_hidden_size": size.d_model,
-        "memory_encoder_output_channels": size.mem_out,
-        "mask_downsampler_embed_dim": size.d_model,
-        "memory_fuser_embed_dim": size.d_model,
-        "memory_fuser_intermediate_dim": 4 * size.d_model,
-    }
-
-
-def config_from_official(official: dict[str, Any]) -> dict[str, Any]:
-    """Return the SAM 2 configuration of a published Sa2VA model, which its config.json does not hold.
-
-    Raises:
-        ValueError: the override names unknown or too few sizes.
-    """
-    override = official.get(TINY_OVERRIDE)
-    if override is None:
-        return sam2_config()
-    try:
-        return sam2_config(Sam2Size(**override))
-    except TypeError as error:
-        raise ValueError(f"config.json: {TINY_OVERRIDE} does not describe a SAM 2 model ({error})") from error
-
-
-def config_to_official(config: dict[str, Any]) -> dict[str, Any]:
-    """Return what a published config.json says about a SAM 2 configuration.
-
-    Raises:
-        ValueError: the published layout has no words for it, as for any SAM 2.1.
-    """
-    native = Sam2.build_config(config).to_dict()
-    backbone = native["vision_config"]["backbone_config"]
-    size = Sam2Size(
-        embed_dim=backbone["hidden_size"],
-        num_heads=backbone["num_attention_heads"],
-        stages=tuple(backbone["blocks_per_stage"]),
-        global_att_blocks=tuple(backbone["global_attention_blocks"]),
-        window_spec=tuple(backbone["window_size_per_stage"]),
-        bkg=tuple(backbone["window_positional_embedding_background_size"]),
-        image_size=native["image_size"],
-        d_model=native["memory_attention_hidden_size"],
-        mem_layers=native["memory_attention_num_layers"],
-        mem_ff=native["memory_attention_feed_forward_hidden_size"],
-        mem_out=native["memory_encoder_output_channels"],
-    )
-    if not same_config(config, sam2_config(size)):
-        raise ValueError("this SAM 2 cannot be written in the published layout, which is made for SAM 2.0 hiera-large")
-    if size == LARGE:
-        return {}
-    return {TINY_OVERRIDE: {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(size).items()}}
-
-
-# Start values and dropout, and what Transformers notes about itself.
-NO_MATTER = {
-    "initializer_range",
-    "memory_attention_dropout",
-    "memory_attention_rope_dropout",
-    "memory_fuser_layer_scale_init_value",
-    "architectures",
-    "dtype",
-    "transformers_version",
-}
-
-
-def same_config(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Tell whether two SAM 2 configurations mean the same model, whatever they leave to the defaults."""
-
-    def essence(values: Any) -> Any:
-        if isinstance(values, dict):
-            return {k: essence(v) for k, v in values.items() if k not in NO_MATTER and not k.startswith("_")}
-        return values
-
-    first, second = (json.loads(Sam2.build_config(c).to_json_string(use_diff=False)) for c in (one, other))
-    return essence(first) == essence(second)
-
-
-def config_from_shapes(shapes: Mapping[str, Size]) -> dict[str, Any]:
-    """Recognize the size and version of a raw SAM 2 checkpoint from the names and shapes of its tensors.
-
-    Raises:
-        ValueError: it is none of the released models.
-    """
-    first = "image_encoder.trunk.patch_embed.proj.weight"
-    if first not in shapes:
-        raise ValueError(f"tensor {first} is missing; expected a SAM 2 checkpoint")
-    blocks = {name.split(".")[3] for name in shapes if name.startswith("image_encoder.trunk.blocks.")}
-    for size in SIZES.values():
-        if (shapes[first][0], len(blocks)) == (size.embed_dim, sum(size.stages)):
-            return sam2_config(size, version="2.1" if "no_obj_embed_spatial" in shapes else "2.0")
-    raise ValueError(
-        f"image encoder of width {shapes[first][0]} with {len(blocks)} blocks; expected SAM 2 {', '.join(SIZES)}"
-    )
-
-
-# Official name -> native name; the first line that fits counts, in both directions.
-NAMES = {
-    "image_encoder.trunk.patch_embed.proj.{rest}": "vision_encoder.backbone.patch_embed.projection.{rest}",
-    "image_encoder.trunk.blocks.{i}.norm{n}.{rest}": "vision_encoder.backbone.blocks.{i}.layer_norm{n}.{rest}",
-    "image_encoder.trunk.blocks.{i}.mlp.layers.0.{rest}": "vision_encoder.backbone.blocks.{i}.mlp.proj_in.{rest}",
-    "image_encoder.trunk.blocks.{i}.mlp.layers.1.{rest}": "vision_encoder.backbone.blocks.{i}.mlp.proj_out.{rest}",
-    "image_encoder.trunk.{rest}": "vision_encoder.backbone.{rest}",
-    "image_encoder.neck.convs.{i}.conv.{rest}": "vision_encoder.neck.convs.{i}.{rest}",
-    "memory_attention.layers.{i}.norm{n}.{rest}": "memory_attention.layers.{i}.layer_norm{n}.{rest}",
-    "memory_attention.layers.{i}.self_attn.out_proj.{rest}": "memory_attention.layers.{i}.self_attn.o_proj.{rest}",
-    "memory_attention.layers.{i}.cross_attn_image.out_proj.{rest}": (
-        "memory_attention.layers.{i}.cross_attn_image.o_proj.{rest}"
-    ),
-    "memory_attention.norm.{rest}": "memory_attention.layer_norm.{rest}",
-    "memory_attention.{rest}": "memory_attention.{rest}",
-    "memory_encoder.pix_feat_proj.{rest}": "memory_encoder.feature_projection.{rest}",
-    "memory_encoder.out_proj.{rest}": "memory_encoder.projection.{rest}",
-    "memory_encoder.fuser.layers.{i}.dwconv.{rest}": "memory_encoder.memory_fuser.layers.{i}.depthwise_conv.{rest}",
-    "memory_encoder.fuser.layers.{i}.norm.{rest}": "memory_encoder.memory_fuser.layers.{i}.layer_norm.{rest}",
-    "memory_encoder.fuser.layers.{i}.pwconv{n}.{rest}": (
-        "memory_encoder.memory_fuser.layers.{i}.pointwise_conv{n}.{rest}"
-    ),
-    "sam_prompt_encoder.mask_downscaling.0.{rest}": "prompt_encoder.mask_embed.conv1.{rest}",
-    "sam_prompt_encoder.mask_downscaling.1.{rest}": "prompt_encoder.mask_embed.layer_norm1.{rest}",
-    "sam_prompt_encoder.mask_downscaling.3.{rest}": "prompt_encoder.mask_embed.conv2.{rest}",
-    "sam_prompt_encoder.mask_downscaling.4.{rest}": "prompt_encoder.mask_embed.layer_norm2.{rest}",
-    "sam_prompt_encoder.mask_downscaling.6.{rest}": "prompt_encoder.mask_embed.conv3.{rest}",
-    "sam_prompt_encoder.no_mask_embed.weight": "prompt_encoder.no_mask_embed.weight",
-    "sam_prompt_encoder.not_a_point_embed.weight": "prompt_encoder.not_a_point_embed.weight",
-    "sam_mask_decoder.output_upscaling.0.{rest}": "mask_decoder.upscale_conv1.{rest}",
-    "sam_mask_decoder.output_upscaling.1.{rest}": "mask_decoder.upscale_layer_norm.{rest}",
-    "sam_mask_decoder.output_upscaling.3.{rest}": "mask_decoder.upscale_conv2.{rest}",
-    "sam_mask_decoder.transformer.norm_final_attn.{rest}": "mask_decoder.transformer.layer_norm_final_attn.{rest}",
-    "sam_mask_decoder.transformer.layers.{i}.norm{n}.{rest}": (
-        "mask_decoder.transformer.layers.{i}.layer_norm{n}.{rest}"
-    ),
-    "sam_mask_decoder.transformer.layers.{i}.mlp.layers.0.{rest}": (
-        "mask_decoder.transformer.layers.{i}.mlp.proj_in.{rest}"
-    ),
-    "sam_mask_decoder.transformer.layers.{i}.mlp.layers.1.{rest}": (
-        "mask_decoder.transformer.layers.{i}.mlp.proj_out.{rest}"
-    ),
+# Starts of names, official and native, and what follows them. The first name that fits counts, in both directions;
+# {rest} stands for all that comes after it.
+RENAMED: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("image_encoder.trunk", "vision_encoder.backbone", {
+        "patch_embed.proj": "patch_embed.projection",
+        "blocks.{i}.norm{n}": "blocks.{i}.layer_norm{n}",
+        "blocks.{i}.mlp.layers.0": "blocks.{i}.mlp.proj_in",
+        "blocks.{i}.mlp.layers.1": "blocks.{i}.mlp.proj_out",
+        "": "",
+    }),
+    ("image_encoder.neck", "vision_encoder.neck", {"convs.{i}.conv": "convs.{i}"}),
+    ("memory_attention", "memory_attention", {
+        "layers.{i}.norm{n}": "layers.{i}.layer_norm{n}",
+        "layers.{i}.self_attn.out_proj": "layers.{i}.self_attn.o_proj",
+        "layers.{i}.cross_attn_image.out_proj": "layers.{i}.cross_attn_image.o_proj",
+        "norm": "layer_norm",
+        "": "",
+    }),
+    ("memory_encoder", "memory_encoder", {
+        "pix_feat_proj": "feature_projection",
+        "out_proj": "projection",
+        "fuser.layers.{i}.dwconv": "memory_fuser.layers.{i}.depthwise_conv",
+        "fuser.layers.{i}.norm": "memory_fuser.layers.{i}.layer_norm",
+        "fuser.layers.{i}.pwconv{n}": "memory_fuser.layers.{i}.pointwise_conv{n}",
+    }),
+    ("memory_encoder.mask_downsampler", "memory_encoder.mask_downsampler", {
+        **{f"encoder.{3 * step}": f"layers.{step}.conv" for step in range(DOWNSAMPLER_STEPS)},
+        **{f"encoder.{3 * step + 1}": f"layers.{step}.layer_norm" for step in range(DOWNSAMPLER_STEPS)},
+        f"encoder.{3 * DOWNSAMPLER_STEPS}": "final_conv",
+    }),
+    ("sam_prompt_encoder.mask_downscaling", "prompt_encoder.mask_embed", {
+        "0": "conv1", "1": "layer_norm1", "3": "conv2", "4": "layer_norm2", "6": "conv3",
+    }),
+    ("sam_prompt_encoder", "prompt_encoder", {
+        "no_mask_embed": "no_mask_embed",
+        "not_a_point_embed": "not_a_point_embed",
+    }),
+    ("sam_mask_decoder.transformer", "mask_decoder.transformer", {
+        "layers.{i}.self_attn.out_proj": "layers.{i}.self_attn.o_proj",
+        "layers.{i}.cross_attn_token_to_image.out_proj": "layers.{i}.cross_attn_token_to_image.o_proj",
+        "layers.{i}.cross_attn_image_to_token.out_proj": "layers.{i}.cross_attn_image_to_token.o_proj",
+        "layers.{i}.norm{n}": "layers.{i}.layer_norm{n}",
+        "layers.{i}.mlp.layers.0": "layers.{i}.mlp.proj_in",
+        "layers.{i}.mlp.layers.1": "layers.{i}.mlp.proj_out",
+        "final_attn_token_to_image.out_proj": "final_attn_token_to_image.o_proj",
+        "norm_final_attn": "layer_norm_final_attn",
+    }),
+    ("sam_mask_decoder", "mask_decoder", {
+        "output_upscaling.0": "upscale_conv1",
+        "output_upscaling.1": "upscale_layer_norm",
+        "output_upscaling.3": "upscale_conv2",
+        **_head("output_hypernetworks_mlps.{n}", "output_hypernetworks_mlps.{n}"),
+        **_head("iou_prediction_head", "iou_prediction_head"),
+        **_head("pred_obj_score_head", "pred_obj_score_head"),
+        "": "",
+    }),
+    ("", "", {
+        **_head("obj_ptr_proj", "object_pointer_proj"),
+        "mask_downsample": "mask_downsample",
+        "obj_ptr_tpos_proj": "temporal_positional_encoding_projection_layer",
+    }),
+)  # fmt: skip
+PARAMETERS = {
     "maskmem_tpos_enc": "memory_temporal_positional_encoding",
     "no_mem_embed": "no_memory_embedding",
     "no_mem_pos_enc": "no_memory_positional_encoding",
     "no_obj_ptr": "no_object_pointer",
-    "mask_downsample.{rest}": "mask_downsample.{rest}",
-    "no_obj_embed_spatial": "occlusion_spatial_embedding_parameter",  # from here on 2.1 only
-    "obj_ptr_tpos_proj.{rest}": "temporal_positional_encoding_projection_layer.{rest}",
+    "no_obj_embed_spatial": "occlusion_spatial_embedding_parameter",
 }
-HEADS = {  # three layers each: a plain list there, two named ends with a list between them here
-    "sam_mask_decoder.output_hypernetworks_mlps.{n}": "mask_decoder.output_hypernetworks_mlps.{n}",
-    "sam_mask_decoder.iou_prediction_head": "mask_decoder.iou_prediction_head",
-    "sam_mask_decoder.pred_obj_score_head": "mask_decoder.pred_obj_score_head",
-    "obj_ptr_proj": "object_pointer_proj",
-}
-HEAD_LAYERS = ("proj_in", "layers.0", "proj_out")
-DECODER_ATTENTIONS = (
-    "layers.{i}.self_attn",
-    "layers.{i}.cross_attn_token_to_image",
-    "layers.{i}.cross_attn_image_to_token",
-    "final_attn_token_to_image",
-)
-DOWNSAMPLER = ("memory_encoder.mask_downsampler.encoder", "memory_encoder.mask_downsampler")
-DOWNSAMPLER_STEPS = 4  # convolution, norm and activation each, then a last convolution
 
 
 def sam2_rules(*, raw: bool = False) -> tuple[Rule, ...]:
@@ -251,23 +94,7 @@ def sam2_rules(*, raw: bool = False) -> tuple[Rule, ...]:
         raw: a checkpoint of SAM 2 itself, where the fuser's scale is "gamma"; Sa2VA calls it "g_weight" because
             older Transformers took any "gamma" for the weight of a norm.
     """
-    pairs = [
-        (f"{there}.layers.{i}.{{rest}}", f"{here}.{layer}.{{rest}}")
-        for there, here in HEADS.items()
-        for i, layer in enumerate(HEAD_LAYERS)
-    ]
-    there, here = DOWNSAMPLER
-    for step in range(DOWNSAMPLER_STEPS):
-        pairs.append((f"{there}.{3 * step}.{{rest}}", f"{here}.layers.{step}.conv.{{rest}}"))
-        pairs.append((f"{there}.{3 * step + 1}.{{rest}}", f"{here}.layers.{step}.layer_norm.{{rest}}"))
-    pairs.append((f"{there}.{3 * DOWNSAMPLER_STEPS}.{{rest}}", f"{here}.final_conv.{{rest}}"))
-    for name in DECODER_ATTENTIONS:
-        there, here = f"sam_mask_decoder.transformer.{name}.out_proj", f"mask_decoder.transformer.{name}.o_proj"
-        pairs.append((f"{there}.{{rest}}", f"{here}.{{rest}}"))
     scale = "gamma" if raw else "g_weight"
-    pairs.append((f"memory_encoder.fuser.layers.{{i}}.{scale}", "memory_encoder.memory_fuser.layers.{i}.scale"))
-    pairs += NAMES.items()
-    pairs.append(("sam_mask_decoder.{rest}", "mask_decoder.{rest}"))
     prompt = "prompt_encoder.shared_embedding.positional_embedding"
     return (
         Rule.copy(
@@ -278,5 +105,15 @@ def sam2_rules(*, raw: bool = False) -> tuple[Rule, ...]:
             [f"sam_prompt_encoder.point_embeddings.{i}.weight" for i in range(NUM_POINT_LABELS)],
             "prompt_encoder.point_embed.weight",
         ),
-        *(Rule.rename(there, here) for there, here in pairs),
+        Rule.rename(f"memory_encoder.fuser.layers.{{i}}.{scale}", "memory_encoder.memory_fuser.layers.{i}.scale"),
+        *(
+            Rule.rename(_dotted(official, there), _dotted(native, here))
+            for official, native, names in RENAMED
+            for there, here in names.items()
+        ),
+        *(Rule.rename(official, native) for official, native in PARAMETERS.items()),
     )
+
+
+def _dotted(start: str, name: str) -> str:
+    return ".".join(part for part in (start, name, "{rest}") if part)

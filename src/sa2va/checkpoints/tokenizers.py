@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, proc
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2Tokenizer
 
+from sa2va.checkpoints.native import one_line
 from sa2va.checkpoints.tokenizer_files import (
     ADDED_FILE,
     FAST_FILE,
@@ -66,8 +67,9 @@ def _load_native(kind: type[PreTrainedTokenizerFast], folder: Path) -> PreTraine
     try:
         tokenizer = kind.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the libraries below raise nothing narrower for a damaged file
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{folder}: the tokenizer's files are damaged ({reason}); fetch them again") from error
+        raise ValueError(
+            f"{folder}: the tokenizer's files are damaged ({one_line(error)}); fetch them again"
+        ) from error
     # A file may ask for texts to be cut or filled up; prompts never are.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()

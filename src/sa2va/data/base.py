@@ -1,8 +1,7 @@
-"""Hold datasets of Samples together: what a dataset is, and how several become one endless, seeded stream.
+"""Map-style datasets of Samples, and how several become one seeded mixture.
 
-Flow: data/catalog.py -> Dataset -> Mixture -> training/loop.py, which hands Samples to the processor.
+Flow: data/catalog.py -> Dataset -> Mixture -> a stage's data (training/stage.py), read by torch's DataLoader.
     Item i is a pure function of the seed and i, so a run that resumes, or a second worker, needs only i.
-Shapes: none.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,45 +11,46 @@ import numpy as np
 
 from sa2va.types import Sample
 
+ENDLESS = 10**9  # stated length of what has no end
 _BLOCK = 1000  # items of a mixture after which every dataset has had exactly its share
 
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Samples by number. `num_items` is None where there is no end."""
+    """Samples by number, 0 to len - 1."""
 
-    num_items: int | None
+    def __len__(self) -> int: ...
 
-    def sample(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Sample:
         """Return item `index`, the same one every time."""
-        ...
 
 
 class Generated:
-    """An endless dataset: a pure function of the index."""
+    """Draw each item as a pure function of its number; `length` says how many are meant to be used."""
 
-    num_items: int | None = None
+    def __init__(self, build: Callable[[int], Sample], length: int = ENDLESS) -> None:
+        self._build, self._length = build, length
 
-    def __init__(self, build: Callable[[int], Sample]) -> None:
-        self._build = build
+    def __len__(self) -> int:
+        return self._length
 
-    def sample(self, index: int) -> Sample:
-        return self._build(index)
+    def __getitem__(self, index: int) -> Sample:
+        return self._build(_checked(index, self))
 
 
 class Take:
-    """The first `num_items` of a dataset."""
+    """Use the first `length` items of a dataset."""
 
-    def __init__(self, dataset: Dataset, num_items: int) -> None:
-        if num_items < 1 or (dataset.num_items is not None and num_items > dataset.num_items):
-            raise ValueError(f"Take: {num_items} items asked for, the dataset has {dataset.num_items}")
-        self.dataset = dataset
-        self.num_items: int | None = num_items
+    def __init__(self, dataset: Dataset, length: int) -> None:
+        if not 1 <= length <= len(dataset):
+            raise ValueError(f"Take: {length} items asked for, the dataset has {len(dataset)}")
+        self.dataset, self._length = dataset, length
 
-    def sample(self, index: int) -> Sample:
-        if not 0 <= index < (self.num_items or 0):
-            raise IndexError(f"item {index} of a dataset of {self.num_items}")
-        return self.dataset.sample(index)
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.dataset[_checked(index, self)]
 
 
 class _Shuffles:
@@ -78,42 +78,40 @@ class _Shuffles:
 
 
 class Repeat:
-    """A finite dataset made endless: every round is another shuffle of all its items."""
-
-    num_items: int | None = None
+    """Go through a dataset again and again: every round is another shuffle of all its items."""
 
     def __init__(self, dataset: Dataset, seed: int = 0) -> None:
-        if not dataset.num_items:
-            raise ValueError(f"Repeat: expected a dataset with a number of items, got {dataset.num_items}")
+        if not 1 <= len(dataset) < ENDLESS:
+            raise ValueError(f"Repeat: expected a dataset that ends, got one of {len(dataset)} items")
         self.dataset = dataset
-        self._size = dataset.num_items
-        self._shuffles = _Shuffles(seed, self._size)
+        self._shuffles = _Shuffles(seed, len(dataset))
 
-    def sample(self, index: int) -> Sample:
-        epoch, rank = divmod(index, self._size)
-        return self.dataset.sample(int(self._shuffles[epoch][rank]))
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> Sample:
+        epoch, rank = divmod(_checked(index, self), len(self.dataset))
+        return self.dataset[int(self._shuffles[epoch][rank])]
 
 
 class Mixture:
-    """Several datasets in given shares.
+    """Mix several datasets in given shares.
 
     Every block of 1,000 items holds each dataset exactly by its share, in an order shuffled from (seed, block);
     within a dataset no item comes twice before all have come.
 
     Args:
-        datasets: what to mix; finite ones are repeated.
+        datasets: what to mix; those that end are repeated.
         weights: one per dataset, in any unit; at least 1/1000 of the sum, or 0 to leave one out.
         seed: of the order.
     """
-
-    num_items: int | None = None
 
     def __init__(self, datasets: Sequence[Dataset], weights: Sequence[float], seed: int = 0) -> None:
         if not datasets or len(datasets) != len(weights):
             raise ValueError(f"Mixture: {len(datasets)} datasets and {len(weights)} weights, expected one weight each")
         if min(weights) < 0 or sum(weights) <= 0:
             raise ValueError(f"Mixture: weights {list(weights)} must not be negative and not all zero")
-        self._datasets = [d if d.num_items is None else Repeat(d, seed=seed) for d in datasets]
+        self._datasets = [d if len(d) >= ENDLESS else Repeat(d, seed=seed) for d in datasets]
         self._shuffles = _Shuffles(seed, _BLOCK)
         self._counts = _apportion(np.asarray(weights, float) / sum(weights), _BLOCK)
         missed = [i for i, weight in enumerate(weights) if weight > 0 and self._counts[i] == 0]
@@ -130,9 +128,18 @@ class Mixture:
         source = int(self._sources[place])
         return source, block * int(self._counts[source]) + int(self._ranks[place])
 
-    def sample(self, index: int) -> Sample:
-        source, item = self.locate(index)
-        return self._datasets[source].sample(item)
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> Sample:
+        source, item = self.locate(_checked(index, self))
+        return self._datasets[source][item]
+
+
+def _checked(index: int, dataset: Dataset) -> int:
+    if not 0 <= index < len(dataset):
+        raise IndexError(f"item {index} of a dataset of {len(dataset)}")
+    return index
 
 
 def _apportion(shares: np.ndarray, total: int) -> np.ndarray:

@@ -30,18 +30,19 @@ INK, PAPER = (28, 30, 36), (250, 250, 248)
 LARGEST_SHEET = 4000  # px, longer side of a contact sheet; larger ones are scaled down
 
 
-def palette(num_colors: int) -> Frame:
-    """Return N colors; the color of an index does not depend on N.
+@lru_cache(maxsize=256)
+def color_of(index: int) -> Color:
+    """Return the color of an object.
 
     The first ten are distinguishable with red-green color blindness. Later hues are a golden ratio apart.
-
-    Args:
-        num_colors: N.
-
-    Returns:
-        uint8 (N, 3), RGB.
     """
-    return np.array([_color(index) for index in range(num_colors)], np.uint8).reshape(-1, 3)
+    if index < len(COLORS):
+        red, green, blue = bytes.fromhex(COLORS[index])
+        return red, green, blue
+    turn = index - len(COLORS)
+    saturation, value = ((0.85, 0.95), (0.45, 0.95), (0.8, 0.6))[turn % 3]
+    red, green, blue = colorsys.hsv_to_rgb(turn * GOLDEN % 1, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def overlay(
@@ -77,7 +78,7 @@ def overlay(
             raise ValueError(f"overlay: {len(values)} {name} for {len(stack)} masks")
     picture = frame.copy()
     numbers = colors if colors is not None else range(len(stack))
-    paints = [_color(index) for index in numbers]
+    paints = [color_of(index) for index in numbers]
     boxes = {index: box for index, mask in enumerate(stack) if (box := _pixel_box(mask)) is not None}
     areas = stack.sum((1, 2))
     for index in sorted(boxes, key=lambda index: -areas[index]):
@@ -89,12 +90,12 @@ def overlay(
     return _draw_chips(picture, chips)
 
 
-def contact_sheet(frames: Sequence[Frame], columns: int | None = None, captions: Sequence[str] | None = None) -> Frame:
+def contact_sheet(frames: Sequence[Frame], columns: int, captions: Sequence[str]) -> Frame:
     """Arrange pictures in a grid on light paper.
 
     Args:
         frames: at least one uint8 (H, W, 3). Pictures of another size are fitted into the cell of the first one.
-        columns: pictures per row; None makes the sheet about square.
+        columns: pictures per row.
         captions: a text below each picture, wrapped to its width; its number if no font has its letters.
 
     Returns:
@@ -105,21 +106,19 @@ def contact_sheet(frames: Sequence[Frame], columns: int | None = None, captions:
     """
     if not len(frames):
         raise ValueError("contact_sheet: expected at least one frame, got none")
-    if captions is not None and len(captions) != len(frames):
+    if len(captions) != len(frames):
         raise ValueError(f"contact_sheet: {len(captions)} captions for {len(frames)} frames")
     height, width = frames[0].shape[:2]
-    columns = columns or max(1, round(math.sqrt(len(frames) * height / width)))
     columns = min(columns, len(frames))
     rows = math.ceil(len(frames) / columns)
     scale = min(max(1.0, 240 / width), 0.95 * LARGEST_SHEET / max(columns * width, rows * height))
     cell_width, cell_height = max(1, round(width * scale)), max(1, round(height * scale))
     gap = max(6, round(0.03 * cell_width))
     font = base_font(max(11, round(0.04 * cell_width)))
-    if captions is not None:
-        captions = replace_unwritable(captions, [str(index + 1) for index in range(len(captions))], stacklevel=2)
-    texts = [_wrap(text, font, cell_width) for text in captions] if captions is not None else []
+    captions = replace_unwritable(captions, [str(index + 1) for index in range(len(captions))], stacklevel=2)
+    texts = [_wrap(text, font, cell_width) for text in captions]
     line = sum(font.getmetrics())
-    caption_height = max((len(lines) for lines in texts), default=0) * line + (gap // 2 if texts else 0)
+    caption_height = max(map(len, texts)) * line + gap // 2
     step_x, step_y = cell_width + gap, cell_height + caption_height + gap
     sheet = Image.new("RGB", (columns * step_x + gap, rows * step_y + gap), PAPER)
     pen = ImageDraw.Draw(sheet)
@@ -127,21 +126,10 @@ def contact_sheet(frames: Sequence[Frame], columns: int | None = None, captions:
         left, top = gap + index % columns * step_x, gap + index // columns * step_y
         cell = _fit(frame, cell_height, cell_width)
         sheet.paste(cell, (left + (cell_width - cell.width) // 2, top + (cell_height - cell.height) // 2))
-        for number, text in enumerate(texts[index] if texts else ()):
+        for number, text in enumerate(texts[index]):
             write(pen, (left, top + cell_height + gap // 3 + number * line), text, INK, round(font.size))
     sheet.thumbnail((LARGEST_SHEET, LARGEST_SHEET))
     return np.array(sheet)
-
-
-@lru_cache(maxsize=256)
-def _color(index: int) -> Color:
-    if index < len(COLORS):
-        red, green, blue = bytes.fromhex(COLORS[index])
-        return red, green, blue
-    turn = index - len(COLORS)
-    saturation, value = ((0.85, 0.95), (0.45, 0.95), (0.8, 0.6))[turn % 3]
-    red, green, blue = colorsys.hsv_to_rgb(turn * GOLDEN % 1, saturation, value)
-    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _line_width(height: int, width: int) -> float:

@@ -27,10 +27,10 @@ from sa2va.files.json_file import read_json
 from sa2va.inference.decoding import TextStream
 from sa2va.inference.predictor import Predictor
 from sa2va.inference.requests import Request
+from sa2va.model.batch import Prompts
 from sa2va.model.families.catalog import find_family
 from sa2va.model.families.templates import find_template
 from sa2va.model.pixels import IMAGENET_MEAN, IMAGENET_STD
-from sa2va.model.processor import Prompts
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.sam.tracker import Tracker
@@ -331,7 +331,7 @@ def _follow(predictor: Predictor, features: FrameFeatures, prompt_embeds: Tensor
     for frame in range(len(features.embeds)):
         one = features.select(slice(frame, frame + 1))
         if frame < num_prompted:
-            output = model.decode_prompts(prompt_embeds, one, torch.zeros(1, 1, dtype=torch.long))
+            output = model.decode_prompts(prompt_embeds, one, torch.zeros(1, 3, dtype=torch.long))
             drawn.conditioned.append(model.sam2.without_memory(one.embeds))
             tracker.prompt(frame, one, output)
         else:

@@ -25,7 +25,6 @@ from sa2va.gaze.metrics import (
     sizes,
     target,
 )
-from sa2va.gaze.simulator.dataset import read_world
 from sa2va.gaze.trial import Trial
 
 
@@ -76,6 +75,14 @@ METRICS: dict[str, Metric] = {
     "RSS": Metric(diversity.recall_score, "higher", 0, 1, "share", "ScanDiff, ICCV 2025"),
     "bits": Metric(likelihood.bits_per_fixation, "higher", -INF, INF, "bits", "Kümmerer et al., PNAS 2015"),
 }
+
+
+def read_world(**options: Any) -> list[Trial]:
+    """Simulate trials on drawn scenes; the import needs the extension world, which a recorded dataset does without."""
+    from sa2va.gaze.simulator import dataset
+
+    return dataset.read_world(**options)
+
 
 # Name -> function of a file that returns its trials; what FILES does not name is made, not read.
 DATASETS: dict[str, Callable[..., list[Trial]]] = {

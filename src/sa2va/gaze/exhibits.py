@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sa2va.apps.demo.page import Exchange, Exhibit
+from sa2va.extensions import missing_extensions
 from sa2va.gaze.metrics.target import inside_box
 from sa2va.gaze.model.scanpath_model import ScanpathModel
 from sa2va.gaze.predictor import WEIGHTS_FILE, GazePredictor, check_listener, load_decoder
 from sa2va.gaze.render import draw_scanpath, film_scanpath, save_film
 from sa2va.gaze.sheet import Sheet
-from sa2va.gaze.simulator.cases import make_case
 
 if TYPE_CHECKING:
     from sa2va.inference.predictor import Predictor
@@ -26,9 +26,14 @@ FPS = 6.0  # of the film, which is drawn picture by picture
 
 
 def show_gaze(predictor: "Predictor", folder: Path, seed: int, scratch: Path) -> Iterator[Exhibit]:
-    """Predict ten scanpaths per scene, none of them forced to end on the target; nothing without gaze weights."""
-    if not (folder / WEIGHTS_FILE).is_file():
+    """Predict ten scanpaths per scene, none of them forced to end on the target.
+
+    Nothing is shown without gaze weights, or without the extension world, which draws the scenes.
+    """
+    if not (folder / WEIGHTS_FILE).is_file() or "world" in missing_extensions():
         return
+    from sa2va.gaze.simulator.cases import make_case
+
     decoder = load_decoder(folder).to(predictor.device)
     check_listener(folder, predictor.model)
     gaze = GazePredictor(ScanpathModel(predictor.model, predictor.processor, decoder))

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from PIL import Image, ImageFont
 
-from sa2va.draw.overlay import INK, PAPER, Color, palette
+from sa2va.draw.overlay import INK, PAPER, Color, color_of
 from sa2va.draw.text import base_font, measure, replace_unwritable
 from sa2va.gaze.metrics.target import Box
 from sa2va.gaze.scanpath import Fixation, Scanpath
@@ -100,8 +100,7 @@ class Sheet:
     @cached_property
     def colors(self) -> list[Color]:
         """(N + 2,) color of each label and its fixations."""
-        words = [(int(red), int(green), int(blue)) for red, green, blue in palette(len(self.scanpath.words))]
-        return [QUIET, *words, INK]
+        return [QUIET, *map(color_of, range(len(self.scanpath.words))), INK]
 
     @cached_property
     def chips(self) -> list[Chip]:

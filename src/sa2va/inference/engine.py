@@ -27,11 +27,13 @@ from sa2va.inference.tracking.mask_prompting import GroundedAnswer, MaskPromptin
 from sa2va.inference.tracking.session import DEFAULT_CONDITIONING, TrackSession
 from sa2va.inference.unpicklable import Unpicklable
 from sa2va.media.source import Media, open_media
+from sa2va.model.batch import Prompts
 from sa2va.model.families.protocol import TextInput
-from sa2va.model.processor import Processor, Prompts
+from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.attention import avoid_cudnn
 from sa2va.model.sam.sam2 import FrameFeatures, Sam2
+from sa2va.model.seg_design import one_frame_rows
 from sa2va.model.torch_defaults import plain_inference
 from sa2va.tokens import SEGMENT_REQUEST, check_text
 from sa2va.types import Frames, Turn
@@ -259,7 +261,7 @@ class Engine(Unpicklable):
         rows = [self.processor.encode_question(turn, num_tokens) for turn in turns]
         first = Prompts(**self.processor.collate(rows[:1], [pictures], left=True)).to(self.device)
         inputs, answers = self.model.encode(first), []
-        is_image = first.input_ids[0] == self.model.mllm.native.config.image_token_id
+        is_image = first.input_ids[0] == self.model.mllm.image_token_id
         start = int(is_image.nonzero().max()) + 1
         for ids, _ in rows:
             assert ids[:start] == rows[0][0][:start], "the template puts pictures after the question"
@@ -284,8 +286,8 @@ class Engine(Unpicklable):
         if drawn:
             features = drawn[0][0].features or self.encode_pictures([query for query, _ in drawn])
             owner = [row for row, (_, answer) in enumerate(drawn) for _ in answer.seg_states]
-            states = torch.cat([answer.seg_states for _, answer in drawn])
-            output = self.model.decode_masks(states, features, torch.tensor(owner, device=self.device)[:, None])
+            states = torch.cat([answer.seg_states for _, answer in drawn]).flatten(0, -2)
+            output = self.model.decode_masks(states, features, one_frame_rows(torch.tensor(owner)))
         predictions, done = [], 0
         for query, answer in pairs:
             results: list[FrameResult] = []

@@ -14,37 +14,27 @@ from numpy.typing import NDArray
 EXIF_ORIENTATION = 0x0112
 SWAPPED = (5, 6, 7, 8)  # orientations that swap height and width
 
-# Orientation -> (swap rows with columns, then reverse rows, then reverse columns).
-STEPS = {
-    1: (False, False, False),
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
-# Signs of a matrix's (a, b, c, d) -> orientation. A stored pixel (x, y) is shown at (a x + c y, b x + d y).
+# Orientation -> signs (a, b, c, d) of the matrix that shows a stored pixel (x, y) at (a x + c y, b x + d y).
 SIGNS = {
-    (1, 0, 0, 1): 1,
-    (-1, 0, 0, 1): 2,
-    (-1, 0, 0, -1): 3,
-    (1, 0, 0, -1): 4,
-    (0, 1, 1, 0): 5,
-    (0, 1, -1, 0): 6,
-    (0, -1, -1, 0): 7,
-    (0, -1, 1, 0): 8,
+    1: (1, 0, 0, 1),
+    2: (-1, 0, 0, 1),
+    3: (-1, 0, 0, -1),
+    4: (1, 0, 0, -1),
+    5: (0, 1, 1, 0),
+    6: (0, 1, -1, 0),
+    7: (0, -1, -1, 0),
+    8: (0, -1, 1, 0),
 }
+ORIENTATIONS = {signs: orientation for orientation, signs in SIGNS.items()}
 
 
 def upright(picture: NDArray[np.uint8], orientation: Any) -> NDArray[np.uint8]:
     """Turn a stored picture (H, W, C) upright; an unknown orientation changes nothing."""
-    swap, rows, columns = STEPS.get(orientation, STEPS[1])
-    if not (swap or rows or columns):
+    a, b, c, d = SIGNS.get(orientation, SIGNS[1])
+    if (a, d) == (1, 1):
         return picture
-    turned = picture.swapaxes(0, 1) if swap else picture
-    return np.ascontiguousarray(turned[:: -1 if rows else 1, :: -1 if columns else 1])
+    turned = picture if a else picture.swapaxes(0, 1)
+    return np.ascontiguousarray(turned[:: b + d, :: a + c])
 
 
 def from_matrix(matrix: bytes) -> int:
@@ -59,4 +49,4 @@ def from_matrix(matrix: bytes) -> int:
     # Round odd angles to the nearer diagonal of the matrix.
     straight = abs(a) + abs(d) >= abs(b) + abs(c)
     signs = (np.sign(a), 0, 0, np.sign(d)) if straight else (0, np.sign(b), np.sign(c), 0)
-    return SIGNS.get(tuple(int(sign) for sign in signs), 1)
+    return ORIENTATIONS.get(tuple(int(sign) for sign in signs), 1)

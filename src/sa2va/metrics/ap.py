@@ -12,20 +12,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+THRESHOLD = 0.5  # least IoU of a true positive
 
-def greedy_match(similarity: NDArray[np.float64], minimum: float = 0.0) -> list[tuple[int, int]]:
-    """Pair rows with columns one to one, most similar first, while the similarity exceeds `minimum`.
+
+def greedy_match(similarity: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Pair rows with columns one to one, most similar first, while the similarity is positive.
 
     Args:
         similarity: (P, G).
-        minimum: pairs at or below this stay unmatched.
 
     Returns:
         Pairs (row, column), best first. Ties go to the lower row, then the lower column.
     """
     left = np.array(similarity, float)
     pairs: list[tuple[int, int]] = []
-    while left.size and left.max() > minimum:
+    while left.size and left.max() > 0:
         row, column = divmod(int(left.argmax()), left.shape[1])
         pairs.append((row, column))
         left[row, :] = -np.inf
@@ -57,13 +58,12 @@ class Detections:
     num_targets: int  # G
 
 
-def detections(similarity: NDArray[np.float64], scores: Sequence[float], threshold: float = 0.5) -> Detections:
+def detections(similarity: NDArray[np.float64], scores: Sequence[float]) -> Detections:
     """Mark each mask, best score first, as a true positive if it matches an object no better-scored mask has matched.
 
     Args:
         similarity: (P, G) IoU.
         scores: (P,) confidence of each mask, any range.
-        threshold: least IoU of a match.
     """
     order = np.argsort(-np.asarray(scores, float), kind="stable")
     free = np.ones(similarity.shape[1], bool)
@@ -71,7 +71,7 @@ def detections(similarity: NDArray[np.float64], scores: Sequence[float], thresho
     for row in order:
         candidates = np.where(free, similarity[row], -1.0)
         best = int(candidates.argmax()) if candidates.size else -1
-        hit = best >= 0 and candidates[best] >= threshold
+        hit = best >= 0 and candidates[best] >= THRESHOLD
         if hit:
             free[best] = False
         hits.append(bool(hit))

@@ -9,14 +9,15 @@ Shapes: E pairs.
 import numpy as np
 from numpy.typing import ArrayLike
 
+NUM_BINS = 10
 
-def ece(confidences: ArrayLike, outcomes: ArrayLike, num_bins: int = 10) -> float:
+
+def ece(confidences: ArrayLike, outcomes: ArrayLike) -> float:
     """Compute the expected calibration error: mean gap of confidence and outcome over equal-width bins.
 
     Args:
         confidences: (E,) 0..1, a probability or an expected IoU.
         outcomes: (E,) 0..1.
-        num_bins: number of bins of 0..1.
 
     Returns:
         0 (calibrated) .. 1.
@@ -29,6 +30,6 @@ def ece(confidences: ArrayLike, outcomes: ArrayLike, num_bins: int = 10) -> floa
         raise ValueError(f"calibration needs pairs, got {confidences.size} confidences and {outcomes.size} outcomes")
     if not ((confidences >= 0) & (confidences <= 1) & (outcomes >= 0) & (outcomes <= 1)).all():
         raise ValueError("calibration expects confidences and outcomes in 0..1")
-    bins = np.minimum((confidences * num_bins).astype(int), num_bins - 1)
-    gaps = np.bincount(bins, weights=confidences - outcomes, minlength=num_bins)  # sum of differences per bin
+    bins = np.minimum((confidences * NUM_BINS).astype(int), NUM_BINS - 1)
+    gaps = np.bincount(bins, weights=confidences - outcomes, minlength=NUM_BINS)  # sum of differences per bin
     return float(np.abs(gaps).sum() / confidences.size)

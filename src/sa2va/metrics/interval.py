@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+LEVEL = 0.95
+
 Rows = NDArray[Any] | Sequence[Any]
 Groups = NDArray[Any] | Sequence[Hashable]  # of each row: its picture, clip or expression
 
@@ -21,10 +23,9 @@ def bootstrap_interval(
     statistic: Callable[[Any], float] = np.mean,
     groups: Groups | None = None,
     seed: int = 0,
-    level: float = 0.95,
     num_resamples: int = 1000,
 ) -> tuple[float, float]:
-    """Compute the percentile bootstrap interval of a statistic, resampling groups of rows with replacement.
+    """Compute the 95 % percentile bootstrap interval of a statistic, resampling groups of rows with replacement.
 
     All rows of a group are drawn together, since several questions about one picture are not independent. The interval
     is extended to the estimate itself if needed: resampled calibration errors are biased upwards.
@@ -34,16 +35,15 @@ def bootstrap_interval(
         statistic: rows -> number.
         groups: N labels; rows with the same label stay together. None = every row is a group.
         seed: random seed.
-        level: share of resamples inside the interval.
         num_resamples: R.
 
     Returns:
         (low, high).
 
     Raises:
-        ValueError: no rows, not one label per row, or a level outside 0..1.
+        ValueError: no rows, or not one label per row.
     """
-    return _interval(_resample(rows, statistic, groups, seed, level, num_resamples), float(statistic(rows)), level)
+    return _interval(_resample(rows, statistic, groups, seed, num_resamples), float(statistic(rows)))
 
 
 class Difference(NamedTuple):
@@ -60,7 +60,6 @@ def bootstrap_test(
     difference: Callable[[Any], float],
     groups: Groups | None = None,
     seed: int = 0,
-    level: float = 0.95,
     num_resamples: int = 1000,
 ) -> Difference:
     """Test the sign of a paired difference of two statistics over resampled groups.
@@ -68,13 +67,13 @@ def bootstrap_test(
     Args:
         rows: N rows.
         difference: rows -> one statistic minus the other.
-        groups, seed, level, num_resamples: as for `bootstrap_interval`.
+        groups, seed, num_resamples: as for `bootstrap_interval`.
 
     Raises:
         ValueError: as for `bootstrap_interval`.
     """
-    drawn, value = _resample(rows, difference, groups, seed, level, num_resamples), float(difference(rows))
-    low, high = _interval(drawn, value, level)
+    drawn, value = _resample(rows, difference, groups, seed, num_resamples), float(difference(rows))
+    low, high = _interval(drawn, value)
     p = 2 * min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
     return Difference(value, low, high, min(max(p, 1 / num_resamples), 1.0))
 
@@ -85,8 +84,8 @@ def compare_with_bar(reaches: Callable[[float], bool], value: float, low: float,
     return "about" if len(found) == 2 else "reached" if found == {True} else "missed"
 
 
-def _interval(drawn: NDArray[np.float64], estimate: float, level: float) -> tuple[float, float]:
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+def _interval(drawn: NDArray[np.float64], estimate: float) -> tuple[float, float]:
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return min(float(low), estimate), max(float(high), estimate)
 
 
@@ -95,14 +94,11 @@ def _resample(
     statistic: Callable[[Any], float],
     groups: Groups | None,
     seed: int,
-    level: float,
     num_resamples: int,
 ) -> NDArray[np.float64]:
     """Compute the statistic of R resamples, (R,)."""
     if not len(rows):
         raise ValueError("an interval needs at least one row, got none")
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level}")
     order, starts, sizes = _lay_out(range(len(rows)) if groups is None else groups, len(rows))
     rng = np.random.default_rng(seed)
     resampled = np.empty(num_resamples)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from sa2va.model.config_limits import COUNT, SHARE, SIDE, Limit, check_number
+from sa2va.model.seg_design import SEG_DESIGNS
 
 KEYFRAME_CHOICES = ("uniform", "first", "content")  # see inference/keyframes.py
 MAX_PIXELS = 16_384 * 28 * 28  # the released code reads no picture larger
@@ -42,6 +43,7 @@ class Sa2VAConfig:
     num_keyframes: int = 5  # frames of a clip that the MLLM reads and that are prompted
     keyframes: str = "uniform"  # which frames these are; one of KEYFRAME_CHOICES
     sure_keyframes: float = 0.0  # share of an object's best score that a key frame must have to prompt it; 0 = all do
+    seg_design: str = "single"  # a name in seg_design.py: how mask tokens stand for an object on several frames
     gate_absent: bool = False  # an object with presence < 0.5 in a frame gets an empty mask there
 
     def __post_init__(self) -> None:
@@ -56,6 +58,8 @@ class Sa2VAConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!r:.60}; expected a text")
         if self.keyframes not in KEYFRAME_CHOICES:
             raise ValueError(f"keyframes {self.keyframes!r} is unknown; use one of {', '.join(KEYFRAME_CHOICES)}")
+        if self.seg_design not in SEG_DESIGNS:
+            raise ValueError(f"seg_design {self.seg_design!r} is unknown; use one of {', '.join(SEG_DESIGNS)}")
         for name in ("mllm", "sam2"):
             if not isinstance(getattr(self, name), dict):
                 raise ValueError(f"{name} is {getattr(self, name)!r:.60}; expected an object")

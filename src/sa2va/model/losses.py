@@ -1,13 +1,14 @@
 """Measure how far masks are from the truth.
 
-Flow: sa2va.py (MaskOutput, targets) -> losses.
-Source: Sa2VA, arXiv:2501.04001 (2.0 BCE + 0.5 dice on sampled points); PointRend, arXiv:1912.08193 (uncertain
-    points); SAM 2, arXiv:2408.00714 (IoU and presence heads). Here all heads start from nothing, so IoU and
-    presence get losses too, which the reference leaves out.
+Flow: sa2va.py (MaskOutput, targets, seeds) -> mask_losses -> LossTerms by name.
+Source: Sa2VA, arXiv:2501.04001, and its released code (2.0 BCE + 0.5 dice on 12,544 points of the candidate with the
+    highest predicted IoU); PointRend, arXiv:1912.08193 (uncertain points); SAM 2, arXiv:2408.00714 (IoU and presence
+    heads, which Sa2VA leaves without a loss). The place loss is our own.
 Shapes: N masks, P points, h w logit grid, H W target grid.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,17 +19,23 @@ from sa2va.model.sam.sam2 import MaskOutput
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the terms and the number of sampled points."""
+    """Weights of the losses and how masks are sampled; the defaults are the paper's.
+
+    A term of weight 0 is not computed.
+    """
 
     lm: float = 1.0
     bce: float = 2.0
     dice: float = 0.5
-    place: float = 0.5
-    iou: float = 1.0
-    presence: float = 1.0
-    num_points: int = 1024  # P, a mask
+    place: float = 0.0
+    iou: float = 0.0
+    presence: float = 0.0
+    num_points: int = 12_544  # P, a mask
     oversample: float = 3.0  # candidates drawn for each uncertain point
     uncertain_share: float = 0.75
+    candidate: Literal["predicted", "real"] = "predicted"  # the one of three masks that is trained: highest such IoU
+    skip_empty: bool = False  # an empty target trains presence alone
+    follow_iou: float = 0.5  # real IoU that an object's surest key frame needs for the object to be followed
 
 
 @dataclass(frozen=True)
@@ -54,9 +61,9 @@ class LossTerm:
         return self.total / max(float(self.count), 1.0)
 
 
-def average(values: Tensor) -> Tensor:
-    """Mean of values that may be none: then 0, which still hangs on them, so that it can be backpropagated."""
-    return values.sum() / max(values.numel(), 1)
+def total_loss(terms: dict[str, LossTerm]) -> Tensor:
+    """Weighted sum of the means of this process."""
+    return torch.stack([term.weight * term.mean for term in terms.values()]).sum()
 
 
 def sample_points(values: Tensor, points: Tensor) -> Tensor:
@@ -64,43 +71,70 @@ def sample_points(values: Tensor, points: Tensor) -> Tensor:
     return F.grid_sample(values[:, None], points[:, None] * 2 - 1, align_corners=False)[:, 0, 0]
 
 
+def random_points(seeds: Tensor, num_points: int, stream: int) -> Tensor:
+    """Draw uniform points from a seed per row, the same on every device and in every batch.
+
+    A counter is hashed with the finalizer of SplitMix64 (Steele et al., doi:10.1145/2660193.2660195).
+
+    Args:
+        seeds: (N,) long.
+        num_points: P.
+        stream: separates the uses of one seed.
+
+    Returns:
+        (N, P, 2) xy in 0..1.
+    """
+    state = _mix(seeds[:, None] + _mix(torch.tensor(stream, device=seeds.device)))
+    counter = torch.arange(2 * num_points, device=seeds.device) * -7046029254386353131  # 2^64 / golden ratio, odd
+    bits = _mix(state + counter) >> 40 & 0xFFFFFF
+    return (bits.float() / 2**24).unflatten(1, (num_points, 2))
+
+
+def _mix(state: Tensor) -> Tensor:
+    """Scramble 64-bit integers, which wrap around."""
+    state = (state ^ (state >> 30 & (1 << 34) - 1)) * -4658895280553007687
+    state = (state ^ (state >> 27 & (1 << 37) - 1)) * -7723592293110705685
+    return state ^ (state >> 31 & (1 << 33) - 1)
+
+
 @torch.no_grad()
-def uncertain_points(mask_logits: Tensor, config: LossConfig) -> Tensor:
-    """Draw points, most of them where the mask is undecided: (N, h, w) -> (N, P, 2) xy in 0..1."""
-    n, device = len(mask_logits), mask_logits.device
+def uncertain_points(mask_logits: Tensor, config: LossConfig, seeds: Tensor) -> Tensor:
+    """Draw points, most of them where the mask is undecided: (N, h, w), seeds (N,) -> (N, P, 2) xy in 0..1."""
     num_uncertain = int(config.num_points * config.uncertain_share)
-    drawn = torch.rand(n, int(config.num_points * config.oversample), 2, device=device)
+    drawn = random_points(seeds, int(config.num_points * config.oversample), stream=0)
     order = sample_points(mask_logits, drawn).abs().topk(num_uncertain, largest=False).indices  # (N, .75 P)
     uncertain = drawn.gather(1, order[..., None].expand(-1, -1, 2))
-    uniform = torch.rand(n, config.num_points - num_uncertain, 2, device=device)
-    return torch.cat([uncertain, uniform], dim=1)
+    return torch.cat([uncertain, random_points(seeds, config.num_points - num_uncertain, stream=1)], dim=1)
 
 
-def point_losses(mask_logits: Tensor, targets: Tensor, config: LossConfig) -> tuple[Tensor, Tensor]:
-    """Return BCE and dice, averaged over masks: (N, h, w) logits, (N, H, W) float targets."""
-    points = uncertain_points(mask_logits, config)
+def point_losses(mask_logits: Tensor, targets: Tensor, config: LossConfig, seeds: Tensor) -> tuple[Tensor, Tensor]:
+    """Return BCE and dice (N,) each: (N, h, w) logits, (N, H, W) float targets, (N,) seeds."""
+    points = uncertain_points(mask_logits, config, seeds)
     logits, truth = sample_points(mask_logits, points), sample_points(targets, points)
-    bce = F.binary_cross_entropy_with_logits(logits, truth)
+    bce = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(-1)
     chance = logits.sigmoid()
     dice = 1 - (2 * (chance * truth).sum(-1) + 1) / (chance.sum(-1) + truth.sum(-1) + 1)
-    return bce, dice.mean()
+    return bce, dice
 
 
 def place_loss(mask_logits: Tensor, targets: Tensor, stride: int = 4) -> Tensor:
-    """Cross-entropy of the one choice that a mask makes: which cells of the coarse grid its object lies on.
+    """Cross-entropy of the coarse cells that a mask covers, one softmax over all cells.
 
-    Our own addition. Where several objects look alike to the decoder, point losses are content with a little of
-    each; a softmax over places is not, so the decoder learns to choose long before it draws well.
+    Where several objects look alike to the decoder, point losses are content with a little of each; a softmax over
+    places is not, so the decoder learns to choose long before it draws well.
 
     Args:
         mask_logits: (N, h, w).
         targets: (N, H, W) float, none of them empty.
         stride: cells of the logit grid to one of the coarse grid.
+
+    Returns:
+        (N,).
     """
     logits = F.avg_pool2d(mask_logits[:, None], stride).flatten(1)  # (N, cells)
     size = (mask_logits.shape[-2] // stride, mask_logits.shape[-1] // stride)
     cover = F.adaptive_avg_pool2d(targets[:, None], size).flatten(1)
-    return F.cross_entropy(logits, cover / cover.sum(1, keepdim=True))
+    return F.cross_entropy(logits, cover / cover.sum(1, keepdim=True), reduction="none")
 
 
 @torch.no_grad()
@@ -112,35 +146,40 @@ def candidate_ious(candidates: Tensor, targets: Tensor) -> Tensor:
     return (masks & truth).sum((-2, -1)) / union.clamp(min=1)
 
 
-def mask_losses(output: MaskOutput, targets: Tensor, config: LossConfig) -> dict[str, Tensor]:
+def mask_losses(
+    output: MaskOutput, targets: Tensor, config: LossConfig, seeds: Tensor, counts: Tensor | None = None
+) -> dict[str, LossTerm]:
     """Losses of N decoded masks against visible pixels.
-
-    An empty target trains presence alone: there is no mask to draw and no IoU to predict. Of the three
-    candidates the one with the best real IoU is trained, so that they can hold different hypotheses.
 
     Args:
         output: N masks.
         targets: (N, H, W) bool.
-        config: weights are not applied here.
+        config: which candidate is trained, and the weights.
+        seeds: (N,) long, of the random points of each mask.
+        counts: (N,) 1, or 0 for a mask that is decoded for the sake of the graph alone; None = all count.
 
     Returns:
-        "bce", "dice", "place", "iou", "presence": scalars.
+        "bce", "dice", "place", "iou", "presence", as far as they have a weight.
     """
+    counts = torch.ones_like(output.presence_logits) if counts is None else counts
+    terms: dict[str, LossTerm] = {}
     there = targets.flatten(1).any(1)
-    presence = average(F.binary_cross_entropy_with_logits(output.presence_logits, there.float(), reduction="none"))
-    if not there.any():
-        nothing = output.candidates.sum() * 0 + output.candidate_scores.sum() * 0
-        return {"bce": nothing, "dice": nothing, "place": nothing, "iou": nothing, "presence": presence}
-    candidates, truth = output.candidates[there], targets[there].float()
-    ious = candidate_ious(candidates, truth)
-    best = candidates[torch.arange(len(ious), device=ious.device), ious.argmax(-1)]
-    bce, dice = point_losses(best, truth, config)
-    # Squared error, not the absolute one of SAM 2: its minimum is the mean, so the scores come out calibrated.
-    iou = F.mse_loss(output.candidate_scores[there], ious)
-    place = place_loss(best, truth)
-    return {"bce": bce, "dice": dice, "place": place, "iou": iou, "presence": presence}
-
-
-def total_loss(terms: dict[str, Tensor], config: LossConfig) -> Tensor:
-    """Weighted sum of the terms that are there."""
-    return torch.stack([getattr(config, name) * value for name, value in terms.items()]).sum()
+    if config.presence:
+        wrong = F.binary_cross_entropy_with_logits(output.presence_logits, there.float(), reduction="none")
+        terms["presence"] = LossTerm((wrong * counts).sum(), counts.sum(), config.presence)
+    if config.skip_empty:
+        output, targets, seeds, counts = output.select(there), targets[there], seeds[there], counts[there]
+    truth = targets.float()
+    ious = candidate_ious(output.candidates, truth)
+    best = output.best if config.candidate == "predicted" else ious.argmax(-1)
+    masks = output.candidates[torch.arange(len(best), device=best.device), best]
+    values: dict[str, Tensor] = {}
+    values["bce"], values["dice"] = point_losses(masks, truth, config, seeds)
+    if config.place:
+        values["place"] = place_loss(masks, truth)
+    if config.iou:
+        # Squared error, not the absolute one of SAM 2: its minimum is the mean, so the scores come out calibrated.
+        values["iou"] = (output.candidate_scores - ious).square().mean(-1)
+    for name, value in values.items():
+        terms[name] = LossTerm((value * counts).sum(), counts.sum(), getattr(config, name))
+    return terms

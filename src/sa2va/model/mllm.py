@@ -6,6 +6,7 @@ Source: Sa2VA, arXiv:2501.04001: the state is read where [SEG] is the *input*.
 Shapes: B samples, L tokens, n image places, D width, V vocabulary.
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from sa2va.model.batch import Prompts
+from sa2va.model.branches import branch_mask, branch_positions
 from sa2va.model.families.catalog import find_family
-from sa2va.model.families.protocol import TextInput
-from sa2va.model.processor import Prompts
+from sa2va.model.families.protocol import TextInput, VisualTokens
 
 
 class Mllm(nn.Module):
@@ -56,6 +58,31 @@ class Mllm(nn.Module):
             f"most {most}; ask in fewer words, show fewer pictures{fewer} or begin a new conversation"
         )
 
+    @property
+    def text_model(self) -> Any:
+        """The native text model, without its head."""
+        return self._family.language_model(self.native)
+
+    @property
+    def vision_tower(self) -> nn.Module:
+        """The image encoder."""
+        return self._family.vision_tower(self.native)
+
+    @property
+    def vision_projector(self) -> nn.Module:
+        """What turns the image encoder's states into visual tokens."""
+        return self._family.vision_projector(self.native)
+
+    @property
+    def word_embeddings(self) -> Tensor:
+        """(V, D) input embeddings."""
+        return self.native.get_input_embeddings().weight
+
+    @property
+    def image_token_id(self) -> int:
+        """Token at each image place."""
+        return self.native.config.image_token_id
+
     def embed_tokens(self, input_ids: Tensor) -> Tensor:
         # Parts of the native model may be spread over several devices; what comes out belongs where the input was.
         return self.native.get_input_embeddings()(input_ids).to(input_ids.device)  # (B, L) -> (B, L, D)
@@ -73,13 +100,18 @@ class Mllm(nn.Module):
             attention_mask=prompts.attention_mask,
             position_ids=family.positions(native, prompts.input_ids, prompts.attention_mask, prompts.grids),
         )
-        places = prompts.input_ids == native.config.image_token_id
+        places = prompts.input_ids == self.image_token_id
         if int(places.sum()) != len(index):
             raise ValueError(f"{int(places.sum())} image places in the text, {len(index)} visual tokens")
+        if prompts.branches is not None:
+            inputs = replace(
+                inputs,
+                attention_mask=branch_mask(prompts.branches, inputs.embeds.dtype),
+                position_ids=branch_positions(prompts.branches, inputs.position_ids),
+            )
         if len(index) == 0:
             return inputs
-        dtype = inputs.embeds.dtype
-        visual = family.encode_images(native, prompts.pixel_values.to(dtype), prompts.grids)
+        visual = self.encode_images(prompts.pixel_values.to(inputs.embeds.dtype), prompts.grids)
         seen = visual.tokens[index].to(inputs.embeds)  # (n, D)
         return replace(
             inputs,
@@ -88,9 +120,25 @@ class Mllm(nn.Module):
             deepstack=tuple(level[index] for level in visual.deepstack),
         )
 
+    def encode_images(self, pixel_values: Tensor, grids: Tensor) -> VisualTokens:
+        """Run the image encoder and the projector of its tokens; see `Prompts` for the shapes."""
+        return self._family.encode_images(self.native, pixel_values, grids)
+
     def run_text(self, inputs: TextInput, cache: DynamicCache | None = None) -> Tensor:
         """Return the states (B, L, D) of the new tokens, as the family reads [SEG] from them."""
-        return self._family.run_text(self.native, inputs, cache).to(inputs.embeds.device)
+        return self._family.run_text(self.native, inputs, cache).states.to(inputs.embeds.device)
+
+    def record_attention(self) -> None:
+        """Let the text model compute its attention in the way that returns it, from now on."""
+        self.text_model.set_attn_implementation("eager")
+
+    def run_text_recorded(self, inputs: TextInput, layers: Sequence[int]) -> tuple[Tensor, dict[int, Tensor]]:
+        """Return the states (B, L, D) and the attention (B, H, L, L) of some layers; see `record_attention`."""
+        if not layers:
+            return self.run_text(inputs), {}
+        output = self._family.run_text(self.native, replace(inputs, records_attention=True), None)
+        assert output.attentions, "call record_attention first; other implementations return no attention"
+        return output.states.to(inputs.embeds.device), {layer: output.attentions[layer] for layer in layers}
 
     def logits(self, hidden_states: Tensor) -> Tensor:
         """Return the scores of the next token, from states as `run_text` gives them: (..., D) -> (..., V)."""

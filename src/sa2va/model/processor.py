@@ -6,8 +6,8 @@ Shapes: B samples, L tokens, P tiles, s their side, F frames for SAM 2 (all samp
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,49 +17,33 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from sa2va.model.batch import Batch, Prompts
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.families.catalog import find_family
 from sa2va.model.families.protocol import NO_GRID, Picture
 from sa2va.model.families.templates import find_template
+from sa2va.model.mask_rows import MaskRows
 from sa2va.model.pixels import IMAGENET_MEAN, IMAGENET_STD, normalize
-from sa2va.tokens import ADDED_TOKENS, IGNORE_INDEX, PHRASE_TOKENS, REGION_TOKENS, SEG_TOKEN
-from sa2va.types import Frames, Masks, Sample, Turn
+from sa2va.model.seg_design import SEG_DESIGNS
+from sa2va.tokens import ADDED_TOKENS, IGNORE_INDEX, PHRASE_TOKENS, REGION_TOKENS
+from sa2va.types import Frames, Sample, Turn
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prompts:
-    """What the language model needs of B prompts or conversations."""
-
-    input_ids: Tensor  # (B, L) long
-    attention_mask: Tensor  # (B, L) long
-    pixel_values: Tensor  # of all pictures, one after the other: (P, 3, s, s) tiles, or (patches, values of a patch)
-    grids: Tensor  # (pictures, 3) time, rows, columns of patches, where the image encoder takes any size; else (0, 3)
-    visual_index: Tensor  # (places,) which visual token stands at each image place; regions repeat some
-
-    def to(self, device: torch.device | str) -> Self:
-        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch(Prompts):
-    """Tensors of B samples. Everything about [SEG] is listed sample by sample, in reading order."""
-
-    labels: Tensor  # (B, L) long, IGNORE_INDEX where the language loss does not look
-    sam_pixel_values: Tensor  # (F, 3, S, S)
-    seg_positions: Tensor  # (N, 2) row and column of each [SEG] in input_ids
-    seg_frames: Tensor  # (N, K) which of the F frames each [SEG] is decoded on
-    seg_targets: Tensor  # (N, K, H, W) bool, visible pixels; N = 0 rows where there is nothing to learn
-
-
-@dataclass(frozen=True)
+@dataclass
 class _Encoded:
-    """One sample as lists; a place is a visual token of this sample's own pictures."""
+    """One sample, or one turn of it, as lists; a place is a visual token of this sample's own pictures."""
 
-    ids: list[int]
-    labels: list[int]
-    seg_columns: list[int]
-    seg_objects: list[int]
-    visual_index: list[int]
+    ids: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    seg_columns: list[int] = field(default_factory=list)  # of each mask token
+    seg_objects: list[int] = field(default_factory=list)  # each object that is meant, once however many its tokens
+    visual_index: list[int] = field(default_factory=list)
+
+    def add(self, turn: "_Encoded") -> None:
+        """Go on with a further turn."""
+        self.seg_columns += [len(self.ids) + column for column in turn.seg_columns]
+        for one in ("ids", "labels", "seg_objects", "visual_index"):
+            getattr(self, one).extend(getattr(turn, one))
 
 
 class Processor:
@@ -69,7 +53,9 @@ class Processor:
         self.config = config
         self.tokenizer = tokenizer
         self.family = find_family(config.family)
-        self.seg_id = self._token_id(SEG_TOKEN)
+        self.design = SEG_DESIGNS[config.seg_design]
+        tokens = self.design.object_tokens(config.num_keyframes)
+        self.seg_tokens = {self._token_id(token): token for token in tokens}  # mask tokens by id
         self._template = find_template(config.template)
         self._special_ids = frozenset(tokenizer.get_added_vocab().values())
         ends = dict.fromkeys((self._template.end, *self._template.stops))
@@ -205,8 +191,14 @@ class Processor:
         end = "" if is_ended else self._template.end
         return self.encode_question(turn, (), before=end + self._template.between)[0]
 
-    def encode_answer(self, turn: Turn) -> tuple[list[int], list[int]]:
-        """Encode an answer with one [SEG] per object; return ids and the object of each [SEG] in order."""
+    def encode_answer(self, turn: Turn, num_frames: int = 1) -> tuple[list[int], list[int]]:
+        """Encode an answer with the mask tokens of each object; return ids and the objects in order.
+
+        Args:
+            turn: its answer and spans.
+            num_frames: K, frames that are prompted; some designs write a token for each.
+        """
+        tokens = [self._token_id(token) for token in self.design.object_tokens(num_frames)]
         ids: list[int] = []
         objects: list[int] = []
         done = 0
@@ -216,7 +208,7 @@ class Processor:
                 ids.append(self._token_id(PHRASE_TOKENS[0]))
                 ids += self._encode_text(turn.answer[span.start : span.end])
                 ids.append(self._token_id(PHRASE_TOKENS[1]))
-            ids += [self.seg_id] * len(span.objects)
+            ids += tokens * len(span.objects)
             objects += span.objects
             done = span.end
         return ids + self._encode_text(turn.answer[done:]), objects
@@ -225,59 +217,99 @@ class Processor:
         """Encode what ends an answer."""
         return self._encode(self._template.end, range(0))
 
-    def _encode_sample(self, sample: Sample, num_tokens: Sequence[int]) -> _Encoded:
-        encoded = _Encoded([], [], [], [], [])
-        ids, labels = encoded.ids, encoded.labels
+    def encode_sample(
+        self, sample: Sample, num_tokens: Sequence[int], num_frames: int, max_tokens: int | None = None
+    ) -> _Encoded:
+        """Encode a whole conversation with its labels.
+
+        A conversation longer than `max_tokens` loses turns from its end until the rest fits. If the first turn alone is
+        too long, its answer is cut.
+
+        Args:
+            sample: the conversation.
+            num_tokens: visual tokens of each of its pictures or key frames.
+            num_frames: K, its key frames.
+            max_tokens: budget of the row, visual tokens included; None = no limit.
+
+        Raises:
+            ValueError: the question and the mask tokens of the first turn do not fit.
+        """
+        encoded = _Encoded()
         for number, turn in enumerate(sample.turns):
-            question, visual_index = self.encode_question(turn, num_tokens, self._template.between if number else None)
-            answer, objects = self.encode_answer(turn)
-            encoded.seg_columns.extend(
-                len(ids) + len(question) + i for i, token in enumerate(answer) if token == self.seg_id
-            )
-            encoded.seg_objects.extend(objects)
-            encoded.visual_index.extend(visual_index)
-            answer += self.encode_end()
-            ids += question + answer
-            labels += [IGNORE_INDEX] * len(question)
-            labels += answer if turn.supervised else [IGNORE_INDEX] * len(answer)
+            part = self._encode_turn(turn, num_tokens, num_frames, self._template.between if number else None)
+            if max_tokens is not None and len(encoded.ids) + len(part.ids) > max_tokens:
+                if number == 0:
+                    encoded.add(self._cut(part, max_tokens, sample.task))
+                break
+            encoded.add(part)
         return encoded
+
+    def _encode_turn(self, turn: Turn, num_tokens: Sequence[int], num_frames: int, before: str | None) -> _Encoded:
+        question, visual_index = self.encode_question(turn, num_tokens, before)
+        answer, objects = self.encode_answer(turn, num_frames)
+        columns = [len(question) + place for place, token in enumerate(answer) if token in self.seg_tokens]
+        answer += self.encode_end()
+        labels = [IGNORE_INDEX] * len(question)
+        labels += answer if turn.supervised else [IGNORE_INDEX] * len(answer)
+        return _Encoded(question + answer, labels, columns, objects, visual_index)
+
+    @staticmethod
+    def _cut(turn: _Encoded, max_tokens: int, task: str) -> _Encoded:
+        """Cut the answer of a turn at the budget of its row."""
+        needed = max([turn.labels.count(IGNORE_INDEX), *turn.seg_columns]) + 1  # of the answer at least one token
+        if needed > max_tokens:
+            raise ValueError(
+                f"{task or 'sample'}: question, pictures and mask tokens take {needed} tokens, max_tokens is "
+                f"{max_tokens}; raise max_tokens or take fewer or smaller pictures"
+            )
+        cut = turn.ids[:max_tokens], turn.labels[:max_tokens]
+        return _Encoded(*cut, turn.seg_columns, turn.seg_objects, turn.visual_index)
 
     # ---- batches
 
     def __call__(
-        self, samples: Sequence[Sample], keyframes: Sequence[int] | None = None, *, for_masks: bool = True
+        self,
+        samples: Sequence[Sample],
+        keyframes: Sequence[Sequence[int]] | None = None,
+        *,
+        seeds: Sequence[int] | None = None,
+        for_masks: bool = True,
+        mask_side: int | None = None,
+        max_tokens: int | None = None,
     ) -> Batch:
-        """Build a training batch.
+        """Build a training batch; its samples may differ in kind, size and number of frames.
 
         Args:
-            samples: all with the same number of frames and the same picture size.
-            keyframes: the frames that the MLLM reads and SAM 2 is prompted on; None = all of them.
-            for_masks: False leaves `sam_pixel_values` empty, for training that draws nothing.
+            samples: B of them.
+            keyframes: of each clip the frames that the MLLM reads and SAM 2 is prompted on; None = all of them.
+            seeds: of each sample the seed of its random points; None = 0, 1, ...
+            for_masks: False leaves out all that decodes masks, for training that draws nothing.
+            mask_side: resize targets to a square of this side, px; None = they share the size of their pictures.
+            max_tokens: budget of a row, see `encode_sample`.
 
         Raises:
-            ValueError: samples of different shapes, which cannot share a batch.
+            ValueError: targets of different sizes without `mask_side`, or a sample that does not fit.
         """
-        shapes = {sample.frames.shape for sample in samples}
-        if len(shapes) != 1:
-            raise ValueError(f"samples of one batch need frames of one shape, got {sorted(shapes)}")
-        chosen = list(range(samples[0].frames.shape[0]) if keyframes is None else keyframes)
-        encoded, pictures, positions, frames, targets = [], [], [], [], []
-        for row, sample in enumerate(samples):
-            own = self.read_pictures(sample.frames[chosen])
-            one = self._encode_sample(sample, [picture.num_tokens for picture in own])
+        chosen = [range(s.num_frames) for s in samples] if keyframes is None else keyframes
+        encoded, pictures, positions = [], [], []
+        frames: list[Tensor] = []  # for SAM 2
+        masks = MaskRows(self.design, mask_side)
+        for row, (sample, wanted) in enumerate(zip(samples, chosen, strict=True)):
+            seen = [one.frames([0] if len(sample.media) > 1 else wanted) for one in sample.media]
+            own = [picture for one in seen for picture in self.read_pictures(one)]
+            one = self.encode_sample(sample, [picture.num_tokens for picture in own], len(wanted), max_tokens)
             encoded.append(one)
             pictures.append(own)
             positions += [(row, column) for column in one.seg_columns]
-            frames += [[row * len(chosen) + k for k in range(len(chosen))]] * len(one.seg_objects)
-            targets += [sample.masks[index][chosen] for index in one.seg_objects]
-        seen_by_sam = np.concatenate([sample.frames[chosen] for sample in samples])
+            if for_masks and one.seg_objects:
+                masks.add(sample, one.seg_objects, wanted, row if seeds is None else seeds[row])
+                frames.append(self.sam_pixel_values(seen[0]))
         return Batch(
             **self.collate([(one.ids, one.visual_index) for one in encoded], pictures, left=False),
-            labels=self._pad([one.labels for one in encoded], IGNORE_INDEX, left=False),
-            sam_pixel_values=self.sam_pixel_values(seen_by_sam) if for_masks else torch.zeros(0),
+            **masks.tensors(),
+            labels=self.pad([one.labels for one in encoded], IGNORE_INDEX, left=False),
+            sam_pixel_values=torch.cat(frames) if frames else torch.zeros(0),
             seg_positions=torch.tensor(positions, dtype=torch.long).reshape(-1, 2),
-            seg_frames=torch.tensor(frames, dtype=torch.long).reshape(-1, len(chosen)),
-            seg_targets=self._stack_targets(targets, samples[0].frames.shape, len(chosen)),
         )
 
     def prompts(self, questions: Sequence[tuple[Turn, Sequence[Frames]]]) -> Prompts:
@@ -306,12 +338,17 @@ class Processor:
         grids = [picture.grid for picture in flat if picture.grid != NO_GRID]
         ids = [row for row, _ in rows]
         return {
-            "input_ids": self._pad(ids, self.pad_id, left=left),
-            "attention_mask": self._pad([[1] * len(row) for row in ids], 0, left=left),
-            "pixel_values": torch.cat([picture.pixel_values for picture in flat]),
+            "input_ids": self.pad(ids, self.pad_id, left=left),
+            "attention_mask": self.pad([[1] * len(row) for row in ids], 0, left=left),
+            "pixel_values": torch.cat([picture.pixel_values for picture in flat]) if flat else torch.zeros(0),
             "grids": torch.tensor(grids, dtype=torch.long).reshape(-1, 3),
             "visual_index": torch.tensor(visual, dtype=torch.long),
         }
+
+    @property
+    def image_id(self) -> int:
+        """Token at each image place."""
+        return self._token_id(self.family.image_token)
 
     @property
     def pad_id(self) -> int:
@@ -319,20 +356,24 @@ class Processor:
         return self.end_ids[0] if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
 
     @staticmethod
-    def _pad(rows: Sequence[list[int]], value: int, *, left: bool) -> Tensor:
+    def pad(rows: Sequence[list[int]], value: int, *, left: bool) -> Tensor:
+        """Fill rows up to the longest: lists of ids -> (B, L) long."""
         length = max(map(len, rows))
         padding = [[value] * (length - len(row)) for row in rows]
         padded = [pad + row if left else row + pad for pad, row in zip(padding, rows, strict=True)]
         return torch.tensor(padded, dtype=torch.long)
 
-    @staticmethod
-    def _stack_targets(targets: list[Masks], shape: tuple[int, ...], num_frames: int) -> Tensor:
-        if not targets:
-            return torch.zeros((0, num_frames, *shape[1:3]), dtype=torch.bool)
-        return torch.from_numpy(np.stack(targets))
+    @property
+    def seg_id(self) -> int:
+        """Mask token of an object in a single picture, the first one of any object."""
+        return next(iter(self.seg_tokens))
 
-    def phrases(self, ids: Sequence[int], num_objects: int) -> list[str | None]:
-        """Return the phrase before each [SEG] of an answer; several masks in a row share theirs."""
+    def group_objects(self, ids: Sequence[int], num_frames: int) -> list[list[int]]:
+        """Group the mask tokens of an answer by object; see `SegDesign.group_tokens`."""
+        return self.design.group_tokens([self.seg_tokens[i] for i in ids if i in self.seg_tokens], num_frames)
+
+    def phrases(self, ids: Sequence[int], num_objects: int, num_frames: int = 1) -> list[str | None]:
+        """Return the phrase before the mask tokens of each object of an answer; several objects may share theirs."""
         start, end = map(self._token_id, PHRASE_TOKENS)
         phrases: list[str | None] = []
         phrase: str | None = None
@@ -342,11 +383,11 @@ class Processor:
                 begin = place + 1
             elif token == end:
                 phrase = self.decode(ids[begin:place]).strip()
-            elif token == self.seg_id:
+            elif token in self.seg_tokens:
                 phrases.append(phrase)
-            elif place and ids[place - 1] == self.seg_id:
+            elif place and ids[place - 1] in self.seg_tokens:
                 phrase = None
-        return phrases[:num_objects]
+        return [phrases[places[0]] for places in self.group_objects(ids, num_frames)[:num_objects]]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return an answer as text, special tokens included, the words that end it left out."""

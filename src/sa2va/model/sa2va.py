@@ -1,24 +1,33 @@
 """Compose Sa2VA: an MLLM that speaks, a projector for its [SEG] states, SAM 2 that draws.
 
 Flow: Batch -> encode (text and pictures) -> hidden states -> [SEG] states -> decode_masks -> MaskOutput;
-    forward() ends in losses, Predictor in masks; both go through the same two functions.
+    forward() ends in losses, the predictor in masks; both go through the same functions.
 Source: Sa2VA, arXiv:2501.04001, figure 2.
-Shapes: B samples, L tokens, D MLLM width, C SAM 2 width, N [SEG] tokens, K prompted frames, F frames of the batch.
+Shapes: B samples, L tokens, D MLLM width, C SAM 2 width, M mask tokens, R masks to decode, F frames of the batch.
 """
 
+from dataclasses import replace
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sa2va.model import following
+from sa2va.model.auxiliary import Auxiliary, ForwardView
+from sa2va.model.batch import Batch, Prompts
 from sa2va.model.config import Sa2VAConfig
+from sa2va.model.families.catalog import find_family
 from sa2va.model.families.protocol import TextInput
-from sa2va.model.losses import LossConfig, average, mask_losses, total_loss
+from sa2va.model.losses import LossConfig, LossTerm, mask_losses
 from sa2va.model.mllm import Mllm
-from sa2va.model.processor import Batch, Prompts
 from sa2va.model.projector import SegProjector, SegProjectorConfig
 from sa2va.model.sam.catalog import build_sam2
 from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput
+from sa2va.model.seg_design import SEG_DESIGNS
 from sa2va.tokens import IGNORE_INDEX
+
+BLANK = np.zeros((32, 32, 3), np.uint8)
 
 
 class Sa2VA(nn.Module):
@@ -30,69 +39,122 @@ class Sa2VA(nn.Module):
         self.mllm = Mllm(config.family, config.mllm)
         self.sam2 = build_sam2(config.sam2)
         self.projector = SegProjector(SegProjectorConfig(in_dim=self.mllm.width, out_dim=self.sam2.width))
+        self.design = SEG_DESIGNS[config.seg_design]
 
     def encode(self, prompts: Prompts) -> TextInput:
         """Embed text and pictures for the language model; see `Mllm.embed_inputs`."""
         return self.mllm.embed_inputs(prompts)
 
-    def decode_masks(self, seg_states: Tensor, frames: FrameFeatures, seg_frames: Tensor) -> MaskOutput:
-        """Decode each [SEG] on each of its prompted frames, all in one decoder batch.
+    def decode_masks(self, seg_states: Tensor, frames: FrameFeatures, rows: Tensor) -> MaskOutput:
+        """Decode masks from the states of mask tokens, all in one decoder batch.
 
         Args:
-            seg_states: (N, D) hidden states at [SEG].
+            seg_states: (M, D) hidden states at the mask tokens.
             frames: features of all frames, each encoded once however many objects look at it.
-            seg_frames: (N, K) which of the frames each [SEG] is decoded on.
+            rows: (R, 3) long, state and frame of each mask, and its object; see `SegDesign.seg_rows`.
 
         Returns:
-            N * K rows, those of one [SEG] together.
+            R masks.
         """
-        return self.decode_prompts(self.projector(seg_states), frames, seg_frames)  # (N, D) -> (N, C)
+        return self.decode_prompts(self.projector(seg_states), frames, rows)  # (M, D) -> (M, C)
 
-    def decode_prompts(self, prompt_embeds: Tensor, frames: FrameFeatures, seg_frames: Tensor) -> MaskOutput:
-        """Decode prompt embeddings (N, C) as `decode_masks` does with the states they come from."""
-        prompts = prompt_embeds.repeat_interleave(seg_frames.shape[1], dim=0)  # (N*K, C): one for all frames
-        seen = frames.select(seg_frames.flatten())
-        sparse = self.sam2.language_prompt(prompts, len(prompts))
+    def decode_prompts(self, prompt_embeds: Tensor, frames: FrameFeatures, rows: Tensor) -> MaskOutput:
+        """Decode prompt embeddings (M, C) as `decode_masks` does with the states they come from."""
+        rows = rows.to(prompt_embeds.device)
+        seen = frames.select(rows[:, 1])
+        sparse = self.sam2.language_prompt(prompt_embeds[rows[:, 0]], len(rows))
         return self.sam2.decode(self.sam2.without_memory(seen.embeds), seen.high_res, sparse)
 
     def choose_prompts(self, output: MaskOutput, num_frames: int) -> list[Tensor]:
-        """Choose on which of its key frames each object prompts SAM 2's memory.
-
-        One [SEG] stands for the object on all key frames, but a tiny model puts into it where the object is on one
-        of them; once it has moved, the others show something else. Their own scores tell.
-
-        Args:
-            output: N * K masks, those of one object together.
-            num_frames: K.
-
-        Returns:
-            For each of the K frames the rows of `output` that count there; every object counts somewhere.
-        """
-        scores = output.scores.view(-1, num_frames)
-        sure = scores >= self.config.sure_keyframes * scores.amax(1, keepdim=True)
-        return [torch.nonzero(sure[:, k])[:, 0] * num_frames + k for k in range(num_frames)]
+        """Choose on which of its key frames each object prompts SAM 2's memory; see `following.choose_prompts`."""
+        return following.choose_prompts(output, num_frames, self.config.sure_keyframes)
 
     def hidden_states(self, batch: Batch) -> Tensor:
         """Run the language model over whole conversations: Batch -> (B, L, D)."""
         return self.mllm.run_text(self.encode(batch))
 
     def gather_seg_states(self, hidden_states: Tensor, batch: Batch) -> Tensor:
-        """Pick the states where [SEG] is the input: (B, L, D) -> (N, D)."""
+        """Pick the states where a mask token is the input: (B, L, D) -> (M, D)."""
         return hidden_states[batch.seg_positions[:, 0], batch.seg_positions[:, 1]]
 
-    def text_loss(self, hidden_states: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of the supervised tokens (B, L), each said by the state (B, L, D) before it; 0 of none."""
-        said = labels[:, 1:] != IGNORE_INDEX  # few of all, and logits are wide
-        logits = self.mllm.logits(hidden_states[:, :-1][said]).float()
-        return average(F.cross_entropy(logits, labels[:, 1:][said], reduction="none"))
+    def text_loss(self, hidden_states: Tensor, labels: Tensor, weight: float = 1.0) -> LossTerm:
+        """Cross-entropy of the supervised tokens (B, L), each predicted by the state (B, L, D) before it."""
+        supervised = labels[:, 1:] != IGNORE_INDEX  # few of all, and logits are wide
+        logits = self.mllm.logits(hidden_states[:, :-1][supervised]).float()
+        return LossTerm.of(F.cross_entropy(logits, labels[:, 1:][supervised], reduction="none"), weight)
 
-    def forward(self, batch: Batch, config: LossConfig | None = None) -> dict[str, Tensor]:
-        """Return the losses of a batch by name, with their weighted sum under "total"."""
-        config = config or LossConfig()
-        states = self.hidden_states(batch)
-        terms = {"lm": self.text_loss(states, batch.labels)}
-        if len(batch.seg_positions):
-            frames = self.sam2.encode_frames(batch.sam_pixel_values)
-            output = self.decode_masks(self.gather_seg_states(states, batch), frames, batch.seg_frames)
-            terms |= mask_losses(output, batch.seg_targets.flatten(0, 1), config)
-        return terms | {"total": total_loss(terms, config)}
+    def forward(
+        self, batch: Batch, losses: LossConfig | None = None, *, auxiliary: Auxiliary | None = None
+    ) -> dict[str, LossTerm]:
+        """Return the loss terms of a batch by name: "lm", those of `mask_losses`, and those of auxiliary losses.
+
+        Args:
+            batch: its `parts` say what runs; a part that only another process has rows for counts for nothing.
+            losses: weights; None = the paper's.
+            auxiliary: further losses on what is computed on the way.
+        """
+        losses = losses or LossConfig()
+        inputs = self.encode(batch)
+        if "pictures" in batch.parts and not len(batch.visual_index):
+            inputs = replace(inputs, embeds=inputs.embeds + 0 * self._blank_tokens())
+        layers = tuple(auxiliary.attention_layers) if auxiliary else ()
+        states, attentions = self.mllm.run_text_recorded(inputs, layers)
+        terms = {"lm": self.text_loss(states, batch.labels, losses.lm)}
+        seg_states = self.gather_seg_states(states, batch)
+        prompt_embeds = self.projector(seg_states)
+        if "masks" in batch.parts:
+            terms |= self._mask_terms(batch, states, prompt_embeds, losses)
+        if auxiliary is not None:
+            view = ForwardView(
+                input_embeds=inputs.embeds,
+                is_visual=batch.input_ids == self.mllm.image_token_id,
+                hidden_states=states,
+                seg_states=seg_states,
+                prompt_embeds=prompt_embeds,
+                attentions=attentions,
+            )
+            terms |= auxiliary(view)
+        return terms
+
+    def _mask_terms(
+        self, batch: Batch, states: Tensor, prompt_embeds: Tensor, losses: LossConfig
+    ) -> dict[str, LossTerm]:
+        """Decode every mask on its frame, follow some objects on, and compare with what is visible."""
+        counts = 1.0  # of each mask
+        if not len(batch.seg_rows):
+            prompt_embeds, batch, counts = self.projector(states[:1, 0]), self._with_blank_row(batch), 0.0
+        frames = self.sam2.encode_frames(batch.sam_pixel_values)
+        output = self.decode_prompts(prompt_embeds, frames, batch.seg_rows)
+        targets, seeds, weights = batch.seg_targets, batch.seg_seeds, torch.full_like(output.presence_logits, counts)
+        tracks = batch.tracks and following.find_objects(batch.tracks, output, targets, losses.follow_iou)
+        counts = 1.0
+        if (tracks is None or not len(tracks.key_rows)) and "tracks" in batch.shared_parts:
+            tracks, counts = following.nothing_to_follow(self.sam2, targets), 0.0
+        if tracks is not None and len(tracks.key_rows):
+            share = self.config.sure_keyframes
+            followed = following.follow_objects(self.sam2, tracks, frames, batch.seg_rows[:, 1], output, share)
+            output = MaskOutput.concatenate([output, followed])
+            targets = torch.cat([targets, tracks.targets.transpose(0, 1).flatten(0, 1)])
+            seeds = torch.cat([seeds, tracks.seeds.T.flatten()])
+            weights = torch.cat([weights, torch.full_like(followed.presence_logits, counts)])
+        return mask_losses(output, targets, losses, seeds, weights)
+
+    def _with_blank_row(self, batch: Batch) -> Batch:
+        """Give a batch without masks one to decode, on a blank frame."""
+        zeros, side = batch.labels.new_zeros, self.sam2.size
+        return replace(
+            batch,
+            sam_pixel_values=self.projector.fc1.weight.new_zeros(1, 3, side, side),
+            seg_rows=zeros(1, 3),
+            seg_targets=zeros(1, side, side, dtype=torch.bool),
+            seg_seeds=zeros(1),
+        )
+
+    def _blank_tokens(self) -> Tensor:
+        """Encode a blank picture: a scalar that hangs on all that encodes pictures."""
+        picture = find_family(self.config.family).read_picture(BLANK, self.config, is_frame=True)
+        weight = self.projector.fc1.weight
+        visual = self.mllm.encode_images(
+            picture.pixel_values.to(weight), torch.tensor([picture.grid]).to(weight.device)
+        )
+        return torch.stack([tokens.sum() for tokens in (visual.tokens, *visual.deepstack)]).sum()

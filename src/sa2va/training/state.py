@@ -9,7 +9,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,10 @@ FORMAT = "sa2va-training-state-1"
 FINAL = "final"
 ALIASES = "aliases"
 FINISHED_FILE = "finished.json"
-# frozen weights are not saved: a run builds them anew
-TRAINED = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False)
+# Frozen weights are not saved: a run builds them anew. A whole state on the CPU is given to the main process alone.
+TRAINED = StateDictOptions(ignore_frozen_params=True)
+GATHERED = replace(TRAINED, full_state_dict=True, cpu_offload=True)
+SCATTERED = replace(TRAINED, full_state_dict=True, strict=False)
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 KEYS = {"step", "files", ALIASES, "record"}
 
@@ -139,14 +141,17 @@ def load_module_tensors(module: nn.Module, tensors: dict[str, Tensor], *, source
         if shape != tensors[name].shape:
             told = f"{tuple(tensors[name].shape)} saved, {tuple(shape)} in the model"
             raise ValueError(f"{source}: {name} is {told}; it was saved by another model: use a new output folder")
-    set_model_state_dict(module, dict(tensors), options=TRAINED)
+    set_model_state_dict(module, dict(tensors), options=SCATTERED)
 
 
 def optimizer_tensors(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """Return AdamW's moments by parameter name: `exp_avg.<name>`, `exp_avg_sq.<name>`, `step.<name>`."""
+    """Return AdamW's moments by parameter name: `exp_avg.<name>`, `exp_avg_sq.<name>`, `step.<name>`.
+
+    Every process of a run must call it; the main one gets the tensors.
+    """
     if not optimizer.state:
         return {}  # asking for it would fill it
-    state: Any = get_optimizer_state_dict(module, optimizer, options=TRAINED)["state"]
+    state: Any = get_optimizer_state_dict(module, optimizer, options=GATHERED).get("state", {})
     return {f"{moment}.{name}": value for name, moments in state.items() for moment, value in moments.items()}
 
 
@@ -166,7 +171,7 @@ def load_optimizer_tensors(module: nn.Module, optimizer: Optimizer, tensors: dic
     if not state:
         return
     groups: Any = get_optimizer_state_dict(module, optimizer, options=TRAINED)["param_groups"]
-    set_optimizer_state_dict(module, optimizer, {"state": state, "param_groups": groups}, options=TRAINED)
+    set_optimizer_state_dict(module, optimizer, {"state": state, "param_groups": groups}, options=SCATTERED)
     for name, parameter in trained.items():
         if name not in state:  # torch gives what was never updated a first step
             optimizer.state.pop(parameter, None)

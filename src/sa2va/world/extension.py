@@ -1,4 +1,4 @@
-"""Register the drawn world: its datasets, benchmarks and exhibits.
+"""Register the drawn world: its datasets, recipes, benchmarks and exhibits.
 
 Flow: sa2va/extensions.py reads the dictionaries; a reference is imported when its name is used.
 """

@@ -17,9 +17,10 @@ from transformers import PreTrainedTokenizerFast, Sam2VideoModel
 
 import sa2va
 from sa2va.apps import cli
-from sa2va.checkpoints import sam2_keys
+from sa2va.checkpoints import sam2_sizes
 from sa2va.checkpoints.folder import load_config
 from sa2va.checkpoints.key_map import convert, to_official
+from sa2va.checkpoints.sam2_keys import sam2_rules
 from sa2va.inference.requests import Options, Request
 from sa2va.model.sam.sam2 import Sam2
 from sa2va.tokens import ADDED_TOKENS
@@ -48,7 +49,7 @@ def write_mllm(folder: Path, kind: str, *, tied: bool = False) -> None:
 
 def write_sam2(folder: Path, version: str) -> Sam2VideoModel:
     torch.manual_seed(3)
-    config = sam2_keys.sam2_config(sam2_keys.Sam2Size(**SMALL_SAM2), version=version)
+    config = sam2_sizes.sam2_config(sam2_sizes.Sam2Size(**SMALL_SAM2), version=version)
     model = Sam2VideoModel(Sam2.build_config(config))
     shared = model.prompt_encoder.shared_embedding.positional_embedding
     model.shared_image_embedding.positional_embedding.copy_(shared)
@@ -103,10 +104,10 @@ def test_a_seed_decides_what_is_new(tmp_path: Path) -> None:
 def test_a_raw_checkpoint_needs_the_switch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sam2_keys.SIZES, "small for tests", sam2_keys.Sam2Size(**SMALL_SAM2))
+    monkeypatch.setitem(sam2_sizes.SIZES, "small for tests", sam2_sizes.Sam2Size(**SMALL_SAM2))
     write_mllm(tmp_path / "mllm", "internvl_qwen2")
     state = write_sam2(tmp_path / "native", "2.1").state_dict()
-    steps = to_official(sam2_keys.sam2_rules(raw=True), list(state))
+    steps = to_official(sam2_rules(raw=True), list(state))
     torch.save({"model": dict(convert(steps, state.__getitem__))}, tmp_path / "sam")
     assert run(tmp_path, str(tmp_path / "new")) == 2
     assert "is a pickle" in capsys.readouterr().err and not (tmp_path / "new").exists()

@@ -6,18 +6,13 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from support.extension_fixtures import Register
 
 import sa2va.evaluation.stamp  # noqa: F401 - before a fixture replaces the find_model that it imports
 from sa2va.apps import cli
 from sa2va.apps.commands.demo import read_card
 
-CARD = {"sections": [{"name": "world/groups", "figures": [{"name": "IoU of the union", "value": 0.123}]}]}
-
-
-@pytest.fixture(autouse=True)
-def no_gaze(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The toy has no eyes; tests/apps/demo/test_gaze_exhibits.py looks at those."""
-    monkeypatch.setattr("sa2va.gaze.exhibits.knows_gaze", lambda folder: False)
+CARD = {"sections": [{"name": "squares", "figures": [{"name": "cIoU, squares", "value": 0.123}]}]}
 
 
 @pytest.fixture
@@ -29,30 +24,67 @@ def model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_writes_one_page_and_the_files_beside_it(toy: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+SHOW = """
+EXHIBITS = {"one": "one_for_test.extension:show"}
+def show(predictor, folder, seed, scratch):
+    from sa2va.apps.demo.page import Exhibit
+    import numpy as np
+    yield Exhibit(section="Ours", title=f"seed {seed}", picture=np.zeros((8, 8, 3), np.uint8))
+"""
+
+
+def test_exhibits_of_an_extension_become_one_page_and_the_files_beside_it(
+    toy: Any, register: Register, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register(one=SHOW)
     out = tmp_path / "demo"
     assert cli.main(["demo", "-o", str(out), "--seed", "2", "--items", "0"]) == 0
     told = capsys.readouterr().out
     page = (out / "index.html").read_text()
-    assert "index.html" in told and "Chat" in told and "seed 2" in page
-    assert page.count("<video") == 4 and "<table" not in page
-    assert Image.open(out / "contact_sheet.png").width > 1000
-    assert len(list((out / "pictures").iterdir())) == page.count("<img")
+    assert "index.html" in told and "Ours" in told and "seed 2" in page
+    assert page.count("<img") == 1 and "<video" not in page and "<table" not in page
+    assert (out / "contact_sheet.png").is_file() and len(list((out / "pictures").iterdir())) == 1
 
 
 def test_measures_anew_beside_the_card(
-    toy: Any, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    toy: Any,
+    register: Register,
+    small_benchmarks: None,
+    model_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    register(one=SHOW)
     out = tmp_path / "demo"
     assert cli.main(["demo", "-o", str(out), "--seed", "2", "--items", "1", "--quiet"]) == 0
     page = (out / "index.html").read_text()
-    assert "Measured just now" in page and "IoU of the union" in page and "0.12" in page
+    assert "Measured just now" in page and "Squares" in page and "0.12" in page
     assert capsys.readouterr() == ("", "")
 
 
-def test_own_media_come_with_a_warning(
-    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_without_extensions_own_media_are_shown_and_what_is_missing_is_said(
+    toy: Any, register: Register, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    register(gone=None)
+    Image.new("RGB", (64, 48), "gray").save(tmp_path / "photo.png")
+    out = ["-o", str(tmp_path / "demo")]
+    assert cli.main(["demo", *out, "--media", str(tmp_path / "photo.png")]) == 0
+    told, remarks = capsys.readouterr()
+    assert "Your own" in told and remarks.count("not shown, since the extensions are not here: gone\n") == 1
+    assert (tmp_path / "demo" / "index.html").is_file()
+    assert cli.main(["demo", *out]) == 2
+    error = capsys.readouterr().err
+    assert error == "sa2va: the extensions gone are not here, whose scenes the demo shows; add --media PATH\n"
+
+
+def test_own_media_come_with_a_warning(
+    toy: Any,
+    register: Register,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    register()
     monkeypatch.setattr("sa2va.inference.embedded._said", False)
     Image.new("RGB", (64, 48), "gray").save(tmp_path / "photo.png")
     words = ["demo", "-o", str(tmp_path / "demo"), "--items", "0", "--media", str(tmp_path / "photo.png")]
@@ -64,7 +96,7 @@ def test_own_media_come_with_a_warning(
 
 def test_a_card_may_be_missing(tmp_path: Path, model_folder: Path) -> None:
     assert read_card(tmp_path) == {}
-    assert read_card(model_folder) == {("world/groups", "IoU of the union"): 0.123}
+    assert read_card(model_folder) == {("squares", "cIoU, squares"): 0.123}
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"sections": 1}', '{"sections": [{"name": "x"}]}', "[" * 100_000, ""])

@@ -1,6 +1,7 @@
 """Check that `sa2va eval -o FOLDER` keeps the scores of different runs apart, and those of parallel ones together."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from sa2va.apps import cli
 from sa2va.checkpoints.folder import save_checkpoint
 
 ITEMS = 2
+TESTS = str(Path(__file__).resolve().parents[2])
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def words(folders: Path, out: Path, *more: str, benchmarks: Sequence[str] = ("world/absent",)) -> list[str]:
+def words(folders: Path, out: Path, *more: str, benchmarks: Sequence[str] = ("squares",)) -> list[str]:
     named = [word for name in benchmarks for word in ("-b", name)]
     common = ["--seed", "5", "--items", str(ITEMS), "-o", str(out), "--quiet", "--json"]
     return ["eval", str(folders / "model"), *named, *common, *more]
@@ -37,7 +39,7 @@ def kept(out: Path) -> int:
 
 
 def test_another_precision_adapter_or_sam_is_another_run(
-    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folders: Path, tmp_path: Path, small_benchmarks: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     peft = pytest.importorskip("peft", reason="pip install 'sa2va[adapter]'")
     for number in (1, 2):
@@ -65,10 +67,16 @@ def test_another_precision_adapter_or_sam_is_another_run(
 
 
 def test_two_processes_share_a_folder_and_a_third_reports_all(
-    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folders: Path,
+    tmp_path: Path,
+    small_benchmarks: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    out, names = tmp_path / "out", ("world/absent", "world/groups")
-    start = [sys.executable, "-m", "sa2va.apps.cli"]
+    out, names = tmp_path / "out", ("squares", "colors")
+    code = "import sys; from support.small_benchmark import register; from sa2va.apps.cli import main; register(); "
+    start = [sys.executable, "-c", code + "sys.exit(main())"]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")]))
     running = [
         subprocess.Popen([*start, *words(folders, out, benchmarks=[name])], stdout=subprocess.PIPE, text=True)
         for name in names

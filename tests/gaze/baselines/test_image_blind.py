@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.listeners import make_crowd, make_trial
+from gaze.support.listeners import make_crowd, make_trial
 
 from sa2va.gaze.baselines.base import Rival
 from sa2va.gaze.baselines.image_blind import (

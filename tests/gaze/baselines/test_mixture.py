@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from support.listeners import make_crowd, make_trial
+from gaze.support.listeners import make_crowd, make_trial
 
 from sa2va.gaze.baselines.mixture import KINDS, MixtureLook, moments, normal_density, references
 

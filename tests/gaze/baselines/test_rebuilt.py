@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.listeners import make_crowd, make_trial
+
+pytest.importorskip("sa2va.world")
+from gaze.support.listeners import make_crowd, make_trial
 
 from sa2va.gaze.baselines.base import Rival
 from sa2va.gaze.baselines.event_decoder import EventLook

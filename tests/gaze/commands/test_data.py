@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 from sa2va.apps import cli
-
-pytest.importorskip("sa2va.gaze")
+from sa2va.data.check import Expected
 from sa2va.gaze import catalog, statistics
-from sa2va.gaze.statistics import Expected
 
 
 def write_osie(folder: Path, people: int = 15) -> Path:
@@ -79,7 +77,7 @@ def test_the_drawn_world_needs_no_file(capsys: pytest.CaptureFixture[str], monke
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["nope"], "no dataset 'nope'; there are refcoco_gaze, coco_search18, osie, world"),
+        (["nope"], "dataset check 'nope' is unknown: use one of refcoco_gaze, coco_search18, osie, world"),
         (["osie"], "osie is read from a file"),
         (["osie", "FOLDER/missing.json"], "missing.json: there is no such file"),
         (["osie", "FOLDER"], "expected one file fixations.mat or fixations.json, found none"),

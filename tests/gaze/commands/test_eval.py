@@ -9,8 +9,6 @@ import pytest
 
 from sa2va.apps import cli
 
-pytest.importorskip("sa2va.gaze")
-
 
 def person(case: int, name: str, rng: np.random.Generator) -> dict[str, Any]:
     """One record: two words, one fixation before, one of each word, one after them, on the target."""

@@ -11,8 +11,6 @@ import pytest
 from PIL import Image
 
 from sa2va.apps import cli
-
-pytest.importorskip("sa2va.gaze")
 from sa2va.gaze import predictor
 from sa2va.gaze.scanpath import Fixation, Pack, Scanpath
 
@@ -195,6 +193,10 @@ def test_training_can_be_looked_at_first(capsys: pytest.CaptureFixture[str]) -> 
         (["stream", "{folder}"], "expected a picture, got a folder"),
         (["stream", "{picture}"], "no word has been heard"),
         (["stream", "none.png"], "none.png"),
+        (["stream", ""], "media: the name is empty"),
+        (["predict", "", "cup"], "media: the name is empty"),
+        (["predict", "{picture}", "cup", "--gaze", ""], "'--gaze': the name is empty"),
+        (["predict", "{picture}", "cup", "-o", "{folder}"], "scanpaths.json was not written by sa2va"),
     ],
 )
 def test_bad_input(
@@ -206,6 +208,7 @@ def test_bad_input(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    (Path(picture).parent / "scanpaths.json").write_text("of a user")
     assert cli.main(["gaze", *[word.format(picture=picture, folder=Path(picture).parent) for word in words]]) == 2
     told = capsys.readouterr().err
     assert expected in told and told.count("\n") == 1

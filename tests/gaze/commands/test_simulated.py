@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("sa2va.world")
 from sa2va.apps import cli
 from sa2va.gaze.commands import simulated as gaze_world
 from sa2va.gaze.evaluation.bars import Bar

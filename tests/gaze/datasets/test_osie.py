@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gaze.support.recorded_gaze import OSIE, recorded
 from scipy.io import savemat
-from support.recorded_gaze import OSIE, recorded
 
 from sa2va.gaze.datasets.osie import read_osie
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.recorded_gaze import REFCOCO_GAZE, read_json, recorded
+from gaze.support.recorded_gaze import REFCOCO_GAZE, read_json, recorded
 
 from sa2va.files.read_limits import MAX_DATA_BYTES
 from sa2va.gaze.datasets.refcoco_gaze import read_refcoco_gaze, read_timing

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.recorded_gaze import METRICS, recorded
+from gaze.support.recorded_gaze import METRICS, recorded
 
 from sa2va.gaze.evaluation.golden import check_folder
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+pytest.importorskip("sa2va.world")
+from gaze.support.gaze_model import build_gaze
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
-from support.gaze_model import build_gaze
 
 from sa2va.gaze.baselines.event_decoder import StoredLook
 from sa2va.gaze.baselines.image_blind import RandomLook

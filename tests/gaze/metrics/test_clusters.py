@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
+from gaze.support.recorded_gaze import packs_of, recorded_cases
 from sklearn.cluster import MeanShift
-from support.recorded_gaze import packs_of, recorded_cases
 
 from sa2va.gaze.metrics.clusters import USUAL_BANDWIDTH, fit_clusters, mean_shift
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from support.gaze_model import build_gaze, clock, draw_path, draw_picture
+from gaze.support.gaze_model import build_gaze, clock, draw_path, draw_picture
 from support.small_families import OFFICIAL, build_family
 from torch import Tensor
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.gaze_model import clock, draw_path
+from gaze.support.gaze_model import clock, draw_path
 
 from sa2va.gaze.model.events import FACT, NO_LABEL, Next, Track, Word, collate, words_of, write_tokens
 from sa2va.gaze.scanpath import Fixation, Scanpath

@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from support.gaze_model import build_decoder, clock, draw_path
+from gaze.support.gaze_model import build_decoder, clock, draw_path
 
 from sa2va.gaze.model.events import FACT, EventBatch, collate, write_tokens
 from sa2va.gaze.model.losses import EventLossConfig, crowd_loss, event_losses, predictive, token_terms

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.gaze_model import build_decoder, clock
+from gaze.support.gaze_model import build_decoder, clock
 from torch import Tensor
 
 from sa2va.gaze.model.decoder import EventDecoder

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.gaze_model import build_decoder, build_gaze, draw_picture
+from gaze.support.gaze_model import build_decoder, build_gaze, draw_picture
 
 from sa2va.gaze.model.decoder import EventDecoder
 from sa2va.gaze.model.events import Word

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+pytest.importorskip("sa2va.world")
 from sa2va.gaze.letterbox import CANVAS
 from sa2va.gaze.simulator.cases import MAX_WORDS, MIN_OBJECTS, TARGET_SIZES, WAYS, Case, make_case
 from sa2va.world.language.expressions import denotes

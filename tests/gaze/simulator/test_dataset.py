@@ -6,13 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+pytest.importorskip("sa2va.world")
+from sa2va.data.check import compare
 from sa2va.gaze.metrics.likelihood import bits_per_fixation, uniform_log_density
 from sa2va.gaze.metrics.target import inside_box, last_hit
 from sa2va.gaze.simulator import dataset as world
 from sa2va.gaze.simulator.cases import LETTERBOX, make_case
 from sa2va.gaze.simulator.dataset import NUM_PEOPLE, Viewing, make_viewing, read_world
 from sa2va.gaze.simulator.observers import draw_observer
-from sa2va.gaze.statistics import EXPECTED, compare, describe
+from sa2va.gaze.statistics import EXPECTED, describe
 from sa2va.world.tasks.items import SIDE
 
 

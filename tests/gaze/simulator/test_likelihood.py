@@ -6,8 +6,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+
+pytest.importorskip("sa2va.world")
+from gaze.support.drawn_view import BOUNDS, make_view
 from scipy.stats import lognorm
-from support.drawn_view import BOUNDS, make_view
 
 from sa2va.gaze.scanpath import Fixation
 from sa2va.gaze.simulator import likelihood, policy, viewing

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from gaze.support.drawn_view import BOUNDS, BOXES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.drawn_view import BOUNDS, BOXES
 
 from sa2va.gaze.simulator import policy
 from sa2va.gaze.simulator.observers import draw_observer

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.drawn_view import BOUNDS, BOXES, make_view
+from gaze.support.drawn_view import BOUNDS, BOXES, make_view
 
 from sa2va.gaze.simulator import viewing
 from sa2va.gaze.simulator.observers import Observer, draw_observer

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.gaze_model import draw_picture
+
+pytest.importorskip("sa2va.world")
+from gaze.support.gaze_model import draw_picture
 from support.small_model import build_model
 
 from sa2va.checkpoints.find import find_model

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.gaze_model import build_gaze, draw_picture
+
+pytest.importorskip("sa2va.world")
+from gaze.support.gaze_model import build_gaze, draw_picture
 from support.small_model import build_model
 
 from sa2va.checkpoints.folder import save_checkpoint

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.gaze_model import clock, draw_path
+
+pytest.importorskip("sa2va.world")
+from gaze.support.gaze_model import clock, draw_path
 
 from sa2va.gaze.baselines.event_decoder import EventLook
 from sa2va.gaze.letterbox import CANVAS

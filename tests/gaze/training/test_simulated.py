@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+pytest.importorskip("sa2va.world")
 from sa2va.gaze.letterbox import CANVAS
 from sa2va.gaze.metrics.maps import blurred, fixation_map
 from sa2va.gaze.model.density import Grid

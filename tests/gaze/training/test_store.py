@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+
+pytest.importorskip("sa2va.world")
+from gaze.support.gaze_model import build_gaze
 from safetensors import safe_open
 from safetensors.torch import save_file
-from support.gaze_model import build_gaze
 
 from sa2va.gaze.model.events import FACT, write_tokens
 from sa2va.gaze.model.scanpath_model import ScanpathModel, fingerprint

@@ -13,7 +13,8 @@ from torch import Tensor
 from sa2va.inference.decoding import Decoding, DecodingRules, TextStream
 from sa2va.inference.predictor import Predictor
 from sa2va.inference.requests import Options, Request
-from sa2va.model.processor import Processor, Prompts
+from sa2va.model.batch import Prompts
+from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.types import Frames, Sample, Span, Turn
 
@@ -143,8 +144,8 @@ def stream_states(kind: str, sample: Sample) -> list[Tensor]:
 def test_a_talk_held_open_equals_the_talk_at_once(kind: str) -> None:
     model, processor = build_family(kind)
     frames = draw(2, 48, 80, seed=5)
-    sample = Sample(frames=frames, turns=TALK, masks=np.ones((1, 2, 48, 80), bool))
-    other = Sample(frames=frames, turns=TALK[1:], masks=sample.masks)
+    sample = Sample.of_arrays(frames=frames, turns=TALK, masks=np.ones((1, 2, 48, 80), bool))
+    other = Sample.of_arrays(frames=frames, turns=TALK[1:], masks=sample.masks)
     batch = processor([sample, other], for_masks=False)
     at_once = model.gather_seg_states(model.hidden_states(batch), batch)
     opened = stream_states(kind, sample)

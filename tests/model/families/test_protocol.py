@@ -82,6 +82,17 @@ def check_language_model(family: Family, model: Sa2VA, processor: Processor) -> 
     assert not any(id(p) in of_language for name, p in native.named_parameters() if "vis" in name)
 
 
+def check_vision_parts(family: Family, model: Sa2VA, processor: Processor) -> None:
+    native = model.mllm.native
+    parts = [family.vision_tower(native), family.vision_projector(native)]
+    vision = {id(parameter) for part in parts for parameter in part.parameters()}
+    text = {id(parameter) for parameter in family.language_model(native).parameters()}
+    assert not vision & text
+    assert vision | text | {id(p) for p in native.lm_head.parameters()} == {id(p) for p in native.parameters()}
+    widths = {parameter.shape[0] for parameter in parts[1].parameters()}
+    assert model.mllm.width in widths
+
+
 def check_read_picture(family: Family, model: Sa2VA, processor: Processor) -> None:
     for is_frame in (False, True):
         picture = family.read_picture(PICTURES[0][0], model.config, is_frame=is_frame)
@@ -119,7 +130,7 @@ def check_positions(family: Family, model: Sa2VA, processor: Processor) -> None:
 def check_states(family: Family, model: Sa2VA, processor: Processor) -> None:
     prompts, native = two_prompts(processor), model.mllm.native
     inputs = model.encode(prompts)
-    states = family.run_text(native, inputs, None)
+    states = family.run_text(native, inputs, None).states
     assert isinstance(inputs, TextInput) and states.shape == inputs.embeds.shape
     stock: dict[str, Any] = {"pixel_values": prompts.pixel_values, "attention_mask": prompts.attention_mask}
     if family.takes_any_size:
@@ -139,6 +150,8 @@ CHECKS: dict[str, Callable[[Family, Sa2VA, Processor], None]] = {
     "layer_names": check_layer_names,
     "build_mllm": check_build_mllm,
     "language_model": check_language_model,
+    "vision_tower": check_vision_parts,
+    "vision_projector": check_vision_parts,
     "read_picture": check_read_picture,
     "image_block": check_image_block,
     "encode_images": check_encode_images,

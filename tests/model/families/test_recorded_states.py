@@ -14,10 +14,11 @@ from transformers import PreTrainedTokenizerFast
 from sa2va.checkpoints import key_map as keymap
 from sa2va.checkpoints.published.layout import LAYOUTS
 from sa2va.inference.decoding import Decoding, DecodingRules, TextStream
+from sa2va.model.batch import Prompts
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.mllm import Mllm
 from sa2va.model.pixels import IMAGENET_MEAN, IMAGENET_STD, normalize
-from sa2va.model.processor import Processor, Prompts
+from sa2va.model.processor import Processor
 from sa2va.types import Turn
 
 GOLDEN = Path(__file__).resolve().parents[4] / "shared" / "golden"

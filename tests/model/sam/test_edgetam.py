@@ -15,6 +15,7 @@ from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.catalog import build_sam2
 from sa2va.model.sam.edgetam import EdgeTam
 from sa2va.model.sam.tracker import STOCK, Tracker
+from sa2va.model.seg_design import one_frame_rows
 
 NUM_FRAMES, KEYFRAMES = 12, (0, 5, 11)
 GRID = SIDE // 16
@@ -101,7 +102,9 @@ def test_a_model_may_draw_with_edgetam() -> None:
     assert isinstance(model.sam2, EdgeTam)
     with torch.no_grad():
         features = model.sam2.encode_frames(draw_clip(1))
-        output = model.decode_masks(torch.randn(2, model.mllm.width), features, torch.zeros(2, 1, dtype=torch.long))
+        output = model.decode_masks(
+            torch.randn(2, model.mllm.width), features, one_frame_rows(torch.zeros(2, dtype=torch.long))
+        )
     assert output.candidates.shape == (2, 3, SIDE // 4, SIDE // 4)
 
 

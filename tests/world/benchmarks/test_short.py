@@ -1,15 +1,17 @@
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from support.fake_answers import FakePrediction, FakePredictor, fake, no_masks, say_nothing, tell_truth
 
+from sa2va.checkpoints.find import find_model
 from sa2va.evaluation.benchmark import Figure
 from sa2va.evaluation.catalog import build_benchmarks, list_benchmarks
 from sa2va.evaluation.runner import run
 from sa2va.types import Sample, Turn
 from sa2va.world.benchmarks import short as world
-from sa2va.world.scenes.splits import Split
+from sa2va.world.scenes.splits import REPORT, Split
 
 ASKED = sorted(set(list_benchmarks("world")) - {"world/long"})  # that one is played, not asked: test_long.py
 CLIPS = ("video", "occlusion", "video_conversation", "video_caption")
@@ -108,6 +110,13 @@ def test_occluded_objects_are_back_before_the_end() -> None:
         frames = world.tracks.frames_after_gap(target)
         assert frames and target[frames].any((1, 2)).all()
         assert target[0].any()
+
+
+def test_the_figures_of_the_card_are_of_the_report_split() -> None:
+    report = json.loads((find_model("tiny") / "report.json").read_text())
+    assert report["environment"]["seed"] == REPORT.seed
+    (benchmark,) = build_benchmarks(["world/absent"], split="report", limit=1)
+    assert benchmark.seed == REPORT.seed
 
 
 def test_clips_are_asked_about_with_at_most_four_frames() -> None:

@@ -11,5 +11,5 @@ def test_every_task_is_a_dataset() -> None:
     for name in extension.DATASETS:
         dataset = build_dataset(name, seed=1, split="val")
         assert isinstance(dataset, Dataset)
-        assert dataset.sample(0).task == name
-    assert len(build_dataset("world/refseg", num_turns=1, empty_share=0).sample(0).turns) == 1
+        assert dataset[0].task == name
+    assert len(build_dataset("world/refseg", num_turns=1, empty_share=0)[0].turns) == 1

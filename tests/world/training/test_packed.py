@@ -1,20 +1,20 @@
 """Branches behind one picture are as good as alone, and none shows what training must not see."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from support.small_model import build_model
 
-from sa2va.training.stage import StageConfig
+from sa2va.model.losses import total_loss
+from sa2va.tokens import IGNORE_INDEX
+from sa2va.training.stage import RunContext
 from sa2va.types import Sample
 from sa2va.world.tasks.exchanges import OPPOSITES, draw_exchanges
 from sa2va.world.tasks.items import draw_item, is_heldout, render_item
-from sa2va.world.training import packed
-from sa2va.world.training.cotrain import CotrainBatch, Teachers
-from sa2va.world.training.packed import PackedBatch, branch_bias, pack, run_packed
-from sa2va.world.training.recipes import build_stage
-from sa2va.world.training.word_grounding import watched
+from sa2va.world.training.packed import PackedConfig, pack
 
 
 def draw_picture(index, number=5):
@@ -23,51 +23,55 @@ def draw_picture(index, number=5):
     picture = render_item(scene, "refseg")
     masks = np.concatenate([picture.masks, np.zeros_like(picture.masks[:1])])
     turns = tuple(exchange.turn for exchange in exchanges)
-    return Sample(frames=picture.frames, turns=turns, masks=masks), exchanges
+    return Sample.of_arrays(frames=picture.frames, turns=turns, masks=masks), exchanges
 
 
 @pytest.fixture(scope="module")
 def model_and_processor():
-    return build_model(seed=4)
+    model, processor = build_model(seed=4)
+    model.mllm.record_attention()
+    return model, processor
 
 
 @pytest.fixture(scope="module")
 def item(model_and_processor):
     samples, exchanges = zip(*map(draw_picture, range(2)), strict=True)
-    return samples, pack(model_and_processor[1], samples, exchanges)
+    return samples, exchanges, pack(model_and_processor[1], samples, exchanges)
 
 
 @torch.no_grad()
 def test_each_branch_has_the_states_that_it_has_alone(model_and_processor, item):
     model, processor = model_and_processor
-    model.mllm.native.set_attn_implementation("sdpa")
-    samples, batch = item
-    states, (looks,) = run_packed(model, batch, [0])
-    attention = model.mllm.native.model.language_model.layers[0].self_attn
+    samples, exchanges, packed = item
+    batch = packed.batch
+    states, attentions = model.mllm.run_text_recorded(model.encode(batch), [0])
     for row, sample in enumerate(samples):
-        for number, turn in enumerate(sample.turns, start=1):
-            alone = processor([Sample(frames=sample.frames, turns=(turn,), masks=sample.masks)], for_masks=False)
-            with watched([attention], looks.shape[1], alone.attention_mask) as seen:
-                expected = model.hidden_states(alone)[0, batch.prefix :]
-            mine = batch.branch[row] == number
-            assert batch.batch.input_ids[row, mine].tolist() == alone.input_ids[0, batch.prefix :].tolist()
-            assert batch.batch.labels[row, mine].tolist() == alone.labels[0, batch.prefix :].tolist()
-            torch.testing.assert_close(states[row, mine], expected, atol=1e-4, rtol=1e-4)
-            torch.testing.assert_close(
-                model.mllm.logits(states[row, mine]), model.mllm.logits(expected), atol=1e-4, rtol=1e-4
+        prefix = int((batch.branches[row] == 0).sum())
+        for number, exchange in enumerate(exchanges[row], start=1):
+            alone = processor(
+                [Sample.of_arrays(frames=sample.frames, turns=(exchange.turn,), masks=sample.masks)], for_masks=False
             )
-            looked = seen[0][0, :, batch.prefix :, : batch.prefix]
-            torch.testing.assert_close(looks[row, :, mine], looked, atol=1e-4, rtol=1e-4)
+            expected, attended = model.mllm.run_text_recorded(model.encode(alone), [0])
+            mine = batch.branches[row] == number
+            assert batch.input_ids[row, mine].tolist() == alone.input_ids[0, prefix:].tolist()
+            labels = [batch.labels, packed.grounding.answer_labels]
+            mine_labels, other = labels if exchange.is_request else labels[::-1]
+            assert mine_labels[row, mine].tolist() == alone.labels[0, prefix:].tolist()
+            assert (other[row, mine] == IGNORE_INDEX).all()
+            torch.testing.assert_close(states[row, mine], expected[0, prefix:], atol=1e-4, rtol=1e-4)
+            seen = attentions[0][row][:, mine][..., :prefix]
+            torch.testing.assert_close(seen, attended[0][0, :, prefix:, :prefix], atol=1e-4, rtol=1e-4)
 
 
 def test_each_seg_has_its_object(model_and_processor, item):
-    samples, batch = item
+    samples, _, packed = item
     side = int(model_and_processor[1].config.tokens_per_tile ** 0.5)
     masks = [s.masks[i, 0] for s in samples for t in s.turns for span in t.spans for i in span.objects]
     expected = F.adaptive_avg_pool2d(torch.from_numpy(np.stack(masks)).float(), side).flatten(1)
     assert len(masks) > 4
-    torch.testing.assert_close(batch.spoken.cover, expected)
-    said = batch.batch.input_ids[batch.spoken.positions.unbind(1)]
+    objects = packed.grounding.objects
+    torch.testing.assert_close(objects.cover, expected)
+    said = packed.batch.input_ids[objects.positions.unbind(1)]
     assert set(said.tolist()) == {model_and_processor[1].seg_id}
 
 
@@ -80,17 +84,10 @@ def test_an_empty_mask_is_no_lesson_for_words():
         assert objects == ([] if exchange.turn.supervised else [len(scene.objects)])
 
 
-def test_a_token_sees_its_own_branch_and_no_later_token():
-    branch = torch.tensor([[0, 0, 1, 1, 1, 2, 2, -1, -1, -1]])
-    bias = branch_bias(branch, prefix=2, block=4)
-    visible = [[row for row, seen in enumerate(keys) if seen == 0] for keys in bias[0].tolist()]
-    # Of eight keys, the first four are the block before: nothing for the first block.
-    assert visible[:6] == [[4], [4, 5], [4, 5, 6], [7], [3, 4], [5]]
-
-
 def test_pictures_of_training_show_and_ask_no_held_out_pair():
+    first = PackedConfig(name="packed", steps=1, batch_size=1, lr=1.0).first_scene
     for index in range(40):
-        scene, rng = draw_item("refseg", 0, "train", packed.FIRST_SCENE + index)
+        scene, rng = draw_item("refseg", 0, "train", first + index)
         assert not is_heldout(scene, range(len(scene.objects)))
         for exchange in draw_exchanges(scene, rng, 12, 12):
             assert not is_heldout(scene, exchange.targets)
@@ -105,19 +102,19 @@ def test_no_opposites_while_it_is_easy():
     assert texts[0] == [] and len(texts[1]) > 5
 
 
-def test_the_stage_takes_turns_and_leaves_the_image_encoders_alone(monkeypatch):
-    monkeypatch.setattr(packed, "ROOM", 300)
-    monkeypatch.setattr(packed, "LEAST_BRANCHES", 2)
+def test_the_stage_takes_turns_and_leaves_the_image_encoders_alone():
     model, processor = build_model(seed=2)
-    config = StageConfig(name="packed", steps=40, batch_size=2, lr=1e-3)
-    stage = build_stage(config, model, processor, Teachers(model))
-    batches = [stage.batch(step) for step in (0, packed.ORDINARY_EVERY - 1)]
-    assert [type(batch) for batch in batches] == [PackedBatch, CotrainBatch]
-    for batch in batches:
-        losses = stage.losses(batch)
-        assert all(torch.isfinite(loss) for loss in losses.values())
-        losses["total"].backward()
-    text = model.mllm.native.model.language_model
+    config = PackedConfig(name="packed", steps=40, batch_size=2, lr=1e-3, branch_tokens=300, least_branches=2)
+    context = RunContext(model=model, processor=processor, seed=0, folder=Path("unused"), device=torch.device("cpu"))
+    stage = config.build(context)
+    for step in (0, config.ordinary_every - 1):
+        batch = stage.data.collate([stage.data[key] for key in stage.data.keys(step)])
+        assert (batch.batch.branches is None) == bool(step)
+        terms = stage.module(batch)
+        assert all(torch.isfinite(term.total) for term in terms.values())
+        assert step or terms["lm"].weight, terms["lm_answers"].weight == (0.5, 1.5)
+        total_loss(terms).backward()
+    text = model.mllm.text_model
     assert all(layer.mlp.up_proj.weight.grad.any() for layer in text.layers)
-    resting = (model.sam2.native.vision_encoder, model.mllm.native.model.vision_tower)
+    resting = (model.sam2.native.vision_encoder, model.mllm.vision_tower)
     assert all(p.grad is None for part in resting for p in part.parameters())

@@ -3,17 +3,18 @@
 import pytest
 import torch
 
+from sa2va.model.losses import total_loss
 from sa2va.world.scenes.scene import COLORS, SHAPES, SIZES, TEXTURES
 from sa2va.world.tasks.catalog import TASKS
 from sa2va.world.training.patch_labels import (
     UNKNOWN_LABEL,
     UNMARKED,
     attribute_words,
-    centre_loss,
-    centre_word,
+    center_loss,
+    center_word,
+    label_cells,
     label_loss,
-    name_cells,
-    name_loss,
+    word_losses,
 )
 from sa2va.world.training.scene_batch import ATTRIBUTE_SIZES, attribute_ids
 from sa2va.world.training.tiny_model import corpus, train_tokenizer
@@ -33,7 +34,7 @@ def test_every_attribute_is_one_token_of_its_own(tokenizer):
 
 def test_a_cell_has_the_attributes_of_what_covers_it():
     samples = [TASKS[task](0, "train", 3) for task in ("refseg", "caption", "gcg")]
-    cells, attributes, _ = name_cells(samples, side=8)
+    cells, attributes, _ = label_cells(samples, side=8)
     assert set(cells[:, 0].tolist()) == {0, 2}  # a caption has no masks
     for (row, cell), ids in zip(cells.tolist(), attributes.tolist(), strict=True):
         side = samples[row].masks.shape[-1] // 8
@@ -51,13 +52,14 @@ def test_the_loss_falls_to_nothing_where_tokens_are_their_words():
     attributes = torch.stack([torch.randint(size, (50,)) for size in ATTRIBUTE_SIZES], dim=1)
     said = torch.stack([embeddings[words[i]][attributes[:, i]] for i in range(4)]).sum(0)
     wrong = torch.stack([embeddings[words[i]][(attributes[:, i] + 1) % len(words[i])] for i in range(4)]).sum(0)
-    assert name_loss(said, attributes, words, embeddings) < 1e-2
-    assert name_loss(wrong, attributes, words, embeddings) > 20
+    assert total_loss(word_losses(said, attributes, words, embeddings)) < 1e-2
+    terms = word_losses(wrong, attributes, words, embeddings)
+    assert total_loss(terms) > 20 and all(term.count == 50 for term in terms.values())
 
 
 def test_the_middle_of_each_object_is_marked():
     samples = [TASKS[task](0, "train", 3) for task in ("refseg", "caption")]
-    *_, marks = name_cells(samples, side=8)
+    *_, marks = label_cells(samples, side=8)
     assert marks.shape == (2, 64) and (marks[1] == UNMARKED).all()
     wanted = set()
     for mask in samples[0].masks[:, 0]:
@@ -69,11 +71,11 @@ def test_the_middle_of_each_object_is_marked():
 
 
 def test_a_middle_is_said_with_the_word_that_fits_every_object(tokenizer):
-    assert tokenizer.decode([centre_word(tokenizer)]) == " object"
+    assert tokenizer.decode([center_word(tokenizer)]) == " object"
     word = torch.nn.functional.normalize(torch.randn(256), dim=-1) * 16
     marks = torch.tensor([[1.0, 0.0]])
-    assert centre_loss(torch.stack([word, -word])[None], marks, word) < 1e-2
-    assert centre_loss(torch.stack([-word, word])[None], marks, word) > 20
+    assert center_loss(torch.stack([word, -word])[None], marks, word).mean < 1e-2
+    assert center_loss(torch.stack([-word, word])[None], marks, word).mean > 5
 
 
 def test_a_label_that_is_not_known_costs_nothing():
@@ -81,8 +83,8 @@ def test_a_label_that_is_not_known_costs_nothing():
     logits, labels = torch.randn(6, 4, requires_grad=True), torch.tensor([0, 3, UNKNOWN_LABEL, 1, UNKNOWN_LABEL, 2])
     known = labels != UNKNOWN_LABEL
     expected = torch.nn.functional.cross_entropy(logits[known], labels[known])
-    assert label_loss(logits, labels).item() == pytest.approx(expected.item(), abs=1e-6)
+    assert label_loss(logits, labels).mean.item() == pytest.approx(expected.item(), abs=1e-6)
     nothing = label_loss(logits, torch.full((6,), UNKNOWN_LABEL))
-    nothing.backward()
-    assert nothing.item() == 0
+    nothing.mean.backward()
+    assert nothing.mean.item() == nothing.count == 0
     assert not logits.grad.any()

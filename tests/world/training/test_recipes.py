@@ -7,12 +7,13 @@ import pytest
 
 from sa2va.training.recipes import RECIPES
 from sa2va.training.run import train
-from sa2va.world.training.recipes import TinyRun, WorldStageConfig
+from sa2va.world.training.encoders import VisionConfig
+from sa2va.world.training.recipes import TinyRun
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = WorldStageConfig(name="vision", steps=1, batch_size=1, lr=1e-3, num_workers=0)
+    stage = VisionConfig(name="vision", steps=1, batch_size=1, lr=1e-3, num_workers=0)
     monkeypatch.setitem(
         RECIPES, "short", lambda: TinyRun(name="short", output="out", stages=(stage,), device="cpu", calibration=0)
     )
@@ -55,3 +56,8 @@ def test_a_setting_that_would_do_nothing_is_refused(
         train("short", words, output="run")
     assert str(caught.value).startswith(told) or told in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_recipe_is_named() -> None:
+    with pytest.raises(ValueError, match="recipe 'huge' is unknown: use one of short, tiny"):
+        train("huge")

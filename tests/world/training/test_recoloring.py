@@ -1,4 +1,4 @@
-"""Tests of pictures painted in other colours."""
+"""Tests of pictures painted in other colors."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from sa2va.world.scenes.sampling import make_scene
 from sa2va.world.scenes.scene import COLORS
 from sa2va.world.scenes.splits import UNSEEN_PAIRS
 from sa2va.world.training import recoloring as colors
-from sa2va.world.training.recoloring import repaint
+from sa2va.world.training.recoloring import recolor
 
 
 @settings(max_examples=40, deadline=None)
@@ -17,7 +17,7 @@ from sa2va.world.training.recoloring import repaint
 def test_no_object_comes_to_look_like_a_pair_that_is_held_out(index: int, seed: int) -> None:
     scene = make_scene(5, "train", index)
     swatches = np.array([[COLORS[thing.color] for thing in scene.objects]], np.uint8)[None]  # (1, 1, N, 3)
-    painted = repaint(swatches, scene, np.random.default_rng(seed))
+    painted = recolor(swatches, scene, np.random.default_rng(seed))
     if painted is None:
         return
     assert painted.shape == swatches.shape
@@ -26,10 +26,10 @@ def test_no_object_comes_to_look_like_a_pair_that_is_held_out(index: int, seed: 
     assert not looks & UNSEEN_PAIRS
 
 
-def test_edges_stay_and_colours_change() -> None:
+def test_edges_stay_and_colors_change() -> None:
     scene = make_scene(5, "train", 3)
     frames = scene.render(num_frames=1).frames
-    painted = repaint(frames, scene, np.random.default_rng(1))
+    painted = recolor(frames, scene, np.random.default_rng(1))
     assert painted is not None
 
     def edges(pixels: np.ndarray) -> np.ndarray:
@@ -45,4 +45,4 @@ def test_where_every_map_shows_a_pair_nothing_comes_back(monkeypatch: pytest.Mon
     scene = make_scene(5, "train", 3)
     shape = scene.objects[0].shape
     monkeypatch.setattr(colors, "UNSEEN_PAIRS", frozenset((color, shape) for color in COLORS))
-    assert repaint(scene.render(num_frames=1).frames, scene, np.random.default_rng(0)) is None
+    assert recolor(scene.render(num_frames=1).frames, scene, np.random.default_rng(0)) is None

@@ -1,25 +1,40 @@
 """Check the stages of the embedded model: pure batches, finite losses, and gradients only where they belong."""
 
 import dataclasses
-from typing import Any
+from pathlib import Path
 
 import pytest
 import torch
 from support.small_model import build_model
 
+from sa2va.model.following import find_objects
+from sa2va.model.losses import total_loss
 from sa2va.model.sam.sam2 import MaskOutput
-from sa2va.training.optim import build_optimizer, trained_parameters
-from sa2va.training.run import train
-from sa2va.training.stage import StageConfig
-from sa2va.world.training import cotrain
-from sa2va.world.training.cotrain import Teachers
-from sa2va.world.training.memory import FOLLOWED, SPANS
-from sa2va.world.training.recipes import build_stage, tiny, tiny_gpu, tiny_more
+from sa2va.training.optim import parameter_groups
+from sa2va.training.stage import RunContext, Stage, StageConfig
+from sa2va.world.training import recipes
+from sa2va.world.training.cotrain import CotrainConfig
+from sa2va.world.training.encoders import SamVisionConfig, VisionConfig
+from sa2va.world.training.mask_decoder import MaskDecoderConfig, ObjectCode
+from sa2va.world.training.memory import MemoryConfig
+from sa2va.world.training.packed import PackedConfig
 from sa2va.world.training.scene_batch import rank_objects
-from sa2va.world.training.task_mixture import BESIDE_PACKED, FIRST_SHARES, GROUPS, SHARES
+from sa2va.world.training.task_mixture import GROUPS, LANGUAGE_SHARES, TaskShares
 from sa2va.world.training.tiny_model import init_memory_attention
 
-STAGES = ("vision", "sam_vision", "masks", "tracking", "language", "cotrain", "packed")
+SHORT = {"steps": 100, "batch_size": 2, "lr": 1e-3}
+STAGES: dict[str, StageConfig] = {
+    config.name: config
+    for config in (
+        VisionConfig(name="vision", **SHORT),
+        SamVisionConfig(name="sam_vision", **SHORT),
+        MaskDecoderConfig(name="masks", **SHORT),
+        MemoryConfig(name="tracking", **SHORT),
+        CotrainConfig(name="language", shares=LANGUAGE_SHARES, decodes_masks=False, alignment_share=0.0, **SHORT),
+        CotrainConfig(name="cotrain", **SHORT),
+        PackedConfig(name="packed", branch_tokens=300, least_branches=2, **SHORT),
+    )
+}
 RESTING = {  # what a stage must leave as it is
     "vision": "language_model",
     "masks": "vision_encoder",
@@ -29,10 +44,21 @@ RESTING = {  # what a stage must leave as it is
 }
 
 
-def make_stage(name: str) -> Any:
+def make_stage(name: str) -> Stage:
     model, processor = build_model(seed=2)
-    config = StageConfig(name=name, steps=100, batch_size=2, lr=1e-3)
-    return build_stage(config, model, processor, Teachers(model))
+    context = RunContext(
+        model=model,
+        processor=processor,
+        seed=0,
+        folder=Path("unused"),
+        device=torch.device("cpu"),
+        kept={"object_code": ObjectCode(model.sam2.width)},
+    )
+    return STAGES[name].build(context)
+
+
+def make_batch(stage: Stage, step: int):
+    return stage.data.collate([stage.data[key] for key in stage.data.keys(step)])
 
 
 def tensors_of(batch: object) -> list[torch.Tensor]:
@@ -47,72 +73,92 @@ def tensors_of(batch: object) -> list[torch.Tensor]:
 @pytest.mark.parametrize("name", STAGES)
 def test_a_batch_is_a_pure_function_of_its_step(name: str) -> None:
     stage = make_stage(name)
-    one, again, other = (tensors_of(stage.batch(step)) for step in (3, 3, 4))
+    one, again, other = (tensors_of(make_batch(stage, step)) for step in (3, 3, 4))
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
-    assert any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert len(one) != len(other) or any(
+        a.shape != b.shape or not torch.equal(a, b) for a, b in zip(one, other, strict=True)
+    )
 
 
-@pytest.mark.parametrize("name", STAGES[:-1])  # packed ones draw nothing in most steps, see test_packed.py
+@pytest.mark.parametrize("name", list(STAGES)[:-1])  # packed ones draw nothing in most steps, see test_packed.py
 def test_a_step_trains_what_it_should(name: str) -> None:
     stage = make_stage(name)
-    optimizer = build_optimizer(stage.module(), stage.parameters(), stage.config)
-    names = trained_parameters(stage.module(), optimizer)
-    assert names
-    assert not [n for n in names if name in RESTING and RESTING[name] in n]
+    names = [n for group in parameter_groups(stage.module, stage.parameters(), stage.config) for n in group["names"]]
+    trained = {n: p for n, p in stage.module.named_parameters() if n in names}
+    assert trained
+    assert not [n for n in trained if name in RESTING and RESTING[name] in n]
     seen: set[str] = set()
     for step in range(3):
-        losses = stage.losses(stage.batch(step))
-        assert all(torch.isfinite(value) for value in losses.values()), (name, losses)
-        losses["total"].backward()
-        seen |= {n for n, p in names.items() if p.grad is not None and bool(p.grad.any())}
-    assert len(seen) > len(names) // 2, sorted(set(names) - seen)[:9]
+        terms = stage.module(make_batch(stage, step))
+        assert all(torch.isfinite(term.total) for term in terms.values()), (name, terms)
+        total_loss(terms).backward()
+        seen |= {n for n, p in trained.items() if p.grad is not None and bool(p.grad.any())}
+    assert len(seen) > len(trained) // 2, sorted(set(trained) - seen)[:9]
+    resting = [n for n, p in stage.module.named_parameters() if n not in trained and p.requires_grad]
+    assert not resting, resting[:9]  # what is not trained has no gradient either
 
 
-@pytest.mark.parametrize("shares", [FIRST_SHARES, SHARES, BESIDE_PACKED])
-def test_shares_of_the_tasks_are_complete(shares: dict[str, float]) -> None:
-    assert sum(shares.values()) == pytest.approx(1.0)
-    assert set(shares) <= set(GROUPS)
+def test_shares_of_the_tasks_are_complete() -> None:
+    with pytest.raises(ValueError, match=r"sum to 0\.9; expected"):
+        TaskShares(region=0.1, gcg=0.1, refseg=0.1, text=0.2, video_refseg=0.2, video_text=0.2)
+    assert {field.name for field in dataclasses.fields(TaskShares)} == set(GROUPS)
     assert all(sum(group.values()) == pytest.approx(1.0) for group in GROUPS.values())
 
 
-def test_clips_are_tracked_beyond_their_key_frames(monkeypatch) -> None:
+def test_each_process_gets_its_share_of_a_step() -> None:
+    """Two halves of a step hold its terms: sums and counts add up to those of the whole."""
     stage = make_stage("cotrain")
-    batches = (stage.batch(step) for step in range(40))
-    clip = next(b for b in batches if b.tracked and len(b.followed))
-    assert clip.keyframes == (0, 5, 10, 15)
-    assert not set(clip.tracked) & set(clip.keyframes)
-    monkeypatch.setattr(cotrain, "FOUND_IOU", -1.0)  # untrained, nothing is found
-    losses = stage.losses(clip)
-    losses["total"].backward()
-    memory = stage.module().model.sam2.native.memory_encoder
+    pictures = [step for step in range(20) if stage.data.plan(step)[0].group in ("refseg", "region")]
+    for step in pictures[:3]:
+        keys = stage.data.keys(step)
+        whole = stage.module(make_batch(stage, step))
+        halves = [stage.module(stage.data.collate([stage.data[key] for key in keys[rank::2]])) for rank in range(2)]
+        assert whole["lm"].count == sum(half["lm"].count for half in halves)
+        for name, term in whole.items():
+            torch.testing.assert_close(
+                term.total, sum(half[name].total for half in halves), rtol=1e-4, atol=1e-4, msg=f"{step} {name}"
+            )
+
+
+def tracked_clip(stage: Stage):
+    clips = (make_batch(stage, step) for step in range(60))
+    return next(clip for clip in clips if clip.batch.tracks is not None and len(clip.batch.tracks.key_rows) > 1)
+
+
+def test_clips_are_tracked_beyond_their_key_frames() -> None:
+    stage = make_stage("cotrain")
+    clip = tracked_clip(stage)
+    tracks = clip.batch.tracks
+    assert tracks.keyframes == (0, 5, 10, 15)
+    assert not set(tracks.frames) & set(tracks.keyframes)
+    stage.module.losses = dataclasses.replace(stage.module.losses, follow_iou=-1.0)  # untrained, nothing is found
+    total_loss(stage.module(clip)).backward()
+    memory = stage.module.model.sam2.native.memory_encoder
     assert any(p.grad is not None and p.grad.any() for p in memory.parameters())
 
 
 def test_only_objects_that_were_found_are_followed() -> None:
-    stage = make_stage("cotrain")
-    clip = next(b for b in (stage.batch(step) for step in range(40)) if b.tracked and len(b.followed) > 1)
-    number = len(clip.keyframes)
-    truth = clip.batch.seg_targets.flatten(0, 1)
-    size = len(truth)
+    clip = tracked_clip(make_stage("cotrain"))
+    tracks, truth = clip.batch.tracks, clip.batch.seg_targets
     masks = torch.where(truth, 5.0, -5.0)[:, None]
-    masks[int(clip.followed[0]) * number + 1] *= -1  # wrong, where it is surest
-    scores = torch.full((size, 1), 0.3)
-    scores[1::number] = 0.9
-    output = MaskOutput(masks, scores, torch.ones(size), torch.zeros(size, 1))
-    there = clip.batch.seg_targets[clip.followed, 1].flatten(1).any(1)
+    surest = tracks.key_rows[:, 1]
+    masks[surest[0]] *= -1  # wrong, where it is surest
+    scores = torch.full((len(truth), 1), 0.3)
+    scores[surest] = 0.9
+    output = MaskOutput(masks, scores, torch.ones(len(truth)), torch.zeros(len(truth), 1))
+    there = truth[surest].flatten(1).any(1)
     there[0] = False
-    assert stage._find(clip, output).tolist() == torch.nonzero(there)[:, 0].tolist()
+    found = find_objects(tracks, output, truth, 0.5)
+    assert torch.equal(found.key_rows, tracks.key_rows[there]) and torch.equal(found.targets, tracks.targets[there])
 
 
-@pytest.mark.parametrize("recipe", [tiny, tiny_more, tiny_gpu])
-def test_recipes_name_known_stages_once(recipe: Any) -> None:
+@pytest.mark.parametrize("recipe", [recipes.tiny, recipes.tiny_more, recipes.tiny_gpu])
+def test_recipes_name_each_stage_once_and_calibrate(recipe) -> None:
     config = recipe()
     assert {stage.name for stage in config.stages} <= set(STAGES)
-
-
-def test_an_unknown_recipe_is_named() -> None:
-    with pytest.raises(ValueError, match="recipe 'huge' is unknown: use one of tiny"):
-        train("huge")
+    assert config.calibration == 600
+    with pytest.raises(ValueError, match="calibration on 9 requests; use 0 or at least 50"):
+        dataclasses.replace(config, calibration=9)
 
 
 def test_a_place_starts_out_reading_what_was_there_before() -> None:
@@ -152,6 +198,6 @@ def test_objects_that_come_back_are_followed_first() -> None:
 
 def test_clips_to_track_have_all_spans() -> None:
     stage = make_stage("tracking")
-    shapes = {tuple(stage.batch(step).targets.shape[:2]) for step in range(12)}
-    assert {frames + 1 for _, frames in shapes} == {frames for frames, _ in SPANS}
-    assert all(objects * frames <= FOLLOWED for objects, frames in shapes)
+    shapes = {tuple(make_batch(stage, step).targets.shape[:2]) for step in range(12)}
+    assert {frames + 1 for _, frames in shapes} == {frames for frames, _ in stage.config.spans}
+    assert all(objects * frames <= stage.config.followed for objects, frames in shapes)

@@ -5,9 +5,10 @@ import pytest
 import torch
 from support.small_model import build_model
 
-from sa2va.types import Sample, Span, Turn
+from sa2va.types import Sample, Span
 from sa2va.world.tasks.catalog import TASKS
-from sa2va.world.training.word_grounding import Words, attention_loss, hear, watched
+from sa2va.world.tasks.grounded_turn import GroundedTurn
+from sa2va.world.training.word_grounding import Words, attention_loss, ground_questions
 
 SIDE = 4
 
@@ -20,12 +21,16 @@ def processor():
 def test_a_question_whose_words_end_the_one_before_is_found_in_its_own_place(processor):
     questions = ("Please segment the star left of the red circle.", "the red circle.")
     turns = tuple(
-        Turn(question=q, answer="no", heard=(Span(start=q.index("circle"), end=q.index("circle") + 6, objects=(0,)),))
+        GroundedTurn(
+            question=q, answer="no", possible=(Span(start=q.index("circle"), end=q.index("circle") + 6, objects=(0,)),)
+        )
         for q in questions
     )
-    sample = Sample(frames=np.zeros((1, 8, 8, 3), np.uint8), turns=turns, masks=np.ones((1, 1, 8, 8), bool))
+    sample = Sample.of_arrays(frames=np.zeros((1, 8, 8, 3), np.uint8), turns=turns, masks=np.ones((1, 1, 8, 8), bool))
     batch = processor([sample], for_masks=False)
-    columns = hear([sample], batch.input_ids, [0], SIDE, processor.tokenizer).meant.positions[:, 1].tolist()
+    columns = (
+        ground_questions([sample], batch.input_ids, [0], SIDE, processor.tokenizer).possible.positions[:, 1].tolist()
+    )
     seen = processor.tokenizer.decode(batch.input_ids[0, columns[0] : columns[1] + 1])
     assert columns[0] < columns[1] and seen.count("circle") == 2
 
@@ -34,13 +39,14 @@ def test_a_question_whose_words_end_the_one_before_is_found_in_its_own_place(pro
 def test_each_heard_word_is_the_token_at_its_place(processor, task):
     samples = [TASKS[task](0, "train", index) for index in range(3)]
     keyframes = list(range(0, len(samples[0].frames), 5))
-    batch = processor(samples, keyframes, for_masks=False)
-    positions, cover = hear(samples, batch.input_ids, keyframes, SIDE, processor.tokenizer).meant
+    batch = processor(samples, [keyframes] * 3, for_masks=False)
+    found = ground_questions(samples, batch.input_ids, keyframes, SIDE, processor.tokenizer).possible
+    positions, cover = found.positions, found.cover
     words = [
         turn.question[span.start : span.end]
         for sample in samples
         for turn in sample.turns
-        for span in turn.heard
+        for span in turn.possible
         if sample.masks[list(span.objects)][:, keyframes].any()
     ]
     ids = batch.input_ids[positions[:, 0], positions[:, 1]]
@@ -56,64 +62,66 @@ def test_the_cover_is_the_share_of_each_cell(processor):
     masks[0, 0, :16, :16] = True  # the first of sixteen cells
     masks[1, 0, 48:, 56:] = True  # half of the last one
     heard = (Span(start=8, end=14, objects=(0, 1)),)
-    turn = Turn(question="Segment things.", answer="No.", heard=heard)
-    sample = Sample(frames=np.zeros((1, 64, 64, 3), np.uint8), turns=(turn,), masks=masks)
+    turn = GroundedTurn(question="Segment things.", answer="No.", possible=heard)
+    sample = Sample.of_arrays(frames=np.zeros((1, 64, 64, 3), np.uint8), turns=(turn,), masks=masks)
     batch = processor([sample], for_masks=False)
-    (_, cover), looked, asked, found = hear([sample], batch.input_ids, [0], SIDE, processor.tokenizer)
-    assert asked.tolist() == looked.positions.tolist() and found.all()
+    found = ground_questions([sample], batch.input_ids, [0], SIDE, processor.tokenizer)
+    assert found.asked.tolist() == found.attended.positions.tolist() and found.exists.all()
     expected = torch.zeros(1, 16)
     expected[0, 0], expected[0, 15] = 1, 0.5
-    torch.testing.assert_close(cover, expected)
-    torch.testing.assert_close(looked.cover, expected)  # where nothing is named, words look at what is meant
+    torch.testing.assert_close(found.possible.cover, expected)
+    torch.testing.assert_close(
+        found.attended.cover, expected
+    )  # without a noun phrase, words attend to what is possible
 
 
 def test_a_word_looks_at_what_its_own_name_fits(processor):
     masks = np.zeros((2, 1, 64, 64), bool)
     masks[0, 0, :16, :16] = masks[1, 0, 48:, 48:] = True
     question = "Segment the circle near the star."
-    turn = Turn(
+    turn = GroundedTurn(
         question=question,
         answer="No.",
-        heard=(Span(start=12, end=18, objects=(0,)), Span(start=28, end=32, objects=(0,))),
-        named=(Span(start=28, end=32, objects=(1,)),),
+        possible=(Span(start=12, end=18, objects=(0,)), Span(start=28, end=32, objects=(0,))),
+        nouns=(Span(start=28, end=32, objects=(1,)),),
     )
-    sample = Sample(frames=np.zeros((1, 64, 64, 3), np.uint8), turns=(turn,), masks=masks)
+    sample = Sample.of_arrays(frames=np.zeros((1, 64, 64, 3), np.uint8), turns=(turn,), masks=masks)
     batch = processor([sample], for_masks=False)
-    meant, looked, _, _ = hear([sample], batch.input_ids, [0], SIDE, processor.tokenizer)
-    torch.testing.assert_close(meant.positions, looked.positions)
-    assert meant.cover.argmax(1).tolist() == [0, 0]
-    assert looked.cover.argmax(1).tolist() == [0, 15]
+    found = ground_questions([sample], batch.input_ids, [0], SIDE, processor.tokenizer)
+    torch.testing.assert_close(found.possible.positions, found.attended.positions)
+    assert found.possible.cover.argmax(1).tolist() == [0, 0]
+    assert found.attended.cover.argmax(1).tolist() == [0, 15]
 
 
 def test_words_of_plain_questions_look_as_well(processor):
     samples = [TASKS["conversation"](0, "train", index) for index in range(12)]
     batch = processor(samples, for_masks=False)
-    meant, looked, asked, found = hear(samples, batch.input_ids, [0], SIDE, processor.tokenizer)
-    assert len(meant.positions) == 0 and len(looked.positions) > 10
-    assert len(asked) == len(found) > len(looked.positions) == found.sum()  # some ask for what is not there
+    found = ground_questions(samples, batch.input_ids, [0], SIDE, processor.tokenizer)
+    assert len(found.possible.positions) == 0 and len(found.attended.positions) > 10
+    assert (
+        len(found.asked) == len(found.exists) > len(found.attended.positions) == found.exists.sum()
+    )  # some ask for what is not there
 
 
 def test_questions_without_words_to_hear_give_nothing(processor):
     samples = [TASKS["caption"](0, "train", 0)]
     batch = processor(samples, for_masks=False)
-    meant, looked, asked, found = hear(samples, batch.input_ids, [0], SIDE, processor.tokenizer)
-    assert asked.shape == (0, 2) and found.shape == (0,)
-    for words in (meant, looked):
+    found = ground_questions(samples, batch.input_ids, [0], SIDE, processor.tokenizer)
+    assert found.asked.shape == (0, 2) and found.exists.shape == (0,)
+    for words in (found.possible, found.attended):
         assert words.positions.shape == (0, 2) and words.cover.shape == (0, SIDE**2)
 
 
 def test_a_word_outside_its_question_is_refused():
-    turn = Turn(question="Segment it.", answer="No.", heard=(Span(start=8, end=99, objects=()),))
     with pytest.raises(ValueError, match="outside the question of 11 characters"):
-        Sample(frames=np.zeros((1, 8, 8, 3), np.uint8), turns=(turn,))
+        GroundedTurn(question="Segment it.", answer="No.", possible=(Span(start=8, end=99, objects=()),))
 
 
 def test_clips_without_masks_are_left_out(processor):
     samples = [TASKS["video_caption"](0, "train", 0)]
-    meant, looked, _, _ = hear(
-        samples, processor(samples, [0, 5], for_masks=False).input_ids, [0, 5], SIDE, processor.tokenizer
-    )
-    assert meant.positions.shape == looked.positions.shape == (0, 2)
+    batch = processor(samples, [[0, 5]], for_masks=False)
+    found = ground_questions(samples, batch.input_ids, [0, 5], SIDE, processor.tokenizer)
+    assert found.possible.positions.shape == found.attended.positions.shape == (0, 2)
 
 
 def test_attention_is_held_against_the_objects_of_a_word():
@@ -125,27 +133,12 @@ def test_attention_is_held_against_the_objects_of_a_word():
     attention[1, 0, 9, 3] = attention[1, 1, 9, 4] = 1  # one head at cell 0, one at cell 1
     cover = torch.tensor([[0, 0.9, 0, 0], [0, 0, 0.1, 0], [0.8, 0.1, 0, 0]])
     places = torch.tensor([[0, 8], [0, 8], [1, 9]])
-    losses = [float(attention_loss(attention, is_visual, Words(places[i : i + 1], cover[i : i + 1]))) for i in range(3)]
+    words = [Words(places[i : i + 1], cover[i : i + 1]) for i in range(3)]
+    losses = [float(attention_loss(attention, is_visual, one).mean) for one in words]
     assert losses[0] == pytest.approx(0, abs=1e-4)
     assert losses[1] > 10
     assert losses[2] == pytest.approx(np.log(2), abs=1e-4)  # a tenth of a cell is not the object
-    together = float(attention_loss(attention, is_visual, Words(places, cover)))
+    together = float(attention_loss(attention, is_visual, Words(places, cover)).mean)
     assert together == pytest.approx(np.mean(losses), rel=1e-5)
-
-
-def test_a_watched_layer_tells_where_it_looks_and_is_left_as_it_was():
-    model, _ = build_model()
-    text = model.mllm.native.model.language_model
-    text.set_attn_implementation("eager")  # the kernel that tells by itself
-    layer, inputs, told = text.layers[1].self_attn, torch.randn(2, 5, text.config.hidden_size), []
-    is_there = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
-    hooks = dict(layer._forward_pre_hooks)
-    handle = layer.register_forward_hook(lambda module, given, output: told.append(output[1]))
-    with torch.no_grad(), watched([layer], 2, is_there) as seen:
-        text(inputs_embeds=inputs, attention_mask=is_there)
-    handle.remove()
-    (attention,) = seen
-    assert attention.shape == (2, 2, 5, 5)
-    torch.testing.assert_close(attention, told[0][:, :2])
-    assert not attention.triu(1).any() and not attention[1, :, :, 3:].any()
-    assert dict(layer._forward_pre_hooks) == hooks
+    nothing = attention_loss(attention, is_visual, Words(places[:0], cover[:0]))
+    assert nothing.count == nothing.total == 0

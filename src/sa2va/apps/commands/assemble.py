@@ -18,18 +18,20 @@ def assemble(
     target: TargetArgument,
     mllm: Annotated[
         str,
-        typer.Option(metavar="NAME", help="MLLM as Transformers has it: folder or hub name.", show_default=False),
+        typer.Option(metavar="NAME", help="Transformers MLLM: folder or hub name.", show_default=False),
     ],
     sam: Annotated[
         str,
         typer.Option(metavar="NAME", help="SAM 2: folder, hub name, or a raw .pt file.", show_default=False),
     ],
-    dtype: Annotated[Precision, typer.Option(help="Precision to write; keep = that of the MLLM.")] = Precision.KEEP,
-    seed: Annotated[int, typer.Option(min=0, help="Of the projector and the rows for new tokens.")] = 0,
+    dtype: Annotated[
+        Precision, typer.Option(help="Precision of the result; keep = that of the MLLM.")
+    ] = Precision.KEEP,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the projector and the new tokens' embeddings.")] = 0,
     unsafe_pickle: PickleOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Put a new model together from an MLLM and a SAM 2; it speaks at once and draws after training."""
+    """Assemble a model from an MLLM and a SAM 2; it answers at once, and draws masks after training."""
     with new_folder(target) as scratch:
         import torch
 

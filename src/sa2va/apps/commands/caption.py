@@ -24,7 +24,7 @@ from sa2va.files.staging import staged
 @takes_model
 def caption(
     media: MediaArgument,
-    grounded: Annotated[bool, typer.Option("--grounded", help="Mask each phrase of the caption.")] = False,
+    grounded: Annotated[bool, typer.Option("--grounded", help="A mask for each phrase of the caption.")] = False,
     output: OutputOption = None,
     region: RegionOption = None,
     as_json: JsonOption = False,

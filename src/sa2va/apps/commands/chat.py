@@ -41,7 +41,7 @@ def chat(
     *,
     choice: ModelChoice,
 ) -> None:
-    """Ask about an image or a video, a question a line; an empty standard input or "exit" ends it.
+    """Chat about an image or a video, one question per line; "exit" or the end of input ends it.
 
     Questions come from the keyboard or from a pipe. Regions belong to the first question, which calls them
     region1, region2 and so on. With -o, the masks of answer 3 go to FOLDER/answer_03.

@@ -38,12 +38,14 @@ class Precision(StrEnum):
 def convert(
     source: Annotated[str, typer.Argument(metavar="SRC", help="Model folder, published or ours.", show_default=False)],
     target: TargetArgument,
-    to: Annotated[Layout, typer.Option("--to", help="Layout to write.")] = Layout.OURS,
-    dtype: Annotated[Precision, typer.Option(help="Precision to write; keep = that of each tensor.")] = Precision.KEEP,
+    to: Annotated[Layout, typer.Option("--to", help="Layout of the result.")] = Layout.OURS,
+    dtype: Annotated[
+        Precision, typer.Option(help="Precision of the result; keep = that of each tensor.")
+    ] = Precision.KEEP,
     unsafe_pickle: PickleOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Rewrite a model folder in our layout or the published one, tensor by tensor."""
+    """Convert a model folder to our layout or the published one, tensor by tensor."""
     with new_folder(target) as scratch:
         import torch
         from tqdm import tqdm

@@ -12,25 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sa2va.apps.options import JsonOption, parse_path
+from sa2va.apps.options import CHECK_FAILED, JsonOption, build_group, parse_path
 from sa2va.extensions import find_part
 from sa2va.terminal import in_markup
 
 if TYPE_CHECKING:
     from sa2va.data.check import Check, Row
 
-CHECK_FAILED = 1
 
-app = typer.Typer(
-    help="Look at datasets.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-@app.callback()
-def data() -> None:
-    """Look at datasets."""
+app = build_group("Check datasets.")
 
 
 @app.command("check")
@@ -39,7 +29,7 @@ def check(
     path: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[PATH]", parser=parse_path, help="Its file or folder; none for generated data.", show_default=""
+            metavar="[PATH]", parser=parse_path, help="Its file or folder; none for generated data.", show_default=False
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of generated data.")] = 0,

@@ -43,7 +43,7 @@ FILES = Claim(
 
 @takes_model
 def demo(
-    media: Annotated[str | None, typer.Option("--media", metavar="PATH", help="Your own image or video.")] = None,
+    media: Annotated[str | None, typer.Option("--media", metavar="PATH", help="Image or video of your own.")] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FOLDER", parser=parse_path, help="Folder for the page.")
     ] = Path("demo"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sa2va.apps.installation import Part, inspect_installation
-from sa2va.apps.options import MODEL_HELP, JsonOption
+from sa2va.apps.options import CHECK_FAILED, MODEL_HELP, JsonOption
 from sa2va.terminal import in_markup, shown
 
 if TYPE_CHECKING:
@@ -22,16 +22,14 @@ if TYPE_CHECKING:
     from sa2va.checkpoints.footprint import Place
     from sa2va.model.config import Sa2VAConfig
 
-CHECK_FAILED = 1
-
 
 def doctor(
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)] = None,
     revision: Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit on the hub.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing, not even a config.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="No downloads, not even of a config.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell which models run here, and in which precision; with MODEL, what each choice of it needs.
+    """List the models that run here, and their precision; with MODEL, the memory that each choice needs.
 
     Weights are never fetched for this. The exit code is 1 if nothing fits or a library is broken.
     """

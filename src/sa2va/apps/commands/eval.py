@@ -8,10 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from sa2va.apps.options import MODEL_HELP, JsonOption, ModelChoice, OutputOption, QuietOption, takes, takes_model
+from sa2va.apps.options import (
+    CHECK_FAILED,
+    MODEL_HELP,
+    JsonOption,
+    ModelChoice,
+    OutputOption,
+    QuietOption,
+    takes,
+    takes_model,
+)
 from sa2va.extensions import load_extensions, missing_extensions
-
-CHECK_FAILED = 1
 
 
 def takes_extensions(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,7 +40,7 @@ def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     benchmark: Annotated[
         list[str] | None,
-        typer.Option("--benchmark", "-b", metavar="NAME", help="One benchmark, by its name. Repeatable."),
+        typer.Option("--benchmark", "-b", metavar="NAME", help="Benchmark. Repeatable."),
     ] = None,
     split: Annotated[str, typer.Option(help="Test set: dev to choose by, report for figures to quote.")] = "dev",
     seed: Annotated[
@@ -41,14 +48,14 @@ def evaluate(
     ] = None,
     items: Annotated[int, typer.Option(min=1, help="Number of items of each benchmark.")] = 500,
     output: OutputOption = None,
-    check: Annotated[bool, typer.Option("--check", help="Exit with 1 if a figure misses its bar.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Exit code 1 if a figure misses its bar.")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     *,
     extensions: list[str],
     choice: ModelChoice,
 ) -> None:
-    """Compute every figure with its 95 % interval, chance beside it.
+    """Evaluate a model: every figure with its 95 % interval and its chance baseline.
 
     With -o, each score is kept in FOLDER/journal.jsonl, and the same command again goes on where it stopped. Commands
     with different benchmarks may write to one folder at the same time; one with all of them then reports them together.

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sa2va.apps.options import JsonOption, parse_path
+from sa2va.apps.options import CHECK_FAILED, JsonOption, parse_path
 from sa2va.terminal import in_markup
 
 if TYPE_CHECKING:
     from sa2va.evaluation.parity import Comparison
-
-CHECK_FAILED = 1
 
 
 def parity(
@@ -26,10 +24,10 @@ def parity(
         typer.Argument(
             metavar="FOLDER",
             parser=parse_path,
-            help="A model folder with recorded cases (image, video, visual_prompt).",
+            help="Model folder with recorded cases (image, video, visual_prompt).",
         ),
     ],
-    strict: Annotated[bool, typer.Option("--strict", help="Rounding of this machine is no excuse.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="No allowance for the rounding of this machine.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a model on recorded inputs and compare every recorded tensor."""

@@ -30,16 +30,14 @@ def segment(
     expression: ExpressionArgument,
     output: OutputOption = None,
     region: RegionOption = None,
-    max_objects: Annotated[int, typer.Option(min=1, help="Stop after this many objects.")] = 64,
-    threshold: Annotated[
-        float, typer.Option(callback=require_finite, help="A pixel with a larger logit is part of the mask.")
-    ] = 0.0,
+    max_objects: Annotated[int, typer.Option(min=1, help="Maximum number of objects.")] = 64,
+    threshold: Annotated[float, typer.Option(callback=require_finite, help="Mask threshold, a logit.")] = 0.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     *,
     choice: ModelChoice,
 ) -> None:
-    """Mask what an expression refers to, in an image or a video.
+    """Segment what an expression refers to in an image or a video.
 
     An object that is not there gets no mask, and the answer says so.
     """

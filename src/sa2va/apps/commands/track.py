@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Keyframes(StrEnum):
-    """Which frames of a clip the model reads."""
+    """Choice of the frames that the language model reads."""
 
     UNIFORM = "uniform"
     FIRST = "first"
@@ -43,22 +43,22 @@ def track(
     video: MediaArgument,
     expression: Annotated[
         list[str],
-        typer.Argument(metavar="EXPRESSION...", help='What to look for, as in "the red car".', show_default=False),
+        typer.Argument(metavar="EXPRESSION...", help='Referring expressions, as in "the red car".', show_default=False),
     ],
     output: OutputOption = None,
     num_keyframes: Annotated[
-        int | None, typer.Option(min=1, help="How many frames of the clip the model reads. [default: the model's]")
+        int | None, typer.Option(min=1, help="Number of key frames. [default: the model's]")
     ] = None,
     keyframes: Annotated[
         Keyframes | None,
-        typer.Option(help="Which: spread over the clip, its first, or those that differ most. [default: the model's]"),
+        typer.Option(help="Key frames: evenly spread, the first, or the most different. [default: the model's]"),
     ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     *,
     choice: ModelChoice,
 ) -> None:
-    """Mask what one or more expressions refer to in every frame of a video, with one number per object."""
+    """Track what expressions refer to through a video."""
     from sa2va.apps.track_files import TrackWriter
     from sa2va.data.prompts import SEGMENT
     from sa2va.inference.results import claim_files

@@ -11,9 +11,9 @@ from sa2va.apps.options import OutputOption
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe, for example tiny.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe; a wrong name lists the known ones.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Change settings of the recipe.")
+        list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Settings of the recipe to override.")
     ] = None,
     output: OutputOption = None,
 ) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from sa2va.checkpoints import sam2_keys
+from sa2va.checkpoints import sam2_sizes
 from sa2va.checkpoints.key_map import Rule
 from sa2va.checkpoints.published import internvl, llava, qwen_vl
 from sa2va.checkpoints.published.fields import ARCHITECTURE, MODEL_TYPE
+from sa2va.checkpoints.sam2_keys import sam2_rules
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.families.catalog import find_family
 from sa2va.tokens import ADDED_TOKENS
@@ -113,7 +114,7 @@ def config_from_official(official: dict[str, Any], tokenizer: PreTrainedTokenize
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"config.json: not a complete {family} configuration ({error!r})") from error
     values = told | _extra_fields(official)
-    config = Sa2VAConfig(family=family, sam2=sam2_keys.config_from_official(official), **values)
+    config = Sa2VAConfig(family=family, sam2=sam2_sizes.config_from_official(official), **values)
     check_tokens(config, tokenizer, exact=True)
     return config
 
@@ -125,7 +126,7 @@ def config_to_official(config: Sa2VAConfig) -> dict[str, Any]:
         ValueError: the published layout has no words for a part of the model.
     """
     family = LAYOUTS[config.family]
-    official = family.config_to_official(config) | sam2_keys.config_to_official(config.sam2)
+    official = family.config_to_official(config) | sam2_sizes.config_to_official(config.sam2)
     ids = {find_family(config.family).image_token: config.mllm.get("image_token_id", -1)}
     told = family.config_from_official(official, ids, "")
     usual = {field.name: field.default for field in fields(Sa2VAConfig)} | told
@@ -150,7 +151,7 @@ def _extra_fields(official: dict[str, Any]) -> dict[str, Any]:
 def key_rules(config: Sa2VAConfig) -> tuple[Rule, ...]:
     """Return the rules between the tensor names of a published folder and ours."""
     return (
-        *(rule.under(SAM2_PREFIX, "sam2.native.") for rule in sam2_keys.sam2_rules()),
+        *(rule.under(SAM2_PREFIX, "sam2.native.") for rule in sam2_rules()),
         *(Rule.rename(official, ours) for official, ours in PROJECTOR.items()),
         *(rule.under("", "mllm.native.") for rule in LAYOUTS[config.family].key_rules(config.mllm)),
     )

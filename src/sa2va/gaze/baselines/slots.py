@@ -29,7 +29,7 @@ from sa2va.gaze.model.density import Grid
 from sa2va.gaze.model.sight import NUM_RECALLED
 from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.trial import Trial, split_folds
-from sa2va.model.losses import average
+from sa2va.model.losses import LossTerm
 from sa2va.training.seeding import seeded
 
 GRID = Grid(16)  # the cells of our own decoder
@@ -209,7 +209,8 @@ class SlotLook:
             center = center + torch.randn_like(center) * spread.exp()
         away = (center - places).abs().sum(-1)[tokens == LOOK]
         known = tokens >= 0
-        return average(F.cross_entropy(logits[known], tokens[known], reduction="none")) + average(away) / SCALE
+        named = LossTerm.of(F.cross_entropy(logits[known], tokens[known], reduction="none"))
+        return named.mean + LossTerm.of(away).mean / SCALE
 
     @torch.no_grad()
     def _predict(self, trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

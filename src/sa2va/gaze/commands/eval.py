@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sa2va.apps.options import JsonOption, ModelChoice, OutputOption, QuietOption, parse_path, takes_model
+from sa2va.apps.options import CHECK_FAILED, JsonOption, ModelChoice, OutputOption, QuietOption, parse_path, takes_model
 from sa2va.apps.report import remark
 from sa2va.gaze.commands.rows import PAGE, choose_rivals, print_page, write_page
 from sa2va.terminal import in_markup
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from sa2va.gaze.evaluation.table import Row
     from sa2va.gaze.trial import Trial
 
-CHECK_FAILED = 1
 SAMPLES, PEOPLE_DRAWN = 10, 9  # scanpaths of a case by default; of a drawn one as many as people
 
 
@@ -36,61 +35,71 @@ DataOption = Annotated[
 ]
 WordsOption = Annotated[
     Path | None,
-    typer.Option("--words", metavar="FILE", parser=parse_path, help="When each word is spoken: word-timing.json."),
+    typer.Option("--words", metavar="FILE", parser=parse_path, help="Word timing: word-timing.json."),
 ]
 PredictionsOption = Annotated[
     list[Path] | None,
     typer.Option(
-        "--predictions", metavar="FILE", parser=parse_path, help="A list of {REF_ID, REPEAT_ID, X, Y}, px of 512 x 320."
+        "--predictions",
+        metavar="FILE",
+        parser=parse_path,
+        help="List of {REF_ID, REPEAT_ID, X, Y}, px of 512 x 320.",
     ),
 ]
 MoreArgument = Annotated[
     list[Path] | None, typer.Argument(metavar="[FILE]...", parser=parse_path, help="More files of predictions.")
 ]
 OracleOption = Annotated[
-    bool, typer.Option("--oracle-target", help="Tell systems the box of the target; no images are needed.")
+    bool, typer.Option("--oracle-target", help="Give every system the box of the target; needs no images.")
 ]
 GoldenOption = Annotated[
     Path | None,
-    typer.Option("--golden", metavar="FOLDER", parser=parse_path, help="Recompute the recorded metrics of a folder."),
+    typer.Option("--golden", metavar="FOLDER", parser=parse_path, help="Folder of recorded metrics to recompute."),
 ]
-FoldsOption = Annotated[int, typer.Option(min=2, help="Parts, cut by photo; each is scored by who learned the rest.")]
+FoldsOption = Annotated[int, typer.Option(min=2, help="Cross-validation folds, split by photo.")]
 LearnedOption = Annotated[
-    bool, typer.Option("--learned/--no-learned", help="Train ours and the published ones as well; minutes.")
+    bool,
+    typer.Option("--learned/--no-learned", help="Also train our decoder and the rebuilt baselines (takes minutes)."),
 ]
-WorldOption = Annotated[bool, typer.Option("--world", help="Score a model on drawn scenes that nobody trained on.")]
+WorldOption = Annotated[bool, typer.Option("--world", help="Evaluate a model on drawn scenes that nobody trained on.")]
 SplitOption = Annotated[
-    str, typer.Option("--split", metavar="NAME", help="With --world: dev, to choose by, or report, to quote.")
+    str, typer.Option("--split", metavar="NAME", help="Test set: dev to choose by, report to quote (with --world).")
 ]
 SeedOption = Annotated[
-    int | None, typer.Option(min=0, help="With --world: another dev split. With --data: of the samples.")
+    int | None, typer.Option(min=0, help="Random seed: of the scenes (with --world), of the samples (with --data).")
 ]
 SamplesOption = Annotated[
     int | None,
-    typer.Option(min=1, max=100, help="Scanpaths drawn of each case: with --world 9, as many as people, else 10."),
+    typer.Option(min=1, max=100, help="Number of scanpaths to sample per case: 10, with --world 9, as many as people."),
 ]
-JobsOption = Annotated[int | None, typer.Option("--jobs", min=1, help="Processes that score; one per core by default.")]
-CheckOption = Annotated[bool, typer.Option("--check", help="With --world: exit with 1 if a figure misses its bar.")]
-ItemsOption = Annotated[int, typer.Option(min=10, help="With --world: how many expressions, nine people each.")]
+JobsOption = Annotated[
+    int | None, typer.Option("--jobs", min=1, help="Number of scoring processes; one per core by default.")
+]
+CheckOption = Annotated[bool, typer.Option("--check", help="Exit code 1 if a figure misses its bar (with --world).")]
+ItemsOption = Annotated[int, typer.Option(min=10, help="Number of expressions, nine people each (with --world).")]
 GazeOption = Annotated[
     Path | None,
-    typer.Option("--gaze", metavar="FOLDER", parser=parse_path, help="Its gaze weights; beside the model by default."),
+    typer.Option("--gaze", metavar="FOLDER", parser=parse_path, help="Gaze weights; those of the model by default."),
 ]
-EyesOption = Annotated[
+PretrainedOption = Annotated[
     Path | None,
-    typer.Option("--eyes", metavar="FOLDER", parser=parse_path, help="With --world: gaze weights of the eyes alone."),
+    typer.Option(
+        "--pretrained", metavar="FOLDER", parser=parse_path, help="Decoder pretrained without Sa2VA (with --world)."
+    ),
 ]
 StoreOption = Annotated[
     Path | None,
-    typer.Option("--store", metavar="FOLDER", parser=parse_path, help="With --world: keep here what the model heard."),
+    typer.Option(
+        "--store", metavar="FOLDER", parser=parse_path, help="Folder to cache encoded scenes in (with --world)."
+    ),
 ]
 PlotsOption = Annotated[
-    Path | None, typer.Option("--plots", metavar="FOLDER", parser=parse_path, help="With --world: draw it as well.")
+    Path | None, typer.Option("--plots", metavar="FOLDER", parser=parse_path, help="Folder for charts (with --world).")
 ]
 ImagesOption = Annotated[
     Path | None,
     typer.Option(
-        "--images", metavar="FOLDER", parser=parse_path, help="With --data: stimuli, for a row of the model itself."
+        "--images", metavar="FOLDER", parser=parse_path, help="Stimuli, to evaluate the model itself (with --data)."
     ),
 ]
 
@@ -99,11 +108,10 @@ MODEL = frozenset(field.name for field in fields(ModelChoice))
 SHARED = MODEL | {"gaze", "samples", "learned", "seed", "jobs", "output"}
 SETTINGS = {
     "golden": frozenset[str](),
-    "world": SHARED | {"split", "items", "eyes", "store", "plots", "check"},
+    "world": SHARED | {"split", "items", "pretrained", "store", "plots", "check"},
     "data": SHARED | {"words", "predictions", "more", "images", "oracle_target", "folds"},
 }
 ALWAYS = frozenset({"as_json", "quiet"})
-EVERY_CORE = -1
 
 
 @takes_model
@@ -120,7 +128,7 @@ def evaluate(
     items: ItemsOption = 500,
     split: SplitOption = "dev",
     gaze: GazeOption = None,
-    eyes: EyesOption = None,
+    pretrained: PretrainedOption = None,
     store: StoreOption = None,
     plots: PlotsOption = None,
     samples: SamplesOption = None,
@@ -135,7 +143,7 @@ def evaluate(
     *,
     choice: ModelChoice,
 ) -> None:
-    """Print one table: predictions, baselines, references and people, on the same cases and folds.
+    """Compare predictions, baselines, references and people on the same cases and folds, in one table.
 
     With -o, FOLDER/report.json holds every figure, and FOLDER/table.md the tables.
     """
@@ -153,7 +161,7 @@ def evaluate(
 
         asked = WorldRequest(
             choice=choice, split=split, seed=seed, items=items, samples=samples or PEOPLE_DRAWN, learned=learned,
-            gaze=gaze, eyes=eyes, store=store, plots=plots, output=output, jobs=jobs or EVERY_CORE, check=check,
+            gaze=gaze, pretrained=pretrained, store=store, plots=plots, output=output, check=check, jobs=jobs or -1,
         )  # fmt: skip
         evaluate_world(asked, as_json=as_json, quiet=quiet)
         return
@@ -164,7 +172,7 @@ def evaluate(
         raise ValueError("there is nothing to score; add --oracle-target, --images FOLDER, or --predictions FILE")
     makers = [pixel_rival(choice, gaze, images)] if images is not None else []
     makers += choose_rivals(oracle=oracle_target, learned=learned)
-    drawn = Drawing(folds, samples or SAMPLES, seed or 0, jobs or EVERY_CORE)
+    drawn = Drawing(folds, samples or SAMPLES, seed or 0, jobs or -1)
     rows, cases = make_rows(trials, files, makers, drawn, quiet=quiet)
     show_recorded(rows, cases, drawn, data, output, as_json=as_json, quiet=quiet)
 

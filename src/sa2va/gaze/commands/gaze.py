@@ -20,6 +20,7 @@ from sa2va.apps.options import (
     ModelChoice,
     OutputOption,
     QuietOption,
+    build_group,
     parse_path,
     require_text,
     standard_input,
@@ -37,13 +38,13 @@ if TYPE_CHECKING:
     from sa2va.gaze.scanpath import Pack, Scanpath
     from sa2va.media.source import Media
 
-ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="A picture.", show_default=False)]
+ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="Image.", show_default=False)]
 GazeOption = Annotated[
     Path | None,
-    typer.Option("--gaze", metavar="FOLDER", parser=parse_path, help="Gaze weights; beside the model by default."),
+    typer.Option("--gaze", metavar="FOLDER", parser=parse_path, help="Gaze weights; those of the model by default."),
 ]
-SamplesOption = Annotated[int, typer.Option(min=1, max=1000, help="People to imagine.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Of their chance.")]
+SamplesOption = Annotated[int, typer.Option(min=1, max=1000, help="Number of scanpaths to sample.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Random seed.")]
 LONGEST_LINE = 2**16  # characters of standard input
 PICTURE, FILM, RECORDS = "scanpath.png", "scanpath", "scanpaths.json"
 FILMS = (r"scanpath\.mp4", r"scanpath\.gif")
@@ -61,35 +62,28 @@ class Mode(StrEnum):
 
 
 class WholeMode(StrEnum):
-    """Of whole scanpaths."""
+    """Modes that need whole scanpaths as well."""
 
     SAMPLE = "sample"
     MODE = "mode"
     CONSENSUS = "consensus"
 
 
-class Landing(StrEnum):
+class LastFixation(StrEnum):
     HARD = "hard"
     SOFT = "soft"
 
 
-ModeOption = Annotated[Mode, typer.Option(help="Draw each scanpath, or take the usual one.")]
+ModeOption = Annotated[Mode, typer.Option(help="Sample each scanpath, or take the most likely one.")]
 WholeModeOption = Annotated[
-    WholeMode, typer.Option(help="Draw each scanpath, take the usual one, or of those drawn the most like the others.")
+    WholeMode, typer.Option(help="Sample each scanpath, take the most likely one, or the medoid of the samples.")
 ]
-LandingOption = Annotated[Landing, typer.Option(help="Hold the last fixation to the target, or leave it free.")]
+LastFixationOption = Annotated[
+    LastFixation, typer.Option(help="Last-fixation constraint: on the target (hard), or none (soft).")
+]
 
-app = typer.Typer(
-    help="Predict where people look, word by word.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = build_group("Predict where people look, word by word.")
 app.command("eval")(evaluate)
-
-
-@app.callback()
-def gaze() -> None:
-    """Predict where people look, word by word."""
 
 
 @app.command("predict")
@@ -100,9 +94,9 @@ def predict(
     output: OutputOption = None,
     samples: SamplesOption = 10,
     mode: WholeModeOption = WholeMode.SAMPLE,
-    landing: LandingOption = Landing.HARD,
+    last_fixation: LastFixationOption = LastFixation.HARD,
     seed: SeedOption = 0,
-    film: Annotated[Film, typer.Option(help="How the animation is written.")] = Film.MP4,
+    film: Annotated[Film, typer.Option(help="Format of the animation.")] = Film.MP4,
     gaze: GazeOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -111,7 +105,7 @@ def predict(
 ) -> None:
     """Predict where people look while they hear an expression.
 
-    With -o: a picture with numbered fixations coloured by word, a film of it, and all scanpaths as JSON.
+    With -o: a picture with numbered fixations colored by word, an animation, and all scanpaths as JSON.
     """
     text = require_text(expression, "EXPRESSION")
     picture = open_picture(image)  # before the model: a damaged file is reported at once
@@ -121,7 +115,7 @@ def predict(
 
         words = split_words(text)
         each = "sample" if mode is WholeMode.CONSENSUS else mode.value
-        stream = load(choice, gaze).start(image, num_samples=samples, seed=seed, mode=each, landing=landing.value)
+        stream = load(choice, gaze).start(image, num_samples=samples, seed=seed, mode=each, landing=last_fixation.value)
         for word in words:
             stream.hear(word)
         stream.end()
@@ -148,7 +142,7 @@ def stream(
     image: ImageArgument,
     samples: SamplesOption = 1,
     mode: ModeOption = Mode.SAMPLE,
-    landing: LandingOption = Landing.HARD,
+    last_fixation: LastFixationOption = LastFixation.HARD,
     seed: SeedOption = 0,
     gaze: GazeOption = None,
     as_json: JsonOption = False,
@@ -156,13 +150,15 @@ def stream(
     *,
     choice: ModelChoice,
 ) -> None:
-    """Read words from standard input as they come, and say after each where people look; the end of input ends it.
+    """Read words from standard input and predict fixations after each, until the input ends.
 
     With --json, one line of JSON per word.
     """
     source = standard_input("words")
     open_picture(image).frame(0)
-    looking = load(choice, gaze).start(image, num_samples=samples, seed=seed, mode=mode.value, landing=landing.value)
+    looking = load(choice, gaze).start(
+        image, num_samples=samples, seed=seed, mode=mode.value, landing=last_fixation.value
+    )
     if source.isatty():
         remark("type words; Enter hands them over, Ctrl-D ends the expression", quiet)
     tell(looking, None, looking.bot, as_json=as_json)
@@ -175,13 +171,13 @@ def stream(
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="tiny_gaze, published_gaze, or published_gaze_lora.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Change settings of the recipe.")
+        list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Settings of the recipe to override.")
     ] = None,
     output: OutputOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the settings of the run, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the settings of the run and stop.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train gaze on a model, which stays as it is or gets an adapter; the same command goes on where it stopped."""
+    """Train a gaze decoder on a frozen or adapted model; the same command again resumes."""
     from sa2va.gaze.training import recipes
 
     if dry_run:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sa2va.apps.options import ModelChoice
+from sa2va.apps.options import CHECK_FAILED, ModelChoice
 from sa2va.apps.report import remark
 from sa2va.files.staging import staged
 from sa2va.gaze.commands.rows import choose_rivals, print_page, write_page
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from sa2va.gaze.model.decoder import EventDecoder
     from sa2va.world.scenes.splits import Split
 
-CHECK_FAILED = 1
 LEARNED, LEARNED_PEOPLE = 400, 3  # what the re-built decoders, and ours beside them, learn from
 SLOT_WIDTH = 100  # gives the re-built decoders as many parameters as the embedded one has
 DELAYS = 40  # expressions on which words are told late
@@ -43,7 +42,7 @@ class WorldRequest:
     samples: int
     learned: bool
     gaze: Path | None = None
-    eyes: Path | None = None
+    pretrained: Path | None = None
     store: Path | None = None
     plots: Path | None = None
     output: Path | None = None
@@ -111,8 +110,8 @@ def run(asked: WorldRequest, folder: Path, tell: Callable[[str], None]) -> "Draw
     predictor = load_gaze(asked.choice.model, gaze=asked.gaze, **asked.choice.arguments())
     model, split = predictor.model, asked.drawn
     ours: list[Ours] = [("event decoder on Sa2VA", model.decoder, "model")]
-    if asked.eyes is not None:
-        ours.append(("event decoder, what words may mean given", load_decoder(asked.eyes), "possible"))
+    if asked.pretrained is not None:
+        ours.append(("event decoder, what words may mean given", load_decoder(asked.pretrained), "possible"))
     grid = model.decoder.config.grid
     held = prepare(folder / f"{split.name}-{split.seed}", split, asked.items, PEOPLE, grid, model)
     tell(f"{len(held.viewings)} expressions heard")

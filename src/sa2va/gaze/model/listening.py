@@ -19,10 +19,12 @@ from sa2va.gaze.letterbox import Letterbox
 from sa2va.gaze.model.density import Grid
 from sa2va.inference.decoding import TextStream
 from sa2va.inference.predictor import FORCED_ANSWER
+from sa2va.model.batch import Prompts
 from sa2va.model.families.protocol import TextInput
-from sa2va.model.processor import Processor, Prompts
+from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.sam2 import FrameFeatures
+from sa2va.model.seg_design import one_frame_rows
 from sa2va.tokens import require_utf8
 from sa2va.types import Frames
 
@@ -102,7 +104,7 @@ class Listener:
 
     def masks(self, seg_states: Tensor, features: FrameFeatures, owner: Tensor) -> Tensor:
         """Draw the mask of each [SEG] state (N, S) on its picture (N,): logits (N, h, w)."""
-        return self.model.decode_masks(seg_states, features, owner[:, None]).mask_logits
+        return self.model.decode_masks(seg_states, features, one_frame_rows(owner)).mask_logits
 
     def prompts(self, frames: Sequence[Frames], words: Sequence[Sequence[str]] | None = None) -> Prompts:
         """Build the openings of questions, with their words if those are known, padded on the right."""

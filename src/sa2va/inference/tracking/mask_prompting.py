@@ -96,8 +96,8 @@ class MaskPrompting:
 
     def decode_states(self, seg_states: Tensor, features: FrameFeatures) -> MaskOutput:
         """Decode N states on each of K frames, as in training: N * K rows, those of one state together."""
-        frames = torch.arange(len(features.embeds), device=features.embeds.device)
-        return self.model.decode_masks(seg_states, features, frames.expand(len(seg_states), -1))
+        rows = self.model.design.seg_rows(len(seg_states), len(features.embeds))
+        return self.model.decode_masks(seg_states.flatten(0, -2), features, rows)
 
     def decode(
         self, seg_states: Tensor, features: FrameFeatures, sam_pixel_values: Tensor, frames: Frames

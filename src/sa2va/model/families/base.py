@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from sa2va.model.families.protocol import TextInput
+from sa2va.model.families.protocol import TextInput, TextOutput
 
 
 class MllmFamily:
@@ -28,20 +28,30 @@ class MllmFamily:
         """Return the text model, without its head."""
         return mllm.model.language_model
 
+    def vision_tower(self, mllm: Any) -> nn.Module:
+        """Return the image encoder."""
+        return mllm.model.vision_tower
+
+    def vision_projector(self, mllm: Any) -> nn.Module:
+        """Return what turns the image encoder's states into visual tokens."""
+        return mllm.model.multi_modal_projector
+
     def positions(self, mllm: Any, input_ids: Tensor, attention_mask: Tensor, grids: Tensor) -> Tensor:
         """Count the tokens of each row, padding aside: (B, L)."""
         return (attention_mask.cumsum(1) - 1).clamp(min=0)
 
-    def run_text(self, mllm: Any, inputs: TextInput, cache: DynamicCache | None, **more: Any) -> Tensor:
-        """Return the states (B, L, D) after the final norm; `more` goes to the native text model."""
-        return self.language_model(mllm)(
+    def run_text(self, mllm: Any, inputs: TextInput, cache: DynamicCache | None, **more: Any) -> TextOutput:
+        """Return the states after the final norm, and the attention; `more` goes to the native text model."""
+        output = self.language_model(mllm)(
             inputs_embeds=inputs.embeds,
             attention_mask=inputs.attention_mask,
             position_ids=inputs.position_ids,
             past_key_values=cache,
             use_cache=cache is not None,
+            output_attentions=inputs.records_attention,
             **more,
-        ).last_hidden_state
+        )
+        return TextOutput(output.last_hidden_state, tuple(output.attentions or ()))
 
     def logits(self, mllm: Any, states: Tensor) -> Tensor:
         """Return the scores of the next token: (..., D) -> (..., Y)."""

@@ -6,7 +6,7 @@ Shapes: B samples, L tokens, D width, V visual tokens of all pictures, n image p
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,16 +40,24 @@ class TextInput:
     """What the language model reads."""
 
     embeds: Tensor  # (B, L, D), pictures in their places
-    attention_mask: Tensor  # (B, L), or (B, cached + L) on top of a cache
+    attention_mask: Tensor  # (B, L), (B, cached + L) on top of a cache, or added to the scores: (B, 1, L, L)
     position_ids: Tensor  # (B, L), or (3, B, L) with time, row and column
     visual_places: Tensor | None = None  # (B, L) bool, needed for deepstack
     deepstack: tuple[Tensor, ...] = ()  # each (n, D), added at the visual places after text layer 0, 1, ...
+    records_attention: bool = False
 
     @property
     def next_positions(self) -> Tensor:
         """(B,) position of the token that would follow in each row; padding has small positions."""
         flat = self.position_ids.reshape(-1, *self.embeds.shape[:2])
         return flat.amax(dim=(0, 2)) + 1
+
+
+class TextOutput(NamedTuple):
+    """What the language model makes of its input."""
+
+    states: Tensor  # (B, L, D), that [SEG] is read from
+    attentions: tuple[Tensor, ...]  # of each layer (B, H, L, L) where they are recorded, else none
 
 
 class Family(Protocol):
@@ -72,6 +80,14 @@ class Family(Protocol):
         """Return the text model, without its head."""
         ...
 
+    def vision_tower(self, mllm: Any) -> nn.Module:
+        """Return the image encoder."""
+        ...
+
+    def vision_projector(self, mllm: Any) -> nn.Module:
+        """Return what turns the image encoder's states into visual tokens."""
+        ...
+
     def read_picture(self, picture: NDArray[np.uint8], config: Sa2VAConfig, *, is_frame: bool) -> Picture:
         """Prepare a picture (H, W, 3), or a frame of a clip, which may get less detail."""
         ...
@@ -88,8 +104,8 @@ class Family(Protocol):
         """Place the tokens of whole prompts: (B, L), or (3, B, L) with time, row and column."""
         ...
 
-    def run_text(self, mllm: Any, inputs: TextInput, cache: DynamicCache | None) -> Tensor:
-        """Return the states (B, L, D) that [SEG] is read from."""
+    def run_text(self, mllm: Any, inputs: TextInput, cache: DynamicCache | None) -> TextOutput:
+        """Return the states that [SEG] is read from, and the attention."""
         ...
 
     def logits(self, mllm: Any, states: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import DynamicCache, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-from sa2va.model.families.protocol import TextInput, VisualTokens
+from sa2va.model.families.protocol import TextInput, TextOutput, VisualTokens
 from sa2va.model.families.qwen_vl import QwenVL
 
 # Last input of the final norm in this thread. The native model does not return it.
@@ -39,15 +39,15 @@ class Qwen3VL(QwenVL):
         output = mllm.model.visual(pixel_values, grid_thw=grids, return_dict=True)
         return VisualTokens(output.pooler_output, tuple(output.deepstack_features))
 
-    def run_text(self, mllm: Any, inputs: TextInput, cache: DynamicCache | None, **more: Any) -> Tensor:
-        """Return the states (B, L, D) that [SEG] is read from: before the final norm, unlike all other families."""
+    def run_text(self, mllm: Any, inputs: TextInput, cache: DynamicCache | None, **more: Any) -> TextOutput:
+        """Return the states before the final norm, unlike all other families, and the attention."""
         if inputs.deepstack:
             more |= {"visual_pos_masks": inputs.visual_places, "deepstack_visual_embeds": list(inputs.deepstack)}
-        super().run_text(mllm, inputs, cache, **more)
+        output = super().run_text(mllm, inputs, cache, **more)
         states = _BEFORE_NORM.get()
         _BEFORE_NORM.set(None)
         assert states is not None
-        return states
+        return output._replace(states=states)
 
     def logits(self, mllm: Any, states: Tensor) -> Tensor:
         """Return the scores of the next token: (B, L, D) -> (B, L, Y)."""

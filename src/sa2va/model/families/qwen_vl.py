@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from sa2va.model.config import MAX_PIXELS, Sa2VAConfig
 from sa2va.model.families.base import MllmFamily
@@ -54,6 +54,15 @@ class QwenVL(MllmFamily):
     def image_block(self, num_tokens: int) -> str:
         """Return the prompt text that stands for one picture or frame."""
         return IMAGE_START + IMAGE_TOKEN * num_tokens + IMAGE_END
+
+    def vision_tower(self, mllm: Any) -> nn.Module:
+        """Return the image encoder, which holds the projector."""
+        return mllm.model.visual
+
+    def vision_projector(self, mllm: Any) -> nn.Module:
+        """Return what turns the image encoder's states into visual tokens."""
+        visual = mllm.model.visual
+        return nn.ModuleList([visual.merger, *getattr(visual, "deepstack_merger_list", ())])
 
     def positions(self, mllm: Any, input_ids: Tensor, attention_mask: Tensor, grids: Tensor) -> Tensor:
         """Place text along time and visual tokens along time, rows and columns: (3, B, L)."""

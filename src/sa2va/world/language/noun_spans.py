@@ -1,6 +1,6 @@
 """Find the names of things in a question: "the circle left of the red star" has "circle" and "red star".
 
-Flow: a question of language.py or questions.py + Scene -> find_names -> Turn.named, which training learns to look by.
+Flow: a question of language.py or questions.py + Scene -> find_names -> GroundedTurn.nouns.
     Unlike `denotes`, which tells what a whole expression may still mean, a name means all that it fits by itself.
 Shapes: none.
 """

@@ -16,6 +16,7 @@ from sa2va.world.language.noun_spans import find_names
 from sa2va.world.language.questions import ask
 from sa2va.world.scenes.scene import Scene
 from sa2va.world.scenes.splits import withheld_pairs
+from sa2va.world.tasks.grounded_turn import GroundedTurn
 from sa2va.world.tasks.items import draw_item, is_clip, is_heldout, render_item
 from sa2va.world.tasks.referring import refseg, region, video_refseg
 
@@ -63,7 +64,7 @@ def _caption(task: str, seed: int, split: str, index: int, questions: tuple[str,
         "heldout": [is_heldout(scene, range(len(scene.objects)))],
     }
     masks = {"masks": picture.masks} if grounded else {}
-    return Sample(frames=picture.frames, turns=(turn,), task=f"world/{task}", meta=meta, **masks)
+    return Sample.of_arrays(frames=picture.frames, turns=(turn,), task=f"world/{task}", meta=meta, **masks)
 
 
 def caption(seed: int, split: str, index: int) -> Sample:
@@ -85,7 +86,7 @@ def _conversation(task: str, seed: int, split: str, index: int, num_turns: int |
     scene, rng = draw_item(task, seed, split, index)
     number = int(rng.integers(3, 7)) if num_turns is None else num_turns
     asked = ask(scene, rng, number, moving=is_clip(task), withheld=withheld_pairs(split))
-    turns = tuple(Turn(question=q.text, answer=q.answer, named=find_names(scene, q.text)) for q in asked)
+    turns = tuple(GroundedTurn(question=q.text, answer=q.answer, nouns=find_names(scene, q.text)) for q in asked)
     meta: dict[str, Any] = {
         "index": index,
         "scene": scene,
@@ -94,7 +95,7 @@ def _conversation(task: str, seed: int, split: str, index: int, num_turns: int |
         "heldout": [question.heldout for question in asked],
     }
     picture = render_item(scene, task)
-    return Sample(frames=picture.frames, turns=turns, masks=picture.masks, task=f"world/{task}", meta=meta)
+    return Sample.of_arrays(frames=picture.frames, turns=turns, masks=picture.masks, task=f"world/{task}", meta=meta)
 
 
 def conversation(seed: int, split: str, index: int, *, num_turns: int | None = None) -> Sample:

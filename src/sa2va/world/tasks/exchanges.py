@@ -16,6 +16,7 @@ from sa2va.world.language.expressions import expressions
 from sa2va.world.language.noun_spans import find_names
 from sa2va.world.language.questions import ask
 from sa2va.world.scenes.scene import Scene
+from sa2va.world.tasks.grounded_turn import GroundedTurn
 from sa2va.world.tasks.referring import write_request
 
 REQUESTS = {  # kind -> share among requests for masks: what composes has more than half
@@ -80,8 +81,8 @@ def draw_exchanges(
         for question in ask(scene, rng, number, kinds=(kind,)):
             if not hard and any(word in question.text for word in OPPOSITES):
                 continue
-            named = find_names(scene, question.text)
-            turn = Turn(question=question.text, answer=question.answer, named=named)
+            nouns = find_names(scene, question.text)
+            turn = GroundedTurn(question=question.text, answer=question.answer, nouns=nouns)
             found.setdefault(question.text, Exchange(turn, kind, question.targets, is_request=False))
     drawn = list(found.values())
     return [drawn[i] for i in rng.permutation(len(drawn))]

@@ -20,6 +20,7 @@ from sa2va.world.language.expressions import Expression, denotes, expressions
 from sa2va.world.language.noun_spans import find_names
 from sa2va.world.scenes.scene import Scene
 from sa2va.world.scenes.splits import Pairs, withheld_pairs
+from sa2va.world.tasks.grounded_turn import GroundedTurn
 from sa2va.world.tasks.items import draw_item, is_clip, is_heldout, render_item
 
 BALANCED = "balanced"  # not a kind: half absent objects, half present ones that are referred to in the same ways
@@ -171,7 +172,7 @@ def _build(task: str, index: int, scene: Scene, rng: np.random.Generator, asks: 
         "needs_motion": [expression.needs_motion for expression in heard],
         "answers": [turn.answer for turn in turns],
     }
-    return Sample(frames=picture.frames, turns=turns, masks=masks, task=f"world/{task}", meta=meta)
+    return Sample.of_arrays(frames=picture.frames, turns=turns, masks=masks, task=f"world/{task}", meta=meta)
 
 
 def write_request(scene: Scene, expression: Expression, rng: np.random.Generator, *, shown: bool = True) -> Turn:
@@ -187,18 +188,20 @@ def _build_turn(ask: _Ask, scene: Scene, empty_row: int, rng: np.random.Generato
     expression = ask.expression
     is_group = len(expression.targets) > 1
     question = prompts.pick(rng, prompts.SEGMENT_GROUP if is_group else prompts.SEGMENT).format(expression.text)
-    heard, named = _hear(scene, expression, question), find_names(scene, question)
+    possible, nouns = _possible_after(scene, expression, question), find_names(scene, question)
     if not expression.targets and ask.shown:
         missing = prompts.NOT_FOUND.format(expression.text.removeprefix("the "))
         answer = missing if expression.form == "attribute" else prompts.NOT_FOUND_ANY
-        return Turn(question=question, answer=answer, heard=heard, named=named)
+        return GroundedTurn(question=question, answer=answer, possible=possible, nouns=nouns)
     answer = prompts.pick(rng, prompts.FOUND_GROUP if is_group else prompts.FOUND)
     place = len(answer) - 1  # before the full stop
     span = Span(start=place, end=place, objects=expression.targets or (empty_row,))
-    return Turn(question=question, answer=answer, spans=(span,), supervised=ask.shown, heard=heard, named=named)
+    return GroundedTurn(
+        question=question, answer=answer, spans=(span,), supervised=ask.shown, possible=possible, nouns=nouns
+    )
 
 
-def _hear(scene: Scene, expression: Expression, question: str) -> tuple[Span, ...]:
+def _possible_after(scene: Scene, expression: Expression, question: str) -> tuple[Span, ...]:
     """List the words after which not all of the objects may still be meant, and which those are."""
     start, spans = question.index(expression.text), []
     for number, word in enumerate(expression.words):
@@ -247,7 +250,7 @@ def region(seed: int, split: str, index: int, *, num_regions: int | None = None,
         "targets": [[target] for target in chosen],
         "heldout": [is_heldout(scene, (target,)) for target in chosen],
     }
-    return Sample(frames=picture.frames, turns=tuple(turns), task="world/region", meta=meta)
+    return Sample.of_arrays(frames=picture.frames, turns=tuple(turns), task="world/region", meta=meta)
 
 
 def mark(mask: NDArray[np.bool_], form: str, rng: np.random.Generator) -> NDArray[np.bool_]:

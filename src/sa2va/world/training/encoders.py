@@ -1,24 +1,26 @@
-"""Pre-train the two image encoders: every patch names the object it lies on, every visual token says so in words.
+"""Pre-train the two image encoders on patch labels: attributes, box and outline of the object under each patch.
 
 Flow: drawn scenes -> encoder -> linear heads -> attributes, box and outline of the object under each patch;
-    vision tower -> projector -> visual tokens -> names.py.
+    vision tower -> projector -> visual tokens -> attribute words (patch_labels.py).
 Source: the paper's encoders come pre-trained; ours learn the world's objects densely, which is far cheaper than
     learning them through captions and masks.
 Shapes: B scenes, N objects, G patches a side, g visual tokens a side, D encoder width, h side of SAM 2's finest grid.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sa2va.model.losses import average
+from sa2va.model.losses import LossTerm
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
-from sa2va.training.stage import StageConfig
+from sa2va.model.sam.sam2 import Sam2
+from sa2va.training.stage import Key, RunContext, StageConfig
 from sa2va.types import Frames
 from sa2va.world.scenes.sampling import make_scene
 from sa2va.world.scenes.scene import Scene
@@ -27,18 +29,17 @@ from sa2va.world.training.patch_labels import (
     LEAST_COVER,
     UNKNOWN_LABEL,
     attribute_words,
-    centre_loss,
-    centre_word,
+    center_loss,
+    center_word,
     label_loss,
-    mark_centres,
-    name_loss,
+    mark_centers,
+    word_losses,
 )
-from sa2va.world.training.recoloring import repaint
-from sa2va.world.training.scene_batch import ATTRIBUTE_SIZES, NUM_BACKGROUNDS, SceneBatch, stack_scenes
+from sa2va.world.training.recoloring import recolor
+from sa2va.world.training.scene_batch import ATTRIBUTE_SIZES, NUM_BACKGROUNDS, SceneBatch, render_scene
 
 NOTHING = -100  # owner of a patch on the background
 COLOR = list(ATTRIBUTE_WEIGHTS).index("color")
-REPAINTED = 0.6  # share of the pictures
 SILHOUETTE_SIDE = 8
 
 
@@ -48,17 +49,17 @@ class PatchBatch:
 
     pixel_values: Tensor  # (B, 3, s, s)
     attributes: Tensor  # (N, 4) long, of all objects of the batch
-    offsets: Tensor  # (B, G*G, 4) way from the patch to the object's box: x0, y0, x1, y1 in pictures
+    offsets: Tensor  # (B, G*G, 4) offset from the patch to the object's box: x0, y0, x1, y1 in pictures
     owners: Tensor  # (B, G*G) long, which of the N objects a patch lies on, NOTHING on the background
     token_owners: Tensor  # (B, g*g) the same for visual tokens
-    token_marks: Tensor  # (B, g*g) 1 where the middle of an object is
+    token_marks: Tensor  # (B, g*g) 1 where the center of an object is
     silhouettes: Tensor  # (N, cells) share of each cell of the object's box that it covers
     fine: Tensor  # (B, 2, h, h) share of object and of outline, for SAM 2
     backgrounds: Tensor  # (B,)
 
 
 class PatchHeads(nn.Module):
-    """Linear read-outs, thrown away after this stage."""
+    """Linear heads that only this stage has."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -69,54 +70,77 @@ class PatchHeads(nn.Module):
         self.background = nn.Linear(width, NUM_BACKGROUNDS)
 
 
-@dataclass(frozen=True)
-class PatchSource:
-    """Build the batch of a step; picklable, so that a worker process can run it."""
+@dataclass(frozen=True, kw_only=True)
+class PatchConfig(StageConfig):
+    """Settings of pre-training an image encoder on patches."""
 
-    processor: Processor
-    seed: int
-    batch_size: int
-    grid: int  # G
-    least_cover: float  # of a patch, for it to belong to an object
-    token_grid: int  # g
-    for_sam: bool = False  # prepare pixels for SAM 2, and the targets of its finest grid
+    least_cover: float  # share of a patch that an object must cover to own it
+    recolored: float = 0.6  # share of the pictures that are painted in colors without a name
+    for_sam: bool = False  # whether SAM 2's encoder is trained, which also learns outlines, or the MLLM's
 
-    def __call__(self, step: int) -> PatchBatch:
+
+class PatchData:
+    """Drawn pictures of a step with their patch labels."""
+
+    def __init__(self, config: PatchConfig, processor: Processor, grid: int) -> None:
+        self.config, self.processor, self.grid = config, processor, grid  # G
+        # SAM 2 has no visual tokens; a grid of one cell stands for them and is not looked at.
+        self.token_grid = 1 if config.for_sam else int(processor.config.tokens_per_tile**0.5)  # g
+
+    def __len__(self) -> int:
+        return self.config.steps
+
+    def keys(self, step: int) -> list[Key]:
+        return [(step, step * self.config.batch_size + i) for i in range(self.config.batch_size)]
+
+    def __getitem__(self, key: Key) -> PatchBatch:
+        return self._label(make_scene(self.config.seed, "train", int(key[1])), int(key[1]))
+
+    def collate(self, items: Sequence[PatchBatch]) -> PatchBatch:
+        counts = torch.tensor([0, *(len(item.attributes) for item in items)]).cumsum(0)[:-1].tolist()
+
+        def own(name: str) -> list[Tensor]:
+            """Number the owners of each picture's patches among the objects of the batch."""
+            owners = [getattr(item, name) for item in items]
+            return [torch.where(o == NOTHING, o, o + first) for o, first in zip(owners, counts, strict=True)]
+
+        joined = {f.name: torch.cat([getattr(item, f.name) for item in items]) for f in fields(PatchBatch)}
+        return PatchBatch(**joined | {name: torch.cat(own(name)) for name in ("owners", "token_owners")})
+
+    def _label(self, scene: Scene, index: int) -> PatchBatch:
+        """Draw one picture: B = 1."""
         grid = self.grid
-        first = step * self.batch_size
-        scenes = [make_scene(self.seed, "train", first + i) for i in range(self.batch_size)]
-        batch = self._repaint(stack_scenes(scenes), scenes, step)
-        owners = own_cells(batch, self.batch_size, grid, self.least_cover)
+        batch = self._recolor(render_scene(scene), scene, index)
+        owners = own_cells(batch, 1, grid, self.config.least_cover)
         steps = (torch.arange(grid) + 0.5) / grid
-        centres = torch.stack([steps.repeat(grid), steps.repeat_interleave(grid)], dim=-1)  # (G*G, 2) xy
+        centers = torch.stack([steps.repeat(grid), steps.repeat_interleave(grid)], dim=-1)  # (G*G, 2) xy
         x, y, width, height = batch.boxes[:, 0].unbind(-1)
         corners = torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], dim=-1)  # (N, 4)
-        offsets = corners[owners.clamp(min=0)] - centres.repeat(1, 2)  # (B, G*G, 4)
+        offsets = corners[owners.clamp(min=0)] - centers.repeat(1, 2)  # (B, G*G, 4)
         return PatchBatch(
             pixel_values=self._pixels(batch.frames),
             attributes=batch.attributes,
             offsets=offsets,
             owners=owners,
-            token_owners=own_cells(batch, self.batch_size, self.token_grid, LEAST_COVER),
-            token_marks=mark_centres(batch.boxes[:, 0], batch.scene_index, self.batch_size, self.token_grid),
+            token_owners=own_cells(batch, 1, self.token_grid, LEAST_COVER),
+            token_marks=mark_centers(batch.boxes[:, 0], batch.scene_index, 1, self.token_grid),
             silhouettes=torch.stack([silhouette(mask) for mask in batch.masks[:, 0]]),
-            fine=self._fine(batch) if self.for_sam else torch.zeros(0),
+            fine=self._fine(batch) if self.config.for_sam else torch.zeros(0),
             backgrounds=batch.backgrounds,
         )
 
-    def _repaint(self, batch: SceneBatch, scenes: Sequence[Scene], step: int) -> SceneBatch:
-        """Paint some of the pictures in colours that have no name."""
-        rng = np.random.default_rng([self.seed, step])
-        frames, attributes = batch.frames.copy(), batch.attributes.clone()
-        for row, scene in enumerate(scenes):
-            painted = repaint(frames[row : row + 1], scene, rng) if rng.random() < REPAINTED else None
-            if painted is not None:
-                frames[row : row + 1] = painted
-                attributes[batch.scene_index == row, COLOR] = UNKNOWN_LABEL
-        return replace(batch, frames=frames, attributes=attributes)
+    def _recolor(self, batch: SceneBatch, scene: Scene, index: int) -> SceneBatch:
+        """Paint some of the pictures in colors that have no name."""
+        rng = np.random.default_rng([self.config.seed, index])
+        painted = recolor(batch.frames, scene, rng) if rng.random() < self.config.recolored else None
+        if painted is None:
+            return batch
+        attributes = batch.attributes.clone()
+        attributes[:, COLOR] = UNKNOWN_LABEL
+        return replace(batch, frames=painted, attributes=attributes)
 
     def _pixels(self, frames: Frames) -> Tensor:
-        if self.for_sam:
+        if self.config.for_sam:
             return self.processor.sam_pixel_values(frames)
         return torch.cat([picture.pixel_values for picture in self.processor.read_pictures(frames)])
 
@@ -126,7 +150,7 @@ class PatchSource:
         outline = masks - 1 + F.max_pool2d(1 - masks, 5, stride=1, padding=2)
         both = torch.stack([masks, outline], dim=1)
         size = self.processor.sam_size // 4
-        fine = torch.zeros(self.batch_size, 2, size, size)
+        fine = torch.zeros(1, 2, size, size)
         return fine.index_add_(0, batch.scene_index, F.adaptive_avg_pool2d(both, size)).clamp_(0, 1)
 
 
@@ -149,95 +173,105 @@ def silhouette(mask: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(crop[None], SILHOUETTE_SIDE).flatten()
 
 
-class _PatchStage:
-    """What both stages share: the source, the module, the losses of the heads."""
+class PatchModule(nn.Module):
+    """An image encoder with the heads that label its patches."""
 
-    def __init__(self, config: StageConfig, encoder: nn.Module, heads: PatchHeads, source: PatchSource) -> None:
-        self.config = config
-        self.batch = source
-        self.encoder, self.heads = encoder, heads
-        self._module = nn.ModuleDict({"encoder": encoder, "heads": heads})
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = PatchHeads(width)
 
-    def module(self) -> nn.Module:
-        return self._module
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        return self._module.parameters()
-
-    def patch_losses(self, states: Tensor, batch: PatchBatch) -> dict[str, Tensor]:
+    def patch_losses(self, states: Tensor, batch: PatchBatch) -> dict[str, LossTerm]:
         """Losses of the heads on patch states (B, G*G, D)."""
         heads = self.heads
         there = batch.owners != NOTHING
         owners, on_object = batch.owners[there], states[there]
-        terms = {"covered": F.binary_cross_entropy_with_logits(heads.covered(states)[..., 0].float(), there.float())}
+        covered = heads.covered(states)[..., 0].float()
+        terms = {"covered": LossTerm.of(F.binary_cross_entropy_with_logits(covered, there.float(), reduction="none"))}
         for index, (name, weight) in enumerate(ATTRIBUTE_WEIGHTS.items()):
-            logits = heads.attributes[index](on_object)
-            terms[name] = weight * label_loss(logits, batch.attributes[owners, index])
+            terms[name] = label_loss(heads.attributes[index](on_object), batch.attributes[owners, index], weight)
         offsets = heads.offsets(on_object).float()
-        terms["offset"] = 2 * average(F.smooth_l1_loss(offsets, batch.offsets[there], beta=0.1, reduction="none"))
-        # The outline says far more a patch than the name of the shape, and the name follows from it.
+        terms["offset"] = LossTerm.of(F.smooth_l1_loss(offsets, batch.offsets[there], beta=0.1, reduction="none"), 2.0)
+        # The outline says far more per patch than the name of the shape, and the name follows from it.
         drawn = heads.silhouette(on_object).float()
         outline = F.binary_cross_entropy_with_logits(drawn, batch.silhouettes[owners], reduction="none")
-        terms["silhouette"] = 4 * average(outline)
-        terms["background"] = 0.2 * F.cross_entropy(heads.background(states.mean(1)).float(), batch.backgrounds)
+        terms["silhouette"] = LossTerm.of(outline, 4.0)
+        background = heads.background(states.mean(1)).float()
+        terms["background"] = LossTerm.of(F.cross_entropy(background, batch.backgrounds, reduction="none"), 0.2)
         return terms
 
 
-class VisionStage(_PatchStage):
-    """Stage of the training loop; optimises the MLLM's vision tower and the projector of its visual tokens."""
+class VisionModule(PatchModule):
+    """The MLLM's vision tower and the projector of its visual tokens."""
 
-    def __init__(self, config: StageConfig, model: Sa2VA, processor: Processor) -> None:
-        self._native = model.mllm.native
-        tower = self._native.model.vision_tower
-        grid = processor.config.tile_size // tower.config.patch_size[0]
-        source = PatchSource(
-            processor,
-            config.seed,
-            config.batch_size,
-            grid,
-            least_cover=0.4,
-            token_grid=int(processor.config.tokens_per_tile**0.5),
-        )
-        super().__init__(config, tower, PatchHeads(tower.config.hidden_size), source)
-        self._module["projector"] = self._native.model.multi_modal_projector
-        self._words, self._centre = attribute_words(processor.tokenizer), centre_word(processor.tokenizer)
+    def __init__(self, model: Sa2VA, processor: Processor) -> None:
+        native: Any = model.mllm.native
+        super().__init__(native.model.vision_tower.config.hidden_size)
+        self.native = native
+        self.attribute_words = attribute_words(processor.tokenizer)
+        self.center_word = center_word(processor.tokenizer)
 
-    def losses(self, batch: PatchBatch) -> dict[str, Tensor]:
-        seen = self._native.model.get_image_features(pixel_values=batch.pixel_values, return_dict=True)
+    def forward(self, batch: PatchBatch) -> dict[str, LossTerm]:
+        seen = self.native.model.get_image_features(pixel_values=batch.pixel_values, return_dict=True)
         terms = self.patch_losses(seen.last_hidden_state[:, 1:], batch)  # (B, G*G, D)
         there = batch.token_owners != NOTHING
-        embeddings = self._native.get_input_embeddings().weight.detach()
-        named = batch.attributes[batch.token_owners[there]]
-        terms["names"] = name_loss(seen.pooler_output[there], named, self._words, embeddings)
-        terms["centres"] = centre_loss(seen.pooler_output, batch.token_marks, embeddings[self._centre])
-        return terms | {"total": torch.stack(list(terms.values())).sum()}
+        embeddings = self.native.get_input_embeddings().weight.detach()
+        labels = batch.attributes[batch.token_owners[there]]
+        terms |= word_losses(seen.pooler_output[there], labels, self.attribute_words, embeddings)
+        terms["center"] = center_loss(seen.pooler_output, batch.token_marks, embeddings[self.center_word])
+        return terms
 
 
-class SamVisionStage(_PatchStage):
-    """Stage of the training loop; optimises SAM 2's image encoder, whose finest grid also learns what is an object."""
+class SamVisionModule(PatchModule):
+    """SAM 2's image encoder, whose finest grid also learns what is an object."""
 
-    def __init__(self, config: StageConfig, model: Sa2VA, processor: Processor) -> None:
-        grid = processor.sam_size // 16
-        # SAM 2 has no visual tokens; a grid of one cell stands for them and is not looked at.
-        source = PatchSource(
-            processor, config.seed, config.batch_size, grid, least_cover=0.2, token_grid=1, for_sam=True
-        )
-        super().__init__(config, model.sam2, PatchHeads(model.sam2.width), source)
-        self._sam2 = model.sam2
-        fine = model.sam2.native.mask_decoder.conv_s0.out_channels
-        self.fine = nn.Conv2d(fine, 2, 1)
-        self._module["fine"] = self.fine
+    def __init__(self, sam2: Sam2) -> None:
+        super().__init__(sam2.width)
+        self.sam2 = sam2
+        self.fine = nn.Conv2d(sam2.native.mask_decoder.conv_s0.out_channels, 2, 1)
 
-    def parameters(self) -> Iterator[nn.Parameter]:
-        native = self._sam2.native
-        yield from native.vision_encoder.parameters()
-        yield from native.mask_decoder.conv_s0.parameters()
-        yield from self.heads.parameters()
-        yield from self.fine.parameters()
-
-    def losses(self, batch: PatchBatch) -> dict[str, Tensor]:
-        features = self._sam2.encode_frames(batch.pixel_values)
+    def forward(self, batch: PatchBatch) -> dict[str, LossTerm]:
+        features = self.sam2.encode_frames(batch.pixel_values)
         terms = self.patch_losses(features.embeds.flatten(2).transpose(1, 2), batch)
         fine = self.fine(features.high_res[0]).float()  # (B, 2, h, h): object, outline
-        terms["fine"] = 2 * F.binary_cross_entropy_with_logits(fine, batch.fine)
-        return terms | {"total": torch.stack(list(terms.values())).sum()}
+        terms["fine"] = LossTerm.of(F.binary_cross_entropy_with_logits(fine, batch.fine, reduction="none"), 2.0)
+        return terms
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig(PatchConfig):
+    """Settings of pre-training the MLLM's vision tower."""
+
+    least_cover: float = 0.4
+
+    def build(self, context: RunContext) -> "PatchStage":
+        module = VisionModule(context.model, context.processor)
+        tower: Any = context.model.mllm.vision_tower
+        grid = context.processor.config.tile_size // tower.config.patch_size[0]
+        trained = [tower, context.model.mllm.vision_projector]
+        return PatchStage(self, module, PatchData(self, context.processor, grid), trained)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamVisionConfig(PatchConfig):
+    """Settings of pre-training SAM 2's image encoder."""
+
+    least_cover: float = 0.2
+    for_sam: bool = True
+
+    def build(self, context: RunContext) -> "PatchStage":
+        module, native = SamVisionModule(context.model.sam2), context.model.sam2.native
+        data = PatchData(self, context.processor, context.processor.sam_size // 16)
+        return PatchStage(self, module, data, [native.vision_encoder, native.mask_decoder.conv_s0, module.fine])
+
+
+class PatchStage:
+    """Train an image encoder and its heads; all else rests."""
+
+    def __init__(self, config: PatchConfig, module: PatchModule, data: PatchData, trained: Sequence[nn.Module]) -> None:
+        self.config, self.module, self.data = config, module, data
+        module.requires_grad_(False)
+        for part in (*trained, module.heads):
+            part.requires_grad_(True)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return (parameter for parameter in self.module.parameters() if parameter.requires_grad)

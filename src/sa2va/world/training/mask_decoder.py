@@ -8,28 +8,28 @@ Source: the paper's SAM 2 comes pre-trained on points and boxes; ours gets the s
 Shapes: B scenes, N objects, S SAM 2 input side, H W picture, C SAM 2 width.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sa2va.model.losses import LossConfig, mask_losses, total_loss
+from sa2va.model.losses import LossConfig, LossTerm, mask_losses
+from sa2va.model.mask_rows import row_seeds
 from sa2va.model.processor import Processor
-from sa2va.model.sa2va import Sa2VA
-from sa2va.model.sam.sam2 import Sam2
-from sa2va.training.stage import StageConfig
+from sa2va.model.sam.sam2 import MaskOutput, Sam2
+from sa2va.training.stage import Key, RunContext, StageConfig
 from sa2va.world.scenes.sampling import make_scene
-from sa2va.world.training.scene_batch import ATTRIBUTE_SIZES, stack_scenes
+from sa2va.world.training.scene_batch import ATTRIBUTE_SIZES, render_scene
+from sa2va.world.training.tiny_losses import TINY_LOSSES
 
-UNKNOWN = -1  # an attribute that a code does not tell
+UNKNOWN = -1  # an attribute that a code does not give
 CODE, POINT, BOX = 0, 1, 2  # kinds of prompt
-FIRST_SCENE = 10_000_000  # other scenes than those the encoders have seen
 
 
 class ObjectCode(nn.Module):
-    """Embed what is known of an object as one SAM 2 prompt token."""
+    """Embed the known attributes and the box of an object as one SAM 2 prompt token."""
 
     def __init__(self, out_dim: int, width: int = 192) -> None:
         super().__init__()
@@ -42,16 +42,16 @@ class ObjectCode(nn.Module):
         """Return (N, C) codes.
 
         Args:
-            sam2: embeds places; the code begins as the embedding of the object's centre.
-            attributes: (N, 4) long, UNKNOWN where not told.
-            boxes: (N, 4) centre x, y, width, height, 0..1.
-            placed: (N,) bool, whether the box is told.
+            sam2: embeds places; the code begins as the embedding of the object's center.
+            attributes: (N, 4) long, UNKNOWN where not given.
+            boxes: (N, 4) center x, y, width, height, 0..1.
+            placed: (N,) bool, whether the box is given.
         """
-        centre, half = boxes[:, :2], boxes[:, 2:] / 2
-        places = sam2.embed_places(torch.stack([centre, centre - half, centre + half], dim=1))  # (N, 3, C)
+        center, half = boxes[:, :2], boxes[:, 2:] / 2
+        places = sam2.embed_places(torch.stack([center, center - half, center + half], dim=1))  # (N, 3, C)
         place = self.place(torch.cat([places.flatten(1), boxes], dim=1)) * placed[:, None]
-        told = [table(attributes[:, i] + 1) for i, table in enumerate(self.attributes)]
-        return torch.where(placed[:, None], places[:, 0], self.unplaced) + self.mlp(torch.stack(told).sum(0) + place)
+        given = [table(attributes[:, i] + 1) for i, table in enumerate(self.attributes)]
+        return torch.where(placed[:, None], places[:, 0], self.unplaced) + self.mlp(torch.stack(given).sum(0) + place)
 
 
 @dataclass(frozen=True)
@@ -61,95 +61,106 @@ class PromptBatch:
     sam_pixel_values: Tensor  # (B, 3, S, S)
     scene_index: Tensor  # (N,)
     kinds: Tensor  # (N,) CODE, POINT or BOX
-    attributes: Tensor  # (N, 4) long, as told by a code
-    boxes: Tensor  # (N, 4) as told: centre x, y, width, height, 0..1
-    placed: Tensor  # (N,) bool
+    attributes: Tensor  # (N, 4) long, as given by a code
+    boxes: Tensor  # (N, 4) as given: center x, y, width, height, 0..1
+    placed: Tensor  # (N,) bool, whether a code gives the box
     points: Tensor  # (N, 2) px of the SAM 2 input
     targets: Tensor  # (N, H, W) bool
+    seeds: Tensor  # (N,) long, of the random points of each mask
 
 
-@dataclass(frozen=True)
-class PromptSource:
-    """Build the batch of a step: `num_objects` of the scenes' objects, each with one prompt."""
+@dataclass(frozen=True, kw_only=True)
+class MaskDecoderConfig(StageConfig):
+    """Settings of pre-training SAM 2's prompts and decoder."""
 
-    processor: Processor
-    seed: int
-    batch_size: int
-    num_objects: int
+    losses: LossConfig = TINY_LOSSES
+    objects_per_scene: int = 4  # at most, each with one prompt
+    kind_shares: tuple[float, float, float] = (0.6, 0.2, 0.2)  # of codes, points and boxes
+    placed_share: float = 0.5  # of the codes that give the box although the attributes tell the object apart
+    box_noise: float = 0.01  # standard deviation, of the picture
+    least_pixels: int = 24  # of an object that is prompted
+    first_scene: int = 10_000_000  # other scenes than those the encoders have seen
 
-    def __call__(self, step: int) -> PromptBatch:
-        rng = np.random.default_rng([self.seed, step])
-        first = FIRST_SCENE + step * self.batch_size
-        batch = stack_scenes([make_scene(self.seed, "train", first + i) for i in range(self.batch_size)])
-        seen = torch.nonzero(batch.masks[:, 0].flatten(1).sum(1) >= 24)[:, 0].numpy()  # a prompt needs a visible part
-        rows = torch.from_numpy(rng.permutation(seen)[: self.num_objects])
-        kinds = torch.from_numpy(rng.choice(3, len(rows), p=[0.6, 0.2, 0.2]))
-        told = torch.from_numpy(rng.random((len(rows), len(ATTRIBUTE_SIZES))) < rng.random((len(rows), 1)))
-        attributes = torch.where(told, batch.attributes[rows], UNKNOWN)
-        placed = torch.from_numpy(rng.random(len(rows)) < 0.5)
-        for index, row in enumerate(rows.tolist()):
-            placed[index] |= bool(self._rivals(batch.attributes, batch.scene_index, row, told[index]).any())
+    def build(self, context: RunContext) -> "MaskDecoderStage":
+        return MaskDecoderStage(self, context)
+
+
+class PromptData:
+    """Drawn pictures of a step with prompts for some of their objects."""
+
+    def __init__(self, config: MaskDecoderConfig, processor: Processor) -> None:
+        self.config, self.processor = config, processor
+
+    def __len__(self) -> int:
+        return self.config.steps
+
+    def keys(self, step: int) -> list[Key]:
+        first = self.config.first_scene + step * self.config.batch_size
+        return [(step, first + i) for i in range(self.config.batch_size)]
+
+    def __getitem__(self, key: Key) -> PromptBatch:
+        config, index = self.config, int(key[1])
+        rng = np.random.default_rng([config.seed, index])
+        scene = render_scene(make_scene(config.seed, "train", index))
+        seen = torch.nonzero(scene.masks[:, 0].flatten(1).sum(1) >= config.least_pixels)[:, 0].numpy()
+        rows = torch.from_numpy(rng.permutation(seen)[: config.objects_per_scene])
+        number = len(rows)
+        given = torch.from_numpy(rng.random((number, len(ATTRIBUTE_SIZES))) < rng.random((number, 1)))
+        placed = torch.from_numpy(rng.random(number) < config.placed_share)
+        for place, row in enumerate(rows.tolist()):
+            placed[place] |= _is_ambiguous(scene.attributes, row, given[place])
+        points = torch.zeros(number, 2)
+        for place, row in enumerate(rows.tolist()):
+            points[place] = _draw_point(scene.masks[row, 0], rng)
         return PromptBatch(
-            sam_pixel_values=self.processor.sam_pixel_values(batch.frames),
-            scene_index=batch.scene_index[rows],
-            kinds=kinds,
-            attributes=attributes,
-            boxes=batch.boxes[rows, 0] + torch.from_numpy(rng.normal(0, 0.01, (len(rows), 4))).float(),
+            sam_pixel_values=self.processor.sam_pixel_values(scene.frames),
+            scene_index=torch.zeros(number, dtype=torch.long),
+            kinds=torch.from_numpy(rng.choice(3, number, p=list(config.kind_shares))),
+            attributes=torch.where(given, scene.attributes[rows], UNKNOWN),
+            boxes=scene.boxes[rows, 0] + torch.from_numpy(rng.normal(0, config.box_noise, (number, 4))).float(),
             placed=placed,
-            points=torch.stack([self._point(batch.masks[row, 0], rng) for row in rows.tolist()])
-            * (self.processor.sam_size / batch.masks.shape[-1]),
-            targets=batch.masks[rows, 0],
+            points=points * (self.processor.sam_size / scene.masks.shape[-1]),
+            targets=scene.masks[rows, 0],
+            seeds=row_seeds(index, torch.arange(number), torch.zeros(number, dtype=torch.long)),
         )
 
-    @staticmethod
-    def _rivals(attributes: Tensor, owner: Tensor, row: int, told: Tensor) -> Tensor:
-        """Other objects of the scene that share everything that is told, so that the place is needed."""
-        same = ((attributes == attributes[row]) | ~told).all(1) & (owner == owner[row])
-        same[row] = False
-        return same
-
-    @staticmethod
-    def _point(mask: Tensor, rng: np.random.Generator) -> Tensor:
-        places = torch.nonzero(mask)
-        y, x = places[int(rng.integers(len(places)))].tolist()
-        return torch.tensor([x, y], dtype=torch.float32)
+    def collate(self, items: Sequence[PromptBatch]) -> PromptBatch:
+        joined = {f.name: torch.cat([getattr(item, f.name) for item in items]) for f in fields(PromptBatch)}
+        owners = [torch.full_like(item.scene_index, index) for index, item in enumerate(items)]
+        return PromptBatch(**joined | {"scene_index": torch.cat(owners)})
 
 
-class MaskStage:
-    """Stage of the training loop; optimises SAM 2's prompts and decoder and the object code; its encoder rests."""
+def _is_ambiguous(attributes: Tensor, row: int, given: Tensor) -> bool:
+    """Tell whether another object shares all attributes that are given, so that the place is needed."""
+    return int(((attributes == attributes[row]) | ~given).all(1).sum()) > 1
 
-    def __init__(
-        self, config: StageConfig, model: Sa2VA, processor: Processor, code: ObjectCode, num_objects: int
-    ) -> None:
-        self.config = config
-        self.sam2, self.code = model.sam2, code
-        self._module = nn.ModuleDict({"sam2": model.sam2, "code": code})
-        self._loss = LossConfig()
-        self.batch = PromptSource(processor, config.seed, config.batch_size, num_objects)
 
-    def module(self) -> nn.Module:
-        return self._module
+def _draw_point(mask: Tensor, rng: np.random.Generator) -> Tensor:
+    """Draw a pixel of a mask: (2,) xy."""
+    places = torch.nonzero(mask)
+    return places[int(rng.integers(len(places)))].flip(0).float()
 
-    def parameters(self) -> Iterator[nn.Parameter]:
-        rested = {id(p) for p in self.sam2.native.vision_encoder.parameters()}
-        return (p for p in self._module.parameters() if id(p) not in rested)
 
-    def losses(self, batch: PromptBatch) -> dict[str, Tensor]:
+class MaskDecoderModule(nn.Module):
+    """SAM 2 with the object code."""
+
+    def __init__(self, sam2: Sam2, code: ObjectCode, losses: LossConfig) -> None:
+        super().__init__()
+        self.sam2, self.code, self.losses = sam2, code, losses
+
+    def forward(self, batch: PromptBatch) -> dict[str, LossTerm]:
         with torch.no_grad():
             maps = self.sam2.encode_maps(batch.sam_pixel_values)
         frames = self.sam2.project_maps(maps)
-        sums: dict[str, Tensor] = {}
-        for kind in (CODE, POINT, BOX):
-            rows = torch.nonzero(batch.kinds == kind)[:, 0]
-            if len(rows) == 0:
-                continue
-            seen = frames.select(batch.scene_index[rows])
-            output = self.sam2.decode(self.sam2.without_memory(seen.embeds), seen.high_res, self._prompt(batch, rows))
-            terms = mask_losses(output, batch.targets[rows], self._loss)
-            share = len(rows) / len(batch.kinds)
-            for name, value in terms.items():
-                sums[name] = sums.get(name, torch.zeros((), device=value.device)) + share * value
-        return sums | {"total": total_loss(sums, self._loss)}
+        kinds = [torch.nonzero(batch.kinds == kind)[:, 0] for kind in (CODE, POINT, BOX)]
+        outputs = []
+        for rows in kinds:
+            if len(rows):
+                seen = frames.select(batch.scene_index[rows])
+                prompt = self._prompt(batch, rows)
+                outputs.append(self.sam2.decode(self.sam2.without_memory(seen.embeds), seen.high_res, prompt))
+        order = torch.cat(kinds)
+        return mask_losses(MaskOutput.concatenate(outputs), batch.targets[order], self.losses, batch.seeds[order])
 
     def _prompt(self, batch: PromptBatch, rows: Tensor) -> Tensor:
         """Build the sparse prompt of some objects that share a kind: (n, Q, C)."""
@@ -164,3 +175,19 @@ class MaskStage:
             return encoder._embed_boxes(corners[:, None])[:, 0]
         code = self.code(self.sam2, batch.attributes[rows], batch.boxes[rows], batch.placed[rows])
         return self.sam2.language_prompt(code, len(rows))
+
+
+class MaskDecoderStage:
+    """Train SAM 2's prompts and decoder and the object code; its image encoder rests."""
+
+    def __init__(self, config: MaskDecoderConfig, context: RunContext) -> None:
+        code = context.kept.setdefault("object_code", ObjectCode(context.model.sam2.width))
+        assert isinstance(code, ObjectCode)
+        self.config = config
+        self.module = MaskDecoderModule(context.model.sam2, code, config.losses)
+        self.data = PromptData(config, context.processor)
+        self.module.requires_grad_(True)
+        context.model.sam2.native.vision_encoder.requires_grad_(False)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return (parameter for parameter in self.module.parameters() if parameter.requires_grad)

@@ -6,7 +6,7 @@ Source: the paper's SAM 2 comes pre-trained on tracking; ours gets the same here
 Shapes: B clips, T frames of each, the first of them prompted, N objects, S SAM 2 input side, H W picture.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,22 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sa2va.model.losses import LossConfig, mask_losses, total_loss
+from sa2va.model.losses import LossConfig, LossTerm, mask_losses
+from sa2va.model.mask_rows import row_seeds
 from sa2va.model.processor import Processor
-from sa2va.model.sa2va import Sa2VA
-from sa2va.model.sam.sam2 import MaskOutput
+from sa2va.model.sam.sam2 import MaskOutput, Sam2
 from sa2va.model.sam.tracker import Tracker
-from sa2va.training.stage import StageConfig
+from sa2va.training.stage import Key, RunContext, StageConfig
 from sa2va.world.scenes.sampling import make_scene
-from sa2va.world.training.scene_batch import rank_objects, stack_scenes
-
-FIRST_CLIP = 20_000_000  # other clips than those of the tasks
-CLIP_FRAMES = 16
-# How many frames are seen, and how many there are from one to the next: more than one is faster motion. Long spans
-# hold whole occlusions; from four frames after the given one, no model learnt to find anything again.
-SPANS = ((5, 1), (5, 2), (5, 3), (8, 2), (12, 1))
-FOLLOWED = 72  # objects times frames of a step, whatever the span
-LEAST_PIXELS = 24  # of an object that is to be followed, on the first frame
+from sa2va.world.tasks.items import CLIP_FRAMES
+from sa2va.world.training.scene_batch import SceneBatch, join_scenes, rank_objects, render_scene
+from sa2va.world.training.tiny_losses import TINY_LOSSES
 
 
 @dataclass(frozen=True)
@@ -40,56 +34,84 @@ class ClipBatch:
     clip_index: Tensor  # (N,)
     given: Tensor  # (N, S, S) bool, on the first frame
     targets: Tensor  # (N, T - 1, H, W) bool, on the others
+    seeds: Tensor  # (N, T - 1) long, of the random points of each mask
 
 
 @dataclass(frozen=True)
-class ClipSource:
-    """Build the batch of a step: some of the clips' objects, first those that come back, then those that move."""
+class DrawnClip:
+    """Chosen frames of one clip, and what its random points depend on."""
 
-    processor: Processor
-    seed: int
-    batch_size: int
+    step: int
+    index: int
+    scene: SceneBatch
 
-    def __call__(self, step: int) -> ClipBatch:
-        rng = np.random.default_rng([self.seed, step])
-        num_frames, stride = SPANS[int(rng.integers(len(SPANS)))]
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryConfig(StageConfig):
+    """Settings of pre-training SAM 2's memory."""
+
+    losses: LossConfig = TINY_LOSSES
+    # Number of frames, and the distance from one to the next: more than one is faster motion. Long spans hold whole
+    # occlusions; from four frames after the given one, no model learned to find anything again.
+    spans: tuple[tuple[int, int], ...] = ((5, 1), (5, 2), (5, 3), (8, 2), (12, 1))
+    followed: int = 72  # objects times frames of a step, whatever the span
+    least_pixels: int = 24  # of an object that is followed, on the first frame
+    first_clip: int = 20_000_000  # other clips than those of the tasks
+
+    def build(self, context: RunContext) -> "MemoryStage":
+        return MemoryStage(self, context)
+
+
+class ClipData:
+    """Drawn clips of a step, and some of their objects: first those that reappear, then those that move."""
+
+    def __init__(self, config: MemoryConfig, processor: Processor) -> None:
+        self.config, self.processor = config, processor
+
+    def __len__(self) -> int:
+        return self.config.steps
+
+    def keys(self, step: int) -> list[Key]:
+        first = self.config.first_clip + step * self.config.batch_size
+        return [(step, first + i) for i in range(self.config.batch_size)]
+
+    def __getitem__(self, key: Key) -> DrawnClip:
+        step, index = int(key[0]), int(key[1])
+        rng = np.random.default_rng([self.config.seed, step])  # clips of a step share their frames
+        num_frames, stride = self.config.spans[int(rng.integers(len(self.config.spans)))]
         begin = int(rng.integers(CLIP_FRAMES - stride * (num_frames - 1)))
         chosen = [begin + stride * i for i in range(num_frames)]
-        first = FIRST_CLIP + step * self.batch_size
-        scenes = [make_scene(self.seed, "train", first + i, moving=True) for i in range(self.batch_size)]
-        batch = stack_scenes(scenes, CLIP_FRAMES, chosen)
-        seen = torch.nonzero(batch.masks[:, 0].flatten(1).sum(1) >= LEAST_PIXELS)[:, 0]
+        scene = make_scene(self.config.seed, "train", index, moving=True)
+        return DrawnClip(step, index, render_scene(scene, CLIP_FRAMES, chosen))
+
+    def collate(self, items: Sequence[DrawnClip]) -> ClipBatch:
+        config, batch = self.config, join_scenes([item.scene for item in items])
+        rng = np.random.default_rng([config.seed, items[0].step, 1])
+        num_targets = batch.masks.shape[1] - 1
+        seen = torch.nonzero(batch.masks[:, 0].flatten(1).sum(1) >= config.least_pixels)[:, 0]
         order = np.lexsort([rng.random(len(seen)), -rank_objects(batch.masks[seen])])
-        rows = seen[torch.from_numpy(order[: FOLLOWED // (num_frames - 1)])]
+        number = max(1, config.followed * len(items) // (config.batch_size * num_targets))
+        rows = seen[torch.from_numpy(order[:number])]
         side = self.processor.sam_size
         given = F.interpolate(batch.masks[rows, :1].float(), (side, side), mode="bilinear", antialias=True)[:, 0] > 0.5
+        clips = torch.tensor([item.index for item in items])[batch.scene_index[rows]]
         return ClipBatch(
             sam_pixel_values=self.processor.sam_pixel_values(batch.frames),
             clip_index=batch.scene_index[rows],
             given=given,
             targets=batch.masks[rows, 1:],
+            seeds=row_seeds(0, clips * 64 + rows, torch.arange(num_targets)[:, None]).T,
         )
 
 
-class TrackStage:
-    """Stage of the training loop; optimises what SAM 2 remembers with; its image encoder and decoder rest."""
+class MemoryModule(nn.Module):
+    """SAM 2, following objects from their true masks."""
 
-    def __init__(self, config: StageConfig, model: Sa2VA, processor: Processor) -> None:
-        self.config = config
-        self.sam2 = model.sam2
-        self._loss = LossConfig()
-        self.batch = ClipSource(processor, config.seed, config.batch_size)
+    def __init__(self, sam2: Sam2, losses: LossConfig) -> None:
+        super().__init__()
+        self.sam2, self.losses = sam2, losses
 
-    def module(self) -> nn.Module:
-        return self.sam2
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        native = self.sam2.native
-        rest = [native.vision_encoder, native.prompt_encoder, native.mask_decoder, native.shared_image_embedding]
-        rested = {id(p) for part in rest for p in part.parameters()}
-        return (p for p in self.sam2.parameters() if id(p) not in rested)
-
-    def losses(self, batch: ClipBatch) -> dict[str, Tensor]:
+    def forward(self, batch: ClipBatch) -> dict[str, LossTerm]:
         sam2, number = self.sam2, batch.targets.shape[1] + 1
         with torch.no_grad():
             frames = sam2.project_maps(sam2.encode_maps(batch.sam_pixel_values))
@@ -99,5 +121,20 @@ class TrackStage:
         tracker.prompt(0, first, sam2.take_masks(first, batch.given), given=batch.given)
         outputs = [tracker.step(t, frames.select(rows + t)) for t in range(1, number)]
         targets = batch.targets.transpose(0, 1).flatten(0, 1)
-        terms = mask_losses(MaskOutput.concatenate(outputs), targets, self._loss)
-        return terms | {"total": total_loss(terms, self._loss)}
+        return mask_losses(MaskOutput.concatenate(outputs), targets, self.losses, batch.seeds.T.flatten())
+
+
+class MemoryStage:
+    """Train what SAM 2 remembers with; its image encoder, prompts and decoder rest."""
+
+    def __init__(self, config: MemoryConfig, context: RunContext) -> None:
+        sam2 = context.model.sam2
+        self.config, self.module = config, MemoryModule(sam2, config.losses)
+        self.data = ClipData(config, context.processor)
+        self.module.requires_grad_(True)
+        native = sam2.native
+        for part in (native.vision_encoder, native.prompt_encoder, native.mask_decoder, native.shared_image_embedding):
+            part.requires_grad_(False)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return (parameter for parameter in self.module.parameters() if parameter.requires_grad)

@@ -1,8 +1,8 @@
-"""Repaint pictures in other colours, so that a shape is learnt for itself and not with the colours it comes in.
+"""Recolor pictures, so that a shape is learned for itself and not with the colors it comes in.
 
-Flow: rendered scenes (vision.py) -> repaint -> pixels whose colours have no name.
-Source: our own choice of map; training on pictures in other colours is common (colour jitter, SimCLR,
-    arXiv:2002.05709). Training never shows one pair of colour and shape in ten, and a tower that has seen every
+Flow: rendered scenes (encoders.py) -> recolor -> pixels whose colors have no name.
+Source: our own choice of map; training on pictures in other colors is common (color jitter, SimCLR,
+    arXiv:2002.05709). Training never shows one pair of color and shape in ten, and a tower that has seen every
     circle but purple ones calls a purple circle something else.
 """
 
@@ -19,8 +19,8 @@ _NAMES = list(COLORS)
 _PALETTE = np.array(list(COLORS.values()), float)  # (10, 3)
 
 
-def repaint(frames: Frames, scene: Scene, rng: np.random.Generator) -> Frames | None:
-    """Exchange the colour channels of a picture, invert and scale them: edges stay, hues change.
+def recolor(frames: Frames, scene: Scene, rng: np.random.Generator) -> Frames | None:
+    """Exchange the color channels of a picture, invert and scale them: edges stay, hues change.
 
     Args:
         frames: uint8 (T, H, W, 3) of the scene.
@@ -28,7 +28,7 @@ def repaint(frames: Frames, scene: Scene, rng: np.random.Generator) -> Frames | 
         rng: where the map comes from.
 
     Returns:
-        The repainted frames, or None where every map that was tried shows such a pair.
+        The recolored frames, or None where every map that was tried shows such a pair.
     """
     for _ in range(_ATTEMPTS):
         order, table = rng.permutation(3), _draw_table(rng)
@@ -51,5 +51,5 @@ def _map(colors: NDArray[np.integer], order: NDArray[np.int64], table: NDArray[n
 
 
 def _nearest(color: NDArray[np.uint8]) -> str:
-    """Name the colour of the world that a repainted one (3,) is nearest to."""
+    """Name the color of the world that a recolored one (3,) is nearest to."""
     return _NAMES[int(((_PALETTE - color) ** 2).sum(1).argmin())]

@@ -1,6 +1,6 @@
-"""Turn drawn scenes into arrays that the pre-training of parts learns from.
+"""Turn drawn scenes into arrays for the pre-training of parts.
 
-Flow: data/world scenes -> SceneBatch (pixels of both encoders, masks, attributes) -> vision.py, masks.py.
+Flow: world/scenes -> SceneBatch (frames, masks, attributes) -> encoders.py, mask_decoder.py, memory.py.
 Shapes: B scenes, T frames, N objects of all scenes, S side of the picture in px.
 """
 
@@ -26,14 +26,14 @@ class SceneBatch:
 
     frames: Frames  # (B*T, S, S, 3)
     scene_index: Tensor  # (N,) which scene an object belongs to
-    attributes: Tensor  # (N, 4) colour, shape, size, texture
+    attributes: Tensor  # (N, 4) color, shape, size, texture
     masks: Tensor  # (N, T, S, S) bool, visible pixels
-    boxes: Tensor  # (N, T, 4) centre x, y, width, height of the visible part, 0..1; zeros where invisible
+    boxes: Tensor  # (N, T, 4) center x, y, width, height of the visible part, 0..1; zeros where invisible
     backgrounds: Tensor  # (B,)
 
 
 def attribute_ids(thing: WorldObject) -> tuple[int, int, int, int]:
-    """Number an object's colour, shape, size and texture."""
+    """Number an object's color, shape, size and texture."""
     return (
         _COLOR_INDEX[thing.color],
         SHAPES.index(thing.shape),
@@ -43,7 +43,7 @@ def attribute_ids(thing: WorldObject) -> tuple[int, int, int, int]:
 
 
 def mask_boxes(masks: Tensor) -> Tensor:
-    """Box each mask: bool (..., S, S) -> float (..., 4) centre x, y, width, height in 0..1."""
+    """Box each mask: bool (..., S, S) -> float (..., 4) center x, y, width, height in 0..1."""
     side = masks.shape[-1]
     edges = []
     for profile in (masks.any(-2), masks.any(-1)):  # columns, then rows
@@ -56,35 +56,42 @@ def mask_boxes(masks: Tensor) -> Tensor:
 
 
 def rank_objects(masks: Tensor) -> NDArray[np.int64]:
-    """Rank objects by what there is to learn from following them: (N, T, H, W) -> 2 comes back, 1 changes, 0 rests."""
+    """Rank objects by what tracking them teaches: (N, T, H, W) -> 2 reappears, 1 changes, 0 stays as it is."""
     visible = masks.flatten(2).any(2)
     returns = (~visible[:, :-1] & visible[:, 1:]).any(1)
     changes = (masks[:, 0] ^ masks[:, -1]).flatten(1).any(1)
     return torch.where(returns, 2, changes.long()).numpy()
 
 
-def stack_scenes(scenes: Sequence[Scene], num_frames: int = 1, chosen: Sequence[int] | None = None) -> SceneBatch:
-    """Render scenes into one batch.
+def render_scene(scene: Scene, num_frames: int = 1, chosen: Sequence[int] | None = None) -> SceneBatch:
+    """Render one scene, B = 1.
 
     Args:
-        scenes: B of them.
-        num_frames: frames of each clip.
+        scene: with N objects.
+        num_frames: of the clip.
         chosen: the T frames to keep; None = all.
     """
     keep = list(range(num_frames)) if chosen is None else list(chosen)
-    frames, masks, owner, attributes = [], [], [], []
-    for index, scene in enumerate(scenes):
-        rendering = scene.render(num_frames=num_frames)
-        frames.append(rendering.frames[keep])
-        masks.append(torch.from_numpy(rendering.masks[:, keep]))
-        owner += [index] * len(scene.objects)
-        attributes += [attribute_ids(thing) for thing in scene.objects]
-    stacked = torch.cat(masks)
+    rendering = scene.render(num_frames=num_frames)
+    masks = torch.from_numpy(rendering.masks[:, keep])
     return SceneBatch(
-        frames=np.concatenate(frames),
-        scene_index=torch.tensor(owner),
-        attributes=torch.tensor(attributes),
-        masks=stacked,
-        boxes=mask_boxes(stacked),
-        backgrounds=torch.tensor([BACKGROUNDS.index(scene.background) for scene in scenes]),
+        frames=rendering.frames[keep],
+        scene_index=torch.zeros(len(scene.objects), dtype=torch.long),
+        attributes=torch.tensor([attribute_ids(thing) for thing in scene.objects]),
+        masks=masks,
+        boxes=mask_boxes(masks),
+        backgrounds=torch.tensor([BACKGROUNDS.index(scene.background)]),
+    )
+
+
+def join_scenes(scenes: Sequence[SceneBatch]) -> SceneBatch:
+    """Put scenes that were rendered one by one into one batch."""
+    owners = [torch.full_like(scene.scene_index, index) for index, scene in enumerate(scenes)]
+    return SceneBatch(
+        frames=np.concatenate([scene.frames for scene in scenes]),
+        scene_index=torch.cat(owners),
+        attributes=torch.cat([scene.attributes for scene in scenes]),
+        masks=torch.cat([scene.masks for scene in scenes]),
+        boxes=torch.cat([scene.boxes for scene in scenes]),
+        backgrounds=torch.cat([scene.backgrounds for scene in scenes]),
     )

@@ -1,10 +1,34 @@
-"""Say what is asked how often while all tasks are trained together.
+"""Say how often each task of the drawn world is asked while all are trained together.
 
-Flow: shares -> TaskSource (cotrain.py), which draws a group of tasks a step and the tasks of its samples.
+Flow: a stage's config -> TaskShares -> CotrainData, which draws a group of tasks per step and the task of each sample.
 """
 
-# Tasks of one group share a batch: their answers have about one length, and a batch of pure text needs no SAM 2.
-GROUPS: dict[str, dict[str, float]] = {
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskShares:
+    """Shares of the steps by group of tasks; they sum to 1.
+
+    Tasks of one group share a batch: their answers have about one length, and a batch of pure text needs no SAM 2.
+    """
+
+    region: float
+    gcg: float
+    refseg: float
+    text: float
+    video_refseg: float
+    video_text: float
+
+    def __post_init__(self) -> None:
+        shares = [getattr(self, one.name) for one in fields(self)]
+        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+            raise ValueError(f"task shares {shares} sum to {sum(shares):.4g}; expected numbers >= 0 that sum to 1")
+
+
+GROUPS: dict[str, dict[str, float]] = {  # the tasks of a group, with their shares of its samples
     "refseg": {"refseg": 1.0},
     "gcg": {"gcg": 1.0},
     "region": {"region": 1.0},
@@ -12,16 +36,20 @@ GROUPS: dict[str, dict[str, float]] = {
     "video_refseg": {"video_refseg": 1.0},
     "video_text": {"video_conversation": 0.65, "video_caption": 0.35},
 }
-# Shares of the steps, by stage. A picture's marked region is the plainest lesson in reading the visual tokens, so the
-# language begins with many; a request for a mask teaches no word of its answer.
-FIRST_SHARES = {"region": 0.06, "gcg": 0.16, "refseg": 0.38, "text": 0.22, "video_refseg": 0.12, "video_text": 0.06}
-SHARES = {"region": 0.05, "gcg": 0.15, "refseg": 0.33, "text": 0.18, "video_refseg": 0.20, "video_text": 0.09}
+# A marked region is the plainest lesson in reading visual tokens, so the language begins with many; a request for a
+# mask teaches no word of its answer.
+LANGUAGE_SHARES = TaskShares(region=0.06, gcg=0.16, refseg=0.38, text=0.22, video_refseg=0.12, video_text=0.06)
+COTRAIN_SHARES = TaskShares(region=0.05, gcg=0.15, refseg=0.33, text=0.18, video_refseg=0.20, video_text=0.09)
 # Between packed batches, which ask for objects and compare them, captions and clips have more.
-BESIDE_PACKED = {
-    "region": 0.05,
-    "gcg": 0.15,
-    "refseg": 0.22,
-    "text": 0.14,
-    "video_refseg": 0.27,
-    "video_text": 0.17,
-}
+BESIDE_PACKED_SHARES = TaskShares(region=0.05, gcg=0.15, refseg=0.22, text=0.14, video_refseg=0.27, video_text=0.17)
+
+
+def draw_tasks(
+    shares: TaskShares, num_pictures: int, num_clips: int, rng: np.random.Generator
+) -> tuple[str, list[str]]:
+    """Draw the group of tasks of a step, and the task of each of its samples."""
+    names = [one.name for one in fields(shares)]
+    group = str(rng.choice(names, p=[getattr(shares, name) for name in names]))
+    tasks = GROUPS[group]
+    number = num_clips if group.startswith("video") else num_pictures
+    return group, [str(name) for name in rng.choice(list(tasks), number, p=list(tasks.values()))]

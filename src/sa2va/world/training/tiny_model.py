@@ -1,19 +1,22 @@
 """Define the embedded model: its size and its tokenizer.
 
-Flow: corpus -> train_tokenizer -> build_tiny_config -> Sa2VA with random weights -> stages/.
+Flow: corpus -> train_tokenizer -> build_tiny_config -> Sa2VA with random weights -> recipes.py.
 Source: sizes are our own, chosen so that the weights fit 30 MB in bfloat16 and train on two CPU cores.
 """
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from sa2va.files.atomic import whole_folder
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.families import internvl
 from sa2va.model.families.templates import TURN_END, TURN_START
+from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.tokens import ADDED_TOKENS
 from sa2va.world.language.grammar import vocabulary
@@ -122,6 +125,24 @@ def _sam2_config() -> dict[str, object]:
         "memory_fuser_intermediate_dim": 2 * SAM_WIDTH,
         "memory_fuser_layer_scale_init_value": 0.1,
     }
+
+
+def build_tiny_model(tokenizer: PreTrainedTokenizerBase) -> tuple[Sa2VA, Processor]:
+    """Build the embedded model with random weights, as its training begins."""
+    model = Sa2VA(build_tiny_config(tokenizer))
+    init_positions(model)
+    init_text(model)
+    init_place_attention(model)
+    init_memory_attention(model)
+    return model, Processor(model.config, tokenizer)
+
+
+def load_tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerBase:
+    """Train the tokenizer of a run once; a resumed run reads the one it began with."""
+    if not (folder / "tokenizer.json").is_file():
+        with whole_folder(folder) as draft:
+            train_tokenizer(corpus(seed)).save_pretrained(draft)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
 def init_positions(model: Sa2VA) -> None:

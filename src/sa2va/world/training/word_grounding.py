@@ -1,52 +1,72 @@
-"""Tie words to places: those a question is heard by to where its object may be.
+"""Ground words in visual tokens: targets for auxiliary losses on where their objects are and where attention goes.
 
-Flow: Turn.heard and Turn.named (a dataset) + input_ids (processor.py) -> hear -> cotrain.py, packed.py;
-    attention of the text model -> watched (cotrain.py alone), attention_loss -> both.
-Source: our own. The answer's [SEG] tells once a question which object was meant; its words tell it one after the
+Flow: GroundedTurn (tasks) + input_ids (processor.py) -> ground_questions, ground_answers -> auxiliary_heads.py.
+Source: our own. The answer's [SEG] tells once per question which object was meant; its words tell it one after the
     other, and the first of them need no composition at all.
-Shapes: B samples, L tokens, M masks of a sample, K key frames, g side of the grid of visual tokens, W words.
+Shapes: B samples, L tokens, M masks of a sample, K key frames, g side of the grid of visual tokens, V = K g g visual
+    tokens, W words.
 """
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
-from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
-from sa2va.model.losses import average
-from sa2va.types import Sample, Turn
+from sa2va.model.losses import LossTerm
+from sa2va.types import Sample
+from sa2va.world.tasks.grounded_turn import GroundedTurn
 
-_Word = tuple[int, int, Tensor]  # row, column, cover
-
-
-class Words(NamedTuple):
-    """Words of a batch and the share of each visual token's cell that is covered by what they mean."""
-
-    positions: Tensor  # (W, 2) row and column of each word's last token
-    cover: Tensor  # (W, K * g * g), some in every row
+Placed = tuple[int, int, Tensor]  # row and column of a token, and the cover (V,) of what it means
 
 
-class Heard(NamedTuple):
-    """What the words of a batch teach."""
+@dataclass(frozen=True)
+class Words:
+    """Tokens of a batch, and the share of each visual token's cell that is covered by what they mean."""
 
-    meant: Words  # where the objects lie that the expression may mean so far
-    looked: Words  # where to look: at what the name fits that the word belongs to, or else at what is meant
+    positions: Tensor  # (W, 2) row and column
+    cover: Tensor  # (W, V)
+
+    @classmethod
+    def of(cls, placed: Sequence[Placed], size: int) -> "Words":
+        """Stack words; `size` is V, for when there are none."""
+        positions = torch.tensor([(row, column) for row, column, _ in placed], dtype=torch.long).reshape(-1, 2)
+        return cls(positions, torch.stack([cover for _, _, cover in placed]) if placed else torch.zeros(0, size))
+
+    def visible(self) -> "Words":
+        """Leave out words whose objects cannot be seen."""
+        there = self.cover.any(1)
+        return Words(self.positions[there], self.cover[there])
+
+
+@dataclass(frozen=True)
+class QuestionWords:
+    """Targets of the words of questions."""
+
+    possible: Words  # where the objects lie that are still possible after a word
+    attended: Words  # attention targets: what a word's noun phrase fits, or else the objects still possible
     asked: Tensor  # (A, 2) row and column of words of both kinds, those that fit nothing too
-    found: Tensor  # (A,) bool, whether something in sight fits so far
+    exists: Tensor  # (A,) bool, whether something in sight fits so far
 
 
-def hear(
+def cell_cover(sample: Sample, objects: Sequence[int], keyframes: Sequence[int], side: int) -> Tensor:
+    """Return the share of each visual token's cell that each object covers: (n, V)."""
+    masks = torch.from_numpy(sample.tracks.masks(objects, keyframes)).float()  # (n, K, H, W)
+    if not len(masks):
+        return torch.zeros(0, len(keyframes) * side**2)
+    return F.adaptive_avg_pool2d(masks, side).flatten(1)
+
+
+def ground_questions(
     samples: Sequence[Sample],
     input_ids: Tensor,
     keyframes: Sequence[int],
     side: int,
     tokenizer: PreTrainedTokenizerBase,
-) -> Heard:
-    """Place the words of all questions.
+) -> QuestionWords:
+    """Find the words of all questions and what they mean.
 
     Args:
         samples: B conversations.
@@ -54,94 +74,48 @@ def hear(
         keyframes: K, the frames that are seen.
         side: g.
         tokenizer: that `input_ids` come from.
-
-    Returns:
-        The words; where things are to be seen, those whose objects cannot be seen are left out.
     """
-    meant: list[_Word] = []
-    looked: list[_Word] = []
-    asked: list[_Word] = []
+    possible: list[Placed] = []
+    attended: list[Placed] = []
+    asked: list[Placed] = []
     for row, sample in enumerate(samples):
-        if not any(turn.heard or turn.named for turn in sample.turns):
+        if not any(isinstance(turn, GroundedTurn) and (turn.possible or turn.nouns) for turn in sample.turns):
             continue  # may have no masks either
-        seen = torch.from_numpy(sample.masks[:, list(keyframes)]).float()  # (M, K, H, W)
-        cells = F.adaptive_avg_pool2d(seen, side).flatten(1)  # (M, K * g * g)
+        cells = cell_cover(sample, range(len(sample.tracks)), keyframes, side)
         for turn, ends in _place_questions(sample, input_ids[row].tolist(), tokenizer):
-            heard = {span.end: span.objects for span in turn.heard}
-            named = {span.end: span.objects for span in turn.named}
-            for found, spans in ((meant, heard), (looked, heard | named), (asked, named | heard)):
-                found += [(row, ends[end], cells[list(objects)].sum(0)) for end, objects in spans.items()]
+            meant = {span.end: span.objects for span in turn.possible}
+            nouns = {span.end: span.objects for span in turn.nouns}
+            for placed, spans in ((possible, meant), (attended, meant | nouns), (asked, nouns | meant)):
+                placed += [(row, ends[end], cells[list(objects)].sum(0)) for end, objects in spans.items()]
     size = len(keyframes) * side**2
-    places = torch.tensor([(row, column) for row, column, _ in asked], dtype=torch.long).reshape(-1, 2)
-    there = torch.tensor([bool(cover.any()) for _, _, cover in asked], dtype=torch.bool)
-    return Heard(_stack(meant, size), _stack(looked, size), places, there)
+    words = Words.of(asked, size)
+    return QuestionWords(
+        Words.of(possible, size).visible(), Words.of(attended, size).visible(), words.positions, words.cover.any(1)
+    )
 
 
-def _stack(found: Sequence[_Word], size: int) -> Words:
-    kept = [(row, column, cover) for row, column, cover in found if cover.any()]
-    positions = torch.tensor([(row, column) for row, column, _ in kept], dtype=torch.long).reshape(-1, 2)
-    return Words(positions, torch.stack([cover for _, _, cover in kept]) if kept else torch.zeros(0, size))
-
-
-@contextmanager
-def watched(layers: Sequence[nn.Module], num_heads: int, is_there: Tensor) -> Generator[list[Tensor]]:
-    """Collect what the first heads of attention layers look at for the length of a `with` block.
-
-    Fast kernels do not tell, so scores are computed once more from what enters the layer, for these heads alone.
+def attention_loss(attention: Tensor, is_visual: Tensor, words: Words) -> LossTerm:
+    """Attract the attention of words to their objects: -log of the share of attention that falls on them.
 
     Args:
-        layers: attention of a text model of the Qwen2 kind, in the order in which they run.
-        num_heads: H, which share the layer's first key head.
-        is_there: (B, L) tokens that are no padding.
-
-    Yields:
-        A list that gets (B, H, L, L) a layer and call; the hooks go with the block: no graph outlives its step.
-    """
-    seen: list[Tensor] = []
-    past = torch.ones(is_there.shape[1], is_there.shape[1], dtype=torch.bool, device=is_there.device).tril()
-    visible = (past & is_there.bool()[:, None])[:, None]  # (B, 1, L, L)
-
-    def look(module: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        hidden = named["hidden_states"] if "hidden_states" in named else inputs[0]
-        width = num_heads * module.head_dim
-        query = F.linear(hidden, module.q_proj.weight[:width], module.q_proj.bias[:width])
-        key = F.linear(hidden, module.k_proj.weight[: module.head_dim], module.k_proj.bias[: module.head_dim])
-        query, key = query.unflatten(-1, (num_heads, -1)).transpose(1, 2), key[:, None]
-        query, key = apply_rotary_pos_emb(query, key, *named["position_embeddings"])
-        scores = (query @ key.transpose(-1, -2)).float() * module.scaling
-        seen.append(scores.masked_fill(~visible, torch.finfo(scores.dtype).min).softmax(-1))
-
-    handles = [layer.register_forward_pre_hook(look, with_kwargs=True) for layer in layers]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def attention_loss(attention: Tensor, is_visual: Tensor, words: Words) -> Tensor:
-    """Hold where words look against where their objects are: -log of the share of attention that falls on them.
-
-    Args:
-        attention: (B, H, L, K) of the heads that are to look, at K tokens of which all visual ones are.
+        attention: (B, H, L, L) of the heads that are trained, query before key.
         is_visual: (B, L) bool, the visual tokens.
-        words: that look, on V visual tokens, see `hear`.
+        words: on V visual tokens.
     """
     (rows, columns), cover = words.positions.unbind(1), words.cover
-    looks = attention[rows, :, columns].mean(1).float()  # (W, L)
-    number = cover.shape[1]
-    places = is_visual[rows].nonzero()[:, 1].reshape(len(rows), -1)[:, :number]
+    attended = attention[rows, :, columns].mean(1).float()  # (W, L)
+    places = is_visual.int().argsort(dim=1, descending=True, stable=True)[:, : cover.shape[1]]  # (B, V)
     there = cover >= 0.5 * cover.amax(1, keepdim=True).clamp(max=0.4)
-    return average(-((looks.gather(1, places) * there).sum(1) + 1e-6).log())
+    return LossTerm.of(-((attended.gather(1, places[rows]) * there).sum(1) + 1e-6).log())
 
 
 def _place_questions(
     sample: Sample, ids: list[int], tokenizer: PreTrainedTokenizerBase
-) -> Iterator[tuple[Turn, dict[int, int]]]:
-    """Yield the turns with words to hear: with each, the column of the token that ends at a character."""
+) -> Iterator[tuple[GroundedTurn, dict[int, int]]]:
+    """Yield the turns with grounded words: with each, the column of the token that ends at a character."""
     begin = 0
     for turn in sample.turns:
-        if not (turn.heard or turn.named):
+        if not (isinstance(turn, GroundedTurn) and (turn.possible or turn.nouns)):
             continue
         encoded = tokenizer(turn.question, add_special_tokens=False, return_offsets_mapping=True)
         # The first token may differ in the prompt, where a newline comes before it; the rest is the question's own.

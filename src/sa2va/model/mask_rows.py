@@ -1,0 +1,68 @@
+"""List the masks that a training batch decodes: which state, on which frame, towards which target.
+
+Flow: Sample, objects of its answers, its key frames -> MaskRows.add -> MaskRows.tensors -> Batch.
+Shapes: N objects of a sample, K key frames, R rows = N * K of all samples, H W picture, h w target grid.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sa2va.model.seg_design import SegDesign
+from sa2va.types import Sample
+
+_PRIME = 1_000_003
+
+
+def row_seeds(seed: int, objects: Tensor, frames: Tensor) -> Tensor:
+    """Derive the seed of each mask from its sample's seed, its object and its frame, whatever batch it is in."""
+    return (seed * _PRIME + objects) * _PRIME + frames
+
+
+def fit_targets(masks: Tensor, side: int | None) -> Tensor:
+    """Resize bool masks (..., H, W) to a square by nearest neighbor, as the released code does; None leaves them."""
+    if side is None or masks.shape[-2:] == (side, side):
+        return masks
+    resized = F.interpolate(masks.flatten(0, -3)[:, None].byte(), (side, side), mode="nearest")
+    return resized.bool().reshape(*masks.shape[:-2], side, side)
+
+
+class MaskRows:
+    """Collect the masks of a batch sample by sample."""
+
+    def __init__(self, design: SegDesign, side: int | None) -> None:
+        self._design, self._side = design, side
+        self._start = torch.zeros(3, dtype=torch.long)  # states, frames and objects so far
+        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, sample: Sample, objects: Sequence[int], frames: Sequence[int], seed: int) -> None:
+        """Add the masks of a sample.
+
+        Args:
+            sample: gives the targets.
+            objects: N, in the order of their mask tokens; one may come twice.
+            frames: K, indices of its key frames.
+            seed: of its random points.
+        """
+        rows = self._design.seg_rows(len(objects), len(frames))
+        targets = torch.from_numpy(sample.tracks.masks(objects, frames)).flatten(0, 1)
+        seeds = row_seeds(seed, rows[:, 2], torch.tensor(list(frames))[rows[:, 1]])
+        self._parts.append((rows + self._start, fit_targets(targets, self._side), seeds))
+        self._start = self._parts[-1][0].amax(0) + 1
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the fields of `Batch`.
+
+        Raises:
+            ValueError: targets have several sizes.
+        """
+        if not self._parts:
+            nothing = torch.zeros(0, dtype=torch.long)
+            return {"seg_rows": nothing.reshape(0, 3), "seg_targets": torch.zeros(0, 1, 1).bool(), "seg_seeds": nothing}
+        rows, targets, seeds = zip(*self._parts, strict=True)
+        sizes = {tuple(one.shape[-2:]) for one in targets}
+        if len(sizes) > 1:
+            raise ValueError(f"pictures of one batch are {sorted(sizes)} px; set mask_side to resize their targets")
+        return {"seg_rows": torch.cat(rows), "seg_targets": torch.cat(targets), "seg_seeds": torch.cat(seeds)}

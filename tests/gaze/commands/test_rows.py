@@ -1,0 +1,13 @@
+"""Check that reports of gaze show names from files, and obey no markup of them."""
+
+import pytest
+
+from sa2va.gaze.commands.rows import print_page
+
+EVIL, SEEN = "a\x1b[31m\u202egnp[red]b", r"a\x1b[31m\u202egnp[red]b"  # ESC, text from right to left, markup
+
+
+def test_tables_show_names_and_obey_no_markup_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    print_page(f"| system | bits |\n|---|--:|\n| {EVIL} | 1.0 |\n\nof {EVIL}\n")
+    said = capsys.readouterr().out
+    assert said.count(SEEN) == 2 and "\x1b" not in said and "\u202e" not in said

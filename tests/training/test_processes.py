@@ -1,0 +1,62 @@
+"""Two processes train as one does, also where only one has a part, and after one of them was killed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.toy_stage import ToyStage, run_toy, toy_config
+
+PROGRAM = Path(__file__).parents[1] / "support" / "toy_stage.py"
+
+
+def read_losses(folder: Path) -> list[tuple[int, dict[str, float]]]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [(line["step"], line["losses"] | {"grad_norm": line["grad_norm"]}) for line in lines]
+
+
+def launch(folder: Path, *words: str, num_processes: int = 2) -> subprocess.CompletedProcess[str]:
+    """Train the toy stage without dropout under torchrun."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(
+        [*command, str(PROGRAM), str(folder), "dropout=0", "mark_every=3", *words],
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one process; every third step has a mark, in one row alone."""
+    folder = tmp_path_factory.mktemp("alone")
+    run_toy(ToyStage(toy_config(), dropout=0.0, mark_every=3), folder)
+    return folder
+
+
+def compare(folder: Path, alone: Path) -> None:
+    found, wanted = read_losses(folder), read_losses(alone)
+    assert [step for step, _ in found] == [step for step, _ in wanted] == list(range(1, 13))
+    for (_, losses), (_, expected) in zip(found, wanted, strict=True):
+        assert losses == pytest.approx(expected, rel=1e-4)
+    assert [step for step, losses in found if "mark" in losses] == [3, 6, 9, 12]
+
+
+def test_a_killed_process_ends_the_run_and_a_restart_gives_the_curve_of_one_process(tmp_path, alone):
+    killed = launch(tmp_path, "die_at=8")
+    assert killed.returncode != 0 and "-9" in killed.stderr
+    assert [step for step, _ in read_losses(tmp_path)] == list(range(1, 9))
+    assert [path.name for path in (tmp_path / "toy").iterdir()] == ["state-00000005"]
+    restarted = launch(tmp_path)
+    assert restarted.returncode == 0, restarted.stderr
+    compare(tmp_path, alone)
+    assert restarted.stderr.count("toy: 5 of 12 steps done") == 1  # one process alone speaks
+
+
+def test_gradients_are_accumulated(tmp_path, alone):
+    """Two batches a step in one process, of as many rows, are the mean of one twice as large."""
+    run_toy(ToyStage(toy_config(accumulate=2), dropout=0.0), tmp_path / "parts")
+    run_toy(ToyStage(toy_config(), dropout=0.0), tmp_path / "whole")
+    for (_, one), (_, other) in zip(read_losses(tmp_path / "parts"), read_losses(tmp_path / "whole"), strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
