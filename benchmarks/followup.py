@@ -10,7 +10,7 @@ import numpy as np
 from image_speed import build
 from measure import Table, choose_clock, name_clock, parser, repeat_command, report
 
-from sa2va.inference.results import Options
+from sa2va.inference.requests import Options
 
 LIMIT = 0.25
 ANSWER_TOKENS = 2

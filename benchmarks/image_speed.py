@@ -45,6 +45,7 @@ def time_stages(predictor, num_objects: int) -> dict[str, float]:
     import numpy as np
     import torch
 
+    from sa2va.inference.decoding import TextStream
     from sa2va.model.seg_design import one_frame_rows
     from sa2va.types import Turn
 
@@ -63,7 +64,7 @@ def time_stages(predictor, num_objects: int) -> dict[str, float]:
             torch.cuda.synchronize()
 
     def prefill():
-        stream = model.mllm.open_stream()
+        stream = TextStream(model.mllm)
         stream.start(inputs)
         return stream
 

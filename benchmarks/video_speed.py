@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
 from sa2va.checkpoints.sam2_sizes import SIZES, sam2_config
+from sa2va.model.sam.attention import avoid_cudnn
 from sa2va.model.sam.sam2 import FrameFeatures, Sam2
 from sa2va.model.sam.tracker import STOCK, Tracker
 
@@ -134,6 +135,7 @@ def measure_size(
     model: str, num_frames: int, number: int, dtype: torch.dtype, device: str, *, compiled: bool, filled: bool
 ) -> Table:
     """Time one size of SAM 2 with one number of objects."""
+    avoid_cudnn()
     sam2, clock = build(model.removeprefix("hiera-"), dtype, device), FrameClock(device)
     if compiled:
         sam2.native.vision_encoder.compile()

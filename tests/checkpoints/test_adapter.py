@@ -14,14 +14,14 @@ from sa2va.checkpoints.adapter import merge_adapter
 from sa2va.checkpoints.folder import save_checkpoint
 from sa2va.inference.loading import load
 from sa2va.inference.predictor import Predictor
-from sa2va.inference.results import Options, Request
+from sa2va.inference.requests import Options, Request
 
 peft = pytest.importorskip("peft", reason="pip install 'sa2va[adapter]'")
 REQUEST = Request(draw_sample(3).frames[0], "Please segment the red square.")
 
 
 def last_state(predictor: Predictor) -> torch.Tensor:
-    return predictor._prefill([predictor._open(REQUEST, Options())], 1)[1]
+    return predictor.engine.prefill([predictor.engine.open(REQUEST, Options())], 1)[1]
 
 
 @pytest.fixture

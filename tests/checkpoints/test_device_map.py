@@ -12,7 +12,7 @@ from sa2va.checkpoints.device import Place
 from sa2va.checkpoints.device_map import budgets, plan_layers, spread
 from sa2va.checkpoints.footprint import Need
 from sa2va.inference.predictor import Predictor
-from sa2va.inference.results import Request
+from sa2va.inference.requests import Request
 
 GIB = 2**30
 NEED = Need(vision=GIB, language=15 * GIB, sam2=GIB, cache=GIB, working=GIB)

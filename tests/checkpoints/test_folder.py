@@ -15,7 +15,7 @@ from support.small_model import draw_sample
 from sa2va.checkpoints.folder import load_checkpoint, save_checkpoint
 from sa2va.inference.loading import load
 from sa2va.inference.predictor import Predictor
-from sa2va.inference.results import Request
+from sa2va.inference.requests import Request
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA

@@ -20,7 +20,7 @@ from sa2va.checkpoints.folder import load_checkpoint, load_config, open_checkpoi
 from sa2va.checkpoints.key_map import to_native
 from sa2va.checkpoints.published import layout
 from sa2va.inference.predictor import Predictor
-from sa2va.inference.results import Request
+from sa2va.inference.requests import Request
 from sa2va.model.families.catalog import find_family
 from sa2va.model.sa2va import Sa2VA
 from sa2va.tokens import ADDED_TOKENS

@@ -15,7 +15,7 @@ from sa2va.checkpoints.footprint import CHOICES, measure, memory_need
 from sa2va.checkpoints.quantize import import_quantizer, quantize_mllm
 from sa2va.inference.loading import load
 from sa2va.inference.predictor import Predictor
-from sa2va.inference.results import Options, Request
+from sa2va.inference.requests import Options, Request
 
 CPU = torch.device("cpu")
 
@@ -38,8 +38,8 @@ REQUESTS = [Request(draw_shapes(), text) for text in ("What is in the picture?",
 
 def last_states(predictor: Predictor) -> Tensor:
     """Return what the language model has in mind at the end of each prompt: (2, D)."""
-    queries = [predictor._open(request, Options()) for request in REQUESTS]
-    return predictor._prefill(queries, 1)[1].float()
+    queries = [predictor.engine.open(request, Options()) for request in REQUESTS]
+    return predictor.engine.prefill(queries, 1)[1].float()
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_every_family_can_be_packed(library: Any, family: str) -> None:
 
     def last_state() -> Tensor:
         predictor = Predictor(model, processor)
-        return predictor._prefill([predictor._open(request, Options())], 1)[1]
+        return predictor.engine.prefill([predictor.engine.open(request, Options())], 1)[1]
 
     before = last_state()
     quantize_mllm(model, "int8", CPU)

@@ -156,10 +156,10 @@ def test_a_mistake_shows(
 @pytest.mark.parametrize(
     ("policy", "prompted", "tracked"),
     [
-        (TrackPolicy(overwrite_absent=True, binarise_prompted=False, single_mask=False), 1000, 1000),
-        (TrackPolicy(overwrite_absent=False, binarise_prompted=True, single_mask=False), 0, 0.1),
+        (TrackPolicy(overwrite_absent=True, binarize_prompted=False, single_mask=False), 1000, 1000),
+        (TrackPolicy(overwrite_absent=False, binarize_prompted=True, single_mask=False), 0, 0.1),
     ],
-    ids=["absent masks overwritten", "prompted memory binarised"],
+    ids=["absent masks overwritten", "prompted memory binarized"],
 )
 def test_the_stock_policy_is_a_mistake_for_language(
     policy: TrackPolicy,

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from support.small_model import build_model, draw_sample
 
+from sa2va.inference.decoding import Decoding
 from sa2va.inference.predictor import Predictor
-from sa2va.inference.results import Options, Request
-from sa2va.model.mllm import Decoding
+from sa2va.inference.requests import Options, Request
 from sa2va.model.sam.sam2 import Sam2
 
 NUM_QUESTIONS = 3
@@ -36,7 +36,7 @@ def test_a_picture_is_seen_once_and_no_mask_changes(seen: list[int], monkeypatch
     talk = predictor.open(picture)
     answers = [talk.ask(f"Where is it, {number}?") for number in range(NUM_QUESTIONS)]
     assert seen == [1] and all(len(answer.objects) == 1 for answer in answers)
-    anew = predictor._see([predictor._open(Request(picture, "Where?"), Options())])
+    anew = predictor.engine.encode_pictures([predictor.engine.open(Request(picture, "Where?"), Options())])
     for one, other in zip(
         (talk._features.embeds, *talk._features.high_res), (anew.embeds, *anew.high_res), strict=True
     ):
@@ -100,13 +100,15 @@ def test_a_question_leaves_room_for_its_answer() -> None:
     predictor = Predictor(*build_model())
     most = predictor.model.mllm.native.config.get_text_config().max_position_embeddings
     picture = draw_sample(0).frames[0]
-    stream, _ = predictor._prefill([predictor._open(Request(picture, "What is it?"), Options())], 1)
-    room = most - stream.next_place
-    message = f"take {stream.next_place} places and the answer needs {room + 1},.*at most {most};.*at most {room} or"
+    stream, _ = predictor.engine.prefill([predictor.engine.open(Request(picture, "What is it?"), Options())], 1)
+    room = most - stream.next_positions[0]
+    message = (
+        f"take {stream.next_positions[0]} places and the answer needs {room + 1},.*at most {most};.*at most {room} or"
+    )
     for ask in (predictor.predict, lambda media, prompt, options: predictor.open(media).ask(prompt, options=options)):
         with pytest.raises(ValueError, match=message):
             ask(picture, "What is it?", options=Options(max_new_tokens=room + 1))
-    predictor._prefill([predictor._open(Request(picture, "What is it?"), Options())], room)
+    predictor.engine.prefill([predictor.engine.open(Request(picture, "What is it?"), Options())], room)
     talk = predictor.open(picture)
     talk.ask("What is it?", options=Options(max_new_tokens=4))
     assert talk._stream is not None
@@ -120,10 +122,10 @@ def test_an_answer_never_runs_past_what_the_language_model_has_learned(monkeypat
     """With the default, it is as long as there is room; a prompt that leaves less than 64 places is refused."""
     predictor, picture = Predictor(*build_model()), draw_sample(0).frames[0]
     text = predictor.model.mllm.native.config.get_text_config()
-    stream, _ = predictor._prefill([predictor._open(Request(picture, "What is it?"), Options())], 1)
-    number = stream.next_place
+    stream, _ = predictor.engine.prefill([predictor.engine.open(Request(picture, "What is it?"), Options())], 1)
+    number = stream.next_positions[0]
     seen: list[int] = []
-    monkeypatch.setattr(Decoding, "_pick", lambda self: [seen.append(self._stream.next_place) or 5])
+    monkeypatch.setattr(Decoding, "_pick", lambda self: [seen.append(self._stream.next_positions[0]) or 5])
     monkeypatch.setattr(text, "max_position_embeddings", number + 64)
     predictor.predict(picture, "What is it?")
     assert seen == list(range(number, number + 64))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sa2va.inference import keyframes
-from sa2va.inference.keyframes import choose_keyframes, content_indices, count_colours
+from sa2va.inference.keyframes import choose_keyframes, content_indices, count_colors
 from sa2va.media.source import open_media
 
 
@@ -51,7 +51,7 @@ def test_an_unknown_choice_is_refused() -> None:
 def test_content_sees_where_colours_are() -> None:
     left, right = np.zeros((2, 8, 8, 3), np.uint8)
     left[:, :4] = right[:, 4:] = 200
-    assert np.abs(count_colours(left) - count_colours(right)).sum() == pytest.approx(2)
+    assert np.abs(count_colors(left) - count_colors(right)).sum() == pytest.approx(2)
     assert content_indices(np.stack([left] * 5 + [right] * 2 + [left] * 5), 12, 2) == [0, 5]
 
 

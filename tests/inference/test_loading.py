@@ -17,7 +17,7 @@ from sa2va.checkpoints.released import RELEASED
 from sa2va.inference import loading
 from sa2va.inference.loading import load
 from sa2va.inference.predictor import Predictor
-from sa2va.inference.results import Request
+from sa2va.inference.requests import Request
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 

@@ -16,7 +16,8 @@ import sa2va
 from sa2va import masks
 from sa2va.files.manifest import MANIFEST
 from sa2va.inference.predictor import Predictor
-from sa2va.inference.results import ObjectMasks, Options, Prediction, Request
+from sa2va.inference.requests import Options, Request
+from sa2va.inference.results import ObjectMasks, Prediction
 from sa2va.media.pictures import save_image
 from sa2va.media.source import Media, open_media
 from sa2va.media.writer import VideoWriter

@@ -13,7 +13,7 @@ from support.small_model import build_model, draw_sample
 from tokenizers.processors import TemplateProcessing
 
 from sa2va.data.tracks import RleTracks
-from sa2va.inference.results import Options, Request
+from sa2va.inference.requests import Options, Request
 from sa2va.masks import encode_rle
 from sa2va.model.families.internvl import choose_grid, split_tiles
 from sa2va.model.losses import LossConfig

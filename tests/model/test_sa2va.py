@@ -8,12 +8,12 @@ import pytest
 import torch
 from support.small_model import build_model, draw_sample
 
+from sa2va.inference.decoding import Decoding, DecodingRules, TextStream
 from sa2va.inference.predictor import Predictor
-from sa2va.inference.results import Options, Request
+from sa2va.inference.requests import Options, Request
 from sa2va.model.batch import Prompts
 from sa2va.model.families.protocol import Picture, TextInput
 from sa2va.model.losses import LossConfig, total_loss
-from sa2va.model.mllm import Decoding, DecodingRules, TextStream
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.sam2 import MaskOutput
@@ -37,7 +37,7 @@ def stepwise_states(small: Small, sample: Sample) -> torch.Tensor:
     """The same, as generation gets them: the prompt at once, then token after token."""
     model, processor = small
     answer, _ = processor.encode_answer(sample.turns[0])
-    stream = model.mllm.open_stream()
+    stream = TextStream(model.mllm)
     stream.start(model.encode(processor.prompts([(sample.turns[0], [sample.frames])])))
     found = []
     for token in answer:
@@ -117,11 +117,13 @@ def test_a_row_that_has_ended_costs_nothing_more(predictor: Predictor, monkeypat
     """One row ends at its end token, one in closing words, one at the limit; each says what it says alone."""
     prompts = ["the red square", "a star?", "It is a circle, is it not?"]
     requests = [Request(draw_sample(seed).frames[0], prompt) for seed, prompt in enumerate(prompts)]
-    queries = [predictor._open(request, Options()) for request in requests]
+    queries = [predictor.engine.open(request, Options()) for request in requests]
 
     def decode(rows: list[int], **rules: Any) -> Decoding:
-        stream, last = predictor._prefill([queries[row] for row in rows], 9)
-        return Decoding(predictor.model.mllm, stream, last, DecodingRules(max_new_tokens=9, **rules)).finish()
+        stream, last = predictor.engine.prefill([queries[row] for row in rows], 9)
+        return Decoding(
+            predictor.model.mllm, stream, last, [DecodingRules(max_new_tokens=9, **rules)] * len(rows)
+        ).finish()
 
     free = [decode([row], end_ids=(), seg_id=-1, temperature=0.3).token_ids[0] for row in range(3)]
     closing, end = free[1][:5], free[0][3]
@@ -147,9 +149,9 @@ def test_a_row_that_has_ended_costs_nothing_more(predictor: Predictor, monkeypat
 
 def test_an_array_of_regions_marks_what_the_list_marks(predictor: Predictor) -> None:
     picture, boxes = draw_sample(0).frames[0], [(2, 3, 20, 30), (10, 10, 60, 50)]
-    wanted = predictor._open(Request(picture, "What is region2?", boxes), Options()).turn.regions
+    wanted = predictor.engine.open(Request(picture, "What is region2?", boxes), Options()).turn.regions
     for regions in (np.array(boxes), np.stack(wanted), torch.tensor(boxes)):
-        found = predictor._open(Request(picture, "What is region2?", regions), Options()).turn.regions
+        found = predictor.engine.open(Request(picture, "What is region2?", regions), Options()).turn.regions
         assert np.array_equal(np.stack(found), np.stack(wanted))
     predictor.predict(picture, "What is region2?", regions=np.array(boxes), options=Options(max_new_tokens=1))
     predictor.open(picture).ask("What is region1?", np.array(boxes[0]), Options(max_new_tokens=1))

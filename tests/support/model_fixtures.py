@@ -10,8 +10,8 @@ from support.small_model import build_model, draw_sample
 from support.small_session import build_lively, draw_frames
 
 from sa2va.inference.predictor import Predictor
-from sa2va.inference.results import Options
-from sa2va.inference.tracking.prompting import Answer, Prompter
+from sa2va.inference.requests import Options
+from sa2va.inference.tracking.mask_prompting import GroundedAnswer, MaskPrompting
 from sa2va.inference.tracking.session import TrackSession
 from sa2va.media.source import open_media
 from sa2va.model.processor import Processor
@@ -52,16 +52,16 @@ def start(lively: tuple[Sa2VA, Processor]) -> Callable[..., TrackSession]:
     def build(source: Any, *, num_found: int | None = None, prompted: int = 0, **how: Any) -> TrackSession:
         states = torch.randn(8, model.mllm.width, generator=torch.Generator().manual_seed(1))
 
-        def ask(frames: np.ndarray, expression: str) -> Answer:
+        def ask(frames: np.ndarray, expression: str) -> GroundedAnswer:
             assert frames.shape == (1, 64, 64, 3)
             assert num_found is not None
-            return Answer(f"about {expression}", states[:num_found], [None] * num_found)
+            return GroundedAnswer(f"about {expression}", states[:num_found], [None] * num_found)
 
         media = open_media(source)
         ask_or_none = None if num_found is None else ask
-        session = TrackSession(Prompter(model, Options()), processor, media, ask=ask_or_none, **how)
+        session = TrackSession(MaskPrompting(model, Options()), processor, media, ask=ask_or_none, **how)
         if prompted:
-            session.prompt(Answer("", states[:prompted], [None] * prompted), [0, 1], media.peek(2))
+            session.prompt(GroundedAnswer("", states[:prompted], [None] * prompted), [0, 1], media.peek(2))
         return session
 
     return build

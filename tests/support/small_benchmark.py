@@ -10,7 +10,8 @@ from sa2va.evaluation import catalog
 from sa2va.evaluation.benchmark import Bar, Benchmark, Record, ask_first
 from sa2va.evaluation.conversation import answer_figures, answers_record
 from sa2va.evaluation.referring import overlap_figures, overlap_record
-from sa2va.inference.results import Options, Prediction
+from sa2va.inference.requests import Options
+from sa2va.inference.results import Prediction
 from sa2va.types import Sample, Turn
 
 SHORT = Options(max_new_tokens=12)

@@ -93,7 +93,7 @@ def follow_language(sam2: Sam2, pixels: Tensor, prompt: Tensor, num_prompted: in
     """Follow one object as the released Sa2VA does: an embedding (C,) on the first frames, soft masks in memory.
 
     Memory, attention and bookkeeping are the library's; the head is written out because the library takes no
-    embedding, overwrites absent masks and binarises prompted ones.
+    embedding, overwrites absent masks and binarizes prompted ones.
     """
     session, native, found = open_session(pixels), sam2.native, {}
     index = session.obj_id_to_idx(1)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import sa2va
-from sa2va.inference.results import FrameObject, FrameResult, ObjectMasks, Options, Prediction, Request
+from sa2va.inference.requests import Options, Request
+from sa2va.inference.results import FrameObject, FrameResult, ObjectMasks, Prediction
 from sa2va.masks import encode_rle
 from sa2va.media.source import Media, open_media
 

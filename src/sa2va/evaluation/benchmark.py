@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va.inference.results import Options, Prediction, Request
+from sa2va.inference.requests import Options, Request
+from sa2va.inference.results import Prediction
 from sa2va.inference.tracking.session import TrackSession
 from sa2va.metrics.interval import Groups, Rows, bootstrap_interval, compare_with_bar
 from sa2va.types import Sample

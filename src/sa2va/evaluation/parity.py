@@ -24,8 +24,9 @@ from torch import Tensor
 
 from sa2va.checkpoints.folder import load_checkpoint
 from sa2va.files.json_file import read_json
+from sa2va.inference.decoding import TextStream
 from sa2va.inference.predictor import Predictor
-from sa2va.inference.results import Request
+from sa2va.inference.requests import Request
 from sa2va.model.batch import Prompts
 from sa2va.model.families.catalog import find_family
 from sa2va.model.families.templates import find_template
@@ -241,7 +242,7 @@ class Case:
         yield "prompt_inputs_embeds_tail", inputs.embeds[:, -32:]
         yield "inputs_embeds", inputs.embeds
         answer = self._recorded["forced_ids"]
-        stream = self._model.mllm.open_stream()
+        stream = TextStream(self._model.mllm)
         stream.start(inputs)
         states = stream.append(self._model.mllm.embed_tokens(answer[None]))[0]  # (L, D)
         seg_states = states[answer == self._processor.seg_id]

@@ -35,7 +35,7 @@ from sa2va.gaze.speech import FIRST_ONSET, predict_duration
 from sa2va.gaze.timing import SpeechTiming
 from sa2va.inference.embedded import warn_once
 from sa2va.inference.loading import load
-from sa2va.inference.results import StaysInProcess
+from sa2va.inference.unpicklable import Unpicklable
 from sa2va.media.source import open_media
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.torch_defaults import plain_defaults
@@ -165,7 +165,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card if isinstance(card, dict) else {}
 
 
-class GazePredictor(StaysInProcess):
+class GazePredictor(Unpicklable):
     """A model of gaze that is ready for pictures."""
 
     instead = "let each process load its own with sa2va.load_gaze(...)"
@@ -253,7 +253,7 @@ class GazePredictor(StaysInProcess):
         return [choose_consensus(stream.scanpaths)] if mode == "consensus" else stream.scanpaths
 
 
-class GazeStream(StaysInProcess):
+class GazeStream(Unpicklable):
     """One picture and the words so far, with S people who look at it."""
 
     instead = "begin another with start(image) and the same words, in a process of its own after sa2va.load_gaze(...)"

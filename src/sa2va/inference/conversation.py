@@ -1,7 +1,7 @@
-"""Talk about one picture or clip: what was seen and said is kept between questions.
+"""Hold a conversation about one picture or clip: pictures and text stay cached between questions.
 
-Flow: question -> the part of the prompt that is new -> TextStream (KV cache of all before) -> Decoding -> Prediction.
-Source: Sa2VA, arXiv:2501.04001, for the order of things.
+Flow: question -> the new part of the prompt -> TextStream (KV cache of everything before) -> Decoding -> Prediction.
+Source: Sa2VA, arXiv:2501.04001, for the order of the steps.
 """
 
 from collections.abc import Generator, Sequence
@@ -12,26 +12,30 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from sa2va.inference.engine import Answerer, Query
-from sa2va.inference.results import Options, Prediction, Request, StaysInProcess
-from sa2va.model.mllm import Decoding, TextStream
+from sa2va.inference.decoding import Decoding, TextStream
+from sa2va.inference.engine import Engine
+from sa2va.inference.halving import advise_on_memory
+from sa2va.inference.query import Query
+from sa2va.inference.requests import Options, Request, StopFlag, never
+from sa2va.inference.results import Prediction
+from sa2va.inference.unpicklable import Unpicklable
 from sa2va.model.sam.sam2 import FrameFeatures
-from sa2va.model.torch_defaults import plain_defaults
+from sa2va.model.torch_defaults import plain_inference
 
 
-class Conversation(StaysInProcess):
+class Conversation(Unpicklable):
     """Questions and answers about one picture or clip.
 
-    The pictures and what was said stay in the KV cache, and what SAM 2 sees in a picture stays too. A clip's frames
-    are too many to be kept: each answer with masks goes through them anew. A question whose answer was not read to its
-    end is forgotten.
+    The KV cache keeps the pictures and the text; SAM 2's features of a picture are kept too. A clip has too many
+    frames for that: each answer with masks tracks it anew. A question whose answer was not read to its end, was
+    cancelled or failed is forgotten.
     """
 
     instead = "begin another with open(media), in a process of its own after sa2va.load(...)"
 
-    def __init__(self, answerer: Answerer, media: Any) -> None:
-        self._answerer = answerer
-        self.media = answerer._open_media(media)
+    def __init__(self, engine: Engine, media: Any) -> None:
+        self._engine = engine
+        self.media = engine.open_media(media)
         if not self.media.seekable:
             raise ValueError(f"{self.media.name}: a conversation needs a source that can be rewound; pass a file")
         self._stream: TextStream | None = None
@@ -40,44 +44,53 @@ class Conversation(StaysInProcess):
         self._features: FrameFeatures | None = None  # of a picture, once a mask has been asked for
 
     def ask(
-        self, prompt: str, regions: Sequence[Any] | NDArray[Any] | None = None, options: Options | None = None
+        self,
+        prompt: str,
+        regions: Sequence[Any] | NDArray[Any] | None = None,
+        options: Options | None = None,
+        stop: StopFlag = never,
     ) -> Prediction:
         """Ask the next question; regions can be marked in the first one.
 
         Raises:
             ValueError: an empty or overlong question, a region that is not on the picture or comes too late, or an
                 answer that is still being streamed.
+            Cancelled: the stop flag was set.
         """
-        options = Options.read(options)
         with self._question():
-            query, decoding = self._begin(prompt, regions, options)
-            return self._end(query, decoding.finish(), options)
+            query, decoding = self._begin(Request(self.media, prompt, regions, options=options, stop=stop))
+            return self._end(query, decoding.finish())
 
     def stream(
-        self, prompt: str, regions: Sequence[Any] | NDArray[Any] | None = None, options: Options | None = None
+        self,
+        prompt: str,
+        regions: Sequence[Any] | NDArray[Any] | None = None,
+        options: Options | None = None,
+        stop: StopFlag = never,
     ) -> Generator[str, None, Prediction]:
         """Ask the next question and yield the answer's text piece by piece; return the whole prediction.
 
         Raises:
-            ValueError: as `ask`, once the first piece is asked for.
+            ValueError, Cancelled: as `ask`, once the first piece is asked for.
         """
-        options = Options.read(options)
+        request = Request(self.media, prompt, regions, options=options, stop=stop)
         with self._question():
-            query, decoding = self._begin(prompt, regions, options)
+            query, decoding = self._begin(request)
             yield from self._pieces(decoding)
-            return self._end(query, decoding, options)
+            return self._end(query, decoding)
 
     @contextmanager
     def _question(self) -> Generator[None]:
-        """Let one question at a time be answered, and forget it where its answer does not come to an end."""
+        """Answer one question at a time; forget a question whose answer does not come to its end."""
         if self._is_answering:
             raise ValueError("the answer before is still being streamed; read it to its end, or close() it")
         stream, is_ended = self._stream, self._is_ended
         mark = None if stream is None else stream.mark()
         self._is_answering = True
         try:
-            yield
-        except BaseException:  # an answer that is left, too
+            with advise_on_memory():
+                yield
+        except BaseException:  # also where a stream is left unread
             self._stream, self._is_ended = stream, is_ended
             if stream is not None and mark is not None:
                 stream.go_back(mark)
@@ -87,7 +100,7 @@ class Conversation(StaysInProcess):
 
     def _pieces(self, decoding: Decoding) -> Generator[str]:
         """Yield text as soon as no later token can change it."""
-        processor, shown = self._answerer.processor, ""
+        processor, shown = self._engine.processor, ""
         for _ in decoding:
             text = processor.decode(decoding.token_ids[0])
             if processor.is_settled(text) and text != shown:
@@ -97,30 +110,29 @@ class Conversation(StaysInProcess):
         if rest:
             yield rest
 
-    @plain_defaults()
-    def _begin(
-        self, prompt: str, regions: Sequence[Any] | NDArray[Any] | None, options: Options
-    ) -> tuple[Query, Decoding]:
-        answerer = self._answerer
-        query = answerer._open(Request(self.media, prompt, regions), options)
+    @plain_inference()
+    def _begin(self, request: Request) -> tuple[Query, Decoding]:
+        """Prefill what is new, and prepare to decode the answer."""
+        engine = self._engine
+        query = engine.open(request)
         if self._stream is None:
-            self._stream, last = answerer._prefill([query], options.room)
+            self._stream, last = engine.prefill([query])
         else:
             if query.turn.regions:
                 raise ValueError("regions can be marked in the first question of a conversation; open a new one")
-            ids = answerer.processor.encode_follow_up(query.turn, is_ended=self._is_ended)
-            answerer.model.mllm.check_length(self._stream.next_place + len(ids), options.room)
-            with torch.no_grad():
-                embeds = answerer.model.mllm.embed_tokens(torch.tensor([ids], device=answerer.device))
-                last = self._stream.append(embeds)[:, -1]
-        return query, answerer._decoding(self._stream, last, options)
+            ids = engine.processor.encode_follow_up(query.turn, is_ended=self._is_ended)
+            mllm = engine.model.mllm
+            mllm.check_length(self._stream.next_positions[0] + len(ids), query.options.room)
+            last = self._stream.append(mllm.embed_tokens(torch.tensor([ids], device=engine.device)))[:, -1]
+        return query, engine.decode(self._stream, last, [query.options], [query.stop])
 
-    @plain_defaults()
-    def _end(self, query: Query, decoding: Decoding, options: Options) -> Prediction:
-        answerer = self._answerer
+    def _end(self, query: Query, decoding: Decoding) -> Prediction:
+        """Draw the masks of a finished answer."""
+        engine = self._engine
+        answer = engine.read_answer(decoding, 0, query.options)
         self._is_ended = decoding.said_end[0]
-        states = answerer._stack(decoding.seg_states[0])
-        if len(states) and not query.is_clip:
-            self._features = self._features or answerer._see([query])
-            query = replace(query, features=self._features)
-        return answerer._finish([query], [(decoding.token_ids[0], states)], options)[0]
+        if query.is_clip:
+            return engine.draw_clip(query, answer)
+        if len(answer.seg_states):
+            self._features = self._features or engine.encode_pictures([query])
+        return engine.draw_pictures([(replace(query, features=self._features), answer)])[0]

@@ -1,8 +1,9 @@
-"""Say once per process that the embedded model knows drawn shapes only, where it is shown anything else.
+"""Warn once per process that the embedded model knows drawn shapes only.
 
-Flow: Answerer, GazeStream with media -> warn_once(); what we draw ourselves goes through drawn_scenes() -> nothing.
+Flow: Engine, GazeStream with media -> warn_once(), which says nothing within drawn_scenes().
 """
 
+import threading
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -15,24 +16,28 @@ NOTE = (
 )
 
 _shows_drawn_scenes = ContextVar("_shows_drawn_scenes", default=False)
+_lock = threading.Lock()
 _said = False
 
 
 class OutOfWorldWarning(UserWarning):
-    """The embedded model is used on media that are not ours."""
+    """The embedded model is used on media other than drawn scenes."""
 
 
 def warn_once(stacklevel: int = 2) -> None:
-    """Warn that answers are guesses, unless this process has said so or shows scenes that we drew."""
+    """Warn that answers are guesses, unless this process has warned before or shows drawn scenes."""
     global _said
-    if not (_said or _shows_drawn_scenes.get()):
-        _said = True
+    if _shows_drawn_scenes.get():
+        return
+    with _lock:
+        first, _said = not _said, True
+    if first:
         warnings.warn(NOTE, OutOfWorldWarning, stacklevel=stacklevel + 1)
 
 
 @contextmanager
 def drawn_scenes() -> Generator[None]:
-    """Show the embedded model what it has learned, without a warning."""
+    """Mark media within the block as drawn scenes, which need no warning."""
     token = _shows_drawn_scenes.set(True)
     try:
         yield

@@ -1,14 +1,13 @@
-"""Run the parts that every answer is made of: read, prefill, decode, draw, follow.
+"""Run the steps of an answer: open the request, prefill, decode, draw the masks, track.
 
-Flow: Request -> Query (media opened, key frames read) -> TextStream -> Decoding -> [SEG] states -> masks -> Prediction.
-    predictor.py and conversation.py put these together.
-Source: Sa2VA, arXiv:2501.04001, for the order of things.
+Flow: Request -> open -> Query -> prefill -> decode -> GroundedAnswer -> draw -> Prediction, or track -> TrackSession.
+    predictor.py and conversation.py call these steps; a server may call them too.
+Source: Sa2VA, arXiv:2501.04001, for the order of the steps.
 Shapes: B requests, L tokens, D MLLM width, N objects, K key frames, T frames.
 """
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,51 +15,62 @@ import torch
 from torch import Tensor
 
 from sa2va import masks
+from sa2va.inference.decoding import Decoding, DecodingRules, TextStream, replace_text
 from sa2va.inference.embedded import warn_once
+from sa2va.inference.halving import advise_on_memory, run_halving
 from sa2va.inference.keyframes import choose_keyframes
-from sa2va.inference.results import ObjectMasks, Options, Prediction, Request, StaysInProcess
-from sa2va.inference.tracking.consistent import ConsistentPrompter
-from sa2va.inference.tracking.prompting import Answer, Prompter
+from sa2va.inference.query import Query
+from sa2va.inference.requests import Cancelled, Options, Request, StopFlag, never
+from sa2va.inference.results import FrameResult, Prediction
+from sa2va.inference.tracking.consistent import ConsistentMaskPrompting
+from sa2va.inference.tracking.mask_prompting import GroundedAnswer, MaskPrompting
 from sa2va.inference.tracking.session import DEFAULT_CONDITIONING, TrackSession
+from sa2va.inference.unpicklable import Unpicklable
 from sa2va.media.source import Media, open_media
-from sa2va.model.mllm import Decoding, DecodingRules, TextStream
+from sa2va.model.batch import Prompts
+from sa2va.model.families.protocol import TextInput
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
+from sa2va.model.sam.attention import avoid_cudnn
 from sa2va.model.sam.sam2 import FrameFeatures, Sam2
 from sa2va.model.seg_design import one_frame_rows
-from sa2va.tokens import SEGMENT_REQUEST
+from sa2va.model.torch_defaults import plain_inference
+from sa2va.tokens import SEGMENT_REQUEST, check_text
 from sa2va.types import Frames, Turn
 
 
-@dataclass(frozen=True)
-class Query:
-    """A request whose media has been opened and read as far as the MLLM needs it."""
+class Engine(Unpicklable):
+    """A model with its processor, and the steps of an answer.
 
-    media: Media  # gives all frames
-    pictures: list[Frames]  # what the MLLM sees: one array per picture, or one with the K key frames
-    keyframes: list[int]
-    turn: Turn
-    mode: str  # "official" or "consistent"
-    sources: tuple[Path, ...] = ()  # files of further pictures
-    features: FrameFeatures | None = None  # what SAM 2 sees in its picture, if that is known already
-
-    @property
-    def is_clip(self) -> bool:
-        return not self.media.is_image
-
-
-class Answerer(StaysInProcess):
-    """A model with its processor, and what it takes to answer."""
+    Every call may be made from several threads at once: a model is only read, and what changes belongs to the call.
+    """
 
     instead = "let each process load its own with sa2va.load(...)"
 
     def __init__(
-        self, model: Sa2VA, processor: Processor, *, original_sam2: Sam2 | None = None, is_embedded: bool = False
+        self,
+        model: Sa2VA,
+        processor: Processor,
+        *,
+        original_sam2: Sam2 | None = None,
+        is_embedded: bool = False,
+        allow_paths: bool = True,
     ) -> None:
-        self.is_embedded = is_embedded  # it knows drawn shapes only, and says so
+        """Put a model into eval mode.
+
+        Args:
+            model, processor: answer.
+            original_sam2: tracks in mode "consistent", where the model's own SAM 2 only decodes key frames.
+            is_embedded: the model knows drawn shapes only, and a warning says so.
+            allow_paths: False refuses paths and addresses as media, for requests that come from strangers.
+        """
         self.model = model.eval()
         self.processor = processor
-        self.original_sam2 = original_sam2  # propagates what the model's own SAM 2 has drawn, in mode "consistent"
+        self.original_sam2 = original_sam2
+        self.is_embedded = is_embedded
+        self.allow_paths = allow_paths
+        if self.device.type == "cuda":
+            avoid_cudnn()
 
     @property
     def device(self) -> torch.device:
@@ -70,34 +80,55 @@ class Answerer(StaysInProcess):
     def dtype(self) -> torch.dtype:
         return self.model.projector.fc1.weight.dtype
 
-    def _open_media(self, source: Any, **how: Any) -> Media:
-        """Open what is asked about; see `sa2va.media.source.open_media`."""
-        media = open_media(source, **how)
+    # ---- open
+
+    def open_media(self, source: Any, *, allow_stream: bool = False) -> Media:
+        """Open a picture, a clip or a stream; see `sa2va.media.source.open_media`."""
+        media = open_media(source, allow_stream=allow_stream, allow_paths=self.allow_paths)
         if self.is_embedded:
             warn_once()
         return media
 
-    def _open(self, request: Request, options: Options) -> Query:
+    @advise_on_memory()
+    def open(self, request: Request, options: Options | None = None) -> Query:
+        """Check a request, open its media and decode its key frames.
+
+        Args:
+            request: with options of its own, or without.
+            options: of a request that has none.
+
+        Raises:
+            ValueError: the media cannot be read, a region lies outside the picture, or these are no options.
+        """
+        options = Options.read(options if request.options is None else request.options)
         sources: tuple[Path, ...] = ()
         if request.images is not None:
-            opened = [self._open_media(image) for image in request.images]
+            opened = [self.open_media(image) for image in request.images]
             if not opened or not all(media.is_image for media in opened):
                 raise ValueError("images: expected one or more pictures; pass a video as media")
             media, pictures, keyframes = opened[0], [one.frames([0]) for one in opened], [0]
-            mode = self._choose_mode(media, options)
+            mode = self.choose_mode(media, options)
             sources = tuple(path for one in opened[1:] for path in one.files)
         else:
-            media = self._open_media(request.media)
-            mode = self._choose_mode(media, options)
-            keyframes, frames = choose_keyframes(media, self._keyframe_choice(mode), self._num_keyframes(options))
+            media = self.open_media(request.media)
+            mode = self.choose_mode(media, options)
+            keyframes, frames = self.read_keyframes(media, mode, options)
             pictures = [frames]
         size = media.height, media.width
         regions = tuple(masks.region_to_mask(one, *size) for one in masks.split_regions(request.regions, *size))
-        turn = Turn(question=request.prompt, answer="", regions=regions)
-        return Query(media, pictures, keyframes, turn, mode, sources)
+        return Query(
+            media=media,
+            pictures=pictures,
+            keyframes=keyframes,
+            turn=Turn(question=request.prompt, answer="", regions=regions),
+            mode=mode,
+            options=options,
+            stop=request.stop,
+            sources=sources,
+        )
 
-    def _choose_mode(self, media: Media, options: Options) -> str:
-        """Say whose SAM 2 follows the objects: the original one where it is there, unless a caller says so."""
+    def choose_mode(self, media: Media, options: Options) -> str:
+        """Choose whose SAM 2 tracks: the original one where it is loaded, unless the options say otherwise."""
         if options.mode == "official" or (options.mode == "auto" and self.original_sam2 is None):
             return "official"
         if options.mode == "consistent" and media.is_image:
@@ -110,139 +141,242 @@ class Answerer(StaysInProcess):
             )
         return "official" if media.is_image or self.original_sam2 is None else "consistent"
 
-    def _keyframe_choice(self, mode: str) -> str:
-        """Say where the frames that the MLLM reads lie, unless a caller says so."""
-        return "uniform" if mode == "consistent" else self.model.config.keyframes
+    def read_keyframes(
+        self, media: Media, mode: str, options: Options, choice: str | None = None
+    ) -> tuple[list[int], Frames]:
+        """Decode the frames that the MLLM reads: as many and where the model was trained to, unless a caller says so.
 
-    def _num_keyframes(self, options: Options) -> int:
-        """Return K: the model's own number of key frames unless a caller says otherwise."""
+        Returns:
+            K indices and the frames (K, H, W, 3).
+        """
+        if choice is None:
+            choice = "uniform" if mode == "consistent" else self.model.config.keyframes
+        return choose_keyframes(media, choice, self.num_keyframes(options))
+
+    def num_keyframes(self, options: Options) -> int:
+        """Return K: the model's own number of key frames unless the options say otherwise."""
         return self.model.config.num_keyframes if options.num_keyframes is None else options.num_keyframes
 
-    def _ask(self, frames: Frames, prompt: str, options: Options) -> Answer:
-        """Ask about the key frames of a clip, or one frame of a stream, by themselves."""
-        query = self._open(Request(frames, prompt), replace(options, num_keyframes=len(frames), mode="official"))
-        stream, last = self._prefill([query], options.room)
-        decoding = self._decoding(stream, last, options).finish()
-        return self._answer(decoding.token_ids[0], self._stack(decoding.seg_states[0]), options)
+    # ---- prefill and decode
 
-    def _answer(self, ids: list[int], states: Tensor, options: Options) -> Answer:
-        states = states[: options.max_objects]
-        return Answer(self._text(ids), states, self.processor.phrases(ids, len(states)))
+    @plain_inference()
+    def prefill(self, queries: Sequence[Query], room: int | None = None) -> tuple[TextStream, Tensor]:
+        """Run all prompts, padded on the left.
 
-    @torch.no_grad()
-    def _prefill(self, queries: Sequence[Query], room: int) -> tuple[TextStream, Tensor]:
-        """Run all prompts, padded on the left; return the stream and the last states (B, D).
+        Args:
+            queries: B of them.
+            room: tokens that each answer needs; None = by its options.
+
+        Returns:
+            The stream, and the last states (B, D).
 
         Raises:
-            ValueError: a prompt leaves less room for its answer.
+            ValueError: a prompt leaves less room than its answer needs.
         """
         prompts = self.processor.prompts([(query.turn, query.pictures) for query in queries])
-        inputs = self.model.encode(prompts.to(self.device))
-        self.model.mllm.check_length(int(inputs.next_positions.max()), room)
-        stream = self.model.mllm.open_stream()
+        rooms = [query.options.room if room is None else room for query in queries]
+        return self._start(self.model.encode(prompts.to(self.device)), rooms)
+
+    def _start(self, inputs: TextInput, rooms: Sequence[int]) -> tuple[TextStream, Tensor]:
+        for number, room in zip(inputs.next_positions.tolist(), rooms, strict=True):
+            self.model.mllm.check_length(number, room)
+        stream = TextStream(self.model.mllm)
         return stream, stream.start(inputs)[:, -1]
 
-    def _decoding(self, stream: TextStream, last: Tensor, options: Options) -> Decoding:
-        most = self.model.mllm.max_places
-        left = options.max_new_tokens if most is None else most - stream.next_place
-        rules = DecodingRules(
-            end_ids=self.processor.end_ids,
-            has_ended=self.processor.has_ended,
-            seg_id=self.processor.seg_id,
-            max_new_tokens=min(options.max_new_tokens, left),
-            temperature=options.temperature,
-            seed=options.seed,
-        )
+    def decode(
+        self, stream: TextStream, last: Tensor, options: Sequence[Options], stops: Sequence[StopFlag] | None = None
+    ) -> Decoding:
+        """Prepare to decode the answers; iterate the result, or finish() it.
+
+        Args:
+            stream: of B prompts.
+            last: (B, D) their last states.
+            options: B of them.
+            stops: B of them; None = nobody cancels.
+        """
+        most, processor = self.model.mllm.max_places, self.processor
+        rules = [
+            DecodingRules(
+                end_ids=processor.end_ids,
+                has_ended=processor.has_ended,
+                seg_id=processor.seg_id,
+                max_new_tokens=one.max_new_tokens if most is None else min(one.max_new_tokens, most - position),
+                temperature=one.temperature,
+                seed=one.seed,
+                stop=stop,
+            )
+            for one, stop, position in zip(options, stops or [never] * len(options), stream.next_positions, strict=True)
+        ]
         return Decoding(self.model.mllm, stream, last, rules)
 
-    def _stack(self, states: list[Tensor]) -> Tensor:
-        """(N, D), also where N = 0."""
-        return (
-            torch.stack(states)
-            if states
-            else torch.zeros(0, self.model.mllm.width, device=self.device, dtype=self.dtype)
-        )
+    def read_answer(self, decoding: Decoding, row: int, options: Options) -> GroundedAnswer:
+        """Return one row's answer so far.
 
-    def _finish(
-        self, queries: Sequence[Query], answers: Sequence[tuple[list[int], Tensor]], options: Options
-    ) -> list[Prediction]:
-        """Draw the masks: those of all pictures in one decoder batch, those of a clip along its frames."""
-        pictures = [i for i, query in enumerate(queries) if not query.is_clip]
-        drawn = self._draw_pictures([queries[i] for i in pictures], [answers[i] for i in pictures], options)
-        found = dict(zip(pictures, drawn, strict=True))
-        for i, query in enumerate(queries):
-            if query.is_clip:
-                with self._start(query.media, query.mode, options, None, len(query.keyframes)) as session:
-                    session.prompt(self._answer(*answers[i], options), query.keyframes, query.pictures[0])
-                    found[i] = self._follow(session)
-        return [found[i] for i in range(len(queries))]
+        Raises:
+            Cancelled: its stop flag ended it.
+        """
+        if decoding.cancelled[row]:
+            raise Cancelled("the answer was cancelled")
+        states = decoding.seg_states[row]
+        none = torch.zeros(0, self.model.mllm.width, device=self.device, dtype=self.dtype)
+        return self.ground_tokens(decoding.token_ids[row], torch.stack(states) if states else none, options)
 
-    @torch.no_grad()
-    def _see(self, queries: Sequence[Query]) -> FrameFeatures:
-        """Run SAM 2's image encoder on one picture each."""
+    def ground_tokens(self, token_ids: Sequence[int], seg_states: Tensor, options: Options) -> GroundedAnswer:
+        """Turn an answer's tokens and its states at [SEG] (N, D) into text and objects, `max_objects` at most."""
+        states = seg_states[: options.max_objects]
+        text = self.processor.decode(token_ids).strip()
+        return GroundedAnswer(text, states, self.processor.phrases(token_ids, len(states)))
+
+    def answer(self, queries: Sequence[Query]) -> list[GroundedAnswer | Cancelled]:
+        """Prefill and decode a batch to its end; each answer is the one that the query has alone."""
+        stream, last = self.prefill(queries)
+        options = [query.options for query in queries]
+        decoding = self.decode(stream, last, options, [query.stop for query in queries]).finish()
+        return [
+            Cancelled("the answer was cancelled") if is_cancelled else self.read_answer(decoding, row, options[row])
+            for row, is_cancelled in enumerate(decoding.cancelled)
+        ]
+
+    @plain_inference()
+    def answer_about(
+        self, frames: Frames, prompts: Sequence[str], options: Options, stop: StopFlag = never
+    ) -> list[GroundedAnswer]:
+        """Answer several prompts about the same key frames, which the vision encoder reads once.
+
+        Each prompt is prefilled by itself: padded into a batch, its last bits and so the edges of masks would move.
+
+        Args:
+            frames: (K, H, W, 3).
+            prompts: at least one.
+            options: of all prompts.
+            stop: cancels all prompts.
+
+        Raises:
+            ValueError: a prompt is empty or too long.
+            Cancelled: the stop flag was set.
+        """
+        turns = [Turn(question=check_text(prompt, "prompt"), answer="") for prompt in prompts]
+        pictures = self.processor.read_pictures(frames)
+        num_tokens = [picture.num_tokens for picture in pictures]
+        rows = [self.processor.encode_question(turn, num_tokens) for turn in turns]
+        first = Prompts(**self.processor.collate(rows[:1], [pictures], left=True)).to(self.device)
+        inputs, answers = self.model.encode(first), []
+        is_image = first.input_ids[0] == self.model.mllm.image_token_id
+        start = int(is_image.nonzero().max()) + 1
+        for ids, _ in rows:
+            assert ids[:start] == rows[0][0][:start], "the template puts pictures after the question"
+            text = torch.tensor([ids[start:]], device=self.device)
+            own = replace_text(inputs, start, self.model.mllm.embed_tokens(text))
+            stream, last = self._start(own, [options.room])
+            answers.append(self.read_answer(self.decode(stream, last, [options], [stop]).finish(), 0, options))
+        return answers
+
+    # ---- draw
+
+    @plain_inference()
+    def encode_pictures(self, queries: Sequence[Query]) -> FrameFeatures:
+        """Run SAM 2's image encoder on the picture of each query."""
         pixels = torch.cat([self.processor.sam_pixel_values(query.pictures[0]) for query in queries])
-        return self.model.sam2.encode_frames(pixels.to(self.device, self.dtype))
+        return MaskPrompting(self.model, queries[0].options).encode(pixels)
 
-    @torch.no_grad()
-    def _draw_pictures(
-        self, queries: Sequence[Query], answers: Sequence[tuple[list[int], Tensor]], options: Options
-    ) -> list[Prediction]:
-        states = [state[: options.max_objects] for _, state in answers]
-        asked = [i for i, state in enumerate(states) if len(state)]
-        owner = [row for row, i in enumerate(asked) for _ in states[i]]
-        if asked:
-            features = queries[0].features or self._see([queries[i] for i in asked])
-            rows = one_frame_rows(torch.tensor(owner))
-            output = self.model.decode_masks(torch.cat([states[i] for i in asked]).flatten(0, -2), features, rows)
+    @plain_inference()
+    def draw_pictures(self, pairs: Sequence[tuple[Query, GroundedAnswer]]) -> list[Prediction]:
+        """Decode the masks of pictures, all in one decoder batch."""
+        drawn = [(query, answer) for query, answer in pairs if len(answer.seg_states)]
+        if drawn:
+            features = drawn[0][0].features or self.encode_pictures([query for query, _ in drawn])
+            owner = [row for row, (_, answer) in enumerate(drawn) for _ in answer.seg_states]
+            states = torch.cat([answer.seg_states for _, answer in drawn]).flatten(0, -2)
+            output = self.model.decode_masks(states, features, one_frame_rows(torch.tensor(owner)))
         predictions, done = [], 0
-        for query, (ids, _), own in zip(queries, answers, states, strict=True):
-            objects: list[ObjectMasks] = []
-            if len(own):
-                part = output.select(slice(done, done + len(own)))
-                done += len(own)
-                drawn = Prompter(self.model, options).masks(part, query.media.height, query.media.width)
-                phrases = self.processor.phrases(ids, len(own))
-                for n, mask in enumerate(drawn):
-                    objects.append(
-                        ObjectMasks(
-                            id=n + 1,
-                            phrase=phrases[n],
-                            presence=float(part.presence_logits[n].sigmoid()),
-                            scores=part.scores[n : n + 1].cpu().numpy(),
-                            rles=(masks.encode_rle(mask),),
-                        )
-                    )
-            text = self._text(ids)
-            predictions.append(Prediction(text=text, media=query.media, sources=query.sources, objects=tuple(objects)))
+        for query, answer in pairs:
+            results: list[FrameResult] = []
+            if number := len(answer.seg_states):
+                part, done = output.select(slice(done, done + number)), done + number
+                size = query.media.height, query.media.width
+                prompting = MaskPrompting(self.model, query.options)
+                objects = prompting.describe(part, range(1, number + 1), answer.phrases, size)
+                results = [FrameResult(index=0, time=0.0, objects=objects)]
+            presence = {found.id: found.presence for result in results for found in result.objects}
+            predictions.append(
+                Prediction.collect(results, presence, text=answer.text, media=query.media, sources=query.sources)
+            )
         return predictions
 
-    def _start(
+    def draw_clip(self, query: Query, answer: GroundedAnswer) -> Prediction:
+        """Decode the masks of a clip on its key frames and track them through all frames.
+
+        Raises:
+            Cancelled: the query's stop flag was set.
+        """
+        with self.start_session(query.media, query.mode, query.options, stop=query.stop) as session:
+            session.prompt(answer, query.keyframes, query.pictures[0])
+            return session.finish()
+
+    def draw(
+        self, queries: Sequence[Query], answers: Sequence[GroundedAnswer | Exception]
+    ) -> list[Prediction | Exception]:
+        """Draw the masks of a batch: pictures together, clips one after the other.
+
+        Returns:
+            A prediction per query, or the error of its answer or its own.
+        """
+        found: dict[int, Prediction | Exception] = {}
+        pairs: dict[int, tuple[Query, GroundedAnswer]] = {}
+        for i, (query, answer) in enumerate(zip(queries, answers, strict=True)):
+            if isinstance(answer, Exception):
+                found[i] = answer
+            else:
+                pairs[i] = query, answer
+        pictures = [i for i, (query, _) in pairs.items() if not query.is_clip]
+        found |= zip(pictures, run_halving(self.draw_pictures, [pairs.pop(i) for i in pictures]), strict=True)
+        for i, pair in pairs.items():
+            try:
+                with advise_on_memory():
+                    found[i] = self.draw_clip(*pair)
+            except (ValueError, Cancelled) as error:
+                found[i] = error
+        return [found[i] for i in range(len(queries))]
+
+    def run(self, queries: Sequence[Query]) -> list[Prediction | Exception]:
+        """Answer a batch with masks; what does not fit the memory at once is answered in halves.
+
+        Returns:
+            A prediction per query, or its ValueError or Cancelled.
+        """
+        return self.draw(queries, run_halving(self.answer, queries))
+
+    # ---- track
+
+    def start_session(
         self,
         media: Media,
         mode: str,
         options: Options,
-        max_conditioning: int | None,
-        num_keyframes: int,
+        *,
+        max_conditioning: int | None = None,
+        stop: StopFlag = never,
         **how: Any,
     ) -> TrackSession:
-        """Start a session without objects."""
-        prompter = Prompter(self.model, options)
+        """Start a track session without objects.
+
+        Args:
+            media: is tracked.
+            mode: "official" or "consistent".
+            options: of the masks, and of expressions that are added later.
+            max_conditioning: prompted frames that an object may read at once; None = DEFAULT_CONDITIONING, K at least.
+            stop: cancels the session.
+            how: `chunk` and `prefetch` of TrackSession.
+        """
+        prompting = MaskPrompting(self.model, options)
         if mode == "consistent":
             assert self.original_sam2 is not None
-            prompter = ConsistentPrompter(self.model, self.original_sam2, options)
-        return TrackSession(
-            prompter,
-            self.processor,
-            media,
-            ask=lambda frames, expression: self._ask(frames, SEGMENT_REQUEST.format(expression), options),
-            max_conditioning=max(DEFAULT_CONDITIONING, num_keyframes) if max_conditioning is None else max_conditioning,
-            **how,
-        )
+            prompting = ConsistentMaskPrompting(self.model, self.original_sam2, options)
 
-    def _follow(self, session: TrackSession) -> Prediction:
-        """Run a session to its end and keep its masks as run lengths."""
-        results = session if session.ids else ()
-        return Prediction.collect(results, session.presence, text=session.text, media=session.media)
+        def ask(frames: Frames, expression: str) -> GroundedAnswer:
+            return self.answer_about(frames, [SEGMENT_REQUEST.format(expression)], options, stop)[0]
 
-    def _text(self, ids: Sequence[int]) -> str:
-        return self.processor.decode(ids).strip()
+        if max_conditioning is None:
+            max_conditioning = max(DEFAULT_CONDITIONING, self.num_keyframes(options))
+        how |= {"max_conditioning": max_conditioning, "stop": stop}
+        return TrackSession(prompting, self.processor, media, ask=ask, **how)

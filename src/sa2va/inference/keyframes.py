@@ -2,7 +2,7 @@
 
 Flow: Media -> choose_keyframes -> indices and frames -> processor.py, session.py.
 Source: Sa2VA, arXiv:2501.04001 ("first"); Sa2VA-i, arXiv:2509.19082 ("uniform"); "content" is the farthest-point
-    rule of Gonzalez, Clustering to minimize the maximum intercluster distance (1985), on colours.
+    rule of Gonzalez, Clustering to minimize the maximum intercluster distance (1985), on color histograms.
 Shapes: T frames, K key frames, H W picture.
 """
 
@@ -17,9 +17,9 @@ from sa2va.model.config import KEYFRAME_CHOICES
 from sa2va.types import Frames
 
 MAX_CANDIDATES = 1024  # frames that "content" compares, spread evenly over a longer clip
-SMALL_SIDE = 64  # px, to which a frame is reduced before its colours are counted
-LEVELS = 4  # per colour channel
-PARTS = 2  # per side: colours are counted in each quarter of the frame
+SMALL_SIDE = 64  # px, side of the reduced frame whose colors are counted
+LEVELS = 4  # per color channel
+PARTS = 2  # per side: there is a histogram for each quarter of the frame
 
 
 def choose_keyframes(media: Media, choice: str, number: int) -> tuple[list[int], Frames]:
@@ -27,7 +27,7 @@ def choose_keyframes(media: Media, choice: str, number: int) -> tuple[list[int],
 
     Args:
         media: a source without a length can only give its first frames.
-        choice: "uniform" over the whole clip, "first", or "content": those whose colours differ most.
+        choice: "uniform" over the whole clip, "first", or "content": those whose colors differ most.
         number: K, at most.
 
     Returns:
@@ -49,7 +49,7 @@ def choose_keyframes(media: Media, choice: str, number: int) -> tuple[list[int],
 
 
 def content_indices(frames: Iterable[NDArray[np.uint8]], num_frames: int, number: int) -> list[int]:
-    """Choose frame 0, then again and again the frame least like those chosen; evenly where all are alike.
+    """Choose frame 0, then repeatedly the frame farthest from those chosen; evenly where all frames are alike.
 
     Args:
         frames: all T frames, read once.
@@ -63,23 +63,23 @@ def content_indices(frames: Iterable[NDArray[np.uint8]], num_frames: int, number
         return list(range(num_frames))
     candidates = uniform_indices(num_frames, max(MAX_CANDIDATES, number))
     wanted = set(candidates)
-    colours = np.stack([count_colours(frame) for index, frame in enumerate(frames) if index in wanted])
+    colors = np.stack([count_colors(frame) for index, frame in enumerate(frames) if index in wanted])
     chosen = [0]
-    distance = np.abs(colours - colours[0]).sum(1)  # (candidates,) to the nearest chosen one
+    distance = np.abs(colors - colors[0]).sum(1)  # (candidates,) to the nearest chosen one
     while len(chosen) < number and distance.any():
         chosen.append(int(distance.argmax()))
-        distance = np.minimum(distance, np.abs(colours - colours[chosen[-1]]).sum(1))
+        distance = np.minimum(distance, np.abs(colors - colors[chosen[-1]]).sum(1))
     picked = [candidates[place] for place in chosen]
     spare = [index for index in uniform_indices(num_frames, 2 * number) if index not in picked]
     return sorted([*picked, *spare[: number - len(picked)]])
 
 
-def count_colours(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return how often each of LEVELS^3 colours occurs in each quarter of a frame; all of it sums to 1."""
+def count_colors(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the histogram of LEVELS^3 colors for each quarter of a frame; it sums to 1 over the frame."""
     small = cv2.resize(frame, (SMALL_SIDE, SMALL_SIDE), interpolation=cv2.INTER_AREA)
     levels = small.astype(np.int64) * LEVELS // 256
-    colour = (levels[..., 0] * LEVELS + levels[..., 1]) * LEVELS + levels[..., 2]
+    color = (levels[..., 0] * LEVELS + levels[..., 1]) * LEVELS + levels[..., 2]
     part = np.arange(SMALL_SIDE) * PARTS // SMALL_SIDE
     place = (part[:, None] * PARTS + part) * LEVELS**3
-    counts = np.bincount((colour + place).ravel(), minlength=PARTS**2 * LEVELS**3)
+    counts = np.bincount((color + place).ravel(), minlength=PARTS**2 * LEVELS**3)
     return counts.astype(np.float32) / SMALL_SIDE**2

@@ -32,6 +32,7 @@ def load(
     quantize: str | None = None,
     revision: str | None = None,
     offline: bool = False,
+    allow_paths: bool = True,
 ) -> Predictor:
     """Load a model.
 
@@ -45,6 +46,7 @@ def load(
         quantize: None, "int8" or "int4" for the MLLM's linear layers.
         revision: branch, tag or commit of `name` on the hub.
         offline: take everything from this machine.
+        allow_paths: False refuses paths and addresses as media, for requests that come from strangers.
 
     Raises:
         ValueError: there is no such model, its files are damaged, an extra is not installed, the memory does not
@@ -67,7 +69,7 @@ def load(
         raise ValueError(f"{name} does not fit the memory of {where}; `sa2va doctor {name}` says what does") from error
     # An adapter may have taught it more.
     is_embedded = extra is None and folder.resolve() in {place.resolve() for place in EMBEDDED.values()}
-    return Predictor(model, processor, original_sam2=sam2, is_embedded=is_embedded)
+    return Predictor(model, processor, original_sam2=sam2, is_embedded=is_embedded, allow_paths=allow_paths)
 
 
 def _choose_gpus(folder: Path, dtype: torch.dtype, *, may_spread: bool) -> tuple[torch.device, Plan | None]:

@@ -1,8 +1,7 @@
-"""Answer questions about pictures and clips, with masks.
+"""Answer questions about pictures and clips, with masks: the library's main class.
 
-Flow: media + prompt -> Processor -> Sa2VA.encode -> Decoding -> [SEG] states -> decode_masks -> Prediction, or for a
-    clip -> session.py -> FrameResults -> Prediction.
-Source: Sa2VA, arXiv:2501.04001, for the order of things.
+Flow: media + prompt -> Predictor -> engine.py -> Prediction, Conversation or TrackSession.
+Source: Sa2VA, arXiv:2501.04001, for the order of the steps.
 Shapes: B requests, L tokens, D MLLM width, N objects, K key frames, T frames.
 """
 
@@ -16,19 +15,65 @@ from numpy.typing import NDArray
 
 from sa2va import masks
 from sa2va.inference.conversation import Conversation
-from sa2va.inference.engine import Answerer
-from sa2va.inference.keyframes import choose_keyframes
-from sa2va.inference.results import FrameResult, Options, Prediction, Request
-from sa2va.inference.tracking.prompting import Answer
+from sa2va.inference.engine import Engine
+from sa2va.inference.halving import advise_on_memory, run_halving
+from sa2va.inference.query import Query
+from sa2va.inference.requests import Options, Request, StopFlag, never
+from sa2va.inference.results import BatchResult, FrameResult, Prediction
+from sa2va.inference.tracking.mask_prompting import GroundedAnswer
 from sa2va.inference.tracking.session import TrackSession
-from sa2va.model.torch_defaults import plain_defaults
+from sa2va.inference.unpicklable import Unpicklable
+from sa2va.model.processor import Processor
+from sa2va.model.sa2va import Sa2VA
+from sa2va.model.sam.sam2 import Sam2
+from sa2va.model.torch_defaults import plain_defaults, plain_inference
 from sa2va.types import Span, Turn
 
 FORCED_ANSWER = Turn(question="", answer="It is .", spans=(Span(start=6, end=6, objects=(0,)),))
 
 
-class Predictor(Answerer):
-    """The library's main class; `sa2va.load` makes one."""
+class Predictor(Unpicklable):
+    """Answers about pictures and clips; `sa2va.load` makes one.
+
+    It may be asked from several threads at once. A Conversation or a TrackSession belongs to one thread at a time.
+
+    Attributes:
+        engine: the steps of an answer, one by one.
+        model, processor: of the engine.
+    """
+
+    instead = "let each process load its own with sa2va.load(...)"
+
+    def __init__(
+        self,
+        model: Sa2VA,
+        processor: Processor,
+        *,
+        original_sam2: Sam2 | None = None,
+        is_embedded: bool = False,
+        allow_paths: bool = True,
+    ) -> None:
+        """See `Engine`."""
+        self.engine = Engine(
+            model, processor, original_sam2=original_sam2, is_embedded=is_embedded, allow_paths=allow_paths
+        )
+        self.model, self.processor = model, processor
+
+    @property
+    def device(self) -> torch.device:
+        return self.engine.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.engine.dtype
+
+    @property
+    def original_sam2(self) -> Sam2 | None:
+        return self.engine.original_sam2
+
+    @property
+    def is_embedded(self) -> bool:
+        return self.engine.is_embedded
 
     def predict(
         self,
@@ -37,33 +82,62 @@ class Predictor(Answerer):
         *,
         regions: Sequence[Any] | NDArray[Any] | None = None,
         options: Options | None = None,
+        stop: StopFlag = never,
     ) -> Prediction:
         """Answer one question.
 
         Args:
             media: see `sa2va.media.source.open_media`.
             prompt: question or request; a literal special token in it is plain text.
-            regions: what "region1", "region2", ... in the prompt mean: each a bool mask (H, W), a box
+            regions: meaning of "region1", "region2", ... in the prompt: each a bool mask (H, W), a box
                 (x0, y0, x1, y1) px, a point (x, y) px or a scribble (K, 2) px, on the first frame; or an array of
                 boxes (R, 4), points (R, 2), scribbles (R, K, 2) or masks (R, H, W).
             options: see Options.
+            stop: asked before each token and each frame, as in `threading.Event().is_set`; True cancels the answer.
 
         Raises:
-            ValueError: the media cannot be read, the prompt is empty or a region lies outside the picture.
+            ValueError: the media cannot be read, the prompt is empty, a region lies outside the picture or the
+                memory does not suffice.
+            Cancelled: the stop flag was set.
         """
-        return self.predict_batch([Request(media, prompt, regions)], options)[0]
+        return self.predict_batch([Request(media, prompt, regions, stop=stop)], options)[0]
 
     @plain_defaults()
-    def predict_batch(self, requests: Sequence[Request], options: Options | None = None) -> list[Prediction]:
-        """Answer many questions at once; each answer is the one `predict` gives."""
-        options = Options.read(options)
-        queries = [self._open(request, options) for request in requests]
-        if not queries:
-            return []
-        stream, last = self._prefill(queries, options.room)
-        decoding = self._decoding(stream, last, options).finish()
-        answers = list(zip(decoding.token_ids, map(self._stack, decoding.seg_states), strict=True))
-        return self._finish(queries, answers, options)
+    def predict_batch(
+        self, requests: Sequence[Request], options: Options | Sequence[Options] | None = None
+    ) -> list[Prediction]:
+        """Answer many questions at once; each answer is the one `predict` gives.
+
+        Args:
+            requests: answered together; a batch that does not fit the memory is answered in halves.
+            options: of all requests, or one for each; a request's own options come first.
+
+        Raises:
+            ValueError, Cancelled: the first error of any request; see `predict`, and `answer_batch` for the others.
+        """
+        queries = [self.engine.open(*pair) for pair in _pair_options(requests, options)]
+        return [_to_result(found).unwrap() for found in self.engine.run(queries)]
+
+    @plain_defaults()
+    def answer_batch(
+        self, requests: Sequence[Request], options: Options | Sequence[Options] | None = None
+    ) -> list[BatchResult]:
+        """Answer many questions at once, where a bad or cancelled request fails alone.
+
+        Args:
+            requests, options: as in `predict_batch`.
+
+        Returns:
+            Per request a prediction, or the error that `predict` would raise.
+        """
+        opened: list[Query | ValueError] = []
+        for pair in _pair_options(requests, options):
+            try:
+                opened.append(self.engine.open(*pair))
+            except ValueError as error:
+                opened.append(error)
+        found = iter(self.engine.run([query for query in opened if isinstance(query, Query)]))
+        return [_to_result(next(found) if isinstance(query, Query) else query) for query in opened]
 
     @plain_defaults()
     def probe_batch(self, requests: Sequence[Request], options: Options | None = None) -> list[Prediction]:
@@ -74,25 +148,29 @@ class Predictor(Answerer):
         ids, _ = self.processor.encode_answer(FORCED_ANSWER)
         return self.predict_forced(requests, ids[: ids.index(self.processor.seg_id) + 1], options)
 
-    @plain_defaults()
+    @plain_inference()
     def predict_forced(
         self, requests: Sequence[Request], answer_ids: Sequence[int], options: Options | None = None
     ) -> list[Prediction]:
         """Answer each request with the given tokens, as if the model had chosen them."""
-        options = Options.read(options)
-        queries = [self._open(request, options) for request in requests]
-        ids = list(answer_ids)
-        stream, _ = self._prefill(queries, len(ids))
-        with torch.no_grad():
+        ids, engine = list(answer_ids), self.engine
+        places = [place for place, token in enumerate(ids) if token == self.processor.seg_id]
+
+        def force(queries: Sequence[Query]) -> list[GroundedAnswer]:
+            stream, _ = engine.prefill(queries, len(ids))
             forced = self.model.mllm.embed_tokens(torch.tensor([ids], device=self.device))
             states = stream.append(forced.expand(len(queries), -1, -1))  # (B, L, D)
-        places = [place for place, token in enumerate(ids) if token == self.processor.seg_id]
-        return self._finish(queries, [(ids, row[places]) for row in states], options)
+            return [
+                engine.ground_tokens(ids, row[places], one.options) for one, row in zip(queries, states, strict=True)
+            ]
+
+        queries = [engine.open(request, options) for request in requests]
+        return [_to_result(found).unwrap() for found in engine.draw(queries, run_halving(force, queries))]
 
     @plain_defaults()
     def open(self, media: Any) -> Conversation:
         """Start a conversation about a picture or clip; what has been seen and said is kept between questions."""
-        return Conversation(self, media)
+        return Conversation(self.engine, media)
 
     @plain_defaults()
     def segment_regions(
@@ -111,8 +189,9 @@ class Predictor(Answerer):
         with self.track(media, options=options) as session:
             for region in masks.split_regions(regions, session.media.height, session.media.width):
                 session.add_region(region)
-            return self._follow(session)
+            return session.finish()
 
+    @advise_on_memory()
     @plain_defaults()
     def track(
         self,
@@ -126,6 +205,7 @@ class Predictor(Answerer):
         prefetch: bool = True,
         allow_stream: bool = False,
         options: Options | None = None,
+        stop: StopFlag = never,
     ) -> TrackSession:
         """Find what a prompt asks for and follow it through a clip or an endless stream, in constant memory.
 
@@ -141,28 +221,54 @@ class Predictor(Answerer):
             prefetch: decode a file ahead of time.
             allow_stream: open a camera (its number) or an address (http, rtsp); else they are refused.
             options: see Options.
+            stop: asked before each token and each frame; True cancels the session, which then raises Cancelled.
 
         Returns:
             A session; iterate it for one FrameResult per frame.
+
+        Raises:
+            ValueError: the source cannot be read, or a prompt is empty or too long.
+            Cancelled: the stop flag was set before the session could start.
         """
-        options = Options.read(options)
+        options, engine = Options.read(options), self.engine
         if num_keyframes is not None:
             options = replace(options, num_keyframes=num_keyframes)
-        number = self._num_keyframes(options)
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
+        if prompt is not None and not prompts:
+            raise ValueError("prompt: expected a request, or a list with at least one")
         with ExitStack() as opened:  # a source is handed back where no session comes of it
-            media = opened.enter_context(closing(self._open_media(source, allow_stream=allow_stream)))
-            mode = self._choose_mode(media, options)
-            how = {"chunk": chunk, "prefetch": prefetch}
-            session = opened.enter_context(self._start(media, mode, options, max_conditioning, number, **how))
-            if prompt is not None:
-                indices, frames = choose_keyframes(media, keyframes or self._keyframe_choice(mode), number)
-                answers = [self._ask(frames, one, options) for one in ([prompt] if isinstance(prompt, str) else prompt)]
+            media = opened.enter_context(closing(engine.open_media(source, allow_stream=allow_stream)))
+            mode = engine.choose_mode(media, options)
+            how: dict[str, Any] = {"max_conditioning": max_conditioning, "chunk": chunk, "prefetch": prefetch}
+            session = opened.enter_context(engine.start_session(media, mode, options, stop=stop, **how))
+            if prompts:
+                indices, frames = engine.read_keyframes(media, mode, options, keyframes)
+                answers = engine.answer_about(frames, prompts, options, stop)
                 names = prompt.values() if isinstance(prompt, Mapping) else ()
-                session.prompt(Answer.join(answers, *names), indices, frames)
+                session.prompt(GroundedAnswer.join(answers, *names), indices, frames)
             opened.pop_all()
         return session
 
     def stream(self, source: Any, prompt: str) -> Iterator[FrameResult]:
-        """Give the results of `track` alone."""
+        """Yield the results of `track` alone."""
         with self.track(source, prompt) as session:
             yield from session
+
+
+def _pair_options(
+    requests: Sequence[Request], options: Options | Sequence[Options] | None
+) -> list[tuple[Request, Options | None]]:
+    """Give each request its options.
+
+    Raises:
+        ValueError: there are more or fewer options than requests.
+    """
+    if not isinstance(options, Sequence):
+        return [(request, options) for request in requests]
+    if len(options) != len(requests):
+        raise ValueError(f"{len(options)} options for {len(requests)} requests; give one for each, or one for all")
+    return list(zip(requests, options, strict=True))
+
+
+def _to_result(found: Prediction | Exception) -> BatchResult:
+    return BatchResult(error=found) if isinstance(found, Exception) else BatchResult(prediction=found)

@@ -1,18 +1,16 @@
-"""Hold what a user asks and what a user gets.
+"""Hold predictions: text, masks per object and frame, drawings and COCO JSON.
 
-Flow: Request, Options -> predictor.py -> Prediction, FrameResult -> apps, evaluation.
+Flow: engine.py, tracking/session.py -> FrameResult -> Prediction -> apps, evaluation.
 Shapes: N objects, T frames, H W the input's own size.
 """
 
 import json
-import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, NoReturn, SupportsIndex
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,126 +23,10 @@ from sa2va.files.staging import staged
 from sa2va.media.pictures import save_image
 from sa2va.media.source import FRAME_DIGITS, Media
 from sa2va.media.writer import VideoWriter
-from sa2va.tokens import check_text
 from sa2va.types import Masks
 
-MODES = ("auto", "official", "consistent")
-DEFAULT_NEW_TOKENS = 512  # of an answer, or as many as the prompt leaves room for
-LEAST_ROOM = 64  # tokens; with less left of what the language model has learned, a prompt is refused
 PICTURE_FILES = (r"overlay\.png", r"annotations\.json", r"mask_\d+\.png")
 CLIP_FILES = (r"overlay\.mp4", r"annotations\.json", r"mask_\d+/\d+\.png")
-
-
-MAX_SEED = 2**64 - 1
-_COUNTS = ("max_new_tokens", "max_objects")
-
-
-def check_count(name: str, value: Any) -> int:
-    """Return a count as an int.
-
-    Raises:
-        ValueError: it is not a whole number of at least 1.
-    """
-    if not _is_whole(value) or value < 1:
-        raise ValueError(f"{name} is {value!r}; expected a whole number, at least 1")
-    return int(value)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _to_finite(value: Any) -> float:
-    """Return a number as a float; NaN where it is none or not finite."""
-    if not isinstance(value, Real) or isinstance(value, bool):
-        return math.nan
-    try:
-        number = float(value)
-    except OverflowError:  # a whole number of hundreds of digits
-        return math.nan
-    return number if math.isfinite(number) else math.nan
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Every knob of a prediction; numbers of NumPy are taken like those of Python.
-
-    Raises:
-        ValueError: a value has the wrong type or lies outside its range.
-    """
-
-    max_new_tokens: int = DEFAULT_NEW_TOKENS  # any other number is room that a prompt must leave
-    temperature: float = 0.0  # 0 = greedy
-    seed: int = 0  # of sampling, where temperature > 0
-    mask_threshold: float = 0.0  # a pixel with a larger logit belongs to the mask
-    max_objects: int = 64  # of one answer; [SEG] tokens beyond it get no mask
-    num_keyframes: int | None = None  # frames of a clip that the model reads; None = the model's own
-    mode: str = "auto"  # "auto" | "official" | "consistent"
-
-    def __post_init__(self) -> None:
-        numbers: dict[str, float] = {name: check_count(name, getattr(self, name)) for name in _COUNTS}
-        if self.num_keyframes is not None:
-            numbers["num_keyframes"] = check_count("num_keyframes", self.num_keyframes)
-        if not _is_whole(self.seed) or not 0 <= self.seed <= MAX_SEED:
-            raise ValueError(f"seed is {self.seed!r}; expected a whole number from 0 to {MAX_SEED}")
-        numbers["seed"] = int(self.seed)
-        numbers["temperature"] = _to_finite(self.temperature)
-        if not numbers["temperature"] >= 0:
-            raise ValueError(f"temperature is {self.temperature!r}; expected a finite number, 0 (greedy) or more")
-        numbers["mask_threshold"] = _to_finite(self.mask_threshold)
-        if math.isnan(numbers["mask_threshold"]):
-            raise ValueError(f"mask_threshold is {self.mask_threshold!r}; expected a finite logit, 0 for even odds")
-        if not isinstance(self.mode, str) or self.mode not in MODES:
-            raise ValueError(f"mode {self.mode!r} is unknown; use one of {', '.join(MODES)}")
-        for name, value in numbers.items():
-            object.__setattr__(self, name, value)
-
-    @classmethod
-    def read(cls, options: "Options | None") -> "Options":
-        """Return what a caller gave, or the defaults.
-
-        Raises:
-            ValueError: these are no options.
-        """
-        if options is not None and not isinstance(options, cls):
-            raise ValueError(f"options {options!r:.60}: expected Options(...), got {type(options).__name__}")
-        return options or cls()
-
-    @property
-    def room(self) -> int:
-        """How many tokens a prompt must leave to its answer."""
-        return LEAST_ROOM if self.max_new_tokens == DEFAULT_NEW_TOKENS else self.max_new_tokens
-
-
-@dataclass(frozen=True)
-class Request:
-    """One question about one picture or clip, or about several pictures at once.
-
-    With `images`, masks and regions belong to the first of them.
-    """
-
-    media: Any = None
-    prompt: str = ""
-    regions: Sequence[Any] | NDArray[Any] | None = None  # see `sa2va.masks.split_regions`
-    images: Sequence[Any] | None = None
-
-    def __post_init__(self) -> None:
-        if (self.media is None) == (self.images is None):
-            raise ValueError("a request needs either media or images")
-        check_text(self.prompt, "prompt")
-
-
-class StaysInProcess:
-    """Refuse to be copied or pickled in one line; weights, caches and open sources stay where they are.
-
-    Attributes:
-        instead: what to do, in words.
-    """
-
-    instead: str
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise TypeError(f"cannot copy or pickle a {type(self).__name__}; {self.instead}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +81,13 @@ class Prediction:
 
     @classmethod
     def collect(
-        cls, results: Iterable[FrameResult], presence: Mapping[int, float], *, text: str, media: Media
+        cls,
+        results: Iterable[FrameResult],
+        presence: Mapping[int, float],
+        *,
+        text: str,
+        media: Media,
+        sources: tuple[Path, ...] = (),
     ) -> "Prediction":
         """Keep the results of a whole track as run lengths.
 
@@ -208,6 +96,7 @@ class Prediction:
             presence: of each object by its id, 0..1.
             text: of the answer.
             media: what was tracked.
+            sources: files that were read beside those of `media`.
         """
         tracks: dict[int, list[tuple[str | None, float, masks.RLE]]] = {key: [] for key in presence}
         num_frames = 0
@@ -224,7 +113,8 @@ class Prediction:
             )
             for key, track in tracks.items()
         )
-        return cls(text=text, media=media, num_frames=num_frames or media.num_frames or 1, objects=objects)
+        num_frames = num_frames or media.num_frames or 1
+        return cls(text=text, media=media, sources=sources, num_frames=num_frames, objects=objects)
 
     @property
     def masks(self) -> Masks:
@@ -355,6 +245,21 @@ class Prediction:
         return supervision.Detections(
             xyxy=supervision.mask_to_xyxy(found), mask=found, confidence=scores, class_id=ids * 0, tracker_id=ids
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchResult:
+    """Outcome of one request of a batch: a prediction, or an error."""
+
+    prediction: Prediction | None = None
+    error: Exception | None = None  # ValueError: bad input; Cancelled: the stop flag was set
+
+    def unwrap(self) -> Prediction:
+        """Return the prediction, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        assert self.prediction is not None
+        return self.prediction
 
 
 def claim_files(*, is_image: bool) -> Claim:

@@ -7,6 +7,7 @@ Shapes: T frames, H W picture, 3 colors in RGB order.
 """
 
 import re
+import threading
 import warnings
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # the pictures of MPO and TIFF files 
 SUFFIXES = frozenset(".jpg .jpeg .png .webp .avif .heic .heif .hif .gif .bmp .tif .tiff .ppm .pgm".split())
 READABLE = "give JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF, MP4, MOV, MKV, WebM, AVI or a folder of pictures"
 SAVED_AS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".avif": "AVIF"}
+_WARNINGS = threading.RLock()  # one thread at a time changes the filters of warnings, which are the whole process's
 STILL_SECONDS = 0.1  # s, duration of a frame that states none, as in browsers
 
 
@@ -71,7 +73,7 @@ def open_picture(path: Path, max_pixels: int) -> Generator[Image.Image]:
 def _open_image(file: picture_cost.HeaderLimitedFile, path: Path, max_pixels: int) -> Image.Image:
     kind = kind_of(path)
     try:
-        with warnings.catch_warnings():
+        with _WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the errors below say what matters
             if kind == "heif":
                 return _open_heif(file)
@@ -191,7 +193,7 @@ class FolderReader:
 @contextmanager
 def _said_once(said: set[str]) -> Generator[None]:
     """Show each warning once per folder instead of once per picture."""
-    with warnings.catch_warnings(record=True) as caught:
+    with _WARNINGS, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
     for warning in caught:

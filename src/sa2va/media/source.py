@@ -31,6 +31,7 @@ from sa2va.types import Frame, Frames
 
 FRAME_DIGITS = 5  # in the file name of a frame
 NOT_ASKED_FOR = "a camera or an address is opened on request only; in Python pass allow_stream=True"
+NO_PATHS = "paths, addresses and cameras are not opened here; give the content of the file, as bytes"
 DEFAULT_FPS = 25.0  # for sources without a clock: arrays, folders and iterators
 
 
@@ -186,6 +187,7 @@ def open_media(
     *,
     fps: float | None = None,
     allow_stream: bool = False,
+    allow_paths: bool = True,
     max_frames: int | None = None,
     max_pixels: int = read_limits.MAX_PIXELS,
     max_bytes: int = read_limits.MAX_BYTES,
@@ -205,6 +207,7 @@ def open_media(
             eight bits are scaled by the range that the file states, or else by one that a warning names.
         fps: frames per second of a source without a clock (array, folder, iterator); None = DEFAULT_FPS.
         allow_stream: whether a camera or the network may be used.
+        allow_paths: False refuses paths, addresses and cameras, for sources that come from strangers.
         max_frames: one more is an error, for a stream when that frame arrives. None = read_limits.MAX_FRAMES, and no
             limit for a stream.
         max_pixels: a frame with more than this H * W is an error, raised before it is decoded. For video frames the
@@ -222,6 +225,8 @@ def open_media(
     clock = fps or DEFAULT_FPS
     if isinstance(source, Media):
         return source
+    if not allow_paths and (isinstance(source, str | os.PathLike) or is_address(source)):
+        raise ValueError(f"media: {NO_PATHS}")
     if is_address(source):
         if not allow_stream:
             raise ValueError(f"media: {NOT_ASKED_FOR}")

@@ -1,17 +1,16 @@
-"""Run the multimodal language model: embeddings in, hidden states and text out, one KV cache per stream.
+"""Run the multimodal language model: embeddings in, hidden states and next-token logits out.
 
-Flow: processor.py (Prompts) -> embed_inputs -> run_text (training) or open_stream -> Decoding (inference)
+Flow: processor.py (Prompts) -> embed_inputs -> run_text (training), or inference/decoding.py with a KV cache
     -> states at [SEG] -> projector.py.
 Source: Sa2VA, arXiv:2501.04001: the state is read where [SEG] is the *input*.
-Shapes: B samples, L tokens, n image places, D width, V vocabulary, N [SEG] tokens.
+Shapes: B samples, L tokens, n image places, D width, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import replace
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
@@ -19,159 +18,6 @@ from sa2va.model.batch import Prompts
 from sa2va.model.branches import branch_mask, branch_positions
 from sa2va.model.families.catalog import find_family
 from sa2va.model.families.protocol import TextInput, VisualTokens
-from sa2va.model.torch_defaults import plain_defaults
-
-StreamMark = tuple[Tensor | None, Tensor | None]  # of a TextStream: its mask and its next position
-
-
-class TextStream:
-    """A conversation held open: append tokens, read the states, probe a side branch and drop it.
-
-    All rows of the batch share one length; shorter prompts are padded on the left.
-    """
-
-    def __init__(self, mllm: "Mllm") -> None:
-        self._mllm = mllm
-        self._cache = DynamicCache()
-        self._mask: Tensor | None = None  # (B, length so far)
-        self._next: Tensor | None = None  # (B,) position of the next token; a picture may take fewer than it has tokens
-
-    @property
-    def length(self) -> int:
-        """Number of places in the cache, padding included."""
-        return 0 if self._mask is None else self._mask.shape[1]
-
-    @property
-    def next_place(self) -> int:
-        """Position of the next token, in the row that is furthest."""
-        return 0 if self._next is None else int(self._next.max())
-
-    def start(self, inputs: TextInput) -> Tensor:
-        """Feed whole prompts, pictures included, to an empty stream; return their states (B, L, D)."""
-        assert self._mask is None
-        states = self._mllm.run_text(inputs, self._cache)
-        self._mask, self._next = inputs.attention_mask, inputs.next_positions
-        return states
-
-    def append(self, inputs_embeds: Tensor) -> Tensor:
-        """Feed (B, L, D) embeddings of text that goes on in every row; return their states (B, L, D)."""
-        new = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
-        first = new.new_zeros(len(new)) if self._next is None else self._next
-        inputs = TextInput(
-            embeds=inputs_embeds,
-            attention_mask=new if self._mask is None else torch.cat([self._mask, new], dim=1),
-            position_ids=first[:, None] + new.cumsum(1) - 1,
-        )
-        states = self._mllm.run_text(inputs, self._cache)
-        self._mask, self._next = inputs.attention_mask, inputs.next_positions
-        return states
-
-    def probe(self, inputs_embeds: Tensor) -> Tensor:
-        """Feed a side branch, return its states (B, L, D), and leave the stream as it was."""
-        mark = self.mark()
-        states = self.append(inputs_embeds)
-        self.go_back(mark)
-        return states
-
-    def keep_rows(self, rows: Sequence[int]) -> None:
-        """Go on with some rows of the batch; the others are forgotten."""
-        assert self._mask is not None and self._next is not None
-        index = torch.tensor(rows, device=self._mask.device)
-        self._mask, self._next = self._mask[index], self._next[index]
-        self._cache.batch_select_indices(index)
-
-    def mark(self) -> StreamMark:
-        """Remember this place of the stream."""
-        return self._mask, self._next
-
-    def go_back(self, mark: StreamMark) -> None:
-        """Drop all that was fed since a mark was made."""
-        after = self.length
-        self._mask, self._next = mark
-        if after > self.length:
-            self._cache.crop(self.length - after)  # negative: how many to drop
-
-
-class Decoding:
-    """Answers in the making: iterate to go on by a token; the states at [SEG] are kept on the way.
-
-    A row that has ended is dropped from the stream while others go on.
-
-    Attributes:
-        token_ids: per row, the answer without prompt and end token.
-        seg_states: per row, the (D,) state of each [SEG] so far.
-        said_end: per row, whether the answer ended in words, which are then part of `token_ids` and of the stream.
-    """
-
-    def __init__(self, mllm: "Mllm", stream: TextStream, last_state: Tensor, rules: "DecodingRules") -> None:
-        self._mllm, self._stream, self._state, self._rules = mllm, stream, last_state, rules
-        self.token_ids: list[list[int]] = [[] for _ in range(len(last_state))]
-        self.seg_states: list[list[Tensor]] = [[] for _ in range(len(last_state))]
-        self.said_end = [False] * len(last_state)
-        # One generator a row, so that a row draws the same alone as in a batch.
-        self._generators = [torch.Generator(last_state.device).manual_seed(rules.seed) for _ in last_state]
-        self._rows = list(range(len(last_state)))  # of the batch, those that go on, in the order of the stream
-
-    def __iter__(self) -> Iterator[list[int]]:
-        """Yield, step by step, the new token of each row that goes on."""
-        rules = self._rules
-        for _ in range(rules.max_new_tokens):
-            tokens = self._pick()
-            if not self._keep([token not in rules.end_ids for token in tokens]):
-                return
-            tokens = [token for token in tokens if token not in rules.end_ids]
-            ids = torch.tensor(tokens, dtype=torch.long, device=self._state.device)[:, None]
-            with plain_defaults(), torch.no_grad():
-                self._state = self._stream.append(self._mllm.embed_tokens(ids))[:, 0]
-            for row, token, state in zip(self._rows, tokens, self._state, strict=True):
-                self.token_ids[row].append(token)
-                if token == rules.seg_id:
-                    self.seg_states[row].append(state)
-                self.said_end[row] = rules.has_ended(self.token_ids[row])
-            yield tokens
-            if not self._keep([not self.said_end[row] for row in self._rows]):
-                return
-
-    @plain_defaults()
-    def _keep(self, going: list[bool]) -> bool:
-        """Drop the rows that have ended, or return False where all have and the stream stays as it is."""
-        if any(going) and not all(going):
-            places = [place for place, goes_on in enumerate(going) if goes_on]
-            self._stream.keep_rows(places)
-            self._state = self._state[places]
-            self._rows = [self._rows[place] for place in places]
-        return any(going)
-
-    @plain_defaults()
-    @torch.no_grad()
-    def _pick(self) -> list[int]:
-        """Choose the next token of each row that goes on."""
-        generators = [self._generators[row] for row in self._rows]
-        logits = self._mllm.logits(self._state).float()  # (B, V)
-        if self._rules.temperature <= 0:
-            return logits.argmax(-1).tolist()
-        # In this order no temperature above 0, however small, makes infinite numbers meet.
-        below = (logits - logits.amax(-1, keepdim=True)).double()
-        chances = (below / self._rules.temperature).float().softmax(-1)
-        return [int(torch.multinomial(p, 1, generator=g)) for p, g in zip(chances, generators, strict=True)]
-
-    def finish(self) -> Self:
-        """Run to the end."""
-        for _ in self:
-            pass
-        return self
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodingRules:
-    """How an answer is picked and when it ends."""
-
-    end_ids: tuple[int, ...]  # any of them ends a row
-    has_ended: Callable[[Sequence[int]], bool] = lambda token_ids: False  # whether an answer ends in closing words
-    seg_id: int
-    max_new_tokens: int
-    temperature: float = 0.0  # 0 = greedy
-    seed: int = 0
 
 
 class Mllm(nn.Module):
@@ -297,7 +143,3 @@ class Mllm(nn.Module):
     def logits(self, hidden_states: Tensor) -> Tensor:
         """Return the scores of the next token, from states as `run_text` gives them: (..., D) -> (..., V)."""
         return self._family.logits(self.native, hidden_states).to(hidden_states.device)
-
-    def open_stream(self) -> TextStream:
-        """Open an empty stream with its own KV cache."""
-        return TextStream(self)

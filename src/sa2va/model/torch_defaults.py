@@ -1,6 +1,6 @@
-"""Build and run models as if torch's default dtype and device had never been changed.
+"""Run models under torch's own default dtype and device, whatever the caller has set.
 
-Flow: checkpoint.py, predictor.py, session.py, gaze -> plain_defaults.
+Flow: checkpoints, training, inference, gaze -> plain_defaults, plain_inference.
 """
 
 import threading
@@ -10,16 +10,17 @@ from contextlib import contextmanager
 import torch
 
 _lock = threading.Lock()
-_inside = 0  # how many calls run under our defaults, in all threads
-_outside = torch.float32  # the default that comes back after the last of them
+_inside = 0  # calls that run under our defaults, in all threads
+_outside = torch.float32  # the caller's default, restored after the last of them
 
 
 @contextmanager
 def plain_defaults() -> Generator[None]:
-    """Make float32 and the CPU torch's defaults within a block or a function, whatever the caller has set.
+    """Make float32 and the CPU torch's defaults within a block or a function.
 
-    Native classes take these defaults where they name none. The default dtype is one for all threads, so the first
-    call in sets it and the last one out brings the caller's back; the default device is one for each thread.
+    Native classes use these defaults where they name no dtype or device, also in type promotion, which no argument
+    reaches. The default device belongs to a thread. The default dtype belongs to the process: nothing is set where it
+    is float32, as almost always; else the first call sets it and the last one to end restores the caller's.
     """
     global _inside, _outside
     with _lock:
@@ -43,6 +44,6 @@ def plain_defaults() -> Generator[None]:
 
 @contextmanager
 def plain_inference() -> Generator[None]:
-    """Do as `plain_defaults`, and record nothing for gradients."""
+    """Combine `plain_defaults` and `torch.no_grad`."""
     with plain_defaults(), torch.no_grad():
         yield

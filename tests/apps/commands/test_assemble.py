@@ -21,7 +21,7 @@ from sa2va.checkpoints import sam2_sizes
 from sa2va.checkpoints.folder import load_config
 from sa2va.checkpoints.key_map import convert, to_official
 from sa2va.checkpoints.sam2_keys import sam2_rules
-from sa2va.inference.results import Options, Request
+from sa2va.inference.requests import Options, Request
 from sa2va.model.sam.sam2 import Sam2
 from sa2va.tokens import ADDED_TOKENS
 

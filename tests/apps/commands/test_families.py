@@ -19,7 +19,7 @@ from sa2va.checkpoints.published.layout import LAYOUTS, config_to_official
 from sa2va.checkpoints.released import RELEASED
 from sa2va.evaluation.parity import INPUTS
 from sa2va.inference.predictor import Predictor
-from sa2va.inference.results import Options
+from sa2va.inference.requests import Options
 from sa2va.model.families.catalog import FAMILIES
 
 KINDS = {"internvl": "internvl_qwen2", "qwen2_5_vl": "qwen2_5_vl", "qwen3_vl": "qwen3_vl", "llava": "llava"}

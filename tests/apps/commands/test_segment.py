@@ -13,7 +13,7 @@ from sa2va.apps import cli
 from sa2va.apps.commands.segment import segment
 from sa2va.data import prompts
 from sa2va.files.manifest import MANIFEST
-from sa2va.inference.results import Options
+from sa2va.inference.requests import Options
 from sa2va.masks import decode_rle
 
 

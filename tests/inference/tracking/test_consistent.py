@@ -10,9 +10,9 @@ from support.stock_sam2 import Tracked, build_sam2, draw_clip, draw_masks, propa
 from torch import Tensor
 
 from sa2va.inference.predictor import Predictor
-from sa2va.inference.results import Options
-from sa2va.inference.tracking.consistent import ConsistentPrompter
-from sa2va.inference.tracking.prompting import Answer
+from sa2va.inference.requests import Options
+from sa2va.inference.tracking.consistent import ConsistentMaskPrompting
+from sa2va.inference.tracking.mask_prompting import GroundedAnswer
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.sam2 import Sam2
@@ -84,9 +84,9 @@ def frames() -> np.ndarray:
     return np.concatenate([draw_sample(seed).frames for seed in range(8)])
 
 
-def answer(model: Sa2VA, number: int) -> Answer:
+def answer(model: Sa2VA, number: int) -> GroundedAnswer:
     states = torch.randn(number, model.mllm.width, generator=torch.Generator().manual_seed(0))
-    return Answer("It is.", states, [None] * number)
+    return GroundedAnswer("It is.", states, [None] * number)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def predictor(small: Small, original: Sam2, monkeypatch: pytest.MonkeyPatch) -> 
     """A predictor whose language model always finds two objects, and which shows each mask it draws."""
     monkeypatch.setattr(small[0], "config", replace(small[0].config, gate_absent=False))
     predictor = Predictor(*small, original_sam2=original)
-    monkeypatch.setattr(predictor, "_ask", lambda frames, prompt, options: answer(predictor.model, 2))
+    monkeypatch.setattr(predictor.engine, "answer_about", lambda *asked: [answer(predictor.model, 2)])
     return predictor
 
 
@@ -107,8 +107,8 @@ def test_the_session_equals_the_library_from_the_same_key_masks(
     pixels, keys = processor.sam_pixel_values(frames), [0, 3, 7]
     with torch.no_grad():
         features = original.encode_frames(pixels[keys])
-        prompter = ConsistentPrompter(model, original, options)
-        _, masks = prompter.draw(answer(model, 2).seg_states, features, pixels[keys], frames[keys])
+        prompting = ConsistentMaskPrompting(model, original, options)
+        _, masks = prompting.decode(answer(model, 2).seg_states, features, pixels[keys], frames[keys])
         assert masks is not None and masks.any() and not masks.all()
         given = {n: {key: masks[3 * n + k] for k, key in enumerate(keys)} for n in range(2)}
         for t, (logits, presence) in propagate(original, pixels, given).items():
@@ -141,4 +141,4 @@ def test_an_original_of_another_size_is_refused(predictor: Predictor, frames: np
     other = Sam2(model.config.sam2)
     other.native.config.image_size = 128
     with pytest.raises(ValueError, match="reads 128 px and the model's 64 px"):
-        ConsistentPrompter(model, other, Options())
+        ConsistentMaskPrompting(model, other, Options())

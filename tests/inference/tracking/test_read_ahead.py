@@ -1,4 +1,4 @@
-"""Check that looking ahead changes nothing but the time at which things are done."""
+"""Check that reading ahead changes nothing but the time at which items are prepared."""
 
 import gc
 import threading
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sa2va.inference.tracking.read_ahead import Lookahead
+from sa2va.inference.tracking.read_ahead import ReadAhead
 
 
 def wait_for(condition: Callable[[], bool]) -> bool:
@@ -19,7 +19,7 @@ def wait_for(condition: Callable[[], bool]) -> bool:
 
 
 def test_items_come_in_order_and_end() -> None:
-    ahead = Lookahead(iter(range(50)))
+    ahead = ReadAhead(iter(range(50)))
     assert list(ahead) == list(range(50)) and list(ahead) == []
 
 
@@ -31,10 +31,10 @@ def test_only_a_few_are_prepared() -> None:
             made.append(index)
             yield index
 
-    ahead = Lookahead(items(), depth=2)
+    ahead = ReadAhead(items(), depth=3)
     assert made == []  # nothing happens before the first one is asked for
     assert next(ahead) == 0
-    assert wait_for(lambda: len(made) == 4)  # two wait, and one is held by the thread
+    assert wait_for(lambda: len(made) == 4)  # the one given out and three ahead
     time.sleep(0.05)
     assert len(made) == 4
     ahead.close()
@@ -46,7 +46,7 @@ def test_an_error_comes_where_it_was_due() -> None:
         yield 2
         raise OSError("broken")
 
-    ahead, seen = Lookahead(items()), []
+    ahead, seen = ReadAhead(items()), []
     with pytest.raises(OSError, match="broken"):
         for item in ahead:
             seen.append(item)
@@ -64,7 +64,7 @@ def test_closing_from_another_thread_wakes_the_reader(depth: int) -> None:
         assert made.wait(10)
         yield 1
 
-    ahead, ended = Lookahead(items(), depth=depth), []
+    ahead, ended = ReadAhead(items(), depth=depth), []
     assert next(ahead) == 0
     readers = [threading.Thread(target=lambda: ended.append(next(ahead, "end")), daemon=True) for _ in range(2)]
     for reader in readers:
@@ -82,7 +82,7 @@ def test_closing_from_another_thread_wakes_the_reader(depth: int) -> None:
 
 def test_closing_while_items_are_read_never_hangs() -> None:
     for number in range(100):
-        ahead = Lookahead(iter(range(10**9)), depth=1 + number % 2)
+        ahead = ReadAhead(iter(range(10**9)), depth=1 + number % 2)
         reader = threading.Thread(target=lambda items: [None for _ in items], args=(ahead,), daemon=True)
         reader.start()
         time.sleep(0.0002 * (number % 5))
@@ -104,7 +104,7 @@ def test_the_thread_ends_and_the_source_is_closed(num_read: int, forget: bool) -
         finally:
             closed.append(True)
 
-    ahead = Lookahead(items())
+    ahead = ReadAhead(items())
     for index in range(num_read):
         assert next(ahead) == index
     if not forget:

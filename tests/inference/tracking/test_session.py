@@ -10,8 +10,8 @@ import torch
 from support.small_session import BOX, NUM_FRAMES, assert_same, run_to, square
 
 from sa2va.inference.predictor import Predictor
-from sa2va.inference.results import Options
-from sa2va.inference.tracking.prompting import Answer, Prompter
+from sa2va.inference.requests import Options
+from sa2va.inference.tracking.mask_prompting import GroundedAnswer, MaskPrompting
 from sa2va.inference.tracking.session import TrackSession
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
@@ -40,7 +40,7 @@ def test_without_objects_nothing_is_encoded(
         raise AssertionError("a frame was encoded")
 
     monkeypatch.setattr(Sa2VA, "decode_masks", refuse)
-    monkeypatch.setattr(Prompter, "encode", refuse)
+    monkeypatch.setattr(MaskPrompting, "encode", refuse)
     assert [result.objects for result in start(clip)] == [()] * NUM_FRAMES
 
 
@@ -242,12 +242,14 @@ def test_the_predictor_starts_sessions(predictor: Predictor, clip: np.ndarray) -
 def test_several_prompts_are_followed_together(
     predictor: Predictor, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ask(frames: np.ndarray, prompt: str, options: Options) -> Answer:
-        number = len(prompt)
-        states = torch.randn(number, predictor.model.mllm.width, generator=torch.Generator().manual_seed(number))
-        return Answer(prompt, states, [prompt] * number)
+    def answer(frames: np.ndarray, prompts: list[str], options: Options, stop: object) -> list[GroundedAnswer]:
+        states = [
+            torch.randn(len(prompt), predictor.model.mllm.width, generator=torch.Generator().manual_seed(len(prompt)))
+            for prompt in prompts
+        ]
+        return [GroundedAnswer(p, one, [p] * len(p)) for p, one in zip(prompts, states, strict=True)]
 
-    monkeypatch.setattr(predictor, "_ask", ask)
+    monkeypatch.setattr(predictor.engine, "answer_about", answer)
     session = predictor.track(clip, ["a", "bb"], num_keyframes=2)
     assert session.text == "a\nbb" and session.ids == [1, 2, 3]
     alone = predictor.track(clip, "bb", num_keyframes=2)
@@ -262,7 +264,7 @@ def test_several_prompts_are_followed_together(
 def test_regions_are_cut_out_without_the_language_model(
     predictor: Predictor, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictor, "_prefill", None)
+    monkeypatch.setattr(predictor.engine, "prefill", None)
     regions = [square(), BOX, (20, 20), [(10, 10), (30, 30)]]
     picture = predictor.segment_regions(clip[0], regions)
     assert picture.masks.shape == (4, 1, 64, 64) and np.mean(picture.masks[0, 0] != square()) < 0.01

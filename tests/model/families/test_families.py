@@ -10,10 +10,10 @@ import torch
 from support.small_families import OFFICIAL, build_family, build_tokenizer
 from torch import Tensor
 
+from sa2va.inference.decoding import Decoding, DecodingRules, TextStream
 from sa2va.inference.predictor import Predictor
-from sa2va.inference.results import Options, Request
+from sa2va.inference.requests import Options, Request
 from sa2va.model.batch import Prompts
-from sa2va.model.mllm import Decoding, DecodingRules, TextStream
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.types import Frames, Sample, Span, Turn
@@ -57,10 +57,10 @@ def stock_inputs(stock: Any, prompts: Prompts) -> dict[str, Any]:
 
 def decode(kind: str, prompts: Prompts, number: int) -> Decoding:
     mllm = build_family(kind)[0].mllm
-    stream = mllm.open_stream()
+    stream = TextStream(mllm)
     last = stream.start(mllm.embed_inputs(prompts))[:, -1]
     rules = DecodingRules(end_ids=(), seg_id=-1, max_new_tokens=number)
-    return Decoding(mllm, stream, last, rules).finish()
+    return Decoding(mllm, stream, last, [rules] * len(last)).finish()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -72,7 +72,7 @@ def test_states_and_scores_are_those_of_the_stock_class(kind: str) -> None:
     for question in QUESTIONS:
         prompts = processor.prompts([question])
         output = stock(**stock_inputs(stock, prompts), output_hidden_states=True)
-        stream = model.mllm.open_stream()
+        stream = TextStream(model.mllm)
         states = stream.start(model.encode(prompts))
         wanted = seen[-1] if kind == "qwen3_vl" else output.hidden_states[-1]  # before the norm, or after it
         assert torch.allclose(states, wanted, atol=1e-5)
@@ -98,9 +98,9 @@ def test_answers_are_those_of_stock_generation(kind: str) -> None:
 def test_batch_equals_single(kind: str) -> None:
     model, processor = build_family(kind)
     together = processor.prompts(QUESTIONS)
-    states = model.mllm.open_stream().start(model.encode(together))[:, -1]
+    states = TextStream(model.mllm).start(model.encode(together))[:, -1]
     for row, question in enumerate(QUESTIONS):
-        alone = model.mllm.open_stream().start(model.encode(processor.prompts([question])))[:, -1]
+        alone = TextStream(model.mllm).start(model.encode(processor.prompts([question])))[:, -1]
         assert torch.allclose(states[row], alone[0], atol=1e-5)
     singles = [decode(kind, processor.prompts([question]), 5).token_ids[0] for question in QUESTIONS]
     assert decode(kind, together, 5).token_ids == singles
@@ -123,7 +123,7 @@ def test_left_padding_equals_right_padding(kind: str) -> None:
 def stream_states(kind: str, sample: Sample) -> list[Tensor]:
     """States at [SEG] of a talk, held open: prompt, answer, follow-up, answer, each on top of the cache."""
     model, processor = build_family(kind)
-    stream, found = model.mllm.open_stream(), []
+    stream, found = TextStream(model.mllm), []
     for number, turn in enumerate(sample.turns):
         if number == 0:
             stream.start(model.encode(processor.prompts([(turn, [sample.frames])])))

@@ -13,9 +13,10 @@ from transformers import PreTrainedTokenizerFast
 
 from sa2va.checkpoints import key_map as keymap
 from sa2va.checkpoints.published.layout import LAYOUTS
+from sa2va.inference.decoding import Decoding, DecodingRules, TextStream
 from sa2va.model.batch import Prompts
 from sa2va.model.config import Sa2VAConfig
-from sa2va.model.mllm import Decoding, DecodingRules, Mllm
+from sa2va.model.mllm import Mllm
 from sa2va.model.pixels import IMAGENET_MEAN, IMAGENET_STD, normalize
 from sa2va.model.processor import Processor
 from sa2va.types import Turn
@@ -97,10 +98,10 @@ def test_visual_tokens(variant: str, case: str) -> None:
 def test_states_of_the_recorded_answer(variant: str, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (mllm, processor), tensors = load(variant), recorded(variant, case)
     answer = tensors["forced_ids"].tolist()
-    stream = mllm.open_stream()
+    stream = TextStream(mllm)
     last = stream.start(mllm.embed_inputs(build_prompts(variant, case)))[:, -1]
     rules = DecodingRules(end_ids=processor.end_ids, seg_id=processor.seg_id, max_new_tokens=100)
-    decoding, coming = Decoding(mllm, stream, last, rules), iter(answer)
+    decoding, coming = Decoding(mllm, stream, last, [rules]), iter(answer)
     monkeypatch.setattr(decoding, "_pick", lambda: [next(coming)])
     decoding.finish()
     assert decoding.token_ids == [answer[:-1]]

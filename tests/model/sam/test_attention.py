@@ -7,7 +7,7 @@ from torch import nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from sa2va.model.sam import attention
-from sa2va.model.sam.attention import BLOCKWISE, attend_blockwise, average
+from sa2va.model.sam.attention import BLOCKWISE, attend, attend_blockwise
 
 
 class Layer(nn.Module):
@@ -30,7 +30,7 @@ def test_blocks_of_any_size_average_alike(monkeypatch, dtype, most, number, quer
     monkeypatch.setattr(attention, "ROWS_OF_PARTS", min(most, 3))
     query, key, value = (draw(number, n, d, dtype=dtype) for n, d in ((queries, 8), (keys, 8), (keys, 3)))
     expected = torch.softmax(query @ key.transpose(1, 2), -1) @ value
-    torch.testing.assert_close(average(query, key, value), expected)
+    torch.testing.assert_close(attend(query, key, value), expected)
 
 
 def test_scores_of_any_size_are_averaged(monkeypatch):
@@ -38,7 +38,7 @@ def test_scores_of_any_size_are_averaged(monkeypatch):
     query, key, value = (draw(2, n, 8, dtype=torch.float32) for n in (40, 3000, 3000))
     key *= torch.linspace(1, 300, 3000)[:, None]  # scores up to a thousand: the largest comes late
     expected = torch.softmax(query @ key.transpose(1, 2), -1) @ value
-    torch.testing.assert_close(average(query, key, value), expected)
+    torch.testing.assert_close(attend(query, key, value), expected)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 64, 16), (5, 1, 9, 24)])
@@ -55,7 +55,7 @@ def test_one_layer_strays_little_farther_than_the_librarys_kernel(shape, scaling
 
 
 def test_full_precision_masks_and_learning_are_the_librarys(monkeypatch):
-    monkeypatch.setattr(attention, "average", None)
+    monkeypatch.setattr(attention, "attend", None)
     full, rounded = draw(1, 2, 8, 8, dtype=torch.float32), draw(1, 2, 8, 8)
     mask = torch.ones(1, 1, 8, 8, dtype=torch.bool).tril()
     attend_blockwise(Layer(), rounded, rounded, rounded, None)  # with gradients

@@ -7,14 +7,14 @@ from support.stock_sam2 import SIDE, build_sam2, draw_clip, open_session
 from torch import Tensor
 
 from sa2va.model.sam.clicks import (
-    BESIDE,
     FIRST_CORNER,
-    INSIDE,
+    NEGATIVE,
+    POSITIVE,
     SECOND_CORNER,
     Clicks,
     decode_clicks,
-    follow_clicks,
     read_mask,
+    refine_mask,
 )
 from sa2va.model.sam.sam2 import MaskOutput, Sam2
 from sa2va.model.sam.tracker import SOFT, STOCK, Tracker
@@ -89,7 +89,7 @@ def test_places_are_scaled_to_the_input() -> None:
     clicks = Clicks().at((30, 10), 50, 100).at((100, 50), 50, 100, inside=False)
     places, labels = clicks.to_tensors(64, 50, 100, torch.device("cpu"))
     assert torch.allclose(places, torch.tensor([[[19.2, 12.8], [64.0, 64.0]]]))
-    assert labels.tolist() == [[INSIDE, BESIDE]]
+    assert labels.tolist() == [[POSITIVE, NEGATIVE]]
 
 
 def test_a_box_is_cut_off_at_the_border() -> None:
@@ -100,7 +100,7 @@ def test_a_box_is_cut_off_at_the_border() -> None:
 def test_a_scribble_becomes_a_few_clicks() -> None:
     line = np.stack([np.arange(100), np.arange(100)], axis=1)
     clicks = Clicks().at(line, 60, 60)  # half of it lies outside
-    assert len(clicks.places) == 8 and clicks.places[0] == (0, 0) and clicks.places[-1] == (60, 60)
+    assert len(clicks.points) == 8 and clicks.points[0] == (0, 0) and clicks.points[-1] == (60, 60)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_clicks_are_followed_until_they_are_heeded(
 
     monkeypatch.setattr(sam2, "decode", decode)
     clicks = Clicks().at((SIDE - 8, 20), *SIZE)
-    output, left_out = follow_clicks(sam2, SOFT, clicks, SIZE, features, embeds=features.embeds, found=found)
+    output, left_out = refine_mask(sam2, SOFT, clicks, SIZE, features, embeds=features.embeds, found=found)
     assert asked == [(True, True), (False, True), (False, False)][: len(heeds)]
     assert output is (found if chosen is None else answers[chosen]) and left_out is forgets
 
@@ -162,7 +162,7 @@ def test_a_click_beside_needs_a_mask_to_start_from(sam2: Sam2, monkeypatch: pyte
     features, found, asked = sam2.encode_frames(draw_clip(1)), paint(sam2, left=True), []
     monkeypatch.setattr(sam2, "decode", lambda *args, **kwargs: asked.append(kwargs["previous"]) or found)
     clicks = Clicks().at((8, 20), *SIZE, inside=False)
-    output, left_out = follow_clicks(sam2, SOFT, clicks, SIZE, features, embeds=features.embeds, found=found)
+    output, left_out = refine_mask(sam2, SOFT, clicks, SIZE, features, embeds=features.embeds, found=found)
     assert len(asked) == 2 and all(previous is not None for previous in asked)
     assert output is found and not left_out
 

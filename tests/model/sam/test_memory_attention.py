@@ -6,7 +6,7 @@ from support.stock_sam2 import SIDE, WIDTH, build_sam2
 from torch import Tensor
 from transformers.models.sam2_video.modeling_sam2_video import apply_rotary_pos_emb_2d
 
-from sa2va.model.sam import attention, column_attention, memory_attention, sam2
+from sa2va.model.sam import attention, memory_attention, sam2
 from sa2va.model.sam.edgetam import EdgeTam
 from sa2va.model.sam.memory_attention import can_read
 from sa2va.model.sam.sam2 import Sam2
@@ -31,22 +31,19 @@ def draw(number: int, num_maps: int, num_pointer_tokens: int, *, shared: bool) -
     }
 
 
-def attend_slowly(model: Sam2, inputs: dict[str, Tensor | int], monkeypatch: pytest.MonkeyPatch) -> Tensor:
+def attend_by_reference(model: Sam2, inputs: dict[str, Tensor | int], monkeypatch: pytest.MonkeyPatch) -> Tensor:
     with monkeypatch.context() as patch, torch.no_grad():
         patch.setattr(sam2, "can_read", lambda attention: False)
         return model.attend(**inputs)
 
 
-@pytest.mark.parametrize("by_column", [True, False])
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize(("number", "num_maps", "num_pointer_tokens"), [(1, 1, 0), (3, 7, 32), (5, 2, 2)])
-def test_it_equals_the_library(model, monkeypatch, number, num_maps, num_pointer_tokens, shared, by_column):
-    monkeypatch.setattr(column_attention, "LARGE_GRID", 1 if by_column else 1000)
-    monkeypatch.setattr(column_attention, "ROWS", 5)
+def test_it_equals_the_library(model, monkeypatch, number, num_maps, num_pointer_tokens, shared):
     inputs = draw(number, num_maps, num_pointer_tokens, shared=shared)
     with torch.no_grad():
         found = model.attend(**inputs)
-    expected = attend_slowly(model, inputs, monkeypatch)
+    expected = attend_by_reference(model, inputs, monkeypatch)
     assert found.shape == expected.shape == (number, WIDTH, GRID, GRID)
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
 
@@ -63,12 +60,12 @@ def test_the_size_of_a_block_changes_nothing(model, monkeypatch, most):
 def test_in_bfloat16_it_strays_no_farther_from_full_precision_than_the_library(monkeypatch):
     model = build_sam2(seed=2)
     inputs = draw(3, 7, 32, shared=True)
-    exact = attend_slowly(model, inputs, monkeypatch)
+    exact = attend_by_reference(model, inputs, monkeypatch)
     model.bfloat16()
     rounded = {name: value.bfloat16() if isinstance(value, Tensor) else value for name, value in inputs.items()}
     with torch.no_grad():
         ours = (model.attend(**rounded).float() - exact).pow(2).mean()
-    theirs = (attend_slowly(model, rounded, monkeypatch).float() - exact).pow(2).mean()
+    theirs = (attend_by_reference(model, rounded, monkeypatch).float() - exact).pow(2).mean()
     assert ours < 1.3 * theirs
 
 

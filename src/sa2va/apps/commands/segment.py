@@ -44,7 +44,8 @@ def segment(
     expression = require_expression(expression)
     regions = parse_regions(region)
     from sa2va.data.prompts import SEGMENT
-    from sa2va.inference.results import Options, claim_files
+    from sa2va.inference.requests import Options
+    from sa2va.inference.results import claim_files
     from sa2va.media.source import open_media
 
     opened = open_media(media)  # before the model: a damaged file is reported at once

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from sa2va.gaze.letterbox import Letterbox
 from sa2va.gaze.model.density import Grid
+from sa2va.inference.decoding import TextStream
 from sa2va.inference.predictor import FORCED_ANSWER
 from sa2va.model.batch import Prompts
 from sa2va.model.families.protocol import TextInput
-from sa2va.model.mllm import TextStream
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.sam2 import FrameFeatures
@@ -203,7 +203,7 @@ class Hearing:
     def __init__(self, listener: Listener, frame: Frames) -> None:
         self._listener = listener
         self.features = listener.see(frame)
-        self._stream: TextStream = listener.model.mllm.open_stream()
+        self._stream: TextStream = TextStream(listener.model.mllm)
         self._state = self._stream.start(listener.model.encode(listener.prompts([frame])))[:, -1]
 
     def hear(self, word: str) -> None:

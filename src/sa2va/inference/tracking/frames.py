@@ -1,6 +1,6 @@
-"""Give out the frames of a source one by one, ready for SAM 2.
+"""Yield the frames of a source one by one, ready for SAM 2.
 
-Flow: Media -> decoded and resized, ahead of time where the source is a file -> FrameStream -> SeenFrame -> session.py.
+Flow: Media -> decoded and resized, read ahead for files -> FrameStream -> SeenFrame -> session.py.
 Shapes: H W picture, S SAM 2 input side.
 """
 
@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sa2va.inference.results import check_count
-from sa2va.inference.tracking.read_ahead import Lookahead
+from sa2va.inference.requests import check_count
+from sa2va.inference.tracking.read_ahead import ReadAhead
 from sa2va.media.source import Media
 from sa2va.model.processor import Processor
 from sa2va.model.sam.sam2 import FrameFeatures
@@ -25,14 +25,14 @@ BACKWARD_BLOCK = 16  # frames that are decoded at once on the way back
 
 @dataclass(eq=False)
 class Chunk:
-    """Frames that are encoded together, when one of them is first looked at."""
+    """Frames that are encoded together, when the features of one of them are first needed."""
 
     pixels: list[Tensor]  # each (1, 3, S, S)
     encode: Encode
     _features: FrameFeatures | None = field(default=None, repr=False)
 
     def features(self, row: int) -> FrameFeatures:
-        """Return what SAM 2 sees in one of the frames, F = 1."""
+        """Return SAM 2's features of one of the frames, F = 1."""
         if self._features is None:
             with torch.no_grad():
                 self._features = self.encode(torch.cat(self.pixels))
@@ -56,7 +56,7 @@ class SeenFrame:
 
     @property
     def features(self) -> FrameFeatures:
-        """Of this frame, F = 1."""
+        """SAM 2's features of this frame, F = 1."""
         return self.chunk.features(self.row)
 
 
@@ -66,21 +66,21 @@ class FrameStream:
     def __init__(
         self, media: Media, processor: Processor, encode: Encode, *, chunk: int = 1, prefetch: bool = True
     ) -> None:
-        """Prepare nothing yet.
+        """Start nothing before the first frame is asked for.
 
         Args:
             media: gives the frames.
-            processor: makes SAM 2's pixels.
+            processor: resizes and normalizes for SAM 2.
             encode: runs SAM 2's image encoder.
-            chunk: frames that are encoded at once; the last ones of them wait for the first.
+            chunk: frames that are encoded at once.
             prefetch: decode and resize ahead of time in a thread. A source without a length is never read ahead:
-                it may wait for what is done with the frame before.
+                its next frame may depend on the result of the last one.
         """
         chunk = check_count("chunk", chunk)
         self._media, self._encode = media, encode
         groups: Iterator[list[tuple[NDArray[np.uint8], Tensor]]] = _prepare(media, processor, chunk)
         ahead = prefetch and media.num_frames is not None and media.num_frames > chunk
-        self._groups = Lookahead(groups) if ahead else groups
+        self._groups = ReadAhead(groups) if ahead else groups
         self._ready: list[SeenFrame] = []
         self._count = 0
         self._times = media.times
@@ -93,17 +93,18 @@ class FrameStream:
             group = next(self._groups)
             chunk = Chunk([pixels for _, pixels in group], self._encode)
             for row, (image, _) in enumerate(group):
-                self._ready.append(SeenFrame(self._count, self._time(self._count), image, chunk, row))
+                self._ready.append(SeenFrame(self._count, self.time(self._count), image, chunk, row))
                 self._count += 1
         return self._ready.pop(0)
 
-    def _time(self, index: int) -> float:
+    def time(self, index: int) -> float:
+        """Return when a frame is shown, s from the first one."""
         return index / self._media.fps if self._times is None else float(self._times[index])
 
     def close(self) -> None:
         """Stop; there is no next frame."""
         self._ready.clear()
-        if isinstance(self._groups, Lookahead | Generator):
+        if isinstance(self._groups, ReadAhead | Generator):
             self._groups.close()
         self._media.close()
 

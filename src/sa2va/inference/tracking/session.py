@@ -1,36 +1,38 @@
-"""Track objects through a clip or an endless stream, frame by frame, and let a user step in between frames.
+"""Track objects through a clip or an endless stream, frame by frame, with prompts between frames.
 
-Flow: predictor.py (what an answer is about) -> TrackSession -> FrameResult, one per frame, in constant memory;
+Flow: engine.py (answer about the key frames) -> TrackSession -> FrameResult, one per frame, in constant memory;
     add, correct and remove between two frames.
-Source: SAM 2, arXiv:2408.00714, for prompts that come while tracking; the prompter says whose SAM 2 follows.
+Source: SAM 2, arXiv:2408.00714, for prompts that come while tracking.
 Shapes: N objects, K key frames, D MLLM width, H W picture, S SAM 2 input side, h w logit grid.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from types import TracebackType
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from sa2va.inference.results import FrameObject, FrameResult, StaysInProcess, check_count
+from sa2va.inference.halving import advise_on_memory
+from sa2va.inference.requests import Cancelled, StopFlag, check_count, check_one_of, never
+from sa2va.inference.results import FrameObject, FrameResult, Prediction
 from sa2va.inference.tracking.frames import FrameStream, SeenFrame, read_backwards
-from sa2va.inference.tracking.prompting import Answer, Ask, Prompter
+from sa2va.inference.tracking.mask_prompting import Ask, GroundedAnswer, MaskPrompting
+from sa2va.inference.unpicklable import Unpicklable
 from sa2va.media.source import Media
 from sa2va.model.processor import Processor
-from sa2va.model.sam.clicks import Clicks, decode_clicks, follow_clicks, read_mask
+from sa2va.model.sam.clicks import Clicks, decode_clicks, read_mask, refine_mask
 from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.sam.tracker import Tracker
 from sa2va.model.torch_defaults import plain_inference
 from sa2va.tokens import check_text
 from sa2va.types import Frames
 
-DEFAULT_CONDITIONING = 16  # prompted frames that an object may read at once, unless more key frames are asked for
+DEFAULT_CONDITIONING = 16  # prompted frames that an object may read at once, unless there are more key frames
 
 
-class TrackSession(StaysInProcess):
+class TrackSession(Unpicklable):
     """The frames of a source with the masks of any number of objects, computed as they are asked for.
 
     Iterate once; leaving a loop and entering another goes on where the first one stopped. Between two frames objects
@@ -38,14 +40,14 @@ class TrackSession(StaysInProcess):
 
     Attributes:
         media: the source.
-        text: what the language model answered last.
+        text: last answer of the language model.
     """
 
     instead = "begin another with track(source), in a process of its own after sa2va.load(...)"
 
     def __init__(
         self,
-        prompter: Prompter,
+        prompting: MaskPrompting,
         processor: Processor,
         media: Media,
         *,
@@ -53,32 +55,33 @@ class TrackSession(StaysInProcess):
         max_conditioning: int = DEFAULT_CONDITIONING,
         chunk: int = 1,
         prefetch: bool = True,
+        stop: StopFlag = never,
     ) -> None:
         """Start without objects.
 
         Args:
-            prompter: draws what the language model means; its SAM 2 tracks.
+            prompting: decodes [SEG] states to masks; its SAM 2 tracks.
             processor: of the model.
             media: gives every frame, once.
             ask: asks the language model about some frames, for add(expression=...).
             max_conditioning: prompted frames that an object may read at once; the nearest in time are kept.
             chunk: frames that are encoded at once.
             prefetch: whether a file is decoded ahead of time.
+            stop: asked before each frame; True closes the session and raises Cancelled.
         """
         self.media, self.text = media, ""
-        self._prompter, self._processor, self._ask = prompter, processor, ask
-        max_conditioning = check_count("max_conditioning", max_conditioning)
-        policy = replace(prompter.policy, max_conditioning=max_conditioning)
-        self._tracker = Tracker(prompter.sam2, policy, num_frames=media.num_frames)
-        self._stream = FrameStream(media, processor, prompter.encode, chunk=chunk, prefetch=prefetch)
-        self._phrases: dict[int, str | None] = {}  # of each object, in the order in which they came
-        self._presence: dict[int, float] = {}  # of each object, 0..1, the most of its prompted frames
+        self._prompting, self._processor, self._ask, self._stop = prompting, processor, ask, stop
+        policy = replace(prompting.policy, max_conditioning=check_count("max_conditioning", max_conditioning))
+        self._tracker = Tracker(prompting.sam2, policy, num_frames=media.num_frames)
+        self._stream = FrameStream(media, processor, prompting.encode, chunk=chunk, prefetch=prefetch)
+        self._phrases: dict[int, str | None] = {}  # by id, in the order of creation
+        self._presence: dict[int, float] = {}  # by id, 0..1, the highest of its prompted frames
         self._next_id = 1
-        self._ahead: dict[int, dict[int, MaskOutput]] = {}  # frame -> object -> its mask, prompted before its time
+        self._ahead: dict[int, dict[int, MaskOutput]] = {}  # frame -> id -> mask, prompted ahead of the present frame
         self._here: SeenFrame | None = None
         self._shown = True  # whether the present frame has been given out
-        self._found: dict[int, MaskOutput] = {}  # on the present frame
-        self._clicks: dict[int, Clicks] = {}  # on the present frame
+        self._found: dict[int, MaskOutput] = {}  # by id, on the present frame
+        self._clicks: dict[int, Clicks] = {}  # by id, on the present frame
 
     # ---- frames
 
@@ -94,14 +97,20 @@ class TrackSession(StaysInProcess):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Stop: there is no next frame. Files, connections and threads are handed back."""
+        """End the session: there is no next frame. Files, connections and threads are released."""
         self._stream.close()
+
+    def finish(self) -> Prediction:
+        """Track to the last frame and return all masks as run lengths; without objects no frame is decoded.
+
+        Raises:
+            Cancelled: the stop flag was set.
+        """
+        return Prediction.collect(self if self.ids else (), self.presence, text=self.text, media=self.media)
 
     @property
     def frame(self) -> NDArray[np.uint8]:
@@ -110,18 +119,18 @@ class TrackSession(StaysInProcess):
 
     @property
     def current(self) -> FrameResult:
-        """The present frame's result, with all that was added and corrected since it was given out."""
+        """The present frame's result, with objects added and corrected since it was given out."""
         here = self._present()
         return self._describe(here.index, here.time, here.image, self._found)
 
     @property
     def ids(self) -> list[int]:
-        """Of all objects, in the order in which they came."""
+        """Ids of all objects, in the order of creation."""
         return list(self._phrases)
 
     @property
     def presence(self) -> dict[int, float]:
-        """By id, the most of an object's prompted frames, 0..1."""
+        """Highest presence over an object's prompted frames, by id, 0..1."""
         return dict(self._presence)
 
     def _present(self) -> SeenFrame:
@@ -136,7 +145,9 @@ class TrackSession(StaysInProcess):
 
     @plain_inference()
     def _advance(self) -> None:
+        """Decode the next frame and track all objects to it."""
         try:
+            self._check_stop()
             here = next(self._stream)
         except Exception:
             self.close()
@@ -144,30 +155,27 @@ class TrackSession(StaysInProcess):
         found = self._ahead.pop(here.index, {})
         rest = [key for key in self._phrases if key not in found]
         if rest:
-            output = self._tracker.step(here.index, here.features, rest).settled()
+            with advise_on_memory():
+                output = self._tracker.step(here.index, here.features, rest).settled()
             found |= {key: output.select(slice(row, row + 1)) for row, key in enumerate(rest)}
         self._here, self._found, self._clicks = here, found, {}
 
     # ---- objects
 
     @plain_inference()
-    def prompt(self, answer: Answer, indices: Sequence[int], frames: Frames) -> list[int]:
-        """Prompt key frames with what the language model said of them, before the first frame is given out.
+    def prompt(self, answer: GroundedAnswer, indices: Sequence[int], frames: Frames) -> None:
+        """Prompt key frames with the objects of an answer about them, before the first frame is given out.
 
         Args:
             answer: N objects.
             indices: of the K key frames.
             frames: (K, H, W, 3).
-
-        Returns:
-            Their ids.
         """
         self.text = answer.text
         keys = [self._new_object(phrase) for phrase in answer.phrases]
         if keys:
             pixels = self._processor.sam_pixel_values(frames)
-            self._draw(keys, answer.seg_states, indices, self._prompter.encode(pixels), pixels, frames)
-        return keys
+            self._prompt_frames(keys, answer.seg_states, indices, self._prompting.encode(pixels), pixels, frames)
 
     def add(
         self,
@@ -177,38 +185,38 @@ class TrackSession(StaysInProcess):
         box: ArrayLike | None = None,
         mask: ArrayLike | None = None,
     ) -> int | None:
-        """Start to follow an object that is on the present frame; give one of the four.
+        """Start to track an object of the present frame, given by exactly one of the four arguments.
 
         Args:
             expression: asks the language model, which sees this frame alone.
-            point: (x, y) px on it, or a scribble (K, 2) px.
-            box: (x0, y0, x1, y1) px around it.
+            point: (x, y) px on the object, or a scribble (K, 2) px.
+            box: (x0, y0, x1, y1) px around the object.
             mask: bool (H, W).
 
         Returns:
-            Its id. Where an expression means several objects each is added, and the first one's id returned; None
-            where it means none.
+            Its id. An expression adds each object that it refers to and returns the first id, or None where it refers
+            to none.
 
         Raises:
-            ValueError: not exactly one is given, or it lies outside the picture.
+            ValueError: not exactly one argument is given, or it lies outside the picture.
         """
-        _check_one(expression=expression, point=point, box=box, mask=mask)
+        check_one_of(expression=expression, point=point, box=box, mask=mask)
         if expression is None:
-            return self._point_at(None, point, box, mask, inside=True)
+            return self._prompt_by_hand(None, point, box, mask, inside=True)
         answer = self._ask_here(expression)
         keys = [self._new_object(phrase or expression) for phrase in answer.phrases]
         if keys:
-            self._draw_here(keys, answer.seg_states)
+            self._prompt_here(keys, answer.seg_states)
         return keys[0] if keys else None
 
     def add_region(self, region: ArrayLike) -> int:
-        """Start to follow what a region marks: a mask, a box, a point or a scribble, told apart by their shape."""
+        """Start to track the object that a region marks: a mask, a box, a point or a scribble, by its shape."""
         array = np.asarray(region)
         if array.dtype == bool or (array.dtype == np.uint8 and array.ndim == 2):
-            return self._point_at(None, None, None, region, inside=True)
+            return self._prompt_by_hand(None, None, None, region, inside=True)
         if array.shape == (4,):
-            return self._point_at(None, None, region, None, inside=True)
-        return self._point_at(None, region, None, None, inside=True)
+            return self._prompt_by_hand(None, None, region, None, inside=True)
+        return self._prompt_by_hand(None, region, None, None, inside=True)
 
     def correct(
         self,
@@ -220,10 +228,10 @@ class TrackSession(StaysInProcess):
         expression: str | None = None,
         inside: bool = True,
     ) -> FrameObject:
-        """Repair an object's mask on the present frame; what follows starts from there.
+        """Correct an object's mask on the present frame; tracking goes on from the corrected mask.
 
-        Clicks refine the mask, one after the other. A box, a mask or an expression says anew what the object is:
-        all that was remembered of it is forgotten, as it is where it keeps the mask from heeding a click.
+        Clicks refine the mask, one after the other. A box, a mask or an expression defines the object anew: its memory
+        is dropped, as it is where the memory keeps the mask from following a click.
 
         Args:
             key: id of the object.
@@ -234,27 +242,26 @@ class TrackSession(StaysInProcess):
             inside: whether the point is on the object or beside it.
 
         Returns:
-            The object as it is now.
+            The corrected object.
 
         Raises:
-            ValueError: there is no such object, not exactly one repair is given, it lies outside the picture, or the
-                model finds nothing.
+            ValueError: no such object, not exactly one correction, outside the picture, or the model finds nothing.
         """
         self._check_known(key)
-        _check_one(point=point, box=box, mask=mask, expression=expression)
+        check_one_of(point=point, box=box, mask=mask, expression=expression)
         if expression is None:
-            self._point_at(key, point, box, mask, inside=inside)
+            self._prompt_by_hand(key, point, box, mask, inside=inside)
         else:
             answer = self._ask_here(expression)
             if not len(answer.seg_states):
                 raise ValueError(f"expression {expression!r}: the model finds nothing on frame {self._present().index}")
             self._forget(key)
             self._phrases[key] = answer.phrases[0] or expression
-            self._draw_here([key], answer.seg_states[:1])
+            self._prompt_here([key], answer.seg_states[:1])
         return next(found for found in self.current.objects if found.id == key)
 
     def remove(self, key: int) -> None:
-        """Stop following an object; its id is not given again.
+        """Stop tracking an object; its id is not given again.
 
         Raises:
             ValueError: there is no such object.
@@ -264,13 +271,10 @@ class TrackSession(StaysInProcess):
         del self._phrases[key], self._presence[key]
 
     def rewind(self, key: int) -> Iterator[FrameResult]:
-        """Follow an object that was found late back to the first frame.
-
-        Args:
-            key: its id.
+        """Track an object backwards, from its first prompted frame to the first frame of the source.
 
         Returns:
-            One result per frame with this object alone, from the frame before its first prompt down to 0.
+            One result per frame with this object alone, from the frame before its first prompt down to frame 0.
 
         Raises:
             ValueError: there is no such object, or the source cannot be rewound.
@@ -283,14 +287,17 @@ class TrackSession(StaysInProcess):
     def _go_back(self, key: int, tracker: Tracker) -> Iterator[FrameResult]:
         first = -max(tracker.objects[key].prompted)
         for index, image in read_backwards(self.media, first):
+            self._check_stop()
             with plain_inference():
-                features = self._prompter.encode(self._processor.sam_pixel_values(image[None]))
+                features = self._prompting.encode(self._processor.sam_pixel_values(image[None]))
                 output = tracker.step(-index, features)
-            times = self.media.times
-            time = index / self.media.fps if times is None else float(times[index])
-            yield self._describe(index, time, image, {key: output})
+            yield self._describe(index, self._stream.time(index), image, {key: output})
 
-    # ---- the way there
+    # ---- steps
+
+    def _check_stop(self) -> None:
+        if self._stop():
+            raise Cancelled("the track was cancelled")
 
     def _new_object(self, phrase: str | None) -> int:
         key, self._next_id = self._next_id, self._next_id + 1
@@ -306,20 +313,20 @@ class TrackSession(StaysInProcess):
         for found in (self._found, self._clicks, *self._ahead.values()):
             found.pop(key, None)
 
-    def _ask_here(self, expression: str) -> Answer:
+    def _ask_here(self, expression: str) -> GroundedAnswer:
         if self._ask is None:
             raise ValueError("expression: this session has no language model; give a point, a box or a mask")
         answer = self._ask(self._present().image[None], check_text(expression, "expression"))
         self.text = answer.text
         return answer
 
-    def _draw_here(self, keys: Sequence[int], seg_states: Tensor) -> None:
+    def _prompt_here(self, keys: Sequence[int], seg_states: Tensor) -> None:
         here = self._present()
-        self._draw(keys, seg_states, [here.index], here.features, here.pixels, here.image[None])
+        self._prompt_frames(keys, seg_states, [here.index], here.features, here.pixels, here.image[None])
         self._found |= self._ahead.pop(here.index)
 
     @plain_inference()
-    def _draw(
+    def _prompt_frames(
         self,
         keys: Sequence[int],
         seg_states: Tensor,
@@ -328,10 +335,10 @@ class TrackSession(StaysInProcess):
         pixels: Tensor,
         frames: Frames,
     ) -> None:
-        """Draw objects on K frames and remember them there."""
-        output, given = self._prompter.draw(seg_states, features, pixels, frames)
+        """Decode the objects' masks on K frames and prompt the tracker with them."""
+        output, given = self._prompting.decode(seg_states, features, pixels, frames)
         number = len(indices)
-        for k, rows in enumerate(self._prompter.model.choose_prompts(output, number)):
+        for k, rows in enumerate(self._prompting.model.choose_prompts(output, number)):
             if len(rows):
                 self._remember(
                     indices[k],
@@ -344,7 +351,7 @@ class TrackSession(StaysInProcess):
     def _remember(
         self, index: int, keys: Sequence[int], features: FrameFeatures, output: MaskOutput, given: Tensor | None
     ) -> None:
-        """Prompt N objects on one frame with the masks found there."""
+        """Prompt the tracker with the masks of N objects on one frame."""
         self._tracker.prompt(index, features, output, ids=keys, given=given)
         presence = output.presence_logits.sigmoid().tolist()
         output = output.settled()
@@ -353,13 +360,13 @@ class TrackSession(StaysInProcess):
             self._presence[key] = max(self._presence[key], presence[row])
 
     @plain_inference()
-    def _point_at(
+    def _prompt_by_hand(
         self, key: int | None, point: ArrayLike | None, box: ArrayLike | None, mask: ArrayLike | None, inside: bool
     ) -> int:
         """Prompt an object, or a new one, on the present frame by hand; return its id."""
-        here, sam2, policy = self._present(), self._prompter.sam2, self._tracker.policy
+        here, sam2, policy = self._present(), self._prompting.sam2, self._tracker.policy
         features, size, clicks, given = here.features, here.image.shape[:2], Clicks(), None
-        anew = point is None  # nothing that was remembered counts
+        anew = point is None  # the object's memory is dropped
         if mask is not None:
             given = sam2.squeeze_masks(read_mask(mask, *size)[None].to(features.embeds.device))
             output = sam2.take_masks(features, given)
@@ -370,9 +377,9 @@ class TrackSession(StaysInProcess):
             clicks = (clicks if key is None else self._clicks.get(key, clicks)).at(point, *size, inside=inside)
             if key is None:
                 output = decode_clicks(sam2, policy, clicks, size, features, present=True)
-            else:  # start from its mask here, and from what is remembered of it
+            else:  # start from its mask on this frame and from its memory
                 embeds, found = self._tracker.condition(here.index, features, [key]), self._found[key]
-                output, anew = follow_clicks(sam2, policy, clicks, size, features, embeds=embeds, found=found)
+                output, anew = refine_mask(sam2, policy, clicks, size, features, embeds=embeds, found=found)
         if key is None:
             key = self._new_object(None)
         elif anew:
@@ -385,13 +392,9 @@ class TrackSession(StaysInProcess):
     def _describe(
         self, index: int, time: float, image: NDArray[np.uint8], found: Mapping[int, MaskOutput]
     ) -> FrameResult:
-        ordered = {key: found[key] for key in self._phrases if key in found}
-        objects = self._prompter.describe(ordered, self._phrases, *image.shape[:2])
+        ids = [key for key in self._phrases if key in found]
+        if not ids:
+            return FrameResult(index=index, time=time, objects=())
+        output, phrases = MaskOutput.concatenate([found[key] for key in ids]), [self._phrases[key] for key in ids]
+        objects = self._prompting.describe(output, ids, phrases, image.shape[:2])
         return FrameResult(index=index, time=time, objects=objects)
-
-
-def _check_one(**given: object) -> None:
-    chosen = [name for name, value in given.items() if value is not None]
-    if len(chosen) != 1:
-        got = " and ".join(chosen) or "none"
-        raise ValueError(f"expected exactly one of {', '.join(given)}, got {got}")

@@ -1,32 +1,38 @@
-"""Attend in blocks of plain products where a CPU's fused kernel takes longer: in bfloat16, and over narrow values.
+"""Compute attention block by block on a CPU, where the fused kernel is slower: in bfloat16, and for narrow values.
 
-Flow: sam2.py names BLOCKWISE to Transformers' attention -> attend_blockwise, per layer; memory_attention.py -> average.
-Source: softmax attention, arXiv:1706.03762; over a part of the keys at a time, arXiv:1805.02867. In bfloat16 a score is
-    rounded before the softmax, which works in full precision; the fused kernel does not round there.
+Flow: sam2.py selects BLOCKWISE in Transformers' attention -> attend_blockwise; memory_attention.py -> attend.
+Source: softmax attention, arXiv:1706.03762; online softmax, arXiv:1805.02867. In bfloat16 scores are rounded before the
+    softmax, which works in full precision; the fused kernel does not round there.
 Shapes: N sequences (pictures, objects, windows or heads), Q queries, L keys, D width of a key, V of a value.
 """
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 BLOCKWISE = "blockwise"
-# Scores that are held together, so that they stay in a CPU's caches: whole rows in bfloat16, where sums of parts would
-# be rounded, parts of rows in float32, so many for each thread.
+# Scores of one block, so that they stay in a CPU's caches. In bfloat16 a block holds whole rows, since partial sums
+# would be rounded; in float32 it holds parts of rows, and its size is per thread.
 SCORES_IN_ROWS = 2**22
 SCORES_IN_PARTS, ROWS_OF_PARTS = 2**19, 512
-# Not cuDNN's, which an H100 would take first: it makes a plan for each new number of keys, and memories grow.
-KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
-def average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Average values by how well their keys fit a query, which is already scaled. On a CPU no gradients come back.
+def avoid_cudnn() -> None:
+    """Leave cuDNN out of PyTorch's attention kernels, for the whole process and for good.
+
+    cuDNN, which an H100 would take first, makes a plan for each new number of keys, and memories and KV caches grow.
+    PyTorch has no such argument per call, and a switch that is turned back after a call is turned back for other
+    threads too.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention for pre-scaled queries. The CPU path is inference-only.
 
     Args:
         query: (N, Q, D).
@@ -37,13 +43,12 @@ def average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         (N, Q, V).
     """
     rounded = query.dtype == torch.bfloat16
-    # A CPU's fused kernel takes no values narrower than the keys; in float32 it is the quicker one for equal widths.
+    # A CPU's fused kernel needs values as wide as the keys; in float32 it is the faster one for them.
     if query.device.type != "cpu" or (not rounded and query.shape[-1] == value.shape[-1]):
-        with sdpa_kernel(KERNELS) if query.device.type == "cuda" else nullcontext():
-            return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
+        return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
     num_queries, num_keys = query.shape[1], key.shape[1]
-    most = SCORES_IN_ROWS if rounded else of_all_threads(SCORES_IN_PARTS)
-    rows = min(num_queries, max(1, most // num_keys) if rounded else of_all_threads(ROWS_OF_PARTS))
+    most = SCORES_IN_ROWS if rounded else _per_thread(SCORES_IN_PARTS)
+    rows = min(num_queries, max(1, most // num_keys) if rounded else _per_thread(ROWS_OF_PARTS))
     together = max(1, most // (rows * num_keys))
     found = query.new_empty(len(query), num_queries, value.shape[-1])
     for n in range(0, len(query), together):
@@ -51,55 +56,32 @@ def average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         for row in range(0, num_queries, rows):
             part = query[some, row : row + rows]
             if rounded:
-                averages = torch.softmax(part @ key[some].transpose(1, 2), -1) @ value[some]
+                attended = torch.softmax(part @ key[some].transpose(1, 2), -1) @ value[some]
             else:
-                averages = _average_parts(part, key[some], value[some])
-            found[some, row : row + rows] = averages
+                attended = _attend_online(part, key[some], value[some])
+            found[some, row : row + rows] = attended
     return found
 
 
-def of_all_threads(number: int) -> int:
-    """Give each thread of a CPU so much of a block."""
+def _per_thread(number: int) -> int:
+    """Scale a per-thread block size by the number of CPU threads."""
     return number * torch.get_num_threads()
 
 
-def _average_parts(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Average while seeing a part of the keys at a time."""
-    size = max(1, of_all_threads(SCORES_IN_PARTS) // (query.shape[0] * query.shape[1]))
-    softmax = OnlineSoftmax(query, value.shape[-1])
+def _attend_online(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention over a block of keys at a time (online softmax): (N, Q, D), (N, L, D), (N, L, V) -> (N, Q, V)."""
+    size = max(1, _per_thread(SCORES_IN_PARTS) // (query.shape[0] * query.shape[1]))
+    largest = query.new_full((*query.shape[:-1], 1), -torch.inf)
+    total = torch.zeros_like(largest)
+    attended = query.new_zeros(*query.shape[:-1], value.shape[-1])
     for keys, values in zip(key.split(size, 1), value.split(size, 1), strict=True):
-        softmax.add(query @ keys.transpose(1, 2), values)
-    return softmax.result()
-
-
-class OnlineSoftmax:
-    """Averages of values by the softmax of their scores, which come part by part (online softmax); no gradients."""
-
-    def __init__(self, query: Tensor, width: int) -> None:
-        """Start for queries (..., Q, D) and values of a width."""
-        self._largest = query.new_full((*query.shape[:-1], 1), -torch.inf)
-        self._total = torch.zeros_like(self._largest)
-        self._sum = query.new_zeros(*query.shape[:-1], width)
-
-    def add(self, scores: Tensor, values: Tensor, offset: Tensor | float = 0.0) -> None:
-        """Take in some keys.
-
-        Args:
-            scores: (..., Q, L), overwritten.
-            values: (..., L, V).
-            offset: (..., Q, 1) what all these scores lack.
-        """
-        larger = torch.maximum(self._largest, scores.amax(-1, keepdim=True) + offset)
-        shrink, weights = self._largest.sub_(larger).exp_(), scores.sub_(larger - offset).exp_()
-        self._total.mul_(shrink).add_(weights.sum(-1, keepdim=True))
-        self._sum.mul_(shrink)
-        add_product = torch.addmm if weights.dim() == 2 else torch.baddbmm
-        add_product(self._sum, weights, values, out=self._sum)
-        self._largest = larger
-
-    def result(self) -> Tensor:
-        """Return the averages (..., Q, V)."""
-        return self._sum.div_(self._total)
+        scores = query @ keys.transpose(1, 2)
+        larger = torch.maximum(largest, scores.amax(-1, keepdim=True))
+        shrink, weights = largest.sub_(larger).exp_(), scores.sub_(larger).exp_()
+        total.mul_(shrink).add_(weights.sum(-1, keepdim=True))
+        torch.baddbmm(attended.mul_(shrink), weights, values, out=attended)
+        largest = larger
+    return attended.div_(total)
 
 
 def attend_blockwise(
@@ -112,17 +94,15 @@ def attend_blockwise(
     scaling: float | None = None,
     **other: Any,
 ) -> tuple[Tensor, None]:
-    """Attend as Transformers' "sdpa" does, which is asked wherever blocks gain nothing.
+    """Attention function for Transformers that falls back to its "sdpa" wherever blocks are not faster.
 
     Args:
-        module: whose attention it is.
-        query: (B, heads, Q, D); key and value alike.
-        key: see `query`.
-        value: see `query`.
-        attention_mask: None where everything is seen.
+        module: the attention layer.
+        query, key, value: (B, heads, Q or L, D).
+        attention_mask: None where every key is visible.
         dropout: share of the weights that are dropped.
         scaling: of the scores; None is D ** -0.5.
-        other: what only "sdpa" understands.
+        other: arguments of "sdpa".
 
     Returns:
         (B, Q, heads, V) and no weights.
@@ -134,7 +114,7 @@ def attend_blockwise(
         )
         return found, None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    found = average((query * scale).flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
+    found = attend((query * scale).flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
     return found.unflatten(0, query.shape[:2]).transpose(1, 2).contiguous(), None
 
 

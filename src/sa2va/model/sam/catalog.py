@@ -1,6 +1,6 @@
-"""List the SAM 2 variants that can draw and track, by the model_type of their configuration.
+"""List the SAM 2 variants by the model_type of their configuration.
 
-Flow: configuration -> build_sam2 -> sa2va.py; sam2_original.py.
+Flow: configuration -> build_sam2 -> sa2va.py, checkpoints/original_sam2.py.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
-"""Track with EdgeTAM: SAM 2 with a small image encoder, whose memories are condensed to a few tokens.
+"""Track with EdgeTAM: SAM 2 with a small image encoder and memories compressed to a few tokens.
 
 Flow: as sam2.py; a drop-in for it.
-Source: EdgeTAM, arXiv:2501.07256: 256 tokens for the whole picture and 256 for places, instead of one per place.
+Source: EdgeTAM, arXiv:2501.07256: 256 global tokens and 256 spatial ones, instead of one per cell of the grid.
 Shapes: N objects, g side of the coarsest grid, L memory tokens.
 """
 
@@ -13,14 +13,14 @@ from sa2va.model.sam.sam2 import Sam2
 
 
 class EdgeTam(Sam2):
-    """EdgeTAM behind the face of SAM 2. The image encoder of the published one needs the timm library."""
+    """EdgeTAM with the interface of Sam2. The image encoder of the published model needs the timm library."""
 
     NATIVE_CLASS = EdgeTamVideoModel
     CONFIG_CLASS = EdgeTamVideoConfig
 
     def pack_memory(self, features: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Condense memory maps, both (N, 64, g, g), to (L, N, 64); kept in full precision, as in the library."""
-        # Object by object: the library's resampler cannot handle several rows.
+        """Compress memory maps, both (N, 64, g, g), to (L, N, 64), in full precision as in Transformers."""
+        # Object by object: Transformers' resampler cannot handle several rows.
         packed = [
             self.native.spatial_perceiver(features[n : n + 1], positions[n : n + 1]) for n in range(len(features))
         ]

@@ -1,8 +1,8 @@
 """Decode masks with native SAM 2 parts: one frame's features and prompt embeddings in, mask logits out.
 
 Flow: processor.py (sam_pixel_values) -> encode_frames (once per frame) -> decode (all objects in one batch), or
-    take_masks where a mask is given -> tracker.py (memory) or sa2va.py.
-Source: SAM 2, arXiv:2408.00714; Sa2VA, arXiv:2501.04001, for how the language enters: the sparse prompt is
+    take_masks for mask prompts -> tracker.py (memory) or sa2va.py.
+Source: SAM 2, arXiv:2408.00714; Sa2VA, arXiv:2501.04001, for the language prompt: the sparse prompt is
     [not a point, not a point, [SEG] embedding], the dense one is "no mask", the best of three masks is taken.
 Shapes: F frames, N decoded masks, C width, S input side, h w finest grid (S/4), g g coarsest grid (S/16), Q prompts,
     P clicks, L memory tokens.
@@ -20,8 +20,8 @@ from transformers import AutoConfig, Sam2VideoConfig, Sam2VideoModel
 from sa2va.model.sam.attention import BLOCKWISE
 from sa2va.model.sam.memory_attention import can_read, read_memories
 
-ABSENT_LOGIT = -1024.0  # of every pixel of an object that is not there, as in SAM 2
-GIVEN_LOGIT = 10.0  # plus or minus, of a mask that was given and not decoded, as in SAM 2
+ABSENT_LOGIT = -1024.0  # of every pixel of an absent object, as in SAM 2
+GIVEN_LOGIT = 10.0  # plus or minus, of a mask prompt, as in SAM 2
 
 
 class FrameFeatures(NamedTuple):
@@ -34,14 +34,14 @@ class FrameFeatures(NamedTuple):
         return FrameFeatures(self.embeds[index], (self.high_res[0][index], self.high_res[1][index]))
 
     def expand(self, num_objects: int) -> "FrameFeatures":
-        """Show one frame to several objects: F = 1 -> N rows; N rows stay as they are."""
+        """Expand one frame to N objects: F = 1 -> N rows; N rows stay as they are."""
         rows = (num_objects, -1, -1, -1)
         return FrameFeatures(self.embeds.expand(rows), (self.high_res[0].expand(rows), self.high_res[1].expand(rows)))
 
 
 @dataclass(frozen=True)
 class MaskOutput:
-    """Decoder output for N masks, with three candidates each where the prompt was ambiguous and else with one."""
+    """Decoder output for N masks, each with three candidates, or with one where the prompt was unambiguous."""
 
     candidates: Tensor  # (N, 3 or 1, h, w) logits
     candidate_scores: Tensor  # (N, 3 or 1) predicted IoU
@@ -50,7 +50,7 @@ class MaskOutput:
 
     @property
     def best(self) -> Tensor:
-        """(N,) which candidate has the highest predicted IoU."""
+        """(N,) index of the candidate with the highest predicted IoU."""
         return self.candidate_scores.argmax(-1)
 
     @property
@@ -70,7 +70,7 @@ class MaskOutput:
         )
 
     def settled(self) -> "MaskOutput":
-        """Keep the best candidate alone: (N, 1, h, w)."""
+        """Keep only the best candidate: (N, 1, h, w)."""
         best = self.best[:, None]
         return replace(
             self, candidates=self.mask_logits[:, None], candidate_scores=self.candidate_scores.gather(1, best)
@@ -83,7 +83,7 @@ class MaskOutput:
 
     @staticmethod
     def concatenate(outputs: Sequence["MaskOutput"]) -> "MaskOutput":
-        """Put several outputs into one, in order."""
+        """Concatenate several outputs, in order."""
         return MaskOutput(
             torch.cat([o.candidates for o in outputs]),
             torch.cat([o.candidate_scores for o in outputs]),
@@ -93,20 +93,20 @@ class MaskOutput:
 
 
 class Memory(NamedTuple):
-    """What one frame leaves behind, for N objects."""
+    """Memory of one frame, for N objects."""
 
     features: Tensor  # (L, N, 64), L = g*g; bfloat16 as in the reference
     positions: Tensor  # (L, N, 64)
     pointers: Tensor  # (N, C)
 
     def row(self, n: int) -> "Memory":
-        """Take one object's part, N = 1, so that it does not keep the others' alive."""
+        """Copy one object's part, N = 1, so that it does not keep the others alive."""
         rows = slice(n, n + 1)
         return Memory(self.features[:, rows].clone(), self.positions[:, rows], self.pointers[rows].clone())
 
 
 class Sam2(nn.Module):
-    """SAM 2 for prompts that come from a language model."""
+    """SAM 2 for prompts from a language model."""
 
     NATIVE_CLASS: Any = Sam2VideoModel
     CONFIG_CLASS: Any = Sam2VideoConfig
@@ -115,15 +115,15 @@ class Sam2(nn.Module):
         super().__init__()
         self.native = self.NATIVE_CLASS(self.build_config(config))
         self.native.vision_encoder.set_attn_implementation(BLOCKWISE)
-        # SAM 2 has one random position matrix; the native class draws it twice, and a point would not find its pixel.
+        # SAM 2 has one random position matrix; the native class draws it twice, and points would miss their pixels.
         shared = self.native.prompt_encoder.shared_embedding.positional_embedding
         self.native.shared_image_embedding.positional_embedding.data.copy_(shared.data)
 
     @classmethod
     def build_config(cls, config: dict[str, Any]) -> Any:
-        """Build the native configuration from its JSON form, each part of its own class.
+        """Build the native configuration from its JSON form, with a configuration class for each part.
 
-        Left to itself, Transformers 5.17 reads the mask decoder's part as if it were the prompt encoder's.
+        Transformers 5.17 would read the mask decoder's part as the prompt encoder's.
         """
         parts = {
             name: kind(**config[name])
@@ -149,11 +149,11 @@ class Sam2(nn.Module):
         return self.project_maps(self.encode_maps(sam_pixel_values))
 
     def encode_maps(self, sam_pixel_values: Tensor) -> Sequence[Tensor]:
-        """Return the encoder's own three maps, finest first, all of width C; training may keep this part frozen."""
+        """Return the encoder's three feature maps, finest first, all of width C."""
         return self.native.vision_encoder(sam_pixel_values, return_dict=True).fpn_hidden_states
 
     def project_maps(self, maps: Sequence[Tensor]) -> FrameFeatures:
-        """Prepare maps for the decoder with its own convolutions."""
+        """Project feature maps with the decoder's convolutions."""
         decoder = self.native.mask_decoder
         return FrameFeatures(maps[2], (decoder.conv_s0(maps[0]), decoder.conv_s1(maps[1])))
 
@@ -169,7 +169,7 @@ class Sam2(nn.Module):
         return torch.cat([empty, prompt_embeds[:, None].to(empty.dtype)], dim=1)
 
     def embed_places(self, places: Tensor) -> Tensor:
-        """Embed places as SAM 2 embeds the positions of image features: (..., 2) xy in 0..1 -> (..., C)."""
+        """Embed positions as SAM 2 embeds those of image features: (..., 2) xy in 0..1 -> (..., C)."""
         return self.native.prompt_encoder.shared_embedding(places)
 
     def click_prompt(self, points: Tensor, labels: Tensor) -> Tensor:
@@ -192,12 +192,12 @@ class Sam2(nn.Module):
         """Decode one mask per row.
 
         Args:
-            embeds: (N, C, g, g), already with or without memory.
+            embeds: (N, C, g, g), conditioned on memory or marked by `without_memory`.
             high_res: features of the same rows.
             sparse: (N, Q, C) prompt tokens.
             previous: logits (N, h, w) of a mask to start from.
-            num_candidates: 3, or 1 where the prompt leaves no doubt.
-            present: the objects are known to be in the frame, whatever the decoder makes of it.
+            num_candidates: 3, or 1 for an unambiguous prompt.
+            present: the objects are known to be in the frame; the decoder's presence is overridden.
         """
         native = self.native
         if previous is None:
@@ -222,12 +222,12 @@ class Sam2(nn.Module):
         return MaskOutput(masks[:, 0].float(), scores, presence, pointers)
 
     def _gate_pointers(self, pointers: Tensor, seen: Tensor) -> Tensor:
-        """Replace the pointers (N, C) of objects that are not seen (N,)."""
+        """Replace the pointers (N, C) of objects that are absent by `seen` (N,)."""
         gate = seen.to(pointers.dtype)[:, None]
         return gate * pointers + (1 - gate) * self.native.no_object_pointer
 
     def take_masks(self, features: FrameFeatures, given: Tensor) -> MaskOutput:
-        """Take masks that were given as they are, and let the decoder only say how to recognise the objects.
+        """Use mask prompts as the masks; the decoder only computes the object pointers.
 
         Args:
             features: N rows, or F = 1 for all.
@@ -257,36 +257,36 @@ class Sam2(nn.Module):
         return (2 * given[:, None].float() - 1) * GIVEN_LOGIT
 
     def upscale(self, mask_logits: Tensor) -> Tensor:
-        """Enlarge logits to the input size: (N, h, w) -> (N, S, S)."""
+        """Resize logits to the input size: (N, h, w) -> (N, S, S)."""
         return F.interpolate(mask_logits[:, None].float(), (self.size, self.size), mode="bilinear")[:, 0]
 
     def enlarge(self, mask_logits: Tensor, height: int, width: int) -> Tensor:
-        """Bring logits (N, h, w) to the picture's size (N, H, W).
+        """Resize logits (N, h, w) to the picture's size (N, H, W).
 
-        Twice bilinear, through SAM 2's own size, as in the released model: one resize moves boundary pixels.
+        Bilinear twice, through SAM 2's input size, as in the released model: a single resize moves boundary pixels.
         """
         return F.interpolate(self.upscale(mask_logits)[:, None], (height, width), mode="bilinear")[:, 0]
 
     def squeeze_masks(self, masks: Tensor) -> Tensor:
-        """Bring bool masks of the picture (N, H, W) to SAM 2's own size (N, S, S), as SAM 2 takes in given masks."""
+        """Resize bool masks of the picture (N, H, W) to the input size (N, S, S), as SAM 2 does for mask prompts."""
         sizes = (self.size, self.size)
         return F.interpolate(masks[:, None].float(), sizes, mode="bilinear", antialias=True)[:, 0] >= 0.5
 
     def encode_memory(
-        self, embeds: Tensor, output: MaskOutput, *, given: Tensor | None = None, binarise: bool = False
+        self, embeds: Tensor, output: MaskOutput, *, given: Tensor | None = None, binarize: bool = False
     ) -> Memory:
-        """Remember a frame.
+        """Encode the memory of a frame.
 
         Args:
             embeds: its features without memory (N, C, g, g).
-            output: the masks found on it.
-            given: bool (N, S, S), the same masks at full size where they were given.
-            binarise: remember hard masks and not how sure each pixel was.
+            output: its masks.
+            given: bool (N, S, S), the same masks at full size if they were mask prompts.
+            binarize: encode hard masks instead of probabilities.
         """
         native, config = self.native, self.native.config
         logits = self.upscale(output.mask_logits)[:, None] if given is None else self._given_logits(given)
         logits = _fit(logits, [4 * side for side in native.prompt_encoder.mask_input_size])
-        masks = (logits > 0).float() if binarise else logits.sigmoid()  # (N, 1, S, S)
+        masks = (logits > 0).float() if binarize else logits.sigmoid()  # (N, 1, S, S)
         masks = masks * config.sigmoid_scale_for_mem_enc + config.sigmoid_bias_for_mem_enc
         features, positions = native.memory_encoder(embeds, masks.to(embeds.dtype))
         if native.occlusion_spatial_embedding_parameter is not None:
@@ -295,20 +295,20 @@ class Sam2(nn.Module):
         return Memory(*self.pack_memory(features, positions.to(embeds.dtype).expand_as(features)), output.pointers)
 
     def pack_memory(self, features: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn memory maps, both (N, 64, g, g), into the tokens that are kept, both (L, N, 64)."""
+        """Flatten memory maps, both (N, 64, g, g), to the tokens that are kept, both (L, N, 64)."""
         return features.to(torch.bfloat16).flatten(2).permute(2, 0, 1), positions.flatten(2).permute(2, 0, 1)
 
     def attend(
         self, embeds: Tensor, memory: Tensor, positions: Tensor, *, num_memories: int, num_pointer_tokens: int
     ) -> Tensor:
-        """Let features attend to memory.
+        """Condition features on memory.
 
         Args:
             embeds: (N, C, g, g), without memory; or F = 1, for all objects.
-            memory: (L, N, 64), the packed maps first and the tokens of pointers last.
+            memory: (L, N, 64), the packed maps first and the pointer tokens last.
             positions: (L, N, 64).
-            num_memories: how many maps there are.
-            num_pointer_tokens: how many tokens of pointers.
+            num_memories: number of maps.
+            num_pointer_tokens: number of pointer tokens.
 
         Returns:
             (N, C, g, g).
@@ -339,12 +339,12 @@ class Sam2(nn.Module):
         return conditioned.reshape(n, g * g, c).transpose(1, 2).reshape(n, c, g, g)
 
     def describe_memory(self, num_memories: int) -> dict[str, int]:
-        """Return what else the library's memory attention has to know."""
+        """Return further arguments of Transformers' memory attention."""
         return {}
 
 
 def _fit(logits: Tensor, sides: Sequence[int]) -> Tensor:
-    """Bring (N, 1, h, w) to the size of the memory's or of the prompt's own grid, where patches are not 16 px wide."""
+    """Resize (N, 1, h, w) to the memory's or the prompt's own grid, where patches are not 16 px wide."""
     if logits.shape[2:] == tuple(sides):
         return logits
     return F.interpolate(logits.float(), list(sides), mode="bilinear", antialias=True).to(logits.dtype)

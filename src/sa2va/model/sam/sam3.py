@@ -10,9 +10,9 @@ from sa2va.model.sam.sam2 import Sam2
 
 
 class Sam3Tracker(Sam2):
-    """The tracker of SAM 3 behind the face of SAM 2, without the detector.
+    """The tracker of SAM 3 with the interface of Sam2, without the detector.
 
-    processor.py normalises its pixels as SAM 2's; the published one expects a mean and a deviation of 0.5.
+    processor.py normalizes its pixels as SAM 2's; the published one expects a mean and a deviation of 0.5.
     """
 
     NATIVE_CLASS = Sam3TrackerVideoModel

@@ -1,9 +1,9 @@
-"""Follow objects through frames with SAM 2's memory: bounded state per object, all objects in one batch.
+"""Track objects through frames with SAM 2's memory: bounded state per object, all objects in one batch.
 
 Flow: sam2.py (features, prompted masks) -> Tracker.prompt / Tracker.step, frame by frame -> MaskOutput.
 Source: SAM 2, arXiv:2408.00714, section 4: 6 recent memories, up to 15 recent pointers and the prompted frames.
-    Where we differ from its code: whether a memory is binarised is decided per object and not per frame, and a
-    prompted frame beyond the cap loses its pointer with its memory.
+    We differ from its code: memories are binarized per object instead of per frame, and a prompted frame beyond the
+    cap loses its pointer with its memory.
 Shapes: N objects, C width, g side of the coarsest grid, L memory tokens of one object.
 """
 
@@ -20,16 +20,16 @@ from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput, Memory, Sam2
 
 @dataclass(frozen=True, kw_only=True)
 class TrackPolicy:
-    """In what the published systems differ, once the prompts are given."""
+    """Memory rules that differ between Sa2VA and stock SAM 2."""
 
-    overwrite_absent: bool  # an object that is not in a frame leaves an empty mask, also in memory
-    binarise_prompted: bool  # a prompted frame is remembered as a hard mask
-    single_mask: bool  # a box or several clicks leave no doubt: decode one mask, not the best of three
+    overwrite_absent: bool  # an absent object leaves an empty mask, also in memory
+    binarize_prompted: bool  # a prompted frame is remembered as a hard mask
+    single_mask: bool  # a box or several clicks are unambiguous: decode one mask, not the best of three
     max_conditioning: int | None = None  # prompted frames that an object may read at once; None = all
 
 
-SOFT = TrackPolicy(overwrite_absent=False, binarise_prompted=False, single_mask=False)  # Sa2VA trains it so
-STOCK = TrackPolicy(overwrite_absent=True, binarise_prompted=True, single_mask=True)  # SAM 2
+SOFT = TrackPolicy(overwrite_absent=False, binarize_prompted=False, single_mask=False)  # Sa2VA trains it so
+STOCK = TrackPolicy(overwrite_absent=True, binarize_prompted=True, single_mask=True)  # SAM 2
 
 
 def nearest_frames(frames: Collection[int], frame: int, number: int | None) -> set[int]:
@@ -49,7 +49,7 @@ def nearest_frames(frames: Collection[int], frame: int, number: int | None) -> s
 
 
 class ObjectMemory:
-    """What one object has left behind. Its size does not depend on how many frames have gone by."""
+    """Memory of one object. Its size does not grow with the number of frames."""
 
     def __init__(self, sam2: Sam2, max_conditioning: int | None) -> None:
         config = sam2.native.config
@@ -61,7 +61,7 @@ class ObjectMemory:
         self.pointers: deque[tuple[int, Tensor]] = deque(maxlen=config.max_object_pointers_in_encoder - 1)
 
     def prompt(self, frame: int, memory: Memory) -> None:
-        """Remember a frame with a prompt; what was tracked there no longer counts."""
+        """Remember a prompted frame; it replaces what was tracked on that frame."""
         self.prompted[frame] = memory
         self._keep_tracked({index for index, _ in self.pointers} - {frame})
 
@@ -71,10 +71,10 @@ class ObjectMemory:
         self.pointers.append((frame, memory.pointers))
 
     def choose(self, frame: int) -> list[int]:
-        """Return which prompted frames are read at a frame; drop past ones that no later frame can choose.
+        """Choose the prompted frames that a frame reads; drop past ones that no later frame can choose.
 
-        A past frame that is not chosen now is never chosen later: all that are chosen stay nearer than it. Within
-        reach it is read on as if it had been tracked.
+        A past frame that is not chosen now is never chosen later: the chosen ones stay nearer. Within reach it counts
+        as a tracked frame.
         """
         chosen = nearest_frames(self.prompted, frame, self._max_conditioning)
         for index in [i for i in self.prompted if i < frame and i not in chosen]:
@@ -84,7 +84,7 @@ class ObjectMemory:
         return [index for index in self.prompted if index in chosen]
 
     def recall(self, frame: int) -> tuple[list[tuple[int, Memory]], list[tuple[int, Tensor]]]:
-        """Return what a frame reads of others: memories with their temporal slots, and pointers with their ages."""
+        """Return the memories that a frame reads, with their temporal slots, and the pointers, with their ages."""
         chosen = [index for index in self.choose(frame) if index != frame]
         memories = [(-1, self.prompted[index]) for index in chosen]  # the last slot is that of prompts
         memories += [(frame - index - 1, memory) for index, memory in self.recent if 0 < frame - index < self._reach]
@@ -108,18 +108,18 @@ def _frame(item: tuple[int, object]) -> int:
 
 
 class Tracker:
-    """The memories of any number of objects, which may start and end at any frame.
+    """Memories of any number of objects, which may start and end at any frame.
 
-    Time may run backwards too: give the frames negative numbers.
+    To track backwards, give the frames negative numbers.
     """
 
     def __init__(self, sam2: Sam2, policy: TrackPolicy = SOFT, *, num_frames: int | None = None) -> None:
         """Start without objects.
 
         Args:
-            sam2: in eval mode, or in training.
-            policy: what is remembered, and how.
-            num_frames: of the whole clip, where it is known; SAM 2.1 counts the age of pointers in parts of it.
+            sam2: decodes and encodes memories.
+            policy: memory rules.
+            num_frames: of the whole clip, if known; SAM 2.1 counts the age of pointers in parts of it.
         """
         config = sam2.native.config
         self._sam2, self.policy = sam2, policy
@@ -131,7 +131,7 @@ class Tracker:
 
     @property
     def objects(self) -> dict[int, ObjectMemory]:
-        """The memory of each object by its id, in the order in which they came."""
+        """Memory of each object by its id, in the order of creation."""
         return self._objects
 
     def prompt(
@@ -143,27 +143,27 @@ class Tracker:
         ids: Sequence[int] | None = None,
         given: Tensor | None = None,
     ) -> None:
-        """Remember a frame whose masks came from a prompt.
+        """Remember a prompted frame.
 
         Args:
             frame: its index; may lie ahead of the frames tracked so far.
             features: of this frame, F = 1, or N rows.
-            output: the masks on it, N rows.
+            output: its masks, N rows.
             ids: of the objects, known or new; 0..N-1 when None.
-            given: bool (N, S, S), the masks themselves where they were given and not decoded.
+            given: bool (N, S, S), the same masks at full size if they were mask prompts.
         """
         embeds = features.expand(len(output.pointers)).embeds
-        memory = self._sam2.encode_memory(embeds, output, given=given, binarise=self.policy.binarise_prompted)
+        memory = self._sam2.encode_memory(embeds, output, given=given, binarize=self.policy.binarize_prompted)
         for row, key in enumerate(range(len(output.pointers)) if ids is None else ids):
             known = self._objects.setdefault(key, ObjectMemory(self._sam2, self._max_conditioning))
             known.prompt(frame, memory.row(row))
 
     def remove(self, key: int) -> None:
-        """Forget an object; one that has never been prompted is not known anyway."""
+        """Forget an object, if it has been prompted."""
         self._objects.pop(key, None)
 
     def reversed(self, key: int) -> "Tracker":
-        """Return a tracker of one object for the way back, which knows its prompted frames and counts negatively."""
+        """Return a tracker that follows one object backwards from its prompted frames, under negative numbers."""
         back = Tracker(self._sam2, self.policy)
         back._max_pointers = self._max_pointers
         memory = back._objects[key] = ObjectMemory(self._sam2, self._max_conditioning)
@@ -171,7 +171,7 @@ class Tracker:
         return back
 
     def condition(self, frame: int, features: FrameFeatures, ids: Sequence[int]) -> Tensor:
-        """Let a frame's features read what each object remembers of other frames: (N, C, g, g)."""
+        """Condition a frame's features on each object's memories of other frames: (N, C, g, g)."""
         places: dict[object, Tensor] = {}
         read = [self._read(frame, self._objects.get(key), features.embeds, places) for key in ids]
         groups: dict[tuple[int, int], list[int]] = {}
@@ -181,17 +181,17 @@ class Tracker:
             return self._attend(features.embeds, read)
         embeds = features.expand(len(ids)).embeds
         conditioned = torch.empty_like(embeds)
-        for rows in groups.values():  # attention has no mask here: who remembers as much as another goes with it
+        for rows in groups.values():  # attention has no mask here: a batch needs memories of one length
             conditioned[rows] = self._attend(embeds[rows], [read[row] for row in rows])
         return conditioned
 
     def step(self, frame: int, features: FrameFeatures, ids: Sequence[int] | None = None) -> MaskOutput:
-        """Find objects on the next frame and remember what was found.
+        """Track objects to the next frame and remember it.
 
         Args:
             frame: its index.
             features: of this frame, F = 1, or one row per object.
-            ids: which objects; all when None.
+            ids: of the objects; all when None.
 
         Returns:
             One row per object, in the order of `ids`.
@@ -210,7 +210,7 @@ class Tracker:
         return output
 
     def _read(self, frame: int, known: ObjectMemory | None, like: Tensor, places: dict[object, Tensor]) -> "_Read":
-        """Gather what one object remembers of other frames; `places` keeps positions, which objects share."""
+        """Gather one object's memories of other frames; `places` caches positions, which objects share."""
         memories, pointers = ([], []) if known is None else known.recall(frame)
         if not memories:
             return _Read(like, like, 0, 0)
@@ -234,7 +234,7 @@ class Tracker:
         return _Read(torch.cat(tokens).to(like.dtype), places[key], len(memories), num_pointer_tokens)
 
     def _attend(self, embeds: Tensor, read: Sequence["_Read"]) -> Tensor:
-        """Let features (1 or N, C, g, g) attend to the memories of N objects, all of one size."""
+        """Condition features (1 or N, C, g, g) on the memories of N objects, all of one length."""
         if not read[0].num_memories:
             return self._sam2.without_memory(embeds.expand(len(read), -1, -1, -1))
         attended = self._sam2.attend(
@@ -248,7 +248,7 @@ class Tracker:
 
 
 class _Read(NamedTuple):
-    """What one object remembers, gathered for one frame."""
+    """Memories of one object, gathered for one frame."""
 
     tokens: Tensor  # (L, 1, 64)
     positions: Tensor  # (L, 1, 64)

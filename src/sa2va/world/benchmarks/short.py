@@ -18,7 +18,8 @@ from sa2va.evaluation import conversation as conversations
 from sa2va.evaluation import referring as masks
 from sa2va.evaluation import video as tracks
 from sa2va.evaluation.benchmark import Bar, Benchmark, Figure, Record, ask_each, ask_first
-from sa2va.inference.results import Options, Prediction
+from sa2va.inference.requests import Options
+from sa2va.inference.results import Prediction
 from sa2va.metrics.text import plain_text
 from sa2va.types import Masks, Sample
 from sa2va.world.benchmarks.drawn import drawn

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sa2va.inference.predictor import Predictor, Request
+from sa2va.inference.predictor import Predictor
+from sa2va.inference.requests import Request
 from sa2va.metrics.iou import intersection_union, ratio
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA

@@ -1,11 +1,12 @@
-"""Draw what the language model means on some frames, as prompts for a tracker.
+"""Decode [SEG] states to masks on key frames, which prompt a tracker, and describe masks to the user.
 
-Flow: [SEG] states, key frames -> Prompter.draw -> MaskOutput -> Tracker.prompt; to_masks -> what the user gets.
-Source: Sa2VA, arXiv:2501.04001: one SAM 2 draws and remembers, and a memory keeps how sure each pixel was.
+Flow: [SEG] states, key frames -> MaskPrompting.decode -> MaskOutput -> Tracker.prompt;
+    MaskOutput, of a picture or of a tracked frame -> describe -> FrameObject.
+Source: Sa2VA, arXiv:2501.04001: one SAM 2 decodes and tracks, and a memory keeps each pixel's confidence.
 Shapes: N objects, K frames, D MLLM width, H W picture, S SAM 2 input side, h w logit grid.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sa2va.inference.results import FrameObject, Options
+from sa2va.inference.requests import Options
+from sa2va.inference.results import FrameObject
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput, Sam2
 from sa2va.model.sam.tracker import SOFT, TrackPolicy
@@ -23,29 +25,33 @@ MASKS_AT_ONCE = 8  # at the picture's size a mask's logits are large
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the language model said, and the states that its masks come from."""
+class GroundedAnswer:
+    """Text of an answer, with the [SEG] states and the phrases of its objects."""
 
     text: str
     seg_states: Tensor  # (N, D)
-    phrases: Sequence[str | None]  # of each object
+    phrases: Sequence[str | None]  # N of them
 
     @staticmethod
-    def join(answers: Sequence["Answer"], *names: str) -> "Answer":
-        """Put the objects of several answers about the same frames together, in order; name them by answer."""
-        if not answers:
-            raise ValueError("prompt: expected a request, or a list with at least one")
+    def join(answers: Sequence["GroundedAnswer"], *names: str) -> "GroundedAnswer":
+        """Concatenate the objects of several answers about the same frames; `names` replace phrases, one per answer."""
         phrases = [answer.phrases for answer in answers]
         if names:
             phrases = [[name] * len(own) for name, own in zip(names, phrases, strict=True)]
-        return Answer(
+        return GroundedAnswer(
             "\n".join(answer.text for answer in answers),
             torch.cat([answer.seg_states for answer in answers]),
             [phrase for own in phrases for phrase in own],
         )
 
 
-Ask = Callable[[Frames, str], Answer]  # frames (K, H, W, 3), expression
+Ask = Callable[[Frames, str], GroundedAnswer]  # frames (K, H, W, 3), expression
+
+
+def encode_frames(sam2: Sam2, sam_pixel_values: Tensor) -> FrameFeatures:
+    """Run a SAM 2's image encoder on its own device: (F, 3, S, S) -> features."""
+    parameter = next(sam2.parameters())
+    return sam2.encode_frames(sam_pixel_values.to(parameter.device, parameter.dtype))
 
 
 def to_masks(sam2: Sam2, output: MaskOutput, size: tuple[int, int], threshold: float, gate: bool) -> NDArray[np.bool_]:
@@ -62,16 +68,17 @@ def to_masks(sam2: Sam2, output: MaskOutput, size: tuple[int, int], threshold: f
         bool (N, H, W).
     """
     masks = np.empty((len(output.pointers), *size), bool)
+    logits = output.mask_logits
     for start in range(0, len(masks), MASKS_AT_ONCE):
         rows = slice(start, start + MASKS_AT_ONCE)
-        masks[rows] = (sam2.enlarge(output.mask_logits[rows], *size) > threshold).cpu().numpy()
+        masks[rows] = (sam2.enlarge(logits[rows], *size) > threshold).cpu().numpy()
     if gate:
         masks &= (output.presence_logits > 0).cpu().numpy()[:, None, None]
     return masks
 
 
-class Prompter:
-    """Draw with the model's own SAM 2, which then also tracks: the released way."""
+class MaskPrompting:
+    """Prompt SAM 2 with [SEG] states as Sa2VA was released: one SAM 2 decodes the prompts and tracks."""
 
     policy: TrackPolicy = SOFT
 
@@ -84,52 +91,44 @@ class Prompter:
         return self.model.sam2
 
     def encode(self, sam_pixel_values: Tensor) -> FrameFeatures:
-        """Run the tracking SAM 2's image encoder: (F, 3, S, S) -> features, on its device."""
-        parameter = next(self.sam2.parameters())
-        return self.sam2.encode_frames(sam_pixel_values.to(parameter.device, parameter.dtype))
+        """Run the tracking SAM 2's image encoder: (F, 3, S, S) -> features."""
+        return encode_frames(self.sam2, sam_pixel_values)
 
-    def speak(self, seg_states: Tensor, features: FrameFeatures) -> MaskOutput:
+    def decode_states(self, seg_states: Tensor, features: FrameFeatures) -> MaskOutput:
         """Decode N states on each of K frames, as in training: N * K rows, those of one state together."""
         rows = self.model.design.seg_rows(len(seg_states), len(features.embeds))
         return self.model.decode_masks(seg_states.flatten(0, -2), features, rows)
 
-    def draw(
+    def decode(
         self, seg_states: Tensor, features: FrameFeatures, sam_pixel_values: Tensor, frames: Frames
     ) -> tuple[MaskOutput, Tensor | None]:
-        """Draw the objects on some frames.
+        """Decode the objects' masks on key frames.
 
         Args:
             seg_states: (N, D).
             features: of the K frames, by `encode`.
             sam_pixel_values: the same frames, (K, 3, S, S).
-            frames: and as they are, (K, H, W, 3).
+            frames: the same frames at their own size, (K, H, W, 3).
 
         Returns:
-            N * K rows, those of one object together, and bool (N * K, S, S) where masks are given to the tracker.
+            N * K rows, those of one object together, and bool (N * K, S, S) where the tracker is given masks.
         """
-        return self.speak(seg_states, features), None
-
-    def masks(self, output: MaskOutput, height: int, width: int) -> NDArray[np.bool_]:
-        """Return what the user gets: (N, H, W)."""
-        gate = self.model.config.gate_absent
-        return to_masks(self.sam2, output, (height, width), self.options.mask_threshold, gate)
+        return self.decode_states(seg_states, features), None
 
     def describe(
-        self, found: Mapping[int, MaskOutput], phrases: Mapping[int, str | None], height: int, width: int
+        self, output: MaskOutput, ids: Sequence[int], phrases: Sequence[str | None], size: tuple[int, int]
     ) -> tuple[FrameObject, ...]:
-        """Describe the objects of one frame for the user.
+        """Turn the masks of one frame into what the user gets.
 
         Args:
-            found: by id, one row with one candidate each.
-            phrases: by id.
-            height, width: of the frame, px.
+            output: N masks.
+            ids: of the N objects.
+            phrases: of the N objects.
+            size: H, W of the frame.
         """
-        if not found:
-            return ()
-        output = MaskOutput.concatenate(list(found.values()))
-        masks = self.masks(output, height, width)
+        masks = to_masks(self.sam2, output, size, self.options.mask_threshold, self.model.config.gate_absent)
         presence, scores = output.presence_logits.sigmoid().tolist(), output.scores.tolist()
         return tuple(
-            FrameObject(id=key, phrase=phrases[key], presence=presence[row], score=scores[row], mask=masks[row])
-            for row, key in enumerate(found)
+            FrameObject(id=ids[row], phrase=phrases[row], presence=presence[row], score=scores[row], mask=mask)
+            for row, mask in enumerate(masks)
         )

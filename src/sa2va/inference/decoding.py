@@ -1,0 +1,207 @@
+"""Decode answers token by token: a KV cache per stream, sampling per row, hidden states kept at [SEG].
+
+Flow: prompts, embedded -> TextStream -> Decoding -> token ids and states at [SEG] -> engine.py.
+Source: Sa2VA, arXiv:2501.04001: the state is read where [SEG] is the *input*.
+Shapes: B rows, L tokens, D width of the language model, V vocabulary.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from sa2va.inference.requests import StopFlag, never
+from sa2va.model.families.protocol import TextInput
+from sa2va.model.mllm import Mllm
+from sa2va.model.torch_defaults import plain_inference
+
+StreamMark = tuple[Tensor | None, Tensor | None]  # of a TextStream: its mask and its next position
+
+
+class TextStream:
+    """KV cache of a conversation: append tokens, read their states, probe a side branch and drop it.
+
+    All rows of the batch share one length; shorter prompts are padded on the left.
+    """
+
+    def __init__(self, mllm: Mllm) -> None:
+        self._mllm = mllm
+        self._cache = DynamicCache()
+        self._mask: Tensor | None = None  # (B, length so far)
+        self._next: Tensor | None = None  # (B,) position of the next token; a picture may take fewer than it has tokens
+
+    @property
+    def length(self) -> int:
+        """Number of cached tokens per row, padding included."""
+        return 0 if self._mask is None else self._mask.shape[1]
+
+    @property
+    def next_positions(self) -> list[int]:
+        """Position id of each row's next token."""
+        return [] if self._next is None else self._next.tolist()
+
+    def start(self, inputs: TextInput) -> Tensor:
+        """Feed whole prompts, pictures included, to an empty stream; return their states (B, L, D)."""
+        assert self._mask is None
+        return self._feed(inputs)
+
+    def append(self, inputs_embeds: Tensor) -> Tensor:
+        """Feed (B, L, D) embeddings of text that goes on in every row; return their states (B, L, D)."""
+        new = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
+        first = new.new_zeros(len(new)) if self._next is None else self._next
+        inputs = TextInput(
+            embeds=inputs_embeds,
+            attention_mask=new if self._mask is None else torch.cat([self._mask, new], dim=1),
+            position_ids=first[:, None] + new.cumsum(1) - 1,
+        )
+        return self._feed(inputs)
+
+    def _feed(self, inputs: TextInput) -> Tensor:
+        states = self._mllm.run_text(inputs, self._cache)
+        self._mask, self._next = inputs.attention_mask, inputs.next_positions
+        return states
+
+    def probe(self, inputs_embeds: Tensor) -> Tensor:
+        """Feed a side branch, return its states (B, L, D), and leave the stream as it was."""
+        mark = self.mark()
+        states = self.append(inputs_embeds)
+        self.go_back(mark)
+        return states
+
+    def keep_rows(self, rows: Sequence[int]) -> None:
+        """Keep some rows of the batch and drop the others."""
+        assert self._mask is not None and self._next is not None
+        index = torch.tensor(rows, device=self._mask.device)
+        self._mask, self._next = self._mask[index], self._next[index]
+        self._cache.batch_select_indices(index)
+
+    def mark(self) -> StreamMark:
+        """Return a mark of the stream's present end, for `go_back`."""
+        return self._mask, self._next
+
+    def go_back(self, mark: StreamMark) -> None:
+        """Drop everything fed since a mark was made."""
+        self._mask, self._next = mark
+        for layer in self._cache.layers:  # one by one: a forward pass that failed has filled some of them
+            assert isinstance(layer, DynamicLayer)
+            if (added := layer.get_seq_length() - self.length) > 0:
+                layer.crop(-added)
+
+
+def replace_text(inputs: TextInput, start: int, embeds: Tensor) -> TextInput:
+    """Replace the text of a prompt (1, L, D) from column `start` on, after its last picture."""
+    number, known = embeds.shape[1], inputs.position_ids[..., :start]
+    added = known.max() + torch.arange(1, number + 1, device=known.device)
+    places = inputs.visual_places
+    return replace(
+        inputs,
+        embeds=torch.cat([inputs.embeds[:, :start], embeds], dim=1),
+        attention_mask=inputs.attention_mask.new_ones(1, start + number),
+        position_ids=torch.cat([known, added.expand(*known.shape[:-1], -1)], dim=-1),
+        visual_places=None if places is None else F.pad(places[:, :start], (0, number)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingRules:
+    """Sampling and stopping rules of one row."""
+
+    end_ids: tuple[int, ...]  # any of them ends the row
+    has_ended: Callable[[Sequence[int]], bool] = lambda token_ids: False  # whether an answer ends in closing words
+    seg_id: int
+    max_new_tokens: int
+    temperature: float = 0.0  # 0 = greedy
+    seed: int = 0
+    stop: StopFlag = never  # asked before each token; True cancels the row
+
+
+class Decoding:
+    """Batched decoding: iterate for one token per step and row; hidden states at [SEG] are kept on the way.
+
+    A row that has ended leaves the batch while others go on.
+
+    Attributes:
+        token_ids: per row, the answer without prompt and end token.
+        seg_states: per row, the (D,) state of each [SEG] so far.
+        said_end: per row, whether the answer ended in words, which are then part of `token_ids` and of the stream.
+        cancelled: per row, whether its stop flag ended it.
+    """
+
+    def __init__(self, mllm: Mllm, stream: TextStream, last_state: Tensor, rules: Sequence[DecodingRules]) -> None:
+        """Start from the last states (B, D) of the prompts, with one set of rules per row."""
+        assert len(rules) == len(last_state)
+        self._mllm, self._stream, self._state, self._rules = mllm, stream, last_state, rules
+        self.token_ids: list[list[int]] = [[] for _ in rules]
+        self.seg_states: list[list[Tensor]] = [[] for _ in rules]
+        self.said_end = [False] * len(rules)
+        self.cancelled = [False] * len(rules)
+        # One generator per row, so that a row draws the same alone as in a batch.
+        self._generators = [torch.Generator(last_state.device).manual_seed(rule.seed) for rule in rules]
+        self._rows = list(range(len(rules)))  # of the batch, those that go on, in the order of the stream
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield, step by step, the new token of each row that goes on."""
+        while self._keep([self._goes_on(row) for row in self._rows]):
+            picked = self._pick()
+            going = [token not in self._rules[row].end_ids for row, token in zip(self._rows, picked, strict=True)]
+            if not self._keep(going):
+                return
+            tokens = [token for token, goes_on in zip(picked, going, strict=True) if goes_on]
+            self._feed(tokens)
+            yield tokens
+
+    def _goes_on(self, row: int) -> bool:
+        rules = self._rules[row]
+        if self.said_end[row] or len(self.token_ids[row]) >= rules.max_new_tokens:
+            return False
+        self.cancelled[row] = rules.stop()
+        return not self.cancelled[row]
+
+    @plain_inference()
+    def _feed(self, tokens: list[int]) -> None:
+        """Append one token to each row that goes on."""
+        ids = torch.tensor(tokens, dtype=torch.long, device=self._state.device)[:, None]
+        self._state = self._stream.append(self._mllm.embed_tokens(ids))[:, 0]
+        for row, token, state in zip(self._rows, tokens, self._state, strict=True):
+            self.token_ids[row].append(token)
+            if token == self._rules[row].seg_id:
+                self.seg_states[row].append(state)
+            self.said_end[row] = self._rules[row].has_ended(self.token_ids[row])
+
+    @plain_inference()
+    def _keep(self, going: list[bool]) -> bool:
+        """Drop the rows that have ended, or return False where all have and the stream stays as it is."""
+        if any(going) and not all(going):
+            places = [place for place, goes_on in enumerate(going) if goes_on]
+            self._stream.keep_rows(places)
+            self._state = self._state[places]
+            self._rows = [self._rows[place] for place in places]
+        return any(going)
+
+    @plain_inference()
+    def _pick(self) -> list[int]:
+        """Choose the next token of each row that goes on."""
+        logits = self._mllm.logits(self._state).float()  # (B, V)
+        tokens = logits.argmax(-1).tolist()
+        for place, row in enumerate(self._rows):
+            if self._rules[row].temperature > 0:
+                tokens[place] = self._sample(row, logits[place])
+        return tokens
+
+    def _sample(self, row: int, logits: Tensor) -> int:
+        """Sample one row's next token from its logits (V,)."""
+        # In this order no temperature above 0, however small, makes infinite numbers meet.
+        below = (logits - logits.amax()).double()
+        probabilities = (below / self._rules[row].temperature).float().softmax(-1)
+        return int(torch.multinomial(probabilities, 1, generator=self._generators[row]))
+
+    def finish(self) -> Self:
+        """Decode to the end."""
+        for _ in self:
+            pass
+        return self

@@ -1,0 +1,142 @@
+"""Hold requests: media, prompt and regions, with options that are checked where they are made.
+
+Flow: apps, evaluation, a server -> Request, Options -> engine.py.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+from numpy.typing import NDArray
+
+from sa2va.tokens import check_text
+
+MODES = ("auto", "official", "consistent")
+DEFAULT_NEW_TOKENS = 512  # of an answer, or as many as the prompt leaves room for
+LEAST_ROOM = 64  # tokens; with less left of what the language model has learned, a prompt is refused
+MAX_SEED = 2**64 - 1
+_COUNTS = ("max_new_tokens", "max_objects")
+
+
+def check_count(name: str, value: Any) -> int:
+    """Return a count as an int.
+
+    Raises:
+        ValueError: it is not a whole number of at least 1.
+    """
+    if not _is_whole(value) or value < 1:
+        raise ValueError(f"{name} is {value!r}; expected a whole number, at least 1")
+    return int(value)
+
+
+def check_one_of(**given: object) -> None:
+    """Check that exactly one of several arguments is given.
+
+    Raises:
+        ValueError: none is, or several are.
+    """
+    chosen = [name for name, value in given.items() if value is not None]
+    if len(chosen) != 1:
+        raise ValueError(f"expected exactly one of {', '.join(given)}, got {' and '.join(chosen) or 'none'}")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _to_finite(value: Any) -> float:
+    """Return a number as a float; NaN where it is none or not finite."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return math.nan
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Every knob of a prediction; numbers of NumPy are taken like those of Python.
+
+    Raises:
+        ValueError: a value has the wrong type or lies outside its range.
+    """
+
+    max_new_tokens: int = DEFAULT_NEW_TOKENS  # any other number is room that a prompt must leave
+    temperature: float = 0.0  # 0 = greedy
+    seed: int = 0  # of sampling, where temperature > 0
+    mask_threshold: float = 0.0  # a pixel with a larger logit belongs to the mask
+    max_objects: int = 64  # of one answer; [SEG] tokens beyond it get no mask
+    num_keyframes: int | None = None  # frames of a clip that the model reads; None = the model's own
+    mode: str = "auto"  # "auto" | "official" | "consistent"
+
+    def __post_init__(self) -> None:
+        numbers: dict[str, float] = {name: check_count(name, getattr(self, name)) for name in _COUNTS}
+        if self.num_keyframes is not None:
+            numbers["num_keyframes"] = check_count("num_keyframes", self.num_keyframes)
+        if not _is_whole(self.seed) or not 0 <= self.seed <= MAX_SEED:
+            raise ValueError(f"seed is {self.seed!r}; expected a whole number from 0 to {MAX_SEED}")
+        numbers["seed"] = int(self.seed)
+        numbers["temperature"] = _to_finite(self.temperature)
+        if not numbers["temperature"] >= 0:
+            raise ValueError(f"temperature is {self.temperature!r}; expected a finite number, 0 (greedy) or more")
+        numbers["mask_threshold"] = _to_finite(self.mask_threshold)
+        if math.isnan(numbers["mask_threshold"]):
+            raise ValueError(f"mask_threshold is {self.mask_threshold!r}; expected a finite logit, 0 for even odds")
+        if not isinstance(self.mode, str) or self.mode not in MODES:
+            raise ValueError(f"mode {self.mode!r} is unknown; use one of {', '.join(MODES)}")
+        for name, value in numbers.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def read(cls, options: "Options | None") -> "Options":
+        """Return the caller's options, or the defaults.
+
+        Raises:
+            ValueError: these are no options.
+        """
+        if options is not None and not isinstance(options, cls):
+            raise ValueError(f"options {options!r:.60}: expected Options(...), got {type(options).__name__}")
+        return options or cls()
+
+    @property
+    def room(self) -> int:
+        """How many tokens a prompt must leave to its answer."""
+        return LEAST_ROOM if self.max_new_tokens == DEFAULT_NEW_TOKENS else self.max_new_tokens
+
+
+StopFlag = Callable[[], bool]  # as in threading.Event().is_set
+
+
+class Cancelled(Exception):
+    """The stop flag of a request was set: there is no answer, and no more work is done for it."""
+
+
+def never() -> bool:
+    """Return False: the stop flag of a request that nobody can cancel."""
+    return False
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question about one picture or clip, or about several pictures at once.
+
+    With `images`, masks and regions belong to the first of them.
+    """
+
+    media: Any = None
+    prompt: str = ""
+    regions: Sequence[Any] | NDArray[Any] | None = None  # see `sa2va.masks.split_regions`
+    images: Sequence[Any] | None = None
+    options: Options | None = None  # of this request alone; None = those of the call
+    stop: StopFlag = never  # asked before each token and each frame; True cancels the request
+
+    def __post_init__(self) -> None:
+        if (self.media is None) == (self.images is None):
+            raise ValueError("a request needs either media or images")
+        check_text(self.prompt, "prompt")
+        if not callable(self.stop):
+            raise ValueError(f"stop {self.stop!r:.60}: expected a function without arguments, such as Event().is_set")
