@@ -36,16 +36,16 @@ def score_color(sample: Sample, predictions: list[Prediction]) -> Record:
 
 def squares(split: str, seed: int | None, limit: int) -> Benchmark:
     common: dict[str, Any] = {"num_items": limit, "ask": ask_first, "seed": seed or 0, "options": SHORT}
-    summarise = partial(overlap_figures, name="squares", ciou_bar=Bar(0.5))
+    summarize = partial(overlap_figures, name="squares", ciou_bar=Bar(0.5))
     load = partial(load_mask, seed or 0)
-    return Benchmark(name="squares", title="Squares", load=load, score=score_mask, summarise=summarise, **common)
+    return Benchmark(name="squares", title="Squares", load=load, score=score_mask, summarize=summarize, **common)
 
 
 def colors(split: str, seed: int | None, limit: int) -> Benchmark:
     common: dict[str, Any] = {"num_items": limit, "ask": ask_first, "seed": seed or 0, "options": SHORT}
-    summarise = partial(answer_figures, bar=Bar(0.5))
+    summarize = partial(answer_figures, bar=Bar(0.5))
     load = partial(load_color, seed or 0)
-    return Benchmark(name="colors", title="Colors", load=load, score=score_color, summarise=summarise, **common)
+    return Benchmark(name="colors", title="Colors", load=load, score=score_color, summarize=summarize, **common)
 
 
 def register() -> None:
