@@ -1,5 +1,6 @@
 """Define two benchmarks on pictures of one bright square: draw its mask, name its color."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,7 @@ def load_mask(seed: int, index: int) -> Sample:
 def load_color(seed: int, index: int) -> Sample:
     sample = load_mask(seed, index)
     color = "red" if index % 2 else "blue"
-    return Sample(frames=sample.frames, turns=(Turn(question="Which color is the square?", answer=color),))
+    return replace(sample, turns=(Turn(question="Which color is the square?", answer=color),))
 
 
 def score_mask(sample: Sample, predictions: list[Prediction]) -> Record:
