@@ -9,17 +9,12 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-SRC = ROOT / "src" / "sa2va"
-SOURCES = sorted(SRC.rglob("*.py"))
-EVERY_FILE = SOURCES + [path for folder in ("tests", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
+from support.lint import EVERY_FILE, ROOT, SOURCES, SRC, refuse, where
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
@@ -63,11 +58,6 @@ IMPORT_NAMES = {  # where the name to import is not the name to install
     "httpx2": "transformers",  # of huggingface_hub, whose errors it raises
     "filelock": "torch",  # which cannot work without it
 }
-
-
-def where(path: Path, line: int = 0) -> str:
-    name = path.relative_to(ROOT).as_posix()
-    return f"{name}:{line}" if line else name
 
 
 @cache
@@ -158,12 +148,6 @@ def test_every_room_has_a_floor() -> None:
 )
 def test_the_floor_rule_says(importer: str, imported: str, allowed: bool) -> None:
     assert may_import(importer, imported) is allowed
-
-
-def refuse(offenders: Iterable[str], rule: str) -> None:
-    """Fail with every place that breaks a rule, a line each."""
-    found = list(dict.fromkeys(offenders))
-    assert not found, f"{rule}:\n" + "\n".join(found)
 
 
 def test_imports_go_down() -> None:
@@ -376,3 +360,21 @@ def test_contributing_lists_every_room() -> None:
     rows = re.findall(r"^\| (\d) \| (.+?) \|", text, re.MULTILINE)
     listed = {room: int(floor) for floor, rooms in rows for room in re.findall(r"`(\w+)`", rooms)}
     assert listed == FLOORS
+
+
+def test_contributing_says_where_to_add() -> None:
+    """Every file or folder of the table is there; `<name>` stands for any."""
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("## Where do I add")[2].partition("\n## ")[0]
+    rows = "".join(re.findall(r"^\|.*$", table, re.MULTILINE))
+    places = [place for place in re.findall(r"`([\w/<>.]+)`", rows) if "/" in place]
+    gone = {room for room in FLOORS if not list(SRC.glob(f"{room}*"))}
+    refuse(
+        (
+            place
+            for place in places
+            if place.partition("/")[0] not in gone
+            and not list((ROOT if place.startswith("benchmarks/") else SRC).glob(re.sub(r"<\w+>", "*", place)))
+        ),
+        "CONTRIBUTING.md names what is not there",
+    )
+    assert len(places) > 15

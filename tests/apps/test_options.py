@@ -134,10 +134,12 @@ def test_every_option_reaches_the_library(loaded: list[Any], tmp_path: Path) -> 
         }
 
 
-def test_eval_takes_its_model_as_an_argument(loaded: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eval_takes_its_model_as_an_argument(
+    loaded: list[Any], small_benchmarks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sa2va.evaluation.runner.evaluate", lambda *args, **kwargs: pytest.fail("stop here"))
     with pytest.raises(pytest.fail.Exception, match="stop here"):
-        cli.main(["eval", "tiny", "--benchmark", "world/kinds", "--dtype", "float32"])
+        cli.main(["eval", "tiny", "--benchmark", "squares", "--dtype", "float32"])
     assert loaded[0][0] == "tiny" and loaded[0][1]["dtype"] == "float32"
 
 

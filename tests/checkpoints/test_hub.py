@@ -165,9 +165,8 @@ def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ["segment", "PICTURE", "the red circle", "--sam", "lab/model"],
         ["segment", "PICTURE", "the red circle", "--adapter", "lab/model"],
         ["doctor", "lab/model"],
-        ["gaze", "predict", "PICTURE", "the red circle", "--model", "lab/model"],
     ],
-    ids=["model", "sam", "adapter", "doctor", "gaze"],
+    ids=["model", "sam", "adapter", "doctor"],
 )
 def test_a_hub_that_never_answers_is_one_line_in_time(
     words: list[str],

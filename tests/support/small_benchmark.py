@@ -1,5 +1,6 @@
 """Define two benchmarks on pictures of one bright square: draw its mask, name its color."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,7 @@ def load_mask(seed: int, index: int) -> Sample:
 def load_color(seed: int, index: int) -> Sample:
     sample = load_mask(seed, index)
     color = "red" if index % 2 else "blue"
-    return Sample(frames=sample.frames, turns=(Turn(question="Which color is the square?", answer=color),))
+    return replace(sample, turns=(Turn(question="Which color is the square?", answer=color),))
 
 
 def score_mask(sample: Sample, predictions: list[Prediction]) -> Record:
@@ -37,16 +38,16 @@ def score_color(sample: Sample, predictions: list[Prediction]) -> Record:
 
 def squares(split: str, seed: int | None, limit: int) -> Benchmark:
     common: dict[str, Any] = {"num_items": limit, "ask": ask_first, "seed": seed or 0, "options": SHORT}
-    summarise = partial(overlap_figures, name="squares", ciou_bar=Bar(0.5))
+    summarize = partial(overlap_figures, name="squares", ciou_bar=Bar(0.5))
     load = partial(load_mask, seed or 0)
-    return Benchmark(name="squares", title="Squares", load=load, score=score_mask, summarise=summarise, **common)
+    return Benchmark(name="squares", title="Squares", load=load, score=score_mask, summarize=summarize, **common)
 
 
 def colors(split: str, seed: int | None, limit: int) -> Benchmark:
     common: dict[str, Any] = {"num_items": limit, "ask": ask_first, "seed": seed or 0, "options": SHORT}
-    summarise = partial(answer_figures, bar=Bar(0.5))
+    summarize = partial(answer_figures, bar=Bar(0.5))
     load = partial(load_color, seed or 0)
-    return Benchmark(name="colors", title="Colors", load=load, score=score_color, summarise=summarise, **common)
+    return Benchmark(name="colors", title="Colors", load=load, score=score_color, summarize=summarize, **common)
 
 
 def register() -> None:

@@ -1,4 +1,4 @@
-"""Say what a benchmark is: items, what to ask about each, how to score the answer, which figures come out.
+"""Define a benchmark: items, requests, scores of the answers, figures.
 
 Flow: catalog.py builds a Benchmark -> runner.py loads, asks and scores item by item -> Record -> figures -> report.py.
 Shapes: N items, E rows that a figure counts.
@@ -22,7 +22,7 @@ Record = dict[str, Any]  # what one item contributes, as JSON holds it
 
 
 class Answers(Protocol):
-    """What an evaluation needs of a predictor."""
+    """Methods of a predictor that evaluation calls."""
 
     def predict_batch(self, requests: Sequence[Request], options: Options = ...) -> list[Prediction]:
         """Answer each request as `predict` would."""
@@ -100,12 +100,12 @@ class Benchmark:
         name: key in the catalog.
         title: heading in the report.
         num_items: N.
-        load: item number -> Sample; the same one every time.
-        ask: Sample -> the requests to put to the model.
+        load: item number -> Sample; a pure function.
+        ask: Sample -> requests.
         score: Sample and its predictions, one per request -> Record.
-        summarise: all records, in order -> figures.
+        summarize: all records, in order -> figures.
         options: of every request.
-        forced: ask for a mask even where the model would say that the object is not there.
+        forced: request a mask even where the model would call the object absent.
         batch_size: items that go through the model together.
         seed: of its items, where they are generated.
     """
@@ -116,7 +116,7 @@ class Benchmark:
     load: Callable[[int], Sample]
     ask: Callable[[Sample], list[Request]]
     score: Callable[[Sample, list[Prediction]], Record]
-    summarise: Callable[[list[Record]], list[Figure]]
+    summarize: Callable[[list[Record]], list[Figure]]
     options: Options = field(default_factory=Options)
     forced: bool = False
     batch_size: int = 32
@@ -125,15 +125,15 @@ class Benchmark:
 
 @dataclass(frozen=True, kw_only=True)
 class LiveBenchmark:
-    """One family of items that are too long to hold: each is played to a session, frame by frame.
+    """One family of items that are too long for memory: each is streamed to a tracking session, frame by frame.
 
     Attributes:
         name: key in the catalog.
         title: heading in the report.
         num_items: N.
-        play: who answers and the item's number -> Record; the same one every time.
-        summarise: all records, in order -> figures.
-        batch_size: items between two looks at the journal.
+        play: predictor and item number -> Record; a pure function.
+        summarize: all records, in order -> figures.
+        batch_size: items between two writes of the journal.
         seed: of its items, where they are generated.
         on_request: run only when it is named, since it takes minutes.
     """
@@ -142,7 +142,7 @@ class LiveBenchmark:
     title: str
     num_items: int
     play: Callable[[Answers, int], Record]
-    summarise: Callable[[list[Record]], list[Figure]]
+    summarize: Callable[[list[Record]], list[Figure]]
     batch_size: int = 1
     seed: int | None = None
     on_request: bool = False

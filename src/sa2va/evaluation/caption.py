@@ -1,6 +1,6 @@
 """Score descriptions: of a marked region, of a picture, of a clip, and captions grounded in masks.
 
-Flow: world.py -> *_record per item -> *_figures over records.
+Flow: a benchmark -> *_record per item -> *_figures over records.
 Source: AP50 and mean IoU of grounded captions as in GLaMM, arXiv:2311.03356; ours counts unmatched objects as 0.
 Shapes: P predicted masks, G true masks of one picture, H W picture.
 """

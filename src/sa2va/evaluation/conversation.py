@@ -1,7 +1,6 @@
 """Score short answers by exact match, overall and per kind of question.
 
-Flow: world.py -> answers_record per item -> answer_figures over records.
-Shapes: none.
+Flow: a benchmark -> answers_record per item -> answer_figures over records.
 """
 
 from collections import Counter

@@ -1,6 +1,6 @@
-"""Score masks asked for in words: pictures, groups, absent objects, and how sure the model is of them.
+"""Score referring segmentation: masks of pictures, groups, absent objects, and calibration.
 
-Flow: world.py -> *_record per item -> *_figures over records.
+Flow: a benchmark -> *_record per item -> *_figures over records.
 Source: cIoU and gIoU as in RefCOCO and gRefCOCO (metrics/iou.py); calibration as in metrics/calibration.py.
 Shapes: N predicted masks, M objects of a scene, T frames, H W picture.
 """
@@ -17,19 +17,18 @@ from sa2va.metrics.calibration import ece
 from sa2va.metrics.iou import ciou, giou, intersection_union, ratio
 from sa2va.types import Masks
 
-KINDS = ("attribute", "place", "relation", "ordinal", "superlative", "negation")
 RANDOM_OBJECT = "a random object of the scene"
 
 
 def choices(candidates: Masks, number: int) -> NDArray[np.bool_]:
-    """Lay together every choice of `number` objects out of M: (M, T, H, W) -> (choices, T, H, W)."""
+    """Unite every choice of `number` objects out of M: (M, T, H, W) -> (choices, T, H, W)."""
     return np.stack(
         [np.any(candidates[list(chosen)], axis=0) for chosen in combinations(range(len(candidates)), number)]
     )
 
 
 def overlap_record(prediction: Prediction, target: NDArray[np.bool_], candidates: Masks, number: int = 1) -> Record:
-    """Compare the union of the predicted masks with the target, and with objects picked blindly.
+    """Compare the union of the predicted masks with the target, and with randomly chosen objects.
 
     Args:
         prediction: any number of masks.
@@ -73,7 +72,7 @@ def averaged(rows: NDArray[np.float64]) -> float:
 def overlap_figures(
     records: Sequence[Record], name: str, *, ciou_bar: Bar | None = None, giou_bar: Bar | None = None
 ) -> list[Figure]:
-    """cIoU and gIoU of the same pairs, beside those of a random object."""
+    """Compute cIoU and gIoU, beside those of a random object."""
     rows = overlap_rows(records)
     blind = [(r["chance_intersection"], r["chance_union"]) for r in records]
     chance = ciou(*zip(*blind, strict=True)) if blind else None
@@ -84,17 +83,17 @@ def overlap_figures(
     ]
 
 
-def kind_figures(records: Sequence[Record]) -> list[Figure]:
-    """cIoU and gIoU per kind of expression."""
+def kind_figures(records: Sequence[Record], kinds: Sequence[str]) -> list[Figure]:
+    """Compute cIoU and gIoU per kind of expression."""
     bar = Bar(0.45)
     figures = []
-    for kind in KINDS:
+    for kind in kinds:
         figures += overlap_figures([r for r in records if r["kind"] == kind], kind, ciou_bar=bar, giou_bar=bar)
     return figures
 
 
 def group_figures(records: Sequence[Record]) -> list[Figure]:
-    """IoU of the union of all masks, and how often there are as many masks as objects."""
+    """Compute the IoU of the union of all masks, and the share of items with the right number of masks."""
     guess = "random objects of the scene, as many as meant"
     rows, counts = overlap_rows(records), [r["num_targets"] for r in records]
     chance = float(np.mean([r["chance_iou"] for r in records])) if records else None
@@ -114,7 +113,7 @@ def balanced(rows: NDArray[np.float64]) -> float:
 
 
 def absent_figures(records: Sequence[Record]) -> list[Figure]:
-    """Recall of "it is there" and of "it is not there" on a balanced set."""
+    """Compute the recall of present and of absent objects on a balanced set."""
     always = 'always "there"'
     there = np.array([r["said"] for r in records if r["present"]], float)
     rows = np.array([[r["present"], r["said"] == r["present"]] for r in records], float)
@@ -133,7 +132,7 @@ def absent_figures(records: Sequence[Record]) -> list[Figure]:
 
 
 def probe_record(prediction: Prediction, target: NDArray[np.bool_], present: bool) -> Record:
-    """Hold what a forced mask claims against what is true.
+    """Compare presence and expected IoU of a forced mask with the truth.
 
     Args:
         prediction: exactly one object.
@@ -164,7 +163,7 @@ def score_rows(records: Sequence[Record]) -> tuple[NDArray[np.float64], list[int
 
 
 def calibration_figures(records: Sequence[Record]) -> list[Figure]:
-    """Calibration error of presence over all objects, and of the scores over those that are there."""
+    """Compute the calibration error of presence over all objects, and of scores over those that are present."""
     sure, bar = "always sure (confidence 1)", Bar(0.05, at_most=True)
     presence = np.array([[r["presence"], r["present"]] for r in records], float)
     scores, owners = score_rows([r for r in records if r["present"]])

@@ -1,7 +1,6 @@
-"""Show what an evaluation found: one table for people, one JSON for programs.
+"""Report an evaluation: one table for people, one JSON for programs.
 
 Flow: runner.py -> Report -> table, to_dict, save.
-Shapes: none.
 """
 
 import json
@@ -28,7 +27,7 @@ _COLORS = {"reached": "green", "about": "yellow", "missed": "red"}
 
 
 def describe_environment() -> dict[str, Any]:
-    """Say where and when a figure was computed."""
+    """Describe the machine and the time of an evaluation."""
     return {
         "sa2va": sa2va.__version__,
         "python": platform.python_version(),

@@ -1,10 +1,9 @@
-"""Put every item of every benchmark to a model, keep each score, and report.
+"""Evaluate a model on every item of every benchmark, keep each score, and report.
 
 Flow: Benchmark -> run (load, ask in batches, score, journal) -> records -> figures -> report.Report.
-    A run that was stopped goes on where it was: the journal keeps one record per item, under a key made of
-    everything that decides it (stamp.py). Several processes may share a folder, each with its own benchmarks;
-    a further run of all of them then finds every score in the journal.
-Shapes: none.
+    A stopped run resumes: the journal keeps one record per item, under a key made of everything that decides the
+    record (stamp.py). Several processes may share a folder, each with its own benchmarks. A further run of all of
+    them then finds every score in the journal.
 """
 
 import json
@@ -136,7 +135,7 @@ def evaluate(
             start = time.perf_counter()
             key = partial(stamp.key, benchmark)
             records = run(benchmark, predictor, journal=journal, key=key, batch_size=batch_size, progress=progress)
-            figures = tuple(benchmark.summarise(records))
+            figures = tuple(benchmark.summarize(records))
             seconds = time.perf_counter() - start
             sections.append(Section(name=benchmark.name, title=benchmark.title, figures=figures, seconds=seconds))
     environment = describe_environment() | {"seconds": round(time.perf_counter() - begin, 1)}

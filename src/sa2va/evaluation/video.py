@@ -1,6 +1,6 @@
 """Score mask tracks asked for in words: J&F over a clip, and over the frames after an object was hidden.
 
-Flow: world.py -> track_record per clip -> track_figures over records.
+Flow: a benchmark -> track_record per clip -> track_figures over records.
 Source: DAVIS (metrics/boundary.py); every frame counts, a frame rightly left empty scores 1.
 Shapes: M objects of a scene, T frames, H W picture.
 """

@@ -67,7 +67,5 @@ def show_gaze(predictor: "Predictor", folder: Path, seed: int, scratch: Path) ->
             ),
             picture=None if film else draw_scanpath(sheet),
             clip=film,
-            notes=(
-                "numbers and colours: fixations of one of them, by word; small dots: the others; frame: the target",
-            ),
+            notes=("numbers and colors: fixations of one of them, by word; small dots: the others; frame: the target",),
         )

@@ -212,3 +212,13 @@ def test_bad_input(
     assert cli.main(["gaze", *[word.format(picture=picture, folder=Path(picture).parent) for word in words]]) == 2
     told = capsys.readouterr().err
     assert expected in told and told.count("\n") == 1
+
+
+def test_a_closed_standard_input_is_named_before_the_work(
+    picture: str, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert cli.main(["gaze", "stream", picture]) == 2
+    text, error = capsys.readouterr()
+    assert text == "" and error.startswith("sa2va: standard input is closed") and error.count("\n") == 1
+    assert not asked

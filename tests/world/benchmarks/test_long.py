@@ -129,7 +129,7 @@ def test_the_runner_plays_and_keeps_a_clip_for_every_hundred_items(tmp_path):
         played.append(index)
         return {"index": np.float64(index)}
 
-    benchmark = LiveBenchmark(name="live", title="Live", num_items=3, play=play, summarise=lambda records: [])
+    benchmark = LiveBenchmark(name="live", title="Live", num_items=3, play=play, summarize=lambda records: [])
     assert run(benchmark, FakeTracker(lambda masks, frame: masks)) == [{"index": i} for i in (0.0, 1.0, 2.0)]
     assert played == [0, 1, 2]
 

@@ -21,7 +21,7 @@ def figures(name: str, answer, num_items: int | None = None, seed: int = 5) -> l
     number = num_items or (2 if name.removeprefix("world/") in CLIPS else 6)
     (benchmark,) = build_benchmarks([name], seed=seed, limit=number)
     benchmark = replace(benchmark, load=world.keep(benchmark.load))
-    return benchmark.summarise(run(benchmark, FakePredictor(benchmark, answer)))
+    return benchmark.summarize(run(benchmark, FakePredictor(benchmark, answer)))
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -96,7 +96,7 @@ def test_the_next_description_reaches_exactly_chance(name: str) -> None:
 
 def test_kinds_come_in_turn_and_pairs_as_promised() -> None:
     kinds = world.kinds("dev", 0, 6)
-    assert [kinds.load(index).meta["kinds"][0] for index in range(6)] == list(world.masks.KINDS)
+    assert [kinds.load(index).meta["kinds"][0] for index in range(6)] == list(world.REFERRING_KINDS)
     seen, unseen = world.referring("dev", 0, 4), world.heldout("dev", 0, 4)
     assert not any(seen.load(index).meta["heldout"][0] for index in range(4))
     assert all(unseen.load(index).meta["heldout"][0] for index in range(4))

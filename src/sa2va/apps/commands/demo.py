@@ -64,12 +64,12 @@ def demo(
     missing = ", ".join(missing_extensions())
     if missing and not media and not collect("EXHIBITS"):
         raise ValueError(f"the extensions {missing} are not here, whose scenes the demo shows; add --media PATH")
-    if missing:
-        remark(f"not shown, since the extensions are not here: {missing}", quiet)
     seed = secrets.randbelow(MAX_SEED) if seed is None else seed
     own = open_media(media) if media is not None else None  # a damaged file is reported before the work
     with staged(output, FILES, own.files if own else ()) as scratch:
         assert scratch is not None
+        if missing:
+            remark(f"not shown, since the extensions are not here: {missing}", quiet)
         if own and choice.model == "tiny":
             warn_once()  # before the model is loaded
         console = Console(quiet=quiet, highlight=False)

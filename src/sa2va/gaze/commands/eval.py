@@ -230,7 +230,7 @@ def refuse_idle(context: typer.Context, mode: str) -> None:
         given = source is not None and source.name == "COMMANDLINE"
         if given and name not in SETTINGS[mode] | ALWAYS | {mode}:
             shown = parameter.opts[0] if parameter.opts[0].startswith("-") else str(context.params[name][0])
-            raise ValueError(f"{shown}: --{mode} has no use for it; leave it out")
+            raise ValueError(f"{shown}: cannot be combined with --{mode}; leave it out")
 
 
 def prepare() -> bool:

@@ -142,7 +142,7 @@ def long_clips(split: Split, num_items: int, *, num_frames: int = FRAMES) -> Liv
 
     return LiveBenchmark(
         name="world/long", title=f"Long clips, {num_frames} frames with exits, returns and crossings",
-        num_items=-(-num_items // ITEMS_A_CLIP), play=play, summarise=long_figures, on_request=True,
+        num_items=-(-num_items // ITEMS_A_CLIP), play=play, summarize=long_figures, on_request=True,
     )  # fmt: skip
 
 

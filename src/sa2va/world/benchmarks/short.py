@@ -32,6 +32,7 @@ from sa2va.world.tasks import catalog as tasks
 from sa2va.world.tasks.items import draw_item, render_item
 from sa2va.world.tasks.referring import BALANCED
 
+REFERRING_KINDS = ("attribute", "place", "relation", "ordinal", "superlative", "negation")  # of one object each
 NUM_KEYFRAMES = 4  # frames of a clip that may be prompted
 _CLIP_BATCH = 8
 _SHORT = Options(max_new_tokens=48)
@@ -40,7 +41,7 @@ _CLIP_SHORT = replace(_SHORT, num_keyframes=NUM_KEYFRAMES)
 _CLIP_LONG = replace(_LONG, num_keyframes=NUM_KEYFRAMES)
 PASSES = "passes behind"  # the one motion that another object hides wholly for some frames
 _PASSERS_FROM, _PASSERS_STEP = 10_000_000, 1000  # clips searched for objects that pass behind others
-_KEPT = 64  # samples in memory, so that an item and its neighbour are drawn once
+_KEPT = 64  # samples in memory, so that an item and its neighbor are drawn once
 
 
 def keep(load: Callable[[int], Sample]) -> Callable[[int], Sample]:
@@ -81,7 +82,7 @@ def _referring(
     title: str,
     num_items: int,
     load: Callable[[int], Sample],
-    summarise: Callable[[list[Record]], list[Figure]],
+    summarize: Callable[[list[Record]], list[Figure]],
 ) -> Benchmark:
     def score(sample: Sample, predictions: list[Prediction]) -> Record:
         number = len(sample.meta["targets"][0])
@@ -89,36 +90,36 @@ def _referring(
         return record | {"kind": sample.meta["kinds"][0], "said": predictions[0].text}
 
     return Benchmark(
-        name=name, title=title, num_items=num_items, load=load, ask=ask_first, score=score, summarise=summarise,
+        name=name, title=title, num_items=num_items, load=load, ask=ask_first, score=score, summarize=summarize,
         options=_SHORT,
     )  # fmt: skip
 
 
-_ONE_OBJECT = {kind: KINDS[kind] for kind in masks.KINDS}
+_ONE_OBJECT = {kind: KINDS[kind] for kind in REFERRING_KINDS}
 
 
 @drawn
 def referring(split: Split, num_items: int) -> Benchmark:
-    """Ask for one object of a picture, whose pair of colour and shape training has shown."""
+    """Ask for one object of a picture, whose pair of color and shape training has shown."""
     load = partial(refer, "refseg", split, shares=_ONE_OBJECT, require_heldout=False)
-    summarise = partial(masks.overlap_figures, name="seen pairs", ciou_bar=Bar(0.75))
-    return _referring("world/referring", "Referring segmentation, seen pairs", num_items, load, summarise)
+    summarize = partial(masks.overlap_figures, name="seen pairs", ciou_bar=Bar(0.75))
+    return _referring("world/referring", "Referring segmentation, seen pairs", num_items, load, summarize)
 
 
 @drawn
 def heldout(split: Split, num_items: int) -> Benchmark:
-    """Ask for one object of a picture, whose pair of colour and shape training has never shown."""
+    """Ask for one object of a picture, whose pair of color and shape training has never shown."""
     load = partial(refer, "refseg", split, shares=_ONE_OBJECT, require_heldout=True)
-    summarise = partial(masks.overlap_figures, name="held-out pairs", ciou_bar=Bar(0.60))
-    return _referring("world/heldout", "Referring segmentation, held-out pairs", num_items, load, summarise)
+    summarize = partial(masks.overlap_figures, name="held-out pairs", ciou_bar=Bar(0.60))
+    return _referring("world/heldout", "Referring segmentation, held-out pairs", num_items, load, summarize)
 
 
 @drawn
 def reserved(split: Split, num_items: int) -> Benchmark:
     """Ask for one object of a picture, whose pair of color and shape no other benchmark has shown either."""
     load = partial(refer, "refseg", Split(RESERVED, split.seed), shares=_ONE_OBJECT, require_heldout=True)
-    summarise = partial(masks.overlap_figures, name="reserved pairs")
-    return _referring("world/reserved", "Referring segmentation, reserved pairs", num_items, load, summarise)
+    summarize = partial(masks.overlap_figures, name="reserved pairs")
+    return _referring("world/reserved", "Referring segmentation, reserved pairs", num_items, load, summarize)
 
 
 @drawn
@@ -126,10 +127,11 @@ def kinds(split: Split, num_items: int) -> Benchmark:
     """Ask for one object of a picture, by every kind of expression as often."""
 
     def load(index: int) -> Sample:
-        return refer("refseg", split, index, kind=masks.KINDS[index % len(masks.KINDS)], require_heldout=False)
+        return refer("refseg", split, index, kind=REFERRING_KINDS[index % len(REFERRING_KINDS)], require_heldout=False)
 
     title = "Referring segmentation per kind of expression"
-    return _referring("world/kinds", title, num_items, load, masks.kind_figures)
+    summarize = partial(masks.kind_figures, kinds=REFERRING_KINDS)
+    return _referring("world/kinds", title, num_items, load, summarize)
 
 
 @drawn
@@ -154,7 +156,7 @@ def absent(split: Split, num_items: int) -> Benchmark:
     return Benchmark(
         name="world/absent", title="Absent objects", num_items=num_items,
         load=partial(refer, "refseg", split, kind=BALANCED), ask=ask_first, score=score,
-        summarise=masks.absent_figures, options=_SHORT,
+        summarize=masks.absent_figures, options=_SHORT,
     )  # fmt: skip
 
 
@@ -168,7 +170,7 @@ def calibration(split: Split, num_items: int) -> Benchmark:
     return Benchmark(
         name="world/calibration", title="Calibration", num_items=num_items,
         load=partial(refer, "refseg", split, kind=BALANCED), ask=ask_first, score=score,
-        summarise=masks.calibration_figures, options=_SHORT, forced=True,
+        summarize=masks.calibration_figures, options=_SHORT, forced=True,
     )  # fmt: skip
 
 
@@ -182,7 +184,7 @@ def _conversation(name: str, title: str, split: Split, num_items: int, task: str
     is_clip = task.startswith("video")
     return Benchmark(
         name=name, title=title, num_items=num_items, load=draw(task, split), ask=ask_each,
-        score=score, summarise=partial(conversations.answer_figures, bar=bar),
+        score=score, summarize=partial(conversations.answer_figures, bar=bar),
         options=_CLIP_SHORT if is_clip else _SHORT, batch_size=_CLIP_BATCH,
     )  # fmt: skip
 
@@ -224,7 +226,7 @@ def _described(
     title: str,
     num_items: int,
     load: Callable[[int], Sample],
-    summarise: Callable[[list[Record]], list[Figure]],
+    summarize: Callable[[list[Record]], list[Figure]],
     *,
     moving: bool = False,
 ) -> Benchmark:
@@ -234,7 +236,7 @@ def _described(
         return captions.described_record(said, read_objects(gold, moving=moving), text)
 
     return Benchmark(
-        name=name, title=title, num_items=num_items, load=load, ask=ask_first, score=score, summarise=summarise,
+        name=name, title=title, num_items=num_items, load=load, ask=ask_first, score=score, summarize=summarize,
         options=_CLIP_LONG if moving else _LONG, batch_size=_CLIP_BATCH if moving else 32,
     )  # fmt: skip
 
@@ -283,7 +285,7 @@ def grounded_caption(split: Split, num_items: int) -> Benchmark:
 
     return Benchmark(
         name="world/grounded_caption", title="Grounded caption", num_items=num_items, load=load, ask=ask_first,
-        score=score, summarise=captions.grounded_figures, options=_LONG,
+        score=score, summarize=captions.grounded_figures, options=_LONG,
     )  # fmt: skip
 
 
@@ -295,7 +297,7 @@ def _tracks(
     title: str,
     num_items: int,
     load: Callable[[int], Sample],
-    summarise: Callable[[list[Record]], list[Figure]],
+    summarize: Callable[[list[Record]], list[Figure]],
     frames: Callable[[NDArray[np.bool_]], list[int]],
 ) -> Benchmark:
     def score(sample: Sample, predictions: list[Prediction]) -> Record:
@@ -306,7 +308,7 @@ def _tracks(
         return record | asked | {"said": predictions[0].text}
 
     return Benchmark(
-        name=name, title=title, num_items=num_items, load=load, ask=ask_first, score=score, summarise=summarise,
+        name=name, title=title, num_items=num_items, load=load, ask=ask_first, score=score, summarize=summarize,
         options=_CLIP_SHORT, batch_size=_CLIP_BATCH,
     )  # fmt: skip
 
@@ -344,9 +346,9 @@ def only_turn(sample: Sample, turn: int) -> Sample:
 def occlusion(split: Split, num_items: int) -> Benchmark:
     """Ask for an object that passes behind another; only the frames after it was wholly hidden count."""
 
-    def summarise(records: list[Record]) -> list[Figure]:
+    def summarize(records: list[Record]) -> list[Figure]:
         return [tracks.track_figure(records, "J&F after a full occlusion", Bar(0.45))]
 
     title = "Video, after a full occlusion"
     load = partial(find_passer, split)
-    return _tracks("world/occlusion", title, num_items, load, summarise, tracks.frames_after_gap)
+    return _tracks("world/occlusion", title, num_items, load, summarize, tracks.frames_after_gap)
