@@ -1,6 +1,6 @@
 """Train our decoder and the two re-built ones alike: the same scanpaths, as many steps, as many rates tried.
 
-Flow: a store of training expressions, trials of them -> fit_slots, fit_events -> rivals for evaluation/drawn.py.
+Flow: a store of training expressions, trials of them -> fit_slots, fit_events -> baselines for evaluation/drawn.py.
 Shapes: P packs, M cells of the canvas, W width of the language model.
 """
 
@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from sa2va.gaze.baselines.slots import GRID, Heard, SlotConfig, SlotLook
+from sa2va.gaze.baselines.slots import GRID, CaseInputs, SlotBaseline, SlotConfig
 from sa2va.gaze.evaluation.fits import Fits, Learned
 from sa2va.gaze.model.decoder import DecoderConfig, EventDecoder
-from sa2va.gaze.model.listening import canvas_maps
-from sa2va.gaze.model.sight import recall
+from sa2va.gaze.model.grounding import canvas_maps
+from sa2va.gaze.model.scene_maps import stack_history
 from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.training.store import Store
 from sa2va.gaze.training.stored import StoredStage
@@ -34,7 +34,7 @@ PACKS = 7  # of a usual scanpath
 KEPT_BACK = 1 / 6  # share of the expressions that choose the rate
 NOWHERE = Fits(None)
 SPREADS = "spreads"
-SLOT_CODE = ("gaze/baselines", "gaze/evaluation/equals.py", "gaze/training/simulated.py", "gaze/model/listening.py")
+SLOT_CODE = ("gaze/baselines", "gaze/evaluation/equals.py", "gaze/training/simulated.py", "gaze/model/grounding.py")
 EVENT_CODE = ("gaze/model", "gaze/training", "gaze/evaluation/equals.py", "training/trainer.py")
 
 
@@ -47,16 +47,18 @@ class Budget:
     rates: Sequence[float] = RATES
 
 
-def slot_hearing(store: Store) -> Callable[[Trial], Heard]:
+def slot_inputs(store: Store) -> Callable[[Trial], CaseInputs]:
     """What the re-built decoders are told: belief maps, states and image features that ours has, on the same cells."""
 
     @lru_cache(maxsize=1)  # trials of one case come one after the other
-    def hear(index: int) -> Heard:
-        heard = store.understanding(torch.tensor([index]), "model")
+    def hear(index: int) -> CaseInputs:
+        heard = store.grounding(torch.tensor([index]), "model")
         assert heard.states is not None and heard.coarse is not None and heard.fine is not None
         picture = [canvas_maps(features, heard.image_size, GRID) for features in (heard.coarse, heard.fine)]
-        belief = F.adaptive_avg_pool2d(recall(heard.beliefs)[0], GRID.shape)  # the same where our cells are as large
-        return Heard(belief.flatten(2), heard.states[0], torch.cat(picture, 1)[0].flatten(1).T.contiguous())
+        belief = F.adaptive_avg_pool2d(
+            stack_history(heard.beliefs)[0], GRID.shape
+        )  # the same where our cells are as large
+        return CaseInputs(belief.flatten(2), heard.states[0], torch.cat(picture, 1)[0].flatten(1).T.contiguous())
 
     return lambda case: hear(store.find(case.case))
 
@@ -68,7 +70,7 @@ def num_parameters(module: nn.Module) -> int:
 
 def fit_slots(
     config: SlotConfig, store: Store, trials: Sequence[Trial], budget: Budget, fits: Fits = NOWHERE
-) -> SlotLook:
+) -> SlotBaseline:
     """Train a re-built decoder at each rate, and keep the one that does best on what it did not learn from."""
     assert store.heard is not None
     channels = sum(store.heard[features].shape[1] for features in ("coarse", "fine"))
@@ -76,25 +78,27 @@ def fit_slots(
     config = replace(config, steps=budget.steps, batch=budget.batch * PACKS, **widths)
     tried = []
     for rate in budget.rates:
-        rival = SlotLook(replace(config, rate=rate), hear=slot_hearing(store))
+        baseline = SlotBaseline(replace(config, rate=rate), read_case=slot_inputs(store))
 
-        def learn(rival: SlotLook = rival) -> Learned:
-            rival.fit(trials)
-            return rival.decoder.state_dict() | {SPREADS: torch.from_numpy(rival.spreads)}, {"kept": rival.kept}
+        def learn(baseline: SlotBaseline = baseline) -> Learned:
+            baseline.fit(trials)
+            return baseline.decoder.state_dict() | {SPREADS: torch.from_numpy(baseline.spreads)}, {
+                "kept": baseline.kept
+            }
 
-        tensors, facts = fits.kept(config.name.split()[0].strip(","), rival.config, SLOT_CODE, learn)
-        rival.spreads, rival.kept = tensors.pop(SPREADS).numpy(), facts["kept"]
-        rival.decoder.load_state_dict(tensors)
-        tried.append(rival)
-    return max(tried, key=lambda rival: rival.kept)
+        tensors, facts = fits.kept(config.name.split()[0].strip(","), baseline.config, SLOT_CODE, learn)
+        baseline.spreads, baseline.kept = tensors.pop(SPREADS).numpy(), facts["kept"]
+        baseline.decoder.load_state_dict(tensors)
+        tried.append(baseline)
+    return max(tried, key=lambda baseline: baseline.kept)
 
 
 class Fitted:
-    """A rival that has learned already, on another store than it is scored on."""
+    """A baseline that has learned already, on another store than it is scored on."""
 
-    def __init__(self, rival: SlotLook, store: Store) -> None:
-        self.name, self._rival = rival.name, rival
-        rival.hear = slot_hearing(store)
+    def __init__(self, baseline: SlotBaseline, store: Store) -> None:
+        self.name, self._rival = baseline.name, baseline
+        baseline.read_case = slot_inputs(store)
 
     def fit(self, trials: Sequence[Trial]) -> None:
         """Learn nothing more."""

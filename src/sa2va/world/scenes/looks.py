@@ -1,4 +1,4 @@
-"""Choose what the objects of a scene look like, confusable on purpose.
+"""Sample object appearances that share attributes, so that expressions need to be specific.
 
 Flow: sampling.py, choreography.py -> draw_looks -> one Look per object.
 Shapes: N objects.
@@ -11,15 +11,15 @@ import numpy as np
 from sa2va.world.scenes.scene import COLORS, RADII, SHAPES, SIZES, TEXTURES
 from sa2va.world.scenes.splits import SEEN_PAIRS, Pairs
 
-_FROM_PALETTE = 0.6  # how often a colour or a shape comes from the scene's own few
-_COMPANY = 0.65  # how often an object that shares nothing is given the colour or the shape of another one
-_DOUBLE = 0.3  # how often one object repeats colour, shape and size of another one
+_FROM_PALETTE = 0.6  # probability that a color or shape comes from the scene's small palette
+_COMPANY = 0.65  # probability that an object without shared attributes gets another's color or shape
+_DOUBLE = 0.3  # probability that an object repeats another's color, shape and size
 _SIZE_ODDS = np.array([0.36, 0.40, 0.24])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """How an object looks, wherever it is."""
+    """The appearance of an object."""
 
     color: str
     shape: str
@@ -33,22 +33,22 @@ class Look:
 
 
 def pick(rng: np.random.Generator, options: tuple[str, ...] | list[str]) -> str:
-    """Return one of the options, all equally likely."""
+    """Sample one of the options uniformly."""
     return options[int(rng.integers(len(options)))]
 
 
 def draw_radius(rng: np.random.Generator, size: str) -> float:
-    """Return a radius of a size class, fraction of the side."""
+    """Sample a radius of a size class, fraction of the side."""
     return float(rng.uniform(*RADII[size]))
 
 
 def draw_size(rng: np.random.Generator) -> str:
-    """Return a size class."""
+    """Sample a size class."""
     return SIZES[int(rng.choice(3, p=_SIZE_ODDS))]
 
 
 def draw_texture(rng: np.random.Generator) -> str:
-    """Return a texture; plain ones are a little more common."""
+    """Sample a texture; plain has twice the probability of the others."""
     return TEXTURES[max(0, int(rng.integers(-1, len(TEXTURES))))]
 
 
@@ -59,7 +59,7 @@ def _shares(look: Look, other: Look) -> bool:
 def _draw_pair(
     rng: np.random.Generator, colors: list[str], shapes: list[str], pairs: tuple[tuple[str, str], ...]
 ) -> tuple[str, str]:
-    """Return a pair out of `pairs`, mostly with a colour and a shape of the scene's own palette."""
+    """Sample a pair of `pairs`, mostly with color and shape from the scene's palette."""
     color = pick(rng, colors) if rng.random() < _FROM_PALETTE else None
     shape = pick(rng, shapes) if rng.random() < _FROM_PALETTE else None
     fitting = [pair for pair in pairs if color in (None, pair[0]) and shape in (None, pair[1])]
@@ -67,7 +67,7 @@ def _draw_pair(
 
 
 def _give_company(rng: np.random.Generator, looks: list[Look], index: int, pairs: tuple[tuple[str, str], ...]) -> Look:
-    """Return the look of a lone object, changed to share its colour or its shape with another object."""
+    """Change an object's color or shape to that of another object."""
     look = looks[index]
     friend = looks[(index + 1 + int(rng.integers(len(looks) - 1))) % len(looks)]
     options = [
@@ -82,15 +82,15 @@ def _give_company(rng: np.random.Generator, looks: list[Look], index: int, pairs
 
 
 def draw_looks(rng: np.random.Generator, num_objects: int, *, held_out: Pairs) -> list[Look]:
-    """Choose the looks of a scene.
+    """Sample the appearances of a scene.
 
     Args:
-        rng: source of chance.
+        rng: Random generator.
         num_objects: N.
-        held_out: pairs that training never shows; at least one object has one of them. Empty: none has.
+        held_out: Held-out pairs, at least one of which occurs; empty = none occurs.
 
     Returns:
-        N looks in random order.
+        N appearances in random order.
     """
     pairs, unseen = tuple(sorted(SEEN_PAIRS | held_out)), tuple(sorted(held_out))
     colors = [pick(rng, tuple(COLORS)) for _ in range(int(rng.integers(1, 4)))]

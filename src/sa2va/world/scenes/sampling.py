@@ -1,6 +1,6 @@
-"""Draw scenes by chance: item i of a split is a pure function of the seed, the split and i.
+"""Sample scenes: item i of a split is a pure function of the seed, the split and i.
 
-Flow: (seed, split, index) -> make_scene -> looks, then places (choreography.draw_clip for clips) -> Scene.
+Flow: (seed, split, index) -> make_scene -> appearances, then places (choreography.draw_clip for clips) -> Scene.
 Shapes: N objects; places and lengths are fractions of the side, y down.
 """
 
@@ -15,17 +15,17 @@ from sa2va.world.scenes.paint import Coverage, coverage
 from sa2va.world.scenes.scene import BACKGROUNDS, SIZES, Scene, WorldObject
 from sa2va.world.scenes.splits import TRAIN, Pairs, unseen_pairs
 
-_HELD_OUT_SCENES = 0.25  # share of the scenes of the other splits with a held-out pair
+_HELD_OUT_SCENES = 0.25  # share of scenes with a held-out pair, in splits other than training
 _OCCLUDED_SCENES = 0.44
-_HIDDEN = (0.10, 0.65)  # share of a partly covered object that another one hides
-_MIN_AREA = 0.0054  # visible share of the picture, a little more than the 0.5 % promised
-_CHECK_SIZE = 128  # px, resolution at which overlaps are measured
+_HIDDEN = (0.10, 0.65)  # hidden share of a partly occluded object
+_MIN_AREA = 0.0054  # minimum visible area of an object, share of the image; 0.5 % with a margin
+_CHECK_SIZE = 128  # px, resolution of the occlusion test
 _TRIES = 40
 
 
 @dataclass(frozen=True)
 class _Disk:
-    """The circle an object keeps for itself."""
+    """The circle occupied by an object."""
 
     x: float
     y: float
@@ -38,20 +38,20 @@ class _Disk:
 
 
 def make_scene(seed: int, split: str, index: int, *, moving: bool = False, require_heldout: bool = False) -> Scene:
-    """Return one scene, always the same one for the same arguments.
+    """Sample one scene, deterministically.
 
     Args:
-        seed: of the whole world, >= 0.
-        split: any name; splits.unseen_pairs says which pairs it may show beside those of training.
-        index: item of the split, >= 0.
-        moving: a clip of 2 to 5 objects of which 1 to 3 move, instead of a still picture of 2 to 8.
-        require_heldout: at least one object has such a pair (otherwise a quarter of the scenes do).
+        seed: Random seed of the scenes, >= 0.
+        split: Any name; splits.unseen_pairs lists the pairs it may show besides those of training.
+        index: Item of the split, >= 0.
+        moving: Make a clip of 2 to 5 objects, 1 to 3 of them moving, instead of an image of 2 to 8 objects.
+        require_heldout: At least one object has a held-out pair; otherwise a quarter of the scenes have one.
 
     Returns:
         The scene, ready to render.
 
     Raises:
-        ValueError: for a negative seed or index, or when "train" is asked for held-out pairs.
+        ValueError: a negative seed or index, or `require_heldout` in "train".
     """
     if seed < 0 or index < 0:
         raise ValueError(f"make_scene: seed {seed} and index {index} must not be negative")
@@ -65,7 +65,7 @@ def make_scene(seed: int, split: str, index: int, *, moving: bool = False, requi
 
 
 def _draw_still(rng: np.random.Generator, held_out: Pairs) -> list[WorldObject]:
-    """Choose looks and places of a still scene; sizes shrink until everything fits."""
+    """Sample appearances and places of a still scene, shrinking objects until all fit."""
     num_objects = int(rng.integers(2, 9))
     looks = draw_looks(rng, num_objects, held_out=held_out)
     pairs: dict[int, int] = {}  # front object -> the back object it partly covers
@@ -89,7 +89,7 @@ def _draw_still(rng: np.random.Generator, held_out: Pairs) -> list[WorldObject]:
 
 
 def _shrink_one(looks: list[Look]) -> list[Look]:
-    """Return the looks with all objects of one look, of the largest size there is, made a size smaller."""
+    """Make the objects of one appearance, of the largest size, one size smaller."""
     rank = max(SIZES.index(look.size) for look in looks)
     if rank == 0:
         return looks
@@ -101,7 +101,7 @@ def _shrink_one(looks: list[Look]) -> list[Look]:
 def _try_places(
     rng: np.random.Generator, looks: list[Look], pairs: dict[int, int], spacing: float
 ) -> list[WorldObject] | None:
-    """Place all objects, or return None where one finds no room."""
+    """Place all objects, or return None if one does not fit."""
     disks: list[_Disk] = []
     objects: list[WorldObject] = []
     for index, look in enumerate(looks):
@@ -132,7 +132,7 @@ def _try_places(
 
 
 def _covers_well(back: WorldObject, front: WorldObject) -> bool:
-    """Tell whether the front object hides a readable part of the back one and leaves enough of it."""
+    """Tell whether the front object hides a share of the back one within _HIDDEN and leaves _MIN_AREA visible."""
     behind = _coverage_of(back)
     before = _coverage_of(front)
     hiding = np.zeros((_CHECK_SIZE, _CHECK_SIZE), bool)
