@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("sa2va.world")
-from gaze.support.simulated_stimulus import BOUNDS
+from gaze.support.simulated_stimulus import BOUNDS, make_stimulus
 from scipy.stats import lognorm
 
 from sa2va.gaze.scanpath import Fixation

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from gaze.support.simulated_stimulus import BOUNDS, BOXES
+from gaze.support.simulated_stimulus import BOUNDS, BOXES, make_stimulus
 
 from sa2va.gaze.simulator import viewing
 from sa2va.gaze.simulator.observers import Observer, draw_observer
