@@ -17,10 +17,10 @@ from PIL import Image
 from sa2va.gaze.baselines.event_decoder import StoredBaseline
 from sa2va.gaze.baselines.image_blind import RandomBaseline
 from sa2va.gaze.baselines.slots import ART, SlotConfig
-from sa2va.gaze.evaluation import equals, plots
+from sa2va.gaze.evaluation import equal_budget, plots
 from sa2va.gaze.evaluation import simulated as drawn
 from sa2va.gaze.evaluation.bars import judge
-from sa2va.gaze.evaluation.equals import Budget, Fitted, fit_events, fit_slots, num_parameters
+from sa2va.gaze.evaluation.equal_budget import Budget, Fitted, fit_events, fit_slots, num_parameters
 from sa2va.gaze.evaluation.fits import Fits
 from sa2va.gaze.evaluation.markdown import simulated_page
 from sa2va.gaze.evaluation.plots import draw_plots
@@ -205,7 +205,7 @@ def test_others_learn_from_the_same(model: ScanpathModel, held: HeldOut) -> None
     assert (baseline.pack_size_log_prob(held.trials[0]) <= 0).all()
     made = fit_events(model.decoder.config, held.store, BUDGET)
     assert num_parameters(made) == num_parameters(model.decoder)
-    heard = equals.slot_inputs(held.store)(held.trials[0])
+    heard = equal_budget.slot_inputs(held.store)(held.trials[0])
     packs = len(held.trials[0].scanpath.packs)
     assert heard.belief.shape == (packs, 4, 640) and len(heard.states) == packs and len(heard.picture) == 640
     ours = held.store.grounding(torch.tensor([0]), "model").beliefs[0]  # here in cells of 32 px
@@ -225,8 +225,8 @@ def test_what_rivals_have_learned_is_kept(
     def refuse(*_: object) -> None:
         raise AssertionError("learned again")
 
-    monkeypatch.setattr(equals.SlotBaseline, "fit", refuse)
-    monkeypatch.setattr(equals, "run_stage", refuse)
+    monkeypatch.setattr(equal_budget.SlotBaseline, "fit", refuse)
+    monkeypatch.setattr(equal_budget, "run_stage", refuse)
     again = fit_slots(SMALL, held.store, held.trials, BUDGET, fits)
     trial = held.trials[0]
     assert again.config == first.config and np.array_equal(again.log_density(trial), first.log_density(trial))

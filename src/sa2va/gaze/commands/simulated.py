@@ -144,7 +144,7 @@ def learned_alike(
 ) -> "tuple[list[Callable[[], Baseline]], list[Ours]]":
     """Train ours and the two re-built decoders on the same scanpaths, with as many steps and rates."""
     from sa2va.gaze.baselines.slots import ART, SCANVLA
-    from sa2va.gaze.evaluation.equals import Budget, Fitted, fit_events, fit_slots, num_parameters
+    from sa2va.gaze.evaluation.equal_budget import Budget, Fitted, fit_events, fit_slots, num_parameters
 
     budget = Budget()
     made = fit_events(decoder.config, known.store, budget, fits)

@@ -191,7 +191,9 @@ def identify(scene: Scene, target: int, rng: np.random.Generator, without: tuple
     Returns:
         The attributes, or None if no combination is unique.
     """
-    unique = [a for a in _looks_of(scene.objects[target], without) if find_meaning(scene, Phrase(a)) == {target}]
+    unique = [
+        a for a in _attribute_subsets(scene.objects[target], without) if find_meaning(scene, Phrase(a)) == {target}
+    ]
     if not unique:
         return None
     if rng.random() < 0.75:
@@ -202,7 +204,7 @@ def identify(scene: Scene, target: int, rng: np.random.Generator, without: tuple
 
 
 @lru_cache(maxsize=4096)
-def _looks_of(obj: WorldObject, without: tuple[str, ...] = ()) -> tuple[Attributes, ...]:
+def _attribute_subsets(obj: WorldObject, without: tuple[str, ...] = ()) -> tuple[Attributes, ...]:
     """List all combinations of an object's attributes."""
     found = []
     for said in range(16):
@@ -224,10 +226,12 @@ def _weigh(attributes: Attributes) -> float:
     return weight * (0.7 if attributes.size else 1.0)
 
 
-def _shared_looks(scene: Scene, rng: np.random.Generator, target: int, without: tuple[str, ...] = ()) -> Attributes:
+def _shared_attributes(
+    scene: Scene, rng: np.random.Generator, target: int, without: tuple[str, ...] = ()
+) -> Attributes:
     """Sample attributes that the target shares with another object, so that they are ambiguous alone."""
     shared = []
-    for attributes in _looks_of(scene.objects[target], without):
+    for attributes in _attribute_subsets(scene.objects[target], without):
         if sum(attributes.is_true(obj) is True for obj in scene.objects) > 1:
             shared.append(attributes)
     if not shared:
@@ -247,21 +251,21 @@ def _say_place(rng: np.random.Generator, moving: bool) -> tuple[str, ...]:
 
 
 def _propose_place(scene: Scene, rng: np.random.Generator, target: int, moving: bool) -> Phrase | None:
-    return Phrase(_shared_looks(scene, rng, target), modifier=_say_place(rng, moving))
+    return Phrase(_shared_attributes(scene, rng, target), modifier=_say_place(rng, moving))
 
 
 def _propose_relation(scene: Scene, rng: np.random.Generator, target: int, moving: bool) -> Phrase | None:
     anchor = int(rng.integers(len(scene.objects)))
-    looks = identify(scene, anchor, rng)
-    if anchor == target or looks is None:
+    anchor_attributes = identify(scene, anchor, rng)
+    if anchor == target or anchor_attributes is None:
         return None
     modifier = list(RELATIONS)[int(rng.integers(len(RELATIONS)))]
-    attributes = _shared_looks(scene, rng, target) if rng.random() < 0.9 else identify(scene, target, rng)
-    return None if attributes is None else Phrase(attributes, modifier=modifier, anchor=looks)
+    attributes = _shared_attributes(scene, rng, target) if rng.random() < 0.9 else identify(scene, target, rng)
+    return None if attributes is None else Phrase(attributes, modifier=modifier, anchor=anchor_attributes)
 
 
 def _propose_ordinal(scene: Scene, rng: np.random.Generator, target: int, moving: bool) -> Phrase | None:
-    attributes = _shared_looks(scene, rng, target)
+    attributes = _shared_attributes(scene, rng, target)
     count = sum(attributes.is_true(obj) is True for obj in scene.objects)
     if count < 2:
         return None
@@ -273,13 +277,13 @@ def _propose_ordinal(scene: Scene, rng: np.random.Generator, target: int, moving
 def _propose_superlative(scene: Scene, rng: np.random.Generator, target: int, moving: bool) -> Phrase | None:
     word = str(rng.choice(list(SUPERLATIVES)))
     without = ("size",) if word in ("largest", "smallest") else ()
-    return Phrase(_shared_looks(scene, rng, target, without), selector=word)
+    return Phrase(_shared_attributes(scene, rng, target, without), selector=word)
 
 
 def _propose_negation(scene: Scene, rng: np.random.Generator, target: int, moving: bool) -> Phrase | None:
     """Propose a negation of an attribute that another object of the same remaining attributes has."""
     name = str(rng.choice(_FIELDS))
-    attributes = _shared_looks(scene, rng, target, (name,))
+    attributes = _shared_attributes(scene, rng, target, (name,))
     others = sorted({getattr(o, name) for o in scene.objects if attributes.is_true(o)})
     others = [word for word in others if word != getattr(scene.objects[target], name)]
     if not others:
@@ -294,7 +298,7 @@ def _say_not(name: str, word: str, plural: bool = False) -> tuple[str, ...]:
 
 
 def _propose_motion(scene: Scene, rng: np.random.Generator, target: int, moving: bool) -> Phrase | None:
-    attributes = _shared_looks(scene, rng, target) if rng.random() < 0.85 else identify(scene, target, rng)
+    attributes = _shared_attributes(scene, rng, target) if rng.random() < 0.85 else identify(scene, target, rng)
     modifier = to_motion_words(scene.objects[target].motion.kind)
     return None if attributes is None else Phrase(attributes, modifier=modifier)
 
@@ -312,7 +316,7 @@ _PROPOSALS: dict[str, Callable[[Scene, np.random.Generator, int, bool], Phrase |
 
 def _propose_group(scene: Scene, rng: np.random.Generator, moving: bool) -> Phrase | None:
     target = int(rng.integers(len(scene.objects)))
-    attributes, modifier = _shared_looks(scene, rng, target), ()
+    attributes, modifier = _shared_attributes(scene, rng, target), ()
     extra = rng.random()
     if extra < 0.15:
         modifier = _say_place(rng, moving)
@@ -338,41 +342,41 @@ def _propose_absent(scene: Scene, rng: np.random.Generator, moving: bool, withhe
     forms = {"attribute": 0.5, "motion": 0.35, "place": 0.15} if moving else _ABSENT_FORMS
     form = str(rng.choice(list(forms), p=list(forms.values())))
     target = int(rng.integers(len(scene.objects)))
-    looks = Attributes(**{n: getattr(scene.objects[int(rng.integers(len(scene.objects)))], n) for n in _FIELDS})
+    attributes = Attributes(**{n: getattr(scene.objects[int(rng.integers(len(scene.objects)))], n) for n in _FIELDS})
     if form == "attribute":
-        looks = _name_unseen(rng, looks, UNSEEN_PAIRS - withheld)
-        dropped = [name for name in ("size", "texture") if rng.random() < 0.75 or getattr(looks, name) == "plain"]
+        attributes = _name_unseen(rng, attributes, UNSEEN_PAIRS - withheld)
+        dropped = [name for name in ("size", "texture") if rng.random() < 0.75 or getattr(attributes, name) == "plain"]
         dropped += [name for name in ("color", "shape") if rng.random() < 0.1]
-        phrase = Phrase(replace(looks, **dict.fromkeys(dropped)))
+        phrase = Phrase(replace(attributes, **dict.fromkeys(dropped)))
     elif form == "motion":
         kind = str(rng.choice(MOTIONS if rng.random() < 0.4 else [obj.motion.kind for obj in scene.objects]))
-        phrase = Phrase(_some_looks(scene, rng, target), modifier=to_motion_words(kind))
+        phrase = Phrase(_sample_attributes(scene, rng, target), modifier=to_motion_words(kind))
     elif form == "negation":  # negate an attribute that the object has
         name = str(rng.choice(_FIELDS))
-        said = replace(_some_looks(scene, rng, target), **{name: None})
+        said = replace(_sample_attributes(scene, rng, target), **{name: None})
         phrase = Phrase(said, modifier=_say_not(name, getattr(scene.objects[target], name)))
     else:
         phrase = _PROPOSALS[form](scene, rng, target, moving)
         if phrase is not None and rng.random() < 0.5:
-            phrase = replace(phrase, attributes=_some_looks(scene, rng, target))
+            phrase = replace(phrase, attributes=_sample_attributes(scene, rng, target))
     if phrase is None or _pair_of(phrase) in withheld:
         return None, form
     return phrase, form
 
 
-def _name_unseen(rng: np.random.Generator, looks: Attributes, pairs: Pairs) -> Attributes:
+def _name_unseen(rng: np.random.Generator, attributes: Attributes, pairs: Pairs) -> Attributes:
     """Replace color and shape by one of these pairs with probability _UNSEEN_ABSENT, keeping one of the two."""
     if not pairs or rng.random() >= _UNSEEN_ABSENT:
-        return looks
-    near = sorted(pair for pair in pairs if pair[0] == looks.color or pair[1] == looks.shape)
+        return attributes
+    near = sorted(pair for pair in pairs if pair[0] == attributes.color or pair[1] == attributes.shape)
     color, shape = near[int(rng.integers(len(near)))]
-    return replace(looks, color=color, shape=shape)
+    return replace(attributes, color=color, shape=shape)
 
 
 _ABSENT_FORMS = {"attribute": 0.59, "relation": 0.25, "place": 0.12, "negation": 0.04}
 
 
-def _some_looks(scene: Scene, rng: np.random.Generator, target: int) -> Attributes:
-    said = [attributes for attributes in _looks_of(scene.objects[target]) if attributes != Attributes()]
+def _sample_attributes(scene: Scene, rng: np.random.Generator, target: int) -> Attributes:
+    said = [attributes for attributes in _attribute_subsets(scene.objects[target]) if attributes != Attributes()]
     weights = np.array([_weigh(attributes) for attributes in said])
     return said[int(rng.choice(len(said), p=weights / weights.sum()))]

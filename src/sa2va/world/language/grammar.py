@@ -127,9 +127,9 @@ def _build_modifiers() -> dict[tuple[str, ...], Callable[[WorldObject], Truth]]:
     for where, text in PLACES.items():
         add(text, lambda obj, where=where: in_place(obj, where))
         add(f"{text} at the start", lambda obj, where=where: in_place(obj, where))
-    looks = [Attributes(size=word) for word in SIZES] + [Attributes(texture=word) for word in TEXTURES]
-    looks += [Attributes(color=word) for word in COLORS]
-    for attributes in looks:
+    adjectives = [Attributes(size=word) for word in SIZES] + [Attributes(texture=word) for word in TEXTURES]
+    adjectives += [Attributes(color=word) for word in COLORS]
+    for attributes in adjectives:
         word = attributes.to_words()[0]
         add(f"that is not {word}", negate(attributes))
         add(f"that are not {word}", negate(attributes))
@@ -249,7 +249,7 @@ def _read_head(words: list[str]) -> tuple[str | None, Attributes, bool, list[str
     Returns:
         The selector, the attributes, whether the noun was found, and the words after it.
     """
-    position, selector, looks = 0, None, {}
+    position, selector, attributes = 0, None, {}
     if words[:1] and words[0] in ("the", "both", "all"):
         position = 1
     if words[position : position + 1] and words[position] in NUMBERS:
@@ -260,14 +260,14 @@ def _read_head(words: list[str]) -> tuple[str | None, Attributes, bool, list[str
         noun = NOUNS.get(word) or PLURALS.get(word)
         if noun is not None:
             shape = None if noun == "object" else noun
-            return selector, Attributes(**looks, shape=shape), True, words[end:]
-        if word in _SELECTORS and selector is None and not looks:
+            return selector, Attributes(**attributes, shape=shape), True, words[end:]
+        if word in _SELECTORS and selector is None and not attributes:
             selector = word
         elif word in fields:
-            looks[fields[word]] = word
+            attributes[fields[word]] = word
         else:
             raise ValueError(f"{' '.join(words)!r}: {word!r} does not fit the grammar at this place")
-    return selector, Attributes(**looks), False, []
+    return selector, Attributes(**attributes), False, []
 
 
 def _follow(scene: Scene, objects: list[WorldObject], rest: list[str], words: Sequence[str]) -> Iterable[int]:
@@ -282,8 +282,8 @@ def _follow(scene: Scene, objects: list[WorldObject], rest: list[str], words: Se
         if modifier[:size] != prefix[:size]:
             continue
         known = True
-        _, looks, _, _ = _read_head(list(prefix[size:]))
-        for anchor in (obj for obj in scene.objects if looks.is_true(obj)):
+        _, attributes, _, _ = _read_head(list(prefix[size:]))
+        for anchor in (obj for obj in scene.objects if attributes.is_true(obj)):
             if relation == "nearest":
                 nearest = find_nearest(objects, anchor)
                 found.update(() if nearest is None else (nearest,))

@@ -24,20 +24,20 @@ def find_noun_spans(scene: Scene, question: str) -> tuple[Span, ...]:
     Returns:
         One span per word with the objects that fit the phrase up to it; words that fit all objects are left out.
     """
-    spans, looks = [], Attributes()
+    spans, attributes = [], Attributes()
     for match in re.finditer(r"[a-z]+", question.lower()):
         word = match.group()
         noun = NOUNS.get(word) or PLURALS.get(word)
         if word in _FIELDS:
-            looks = replace(looks, **{_FIELDS[word]: word})
+            attributes = replace(attributes, **{_FIELDS[word]: word})
         elif noun is not None and noun != "object":
-            looks = replace(looks, shape=noun)
+            attributes = replace(attributes, shape=noun)
         elif noun is None:
-            looks = Attributes()
+            attributes = Attributes()
             continue
-        fitting = tuple(i for i, thing in enumerate(scene.objects) if looks.is_true(thing))
+        fitting = tuple(i for i, thing in enumerate(scene.objects) if attributes.is_true(thing))
         if len(fitting) < len(scene.objects):
             spans.append(Span(start=match.start(), end=match.end(), objects=fitting))
         if noun is not None:
-            looks = Attributes()
+            attributes = Attributes()
     return tuple(spans)

@@ -77,8 +77,8 @@ Made = tuple[str, str] | tuple[str, str, int] | None
 def _name(scene: Scene, rng: np.random.Generator, without: tuple[str, ...] = ()) -> tuple[int, str] | None:
     """Sample an object and a phrase that identifies it: "red circle"."""
     target = int(rng.integers(len(scene.objects)))
-    looks = identify(scene, target, rng, without)
-    return None if looks is None or looks == Attributes() else (target, " ".join(looks.to_words()))
+    attributes = identify(scene, target, rng, without)
+    return None if attributes is None or attributes == Attributes() else (target, " ".join(attributes.to_words()))
 
 
 def _count(scene: Scene, rng: np.random.Generator) -> Made:
@@ -91,9 +91,9 @@ def _count(scene: Scene, rng: np.random.Generator) -> Made:
         Attributes(shape=str(rng.choice(SHAPES))),
         Attributes(color=str(rng.choice(list(COLORS)))),
     )
-    looks = choices[int(rng.choice(len(choices), p=(0.2, 0.26, 0.26, 0.14, 0.07, 0.07)))]
-    members = find_meaning(scene, Phrase(looks))
-    return f"How many {' '.join(looks.to_words(plural=True))} are there?", NUMBERS[len(members or ())]
+    attributes = choices[int(rng.choice(len(choices), p=(0.2, 0.26, 0.26, 0.14, 0.07, 0.07)))]
+    members = find_meaning(scene, Phrase(attributes))
+    return f"How many {' '.join(attributes.to_words(plural=True))} are there?", NUMBERS[len(members or ())]
 
 
 def _ask_color(scene: Scene, rng: np.random.Generator) -> Made:

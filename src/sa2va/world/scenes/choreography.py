@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sa2va.world.scenes.looks import Look, draw_looks, draw_radius, draw_texture, pick
+from sa2va.world.scenes.appearance import Appearance, draw_appearances, draw_radius, draw_texture, pick
 from sa2va.world.scenes.motion import MOTIONS, STILL, Motion
 from sa2va.world.scenes.scene import COLORS, SIZES, WorldObject
 from sa2va.world.scenes.shapes import CONVEX_SHAPES, place_outline
@@ -33,7 +33,7 @@ _COMES_OR_GOES = frozenset({"enters", "leaves", "stops", "passes behind"})
 class _Plan:
     """Appearances and motions before placement. Movers come first; `screen` hides object `passer`."""
 
-    looks: list[Look]
+    appearances: list[Appearance]
     kinds: list[str]
     twins: bool  # objects 0 and 1 look the same
     passer: int | None = None
@@ -87,9 +87,9 @@ def _draw_plan(
     """Sample appearances and motions, or return None if they are incompatible; `crowded` prefers small objects."""
     kinds = [str(kind) for kind in rng.choice(_MOVING, size=num_movers, p=_ODDS)]
     kinds += ["stays still"] * (num_objects - num_movers)
-    looks = draw_looks(rng, num_objects, held_out=held_out)
+    appearances = draw_appearances(rng, num_objects, held_out=held_out)
     if twins:
-        looks[1] = looks[0]
+        appearances[1] = appearances[0]
         if not tells_apart(kinds[0], kinds[1]):
             return None
     passers = [index for index, kind in enumerate(kinds) if kind == "passes behind"]
@@ -102,16 +102,18 @@ def _draw_plan(
         sizes = [size for size in SIZES if all(size in _SIZES_OF.get(kind, SIZES) for kind in pair_kinds)]
         if not sizes:
             return None
-        if looks[index].size not in sizes or (crowded and index != screen):
-            looks[index] = replace(looks[index], size=sizes[0])
+        if appearances[index].size not in sizes or (crowded and index != screen):
+            appearances[index] = replace(appearances[index], size=sizes[0])
     if screen is not None:
-        looks[screen] = _draw_screen(rng, looks[passers[0]])
-    if bool(held_out) != any(look.pair in held_out for look in looks):
+        appearances[screen] = _draw_screen(rng, appearances[passers[0]])
+    if bool(held_out) != any(appearance.pair in held_out for appearance in appearances):
         return None
-    return _Plan(looks=looks, kinds=kinds, twins=twins, passer=passers[0] if passers else None, screen=screen)
+    return _Plan(
+        appearances=appearances, kinds=kinds, twins=twins, passer=passers[0] if passers else None, screen=screen
+    )
 
 
-def _draw_screen(rng: np.random.Generator, passer: Look) -> Look:
+def _draw_screen(rng: np.random.Generator, passer: Appearance) -> Appearance:
     """Sample the appearance of a large occluder in another color."""
     pairs = [
         (color, shape)
@@ -120,18 +122,18 @@ def _draw_screen(rng: np.random.Generator, passer: Look) -> Look:
         if color != passer.color and (color, shape) in SEEN_PAIRS
     ]
     color, shape = pairs[int(rng.integers(len(pairs)))]
-    return Look(color=color, shape=shape, size="large", texture=draw_texture(rng))
+    return Appearance(color=color, shape=shape, size="large", texture=draw_texture(rng))
 
 
 def _place_all(rng: np.random.Generator, plan: _Plan) -> list[WorldObject] | None:
     """Place every object on a free path, or return None if one has none."""
     placed: dict[int, WorldObject] = {}
     paths: dict[int, _Path] = {}
-    order = sorted(range(len(plan.looks)), key=lambda index: (index != plan.screen, index != plan.passer, index))
-    twin_radius, twin_angle = draw_radius(rng, plan.looks[0].size), float(rng.uniform(-0.2, 0.2))
+    order = sorted(range(len(plan.appearances)), key=lambda index: (index != plan.screen, index != plan.passer, index))
+    twin_radius, twin_angle = draw_radius(rng, plan.appearances[0].size), float(rng.uniform(-0.2, 0.2))
     for index in order:
-        look = plan.looks[index]
-        radius, angle = draw_radius(rng, look.size), float(rng.uniform(-0.2, 0.2))
+        appearance = plan.appearances[index]
+        radius, angle = draw_radius(rng, appearance.size), float(rng.uniform(-0.2, 0.2))
         if plan.twins and index < 2:
             radius, angle = twin_radius, twin_angle
         for _ in range(_PLACE_TRIES):
@@ -141,7 +143,7 @@ def _place_all(rng: np.random.Generator, plan: _Plan) -> list[WorldObject] | Non
                 continue
             x, y, motion = place
             item = WorldObject(
-                shape=look.shape, color=look.color, size=look.size, texture=look.texture,
+                shape=appearance.shape, color=appearance.color, size=appearance.size, texture=appearance.texture,
                 x=x, y=y, radius=radius, angle=angle, motion=motion,
             )  # fmt: skip
             path = _to_path(item)
@@ -151,7 +153,7 @@ def _place_all(rng: np.random.Generator, plan: _Plan) -> list[WorldObject] | Non
                 break
         else:
             return None
-    return [placed[index] for index in range(len(plan.looks))]
+    return [placed[index] for index in range(len(plan.appearances))]
 
 
 def _to_path(item: WorldObject) -> _Path:

@@ -12,7 +12,7 @@ from zlib import crc32
 
 import numpy as np
 
-from sa2va.world.scenes.looks import Look, draw_looks, draw_radius, pick
+from sa2va.world.scenes.appearance import Appearance, draw_appearances, draw_radius, pick
 from sa2va.world.scenes.scene import BACKGROUNDS, ObjectState, Scene, WorldObject
 
 FRAMES = 500  # T of a long clip
@@ -80,18 +80,18 @@ def make_long_clip(seed: int, index: int, num_frames: int = FRAMES) -> Scene:
             f"expected seed and index of at least 0, and at least {MIN_BEATS * BEAT} frames"
         )
     rng = np.random.default_rng([seed, crc32(b"tour"), index])
-    looks = _draw_looks(rng, int(rng.integers(3, 5)))
-    radii = [draw_radius(rng, look.size) for look in looks]
+    appearances = _draw_appearances(rng, int(rng.integers(3, 5)))
+    radii = [draw_radius(rng, appearance.size) for appearance in appearances]
     events = max(1, num_beats // _EVENTS_EVERY)
     walk = _walk(rng, radii, num_beats)
     while walk is None or min(walk.num_swaps, walk.num_returns) < events:
         walk = _walk(rng, radii, num_beats)
     walkers = [
         Walker(
-            shape=look.shape, color=look.color, size=look.size, texture=look.texture,
+            shape=appearance.shape, color=appearance.color, size=appearance.size, texture=appearance.texture,
             x=legs[0][0][0], y=legs[0][0][1], radius=radius, angle=float(rng.uniform(-0.2, 0.2)), legs=tuple(legs),
         )
-        for look, radius, legs in zip(looks, radii, walk.legs, strict=True)
+        for appearance, radius, legs in zip(appearances, radii, walk.legs, strict=True)
     ]  # fmt: skip
     return Scene(objects=tuple(walkers), background=pick(rng, BACKGROUNDS), seed=int(rng.integers(2**31)))
 
@@ -101,11 +101,11 @@ def name_objects(scene: Scene) -> list[str]:
     return [f"the {item.color} {item.shape}" for item in scene.objects]
 
 
-def _draw_looks(rng: np.random.Generator, number: int) -> list[Look]:
+def _draw_appearances(rng: np.random.Generator, number: int) -> list[Appearance]:
     while True:
-        looks = draw_looks(rng, number, held_out=frozenset())
-        if len({look.pair for look in looks}) == number and sum(look.size == "large" for look in looks) <= 1:
-            return looks
+        appearances = draw_appearances(rng, number, held_out=frozenset())
+        if len({one.pair for one in appearances}) == number and sum(one.size == "large" for one in appearances) <= 1:
+            return appearances
 
 
 def _walk(rng: np.random.Generator, radii: Sequence[float], num_beats: int) -> _Walk | None:

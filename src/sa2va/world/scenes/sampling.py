@@ -9,8 +9,8 @@ from zlib import crc32
 
 import numpy as np
 
+from sa2va.world.scenes.appearance import Appearance, draw_appearances, draw_radius, pick
 from sa2va.world.scenes.choreography import draw_clip
-from sa2va.world.scenes.looks import Look, draw_looks, draw_radius, pick
 from sa2va.world.scenes.paint import Coverage, coverage
 from sa2va.world.scenes.scene import BACKGROUNDS, SIZES, Scene, WorldObject
 from sa2va.world.scenes.splits import TRAIN, Pairs, unseen_pairs
@@ -67,45 +67,45 @@ def make_scene(seed: int, split: str, index: int, *, moving: bool = False, requi
 def _draw_still(rng: np.random.Generator, held_out: Pairs) -> list[WorldObject]:
     """Sample appearances and places of a still scene, shrinking objects until all fit."""
     num_objects = int(rng.integers(2, 9))
-    looks = draw_looks(rng, num_objects, held_out=held_out)
+    appearances = draw_appearances(rng, num_objects, held_out=held_out)
     pairs: dict[int, int] = {}  # front object -> the back object it partly covers
     if rng.random() < _OCCLUDED_SCENES:
         order = rng.permutation(num_objects)
         for k in range(2 if num_objects >= 5 and rng.random() < 0.4 else 1):
             back, front = sorted((int(order[2 * k]), int(order[2 * k + 1])))
             pairs[front] = back
-            if looks[back].size == "small" and rng.random() < 0.7:
-                looks[back] = replace(looks[back], size="medium")
+            if appearances[back].size == "small" and rng.random() < 0.7:
+                appearances[back] = replace(appearances[back], size="medium")
     attempt = 0
     while True:
-        objects = _try_places(rng, looks, pairs, spacing=max(0.88, 1.08 - 0.02 * attempt))
+        objects = _try_places(rng, appearances, pairs, spacing=max(0.88, 1.08 - 0.02 * attempt))
         if objects is not None:
             return objects
         attempt += 1
         if attempt % 2 == 0:
-            looks = _shrink_one(looks)
+            appearances = _shrink_one(appearances)
         if attempt == _TRIES:
             pairs = {}
 
 
-def _shrink_one(looks: list[Look]) -> list[Look]:
+def _shrink_one(appearances: list[Appearance]) -> list[Appearance]:
     """Make the objects of one appearance, of the largest size, one size smaller."""
-    rank = max(SIZES.index(look.size) for look in looks)
+    rank = max(SIZES.index(one.size) for one in appearances)
     if rank == 0:
-        return looks
-    victim = next(look for look in looks if SIZES.index(look.size) == rank)
+        return appearances
+    victim = next(one for one in appearances if SIZES.index(one.size) == rank)
     key = (victim.pair, victim.size)
-    return [replace(look, size=SIZES[rank - 1]) if (look.pair, look.size) == key else look for look in looks]
+    return [replace(one, size=SIZES[rank - 1]) if (one.pair, one.size) == key else one for one in appearances]
 
 
 def _try_places(
-    rng: np.random.Generator, looks: list[Look], pairs: dict[int, int], spacing: float
+    rng: np.random.Generator, appearances: list[Appearance], pairs: dict[int, int], spacing: float
 ) -> list[WorldObject] | None:
     """Place all objects, or return None if one does not fit."""
     disks: list[_Disk] = []
     objects: list[WorldObject] = []
-    for index, look in enumerate(looks):
-        radius, angle = draw_radius(rng, look.size), float(rng.uniform(-0.2, 0.2))
+    for index, appearance in enumerate(appearances):
+        radius, angle = draw_radius(rng, appearance.size), float(rng.uniform(-0.2, 0.2))
         for _ in range(_TRIES):
             back = objects[pairs[index]] if index in pairs else None
             if back is None:
@@ -119,7 +119,7 @@ def _try_places(
             if not disk.clear_of([d for k, d in enumerate(disks) if pairs.get(index) != k], spacing):
                 continue
             item = WorldObject(
-                shape=look.shape, color=look.color, size=look.size, texture=look.texture,
+                shape=appearance.shape, color=appearance.color, size=appearance.size, texture=appearance.texture,
                 x=disk.x, y=disk.y, radius=radius, angle=angle,
             )  # fmt: skip
             if back is None or _covers_well(back, item):

@@ -156,19 +156,19 @@ def _build(task: str, index: int, scene: Scene, rng: np.random.Generator, asks: 
     if not all(ask.shown for ask in asks):
         masks = np.concatenate([masks, np.zeros_like(masks[:1])])  # the last row is nothing
     turns = tuple(_build_turn(ask, scene, nothing, rng) for ask in asks)
-    heard = [ask.expression for ask in asks]
+    written = [ask.expression for ask in asks]
     meta = {
         "index": index,
         "scene": scene,
-        "expressions": [expression.text for expression in heard],
-        "kinds": [expression.kind for expression in heard],
-        "forms": [expression.form for expression in heard],
-        "targets": [list(expression.targets) for expression in heard],
-        "present": [bool(expression.targets) for expression in heard],
-        "heldout": [is_heldout(scene, expression.targets) for expression in heard],
-        "names_unseen": [expression.names_unseen for expression in heard],
-        "motions": [[scene.objects[target].motion.kind for target in expression.targets] for expression in heard],
-        "needs_motion": [expression.needs_motion for expression in heard],
+        "expressions": [expression.text for expression in written],
+        "kinds": [expression.kind for expression in written],
+        "forms": [expression.form for expression in written],
+        "targets": [list(expression.targets) for expression in written],
+        "present": [bool(expression.targets) for expression in written],
+        "heldout": [is_heldout(scene, expression.targets) for expression in written],
+        "names_unseen": [expression.names_unseen for expression in written],
+        "motions": [[scene.objects[target].motion.kind for target in expression.targets] for expression in written],
+        "needs_motion": [expression.needs_motion for expression in written],
         "answers": [turn.answer for turn in turns],
     }
     return Sample.of_arrays(frames=picture.frames, turns=turns, masks=masks, task=f"world/{task}", meta=meta)

@@ -1,6 +1,6 @@
 """Sample object appearances that share attributes, so that expressions need to be specific.
 
-Flow: sampling.py, choreography.py -> draw_looks -> one Look per object.
+Flow: sampling.py, choreography.py -> draw_appearances -> one Appearance per object.
 Shapes: N objects.
 """
 
@@ -18,7 +18,7 @@ _SIZE_ODDS = np.array([0.36, 0.40, 0.24])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class Appearance:
     """The appearance of an object."""
 
     color: str
@@ -52,8 +52,8 @@ def draw_texture(rng: np.random.Generator) -> str:
     return TEXTURES[max(0, int(rng.integers(-1, len(TEXTURES))))]
 
 
-def _shares(look: Look, other: Look) -> bool:
-    return look.color == other.color or look.shape == other.shape
+def _shares(appearance: Appearance, other: Appearance) -> bool:
+    return appearance.color == other.color or appearance.shape == other.shape
 
 
 def _draw_pair(
@@ -66,22 +66,24 @@ def _draw_pair(
     return (fitting or pairs)[int(rng.integers(len(fitting or pairs)))]
 
 
-def _give_company(rng: np.random.Generator, looks: list[Look], index: int, pairs: tuple[tuple[str, str], ...]) -> Look:
+def _give_company(
+    rng: np.random.Generator, appearances: list[Appearance], index: int, pairs: tuple[tuple[str, str], ...]
+) -> Appearance:
     """Change an object's color or shape to that of another object."""
-    look = looks[index]
-    friend = looks[(index + 1 + int(rng.integers(len(looks) - 1))) % len(looks)]
+    appearance = appearances[index]
+    friend = appearances[(index + 1 + int(rng.integers(len(appearances) - 1))) % len(appearances)]
     options = [
         pair
-        for pair in ((look.color, friend.shape), (friend.color, look.shape))
+        for pair in ((appearance.color, friend.shape), (friend.color, appearance.shape))
         if pair in pairs and pair != friend.pair
     ]
     if not options:
-        return look
+        return appearance
     color, shape = options[int(rng.integers(len(options)))]
-    return replace(look, color=color, shape=shape)
+    return replace(appearance, color=color, shape=shape)
 
 
-def draw_looks(rng: np.random.Generator, num_objects: int, *, held_out: Pairs) -> list[Look]:
+def draw_appearances(rng: np.random.Generator, num_objects: int, *, held_out: Pairs) -> list[Appearance]:
     """Sample the appearances of a scene.
 
     Args:
@@ -95,18 +97,18 @@ def draw_looks(rng: np.random.Generator, num_objects: int, *, held_out: Pairs) -
     pairs, unseen = tuple(sorted(SEEN_PAIRS | held_out)), tuple(sorted(held_out))
     colors = [pick(rng, tuple(COLORS)) for _ in range(int(rng.integers(1, 4)))]
     shapes = [pick(rng, SHAPES) for _ in range(int(rng.integers(1, 4)))]
-    looks = []
+    appearances = []
     for index in range(num_objects):
         color, shape = _draw_pair(rng, colors, shapes, unseen if unseen and index == 0 else pairs)
-        looks.append(Look(color=color, shape=shape, size=draw_size(rng), texture=draw_texture(rng)))
+        appearances.append(Appearance(color=color, shape=shape, size=draw_size(rng), texture=draw_texture(rng)))
     for index in range(1, num_objects):
-        alone = not any(_shares(looks[index], other) for other in looks[:index] + looks[index + 1 :])
+        alone = not any(_shares(appearances[index], other) for other in appearances[:index] + appearances[index + 1 :])
         if alone and rng.random() < _COMPANY:
-            looks[index] = _give_company(rng, looks, index, pairs)
+            appearances[index] = _give_company(rng, appearances, index, pairs)
     if rng.random() < _DOUBLE:
         for _ in range(int(rng.integers(1, max(2, num_objects // 2)))):
             index = int(rng.integers(1, num_objects))
-            texture = looks[index].texture
-            source = looks[(index + 1 + int(rng.integers(num_objects - 1))) % num_objects]
-            looks[index] = replace(source, texture=source.texture if rng.random() < 0.5 else texture)
-    return [looks[i] for i in rng.permutation(num_objects)]
+            texture = appearances[index].texture
+            source = appearances[(index + 1 + int(rng.integers(num_objects - 1))) % num_objects]
+            appearances[index] = replace(source, texture=source.texture if rng.random() < 0.5 else texture)
+    return [appearances[i] for i in rng.permutation(num_objects)]
