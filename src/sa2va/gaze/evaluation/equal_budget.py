@@ -49,7 +49,7 @@ class Budget:
 
 
 def slot_inputs(store: Store) -> Callable[[Trial], CaseInputs]:
-    """Build a reader of the decoders' inputs: belief maps, states and image features as for our own, on the same cells."""
+    """Build a reader of the decoders' inputs: belief maps, states, image features on the same cells as ours."""
 
     @lru_cache(maxsize=1)  # trials arrive case by case
     def read(index: int) -> CaseInputs:
