@@ -1,9 +1,9 @@
-"""Track the objects of real frames from their true first masks, and print J&F.
+"""Measure J&F of semi-supervised tracking on real frames, from the ground-truth masks of the first frame.
 
-Flow: folder with frames/ and masks/ -> TrackSession.add(mask=) -> J and F on every later frame that has a true mask.
-Source: DAVIS, Perazzi et al., CVPR 2016, semi-supervised: the first frame is given and not scored.
+Flow: folder with frames/ and masks/ -> TrackSession.add(mask=) -> J and F on every later frame with a true mask.
+Source: DAVIS, Perazzi et al., CVPR 2016; the first frame is given and not scored.
 Run: python benchmarks/davis.py FOLDER [--model tiny]
-Shapes: N objects, T frames, H W picture.
+Shapes: N objects, T frames, H W image.
 """
 
 import sys
@@ -16,18 +16,18 @@ from PIL import Image
 import sa2va
 from sa2va.metrics.boundary import boundary_f, jaccard
 
-GREY = {"1", "L", "P", "I"}  # modes of pictures that hold one number per pixel
+SINGLE_CHANNEL = {"1", "L", "P", "I"}  # image modes of one number per pixel
 
 
 def read_labels(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Read which object each pixel belongs to, 0 is none: (H, W), also where the file is a pixel narrower."""
+    """Read an object index per pixel, 0 = background: (H, W), resized if the file differs by a pixel."""
     with Image.open(path) as picture:
-        labels = picture if picture.mode in GREY else picture.convert("L")
+        labels = picture if picture.mode in SINGLE_CHANNEL else picture.convert("L")
         return np.asarray(labels.resize(size[::-1], Image.Resampling.NEAREST)).astype(int)
 
 
 def track_folder(folder: Path, model: str) -> Table:
-    """Follow every object that the first mask labels."""
+    """Track every object of the first mask."""
     masks = {path.stem: path for path in sorted((folder / "masks").glob("*.png"))}
     frames = sorted((folder / "frames").iterdir())
     names = [path.stem for path in frames]
@@ -59,12 +59,12 @@ def track_folder(folder: Path, model: str) -> Table:
             table.add(label, len(pairs), j, f, (j + f) / 2)
         else:
             table.add(label, 0, "-", "-", "-")
-    table.verdicts.append(f"{rate:.2g} frames in a second ({name_clock(clock)}) with {len(labels)} objects")
+    table.verdicts.append(f"{rate:.2g} frames/s ({name_clock(clock)}) with {len(labels)} objects")
     return table
 
 
 def main() -> int:
-    made = parser("J&F from the first true mask")
+    made = parser("J&F from the ground-truth masks of the first frame")
     made.add_argument("folders", nargs="+", type=Path)
     made.add_argument("--model", default="tiny")
     options = made.parse_args()

@@ -1,6 +1,6 @@
-"""Time a second question about the same picture beside the first: what has been seen and said is kept.
+"""Time a follow-up question relative to the first, which fills the vision features and the KV cache.
 
-Flow: random model of a released size -> Conversation.ask twice, answers of one length -> ratio.
+Flow: random weights of a released size -> Conversation.ask twice, answers of equal length -> ratio.
 Run: python benchmarks/followup.py [--model ByteDance/Sa2VA-1B]
 """
 
@@ -31,7 +31,7 @@ def main() -> int:
         start = clock()
         chat.ask(question, options=limits)
         spent.append(clock() - start)
-    title = f"{options.model} at random, {options.dtype}, one 640x480 picture, {ANSWER_TOKENS} tokens an answer"
+    title = f"{options.model}, random weights, {options.dtype}, one 640x480 image, {ANSWER_TOKENS} tokens per answer"
     table = Table(title, ("question", name_clock(clock)))
     table.add("first", spent[0])
     table.add("second", spent[1])

@@ -1,6 +1,6 @@
-"""Show what each way of going faster gains: attention in blocks, bfloat16, channels-last, torch.compile, prefetch.
+"""Measure the speedup of each optimization: blockwise attention, bfloat16, channels-last, torch.compile, prefetch.
 
-Flow: hiera-tiny's image encoder, and the embedded model's tracker over a file, with and without it, in turns.
+Flow: hiera-tiny's image encoder, or the embedded model's tracker on a file, with and without it, interleaved.
 Run: python benchmarks/gains.py [--part encoder | prefetch | compile] [--repeats 3]
 """
 
@@ -25,7 +25,7 @@ NUM_FRAMES, HEIGHT, WIDTH = 40, 480, 854  # of the clip
 
 
 def with_attention(sam2: Sam2, name: str, pixels: torch.Tensor) -> Callable[[], object]:
-    """Return a call of the image encoder with one attention."""
+    """Return a call of the image encoder with one attention implementation."""
 
     def encode() -> object:
         sam2.native.vision_encoder.set_attn_implementation(name)
@@ -54,21 +54,21 @@ def compare_encoders(device: str, repeats: int) -> Table:
 
 @torch.inference_mode()
 def compare_compiled(device: str, repeats: int) -> Table:
-    """Time the embedded model's image encoder as it is and compiled; building it is told apart."""
+    """Time the embedded model's image encoder in eager mode and compiled; compilation is reported separately."""
     sam2, compiled = (sa2va.load("tiny", device=device).model.sam2 for _ in range(2))
     compiled.native.vision_encoder.compile()
     pixels = torch.randn(1, 3, sam2.size, sam2.size, device=device)
     start = time.perf_counter()
     compiled.encode_frames(pixels)
     spent = time.perf_counter() - start
-    actions = {"as it is": lambda: sam2.encode_frames(pixels), "compiled": lambda: compiled.encode_frames(pixels)}
+    actions = {"eager": lambda: sam2.encode_frames(pixels), "compiled": lambda: compiled.encode_frames(pixels)}
     table = tabulate(f"the embedded model's image encoder, {device}", actions, 10 * repeats, choose_clock(device))
-    table.verdicts.append(f"compiling takes {spent:.3g} s, once a process")
+    table.verdicts.append(f"compilation takes {spent:.3g} s, once per process")
     return table
 
 
 def compare_prefetch(repeats: int) -> Table:
-    """Time the embedded model on a file that is decoded ahead of time or not."""
+    """Time the embedded model on a file with and without prefetch."""
     predictor, noise = sa2va.load("tiny", device="cpu"), np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
@@ -82,14 +82,14 @@ def compare_prefetch(repeats: int) -> Table:
                     if result.index == 0:
                         session.add(box=(100, 100, 300, 300))
 
-        actions = {"in turns": lambda: track(False), "decoded ahead": lambda: track(True)}
+        actions = {"without prefetch": lambda: track(False), "prefetch": lambda: track(True)}
         title = f"embedded model, {NUM_FRAMES} frames {WIDTH}x{HEIGHT}, 1 object"
         return tabulate(title, actions, repeats, time.perf_counter)
 
 
 def tabulate(title: str, actions: dict[str, Callable[[], object]], repeats: int, clock: Clock) -> Table:
-    """Time actions in turns and set each beside the one above it."""
-    table, before = Table(title, ("how", name_clock(clock), "times as fast as the line above")), 0.0
+    """Time actions interleaved, with the speedup of each over the row above."""
+    table, before = Table(title, ("variant", name_clock(clock), "speedup over the row above")), 0.0
     for name, spent in seconds_side_by_side(actions, repeats, clock).items():
         table.add(name, spent, before / spent if before else "")
         before = spent
@@ -97,7 +97,7 @@ def tabulate(title: str, actions: dict[str, Callable[[], object]], repeats: int,
 
 
 def main() -> int:
-    made = parser("what each way of going faster gains")
+    made = parser("speedup of each optimization")
     made.add_argument("--part", choices=("encoder", "prefetch", "compile"), default="encoder")
     made.add_argument("--repeats", type=int, default=3)
     made.add_argument("--device", default="cpu")

@@ -1,7 +1,8 @@
-"""Time `sa2va gaze eval` on as many scanpaths as the test split of RefCOCO-Gaze has, and count its memory.
+"""Measure time and peak memory of `sa2va gaze eval` on as many scanpaths as RefCOCO-Gaze's test split.
 
-Flow: drawn people look at drawn scenes -> files in the layout of RefCOCO-Gaze, ten people and ten samples a case ->
-the command, apart from this process -> seconds and peak memory. Run: python benchmarks/gaze_eval.py [--cases 203]
+Flow: simulated trials -> files in the layout of RefCOCO-Gaze, ten people and ten samples per case -> the command in
+    processes of its own -> seconds and peak memory.
+Run: python benchmarks/gaze_eval.py [--cases 203]
 """
 
 import json
@@ -17,18 +18,18 @@ from measure import Table, parser, report
 
 SECONDS, MEGABYTES = 180, 2048
 PEOPLE = SAMPLES = 10
-WATCHED_EVERY = 0.05  # s
+POLL_INTERVAL = 0.05  # s
 
 
 def write_files(folder: Path, num_cases: int) -> None:
-    """Let people of the drawn world look; twenty see each scene, ten of them play the model."""
-    from sa2va.gaze.simulator.dataset import read_world
+    """Write simulated trials of twenty observers per case, ten of them as predictions."""
+    from sa2va.gaze.simulator.dataset import read_simulated
     from sa2va.gaze.trial import group_cases, on_canvas
 
     people: list[dict[str, Any]] = []
     words: list[dict[str, Any]] = []
     predictions: list[dict[str, Any]] = []
-    seen = read_world(seed=0, num_cases=num_cases, people_per_case=PEOPLE + SAMPLES)
+    seen = read_simulated(seed=0, num_cases=num_cases, people_per_case=PEOPLE + SAMPLES)
     for number, row in enumerate(group_cases(on_canvas(trial) for trial in seen).values()):
         clock = row[0].timing
         assert clock is not None
@@ -44,7 +45,7 @@ def write_files(folder: Path, num_cases: int) -> None:
 
 
 def as_record(number: int, trial: Any) -> dict[str, Any]:
-    """Write one person's look as RefCOCO-Gaze does."""
+    """Convert a trial to a record of RefCOCO-Gaze."""
     path, (x0, y0, x1, y1) = trial.scanpath, trial.target
     indices = [-99 if pack == 0 else 99 if pack > len(path.words) else pack - 1 for pack in pack_numbers(path.sizes)]
     return {
@@ -61,13 +62,13 @@ def pack_numbers(sizes: list[int]) -> list[int]:
 
 
 def evaluate(options: list[str]) -> tuple[int, float]:
-    """Run the command and watch it with the processes that it starts: rows of its table, highest sum of memory, MB."""
+    """Run the command; return the number of rows of its table and the peak memory of its process tree, MB."""
     with tempfile.TemporaryFile("w+") as table:
         command = [str(Path(sys.executable).with_name("sa2va")), "gaze", "eval", *options, "--json", "--quiet"]
         running, peak = psutil.Popen(command, stdout=table), 0.0
         while running.poll() is None:
             peak = max(peak, sum(map(resident_mb, [running, *running.children(recursive=True)])))
-            time.sleep(WATCHED_EVERY)
+            time.sleep(POLL_INTERVAL)
         if running.returncode:
             raise subprocess.CalledProcessError(running.returncode, command)
         table.seek(0)
@@ -75,7 +76,7 @@ def evaluate(options: list[str]) -> tuple[int, float]:
 
 
 def resident_mb(process: psutil.Process) -> float:
-    """Resident memory, MB; 0 of a process that has just ended. Pages that processes share count in each."""
+    """Return resident memory, MB; 0 for an ended process. Shared pages count in each process."""
     try:
         return process.memory_info().rss / 2**20
     except psutil.NoSuchProcess:
@@ -83,7 +84,7 @@ def resident_mb(process: psutil.Process) -> float:
 
 
 def main() -> int:
-    made = parser("time and memory of the evaluation of gaze")
+    made = parser("time and memory of gaze evaluation")
     made.add_argument("--cases", type=int, default=203)
     options = made.parse_args()
     table = Table(

@@ -1,4 +1,4 @@
-"""Time each stage of one picture with a random model of a released size, and count its peak memory.
+"""Measure the time of each stage and the peak memory of one image, with random weights of a released size.
 
 Flow: one new process per dtype -> stages with one and with five [SEG] -> tables.
 Run: python benchmarks/image_speed.py [--model ByteDance/Sa2VA-1B] [--dtype float32] [--device cuda]
@@ -41,7 +41,7 @@ def build(name: str, dtype: str, device: str):
 
 
 def time_stages(predictor, num_objects: int) -> dict[str, float]:
-    """Run a picture of one tile and a forced answer stage by stage: medians, s."""
+    """Time the stages of an image of one tile with a forced answer: medians, s."""
     import numpy as np
     import torch
 
@@ -92,7 +92,7 @@ def time_stages(predictor, num_objects: int) -> dict[str, float]:
 
 
 def matrix_peak(dtype: str, device: str) -> float:
-    """Return the best rate of a large matrix product, GFLOP/s."""
+    """Measure the peak rate of a large matrix product, GFLOP/s."""
     import torch
 
     size = 4096 if device == "cpu" else 8192
@@ -106,7 +106,7 @@ def matrix_peak(dtype: str, device: str) -> float:
 
 
 def encoder_flops(predictor) -> float:
-    """Count the SAM 2 encoder's operations for one frame, GFLOP."""
+    """Count the operations of the SAM 2 encoder per frame, GFLOP."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -118,7 +118,7 @@ def encoder_flops(predictor) -> float:
 
 
 def measure_one(name: str, dtype: str, device: str) -> dict[str, object]:
-    """Measure everything of one dtype in this process."""
+    """Measure one dtype in this process."""
     import torch
 
     predictor = build(name, dtype, device)
@@ -136,7 +136,8 @@ def measure_one(name: str, dtype: str, device: str) -> dict[str, object]:
 def tabulate(name: str, dtype: str, found: dict) -> Table:
     times = found["times"]
     one, five = times["1"], times["5"]
-    title = f"{name} at random, {found['parameters'] / 1e9:.2f} billion weights, one tile, {dtype}, {found['clock']}"
+    parameters = f"{found['parameters'] / 1e9:.2f} billion parameters"
+    title = f"{name}, random weights, {parameters}, one tile, {dtype}, {found['clock']}"
     table = Table(title, ("stage", "1 [SEG], s", "share", "5 [SEG], s", "share"))
     for stage in STAGES:
         shares = [f"{100 * t[stage] / sum(t.values()):.0f} %" for t in (one, five)]
@@ -158,11 +159,11 @@ def tabulate(name: str, dtype: str, found: dict) -> Table:
 
 
 def main() -> int:
-    made = parser("stages of one picture")
+    made = parser("time and memory of one image, stage by stage")
     made.add_argument("--model", default="ByteDance/Sa2VA-1B")
     made.add_argument("--device", default="cpu")
-    made.add_argument("--dtype", choices=DTYPES, help="both when left out: leave bfloat16 out where it is emulated")
-    made.add_argument("--only", help="measure this dtype in this process and print JSON")
+    made.add_argument("--dtype", choices=DTYPES, help="data type, both by default; skip bfloat16 where it is emulated")
+    made.add_argument("--only", help="data type to measure in this process, printing JSON")
     options = made.parse_args()
     if options.only:
         print(json.dumps(measure_one(options.model, options.only, options.device)))

@@ -1,7 +1,7 @@
-"""Count the memory that loading takes: a float32 folder of a released size into bfloat16.
+"""Measure the peak memory of loading a float32 checkpoint of a released size in bfloat16.
 
-Flow: sharded folder of zeros in a scratch folder -> new process loads it -> peak of anonymous memory beside the
-weights' own size. Run: python benchmarks/loading_memory.py [--model ByteDance/Sa2VA-4B] [--scratch FOLDER]
+Flow: sharded checkpoint of zeros -> loaded in a new process -> peak anonymous memory relative to the weights.
+Run: python benchmarks/loading_memory.py [--model ByteDance/Sa2VA-4B] [--scratch FOLDER]
 """
 
 import json
@@ -16,11 +16,11 @@ from pathlib import Path
 from measure import Table, parser, report, rss_mb
 
 LIMIT = 1.25
-SAMPLE_S = 0.02  # between two readings of the memory
+POLL_INTERVAL = 0.02  # s
 
 
 def write_folder(name: str, folder: Path) -> None:
-    """Write a model folder in our layout: the embedded tokenizer, float32 weights of value zero."""
+    """Write a model folder in our layout with the embedded tokenizer and float32 zeros."""
     import torch
 
     from sa2va.checkpoints.find import find_model
@@ -40,7 +40,7 @@ def write_folder(name: str, folder: Path) -> None:
 
 
 def load_and_watch(folder: Path) -> dict[str, float]:
-    """Load the folder in this process; return the peak of its anonymous memory over what it began with, MB."""
+    """Load the folder in this process; return the increase of peak anonymous memory, MB."""
     import torch
 
     from sa2va.checkpoints.folder import load_checkpoint
@@ -51,7 +51,7 @@ def load_and_watch(folder: Path) -> dict[str, float]:
         nonlocal peak
         while not done.is_set():
             peak = max(peak, rss_mb("RssAnon"))
-            time.sleep(SAMPLE_S)
+            time.sleep(POLL_INTERVAL)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -67,8 +67,8 @@ def load_and_watch(folder: Path) -> dict[str, float]:
 def main() -> int:
     made = parser("peak memory of loading")
     made.add_argument("--model", default="ByteDance/Sa2VA-4B")
-    made.add_argument("--scratch", type=Path, help="where the folder is written; float32, 4 bytes a weight")
-    made.add_argument("--only", type=Path, help="load this folder in this process and print JSON")
+    made.add_argument("--scratch", type=Path, help="folder for the checkpoint; float32, 4 bytes per weight")
+    made.add_argument("--only", type=Path, help="folder to load in this process, printing JSON")
     options = made.parse_args()
     if options.only:
         print(json.dumps(load_and_watch(options.only)))

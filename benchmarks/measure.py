@@ -1,6 +1,6 @@
-"""Measure time and memory the same way everywhere, and keep the tables: what every benchmark shares.
+"""Shared helpers of the benchmarks: clocks, memory, tables and the record in RESULTS.md.
 
-Flow: a script measures -> Table -> printed, and with --record its section of RESULTS.md is replaced.
+Flow: a script measures -> Table -> printed; with --record it replaces its section of RESULTS.md.
 """
 
 import argparse
@@ -17,13 +17,13 @@ from pathlib import Path
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEADER = """# Speed and memory
 
-Each table is printed by the command above it; ratios are between things measured in one run on one machine.
+Each table is printed by the command above it. Ratios compare measurements of one run on one machine.
 """
 
 
 @dataclass
 class Table:
-    """A table in Markdown with its verdicts below."""
+    """A Markdown table with verdicts below it."""
 
     title: str
     columns: Sequence[str]
@@ -36,7 +36,7 @@ class Table:
         self.rows.append([f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in cells])
 
     def judge(self, what: str, value: float, limit: float, *, at_least: bool = False) -> None:
-        """Compare a figure with its bar and remember the verdict."""
+        """Compare a figure with its bar and add the verdict."""
         holds = value >= limit if at_least else value <= limit
         self.passed &= holds
         bar = f"{'at least' if at_least else 'at most'} {limit:g}"
@@ -48,7 +48,7 @@ class Table:
 
 
 def describe_machine(device: str = "cpu") -> str:
-    """Return date, device and versions in one line."""
+    """Describe date, device and library versions in one line."""
     import torch
     import transformers
 
@@ -69,37 +69,37 @@ def _cpu_name() -> str:
 
 
 def rss_mb(kind: str = "VmRSS") -> float:
-    """Return the resident memory of this process, MB (Linux); `kind` may be VmHWM, the peak, or RssAnon."""
+    """Return the resident memory of this process, MB (Linux); `kind` is VmRSS, VmHWM (peak) or RssAnon."""
     status = Path("/proc/self/status").read_text()
     found = re.search(rf"{kind}:\s+(\d+) kB", status)
     assert found is not None, f"/proc/self/status has no {kind}"
     return int(found[1]) / 1024
 
 
-Clock = Callable[[], float]  # seconds since some moment
+Clock = Callable[[], float]  # seconds from an arbitrary origin
 
 
 def choose_clock(device: str) -> Clock:
-    """Count the seconds of this process alone where it is one thread, as others may use its core."""
+    """Choose CPU time for a single thread, which is robust to other load, else wall time."""
     import torch
 
     return time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
 
 
 def name_clock(clock: Clock) -> str:
-    """Say what a clock counts, for a table's title."""
+    """Name a clock's unit, for a table's title."""
     return "CPU seconds" if clock is time.process_time else "seconds"
 
 
 def seconds(action: Callable[[], object], repeats: int = 3, clock: Clock = time.perf_counter) -> float:
-    """Return the median time of some calls, s."""
+    """Return the median time of repeated calls, s."""
     return statistics.median(_once(action, clock) for _ in range(repeats))
 
 
 def seconds_side_by_side(
     actions: dict[str, Callable[[], object]], repeats: int = 3, clock: Clock = time.perf_counter
 ) -> dict[str, float]:
-    """Time several actions in turns, so that a busy moment of the machine meets all of them: medians, s."""
+    """Time several actions interleaved, so that background load affects all alike: medians, s."""
     times: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(repeats):
         for name, action in actions.items():
@@ -114,14 +114,14 @@ def _once(action: Callable[[], object], clock: Clock) -> float:
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser with the options that all benchmarks take."""
+    """Build a parser with the shared options."""
     made = argparse.ArgumentParser(description=description)
-    made.add_argument("--record", action="store_true", help="write the tables into RESULTS.md")
+    made.add_argument("--record", action="store_true", help="record the tables in RESULTS.md")
     return made
 
 
 def repeat_command(script: str, made: argparse.ArgumentParser, options: argparse.Namespace) -> str:
-    """Write the command that repeats a run: its options, but for those left as they are and --record."""
+    """Format the command of a run, without default options and --record."""
     said = []
     for name, value in vars(options).items():
         if name != "record" and value != made.get_default(name):
@@ -130,7 +130,7 @@ def repeat_command(script: str, made: argparse.ArgumentParser, options: argparse
 
 
 def report(command: str, tables: Sequence[Table], *, record: bool, device: str = "cpu") -> int:
-    """Print the tables, keep them if asked to, and return the exit status: 1 where a bar is missed."""
+    """Print the tables, record them if asked, and return the exit status: 1 if a bar is missed."""
     machine = describe_machine(device)
     body = "\n\n".join(f"### {table.title}\n\n{table}" for table in tables)
     text = f"## `{command}`\n\n{machine}\n\n{body}\n"

@@ -1,7 +1,7 @@
-"""Watch the memory of one predictor that goes on answering: predictions, conversations and tracks one after the other.
+"""Measure the memory growth of one predictor over many predictions, conversations and tracks.
 
-Flow: pictures and clips of the drawn world -> Predictor.predict, open, track -> memory of the process's own after so
-    many calls; pages of files, such as the weights, come and go as the machine likes and are left out.
+Flow: images and clips of the drawn world -> Predictor.predict, open, track -> anonymous memory after so many calls;
+    file-backed pages, such as the weights, are left out because the kernel evicts them at will.
 Run: python benchmarks/predictor_memory.py [--predictions 2000] [--chats 200] [--tracks 100]
 """
 
@@ -18,15 +18,15 @@ import sa2va
 from sa2va.inference.predictor import Predictor
 from sa2va.world.tasks import catalog as tasks
 
-SIDES = (160, 256, 320, 448)  # px of the pictures, in turn
+SIDES = (160, 256, 320, 448)  # px, cycled over the images
 NUM_FRAMES = 6  # of a clip
-NUM_ITEMS = 32  # pictures and clips that are asked about again and again, drawn before memory is looked at
-WARM = 0.1  # share of the calls after which everything has been set up
+NUM_ITEMS = 32  # images and clips, rendered before the measurement and reused
+WARM = 0.1  # share of the calls that count as warm-up
 GROWTH_LIMIT = 0.02
 
 
 def draw(task: str) -> Iterator[tuple[np.ndarray, str]]:
-    """Return frames (T, H, W, 3) of the drawn world with a question about them, over and over, of several sizes."""
+    """Cycle over frames (T, H, W, 3) of the drawn world in several sizes, each with a question."""
     items = []
     for index in range(NUM_ITEMS):
         sample = tasks.TASKS[task](0, "dev", index)
@@ -37,7 +37,7 @@ def draw(task: str) -> Iterator[tuple[np.ndarray, str]]:
 
 
 def name_calls(predictor: Predictor) -> dict[str, Callable[[], object]]:
-    """Return one more prediction, conversation of two questions, or track."""
+    """Return calls for one more prediction, conversation of two questions, or track."""
     pictures, clips = draw("refseg"), draw("video_refseg")
 
     def predict() -> None:
@@ -60,9 +60,9 @@ def name_calls(predictor: Predictor) -> dict[str, Callable[[], object]]:
 
 
 def measure_growth(numbers: dict[str, int]) -> Table:
-    """Make a tenth of all calls, then the rest kind by kind; tabulate the memory, MB."""
+    """Run the warm-up calls, then the rest kind by kind, and tabulate the memory, MB."""
     calls = name_calls(sa2va.load("tiny", device="cpu"))
-    table = Table("embedded model, one predictor", ("after", "memory of its own, MB"))
+    table = Table("embedded model, one predictor", ("after", "anonymous memory, MB"))
     warm = {kind: max(1, round(WARM * number)) for kind, number in numbers.items()}
     for kind, number in warm.items():
         for _ in range(number):
@@ -72,12 +72,12 @@ def measure_growth(numbers: dict[str, int]) -> Table:
         for _ in range(number - warm[kind]):
             calls[kind]()
         used = settle(table, f"{number} {kind}")
-    table.judge("growth after the first tenth, share", used / start - 1, GROWTH_LIMIT)
+    table.judge("growth after warm-up, share", used / start - 1, GROWTH_LIMIT)
     return table
 
 
 def settle(table: Table, after: str) -> float:
-    """Write down the memory once nothing waits to be collected, MB."""
+    """Record the memory after a garbage collection, MB."""
     gc.collect()
     used = rss_mb("RssAnon")
     table.add(after, f"{used:.1f}")

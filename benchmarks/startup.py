@@ -1,6 +1,7 @@
-"""Time a cold `sa2va segment` of one picture beside importing torch and the two model classes alone.
+"""Time a cold `sa2va segment` of one image relative to importing torch and the two model classes.
 
-Flow: new processes in turns -> wall seconds -> ratio. Run: python benchmarks/startup.py
+Flow: new processes, interleaved -> wall seconds -> ratio.
+Run: python benchmarks/startup.py
 """
 
 import subprocess
@@ -15,7 +16,7 @@ LIMIT = 1.6
 
 
 def make_picture(folder: Path) -> Path:
-    """Draw one 640x480 scene."""
+    """Render one 640x480 scene."""
     from PIL import Image
 
     from sa2va.world.tasks.catalog import TASKS
@@ -41,10 +42,10 @@ def main() -> int:
             ),
         }
         for action in actions.values():
-            action()  # the disk cache is warm from here on, for both
+            action()  # warm the disk cache for both
         times = seconds_side_by_side(actions, repeats=5)
         times["sa2va --help"] = seconds(lambda: run("-m", "sa2va.apps.cli", "--help"))
-    table = Table("Cold start, one 640x480 picture", ("what", "seconds"))
+    table = Table("Cold start, one 640x480 image", ("process", "seconds"))
     for what, value in times.items():
         table.add(what, value)
     table.judge("segment / imports", times["sa2va segment"] / times["import torch and two classes"], LIMIT)

@@ -1,7 +1,7 @@
-"""Watch the memory of a track that goes on: the embedded model over thousands of frames, SAM 2 beside Transformers.
+"""Measure the memory growth of tracking: the embedded model on a long video, our SAM 2 tracker and Transformers'.
 
-Flow: frames drawn one by one -> TrackSession or Transformers' streaming session -> resident memory by frame.
-    One run measures one of the three.
+Flow: generated frames -> TrackSession, Tracker or Transformers' streaming session -> resident memory by frame. One run
+    measures one of the three.
 Run: python benchmarks/video_memory.py --part embedded | ours | stock [--frames 150]
 """
 
@@ -22,11 +22,11 @@ BOXES = ((60, 60, 220, 220), (340, 140, 520, 320), (620, 240, 800, 420))
 EARLY, WARM = 100, 200  # frames
 GROWTH_LIMIT_MB, GROWTH_LIMIT = 20.0, 0.02
 MIDDLE = 60  # frame
-FEW = 8  # frames after which the memories of both trackers are set up
+FEW = 8  # frames until the memories of both trackers are set up
 
 
 def draw_frames(number: int) -> Iterator[np.ndarray]:
-    """Yield noise with three squares that drift."""
+    """Yield noise with three drifting squares."""
     noise = np.random.default_rng(0).integers(0, 60, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     for index in range(number):
         frame = np.roll(noise, index, axis=1)
@@ -37,7 +37,7 @@ def draw_frames(number: int) -> Iterator[np.ndarray]:
 
 
 def track_embedded(num_frames: int) -> Table:
-    """Follow three objects; memory at some frames, MB."""
+    """Track three objects and tabulate the memory at some frames, MB."""
     predictor = sa2va.load("tiny", device="cpu")
     marks = {EARLY, WARM, num_frames // 2, num_frames}
     seen: dict[int, float] = {}
@@ -59,7 +59,7 @@ def track_embedded(num_frames: int) -> Table:
 
 @torch.inference_mode()
 def grow_ours(frames: int, dtype: torch.dtype) -> Iterator[float]:
-    """Follow one object with our tracker and a random hiera-tiny at 1024 px; yield MB after each frame."""
+    """Track one object with our tracker and a random hiera-tiny at 1024 px; yield MB after each frame."""
     sam2 = build("tiny", dtype, "cpu")
     tracker, masks = Tracker(sam2, STOCK), draw_masks(1, sam2.size, "cpu")
     for index in range(frames):
@@ -73,7 +73,7 @@ def grow_ours(frames: int, dtype: torch.dtype) -> Iterator[float]:
 
 @torch.inference_mode()
 def grow_stock(frames: int, dtype: torch.dtype) -> Iterator[float]:
-    """Follow it with Transformers' streaming session and the same model; yield MB after each frame."""
+    """Track it with Transformers' streaming session and the same model; yield MB after each frame."""
     sam2 = build("tiny", dtype, "cpu")
     session = open_stock(sam2, draw_masks(1, sam2.size, "cpu"))
     for index in range(frames):
@@ -85,9 +85,9 @@ GROW = {"ours": grow_ours, "stock": grow_stock}
 
 
 def measure_growth(tracker: str, frames: int, dtype: str) -> Table:
-    """Tabulate MB a frame of one tracker; each is measured in a process of its own."""
+    """Tabulate MB per frame of one tracker; each is measured in a process of its own."""
     title = f"hiera-tiny at 1024 px, random weights, {dtype}, {frames} frames, 1 object"
-    table = Table(title, ("tracker", "frame", "resident memory, MB", f"MB a frame since frame {FEW}"))
+    table = Table(title, ("tracker", "frame", "resident memory, MB", f"MB per frame since frame {FEW}"))
     name = "ours" if tracker == "ours" else "Transformers' session"
     for index, used in enumerate(GROW[tracker](frames, getattr(torch, dtype))):
         if index == FEW:
@@ -100,8 +100,8 @@ def measure_growth(tracker: str, frames: int, dtype: str) -> Table:
 def main() -> int:
     made = parser("memory of tracking")
     made.add_argument("--part", required=True, choices=("embedded", *GROW))
-    made.add_argument("--frames", type=int, help="3000 of the embedded model, else 150 at 1024 px")
-    made.add_argument("--dtype", default="bfloat16", help="of the two at 1024 px")
+    made.add_argument("--frames", type=int, help="number of frames; 3000 for the embedded model, else 150")
+    made.add_argument("--dtype", default="bfloat16", help="data type at 1024 px")
     options = made.parse_args()
     command = repeat_command("video_memory.py", made, options)
     if options.part == "embedded":

@@ -1,7 +1,7 @@
-"""Track with our tracker and with Transformers' own streaming session, frame by frame in turns, same weights and dtype.
+"""Time our tracker and Transformers' streaming session, frame by frame and interleaved, with equal weights and dtype.
 
-Flow: random SAM 2 of a released size, noise frames, masks given on the first -> median seconds a frame of each,
-    once the memory is full. One run measures one size with one number of objects; --record keeps a section for each.
+Flow: random SAM 2 of a released size, noise frames, masks on the first frame -> median seconds per frame of each with
+    a full memory. One run measures one size with one number of objects; --record keeps a section for each.
 Run: python benchmarks/video_speed.py --model hiera-tiny --objects 1 [--frames 24] [--device cuda] [--compile]
 Shapes: N objects, S side of SAM 2's input in px.
 """
@@ -23,10 +23,10 @@ from sa2va.model.sam.attention import avoid_cudnn
 from sa2va.model.sam.sam2 import FrameFeatures, Sam2
 from sa2va.model.sam.tracker import STOCK, Tracker
 
-WARM_FRAMES = 7  # until the memory is full and every frame costs the same
+WARM_FRAMES = 7  # until the memory is full and the cost per frame constant
 BARS = {1: 1.0, 8: 1.2}
 COST_LIMIT = 1.1
-PUBLISHED = 39.5  # frames/s of SAM 2.1 with hiera-large on an A100, as its authors state
+PUBLISHED = 39.5  # frames/s of SAM 2.1 with hiera-large on an A100, as published
 
 
 def build(size: str, dtype: torch.dtype, device: str) -> Sam2:
@@ -35,7 +35,7 @@ def build(size: str, dtype: torch.dtype, device: str) -> Sam2:
 
 
 def draw_masks(number: int, side: int, device: str) -> Tensor:
-    """Squares along the diagonal: bool (N, S, S)."""
+    """Draw squares along the diagonal: bool (N, S, S)."""
     masks = torch.zeros(number, side, side, dtype=torch.bool, device=device)
     for n in range(number):
         start = n * side // number
@@ -44,14 +44,14 @@ def draw_masks(number: int, side: int, device: str) -> Tensor:
 
 
 def start_ours(sam2: Sam2, features: FrameFeatures, masks: Tensor) -> Tracker:
-    """Return a tracker that knows the objects of frame 0."""
+    """Return our tracker with the objects of frame 0."""
     tracker = Tracker(sam2, STOCK)
     tracker.prompt(0, features, sam2.take_masks(features, masks), given=masks)
     return tracker
 
 
 def open_stock(sam2: Sam2, masks: Tensor) -> Sam2VideoInferenceSession:
-    """Return the library's session with masks for frame 0. Its image encoder attends as ours does."""
+    """Return the library's session with masks for frame 0, and the same attention in its image encoder."""
     dtype, device = sam2.native.no_memory_embedding.dtype, masks.device
     session = Sam2VideoInferenceSession(
         video=None, video_height=sam2.size, video_width=sam2.size, dtype=dtype,
@@ -64,13 +64,13 @@ def open_stock(sam2: Sam2, masks: Tensor) -> Sam2VideoInferenceSession:
 
 
 def step_stock(sam2: Sam2, session: Sam2VideoInferenceSession, frame: int, pixels: Tensor) -> Tensor:
-    """Let the library see and track one frame."""
+    """Track one frame with the library's session."""
     output = sam2.native(inference_session=session, frame=pixels[0], frame_idx=frame)
     return sam2.upscale(output.pred_masks[:, 0])
 
 
 def fill_memories(trackers: Sequence[Tracker], session: Sam2VideoInferenceSession) -> None:
-    """Let frame 1 stand for all frames before WARM_FRAMES: time does not depend on what is remembered."""
+    """Copy the memory of frame 1 to all frames before WARM_FRAMES; time does not depend on its content."""
     for index in range(2, WARM_FRAMES):
         for tracker in trackers:
             for memory in tracker.objects.values():
@@ -81,7 +81,7 @@ def fill_memories(trackers: Sequence[Tracker], session: Sam2VideoInferenceSessio
 
 
 class FrameClock:
-    """Time what is done on each frame after the memory has filled."""
+    """Record the time of actions on frames with a full memory."""
 
     def __init__(self, device: str) -> None:
         self._device, self.read = device, choose_clock(device)
@@ -89,7 +89,7 @@ class FrameClock:
         self._times: dict[str, list[float]] = {}
 
     def time(self, name: str, action: Callable[[], Any]) -> Any:
-        """Do something and remember how long it took."""
+        """Run an action and record its time."""
         self._wait()
         start = self.read()
         done = action()
@@ -99,7 +99,7 @@ class FrameClock:
         return done
 
     def median(self, name: str) -> float:
-        """Return seconds a frame."""
+        """Return the median seconds per frame."""
         return statistics.median(self._times[name])
 
     def _wait(self) -> None:
@@ -109,7 +109,7 @@ class FrameClock:
 
 @torch.inference_mode()
 def time_frames(sam2: Sam2, frames: Sequence[int], number: int, clock: FrameClock) -> float:
-    """Let both take every frame in turns, ours also with one object alone; return the GFLOP of one object's part."""
+    """Time both on every frame, ours also with a single object; return the GFLOP per object and frame."""
     parameter, drawn = next(sam2.parameters()), torch.Generator().manual_seed(0)
     masks = draw_masks(number, sam2.size, str(parameter.device))
     session = open_stock(sam2, masks)
@@ -156,7 +156,7 @@ def measure_size(
     table.judge(f"cost with {number} objects", cost, COST_LIMIT)
     rate, peak = flops * number / objects, matrix_peak(str(dtype)[6:], device)
     table.verdicts.append(
-        f"encoder {encoder:.3g} s a frame, objects {objects:.3g} s, alone {part:.3g} s; one takes {flops:.0f} GFLOP,"
+        f"encoder {encoder:.3g} s per frame, objects {objects:.3g} s, one object {part:.3g} s and {flops:.0f} GFLOP,"
         f" at {rate:.0f} GFLOP/s, {100 * rate / peak:.0f} % of this machine's matrix peak of {peak:.0f}"
     )
     if device.startswith("cuda"):
@@ -166,18 +166,18 @@ def measure_size(
 
 
 def main() -> int:
-    made = parser("tracking speed beside Transformers' session")
+    made = parser("tracking speed relative to Transformers' session")
     made.add_argument("--model", required=True, choices=[f"hiera-{size}" for size in SIZES])
     made.add_argument("--objects", type=int, required=True)
     made.add_argument("--frames", type=int, default=24)
     made.add_argument("--dtype", default="bfloat16")
     made.add_argument("--device", default="cpu")
-    made.add_argument("--threads", type=int, help="of a CPU")
-    made.add_argument("--fill", action="store_true", help="fill the memory with copies of frame 1, to be done sooner")
+    made.add_argument("--threads", type=int, help="number of CPU threads")
+    made.add_argument("--fill", action="store_true", help="fill the memory with copies of frame 1, which is faster")
     made.add_argument("--compile", action="store_true", help="torch.compile the image encoder and the mask decoder")
     options = made.parse_args()
     if options.frames <= WARM_FRAMES:
-        made.error(f"--frames is {options.frames}; the memory fills in {WARM_FRAMES}, give more")
+        made.error(f"--frames is {options.frames}, expected more than the {WARM_FRAMES} that fill the memory")
     if options.threads:
         torch.set_num_threads(options.threads)
     dtype = getattr(torch, options.dtype)

@@ -18,7 +18,7 @@ def test_people_look_at_drawn_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     save_gaze(model.decoder, tmp_path)
     monkeypatch.setattr(gaze, "SCENES", 2)
     monkeypatch.setattr(gaze, "FPS", 1.0)
-    predictor: Any = SimpleNamespace(model=model.sa2va, processor=model.listener.processor, device="cpu")
+    predictor: Any = SimpleNamespace(model=model.sa2va, processor=model.grounder.processor, device="cpu")
     film, picture = gaze.show_gaze(predictor, tmp_path, 1, tmp_path)
     assert film.clip is not None and open_media(film.clip).num_frames > 3 and film.picture is None
     assert picture.picture is not None and picture.picture.shape[1] == 960 and picture.clip is None

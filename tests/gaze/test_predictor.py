@@ -20,7 +20,7 @@ import sa2va.gaze.predictor as predictor_module
 from sa2va.checkpoints.folder import save_checkpoint
 from sa2va.gaze.metrics.distance import dtw
 from sa2va.gaze.model.events import write_tokens
-from sa2va.gaze.model.listening import canvas_maps
+from sa2va.gaze.model.grounding import canvas_maps
 from sa2va.gaze.model.rollout import Rollout
 from sa2va.gaze.model.scanpath_model import fingerprint
 from sa2va.gaze.predictor import GazePredictor, load_decoder, save_gaze
@@ -72,10 +72,10 @@ def test_training_reads_the_tokens_that_predict_writes(
     # Words that begin late, with a pause between two of them, in a sound that goes on after the last one.
     moments = (first, first + 300.1, first + 300.1, first + 550.7, first + 610.3, first + 1000.9)
     timing = SpeechTiming(onsets=moments[::2], ends=moments[1::2], duration=first + 1040.2)
-    paths = predictor.predict(draw_picture(1)[0], " ".join(WORDS), timing, num_samples=12, landing="soft")
+    paths = predictor.predict(draw_picture(1)[0], " ".join(WORDS), timing, num_samples=12, last_fixation="soft")
     (rollout,) = rollouts
     for sample, path in enumerate(paths):
-        seen = rollout.eyes[sample].track.fixations
+        seen = rollout.samples[sample].history.fixations
         recorded = Scanpath.from_timing(seen, WORDS, timing, width=512, height=320)
         assert recorded.sizes == path.sizes
         assert all(fixation.start < first for fixation in path.packs[0].fixations)
@@ -114,7 +114,9 @@ def test_consensus_is_the_drawn_scanpath_most_like_the_others(predictor: GazePre
         return sum(dtw(path.points, one.points) / max(len(path.points), len(one.points)) for one in drawn)
 
     assert chosen == min(drawn, key=distance)
-    with pytest.raises(ValueError, match=r"mode 'consensus': expected sample or mode; consensus is for predict"):
+    with pytest.raises(
+        ValueError, match=r"mode 'consensus': expected sample or mode; consensus needs whole scanpaths, use predict"
+    ):
         predictor.start(image, mode="consensus")
 
 
@@ -136,11 +138,11 @@ def test_a_hard_landing_ends_on_the_target(predictor: GazePredictor, monkeypatch
     monkeypatch.setattr(predictor.model, "belief", lambda logits, size: belief[None])
     image = draw_picture(1)[0]
     rates = {}
-    for landing in ("hard", "soft"):
-        paths = predictor.predict(image, "red circle", num_samples=20, landing=landing)
+    for last_fixation in ("hard", "soft"):
+        paths = predictor.predict(image, "red circle", num_samples=20, last_fixation=last_fixation)
         canvas = [path.points[-1] * 5 + (96, 0) for path in paths]
         # A cell's mass spreads half a cell beyond it.
-        rates[landing] = np.mean([272 <= x <= 400 and 176 <= y <= 304 for x, y in canvas])
+        rates[last_fixation] = np.mean([272 <= x <= 400 and 176 <= y <= 304 for x, y in canvas])
     assert rates["hard"] == 1 > rates["soft"]
 
 
@@ -182,7 +184,9 @@ def test_any_word_can_be_heard(predictor: GazePredictor, words: list[str]) -> No
 
 @pytest.mark.slow
 def test_two_hundred_words_take_one_after_the_other(predictor: GazePredictor) -> None:
-    (path,) = predictor.predict(draw_picture(1)[0], " ".join(["red", "circle"] * 100), num_samples=1, landing="soft")
+    (path,) = predictor.predict(
+        draw_picture(1)[0], " ".join(["red", "circle"] * 100), num_samples=1, last_fixation="soft"
+    )
     assert len(path.packs) == 202
 
 
@@ -194,7 +198,7 @@ def test_bad_input_is_refused_in_one_line(predictor: GazePredictor) -> None:
         "at least one word": lambda: predictor.predict(image, "  "),
         "at most 256; shorten it": lambda: predictor.predict(image, "a " * 300),
         "timing of 2: expected as many": lambda: predictor.predict(image, "red", clock([300, 300])),
-        "nothing to hear": lambda: stream.hear(" "),
+        "expected a word, got no text": lambda: stream.hear(" "),
         "one word at a time": lambda: stream.hear("red circle"),
         "onset 100.0 ms lies before 350.0 ms": lambda: stream.hear("circle", 100),
         "duration -5: expected a number of ms": lambda: stream.hear("circle", None, -5),
@@ -207,7 +211,7 @@ def test_bad_input_is_refused_in_one_line(predictor: GazePredictor) -> None:
         "'3' samples": lambda: predictor.start(image, "3"),  # ty: ignore[invalid-argument-type]
         "seed None": lambda: predictor.start(image, 2, None),  # ty: ignore[invalid-argument-type]
         "mode 'best'": lambda: predictor.start(image, mode="best"),
-        "landing 'firm'": lambda: predictor.start(image, landing="firm"),
+        "last_fixation 'firm'": lambda: predictor.start(image, last_fixation="firm"),
         "0 samples": lambda: predictor.start(image, 0),
         "expected a picture, got a video": lambda: predictor.start(np.zeros((3, 8, 8, 3), np.uint8)),
         "no word has been heard": lambda: predictor.start(image, 1).end(),
@@ -227,7 +231,7 @@ def test_gaze_weights_lie_beside_the_model(tmp_path: Path) -> None:
     parts = build_model()
     model = build_gaze(parts=parts)
     save_checkpoint(parts[0], parts[1].tokenizer, tmp_path, torch.float32)
-    with pytest.raises(ValueError, match=r"has no gaze.json: it knows no gaze"):
+    with pytest.raises(ValueError, match=r"has no gaze.json: no gaze weights"):
         sa2va.load_gaze(tmp_path)
     save_gaze(model.decoder, tmp_path)
     image = draw_picture(1)[0]

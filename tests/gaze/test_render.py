@@ -104,7 +104,7 @@ def test_words_go_from_line_to_line() -> None:
 
 @pytest.mark.parametrize("name", ["film.mp4", "film.gif"])
 def test_films(tmp_path: Path, name: str) -> None:
-    sheet = Sheet(frame=FRAME[:30, :50], scanpath=PATH.moved(PATH.points / 2, 50, 30), onsets=(50, 400))
+    sheet = Sheet(frame=FRAME[:30, :50], scanpath=PATH.with_points(PATH.points / 2, 50, 30), onsets=(50, 400))
     frames = list(film_scanpath(sheet, fps=5))
     assert len(frames) == 6 + 1 + 8  # 1050 ms, and the last one lingers
     save_film(tmp_path / name, frames, fps=5)
@@ -125,7 +125,7 @@ def test_a_film_keeps_its_time(tmp_path: Path, name: str) -> None:
 
 def test_bad_input(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected the picture's 100 x 60"):
-        Sheet(frame=FRAME, scanpath=PATH.moved(PATH.points, 99, 60))
+        Sheet(frame=FRAME, scanpath=PATH.with_points(PATH.points, 99, 60))
     with pytest.raises(ValueError, match="1 onsets for 2 words"):
         Sheet(frame=FRAME, scanpath=PATH, onsets=(1.0,))
     with pytest.raises(ValueError, match="film.avi: films are written as .mp4"):

@@ -75,7 +75,7 @@ def test_json_there_and_back(path: Scanpath) -> None:
 def test_flat_and_packed_views_agree(path: Scanpath) -> None:
     assert len(path.fixations) == sum(path.sizes) == len(path.points)
     assert np.array_equal(np.concatenate(path.pack_points), path.points)
-    moved = path.moved(path.points + 1, 641, 481)
+    moved = path.with_points(path.points + 1, 641, 481)
     assert moved.sizes == path.sizes and np.allclose(moved.points, path.points + 1)
     assert np.array_equal(moved.starts, path.starts)
 
@@ -114,10 +114,10 @@ def test_bad_scanpaths(packs: tuple, size: tuple[int, int], message: str) -> Non
 @pytest.mark.parametrize(
     ("num_fixations", "indices", "message"),
     [
-        (2, [0], "2 fixations and 1 pack numbers"),
-        (1, [3], r"pack numbers \[3\], expected 0..2"),
+        (2, [0], "2 fixations and 1 pack indices"),
+        (1, [3], r"pack indices \[3\], expected 0..2"),
         (1, [-1], "expected 0..2"),
-        (2, [2, 1], "not to fall"),
+        (2, [2, 1], "non-decreasing"),
     ],
 )
 def test_bad_pack_numbers(num_fixations: int, indices: list[int], message: str) -> None:

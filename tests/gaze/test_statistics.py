@@ -11,11 +11,11 @@ from sa2va.gaze.datasets.refcoco_gaze import read_refcoco_gaze
 from sa2va.gaze.scanpath import Fixation, Scanpath
 from sa2va.gaze.statistics import (
     EXPECTED,
-    HALVED,
+    MEASURED_ON_HALF,
     ORIGINS,
     describe,
-    seen_half,
-    unseen_half,
+    held_out_half,
+    in_reference_half,
 )
 from sa2va.gaze.trial import Trial
 
@@ -99,9 +99,9 @@ def test_recorded_gaze_is_as_expected() -> None:
         "osie": read_osie(recorded(OSIE / "fixations.json")),
     }
     for name, found in trials.items():
-        rows = compare(describe(unseen_half(name, found)), EXPECTED[name])
+        rows = compare(describe(held_out_half(name, found)), EXPECTED[name])
         assert [row.name for row in rows if not row.passed] == []
-        seen = describe([trial for trial in found if seen_half(trial)])  # where the known figures come from
+        seen = describe([trial for trial in found if in_reference_half(trial)])  # where the known figures come from
         published = {"people per case", "last fixation on target"}
         for key in set(EXPECTED[name]) - published:
             assert seen[key] == pytest.approx(EXPECTED[name][key].value, rel=0.005, abs=0.001), key
@@ -109,10 +109,10 @@ def test_recorded_gaze_is_as_expected() -> None:
 
 def test_nothing_is_checked_on_what_it_was_measured_on() -> None:
     trials = [replace(two_trials()[0], photo=f"photo {number}") for number in range(40)]
-    for name in HALVED:
-        kept = unseen_half(name, trials)
-        assert 0 < len(kept) < 40 and not any(map(seen_half, kept))
-        with pytest.raises(ValueError, match="half that the known figures come from"):
-            unseen_half(name, [trial for trial in trials if seen_half(trial)])
-    assert unseen_half("world", trials) == trials and set(ORIGINS) == set(EXPECTED)
+    for name in MEASURED_ON_HALF:
+        kept = held_out_half(name, trials)
+        assert 0 < len(kept) < 40 and not any(map(in_reference_half, kept))
+        with pytest.raises(ValueError, match="half that the reference values come from"):
+            held_out_half(name, [trial for trial in trials if in_reference_half(trial)])
+    assert held_out_half("world", trials) == trials and set(ORIGINS) == set(EXPECTED)
     assert "no evidence" in ORIGINS["world"]

@@ -3,7 +3,7 @@ from gaze.support.recorded_gaze import REFCOCO_GAZE, read_json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sa2va.gaze.timing import AFTER, BEFORE_OR_PAUSE, SpeechTiming, carried_indices, pack_indices, spoken_word
+from sa2va.gaze.timing import AFTER, BEFORE_OR_PAUSE, SpeechTiming, pack_indices, pack_indices_from_words, spoken_word
 
 TIMING = SpeechTiming(onsets=(50, 300, 500), ends=(300, 450, 800), duration=900)
 
@@ -41,8 +41,8 @@ def test_latency_charges_a_fixation_to_an_earlier_word() -> None:
 
 def test_recorded_numbers_are_carried_over_pauses() -> None:
     recorded = [BEFORE_OR_PAUSE, 0, BEFORE_OR_PAUSE, 2, BEFORE_OR_PAUSE, AFTER, AFTER]
-    assert carried_indices(recorded, 3) == [0, 1, 1, 3, 3, 4, 4]
-    assert carried_indices([], 3) == []
+    assert pack_indices_from_words(recorded, 3) == [0, 1, 1, 3, 3, 4, 4]
+    assert pack_indices_from_words([], 3) == []
 
 
 @given(st.lists(st.floats(0, 3000), min_size=3, max_size=15), st.lists(st.floats(-500, 4000)))
@@ -74,8 +74,8 @@ def test_bad_timing(onsets: tuple, ends: tuple, duration: float, message: str) -
 
 @pytest.mark.parametrize("index", [3, -1, 98])
 def test_bad_word_numbers(index: int) -> None:
-    with pytest.raises(ValueError, match=f"word number {index}: expected 0..2, -99 or 99"):
-        carried_indices([index], 3)
+    with pytest.raises(ValueError, match=f"word index {index}: expected 0..2, -99 or 99"):
+        pack_indices_from_words([index], 3)
 
 
 @pytest.mark.parity

@@ -1,8 +1,7 @@
-"""List every scanpath metric and every gaze dataset by name. Open this first.
+"""List every scanpath metric and every gaze dataset by name.
 
-Flow: evaluation looks a name up -> METRICS[name] -> a pure function of arrays, and how to read its figure;
+Flow: evaluation -> METRICS[name] -> a pure function of arrays, with its range and unit;
     a recipe or a check -> DATASETS[name](path) -> trials.
-Shapes: none.
 """
 
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from sa2va.gaze.datasets.coco_search18 import read_coco_search18
 from sa2va.gaze.datasets.osie import read_osie
 from sa2va.gaze.datasets.refcoco_gaze import read_refcoco_gaze
 from sa2va.gaze.metrics import (
-    behaviour,
+    behavior,
     distance,
     diversity,
     likelihood,
@@ -30,10 +29,10 @@ from sa2va.gaze.trial import Trial
 
 @dataclass(frozen=True)
 class Metric:
-    """A function and how to read what it gives."""
+    """A metric function with its direction, range, unit and source."""
 
     function: Callable[..., Any]
-    better: str  # "higher", "lower", or "human": the closer to people's own figure the better
+    better: str  # "higher", "lower", or "human": closer to the human value is better
     low: float
     high: float
     unit: str
@@ -42,8 +41,8 @@ class Metric:
 
 INF = float("inf")
 
-# Name -> function, which way is better, range, unit, source. SS and FED take symbols of clusters (clusters.py), SemSS
-# and SemFED those of a label map (strings.label_symbols), the timed ones strings.repeated_by_time.
+# SS and FED take cluster symbols (clusters.py), SemSS and SemFED the labels of a segmentation (strings.label_symbols);
+# their timed variants take strings.repeated_by_time.
 METRICS: dict[str, Metric] = {
     "SS": Metric(sequence.sequence_score, "higher", 0, 1, "share", "Yang et al., CVPR 2020"),
     "FED": Metric(sequence.fixation_edit_distance, "lower", 0, INF, "symbols", "Mondal et al., CVPR 2023"),
@@ -70,29 +69,29 @@ METRICS: dict[str, Metric] = {
     "motion_emd": Metric(motion.earth_mover, "lower", 0, INF, "px, ms", "Rubner et al., IJCV 2000"),
     "angle_emd": Metric(motion.circular_earth_mover, "lower", 0, 180, "degrees", "Rabin et al., 2011"),
     "waiting": Metric(motion.waiting_share, "human", 0, 1, "share", "RefCOCO-Gaze, ECCV 2024"),
-    "saccade_kinds": Metric(behaviour.saccade_kinds, "human", 0, INF, "saccades", "RefCOCO-Gaze, ECCV 2024"),
+    "saccade_kinds": Metric(behavior.saccade_kinds, "human", 0, INF, "saccades", "RefCOCO-Gaze, ECCV 2024"),
     "DSS": Metric(diversity.diversity_score, "higher", 0, 1, "share", "ScanDiff, ICCV 2025"),
     "RSS": Metric(diversity.recall_score, "higher", 0, 1, "share", "ScanDiff, ICCV 2025"),
     "bits": Metric(likelihood.bits_per_fixation, "higher", -INF, INF, "bits", "Kümmerer et al., PNAS 2015"),
 }
 
 
-def read_world(**options: Any) -> list[Trial]:
-    """Simulate trials on drawn scenes; the import needs the extension world, which a recorded dataset does without."""
+def read_simulated(**options: Any) -> list[Trial]:
+    """Simulate trials on drawn scenes, importing the extension `world`, which recorded datasets do not need."""
     from sa2va.gaze.simulator import dataset
 
-    return dataset.read_world(**options)
+    return dataset.read_simulated(**options)
 
 
-# Name -> function of a file that returns its trials; what FILES does not name is made, not read.
+# Name -> reader of a file; datasets without an entry in FILES are simulated.
 DATASETS: dict[str, Callable[..., list[Trial]]] = {
     "refcoco_gaze": read_refcoco_gaze,
     "coco_search18": read_coco_search18,
     "osie": read_osie,
-    "world": read_world,
+    "world": read_simulated,
 }
 
-# Name -> how the file is called as it was published.
+# Name -> file name as published.
 FILES = {
     "refcoco_gaze": "refcocogaze_*.json",
     "coco_search18": "coco_search18_fixations_*.json",

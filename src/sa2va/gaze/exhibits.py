@@ -13,7 +13,7 @@ from sa2va.apps.demo.page import Exchange, Exhibit
 from sa2va.extensions import missing_extensions
 from sa2va.gaze.metrics.target import inside_box
 from sa2va.gaze.model.scanpath_model import ScanpathModel
-from sa2va.gaze.predictor import WEIGHTS_FILE, GazePredictor, check_listener, load_decoder
+from sa2va.gaze.predictor import WEIGHTS_FILE, GazePredictor, check_base_model, load_decoder
 from sa2va.gaze.render import draw_scanpath, film_scanpath, save_film
 from sa2va.gaze.sheet import Sheet
 
@@ -35,13 +35,13 @@ def show_gaze(predictor: "Predictor", folder: Path, seed: int, scratch: Path) ->
     from sa2va.gaze.simulator.cases import make_case
 
     decoder = load_decoder(folder).to(predictor.device)
-    check_listener(folder, predictor.model)
+    check_base_model(folder, predictor.model)
     gaze = GazePredictor(ScanpathModel(predictor.model, predictor.processor, decoder))
     for index in range(SCENES):
         case = make_case(seed, SPLIT, index)
         x0, y0, x1, y1 = case.boxes[case.target]
         paths = gaze.predict(
-            case.frame, case.expression.text, timing=case.timing, num_samples=PEOPLE, seed=seed, landing="soft"
+            case.frame, case.expression.text, timing=case.timing, num_samples=PEOPLE, seed=seed, last_fixation="soft"
         )
         hits = [bool(path.fixations) and bool(inside_box(path.points[-1:], (x0, y0, x1, y1))[0]) for path in paths]
         sheet = Sheet(

@@ -1,4 +1,4 @@
-"""Hold one observer's look at one picture: fixations, cut into one pack per spoken word.
+"""Represent a scanpath: fixations over one image, grouped into one pack per spoken word.
 
 Flow: a dataset or a model -> Fixation -> Pack -> Scanpath -> metrics/ (as arrays), JSON files, drawings.
 Source: RefCOCO-Gaze, Mondal et al., ECCV 2024, arXiv:2407.19605 (packs).
@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 
 from sa2va.gaze.timing import SpeechTiming, pack_indices
 
-MIN_DURATION = 1.0  # ms; the least a tracker of 1000 Hz can tell. It reports shorter fixations as 0
+MIN_DURATION = 1.0  # ms, resolution of a 1000 Hz eye tracker, which reports shorter fixations as 0
 COORDINATES = ("x", "y", "start", "duration")
 
 
 @dataclass(frozen=True)
 class Fixation:
-    """One stop of the eye."""
+    """One fixation."""
 
     x: float  # px from the left edge of the stimulus
     y: float  # px from its upper edge
-    start: float  # ms; 0 is where the speech begins, or where the picture appears if nobody speaks
-    duration: float  # ms; 0 when it was shorter than the tracker can tell
+    start: float  # ms from the onset of the speech, or of the image without speech
+    duration: float  # ms; 0 if below the tracker's resolution
 
     def __post_init__(self) -> None:
         for name in COORDINATES:
@@ -37,13 +37,13 @@ class Fixation:
 
     @property
     def log_duration(self) -> float:
-        """Natural logarithm of the duration in ms, with a floor of MIN_DURATION."""
+        """Natural logarithm of the duration in ms, at least log(MIN_DURATION)."""
         return math.log(max(self.duration, MIN_DURATION))
 
 
 @dataclass(frozen=True)
 class Pack:
-    """The fixations that begin while one word is spoken; often none."""
+    """The fixations that begin while one word is spoken, often none."""
 
     fixations: tuple[Fixation, ...] = ()
     word: str | None = None  # None before the first word and after the last one
@@ -80,7 +80,7 @@ class Scanpath:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """(N,)."""
+        """The N spoken words."""
         return tuple(pack.word or "" for pack in self.packs[1:-1])
 
     @property
@@ -110,7 +110,7 @@ class Scanpath:
 
     @property
     def sizes(self) -> list[int]:
-        """N + 2 numbers of fixations."""
+        """Number of fixations in each of the N + 2 packs."""
         return [len(pack) for pack in self.packs]
 
     @classmethod
@@ -124,23 +124,23 @@ class Scanpath:
         height: int,
         image: str = "",
     ) -> Self:
-        """Cut a row of fixations where the caller says.
+        """Group fixations into packs by their pack index.
 
         Args:
             fixations: K, in time order.
-            indices: K numbers of packs, 0..N + 1, not falling.
+            indices: K pack indices, 0..N + 1, non-decreasing.
             words: N.
-            width: of the stimulus, px.
-            height: px.
-            image: file name.
+            width: Width of the stimulus, px.
+            height: Height of the stimulus, px.
+            image: File name of the stimulus.
         """
         names = (None, *words, None)
         if len(fixations) != len(indices):
-            raise ValueError(f"scanpath: {len(fixations)} fixations and {len(indices)} pack numbers, expected as many")
+            raise ValueError(f"scanpath: {len(fixations)} fixations and {len(indices)} pack indices, expected as many")
         if any(not 0 <= index < len(names) for index in indices):
-            raise ValueError(f"scanpath: pack numbers {list(indices)}, expected 0..{len(names) - 1}")
+            raise ValueError(f"scanpath: pack indices {list(indices)}, expected 0..{len(names) - 1}")
         if any(later < earlier for earlier, later in zip(indices, indices[1:], strict=False)):
-            raise ValueError(f"scanpath: pack numbers {list(indices)}, expected them not to fall")
+            raise ValueError(f"scanpath: pack indices {list(indices)}, expected a non-decreasing order")
         groups: list[list[Fixation]] = [[] for _ in names]
         for fixation, index in zip(fixations, indices, strict=True):
             groups[index].append(fixation)
@@ -158,23 +158,23 @@ class Scanpath:
         height: int,
         image: str = "",
     ) -> Self:
-        """Cut a row of fixations by the clock of the speech: each goes to the word that is spoken when it begins."""
+        """Group fixations by speech timing: each joins the word that is spoken at its onset."""
         if len(words) != len(timing.onsets):
             raise ValueError(f"scanpath: {len(words)} words and {len(timing.onsets)} onsets, expected as many")
         indices = pack_indices([fixation.start for fixation in fixations], timing)
         return cls.from_packs(fixations, indices, words, width=width, height=height, image=image)
 
     def to_json(self) -> dict[str, Any]:
-        """The record of the file format: "image", "words" and "packs" of fixations, px of the image and ms."""
+        """Convert to a JSON record: "image", "words" and "packs" of fixations, px of the image and ms."""
         packs = [[asdict(fixation) for fixation in pack.fixations] for pack in self.packs]
         return {"image": self.image, "words": list(self.words), "packs": packs}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any], *, width: int, height: int) -> Self:
-        """Read a record of the file format; the size of the image is not in it.
+        """Parse a record of `to_json`, which does not hold the image size.
 
         Raises:
-            ValueError: a key is missing, the packs do not fit the words, or a value is no number.
+            ValueError: a key is missing, the packs do not match the words, or a value is no number.
         """
         for key, kind in {"image": str, "words": list, "packs": list}.items():
             if not isinstance(record.get(key), kind):
@@ -188,13 +188,13 @@ class Scanpath:
         filled = tuple(_read_pack(items, word) for items, word in zip(packs, names, strict=True))
         return cls(packs=filled, width=width, height=height, image=record["image"])
 
-    def moved(self, points: NDArray[np.float64], width: int, height: int) -> Self:
-        """The same scanpath with its fixations at other places.
+    def with_points(self, points: NDArray[np.float64], width: int, height: int) -> Self:
+        """Copy the scanpath with other fixation positions.
 
         Args:
-            points: (K, 2) xy, px of the other stimulus.
-            width: of the other stimulus, px.
-            height: px.
+            points: (K, 2) xy, px of the new stimulus.
+            width: Width of the new stimulus, px.
+            height: Height of the new stimulus, px.
         """
         places = iter(np.asarray(points, float).tolist())
         packs = []

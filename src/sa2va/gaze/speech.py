@@ -1,9 +1,9 @@
-"""Tell how long words take to say: predicted from each word alone, or spoken by a synthetic voice.
+"""Predict word durations from the word alone, or sample the timing of a whole spoken expression.
 
-Flow: words, one at a time -> predict_duration, predict_timing -> SpeechTiming of a stream that has no recording;
-    whole expressions -> speak -> SpeechTiming of the drawn world.
-Source: fitted to the 10,127 words of RefCOCO-Gaze's word-timing.json, arXiv:2407.19605. From the word alone R2 is
-    0.72 and the rest 74 ms; with its place in the expression 0.82 and 60 ms.
+Flow: words, one at a time -> predict_duration, predict_timing -> SpeechTiming of a stream without a recording;
+    whole expressions -> sample_timing -> SpeechTiming of simulated trials.
+Source: linear fits to the 10,127 words of RefCOCO-Gaze's word-timing.json, arXiv:2407.19605. From the word alone: R2
+    0.72, residual SD 74 ms. With its position in the expression: R2 0.82, residual SD 60 ms.
 Shapes: N words.
 """
 
@@ -16,23 +16,23 @@ import numpy as np
 from sa2va.gaze.timing import SpeechTiming
 
 FIRST_ONSET = 50.0  # ms from the beginning of the sound to the first word
-MIN_DURATION = 50.0  # ms, of the shortest word
+MIN_DURATION = 50.0  # ms, lower limit of a word
 
-# Words that carry no stress are said faster than their letters tell, articles most of all.
+# Unstressed words are shorter than their letters predict, articles most of all.
 ARTICLES = frozenset({"a", "an", "the"})
 UNSTRESSED = ARTICLES | frozenset("and at by for from in is of on that to with".split())
 
 
 @dataclass(frozen=True)
-class _Law:
-    """Duration of a word as a sum, ms."""
+class _DurationModel:
+    """Linear model of a word's duration, ms."""
 
     base: float
     letter: float
     syllable: float
     unstressed: float
-    article: float  # on top of unstressed
-    residual: float  # SD around it
+    article: float  # added to `unstressed`
+    residual: float  # SD
 
     def mean(self, word: str) -> float:
         low = word.lower()
@@ -40,17 +40,17 @@ class _Law:
         return self.base + self.letter * len(word) + self.syllable * count_syllables(word) + stress
 
 
-_ALONE = _Law(172.6, 29.4, 60.7, -113.5, -102.1, 73.9)
-_PLACED = _Law(139.5, 27.9, 68.2, -85.3, -100.2, 36.0)  # with _LENGTHENING for the last word; one word said twice
-_LENGTHENING = 112.3
+_WORD_ALONE = _DurationModel(172.6, 29.4, 60.7, -113.5, -102.1, 73.9)
+_IN_EXPRESSION = _DurationModel(139.5, 27.9, 68.2, -85.3, -100.2, 36.0)  # residual: SD of one word said twice
+_LENGTHENING = 112.3  # ms, of the last word of an expression
 
-_PAUSE_SHARE = 0.05  # of the places between two words
+_PAUSE_SHARE = 0.05  # probability of a pause between two words
 _PAUSE = (30.0, 140.0)  # ms
 _FIRST_ONSETS = (40.0, 70.0)  # ms
 
 
 def count_syllables(word: str) -> int:
-    """Count the syllables of an English word by its groups of vowels; at least 1."""
+    """Estimate the number of syllables of an English word from its vowel groups; at least 1."""
     letters = re.sub("[^a-z]", "", word.lower())
     groups = len(re.findall("[aeiouy]+", letters))
     silent = letters.endswith("e") and not letters.endswith(("le", "ee"))
@@ -58,27 +58,27 @@ def count_syllables(word: str) -> int:
 
 
 def predict_duration(word: str, rng: np.random.Generator | None = None) -> float:
-    """Predict how long a word takes to say, whatever comes before or after it.
+    """Predict the duration of a word from the word alone.
 
     Args:
-        word: any text without white space.
-        rng: None gives the mean; a generator gives a draw around it.
+        word: Any text without white space.
+        rng: None = the mean; a generator = a sample.
 
     Returns:
         ms, at least MIN_DURATION.
     """
     if not word.strip():
-        raise ValueError(f"word {word!r}: expected a word to say, got nothing")
-    mean = _ALONE.mean(word)
-    return max(MIN_DURATION, mean if rng is None else float(rng.normal(mean, _ALONE.residual)))
+        raise ValueError(f"word {word!r}: expected a word, got no text")
+    mean = _WORD_ALONE.mean(word)
+    return max(MIN_DURATION, mean if rng is None else float(rng.normal(mean, _WORD_ALONE.residual)))
 
 
 def predict_timing(words: Iterable[str], rng: np.random.Generator | None = None) -> SpeechTiming:
-    """Put predicted words one after the other. What is said of word k depends on words 0..k alone.
+    """Predict the timing of words without pauses. The times of word k depend on words 0..k alone.
 
     Args:
-        words: N, as they come.
-        rng: None gives mean durations; a generator gives draws, equal for equal beginnings.
+        words: N.
+        rng: None = mean durations; a generator = samples, equal for equal prefixes.
 
     Returns:
         N onsets and ends; the sound ends with the last word.
@@ -92,12 +92,12 @@ def predict_timing(words: Iterable[str], rng: np.random.Generator | None = None)
     return SpeechTiming(onsets=tuple(onsets), ends=tuple(ends), duration=moment)
 
 
-def speak(words: Sequence[str], rng: np.random.Generator) -> SpeechTiming:
-    """Say a whole expression as the voice of the recordings does: the last word is long, and there are pauses.
+def sample_timing(words: Sequence[str], rng: np.random.Generator) -> SpeechTiming:
+    """Sample the timing of a whole expression, with pauses and a lengthened last word as in the recordings.
 
     Args:
         words: N.
-        rng: of durations and pauses.
+        rng: Random generator.
 
     Returns:
         N onsets and ends; the sound ends with the last word.
@@ -106,9 +106,9 @@ def speak(words: Sequence[str], rng: np.random.Generator) -> SpeechTiming:
     moment = float(rng.uniform(*_FIRST_ONSETS))
     for number, word in enumerate(words):
         last = number == len(words) - 1
-        mean = _PLACED.mean(word) + _LENGTHENING * last
+        mean = _IN_EXPRESSION.mean(word) + _LENGTHENING * last
         onsets.append(moment)
-        moment += max(MIN_DURATION, float(rng.normal(mean, _PLACED.residual)))
+        moment += max(MIN_DURATION, float(rng.normal(mean, _IN_EXPRESSION.residual)))
         ends.append(moment)
         if not last and rng.random() < _PAUSE_SHARE:
             moment += float(rng.uniform(*_PAUSE))

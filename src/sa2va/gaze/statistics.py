@@ -1,8 +1,8 @@
-"""Describe how people looked, in a few figures, and hold them against what is known of a dataset.
+"""Compute descriptive statistics of a gaze dataset and compare them with reference values.
 
-Flow: trials of a file -> describe; those of pictures that the known figures were not measured on (unseen_half)
+Flow: trials of a file -> describe; trials of images outside the reference half (held_out_half) -> describe
     -> data/check.py compares with EXPECTED[name].
-Source: ORIGINS, by dataset. Lengths are px of the canvas of 512 x 320, into which the stimulus is fitted.
+Source: ORIGINS, by dataset. Lengths are px of the canvas of 512 x 320 on which the stimulus is letterboxed.
 Shapes: K fixations, N words.
 """
 
@@ -19,14 +19,14 @@ from sa2va.gaze.metrics.target import hit_curve, inside_box, last_hit, latency_t
 from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.trial import Trial, group_cases
 
-# Measured on the pictures of `seen_half` alone; tolerances are 3 SD of the difference of two such halves, from a
-# bootstrap of those pictures.
-LISTENERS: dict[str, Expected] = {
+# Measured on the images of `in_reference_half` alone. Tolerances are 3 SD of the difference between two such halves,
+# from a bootstrap of those images.
+REFCOCO_GAZE_FIGURES: dict[str, Expected] = {
     "fixations per scanpath": Expected(8.105, 2.2),
     "share before the words": Expected(0.159, 0.041),
     "share during the words": Expected(0.570, 0.069),
     "share after the words": Expected(0.271, 0.099),
-    "empty packs before": Expected(0.0, 0.01),  # none of 305: at most three times as many are no surprise
+    "empty packs before": Expected(0.0, 0.01),  # 0 of 305: the 95 % upper bound is 3 of 305
     "empty packs of words": Expected(0.242, 0.083),
     "single fixations per word": Expected(0.512, 0.080),
     "two fixations per word": Expected(0.220, 0.074),
@@ -38,7 +38,7 @@ LISTENERS: dict[str, Expected] = {
     "on target, 1 word left": Expected(0.291, 0.22),
     "on target, last word": Expected(0.509, 0.20),
     "on target after": Expected(0.621, 0.19),
-    "last fixation on target": Expected(1.0, 0.002),  # published: of incorrect trials there are none
+    "last fixation on target": Expected(1.0, 0.002),  # only correct trials are published
     "duration median, ms": Expected(222, 18),
     "duration mean, ms": Expected(261, 20),
     "duration, shortest 5 %, ms": Expected(67, 20),
@@ -54,9 +54,9 @@ LISTENERS: dict[str, Expected] = {
     "target share of the canvas": Expected(0.066, 0.0098),
 }
 
-# What drawn people are made to look like: figures of all 869 scanpaths of the validation split. To meet them is how
-# these people were chosen, and says nothing of anything else.
-DRAWN: dict[str, Expected] = {
+# The simulator was fitted to these: values of all 869 scanpaths of RefCOCO-Gaze's validation split. Agreement is
+# therefore no evidence for the simulator.
+SIMULATED_FIGURES: dict[str, Expected] = {
     "fixations per scanpath": Expected(8.08, 0.6),
     "share before the words": Expected(0.154, 0.02),
     "share during the words": Expected(0.604, 0.04),
@@ -90,8 +90,8 @@ DRAWN: dict[str, Expected] = {
 }
 
 EXPECTED: dict[str, dict[str, Expected]] = {
-    "refcoco_gaze": LISTENERS,
-    "world": DRAWN,
+    "refcoco_gaze": REFCOCO_GAZE_FIGURES,
+    "world": SIMULATED_FIGURES,
     "coco_search18": {"people": Expected(10, 0)},
     "osie": {
         "people per case": Expected(15, 0.01),  # published
@@ -99,38 +99,36 @@ EXPECTED: dict[str, dict[str, Expected]] = {
         "duration mean, ms": Expected(209, 21),
     },
 }
-HALVED = ("refcoco_gaze", "osie")  # of which known figures were measured on the pictures of one half
+MEASURED_ON_HALF = ("refcoco_gaze", "osie")  # datasets whose reference values come from one half of the images
 
-# Where the known figures of a dataset come from, for who reads the table.
+# Origin of the reference values, printed below the table.
 ORIGINS = {
-    "refcoco_gaze": "Known figures: of 305 scanpaths of the public validation split, one half of its photos; checked "
-    "on photos of the other half.",
-    "osie": "Known figures: 15 people from Xu et al., 2014; the others of 22 pictures of one half; checked on pictures "
-    "of the other half.",
-    "coco_search18": "Known figure: 10 people, from Chen et al., 2021.",
-    "world": "Drawn people are made to meet these figures of RefCOCO-Gaze: that they do is no evidence for them.",
+    "refcoco_gaze": "Reference values: 305 scanpaths of one half of the validation photos; checked on the other half.",
+    "osie": "Reference values: 15 people from Xu et al., 2014, the others from 22 images; checked on the other images.",
+    "coco_search18": "Reference value: 10 people, from Chen et al., 2021.",
+    "world": "The simulator was fitted to these values of RefCOCO-Gaze: agreement is no evidence for it.",
 }
 
 
-def seen_half(trial: Trial) -> bool:
-    """Whether the known figures of its dataset may have been measured on this picture."""
+def in_reference_half(trial: Trial) -> bool:
+    """Tell whether a trial's image belongs to the half that reference values are measured on."""
     return crc32(trial.picture.encode()) % 2 == 0
 
 
-def unseen_half(name: str, trials: Sequence[Trial]) -> list[Trial]:
-    """The trials that a dataset can be checked on.
+def held_out_half(name: str, trials: Sequence[Trial]) -> list[Trial]:
+    """Keep the trials that a dataset is checked on.
 
     Raises:
-        ValueError: all are of pictures on which the known figures may have been measured.
+        ValueError: all images belong to the reference half.
     """
-    kept = [trial for trial in trials if name not in HALVED or not seen_half(trial)]
+    kept = [trial for trial in trials if name not in MEASURED_ON_HALF or not in_reference_half(trial)]
     if trials and not kept:
-        raise ValueError(f"{name}: all pictures are of the half that the known figures come from; add others to check")
+        raise ValueError(f"{name}: all images belong to the half that the reference values come from; add other images")
     return kept
 
 
 def describe(trials: Sequence[Trial]) -> dict[str, float]:
-    """Figures of a dataset; those it has nothing for (no target, no words, no starts) are left out.
+    """Compute the statistics of a dataset; those without data (no target, words or onsets) are left out.
 
     Raises:
         ValueError: no trials.
@@ -182,7 +180,7 @@ def _motion(trials: Sequence[Trial]) -> dict[str, float]:
         "duration mean, ms": _mean(durations),
         "duration, shortest 5 %, ms": _quantile(durations, 0.05),
         "duration, longest 5 %, ms": _quantile(durations, 0.95),
-        "gap median, ms": _quantile(gaps, 0.5) if np.any(gaps) else float("nan"),  # else starts were made of durations
+        "gap median, ms": _quantile(gaps, 0.5) if np.any(gaps) else float("nan"),  # all 0: onsets are summed durations
         "saccade median, px": _quantile(saccades, 0.5),
         "saccade mean, px": _mean(saccades),
         "saccade, shortest 25 %, px": _quantile(saccades, 0.25),
@@ -227,5 +225,5 @@ def _quantile(values: ArrayLike, share: float) -> float:
 
 
 def _scale(path: Scanpath) -> float:
-    """Canvas px per px of the stimulus, which is shown as large as fits."""
+    """Return canvas px per px of the stimulus."""
     return Letterbox(image_size=(path.width, path.height)).scale

@@ -1,9 +1,8 @@
-"""Charge fixations to words: by the clock of the speech, or by the word numbers a dataset recorded.
+"""Assign fixations to words, by speech timing or by the word indices a dataset recorded.
 
-Flow: starts of fixations, onsets of words -> pack_indices -> scanpath.py.
-Source: RefCOCO-Gaze, whose recorded word numbers follow this rule: a fixation belongs to the word that is spoken
-    when it begins, without a latency. Silence between two words is charged to the word before it, because a pack
-    number must never fall.
+Flow: fixation onsets, word onsets -> pack_indices -> scanpath.py.
+Source: RefCOCO-Gaze, whose recorded word indices follow this rule: a fixation belongs to the word that is spoken at its
+    onset, without a latency. A pause belongs to the word before it, since pack indices must not decrease.
 Shapes: N words, K fixations.
 """
 
@@ -16,7 +15,7 @@ AFTER = 99
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechTiming:
-    """When each word is spoken. All in ms, 0 is where the sound begins."""
+    """Onsets and ends of spoken words, ms from the beginning of the sound."""
 
     onsets: tuple[float, ...]  # (N,)
     ends: tuple[float, ...]  # (N,)
@@ -32,14 +31,14 @@ class SpeechTiming:
 
 
 def spoken_word(start: float, timing: SpeechTiming) -> int | None:
-    """Number of the word that is being spoken.
+    """Find the word that is spoken at a time.
 
     Args:
-        start: ms after the beginning of the sound.
-        timing: of the words.
+        start: ms from the beginning of the sound.
+        timing: Times of the N words.
 
     Returns:
-        0..N - 1; N once the sound is over; None before the first word and in a pause.
+        0..N - 1; N after the sound; None before the first word and in a pause.
     """
     candidates = [
         number
@@ -47,39 +46,38 @@ def spoken_word(start: float, timing: SpeechTiming) -> int | None:
         if onset <= start <= end
     ]
     if candidates:
-        return candidates[-1]  # where two words touch, the later one
+        return candidates[-1]  # the later of two adjacent words
     return len(timing.onsets) if start >= timing.duration else None
 
 
 def pack_indices(starts: Sequence[float], timing: SpeechTiming, latency: float = 0.0) -> list[int]:
-    """Pack of each fixation; a pause between words counts for the word before it.
+    """Compute the pack index of each fixation; a pause belongs to the word before it.
 
     Args:
-        starts: (K,) ms after the beginning of the sound.
-        timing: of the N words.
-        latency: ms from hearing to moving the eyes. 0 is the rule of the recordings; other work uses 200.
+        starts: (K,) fixation onsets, ms from the beginning of the sound.
+        timing: Times of the N words.
+        latency: ms from a word to the saccade it can cause. RefCOCO-Gaze uses 0; other work uses 200.
 
     Returns:
-        K numbers: 0 before the first word, 1..N, N + 1 once the sound is over.
+        K indices: 0 before the first word, 1..N, N + 1 after the sound.
     """
     over = len(timing.onsets)
-    heard = [start - latency for start in starts]
+    moments = [start - latency for start in starts]
     return [
         over + 1 if spoken_word(moment, timing) == over else sum(onset <= moment for onset in timing.onsets)
-        for moment in heard
+        for moment in moments
     ]
 
 
-def carried_indices(word_indices: Sequence[int], num_words: int) -> list[int]:
-    """Pack of each fixation from recorded word numbers, where no clock is at hand.
+def pack_indices_from_words(word_indices: Sequence[int], num_words: int) -> list[int]:
+    """Convert recorded word indices to pack indices, for data without speech timing.
 
     Args:
-        word_indices: (K,) 0..N - 1, AFTER, or BEFORE_OR_PAUSE, which after the first word keeps the pack of the
-            fixation before.
+        word_indices: (K,) 0..N - 1, AFTER, or BEFORE_OR_PAUSE, which in a pause takes the pack of the fixation before.
         num_words: N.
 
     Returns:
-        K numbers, 0..N + 1.
+        K indices, 0..N + 1.
     """
     packs: list[int] = []
     for index in word_indices:
@@ -90,5 +88,5 @@ def carried_indices(word_indices: Sequence[int], num_words: int) -> list[int]:
         elif 0 <= index < num_words:
             packs.append(index + 1)
         else:
-            raise ValueError(f"word number {index}: expected 0..{num_words - 1}, {BEFORE_OR_PAUSE} or {AFTER}")
+            raise ValueError(f"word index {index}: expected 0..{num_words - 1}, {BEFORE_OR_PAUSE} or {AFTER}")
     return packs

@@ -1,8 +1,6 @@
-"""Hold one person's look at one picture with what was asked of them.
+"""Represent a trial: one person's scanpath over one image with the expression, target and speech timing.
 
-Flow: datasets/*.py -> Trial (-> on_canvas) -> evaluation (people to compare with), training, statistics.py;
-    split_folds where a few pictures are all there is.
-Shapes: none.
+Flow: datasets/*.py -> Trial (-> on_canvas) -> evaluation, training, statistics.py; split_folds makes folds by image.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,28 +14,28 @@ from sa2va.gaze.timing import SpeechTiming
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One recorded scanpath. Places in px of the stimulus as it was shown, times in ms on the scanpath's clock."""
+    """One recorded scanpath. Positions in px of the stimulus as shown, times in ms on the scanpath's clock."""
 
     scanpath: Scanpath
-    case: str  # the same for all people who saw this picture with this expression
+    case: str  # identifies the image and expression, shared by all people who saw them
     subject: str
-    expression: str = ""  # what was said or searched for; "" for free viewing
+    expression: str = ""  # spoken expression or search category; "" for free viewing
     target: Box | None = None  # x0, y0, x1, y1
     timing: SpeechTiming | None = None  # of the words
-    noun: tuple[float, float] | None = None  # when the noun of the target begins and ends
-    ended: float | None = None  # when the person pressed the button
+    noun: tuple[float, float] | None = None  # onset and end of the target's noun
+    ended: float | None = None  # time of the button press
     native_speaker: bool | None = None
     correct: bool = True
-    photo: str = ""  # the same for all expressions about one photo; "" where no photo has two
+    photo: str = ""  # identifies the photo if several expressions share it
 
     @property
     def picture(self) -> str:
-        """What must not be split between training and test."""
+        """Identifier of the image, the unit that is never split between training and test."""
         return self.photo or self.scanpath.image or self.case
 
 
 def group_cases(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
-    """Put together the trials of one case, in the order of the input."""
+    """Group trials by case, in input order."""
     cases: dict[str, list[Trial]] = {}
     for trial in trials:
         cases.setdefault(trial.case, []).append(trial)
@@ -45,7 +43,7 @@ def group_cases(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
 
 
 def on_canvas(trial: Trial) -> Trial:
-    """The trial as metrics and models see it: its picture fitted into the canvas of 512 x 320 px."""
+    """Convert a trial to the canvas of 512 x 320 px that metrics and models use."""
     path = trial.scanpath
     box = Letterbox(image_size=(path.width, path.height))
     target = trial.target
@@ -56,18 +54,18 @@ def on_canvas(trial: Trial) -> Trial:
 
 
 def split_folds(trials: Sequence[Trial], num_folds: int = 5) -> list[tuple[list[Trial], list[Trial]]]:
-    """Cut trials into folds by picture, so that nothing is scored on a picture that was learned from.
+    """Split trials into cross-validation folds by image.
 
     Args:
-        trials: at least as many pictures as folds.
-        num_folds: at least 2.
+        trials: Trials of at least `num_folds` images.
+        num_folds: At least 2.
 
     Returns:
-        For each fold, the trials to learn from and those to score; the same for the same pictures.
+        Training and test trials of each fold; deterministic in the set of images.
     """
     pictures = sorted({trial.picture for trial in trials})
     if not 2 <= num_folds <= len(pictures):
-        raise ValueError(f"folds: {num_folds} of {len(pictures)} pictures, expected 2..{len(pictures)} folds")
+        raise ValueError(f"folds: {num_folds} over {len(pictures)} images, expected 2..{len(pictures)} folds")
     fold_of = {picture: place % num_folds for place, picture in enumerate(pictures)}
     return [
         (

@@ -200,7 +200,7 @@ def send_tensor(tensor: Tensor) -> tuple[Any, ...]:
 
 def _send_array(array: np.ndarray) -> tuple[Any, ...]:
     if array.nbytes < SMALLEST_SHARED or array.dtype.kind not in "biufc":
-        return array.__reduce__()  # ty: ignore[invalid-return-type]
+        return array.__reduce__()  # ty: ignore[invalid-explicit-return]
     return _to_array, (torch.from_numpy(np.ascontiguousarray(array)),)
 
 

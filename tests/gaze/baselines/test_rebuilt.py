@@ -12,11 +12,17 @@ import torch
 pytest.importorskip("sa2va.world")
 from gaze.support.listeners import make_crowd, make_trial
 
-from sa2va.gaze.baselines.base import Rival
-from sa2va.gaze.baselines.event_decoder import EventLook
-from sa2va.gaze.baselines.image_blind import CenterLook, ElsewhereLook, RandomLook, SaccadeWalk, StraightLine
+from sa2va.gaze.baselines.base import Baseline
+from sa2va.gaze.baselines.event_decoder import EventBaseline
+from sa2va.gaze.baselines.image_blind import (
+    CenterBaseline,
+    OtherImageBaseline,
+    RandomBaseline,
+    SaccadeWalk,
+    StraightLine,
+)
 from sa2va.gaze.baselines.mixture import references
-from sa2va.gaze.baselines.slots import ART, SCANVLA, SlotConfig, SlotLook
+from sa2va.gaze.baselines.slots import ART, SCANVLA, SlotBaseline, SlotConfig
 from sa2va.gaze.model.decoder import DecoderConfig
 from sa2va.gaze.training.recorded import RecordedConfig
 from sa2va.training.stage import StageConfig
@@ -27,19 +33,19 @@ QUICK = RecordedConfig(
 )
 
 
-def _slots(config: SlotConfig) -> Rival:
-    return SlotLook(replace(config, steps=3, width=16, num_layers=1, batch=8))
+def _slots(config: SlotConfig) -> Baseline:
+    return SlotBaseline(replace(config, steps=3, width=16, num_layers=1, batch=8))
 
 
-MAKERS: dict[str, Callable[[], Rival]] = {
-    "random": RandomLook,
-    "centre": CenterLook,
+MAKERS: dict[str, Callable[[], Baseline]] = {
+    "random": RandomBaseline,
+    "center": CenterBaseline,
     "line": StraightLine,
-    "elsewhere": ElsewhereLook,
+    "elsewhere": OtherImageBaseline,
     "walk": SaccadeWalk,
     "art": lambda: _slots(ART),
     "scanvla": lambda: _slots(SCANVLA),
-    "events": lambda: EventLook(config=QUICK),
+    "events": lambda: EventBaseline(config=QUICK),
 } | {row.name: lambda place=place: references()[place] for place, row in enumerate(references())}
 
 
@@ -58,7 +64,7 @@ def test_a_second_fit_replaces_the_first(name: str) -> None:
         again.fit(people)
         assert again.sample(case, 3, seed=5) == once.sample(case, 3, seed=5)
         for said in ("log_density", "pack_size_log_prob"):
-            ours, theirs = (getattr(rival, said)(second[0]) for rival in (again, once))
+            ours, theirs = (getattr(baseline, said)(second[0]) for baseline in (again, once))
             assert (ours is None and theirs is None) or np.array_equal(ours, theirs)
 
 
@@ -71,10 +77,10 @@ def _generators() -> list[Any]:
 def test_the_generators_of_the_process_are_left_alone(name: str) -> None:
     crowd = make_crowd(4, 2)
     before = _generators()
-    rival = MAKERS[name]()
+    baseline = MAKERS[name]()
     assert _generators() == before
-    rival.fit(crowd)
+    baseline.fit(crowd)
     assert _generators() == before
-    rival.sample(make_trial([], [], case="new", photo="new"), 2, seed=3)
-    rival.log_density(crowd[0])
+    baseline.sample(make_trial([], [], case="new", photo="new"), 2, seed=3)
+    baseline.log_density(crowd[0])
     assert _generators() == before

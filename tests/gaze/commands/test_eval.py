@@ -80,8 +80,8 @@ def test_one_table(
     assert system["cases"] == 5 and system["figures"]["last hit"] == 1
     assert rows["straight line to the target"]["figures"]["last hit"] == 1
     assert rows["random"]["figures"]["bits"] == pytest.approx(0, abs=1e-9)
-    assert {"people, one left out", "centre", "human of another image", "previous fixation + target box"} <= set(rows)
-    ladder = ["centre bias", "centre bias by word", "previous fixation", "previous fixation + target box"]
+    assert {"people, one left out", "center", "human of another image", "previous fixation + target box"} <= set(rows)
+    ladder = ["center bias", "center bias by word", "previous fixation", "previous fixation + target box"]
     bits = [rows[name]["figures"]["bits"] for name in ladder]
     assert bits[3] > bits[2] > bits[0] > 0
     assert len(report["clusters"]) == 6 and report["clusters"]["0"]["centers"]
@@ -158,7 +158,7 @@ def test_recorded_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["--world", "--words", "{data}"], "--words: cannot be combined with --world"),
         (["--data", "{data}", "--oracle-target", "--plots", "."], "--plots: cannot be combined with --data"),
         (["--data", "{folder}/none.json", "--oracle-target"], "none.json"),
-        (["--golden", "{folder}/none"], "no folder"),
+        (["--golden", "{folder}/none"], "not a folder"),
         (["--data", "{data}", "--predictions", "{data}"], "X is missing"),
         (["--data", "{data}", "--oracle-target", "--words", "{data}"], "ref_id is missing"),
         (["--data", "{data}", "--oracle-target", "--folds", "1"], "folds"),

@@ -10,16 +10,16 @@ pytest.importorskip("sa2va.world")
 from sa2va.apps import cli
 from sa2va.gaze.commands import simulated as gaze_world
 from sa2va.gaze.evaluation.bars import Bar
-from sa2va.gaze.evaluation.simulated import DelayCurve, DrawnReport
+from sa2va.gaze.evaluation.simulated import DelayCurve, SimulatedReport
 from sa2va.gaze.evaluation.table import Row
 from sa2va.world.scenes.splits import DEV, SPLITS, Split
 
-REPORT = DrawnReport(
+REPORT = SimulatedReport(
     rows=[
-        Row(name="the people's own law", kind="people", num_cases=10, figures={"bits": 3.5}),
+        Row(name="oracle likelihood (upper bound)", kind="people", num_cases=10, figures={"bits": 3.5}),
         Row(
             name="event decoder on Sa2VA",
-            kind="rival",
+            kind="baseline",
             num_cases=10,
             figures={"bits": 3.2, "last hit": 0.9, "saccade EMD": math.nan},
         ),
@@ -49,7 +49,7 @@ def test_a_table_and_what_it_should_reach(
     assert cli.main(words) == 0
     told, remarks = capsys.readouterr()
     assert "10 expressions of split dev, seed 3; nine people each, 9 samples." in told
-    assert "the people's own law" in told and "about" in told and "best" in told
+    assert "oracle likelihood (upper bound)" in told and "about" in told and "best" in told
     assert (asked[0].items, asked[0].drawn, asked[0].jobs) == (10, Split(DEV.name, 3), 2)
     choice = asked[0].choice
     assert (choice.model, choice.device, choice.dtype) == ("tiny", "cpu", "float32")

@@ -63,23 +63,23 @@ def mat_bomb(path: Path, order: str = "<") -> Path:
 
 
 CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Any], str]] = {
-    "unpacks without end": (bomb, read_arrays, "unpack to 285212672 bytes or more"),
+    "unpacks without end": (bomb, read_arrays, "decompress to 285212672 bytes or more"),
     "claims a huge shape": (
         lambda path: zipped(path, {"a.npy": claiming("(1000000000000, )")}),
         read_arrays,
-        "a.npy: its header claims 8000000000000 bytes, but there are 136",
+        "a.npy: the header claims 8000000000000 bytes, expected at most the 136",
     ),
     "many members": (
         lambda path: zipped(path, {f"{number}.npy": npy(np.zeros(1)) for number in range(100)}),
         read_arrays,
-        "100 parts unpack",
+        "100 members decompress",
     ),
-    "objects": (lambda path: zipped(path, {"a.npy": npy(np.array([None]))}), read_arrays, "no archive of arrays"),
-    "no array": (lambda path: zipped(path, {"a.npy": b"text"}), read_arrays, "no archive of arrays"),
+    "objects": (lambda path: zipped(path, {"a.npy": npy(np.array([None]))}), read_arrays, "not an archive of arrays"),
+    "no array": (lambda path: zipped(path, {"a.npy": b"text"}), read_arrays, "not an archive of arrays"),
     "a large file": (large, read_arrays, "more than the 268435456 allowed"),
     "a large MATLAB file": (large, read_mat, "more than the 268435456 allowed"),
-    "MATLAB, unpacks without end": (mat_bomb, read_mat, "parts unpack to 26"),
-    "MATLAB, the other byte order": (lambda path: mat_bomb(path, ">"), read_mat, "parts unpack to 26"),
+    "MATLAB, unpacks without end": (mat_bomb, read_mat, "members decompress to 26"),
+    "MATLAB, the other byte order": (lambda path: mat_bomb(path, ">"), read_mat, "members decompress to 26"),
     "a device": (lambda path: Path("/dev/zero"), read_arrays, "/dev/zero: not a regular file"),
     "a MATLAB device": (lambda path: Path("/dev/zero"), read_mat, "/dev/zero: not a regular file"),
 }

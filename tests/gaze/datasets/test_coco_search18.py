@@ -44,7 +44,7 @@ def test_the_size_is_that_of_the_whole_file(tmp_path: Path) -> None:
 def test_durations_of_fixations_that_were_cut_off(tmp_path: Path) -> None:
     """As published: a scanpath ends at the first fixation on the target, its durations go on."""
     cut = record(X=[256.0, 180.0, 100.0], Y=[160.0, 150.0, 130.0], T=[200, 150, 90, 80, 70, 60, 50], length=3)
-    with pytest.warns(UserWarning, match="fixations.json: 1 of 2 scanpaths end before their durations"):
+    with pytest.warns(UserWarning, match="fixations.json: 1 of 2 scanpaths have more durations than fixations"):
         trials = read(tmp_path, [record(), cut])
     assert trials[1].scanpath.durations.tolist() == [200, 150, 90]
     assert trials[1].scanpath.starts.tolist() == [0, 200, 350]
@@ -56,7 +56,7 @@ def test_boxes_in_px_of_the_other_size(tmp_path: Path, fixated: int, drawn: int)
     places, box = np.array([[256.0, 160.0], [120.0, 130.0]]) * fixated / 512, np.array([67.0, 114.0, 78.0, 42.0])
     shown = record(X=places[:, 0].tolist(), Y=places[:, 1].tolist(), bbox=(box * drawn / 512).tolist())
     wrong = shown | {"correct": 0, "X": [places[0, 0]] * 2, "Y": [places[0, 1]] * 2}
-    with pytest.warns(UserWarning, match=f"boxes in px of {drawn} x .* were brought to the {fixated} x "):
+    with pytest.warns(UserWarning, match=f"converted boxes from {drawn} x .* px to the {fixated} x "):
         trials = read(tmp_path, [shown, shown, wrong])
     for trial in trials:
         assert trial.scanpath.width == fixated
@@ -85,7 +85,7 @@ def test_without_a_target(tmp_path: Path, changes: dict) -> None:
         ({"Y": [156.9], "T": [1, 2, 3]}, "record 0: 2 x, 1 y and 3 durations"),
         ({"X": ["a", 1]}, "X is .* expected a list of finite numbers"),
         ({"Y": None}, "Y is None"),
-        ({"bbox": [500, 300, 90, 90]}, "passes the edge of 512 x 320 px"),
+        ({"bbox": [500, 300, 90, 90]}, "exceeds 512 x 320 px"),
         ({"T": [73, -5]}, "duration is -5.0 ms"),
         ({"bbox": [10**400, 114, 78, 42]}, "record 0: bbox is .* expected a list of finite numbers"),
         ({"bbox": 5}, "record 0: bbox is 5, expected a list of finite numbers"),

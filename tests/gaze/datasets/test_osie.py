@@ -119,7 +119,7 @@ def test_a_matlab_file_that_unpacks_without_end_is_refused(tmp_path: Path) -> No
     piece = (15).to_bytes(4, "little") + len(packed).to_bytes(4, "little") + packed
     path = tmp_path / "fixations.mat"
     path.write_bytes(head + piece * 17)  # 17 x 16 MiB in 280 kB
-    with pytest.raises(ValueError, match=r"fixations.mat: .*unpack to 269484032 bytes or more.*; expected"):
+    with pytest.raises(ValueError, match=r"fixations.mat: .*decompress to 269484032 bytes or more.*; expected"):
         read_osie(path)
 
 

@@ -99,7 +99,7 @@ def test_an_archive_that_unpacks_without_end_is_refused(tmp_path: Path) -> None:
     np.savez_compressed(write(tmp_path, KNOWN) / "blur_maps.npz", *[np.zeros(2**24, np.uint8)] * 17)
     assert (tmp_path / "blur_maps.npz").stat().st_size < 400_000
     with pytest.raises(
-        ValueError, match=r"blur_maps.npz: .*unpack to .* bytes or more.*; expected a NumPy archive, .npz"
+        ValueError, match=r"blur_maps.npz: .*decompress to .* bytes or more.*; expected a NumPy archive, .npz"
     ):
         check_folder(tmp_path)
 
@@ -117,7 +117,7 @@ def test_a_damaged_archive_is_refused_in_one_line(tmp_path: Path, damage: int) -
 
 
 def test_no_folder_at_all(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no folder"):
+    with pytest.raises(ValueError, match="not a folder"):
         check_folder(tmp_path / "none")
     with pytest.raises(ValueError, match="inputs.json"):
         check_folder(tmp_path)

@@ -35,7 +35,7 @@ def test_samples_need_no_numbers(tmp_path: Path) -> None:
     [
         ({"X": [[1], [], [3]]}, "pack 0: 1 X and 2 Y, expected as many"),
         ({"X": [1, 2, 3]}, "pack 0: X is 1, expected a list of finite numbers"),
-        ({"X": [[1, 2]]}, "as many in one as in the other"),
+        ({"X": [[1, 2]]}, "equally many in both"),
         ({"X": [[1, "2"], [], [3]]}, "pack 0: X is .* expected a list of finite numbers"),
         ({"Y": [[1, 2], [], [True]]}, "pack 2: Y is .* expected a list of finite numbers"),
         ({"X": [[[1, 2]], [], [3]]}, "pack 0: X is .* expected a list of finite numbers"),
@@ -51,7 +51,7 @@ def test_samples_need_no_numbers(tmp_path: Path) -> None:
         ({"REF_ID": True}, "REF_ID is True, expected a whole number"),
         ({"REPEAT_ID": "x"}, "REPEAT_ID is 'x', expected a whole number"),
         ({"REPEAT_ID": True}, "REPEAT_ID is True, expected a whole number"),
-        ({}, "REF_ID 7 with REPEAT_ID 1 comes a second time"),
+        ({}, "REF_ID 7 with REPEAT_ID 1 occurs twice"),
     ],
 )
 def test_bad_records(tmp_path: Path, change: dict, words: str) -> None:

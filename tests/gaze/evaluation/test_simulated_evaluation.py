@@ -1,4 +1,4 @@
-"""Gaze on drawn scenes is scored whole: people, their law, ours, rivals; words can be told late."""
+"""Gaze on drawn scenes is scored whole: people, their law, ours, baselines; words can be told late."""
 
 import math
 from dataclasses import replace
@@ -14,17 +14,17 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from sa2va.gaze.baselines.event_decoder import StoredLook
-from sa2va.gaze.baselines.image_blind import RandomLook
+from sa2va.gaze.baselines.event_decoder import StoredBaseline
+from sa2va.gaze.baselines.image_blind import RandomBaseline
 from sa2va.gaze.baselines.slots import ART, SlotConfig
-from sa2va.gaze.evaluation import equals, plots
+from sa2va.gaze.evaluation import equal_budget, plots
 from sa2va.gaze.evaluation import simulated as drawn
 from sa2va.gaze.evaluation.bars import judge
-from sa2va.gaze.evaluation.equals import Budget, Fitted, fit_events, fit_slots, num_parameters
+from sa2va.gaze.evaluation.equal_budget import Budget, Fitted, fit_events, fit_slots, num_parameters
 from sa2va.gaze.evaluation.fits import Fits
-from sa2va.gaze.evaluation.markdown import drawn_page
+from sa2va.gaze.evaluation.markdown import simulated_page
 from sa2va.gaze.evaluation.plots import draw_plots
-from sa2va.gaze.evaluation.simulated import DelayCurve, DrawnReport, HeldOut, evaluate_drawn, prepare
+from sa2va.gaze.evaluation.simulated import DelayCurve, HeldOut, SimulatedReport, evaluate_simulated, prepare
 from sa2va.gaze.evaluation.table import TESTED, Row, measured_row
 from sa2va.gaze.evaluation.tally import Measured, mean_of_cases
 from sa2va.gaze.model.scanpath_model import ScanpathModel
@@ -33,7 +33,7 @@ from sa2va.gaze.training import store as stores
 from sa2va.world.scenes.splits import DEV, SPLITS, Split
 
 BUDGET = Budget(steps=2, batch=2, rates=(1e-3, 2e-3))
-SMALL = SlotConfig(name="slots", num_slots=ART.num_slots, history=True, chance=True, lands=False, width=16)
+SMALL = SlotConfig(name="slots", num_slots=ART.num_slots, history=True, stochastic=True, only_on_target=False, width=16)
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +49,23 @@ def held(model: ScanpathModel, tmp_path_factory: pytest.TempPathFactory) -> Held
 
 
 @pytest.fixture(scope="module")
-def report(model: ScanpathModel, held: HeldOut) -> DrawnReport:
+def report(model: ScanpathModel, held: HeldOut) -> SimulatedReport:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawn, "MINDS", 20)
+        patch.setattr(drawn, "NUM_PARTICLES", 20)
         ours, equal = ("ours", model.decoder, "model"), ("equal", model.decoder, "model")
-        others = [RandomLook, lambda: RandomLook(drawn.PICTURE_BOX)]
-        return evaluate_drawn(held, [ours], others, held.trials, equal=[equal], num_samples=2, delays=1, jobs=1)
+        others = [RandomBaseline, lambda: RandomBaseline(drawn.PICTURE_BOX)]
+        return evaluate_simulated(held, [ours], others, held.trials, equal=[equal], num_samples=2, delays=1, jobs=1)
 
 
-def test_everybody_has_a_row(report: DrawnReport) -> None:
-    names = ["the people's own law", "people, one left out", "ours", "equal", "random", "random, in the picture"]
+def test_everybody_has_a_row(report: SimulatedReport) -> None:
+    names = [
+        "oracle likelihood (upper bound)",
+        "people, one left out",
+        "ours",
+        "equal",
+        "random",
+        "random, in the picture",
+    ]
     assert [row.name for row in report.rows] == names
     ours = report.rows[2].figures
     assert {"bits", "last hit", "saccade KL", "duration EMD", "empty ECE", "size gap", "self SS"} <= set(ours)
@@ -71,7 +78,7 @@ def test_everybody_has_a_row(report: DrawnReport) -> None:
     assert all(len(curve.bits) == len(drawn.SHIFTS) for curve in report.delays)
 
 
-def test_the_bars_beside_a_picture_are_worth_two_thirds_of_a_bit(report: DrawnReport) -> None:
+def test_the_bars_beside_a_picture_are_worth_two_thirds_of_a_bit(report: SimulatedReport) -> None:
     """A drawn picture covers 320 x 320 of the 512 x 320 px of the canvas."""
     assert pytest.approx(math.log2(512 / 320)) == drawn.PICTURE_BITS
     picture = report.rows[5].figures
@@ -81,7 +88,7 @@ def test_the_bars_beside_a_picture_are_worth_two_thirds_of_a_bit(report: DrawnRe
     assert law["bits above the picture"] == pytest.approx(law["bits"] - 0.678, abs=1e-3)
 
 
-def test_every_figure_says_how_sure_it_is(report: DrawnReport) -> None:
+def test_every_figure_says_how_sure_it_is(report: SimulatedReport) -> None:
     ours, other = report.rows[2], report.rows[4]
     for key in ("bits", "SS", "last hit", "size NLL", "saccade EMD", "hit curve gap", "self SS"):
         low, high = ours.intervals[key]
@@ -91,23 +98,23 @@ def test_every_figure_says_how_sure_it_is(report: DrawnReport) -> None:
     assert not ours.ours_less and set(other.ours_less) == {column.key for column in TESTED}
 
 
-def test_the_page_has_every_table_and_says_what_columns_mean(report: DrawnReport) -> None:
-    page = drawn_page(report, "four")
+def test_the_page_has_every_table_and_says_what_columns_mean(report: SimulatedReport) -> None:
+    page = simulated_page(report, "four")
     assert page.startswith("four\n\n| system | bits | in picture |")
     assert "| system, 95 % interval | bits | SS | last hit | size NLL | EMD px | curve |" in page
-    assert "| ours less this row |" in page and "| what a row should reach |" in page
+    assert "| ours minus this row |" in page and "| criterion |" in page
     assert "worth 0.68 bits" in page and "nan" not in page
 
 
 def test_no_scene_is_shared_between_what_chooses_and_what_is_quoted() -> None:
     """Neither with training, nor with the expressions that earlier figures were of."""
-    splits = [SPLITS["dev"], SPLITS["report"], drawn.LEARNED, Split("train", 0), Split("held-out", 0)]
+    splits = [SPLITS["dev"], SPLITS["report"], drawn.TRAINING_SPLIT, Split("train", 0), Split("held-out", 0)]
     assert SPLITS["report"].name not in {split.name for split in splits if split != SPLITS["report"]}
     frames = [make_case(split.seed, split.name, index).frame.tobytes() for split in splits for index in range(6)]
     assert len(set(frames)) == 6 * len(set(splits))
 
 
-def test_plots_show_every_row(report: DrawnReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plots_show_every_row(report: SimulatedReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn_texts: dict[str, set[str]] = {}
 
     def texts(figure: Figure, path: Path, **_: object) -> None:
@@ -135,32 +142,32 @@ def test_without_matplotlib_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_all_people_at_once_are_as_likely_as_one_by_one(model: ScanpathModel, held: HeldOut) -> None:
-    rival = StoredLook("ours", model.decoder, held.store)
+    baseline = StoredBaseline("ours", model.decoder, held.store)
     trials = held.trials[:3]
-    for one, all_at_once in zip(map(rival.log_density, trials), rival.log_densities(trials), strict=True):
+    for one, all_at_once in zip(map(baseline.log_density, trials), baseline.log_densities(trials), strict=True):
         assert one is not None and np.allclose(one, all_at_once, atol=1e-4)
-    paths = rival.sample(trials[0], 2, seed=1)
+    paths = baseline.sample(trials[0], 2, seed=1)
     assert [path.words for path in paths] == [trials[0].scanpath.words] * 2
-    assert rival.sample(trials[0], 2, seed=1) == paths
+    assert baseline.sample(trials[0], 2, seed=1) == paths
 
 
 def test_what_a_store_says_is_what_the_model_says(model: ScanpathModel, held: HeldOut) -> None:
     case = held.viewings[1][0].case
     with torch.no_grad():
-        heard = model.understand([case.frame[None]], [case.expression.words])
-    kept = StoredLook("ours", model.decoder, held.store).hear(held.trials[3])
+        heard = model.ground([case.frame[None]], [case.expression.words])
+    kept = StoredBaseline("ours", model.decoder, held.store).ground(held.trials[3])
     assert (kept.beliefs - heard.beliefs).abs().max() < 1e-3
 
 
 def test_words_are_told_late_but_the_first_begins_as_it_did(held: HeldOut) -> None:
     viewing = held.viewings[0][0]
     fixations = [step.fixation for step in viewing.steps]
-    same, late = (drawn._told_late(viewing, fixations, shift) for shift in (0.0, 80.0))
+    same, late = (drawn._delay_words(viewing, fixations, shift) for shift in (0.0, 80.0))
     assert same.timing == viewing.case.timing and late.timing is not None and same.timing is not None
     assert late.timing.onsets[0] == same.timing.onsets[0]
     assert late.timing.onsets[-1] == pytest.approx(same.timing.onsets[-1] + 80)
     assert [f.x for f in late.scanpath.fixations] == [f.x for f in same.scanpath.fixations]
-    drawn._told_late(viewing, fixations, -150.0)  # words may meet, they never overlap
+    drawn._delay_words(viewing, fixations, -150.0)  # words may meet, they never overlap
 
 
 def test_the_best_delay_is_the_top_of_the_curve() -> None:
@@ -171,12 +178,12 @@ def test_the_best_delay_is_the_top_of_the_curve() -> None:
 def test_bars_say_what_is_missed() -> None:
     people = Row(name="people", kind="people", num_cases=1, figures={"empty packs": 0.25, "self SS": 0.4})
     figures = {"bits": 3.3, "last hit": 0.9, "empty packs": 0.27, "size gap": 0.02, "hit curve gap": 0.06}
-    row = Row(name="ours", kind="rival", num_cases=1, figures=figures | {"self SS": 0.41})
+    row = Row(name="ours", kind="baseline", num_cases=1, figures=figures | {"self SS": 0.41})
     bars = judge(row, people, Row(name="law", kind="people", num_cases=1, figures={"bits": 3.5}))
     assert [bar.ok for bar in bars] == [True, False, True, True, False, True]
-    assert bars[0].name == "bits below the people's own law" and bars[0].value == pytest.approx(0.2)
-    assert not DrawnReport(rows=[], bars={"ours": bars, "eyes": []}, delays=[]).passed
-    assert DrawnReport(rows=[], bars={"ours": bars[:1], "eyes": bars}, delays=[]).passed
+    assert bars[0].name == "bits below the oracle" and bars[0].value == pytest.approx(0.2)
+    assert not SimulatedReport(rows=[], bars={"ours": bars, "eyes": []}, delays=[]).passed
+    assert SimulatedReport(rows=[], bars={"ours": bars[:1], "eyes": bars}, delays=[]).passed
 
 
 def test_a_bar_within_the_interval_is_open() -> None:
@@ -185,23 +192,23 @@ def test_a_bar_within_the_interval_is_open() -> None:
         names = tuple(map(str, range(20)))
         measured = Measured(names, names, {"last hit": mean_of_cases(hits)})
         known = dict.fromkeys(("bits", "empty packs", "size gap", "hit curve gap", "self SS"), 0.0)
-        row = replace(measured_row("ours", "rival", measured), figures=known | measured.figures)
+        row = replace(measured_row("ours", "baseline", measured), figures=known | measured.figures)
         assert judge(row, row, row)[1].open is is_open
 
 
 def test_others_learn_from_the_same(model: ScanpathModel, held: HeldOut) -> None:
     slots = fit_slots(SMALL, held.store, held.trials, BUDGET)
     assert slots.config.rate in BUDGET.rates and slots.config.steps == 2 and slots.kept > float("-inf")
-    rival = Fitted(slots, held.store)
-    rival.fit([])
-    assert rival.log_density(held.trials[0]).shape == (len(held.trials[0].scanpath.fixations),)
-    assert (rival.pack_size_log_prob(held.trials[0]) <= 0).all()
+    baseline = Fitted(slots, held.store)
+    baseline.fit([])
+    assert baseline.log_density(held.trials[0]).shape == (len(held.trials[0].scanpath.fixations),)
+    assert (baseline.pack_size_log_prob(held.trials[0]) <= 0).all()
     made = fit_events(model.decoder.config, held.store, BUDGET)
     assert num_parameters(made) == num_parameters(model.decoder)
-    heard = equals.slot_hearing(held.store)(held.trials[0])
+    heard = equal_budget.slot_inputs(held.store)(held.trials[0])
     packs = len(held.trials[0].scanpath.packs)
     assert heard.belief.shape == (packs, 4, 640) and len(heard.states) == packs and len(heard.picture) == 640
-    ours = held.store.understanding(torch.tensor([0]), "model").beliefs[0]  # here in cells of 32 px
+    ours = held.store.grounding(torch.tensor([0]), "model").beliefs[0]  # here in cells of 32 px
     fine = ours.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten(1)
     assert torch.allclose(heard.belief[:, 0], fine)
     assert torch.allclose(heard.belief[2, 2], fine[0])  # what was believed two words ago
@@ -218,8 +225,8 @@ def test_what_rivals_have_learned_is_kept(
     def refuse(*_: object) -> None:
         raise AssertionError("learned again")
 
-    monkeypatch.setattr(equals.SlotLook, "fit", refuse)
-    monkeypatch.setattr(equals, "run_stage", refuse)
+    monkeypatch.setattr(equal_budget.SlotBaseline, "fit", refuse)
+    monkeypatch.setattr(equal_budget, "run_stage", refuse)
     again = fit_slots(SMALL, held.store, held.trials, BUDGET, fits)
     trial = held.trials[0]
     assert again.config == first.config and np.array_equal(again.log_density(trial), first.log_density(trial))

@@ -5,20 +5,20 @@ import numpy as np
 import pytest
 from gaze.support.listeners import make_crowd, make_trial
 
-from sa2va.gaze.baselines.image_blind import RandomLook, StraightLine
+from sa2va.gaze.baselines.image_blind import RandomBaseline, StraightLine
 from sa2va.gaze.baselines.mixture import references
 from sa2va.gaze.evaluation import scores, tally
-from sa2va.gaze.evaluation.cases import other_looks, read_cases
+from sa2va.gaze.evaluation.cases import other_scanpaths, read_cases
 from sa2va.gaze.evaluation.pooled import likelihoods
 from sa2va.gaze.evaluation.scores import score_people, score_samples
 from sa2va.gaze.evaluation.table import (
     ABOVE,
     Row,
+    baseline_row,
     finish_rows,
     folds_of,
     people_row,
     prediction_row,
-    rival_row,
 )
 from sa2va.gaze.evaluation.tally import Measured, mean_of_cases
 from sa2va.gaze.metrics.sizes import size_nll, size_probabilities
@@ -76,17 +76,17 @@ def test_looks_of_others() -> None:
     """As many as there are other people, without the one in the same seat."""
     (case,) = read_cases(make_crowd(1, 4))
     named = {id(look): number for number, look in enumerate(case.people)}
-    seen = [[named[id(look)] for look in other_looks(case.people, seat, 4)] for seat in range(4)]
+    seen = [[named[id(look)] for look in other_scanpaths(case.people, seat, 4)] for seat in range(4)]
     assert seen == [[1, 2, 3], [2, 3, 0], [3, 0, 1], [0, 1, 2]]
-    assert len(other_looks(case.people, 1, 3)) == 2 and len(other_looks(case.people[:2], 1, 4)) == 2
-    assert len(other_looks(case.people, 0, 1)) == 4  # nobody else looked: all samples count
+    assert len(other_scanpaths(case.people, 1, 3)) == 2 and len(other_scanpaths(case.people[:2], 1, 4)) == 2
+    assert len(other_scanpaths(case.people, 0, 1)) == 4  # nobody else looked: all samples count
 
 
 def test_missing_packs_are_empty_and_further_ones_join_the_last() -> None:
     (case,) = read_cases(make_crowd(1, 2))
-    short = case.look([np.ones((1, 2))])
+    short = case.encode([np.ones((1, 2))])
     assert short.sizes == [1, 0, 0, 0, 0]
-    long = case.look([np.full((1, 2), number) for number in range(7)])
+    long = case.encode([np.full((1, 2), number) for number in range(7)])
     assert long.sizes == [1, 1, 1, 1, 3]
     assert long.packs[-1].tolist() == [[4, 4], [5, 5], [6, 6]]
 
@@ -104,19 +104,19 @@ def test_sizes_are_foretold_with_the_same_knowledge_by_all() -> None:
     """A reference that has a law of the clock is counted from its samples, as everybody is; its law stands beside."""
     crowd = make_crowd()
     cases, folds = read_cases(crowd), folds_of(crowd, 3)
-    row = rival_row(RandomLook, cases, folds, num_samples=3, seed=0)
-    rival, losses = RandomLook(), {}
+    row = baseline_row(RandomBaseline, cases, folds, num_samples=3, seed=0)
+    baseline, losses = RandomBaseline(), {}
     for learned, scored in folds:
-        rival = RandomLook()
-        rival.fit(learned)
+        baseline = RandomBaseline()
+        baseline.fit(learned)
         for name, trials in group_cases(scored).items():
-            drawn = rival.sample(trials[0], 3, crc32(f"0/{name}".encode()))
+            drawn = baseline.sample(trials[0], 3, crc32(f"0/{name}".encode()))
             for seat, trial in enumerate(trials):
                 rest = [drawn[(seat + step) % 3].sizes[1:-1] for step in range(1, len(trials))]
                 table = size_probabilities(np.array(rest))
                 losses[name, seat] = size_nll(table, trial.scanpath.sizes[1:-1])
     assert row.figures["size NLL"] == pytest.approx(np.mean(list(losses.values())))
-    assert row.figures["size NLL by its own law"] != pytest.approx(row.figures["size NLL"], abs=1e-3)
+    assert row.figures["size NLL of the model"] != pytest.approx(row.figures["size NLL"], abs=1e-3)
 
 
 def test_likelihood_by_hand() -> None:
@@ -128,7 +128,7 @@ def test_likelihood_by_hand() -> None:
     figures = Measured(("a",), ("a",), found).figures
     assert figures["bits"] == pytest.approx(2)
     assert [figures[f"bits {name}"] for name in ("before", "words", "after")] == pytest.approx([1, 2, 3])
-    assert figures["size NLL by its own law"] == pytest.approx(2 * math.log(2))
+    assert figures["size NLL of the model"] == pytest.approx(2 * math.log(2))
     assert likelihoods([[(trial, None, None)]]) == {}
 
 
@@ -136,8 +136,8 @@ def test_rows_of_rivals() -> None:
     crowd = make_crowd()
     cases, folds = read_cases(crowd), folds_of(crowd, 5)
     assert len(folds) == 3  # photos
-    makers = [RandomLook, StraightLine, lambda: references()[2], lambda: references()[3]]
-    rows = finish_rows([rival_row(make, cases, folds, num_samples=3, seed=0) for make in makers])
+    makers = [RandomBaseline, StraightLine, lambda: references()[2], lambda: references()[3]]
+    rows = finish_rows([baseline_row(make, cases, folds, num_samples=3, seed=0) for make in makers])
     named = {row.name: row.figures for row in rows}
     assert named["random"]["bits"] == pytest.approx(0, abs=1e-12)
     best = max((references()[number].name for number in (2, 3)), key=lambda name: named[name]["bits"])
@@ -145,13 +145,13 @@ def test_rows_of_rivals() -> None:
     assert named["random"][ABOVE] == pytest.approx(-named[best]["bits"])
     assert "bits" not in named["straight line to the target"]
     assert named["straight line to the target"]["last hit"] == 1
-    again = rival_row(RandomLook, cases, folds, num_samples=3, seed=0)
+    again = baseline_row(RandomBaseline, cases, folds, num_samples=3, seed=0)
     assert again.figures["SS"] == named["random"]["SS"]
 
 
 def test_the_strongest_reference_is_the_one_to_be_above() -> None:
     known = {"previous fixation + target box": 2.9, "previous fixation + target box + order": 3.1, "ours": 3.4}
-    rows = [Row(name=name, kind="rival", num_cases=1, figures={"bits": bits}) for name, bits in known.items()]
+    rows = [Row(name=name, kind="baseline", num_cases=1, figures={"bits": bits}) for name, bits in known.items()]
     assert [row.figures[ABOVE] for row in finish_rows(rows)] == pytest.approx([-0.2, 0, 0.3])
 
 
@@ -182,8 +182,8 @@ def test_rows_on_other_cases_are_not_tested_against_each_other() -> None:
     names = tuple("abc")
     one = Measured(names, names, {"x": mean_of_cases([3.0, 4.0, 5.0])})
     other = Measured(names, names, {"x": mean_of_cases([1.0, 2.0, 3.0])})
-    assert one.less(other, "x") == pytest.approx((2.0, 2.0, 2.0, 1 / tally.NUM_RESAMPLES))
-    assert one.less(Measured(tuple("abd"), names, other.statistics), "x") is None and one.less(other, "y") is None
+    assert one.minus(other, "x") == pytest.approx((2.0, 2.0, 2.0, 1 / tally.NUM_RESAMPLES))
+    assert one.minus(Measured(tuple("abd"), names, other.statistics), "x") is None and one.minus(other, "y") is None
 
 
 def test_nobody_learns_from_a_photo_that_is_scored() -> None:
@@ -200,19 +200,19 @@ def test_predictions_of_some_cases() -> None:
     row = prediction_row("ours", cases, {"2": [crowd[8].scanpath.pack_points], "unknown": []})
     assert row.num_cases == 1 and 0 < row.figures["SS"] <= 1
     assert people_row(cases).num_cases == 4
-    with pytest.raises(ValueError, match="none of its REF_ID"):
+    with pytest.raises(ValueError, match="no REF_ID of the data"):
         prediction_row("ours", cases, {"unknown": []})
 
 
 @pytest.mark.parametrize(
     ("trials", "words"),
     [
-        ([make_trial([], [])], "nobody fixated"),
+        ([make_trial([], [])], "no fixations"),
         ([make_trial([(1, 1)], [0]), make_trial([(1, 1)], [0], words=("a", "b", "c"))], "different words"),
     ],
 )
 def test_bad_cases(trials: list, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         read_cases(trials)
-    with pytest.raises(ValueError, match="one picture"):
+    with pytest.raises(ValueError, match="one image"):
         folds_of(trials, 5)

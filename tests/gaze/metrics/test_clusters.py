@@ -3,7 +3,7 @@ import pytest
 from gaze.support.recorded_gaze import packs_of, recorded_cases
 from sklearn.cluster import MeanShift
 
-from sa2va.gaze.metrics.clusters import USUAL_BANDWIDTH, fit_clusters, mean_shift
+from sa2va.gaze.metrics.clusters import DEFAULT_BANDWIDTH, fit_clusters, mean_shift
 
 
 def test_three_places_are_found() -> None:
@@ -30,7 +30,7 @@ def test_it_is_mean_shift(num_points: int, bandwidth: float) -> None:
 def test_one_place(paths: list) -> None:
     clusters = fit_clusters(paths)
     assert clusters.centers.tolist() == [[5, 6]]
-    assert clusters.bandwidth == USUAL_BANDWIDTH
+    assert clusters.bandwidth == DEFAULT_BANDWIDTH
 
 
 @pytest.mark.parametrize("paths", [[], [[], []]])

@@ -50,7 +50,7 @@ def test_time_delay_embedding_by_hand() -> None:
     """Pieces of two: (0,0)(0,0) and (0,0)(10,0); the first lies 10 from the only human one, the second 0."""
     assert time_delay_embedding([[0, 0], [0, 0], [10, 0]], [[0, 0], [10, 0]], 2) == pytest.approx((10 + 0) / 2 / 2)
     assert math.isnan(time_delay_embedding([[0, 0]], [[0, 0], [1, 1]], 2))
-    with pytest.raises(ValueError, match="pieces of 0 fixations"):
+    with pytest.raises(ValueError, match="windows of 0 fixations"):
         time_delay_embedding([[0, 0]], [[0, 0]], 0)
 
 

@@ -74,7 +74,7 @@ def test_the_circle_has_no_beginning(one: list[int], other: list[int], turn: int
         (lambda: earth_mover([], [1]), "0 values"),
         (lambda: earth_mover([float("nan")], [1]), "all finite"),
         (lambda: kl_divergence([1], [1], [0]), "at least two"),
-        (lambda: kl_divergence([1], [1], [0, 2, 1]), "that rise"),
+        (lambda: kl_divergence([1], [1], [0, 2, 1]), "in increasing order"),
         (lambda: circular_earth_mover([], []), "0 values"),
     ],
 )

@@ -47,7 +47,7 @@ def test_identity_symmetry_and_bounds(one: list[list[int]], other: list[list[int
 
 
 def test_bad_input() -> None:
-    with pytest.raises(ValueError, match="nobody to compare with"):
+    with pytest.raises(ValueError, match="no human scanpaths"):
         sequence_score([1], [])
     with pytest.raises(ValueError, match="0 and 1 packs"):
         pack_sequence_score([], [[[1]]])

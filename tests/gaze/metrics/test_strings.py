@@ -86,7 +86,7 @@ def test_bad_fixations(points: list) -> None:
 
 
 def test_bad_symbols() -> None:
-    with pytest.raises(ValueError, match="no cluster centres"):
+    with pytest.raises(ValueError, match="no cluster centers"):
         nearest_symbols([[0, 0]], [])
     with pytest.raises(ValueError, match="1 symbols and 2 durations"):
         repeated_by_time([1], [50, 50])

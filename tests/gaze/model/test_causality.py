@@ -11,9 +11,9 @@ from torch import Tensor
 
 from sa2va.gaze.model import events
 from sa2va.gaze.model.events import EventBatch, collate, write_tokens
-from sa2va.gaze.model.listening import Listener
+from sa2va.gaze.model.grounding import WordGrounder
 from sa2va.gaze.model.losses import TokenTerms, token_terms
-from sa2va.gaze.model.scanpath_model import ScanpathModel, Understanding, draw_scene
+from sa2va.gaze.model.scanpath_model import Grounding, ScanpathModel, build_scene_maps
 from sa2va.gaze.predictor import GazePredictor
 from sa2va.gaze.scanpath import Fixation, Scanpath
 from sa2va.gaze.timing import SpeechTiming
@@ -30,7 +30,7 @@ class Passed:
 
     terms: TokenTerms
     batch: EventBatch
-    heard: Understanding
+    heard: Grounding
 
     def early(self, row: int = 0) -> Tensor:
         """Everything that is said of packs up to the last kept word, (Z, tokens, terms)."""
@@ -52,10 +52,10 @@ def make_path(words: tuple[str, ...], timing: SpeechTiming) -> Scanpath:
 def run(model: ScanpathModel, expressions: tuple[tuple[str, ...], ...], lengths: tuple[float, ...]) -> Passed:
     """Run one training pass over expressions about one picture, the first word 300 ms, the later ones as given."""
     clocks = [clock([300.0, 300.0, *([length] * (len(w) - 2))]) for w, length in zip(expressions, lengths, strict=True)]
-    heard = model.understand([draw_picture(5)] * len(expressions), expressions)
+    heard = model.ground([draw_picture(5)] * len(expressions), expressions)
     rows = [write_tokens(make_path(words, timing), timing) for words, timing in zip(expressions, clocks, strict=True)]
     batch = replace(collate(rows, list(heard.beliefs)), beliefs=heard.beliefs, states=heard.states)
-    return Passed(token_terms(model.decoder, batch, scene=draw_scene(model.decoder, heard)), batch, heard)
+    return Passed(token_terms(model.decoder, batch, scene=build_scene_maps(model.decoder, heard)), batch, heard)
 
 
 def check_swap(model: ScanpathModel) -> None:
@@ -83,13 +83,13 @@ def test_later_words_change_nothing(model: ScanpathModel) -> None:
 def test_one_pass_is_the_stream(model: ScanpathModel) -> None:
     words = LONGER[0]
     with torch.no_grad():
-        heard = model.understand([draw_picture(5)], [words])
-        hearing = model.listener.open(draw_picture(5))
-        states, logits = [hearing.state], [hearing.probe()]
+        heard = model.ground([draw_picture(5)], [words])
+        stream = model.grounder.open_stream(draw_picture(5))
+        states, logits = [stream.state], [stream.probe()]
         for word in words:
-            hearing.hear(word)
-            states.append(hearing.state)
-            logits.append(hearing.probe())
+            stream.append(word)
+            states.append(stream.state)
+            logits.append(stream.probe())
     assert (torch.stack(states) - heard.states[0, :-1]).abs().max() < 1e-4
     assert (torch.stack(logits) - heard.mask_logits[0, :-1]).abs().max() < 1e-4
 
@@ -109,9 +109,9 @@ def test_no_gradient_reaches_a_later_token(model: ScanpathModel, monkeypatch: py
     passed.early().sum().backward()
     (gradient,) = (embeds.grad for embeds in kept)
     assert gradient is not None
-    prompts = model.listener.prompts([draw_picture(5)], [words])
-    end = int(model.listener.word_ends(prompts, [words])[0, KEPT])
-    main, size = prompts.input_ids.shape[1], len(model.listener.branch)
+    prompts = model.grounder.build_prompts([draw_picture(5)], [words])
+    end = int(model.grounder.find_word_ends(prompts, [words])[0, KEPT])
+    main, size = prompts.input_ids.shape[1], len(model.grounder.branch)
     assert (gradient[0, end + 1 : main] == 0).all()
     assert (gradient[0, main + (KEPT + 1) * size :] == 0).all()
     assert gradient[0, end].abs().sum() > 0 and gradient[0, main + KEPT * size].abs().sum() > 0
@@ -132,8 +132,8 @@ def test_streamed_packs_are_the_same_bit_for_bit(model: ScanpathModel) -> None:
 # ---- models that leak
 
 
-def _see_everything(listener: Listener) -> None:
-    real = listener.with_branches
+def _see_everything(grounder: WordGrounder) -> None:
+    real = grounder.add_branches
 
     def leak(inputs: TextInput, ends: Tensor) -> TextInput:
         made = real(inputs, ends)
@@ -142,17 +142,17 @@ def _see_everything(listener: Listener) -> None:
         mask[:, :, :length, :length] = 0
         return replace(made, attention_mask=mask)
 
-    listener.with_branches = leak  # ty: ignore[invalid-assignment]
+    grounder.add_branches = leak  # ty: ignore[invalid-assignment]
 
 
 def _tell_the_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = events.words_of
+    real = events.pack_words
 
     def leak(words: tuple[str, ...], timing: SpeechTiming, *, clocked: bool = True) -> list[events.Word]:
         first, *rest = real(words, timing, clocked=clocked)
         return [replace(first, onset=timing.duration), *rest]
 
-    monkeypatch.setattr(events, "words_of", leak)
+    monkeypatch.setattr(events, "pack_words", leak)
 
 
 @pytest.mark.parametrize("leak", ["bidirectional mask", "length of the sound"])
@@ -160,7 +160,7 @@ def test_a_leak_is_caught(leak: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build_gaze()
     check_swap(model)
     plant: dict[str, Callable[[], None]] = {
-        "bidirectional mask": lambda: _see_everything(model.listener),
+        "bidirectional mask": lambda: _see_everything(model.grounder),
         "length of the sound": lambda: _tell_the_length(monkeypatch),
     }
     plant[leak]()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from gaze.support.gaze_model import clock, draw_path
 
-from sa2va.gaze.model.events import FACT, NO_LABEL, Next, Track, Word, collate, words_of, write_tokens
+from sa2va.gaze.model.events import FACT, NO_LABEL, EventHistory, Next, Word, collate, pack_words, write_tokens
 from sa2va.gaze.scanpath import Fixation, Scanpath
 from sa2va.gaze.timing import SpeechTiming, pack_indices
 
@@ -25,7 +25,7 @@ def test_a_token_per_pack_and_per_fixation() -> None:
     assert [token["packs"] for token in tokens] == [0, 0, 0, 1, 1, 2, 3, 3]
     assert [token["looks"] for token in tokens] == [True, True, False, True, False, False, True, False]
     assert [token["is_last"] for token in tokens] == [False] * 6 + [True, False]
-    look, ready, done = Next.LOOK, Next.PACK, Next.DONE
+    look, ready, done = Next.FIXATION, Next.PACK, Next.STOP
     assert [token["label"] for token in tokens] == [look, look, ready, look, ready, ready, look, done]
 
 
@@ -39,7 +39,7 @@ def test_a_step_is_decided_in_the_pack_in_which_the_last_fixation_ends() -> None
 
 def test_nothing_is_asked_once_a_person_has_stopped() -> None:
     tokens = write_tokens(make_path((-160, 150), (40, 200)), TIMING)
-    assert [token["label"] for token in tokens][3:] == [Next.DONE, NO_LABEL, NO_LABEL]
+    assert [token["label"] for token in tokens][3:] == [Next.STOP, NO_LABEL, NO_LABEL]
     assert [token["stops"] for token in tokens] == [False, False, False, True, False, False]
 
 
@@ -64,7 +64,7 @@ def test_a_hidden_clock_leaves_no_time_in_the_facts() -> None:
 def test_packs_lie_where_the_timing_has_them(first: float) -> None:
     """The first pack ends with the first onset, the last one begins with the end of the sound."""
     timing = SpeechTiming(onsets=(first, 400.0), ends=(300.0, 700.0), duration=730.0)
-    before, *spoken, after = words_of(WORDS, timing)
+    before, *spoken, after = pack_words(WORDS, timing)
     assert (before.onset, before.end) == (0.0, first)
     assert [(word.onset, word.end) for word in spoken] == [(first, 300.0), (400.0, 700.0)]
     assert (after.onset, after.end) == (730.0, None)
@@ -74,7 +74,7 @@ def test_packs_lie_where_the_timing_has_them(first: float) -> None:
 
 
 def test_words_without_a_clock_are_timed_one_by_one() -> None:
-    long, short = words_of(("red", "car", "parked"), None), words_of(("red",), None)
+    long, short = pack_words(("red", "car", "parked"), None), pack_words(("red",), None)
     assert long[:2] == short[:2]
     assert [word.end is None for word in long] == [False] * 4 + [True]
 
@@ -88,12 +88,12 @@ def test_padding_asks_nothing() -> None:
 
 
 def test_a_clock_that_is_late_is_due_only_then() -> None:
-    track = Track()
-    track.hear(Word(None, 0.0, 50.0))
-    track.look(Fixation(1, 1, -100, 160))
-    assert not track.is_due
-    track.hear(Word("red", 50.0, 200.0))
-    assert track.is_due
+    history = EventHistory()
+    history.begin_pack(Word(None, 0.0, 50.0))
+    history.add(Fixation(1, 1, -100, 160))
+    assert not history.is_due
+    history.begin_pack(Word("red", 50.0, 200.0))
+    assert history.is_due
 
 
 @pytest.mark.parametrize(

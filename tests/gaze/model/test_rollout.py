@@ -10,7 +10,7 @@ from gaze.support.gaze_model import build_decoder, clock
 from torch import Tensor
 
 from sa2va.gaze.model.decoder import EventDecoder
-from sa2va.gaze.model.events import Word, collate, words_of, write_tokens
+from sa2va.gaze.model.events import Word, collate, pack_words, write_tokens
 from sa2va.gaze.model.features import Belief
 from sa2va.gaze.model.rollout import CAP_AFTER, Mode, Rollout
 from sa2va.gaze.scanpath import Fixation, Scanpath
@@ -19,7 +19,7 @@ WORDS = ("red", "car", "parked")
 
 
 def look(rollout: Rollout, words: list[Word], belief: Tensor) -> list[list[list[Fixation]]]:
-    return [rollout.hear(word, belief) for word in words]
+    return [rollout.run_pack(word, belief) for word in words]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_streaming_is_one_pass(decoder: EventDecoder, belief: Tensor, monkeypatc
 
     monkeypatch.setattr(decoder, "encode", spy)
     rollout = Rollout(decoder, num_samples=4, seed=3)
-    packs = look(rollout, words_of(WORDS, timing), belief)
+    packs = look(rollout, pack_words(WORDS, timing), belief)
     monkeypatch.undo()
     for sample in range(4):
         fixations = [(f, pack) for pack, rows in enumerate(packs) for f in rows[sample]]
@@ -63,7 +63,7 @@ def test_streaming_is_one_pass(decoder: EventDecoder, belief: Tensor, monkeypatc
 
 
 def test_fixations_lie_in_their_packs(decoder: EventDecoder, belief: Tensor) -> None:
-    words = words_of(WORDS, clock([300.0, 250.0, 400.0]))
+    words = pack_words(WORDS, clock([300.0, 250.0, 400.0]))
     packs = look(Rollout(decoder, num_samples=20), words, belief)
     for sample in range(20):
         starts = [fixation.start for rows in packs for fixation in rows[sample]]
@@ -75,7 +75,7 @@ def test_fixations_lie_in_their_packs(decoder: EventDecoder, belief: Tensor) -> 
 
 def test_packs_end_by_a_token_where_there_is_no_clock(decoder: EventDecoder, belief: Tensor) -> None:
     timing = clock([300.0, 250.0, 400.0])
-    hidden = words_of(WORDS, timing, clocked=False)
+    hidden = pack_words(WORDS, timing, clocked=False)
     moved = [replace(word, onset=word.onset * 3, end=None if word.end is None else word.end * 3) for word in hidden]
     one, other = (look(Rollout(decoder, num_samples=10, seed=1), words, belief) for words in (hidden, moved))
     assert [[len(row) for row in rows] for rows in one] == [[len(row) for row in rows] for rows in other]
@@ -83,7 +83,7 @@ def test_packs_end_by_a_token_where_there_is_no_clock(decoder: EventDecoder, bel
 
 
 def test_mode_takes_no_chance(decoder: EventDecoder, belief: Tensor) -> None:
-    words = words_of(WORDS, None)
+    words = pack_words(WORDS, None)
     one, other = (look(Rollout(decoder, num_samples=2, seed=seed, mode="mode"), words, belief) for seed in (0, 9))
     assert one == other
     for rows in one:
@@ -109,12 +109,12 @@ def test_mode_stops_where_half_of_the_samples_have() -> None:
         last.weight.zero_()
         last.bias[:3] = torch.tensor([0.6, 0.3, 0.1]).log()  # look, next pack, done: where a token ends the packs
         last.bias[3] = torch.tensor(0.15).logit()  # stop, where the clock does
-    words = words_of(("red", "car") * 4, None)
+    words = pack_words(("red", "car") * 4, None)
     drawn = count_fixations(decoder, words, "sample", 200)
     assert count_fixations(decoder, words, "mode", 2) == [5, 5]  # 0.85 ** 5 < 0.5
     assert np.median(drawn) == pytest.approx(5, abs=1)
     # Each pack is left at its second step, 0.67 ** 2 < 0.5, and the look ends at the seventh, 0.9 ** 7 < 0.5.
-    hidden = words_of(("red", "car") * 4, None, clocked=False)
+    hidden = pack_words(("red", "car") * 4, None, clocked=False)
     assert count_fixations(decoder, hidden, "mode", 2) == [3, 3]
 
 

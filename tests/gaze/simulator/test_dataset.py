@@ -12,7 +12,7 @@ from sa2va.gaze.metrics.likelihood import bits_per_fixation, uniform_log_density
 from sa2va.gaze.metrics.target import inside_box, last_hit
 from sa2va.gaze.simulator import dataset as world
 from sa2va.gaze.simulator.cases import LETTERBOX, make_case
-from sa2va.gaze.simulator.dataset import NUM_PEOPLE, Viewing, make_viewing, read_world
+from sa2va.gaze.simulator.dataset import NUM_PEOPLE, Viewing, make_viewing, read_simulated
 from sa2va.gaze.simulator.observers import draw_observer
 from sa2va.gaze.statistics import EXPECTED, describe
 from sa2va.world.tasks.items import SIDE
@@ -82,7 +82,7 @@ def test_the_truth_is_worth_bits(viewings: list[Viewing]) -> None:
 
 
 def test_everybody_sees_about_as_much() -> None:
-    trials = read_world(num_cases=44, people_per_case=10)
+    trials = read_simulated(num_cases=44, people_per_case=10)
     seen = {subject: sum(trial.subject == subject for trial in trials) for subject in {t.subject for t in trials}}
     assert len(seen) == NUM_PEOPLE and set(seen.values()) == {2}
     figures = describe(trials)
@@ -91,7 +91,7 @@ def test_everybody_sees_about_as_much() -> None:
 
 def test_a_small_sample_looks_human() -> None:
     """The limits are wider than those of the slow test, because few cases decide."""
-    figures = describe(read_world(num_cases=60, people_per_case=5))
+    figures = describe(read_simulated(num_cases=60, people_per_case=5))
     wide = {name: replace(known, tolerance=1.6 * known.tolerance) for name, known in EXPECTED["world"].items()}
     assert [row for row in compare(figures, wide) if not row.passed] == []
 
@@ -100,7 +100,7 @@ def test_a_small_sample_looks_human() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_drawn_people_look_human(seed: int) -> None:
     """Prints ours, the figure of people, and how far apart they may be."""
-    rows = compare(describe(read_world(seed=seed)), EXPECTED["world"])
+    rows = compare(describe(read_simulated(seed=seed)), EXPECTED["world"])
     for row in rows:
         print(f"{row.name:32}{row.value:10.3f}{row.expected.value:10.3f} ±{row.expected.tolerance:<8.3f}{row.passed}")
     assert [row for row in rows if not row.passed] == []
@@ -108,5 +108,5 @@ def test_the_drawn_people_look_human(seed: int) -> None:
 
 @pytest.mark.parametrize("numbers", [{"num_cases": 0}, {"people_per_case": 0}, {"people_per_case": NUM_PEOPLE + 1}])
 def test_bad_numbers(numbers: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="expected at least 1 and 1..220"):
-        read_world(**numbers)
+    with pytest.raises(ValueError, match="expected at least 1 case and 1..220 people"):
+        read_simulated(**numbers)

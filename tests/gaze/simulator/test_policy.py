@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from gaze.support.drawn_view import BOUNDS, BOXES
+from gaze.support.simulated_stimulus import BOUNDS, BOXES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +16,7 @@ from sa2va.gaze.simulator.policy import (
     VERIFY,
     WAIT,
     Goal,
-    Mind,
+    PlanningState,
     choose,
     draw_point,
     log_density,
@@ -26,10 +26,10 @@ from sa2va.gaze.simulator.policy import (
 PERSON = draw_observer(0, 0)
 
 
-def make_mind(
+def make_state(
     belief: tuple[float, ...] = (1 / 3, 1 / 3, 1 / 3), point: tuple[float, float] = (256, 160), **known: object
-) -> Mind:
-    return Mind(point=point, belief=np.array(belief), **({"informed": False} | known))
+) -> PlanningState:
+    return PlanningState(point=point, belief=np.array(belief), **({"informed": False} | known))
 
 
 def chances(goals: list[Goal]) -> dict[str, float]:
@@ -43,54 +43,56 @@ def chances(goals: list[Goal]) -> dict[str, float]:
     st.booleans(),
     st.lists(st.integers(0, 2), max_size=4),
 )
-def test_chances_sum_to_one(belief: list, point: tuple, informed: bool, looks: list) -> None:
-    mind = make_mind(tuple(np.array(belief) / sum(belief)), point, informed=informed, looks=looks)
-    goals = propose(mind, BOXES, PERSON)
+def test_chances_sum_to_one(belief: list, point: tuple, informed: bool, past_aims: list) -> None:
+    state = make_state(tuple(np.array(belief) / sum(belief)), point, informed=informed, past_aims=past_aims)
+    goals = propose(state, BOXES, PERSON)
     assert sum(goal.chance for goal in goals) == pytest.approx(1)
     assert all(goal.chance >= 0 for goal in goals)
     assert {goal.aim for goal in goals if goal.kind == SCAN} == {0, 1, 2}
 
 
 def test_the_person_decides_how_much_of_each() -> None:
-    unsure = chances(propose(make_mind(), BOXES, PERSON))
+    unsure = chances(propose(make_state(), BOXES, PERSON))
     assert unsure[WAIT] == pytest.approx(PERSON.wait_before) and VERIFY not in unsure
     assert unsure[EXPLORE] == pytest.approx((1 - PERSON.wait_before) * PERSON.explore)
-    told = chances(propose(make_mind((0.4, 0.4, 0.2), informed=True), BOXES, PERSON))
+    told = chances(propose(make_state((0.4, 0.4, 0.2), informed=True), BOXES, PERSON))
     assert told[WAIT] == pytest.approx(PERSON.wait_after) and VERIFY not in told
-    sure = chances(propose(make_mind((0.8, 0.1, 0.1), informed=True), BOXES, PERSON))
-    assert sure[WAIT] == pytest.approx(PERSON.wait_after * policy.EAGER)
+    sure = chances(propose(make_state((0.8, 0.1, 0.1), informed=True), BOXES, PERSON))
+    assert sure[WAIT] == pytest.approx(PERSON.wait_after * policy.CLEAR_WAIT)
     assert sure[VERIFY] == pytest.approx((sure[SCAN] + sure[VERIFY]) * PERSON.verify)
-    there = make_mind((0.8, 0.1, 0.1), (150, 60), informed=True)
+    there = make_state((0.8, 0.1, 0.1), (150, 60), informed=True)
     assert chances(propose(there, BOXES, PERSON))[WAIT] == pytest.approx(PERSON.wait_there)
 
 
 def test_one_verifies_the_other_object_from_where_one_is() -> None:
-    away = propose(make_mind((0.8, 0.05, 0.15)), BOXES, PERSON)
-    there = propose(make_mind((0.8, 0.05, 0.15), (150, 60)), BOXES, PERSON)
+    away = propose(make_state((0.8, 0.05, 0.15)), BOXES, PERSON)
+    there = propose(make_state((0.8, 0.05, 0.15), (150, 60)), BOXES, PERSON)
     assert [goal.aim for goal in away if goal.kind == VERIFY] == [0]
     assert [goal.aim for goal in there if goal.kind == VERIFY] == [2]
 
 
 def test_belief_nearness_and_novelty_attract() -> None:
-    def share(mind: Mind) -> float:
-        return float(policy.attraction(mind, BOXES, PERSON)[0])
+    def share(state: PlanningState) -> float:
+        return float(policy.attraction(state, BOXES, PERSON)[0])
 
-    plain = share(make_mind())
-    assert share(make_mind((0.6, 0.2, 0.2))) > plain
-    assert share(make_mind(point=(200, 60))) > plain
-    assert share(make_mind(looks=[0])) < plain
-    assert share(make_mind(looks=[0, 1, 2])) > share(make_mind(looks=[0, 1]))  # what was long ago is forgotten
+    plain = share(make_state())
+    assert share(make_state((0.6, 0.2, 0.2))) > plain
+    assert share(make_state(point=(200, 60))) > plain
+    assert share(make_state(past_aims=[0])) < plain
+    assert share(make_state(past_aims=[0, 1, 2])) > share(
+        make_state(past_aims=[0, 1])
+    )  # what was long ago is forgotten
 
 
 def test_with_one_object_there_is_nothing_to_check() -> None:
-    goals = propose(make_mind((1.0,)), BOXES[:1], PERSON)
+    goals = propose(make_state((1.0,)), BOXES[:1], PERSON)
     assert VERIFY not in chances(goals) and sum(goal.chance for goal in goals) == pytest.approx(1)
 
 
 @settings(max_examples=6, deadline=None)
 @given(st.tuples(st.floats(96, 416), st.floats(0, 320)), st.booleans())
 def test_the_density_of_the_picture_sums_to_one(point: tuple, informed: bool) -> None:
-    goals = propose(make_mind((0.7, 0.2, 0.1), point, informed=informed), BOXES, PERSON)
+    goals = propose(make_state((0.7, 0.2, 0.1), point, informed=informed), BOXES, PERSON)
     step = 8.0
     xs, ys = np.arange(96 + step / 2, 416, step), np.arange(step / 2, 320, step)
     total = sum(math.exp(log_density(goals, (x, y), BOUNDS)) for x in xs for y in ys) * step**2
@@ -99,7 +101,7 @@ def test_the_density_of_the_picture_sums_to_one(point: tuple, informed: bool) ->
 
 def test_draws_follow_the_density() -> None:
     """Four quarters of the picture get the share of draws that the density promises, close to an edge too."""
-    goals = propose(make_mind((0.5, 0.3, 0.2), (110, 310), informed=True), BOXES, PERSON)
+    goals = propose(make_state((0.5, 0.3, 0.2), (110, 310), informed=True), BOXES, PERSON)
     rng = np.random.default_rng(0)
     points = np.array([draw_point(choose(goals, rng), BOUNDS, rng) for _ in range(4000)])
     assert points.min(0)[0] >= 96 and points.min(0)[1] >= 0 and points.max() <= 416 and points.max(0)[1] <= 320

@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from gaze.support.drawn_view import BOUNDS, BOXES, make_view
+from gaze.support.simulated_stimulus import BOUNDS, BOXES, make_stimulus
 
 from sa2va.gaze.simulator import viewing
 from sa2va.gaze.simulator.observers import Observer, draw_observer
-from sa2va.gaze.simulator.policy import EXPLORE, SCAN, WAIT, Mind, holds, log_density, propose
-from sa2va.gaze.simulator.viewing import START, Step, View, believe, look
+from sa2va.gaze.simulator.policy import EXPLORE, SCAN, WAIT, PlanningState, holds, log_density, propose
+from sa2va.gaze.simulator.viewing import START, Step, Stimulus, believe, simulate_scanpath
 
 PERSON = draw_observer(0, 1)
-TOLD = make_view([(0, 1, 2), (0, 1, 2), (0, 1), (1,)], onsets=(50, 300, 700), duration=1200)
+STIMULUS = make_stimulus([(0, 1, 2), (0, 1, 2), (0, 1), (1,)], onsets=(50, 300, 700), duration=1200)
 
 
 def points_of(steps: list[Step]) -> np.ndarray:
@@ -21,14 +21,14 @@ def points_of(steps: list[Step]) -> np.ndarray:
 
 
 def test_the_same_look_twice() -> None:
-    first, second = (look(TOLD, PERSON, [4, 2]) for _ in range(2))
+    first, second = (simulate_scanpath(STIMULUS, PERSON, [4, 2]) for _ in range(2))
     assert repr(first) == repr(second)
-    assert repr(look(TOLD, PERSON, [4, 3])) != repr(first)
+    assert repr(simulate_scanpath(STIMULUS, PERSON, [4, 3])) != repr(first)
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_look_ends_on_the_target_and_stays_in_the_picture(seed: int) -> None:
-    steps = look(TOLD, draw_observer(1, seed), [seed])
+    steps = simulate_scanpath(STIMULUS, draw_observer(1, seed), [seed])
     assert steps[0].kind == START and math.isnan(steps[0].log_density)
     assert holds(BOXES[1], tuple(points_of(steps)[-1]))
     assert all(holds(BOUNDS, tuple(point)) for point in points_of(steps))
@@ -42,8 +42,8 @@ def test_a_look_ends_on_the_target_and_stays_in_the_picture(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(30))
 def test_words_to_come_change_nothing(seed: int) -> None:
     """Same beginning, another end: all is equal until the first saccade that another word could change."""
-    other = make_view([(0, 1, 2), (0, 1, 2), (0, 2), (2,)], onsets=(50, 300, 900), duration=2000)
-    ours, theirs = look(TOLD, PERSON, [seed]), look(other, PERSON, [seed])
+    other = make_stimulus([(0, 1, 2), (0, 1, 2), (0, 2), (2,)], onsets=(50, 300, 900), duration=2000)
+    ours, theirs = simulate_scanpath(STIMULUS, PERSON, [seed]), simulate_scanpath(other, PERSON, [seed])
     assert repr(ours[0]) == repr(theirs[0])  # its density is no number
     for before, after in zip(ours[1:], theirs[1:], strict=False):
         if before.heard > 1:
@@ -55,19 +55,19 @@ def test_words_to_come_change_nothing(seed: int) -> None:
 
 def test_nobody_hears_before_the_latency() -> None:
     for seed in range(60):
-        for step, planned in zip((steps := look(TOLD, PERSON, [seed]))[1:], steps, strict=False):
+        for step, planned in zip((steps := simulate_scanpath(STIMULUS, PERSON, [seed]))[1:], steps, strict=False):
             now = planned.fixation.start + planned.fixation.duration
-            earliest = np.array(TOLD.timing.onsets) + viewing.MIN_LATENCY
+            earliest = np.array(STIMULUS.timing.onsets) + viewing.MIN_LATENCY
             assert step.heard <= (earliest <= now).sum()
 
 
 def test_belief_follows_the_words() -> None:
-    everyone, two, one = (believe(TOLD, PERSON, heard, settled=False) for heard in (1, 2, 3))
+    everyone, two, one = (believe(STIMULUS, PERSON, heard, settled=False) for heard in (1, 2, 3))
     assert everyone == pytest.approx([1 / 3] * 3)
     assert two[2] == pytest.approx(PERSON.doubt * two[0]) and two[0] == two[1]
     assert one[0] == one[2] == pytest.approx(PERSON.doubt * one[1])
-    assert believe(TOLD, PERSON, 3, settled=True)[1] > one[1]
-    assert believe(TOLD, PERSON, 2, settled=True) == pytest.approx(two)  # not all was heard
+    assert believe(STIMULUS, PERSON, 3, settled=True)[1] > one[1]
+    assert believe(STIMULUS, PERSON, 2, settled=True) == pytest.approx(two)  # not all was heard
 
 
 def without_stop(person: Observer) -> Observer:
@@ -75,19 +75,19 @@ def without_stop(person: Observer) -> Observer:
     return replace(person, stop_before=0.0, stop_arrival=0.0, stop_after=0.0)
 
 
-def watch(view: View, person: Observer, count: int) -> list[list[Step]]:
-    return [look(view, person, [seed, 9]) for seed in range(count)]
+def watch(stimulus: Stimulus, person: Observer, count: int) -> list[list[Step]]:
+    return [simulate_scanpath(stimulus, person, [seed, 9]) for seed in range(count)]
 
 
 def test_latency_can_be_read_off_the_gaze() -> None:
     """One word at 1000 ms tells all. The share of saccades to the target rises half-way at onset + latency."""
-    view = make_view([(0, 1, 2), (1,)], onsets=(1000,), duration=2500)
+    stimulus = make_stimulus([(0, 1, 2), (1,)], onsets=(1000,), duration=2500)
     for latency in (150.0, 250.0):
         person = replace(
             PERSON, latency=latency, doubt=0.02, wait_before=0.1, wait_after=0.1, explore=0.05, verify=0.05
         )
         delays, hits = [], []
-        for steps in watch(view, person, 250):
+        for steps in watch(stimulus, person, 250):
             for planned, step in zip(steps, steps[1:], strict=False):
                 delays.append(planned.fixation.start + planned.fixation.duration - 1000)
                 hits.append(holds(BOXES[1], (step.fixation.x, step.fixation.y)))
@@ -106,7 +106,7 @@ def find_rise(times: np.ndarray, values: np.ndarray) -> float:
 
 
 def test_durations_and_shares_can_be_read_off_the_gaze() -> None:
-    silent = make_view([(0, 1, 2), (1,)], onsets=(4000,), duration=4500)
+    silent = make_stimulus([(0, 1, 2), (1,)], onsets=(4000,), duration=4500)
     person = replace(PERSON, log_duration=5.3, log_duration_spread=0.4, wait_before=0.4, explore=0.3)
     early = [
         step
@@ -123,26 +123,26 @@ def test_durations_and_shares_can_be_read_off_the_gaze() -> None:
 
 
 def test_patience_ends() -> None:
-    for steps in watch(TOLD, without_stop(PERSON), 10):
-        over = steps[-1].fixation.start - TOLD.timing.duration
-        assert holds(BOXES[1], tuple(points_of(steps)[-1])) and over < viewing.PATIENCE + 6000
+    for steps in watch(STIMULUS, without_stop(PERSON), 10):
+        over = steps[-1].fixation.start - STIMULUS.timing.duration
+        assert holds(BOXES[1], tuple(points_of(steps)[-1])) and over < viewing.TIMEOUT + 6000
 
 
 def test_who_hears_late_explains_the_gaze_worse() -> None:
-    """The stated density is that of a listener with the true latency; one who misses the last word loses bits."""
+    """The stated density is that of a grounder with the true latency; one who misses the last word loses bits."""
     true, late = [], []
-    for steps in watch(TOLD, PERSON, 80):
+    for steps in watch(STIMULUS, PERSON, 80):
         for index, (planned, step) in enumerate(zip(steps, steps[1:], strict=False)):
-            if step.heard < 2 or planned.fixation.start > TOLD.timing.duration:
+            if step.heard < 2 or planned.fixation.start > STIMULUS.timing.duration:
                 continue
             point = (planned.fixation.x, planned.fixation.y)
             heard = step.heard - 1
-            mind = Mind(
+            state = PlanningState(
                 point=point,
-                belief=believe(TOLD, PERSON, heard, settled=False),
-                informed=not TOLD.possible[heard].all(),
-                looks=[one.aim for one in steps[: index + 1] if one.aim is not None],
+                belief=believe(STIMULUS, PERSON, heard, settled=False),
+                informed=not STIMULUS.possible[heard].all(),
+                past_aims=[one.aim for one in steps[: index + 1] if one.aim is not None],
             )
             true.append(step.log_density)
-            late.append(log_density(propose(mind, BOXES, PERSON), (step.fixation.x, step.fixation.y), BOUNDS))
+            late.append(log_density(propose(state, BOXES, PERSON), (step.fixation.x, step.fixation.y), BOUNDS))
     assert len(true) > 100 and (np.mean(true) - np.mean(late)) / math.log(2) > 0.15

@@ -12,7 +12,7 @@ from support.small_model import build_model
 
 from sa2va.checkpoints.find import find_model
 from sa2va.checkpoints.folder import save_checkpoint
-from sa2va.gaze.predictor import check_listener, load_decoder, load_gaze, read_card
+from sa2va.gaze.predictor import check_base_model, load_decoder, load_gaze, read_card
 from sa2va.gaze.training import store as stores
 from sa2va.gaze.training.recipes import GAZE_RECIPES, configure, train_gaze
 from sa2va.inference.loading import load
@@ -20,8 +20,8 @@ from sa2va.inference.loading import load
 
 @pytest.mark.parametrize("name", list(GAZE_RECIPES))
 def test_every_recipe_is_a_configuration(name: str) -> None:
-    config = configure(name, ["gaze.steps=7", "decoder.width=32", "losses.landing=0"])
-    assert (config.name, config.gaze.steps, config.decoder.width, config.losses.landing) == (name, 7, 32, 0)
+    config = configure(name, ["gaze.steps=7", "decoder.width=32", "losses.last_fixation=0"])
+    assert (config.name, config.gaze.steps, config.decoder.width, config.losses.last_fixation) == (name, 7, 32, 0)
 
 
 def test_wrong_words_are_refused_in_one_line() -> None:
@@ -87,7 +87,7 @@ def test_a_chain_of_runs_documents_itself(tmp_path: Path, words: list[str]) -> N
     first = train_gaze("tiny_gaze", words, str(tmp_path / "first"), quiet=True)
     second = train_gaze(
         "tiny_gaze",
-        [*words, f"ancestor={first}", "gaze.steps=0", "losses.astray=3"],
+        [*words, f"ancestor={first}", "gaze.steps=0", "losses.stop_off_target=3"],
         str(tmp_path / "second"),
         quiet=True,
     )
@@ -95,8 +95,13 @@ def test_a_chain_of_runs_documents_itself(tmp_path: Path, words: list[str]) -> N
     own, *ancestors = read_card(first), *read_card(second).pop("ancestors")
     assert own.pop("ancestors") == [eyes]
     assert ancestors == [eyes, own]
-    assert (eyes["stage"], eyes["beliefs"], own["stage"], own["losses"]["astray"]) == ("eyes", "possible", "gaze", 12.0)
-    assert (read_card(second)["steps"], read_card(second)["losses"]["astray"]) == (0, 3.0)
+    assert (eyes["stage"], eyes["beliefs"], own["stage"], own["losses"]["stop_off_target"]) == (
+        "eyes",
+        "possible",
+        "gaze",
+        12.0,
+    )
+    assert (read_card(second)["steps"], read_card(second)["losses"]["stop_off_target"]) == (0, 3.0)
     assert read_card(second)["model"] == own["model"]
     assert not (tmp_path / "second" / "eyes_alone").exists()
     states = [load_decoder(folder).state_dict() for folder in (first, second)]
@@ -118,4 +123,4 @@ def test_the_embedded_weights_say_where_they_come_from() -> None:
     assert sum(one["steps"] for one in gaze) == recipe.gaze.steps
     assert [one["steps"] for one in ancestors if one["stage"] == "eyes"] == [recipe.eyes.steps]
     assert load_decoder(find_model("tiny")).config == replace(recipe.decoder, state_width=256, image_channels=128)
-    check_listener(find_model("tiny"), load("tiny", device="cpu", dtype="bfloat16").model)
+    check_base_model(find_model("tiny"), load("tiny", device="cpu", dtype="bfloat16").model)

@@ -11,7 +11,7 @@ import torch
 pytest.importorskip("sa2va.world")
 from gaze.support.gaze_model import clock, draw_path
 
-from sa2va.gaze.baselines.event_decoder import EventLook
+from sa2va.gaze.baselines.event_decoder import EventBaseline
 from sa2va.gaze.letterbox import CANVAS
 from sa2va.gaze.model.decoder import DecoderConfig
 from sa2va.gaze.model.density import Grid
@@ -42,7 +42,7 @@ def make_trials(count: int = 12) -> list[Trial]:
         path = draw_path(WORDS, TIMING, seed)
         points = path.points
         points[-3:] = np.array([350.0, 110.0]) + np.random.default_rng(seed).normal(0, 12, (3, 2))
-        moved = path.moved(points, *CANVAS)
+        moved = path.with_points(points, *CANVAS)
         trials.append(
             Trial(scanpath=moved, case="1", subject=str(seed), target=BOX, timing=TIMING, photo=str(seed % 3))
         )
@@ -55,17 +55,17 @@ def make_config(steps: int = 40) -> RecordedConfig:
 
 
 @pytest.fixture(scope="module")
-def rival() -> EventLook:
-    rival = EventLook(config=make_config())
-    rival.fit(make_trials())
-    return rival
+def baseline() -> EventBaseline:
+    baseline = EventBaseline(config=make_config())
+    baseline.fit(make_trials())
+    return baseline
 
 
-def test_people_become_more_likely(rival: EventLook) -> None:
+def test_people_become_more_likely(baseline: EventBaseline) -> None:
     trials = make_trials(3)
-    blank = EventLook(config=make_config(0))
+    blank = EventBaseline(config=make_config(0))
     blank.fit(make_trials())
-    before, after = (np.concatenate([one.log_density(trial) for trial in trials]) for one in (blank, rival))
+    before, after = (np.concatenate([one.log_density(trial) for trial in trials]) for one in (blank, baseline))
     assert len(after) == sum(len(trial.scanpath.fixations) for trial in trials)
     assert after.mean() > before.mean() + 0.5
 
@@ -79,20 +79,20 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(kept)
 
 
-def test_sizes_are_probabilities_of_what_people_did(rival: EventLook) -> None:
+def test_sizes_are_probabilities_of_what_people_did(baseline: EventBaseline) -> None:
     trial = make_trials(1)[0]
-    logs = rival.pack_size_log_prob(trial)
+    logs = baseline.pack_size_log_prob(trial)
     assert logs.shape == (5,) and (logs < 0).all()
     assert logs[1:-1].mean() > np.log(0.25)  # better than four even classes
 
 
-def test_samples_fill_the_packs_of_the_case(rival: EventLook) -> None:
+def test_samples_fill_the_packs_of_the_case(baseline: EventBaseline) -> None:
     trial = make_trials(1)[0]
-    paths = rival.sample(trial, 4, seed=3)
+    paths = baseline.sample(trial, 4, seed=3)
     assert [path.words for path in paths] == [WORDS] * 4
-    assert [path.to_json() for path in rival.sample(trial, 4, seed=3)] == [path.to_json() for path in paths]
+    assert [path.to_json() for path in baseline.sample(trial, 4, seed=3)] == [path.to_json() for path in paths]
     blind = replace(trial, scanpath=Scanpath.from_packs([], [], WORDS, width=CANVAS[0], height=CANVAS[1]))
-    assert [path.to_json()["packs"] for path in rival.sample(blind, 4, 3)] == [p.to_json()["packs"] for p in paths]
+    assert [path.to_json()["packs"] for path in baseline.sample(blind, 4, 3)] == [p.to_json()["packs"] for p in paths]
 
 
 def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
@@ -157,5 +157,5 @@ def test_what_teaches_nothing_is_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match="nothing of it is on the canvas"):
         read_recordings([replace(make_trials(1)[0], target=(600.0, 0.0, 700.0, 50.0))], Grid(16))
     with pytest.raises(ValueError, match="learned nothing yet; call fit first"):
-        EventLook().log_density(make_trials(1)[0])
-    assert EventLook().log_density(empty).shape == (0,)
+        EventBaseline().log_density(make_trials(1)[0])
+    assert EventBaseline().log_density(empty).shape == (0,)

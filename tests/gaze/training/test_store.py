@@ -44,8 +44,8 @@ def test_what_was_heard_is_given_back(model: ScanpathModel, made: tuple[Path, St
     store, index = made[1], torch.tensor([6, 1])
     cases = [draw_viewings(0, "train", number, 1)[0].case for number in (6, 1)]
     with torch.no_grad():
-        heard = model.understand([case.frame[None] for case in cases], [case.expression.words for case in cases])
-    kept = store.understanding(index, "model")
+        heard = model.ground([case.frame[None] for case in cases], [case.expression.words for case in cases])
+    kept = store.grounding(index, "model")
     assert kept.known.equal(heard.known) and kept.image_size == heard.image_size
     for name in ("states", "beliefs", "coarse", "fine"):
         one, other = getattr(kept, name), getattr(heard, name)
@@ -55,7 +55,7 @@ def test_what_was_heard_is_given_back(model: ScanpathModel, made: tuple[Path, St
 
 def test_people_belong_to_their_expressions(made: tuple[Path, Store]) -> None:
     store, index, people = made[1], torch.tensor([5, 2]), torch.tensor([[2, 0], [1, 2]])
-    batch = store.scanpaths(index, people, store.understanding(index, "possible"))
+    batch = store.scanpaths(index, people, store.grounding(index, "possible"))
     expected = [
         draw_viewings(0, "train", case, 3)[person] for case, row in ((5, (2, 0)), (2, (1, 2))) for person in row
     ]
@@ -68,7 +68,7 @@ def test_people_belong_to_their_expressions(made: tuple[Path, Store]) -> None:
 
 def test_beliefs_can_be_given(made: tuple[Path, Store]) -> None:
     store, index = made[1], torch.tensor([0, 3])
-    target, possible = (store.understanding(index, kind).beliefs for kind in ("target", "possible"))
+    target, possible = (store.grounding(index, kind).beliefs for kind in ("target", "possible"))
     assert target.shape == possible.shape
     assert torch.equal(target[:, 0], target[:, -1]) and not torch.equal(possible[:, 0], possible[:, -1])
     with pytest.raises(ValueError, match="the store holds 8 of train/0"):
@@ -81,7 +81,7 @@ def test_a_store_is_filled_once(
 ) -> None:
     folder, grid = made[0], model.decoder.config.grid
     monkeypatch.setattr(stores, "SHARD", 4)
-    monkeypatch.setattr(model, "understand", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(model, "ground", lambda *_: pytest.fail("asked again"))
     fill(folder, CONFIG, grid, model)
     (folder / "heard-00001.safetensors").unlink()
     with pytest.raises(ValueError, match="heard-00001.safetensors: cannot be read"):
@@ -144,7 +144,7 @@ def test_all_parts_of_the_decoder_learn_and_sa2va_does_not(model: ScanpathModel,
     assert all(p.grad is None for p in model.sa2va.parameters())
     without = {name for name, p in model.decoder.named_parameters() if p.grad is None or not p.grad.any()}
     assert not without, without
-    assert losses["crowd"].mean > 0 and losses["landing"].mean > 0
+    assert losses["crowd"].mean > 0 and losses["last_fixation"].mean > 0
     model.decoder.zero_grad()
     figures = stage.validate(0)
     assert figures is not None and math.isfinite(figures["bits"])

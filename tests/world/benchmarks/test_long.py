@@ -12,12 +12,12 @@ from sa2va.evaluation.runner import run
 from sa2va.inference.results import FrameObject, FrameResult
 from sa2va.world.benchmarks import long
 from sa2va.world.benchmarks.long import TrackScore, follow_scene, long_clips, long_figures
-from sa2va.world.scenes.long_clips import make_tour, name_walkers
+from sa2va.world.scenes.long_clips import make_long_clip, name_objects
 
 T = 150
 SIDE = 64  # px; small pictures are scored faster
-SCENE = make_tour(11, 0, T)
-NAMES = name_walkers(SCENE)
+SCENE = make_long_clip(11, 0, T)
+NAMES = name_objects(SCENE)
 TRUTH = list(SCENE.stream(SIDE, T))
 
 Draw = Callable[[np.ndarray, int], np.ndarray]  # masks of one frame (N, S, S), frame -> what the tracker says

@@ -50,11 +50,11 @@ def test_every_motion_occurs_and_one_to_three_objects_move(clips, movers):
 def test_half_of_the_clips_have_twins_that_differ_in_motion_alone(clips):
     with_twins = 0
     for clip in clips:
-        looks = Counter((o.pair, o.size, o.texture, o.radius, o.angle) for o in clip.objects)
-        twins = [look for look, times in looks.items() if times == 2]
+        appearances = Counter((o.pair, o.size, o.texture, o.radius, o.angle) for o in clip.objects)
+        twins = [appearance for appearance, times in appearances.items() if times == 2]
         with_twins += bool(twins)
-        for look in twins:
-            first, second = (o for o in clip.objects if (o.pair, o.size, o.texture, o.radius, o.angle) == look)
+        for appearance in twins:
+            first, second = (o for o in clip.objects if (o.pair, o.size, o.texture, o.radius, o.angle) == appearance)
             assert tells_apart(first.motion.kind, second.motion.kind)
     assert with_twins >= 0.5 * len(clips)
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from sa2va.world.scenes.long_clips import BEAT, FRAMES, MIN_BEATS, make_tour, name_walkers
+from sa2va.world.scenes.long_clips import BEAT, FRAMES, MIN_BEATS, make_long_clip, name_objects
 from sa2va.world.scenes.scene import COLORS, HELD_OUT_PAIRS, Scene
 
 SIZE = 64  # px
@@ -24,7 +24,7 @@ def paths(scene: Scene, num_frames: int) -> np.ndarray:
 
 @pytest.mark.parametrize("index", range(4))
 def test_objects_start_in_sight_leave_and_come_back(index):
-    scene = make_tour(7, index)
+    scene = make_long_clip(7, index)
     pixels = visible_pixels(scene, FRAMES)
     assert (pixels[:, 0] > 0).all()
     returns = 0
@@ -44,7 +44,7 @@ def test_objects_start_in_sight_leave_and_come_back(index):
 
 @pytest.mark.parametrize("index", range(4))
 def test_two_objects_cross(index):
-    scene = make_tour(7, index)
+    scene = make_long_clip(7, index)
     places, radii = paths(scene, FRAMES), [item.radius for item in scene.objects]
     meetings = 0
     for one in range(len(places)):
@@ -57,7 +57,7 @@ def test_two_objects_cross(index):
 
 def test_seen_objects_move_no_faster_than_a_walk_across_the_picture():
     for index in range(4):
-        scene = make_tour(1, index)
+        scene = make_long_clip(1, index)
         places = paths(scene, FRAMES)
         for item, path in zip(scene.objects, places, strict=True):
             states = [item.state(t / (FRAMES - 1)).visible for t in range(FRAMES)]
@@ -66,7 +66,7 @@ def test_seen_objects_move_no_faster_than_a_walk_across_the_picture():
 
 
 def test_masks_are_exact_and_rows_keep_their_object():
-    scene = make_tour(2, 0, T)
+    scene = make_long_clip(2, 0, T)
     plain = Scene(objects=scene.objects, background="plain", seed=scene.seed)
     background = next(Scene(objects=(), background="plain", seed=scene.seed).stream(SIZE))[0].astype(int)
     for t, (frame, masks) in enumerate(plain.stream(SIZE, T)):
@@ -82,7 +82,7 @@ def test_masks_are_exact_and_rows_keep_their_object():
 
 
 def test_the_same_numbers_give_the_same_clip_and_others_another():
-    first, again, other = (make_tour(3, index, T) for index in (5, 5, 6))
+    first, again, other = (make_long_clip(3, index, T) for index in (5, 5, 6))
     assert first == again != other
     frames, masks = first.render(SIZE, T).frames, first.render(SIZE, T).masks
     for t, (frame, seen) in enumerate(again.stream(SIZE, T)):
@@ -91,14 +91,14 @@ def test_the_same_numbers_give_the_same_clip_and_others_another():
 
 def test_each_expression_fits_one_object_and_no_pair_is_held_out():
     for index in range(20):
-        scene = make_tour(0, index, T)
-        assert len(set(name_walkers(scene))) == len(scene.objects) >= 3
+        scene = make_long_clip(0, index, T)
+        assert len(set(name_objects(scene))) == len(scene.objects) >= 3
         assert not {item.pair for item in scene.objects} & HELD_OUT_PAIRS
         assert {item.color for item in scene.objects} <= set(COLORS)
 
 
 def test_frames_come_one_by_one():
-    stream = make_tour(0, 0).stream(SIZE, FRAMES)
+    stream = make_long_clip(0, 0).stream(SIZE, FRAMES)
     assert inspect.isgenerator(stream)
     frame, masks = next(stream)
     assert frame.shape == (SIZE, SIZE, 3) and masks.shape[1:] == (SIZE, SIZE)
@@ -107,4 +107,4 @@ def test_frames_come_one_by_one():
 @pytest.mark.parametrize("seed, index, frames", [(-1, 0, FRAMES), (0, -1, FRAMES), (0, 0, T - 1)])
 def test_numbers_out_of_range_are_named(seed, index, frames):
     with pytest.raises(ValueError, match=f"{frames} frames; expected .* at least {T} frames"):
-        make_tour(seed, index, frames)
+        make_long_clip(seed, index, frames)

@@ -1,4 +1,4 @@
-"""Test what chance may and may not draw: crowds, occlusions, look-alikes, held-out pairs."""
+"""Test what chance may and may not draw: crowds, occlusions, appearance-alikes, held-out pairs."""
 
 from collections import Counter
 

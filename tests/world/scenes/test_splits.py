@@ -8,7 +8,7 @@ import pytest
 
 from sa2va.world.language.expressions import expressions
 from sa2va.world.language.questions import ask
-from sa2va.world.scenes.long_clips import make_tour
+from sa2va.world.scenes.long_clips import make_long_clip
 from sa2va.world.scenes.sampling import make_scene
 from sa2va.world.scenes.scene import COLORS, HELD_OUT_PAIRS, RESERVED_PAIRS, SHAPES
 from sa2va.world.scenes.splits import (
@@ -57,7 +57,7 @@ def test_a_split_shows_its_own_pairs_alone(split: str, moving: bool) -> None:
 
 
 def test_long_clips_show_seen_pairs_alone() -> None:
-    assert {thing.pair for index in range(5) for thing in make_tour(3, index, 150).objects} <= SEEN_PAIRS
+    assert {thing.pair for index in range(5) for thing in make_long_clip(3, index, 150).objects} <= SEEN_PAIRS
 
 
 @pytest.mark.parametrize("split", list(SHOWN))

@@ -22,9 +22,9 @@ def check(name: str, path: Path | None, seed: int, limit: int) -> Check:
         limit: number of expressions of simulated gaze, ten observers each.
     """
     trials = read_trials(name, path, seed, limit)
-    from sa2va.gaze.statistics import EXPECTED, ORIGINS, describe, unseen_half
+    from sa2va.gaze.statistics import EXPECTED, ORIGINS, describe, held_out_half
 
-    rows = compare(describe(unseen_half(name, trials)), EXPECTED[name])
+    rows = compare(describe(held_out_half(name, trials)), EXPECTED[name])
     return Check(figures=describe(trials), rows=rows, origin=ORIGINS[name])
 
 

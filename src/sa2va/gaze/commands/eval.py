@@ -16,11 +16,11 @@ import typer
 
 from sa2va.apps.options import CHECK_FAILED, JsonOption, ModelChoice, OutputOption, QuietOption, parse_path, takes_model
 from sa2va.apps.report import remark
-from sa2va.gaze.commands.rows import PAGE, choose_rivals, print_page, write_page
+from sa2va.gaze.commands.rows import PAGE, choose_baselines, print_page, write_page
 from sa2va.terminal import in_markup
 
 if TYPE_CHECKING:
-    from sa2va.gaze.baselines.base import Rival
+    from sa2va.gaze.baselines.base import Baseline
     from sa2va.gaze.evaluation.cases import Case
     from sa2va.gaze.evaluation.golden import Deviation
     from sa2va.gaze.evaluation.table import Row
@@ -170,8 +170,8 @@ def evaluate(
     trials = read_trials(data, words)
     if not oracle_target and not files and images is None:
         raise ValueError("there is nothing to score; add --oracle-target, --images FOLDER, or --predictions FILE")
-    makers = [pixel_rival(choice, gaze, images)] if images is not None else []
-    makers += choose_rivals(oracle=oracle_target, learned=learned)
+    makers = [pixel_baseline(choice, gaze, images)] if images is not None else []
+    makers += choose_baselines(oracle=oracle_target, learned=learned)
     drawn = Drawing(folds, samples or SAMPLES, seed or 0, jobs or -1)
     rows, cases = make_rows(trials, files, makers, drawn, quiet=quiet)
     show_recorded(rows, cases, drawn, data, output, as_json=as_json, quiet=quiet)
@@ -297,7 +297,7 @@ def read_trials(data: Path, words: Path | None) -> "list[Trial]":
 def make_rows(
     trials: "Sequence[Trial]",
     files: Sequence[Path],
-    makers: "Sequence[Callable[[], Rival]]",
+    makers: "Sequence[Callable[[], Baseline]]",
     drawn: Drawing,
     *,
     quiet: bool,
@@ -307,7 +307,7 @@ def make_rows(
 
     from sa2va.gaze.evaluation.cases import count_other_packs, read_cases
     from sa2va.gaze.evaluation.predictions import read_predictions
-    from sa2va.gaze.evaluation.table import finish_rows, folds_of, people_row, prediction_row, rival_row
+    from sa2va.gaze.evaluation.table import baseline_row, finish_rows, folds_of, people_row, prediction_row
 
     predicted = {str(path): read_predictions(path) for path in files}  # a bad file shows before any work
     parts = folds_of(trials, drawn.folds)
@@ -323,15 +323,15 @@ def make_rows(
                 quiet,
             )
     rows.append(people_row(cases, jobs=drawn.jobs))
-    for make in tqdm(makers, desc="rivals", disable=quiet or not sys.stderr.isatty(), leave=False):
-        rows.append(rival_row(make, cases, parts, num_samples=drawn.samples, seed=drawn.seed, jobs=drawn.jobs))
-    tested = next((row.name for row in rows if row.kind == "rival" and "bits" in row.figures), "")
+    for make in tqdm(makers, desc="baselines", disable=quiet or not sys.stderr.isatty(), leave=False):
+        rows.append(baseline_row(make, cases, parts, num_samples=drawn.samples, seed=drawn.seed, jobs=drawn.jobs))
+    tested = next((row.name for row in rows if row.kind == "baseline" and "bits" in row.figures), "")
     return finish_rows(rows, ours=tested), cases
 
 
-def pixel_rival(choice: ModelChoice, gaze: Path | None, images: Path) -> "Callable[[], Rival]":
+def pixel_baseline(choice: ModelChoice, gaze: Path | None, images: Path) -> "Callable[[], Baseline]":
     """The model itself, on the pictures of a folder."""
-    from sa2va.gaze.baselines.event_decoder import PixelLook
+    from sa2va.gaze.baselines.event_decoder import PixelBaseline
     from sa2va.gaze.predictor import load_gaze
     from sa2va.inference.embedded import warn_once
 
@@ -341,4 +341,4 @@ def pixel_rival(choice: ModelChoice, gaze: Path | None, images: Path) -> "Callab
     if predictor.is_embedded:
         warn_once()
     predictor.model.decoder.to("cpu").float()
-    return lambda: PixelLook(predictor.model, images)
+    return lambda: PixelBaseline(predictor.model, images)

@@ -111,11 +111,13 @@ def predict(
     picture = open_picture(image)  # before the model: a damaged file is reported at once
     frame = picture.frame(0)
     with staged(output, Claim(tuple(map(re.escape, file_names(film))), FILMS), picture.files) as scratch:
-        from sa2va.gaze.model.listening import split_words
+        from sa2va.gaze.model.grounding import split_words
 
         words = split_words(text)
         each = "sample" if mode is WholeMode.CONSENSUS else mode.value
-        stream = load(choice, gaze).start(image, num_samples=samples, seed=seed, mode=each, landing=last_fixation.value)
+        stream = load(choice, gaze).start(
+            image, num_samples=samples, seed=seed, mode=each, last_fixation=last_fixation.value
+        )
         for word in words:
             stream.hear(word)
         stream.end()
@@ -157,7 +159,7 @@ def stream(
     source = standard_input("words")
     open_picture(image).frame(0)
     looking = load(choice, gaze).start(
-        image, num_samples=samples, seed=seed, mode=mode.value, landing=last_fixation.value
+        image, num_samples=samples, seed=seed, mode=mode.value, last_fixation=last_fixation.value
     )
     if source.isatty():
         remark("type words; Enter hands them over, Ctrl-D ends the expression", quiet)

@@ -1,6 +1,6 @@
 """Choose the systems of a table of gaze, print the page that holds it, and write it.
 
-Flow: choose_rivals -> gaze/evaluation/ -> a page in Markdown -> print_page, write_page; shared by gaze_eval.py and
+Flow: choose_baselines -> gaze/evaluation/ -> a page in Markdown -> print_page, write_page; shared by gaze_eval.py and
     gaze_world.py.
 """
 
@@ -16,38 +16,38 @@ from sa2va.files.staging import staged
 from sa2va.terminal import in_markup
 
 if TYPE_CHECKING:
-    from sa2va.gaze.baselines.base import Rival
+    from sa2va.gaze.baselines.base import Baseline
 
 PAGE = Claim((r"report\.json", r"table\.md"))
 WIDE = 280  # columns where standard output is no terminal
 
 
-def choose_rivals(*, oracle: bool, learned: bool) -> "list[Callable[[], Rival]]":
-    """Those of the table, from what knows most to what knows least; people's own row is no rival."""
+def choose_baselines(*, oracle: bool, learned: bool) -> "list[Callable[[], Baseline]]":
+    """Those of the table, from what knows most to what knows least; people's own row is no baseline."""
     from sa2va.gaze.baselines import image_blind as baselines
     from sa2va.gaze.baselines.mixture import references
 
-    ladder: list[Callable[[], Rival]] = [
+    ladder: list[Callable[[], Baseline]] = [
         lambda number=number: references()[number]
         for number, reference in enumerate(references())
         if oracle or not reference.target
     ]
     plain = [
         baselines.StraightLine,
-        baselines.ElsewhereLook,
+        baselines.OtherImageBaseline,
         baselines.SaccadeWalk,
-        baselines.CenterLook,
-        baselines.RandomLook,
+        baselines.CenterBaseline,
+        baselines.RandomBaseline,
     ]
-    return [*(learned_rivals() if learned and oracle else []), *ladder[::-1], *plain]
+    return [*(learned_baselines() if learned and oracle else []), *ladder[::-1], *plain]
 
 
-def learned_rivals() -> "list[Callable[[], Rival]]":
+def learned_baselines() -> "list[Callable[[], Baseline]]":
     """Our decoder and the two published ones; all are told the target."""
-    from sa2va.gaze.baselines.event_decoder import EventLook
-    from sa2va.gaze.baselines.slots import ART, SCANVLA, SlotLook
+    from sa2va.gaze.baselines.event_decoder import EventBaseline
+    from sa2va.gaze.baselines.slots import ART, SCANVLA, SlotBaseline
 
-    return [EventLook, lambda: SlotLook(ART), lambda: SlotLook(SCANVLA)]
+    return [EventBaseline, lambda: SlotBaseline(ART), lambda: SlotBaseline(SCANVLA)]
 
 
 def print_page(page: str) -> None:

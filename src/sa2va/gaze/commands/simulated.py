@@ -17,12 +17,12 @@ import typer
 from sa2va.apps.options import CHECK_FAILED, ModelChoice
 from sa2va.apps.report import remark
 from sa2va.files.staging import staged
-from sa2va.gaze.commands.rows import choose_rivals, print_page, write_page
+from sa2va.gaze.commands.rows import choose_baselines, print_page, write_page
 
 if TYPE_CHECKING:
-    from sa2va.gaze.baselines.base import Rival
+    from sa2va.gaze.baselines.base import Baseline
     from sa2va.gaze.evaluation.fits import Fits
-    from sa2va.gaze.evaluation.simulated import DrawnReport, HeldOut, Ours
+    from sa2va.gaze.evaluation.simulated import HeldOut, Ours, SimulatedReport
     from sa2va.gaze.model.decoder import EventDecoder
     from sa2va.world.scenes.splits import Split
 
@@ -68,7 +68,7 @@ def evaluate_world(asked: WorldRequest, *, as_json: bool, quiet: bool) -> None:
         if folder is not None:
             require_folder(option, folder)
     split = asked.drawn
-    from sa2va.gaze.evaluation.markdown import drawn_page
+    from sa2va.gaze.evaluation.markdown import simulated_page
     from sa2va.gaze.evaluation.plots import FILES, draw_plots, require_matplotlib
 
     if asked.plots is not None:
@@ -80,7 +80,7 @@ def evaluate_world(asked: WorldRequest, *, as_json: bool, quiet: bool) -> None:
                 remark(f"wrote {asked.plots / path.name}", quiet)
     drawn = f"{asked.items} expressions of split {asked.split}, seed {split.seed}"
     heading = f"{drawn}; nine people each, {asked.samples} samples."
-    record, page = as_record(report, asked), drawn_page(report, heading)
+    record, page = as_record(report, asked), simulated_page(report, heading)
     if asked.output is not None:
         for path in write_page(asked.output, record, page):
             remark(f"wrote {path}", quiet)
@@ -99,11 +99,10 @@ def require_folder(option: str, folder: Path) -> None:
         raise ValueError(f"{option} {folder}: {there} is a file; expected a folder, give another name")
 
 
-def run(asked: WorldRequest, folder: Path, tell: Callable[[str], None]) -> "DrawnReport":
-    """Hear what has not been heard yet, and score; the store keeps both, and what rivals have learned."""
+def run(asked: WorldRequest, folder: Path, tell: Callable[[str], None]) -> "SimulatedReport":
+    """Hear what has not been heard yet, and score; the store keeps both, and what baselines have learned."""
     from sa2va.gaze.evaluation.fits import Fits
-    from sa2va.gaze.evaluation.simulated import LEARNED as LEARNED_SPLIT
-    from sa2va.gaze.evaluation.simulated import PEOPLE, evaluate_drawn, prepare
+    from sa2va.gaze.evaluation.simulated import PEOPLE, TRAINING_SPLIT, evaluate_simulated, prepare
     from sa2va.gaze.predictor import load_decoder, load_gaze
     from sa2va.gaze.training.store import fingerprint
 
@@ -115,14 +114,14 @@ def run(asked: WorldRequest, folder: Path, tell: Callable[[str], None]) -> "Draw
     grid = model.decoder.config.grid
     held = prepare(folder / f"{split.name}-{split.seed}", split, asked.items, PEOPLE, grid, model)
     tell(f"{len(held.viewings)} expressions heard")
-    known = prepare(folder / "learned", LEARNED_SPLIT, LEARNED, LEARNED_PEOPLE, grid, model)
+    known = prepare(folder / "learned", TRAINING_SPLIT, LEARNED, LEARNED_PEOPLE, grid, model)
     model.decoder.to("cpu").float()  # the model may listen anywhere; what was heard is scored here
     fits = Fits(folder / "fits", f"{fingerprint(model.sa2va)} {known.store.config}")
     others, equal = learned_alike(known, held, model.decoder, fits, tell) if asked.learned else ([], [])
-    return evaluate_drawn(
+    return evaluate_simulated(
         held,
         ours,
-        [*others, *choose_rivals(oracle=True, learned=False), in_picture],
+        [*others, *choose_baselines(oracle=True, learned=False), in_picture],
         known.trials,
         equal=equal,
         num_samples=asked.samples,
@@ -132,33 +131,33 @@ def run(asked: WorldRequest, folder: Path, tell: Callable[[str], None]) -> "Draw
     )
 
 
-def in_picture() -> "Rival":
+def in_picture() -> "Baseline":
     """Who only knows that bars stand beside the picture."""
-    from sa2va.gaze.baselines.image_blind import RandomLook
+    from sa2va.gaze.baselines.image_blind import RandomBaseline
     from sa2va.gaze.evaluation.simulated import PICTURE_BOX
 
-    return RandomLook(PICTURE_BOX)
+    return RandomBaseline(PICTURE_BOX)
 
 
 def learned_alike(
     known: "HeldOut", held: "HeldOut", decoder: "EventDecoder", fits: "Fits", tell: Callable[[str], None]
-) -> "tuple[list[Callable[[], Rival]], list[Ours]]":
+) -> "tuple[list[Callable[[], Baseline]], list[Ours]]":
     """Train ours and the two re-built decoders on the same scanpaths, with as many steps and rates."""
     from sa2va.gaze.baselines.slots import ART, SCANVLA
-    from sa2va.gaze.evaluation.equals import Budget, Fitted, fit_events, fit_slots, num_parameters
+    from sa2va.gaze.evaluation.equal_budget import Budget, Fitted, fit_events, fit_slots, num_parameters
 
     budget = Budget()
     made = fit_events(decoder.config, known.store, budget, fits)
     tell(f"ours trained as the others are: {num_parameters(made)} parameters")
-    rivals: list[Callable[[], Rival]] = []
+    baselines: list[Callable[[], Baseline]] = []
     for config in (ART, SCANVLA):
         slots = fit_slots(replace(config, width=SLOT_WIDTH), known.store, known.trials, budget, fits)
         tell(f"{slots.name}: {num_parameters(slots.decoder)} parameters, rate {slots.config.rate:g}")
-        rivals.append(lambda slots=slots: Fitted(slots, held.store))
-    return rivals, [("event decoder, trained as those below", made, "model")]
+        baselines.append(lambda slots=slots: Fitted(slots, held.store))
+    return baselines, [("event decoder, equal budget", made, "model")]
 
 
-def as_record(report: "DrawnReport", asked: WorldRequest) -> dict[str, Any]:
+def as_record(report: "SimulatedReport", asked: WorldRequest) -> dict[str, Any]:
     """What `--json` prints and report.json holds; what is no number is null."""
     from sa2va.gaze.evaluation.simulated import PEOPLE, PICTURE_BITS
     from sa2va.gaze.evaluation.table import row_record, strongest_reference

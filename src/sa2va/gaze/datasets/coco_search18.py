@@ -1,10 +1,10 @@
-"""Read COCO-Search18: people look for an object of a category that was named before the picture appeared.
+"""Read COCO-Search18: visual search for an object category named before the image appears.
 
-Flow: coco_search18_fixations_*.json (1680 x 1050, or a 512 x 320 version) -> Trial; all fixations lie in the pack
-    after the words, which are the category.
-Source: Chen et al., Scientific Reports 2021. Only durations are recorded, so a start is the sum of those before;
-    published files mix both sizes (the target-absent test split is 1680 x 1050, others are 512 x 320), some of them
-    between fixations and boxes.
+Flow: coco_search18_fixations_*.json (1680 x 1050, or a 512 x 320 version) -> Trial; all fixations are in the pack
+    after the words, which name the category.
+Source: Chen et al., Scientific Reports 2021. Only durations are recorded, so onsets are their cumulative sums.
+    Published files mix both sizes: the target-absent test split is 1680 x 1050, others are 512 x 320, and in some files
+    fixations and boxes differ.
 Shapes: K fixations.
 """
 
@@ -26,20 +26,20 @@ from sa2va.gaze.trial import Trial
 FIELDS = {
     "name": str, "subject": int, "task": str, "condition": str, "X": list, "Y": list, "T": list, "correct": (int, bool),
 }  # fmt: skip
-NEARLY_ALL = 0.95  # of the fixations
+NEARLY_ALL = 0.95  # share of fixations inside 512 x 320 px that identifies a file of this size
 
 
 def read_coco_search18(path: Path, size: tuple[int, int] | None = None) -> list[Trial]:
     """Read one file of trials.
 
-    Target-present files are published with scanpaths that end at the first fixation on the target, but with all
-    durations: those of fixations that are not there are left out. Boxes may be in px of the other published size;
-    then they are brought to that of the fixations. Both are told by a warning.
+    Published target-present files end scanpaths at the first fixation on the target but keep all durations; surplus
+    durations are dropped. Boxes in px of the other published size are converted to that of the fixations. Both cases
+    give a warning.
 
     Args:
-        path: the JSON file.
-        size: width and height of the stimulus, px; None takes 512 x 320 when nearly all fixations of the file fit it
-            (people do look beside the screen), else 1680 x 1050.
+        path: The JSON file.
+        size: Width and height of the stimulus, px; None = 512 x 320 if nearly all fixations of the file fit (some lie
+            beside the screen), else 1680 x 1050.
 
     Raises:
         ValueError: naming the file and the record.
@@ -53,16 +53,16 @@ def read_coco_search18(path: Path, size: tuple[int, int] | None = None) -> list[
             rows.append(timed_by_duration(x, y, durations[: len(x)] if is_cut else durations))
             num_cut += is_cut
     if num_cut:
-        remark = "durations of fixations that are not there were left out"
         warnings.warn(
-            f"{path}: {num_cut} of {len(records)} scanpaths end before their durations; {remark}", stacklevel=2
+            f"{path}: {num_cut} of {len(records)} scanpaths have more durations than fixations; dropped the surplus",
+            stacklevel=2,
         )
     if size is None:
         size = _size_of([fixation for row in rows for fixation in row])
     drawn = _size_of_boxes(records, rows, size)
     if drawn != size:
         given, wanted = (f"{width} x {height}" for width, height in (drawn, size))
-        warnings.warn(f"{path}: boxes in px of {given} were brought to the {wanted} px of the fixations", stacklevel=2)
+        warnings.warn(f"{path}: converted boxes from {given} px to the {wanted} px of the fixations", stacklevel=2)
     trials = []
     for number, (record, fixations) in enumerate(zip(records, rows, strict=True)):
         with located(path, number):
@@ -71,7 +71,7 @@ def read_coco_search18(path: Path, size: tuple[int, int] | None = None) -> list[
 
 
 def _size_of(fixations: Sequence[Fixation]) -> tuple[int, int]:
-    """Tell the size of the stimulus from all fixations of a file; on the larger one people begin beyond the smaller."""
+    """Infer the stimulus size from all fixations of a file; the center of the larger size lies outside the smaller."""
     inside = sum(one.x <= CANVAS[0] and one.y <= CANVAS[1] for one in fixations)
     return CANVAS if inside >= NEARLY_ALL * len(fixations) else SCREEN
 
@@ -79,7 +79,7 @@ def _size_of(fixations: Sequence[Fixation]) -> tuple[int, int]:
 def _size_of_boxes(
     records: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[Fixation]], size: tuple[int, int]
 ) -> tuple[int, int]:
-    """Tell in px of which published size the boxes of a file are: where more of those who were right looked at them."""
+    """Infer the size that a file's boxes refer to: the one with more correct trials that fixate the box."""
     if size not in (CANVAS, SCREEN):
         return size
     other = SCREEN if size == CANVAS else CANVAS
@@ -96,12 +96,12 @@ def _size_of_boxes(
 
 
 def _is_box(value: Any) -> bool:
-    """Tell four numbers; what is wrong with others is said where the record is read."""
+    """Tell whether a value is a list of four numbers; `_read_trial` reports other values."""
     return isinstance(value, list) and len(value) == 4 and all(map(is_finite, value))
 
 
 def _scaled(box: Sequence[float], drawn: tuple[int, int], size: tuple[int, int]) -> Box:
-    """Left, top, width and height in px of one size -> x0, y0, x1, y1 in px of another of the same shape."""
+    """Convert left, top, width, height in px of one size to x0, y0, x1, y1 in px of another of the same shape."""
     left, top, width, height = (float(value) * size[0] / drawn[0] for value in box)
     return left, top, left + width, top + height
 
@@ -117,7 +117,7 @@ def _read_trial(
     check_places(scanpath.points, size)
     target = None
     if record["condition"] == "present" and record.get("bbox"):
-        read_box(record, "bbox", drawn)  # sees that it fits
+        read_box(record, "bbox", drawn)  # checks the size
         target = _scaled(record["bbox"], drawn, size)
     return Trial(
         scanpath=scanpath,
@@ -130,7 +130,7 @@ def _read_trial(
 
 
 def timed_by_duration(x: list[float], y: list[float], durations: list[float]) -> list[Fixation]:
-    """Fixations of a recording without starts: each begins where the one before ends."""
+    """Build fixations from durations alone; each begins at the end of the previous one."""
     if not len(x) == len(y) == len(durations):
         raise ValueError(f"{len(x)} x, {len(y)} y and {len(durations)} durations, expected as many")
     starts = accumulate(durations, initial=0.0)

@@ -1,7 +1,7 @@
-"""Read OSIE: people look at a picture for three seconds, nothing is asked.
+"""Read OSIE: free viewing of an image for three seconds.
 
-Flow: fixations.mat as published, or a JSON file of the same content -> Trial; all fixations lie in the last pack.
-Source: Xu et al., Journal of Vision 2014; MIT license. A start is the sum of the durations before.
+Flow: fixations.mat as published, or a JSON file of the same content -> Trial; all fixations are in the last pack.
+Source: Xu et al., Journal of Vision 2014; MIT license. Onsets are cumulative sums of the durations.
 Shapes: K fixations.
 """
 
@@ -18,10 +18,10 @@ from sa2va.gaze.datasets.records import check_fields, check_places, located, num
 from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.trial import Trial
 
-SIZE = (800, 600)  # px, of every picture
+SIZE = (800, 600)  # px, of every image
 PICTURE_FIELDS = {"width": int, "height": int, "scanpaths": list}
 SCANPATH_FIELDS = {"subject": (int, str), "x": list, "y": list, "duration": list}
-# What reading a damaged MATLAB file, or one of another layout, ends in.
+# Errors of reading a damaged MATLAB file, or one of another layout.
 BROKEN = (KeyError, ValueError, TypeError, IndexError, NotImplementedError, MatReadError, MemoryError, zlib.error)
 
 
@@ -33,7 +33,7 @@ def read_osie(path: Path) -> list[Trial]:
             "duration"}]}}}; px and ms.
 
     Raises:
-        ValueError: naming the file and the picture.
+        ValueError: naming the file and the image.
     """
     trials = []
     for name, picture in _read_mat(path) if path.suffix == ".mat" else _read_json(path):

@@ -1,7 +1,6 @@
-"""Read JSON lists of records, and say where one of them is not what it should be.
+"""Read and validate JSON lists of records, with errors that name the file and the record.
 
 Flow: file -> read_records -> refcoco_gaze.py, coco_search18.py; read_json, check_fields -> osie.py.
-Shapes: none.
 """
 
 import json
@@ -16,21 +15,21 @@ from numpy.typing import ArrayLike
 
 from sa2va.files.read_limits import MAX_DATA_BYTES, read_bounded
 
-MAX_ENTRIES = 10_000  # of a list in a record: fixations of an hour
+MAX_ENTRIES = 10_000  # of a list in a record; about one hour of fixations
 NUMBER = (int, float)
 CALLED: dict[type, str] = {int: "a whole number", str: "text", list: "a list", bool: "true or false"}
 Kinds = Mapping[str, type | tuple[type, ...]]
 
 
 def find_file(path: Path, pattern: str) -> Path:
-    """Find the one file that a path means: the path itself, or what fits the pattern in a folder.
+    """Resolve a path to one file: the path itself, or the file that matches a pattern in a folder.
 
     Args:
-        path: a file or a folder.
-        pattern: names of files, with * for anything; several behind each other, separated by " or ".
+        path: A file or a folder.
+        pattern: Glob patterns separated by " or ".
 
     Raises:
-        ValueError: no file, or several, in the folder.
+        ValueError: no file, or several files, in the folder match.
     """
     if not path.is_dir():
         return path
@@ -42,14 +41,14 @@ def find_file(path: Path, pattern: str) -> Path:
 
 
 def read_data(path: Path, expected: str) -> bytes:
-    """Read a data file whole.
+    """Read a data file.
 
     Args:
-        path: the file.
-        expected: what it should be, for the complaint.
+        path: The file.
+        expected: Expected format, for the error message.
 
     Raises:
-        ValueError: it is no regular file of at most MAX_DATA_BYTES.
+        ValueError: not a regular file of at most MAX_DATA_BYTES.
     """
     try:
         return read_bounded(path, MAX_DATA_BYTES)
@@ -61,7 +60,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        ValueError: it is not there, no regular file, larger than MAX_DATA_BYTES, or no JSON.
+        ValueError: the file is missing, not regular, larger than MAX_DATA_BYTES, or no JSON.
     """
     content = read_data(path, "JSON with a list of records")
     try:
@@ -73,14 +72,14 @@ def read_json(path: Path) -> Any:
 
 
 def read_records(path: Path, kinds: Kinds) -> list[dict[str, Any]]:
-    """Read a list of records and check the fields that are needed.
+    """Read a list of records and check their required fields.
 
     Args:
         path: JSON file.
-        kinds: field -> type.
+        kinds: Field -> type.
 
     Raises:
-        ValueError: not a list of records, or a field that is missing or of another type.
+        ValueError: not a list of records, or a required field is missing or of another type.
     """
     records = read_json(path)
     if not isinstance(records, list) or not records:
@@ -92,10 +91,10 @@ def read_records(path: Path, kinds: Kinds) -> list[dict[str, Any]]:
 
 
 def check_fields(record: Any, kinds: Kinds) -> None:
-    """See that a record has the fields that are needed.
+    """Check the required fields of a record.
 
     Raises:
-        ValueError: it is no record, or a field is missing or of another type; true and false are no numbers.
+        ValueError: no record, or a field is missing or of another type; true and false are no numbers.
     """
     if not isinstance(record, dict):
         raise ValueError(f"expected fields, got {type(record).__name__}")
@@ -111,33 +110,33 @@ def check_fields(record: Any, kinds: Kinds) -> None:
 
 
 def check_entries(values: Sequence[Any], name: str) -> None:
-    """See that a list is no longer than any of people's.
+    """Check the length of a list.
 
     Raises:
-        ValueError: it has more than MAX_ENTRIES entries.
+        ValueError: more than MAX_ENTRIES entries.
     """
     if len(values) > MAX_ENTRIES:
         raise ValueError(f"{name} has {len(values)} entries, expected at most {MAX_ENTRIES} of one scanpath")
 
 
 def numbers(record: Mapping[str, Any], name: str) -> list[float]:
-    """A list of numbers in a field.
+    """Read a field as a list of numbers.
 
     Raises:
-        ValueError: it is no list, or something in it is no finite number.
+        ValueError: no list, or an entry is no finite number.
     """
     return to_numbers(record[name], name)
 
 
 def to_numbers(values: Any, name: str) -> list[float]:
-    """The values of a list as numbers.
+    """Convert a list of a file to floats.
 
     Args:
-        values: what stands in the file.
-        name: what a complaint calls it.
+        values: The list.
+        name: Name of the list, for the error message.
 
     Raises:
-        ValueError: it is no list, or something in it is no finite number.
+        ValueError: no list, or an entry is no finite number.
     """
     if isinstance(values, list):
         check_entries(values, name)
@@ -147,10 +146,10 @@ def to_numbers(values: Any, name: str) -> list[float]:
 
 
 def number(record: Mapping[str, Any], name: str) -> float:
-    """One number in a field.
+    """Read a field as a number.
 
     Raises:
-        ValueError: it is no finite number.
+        ValueError: no finite number.
     """
     if not is_finite(record[name]):
         raise ValueError(f"{name} is {record[name]!r:.40}, expected a finite number")
@@ -158,14 +157,14 @@ def number(record: Mapping[str, Any], name: str) -> float:
 
 
 def check_places(points: ArrayLike, size: tuple[int, int]) -> None:
-    """See that no place lies so far off the stimulus that it must be in other units; people do look beside it.
+    """Check that no point is so far off the stimulus that its unit must be wrong; fixations beside it are valid.
 
     Args:
         points: (K, 2) xy, px.
-        size: width and height of the stimulus, px.
+        size: Width and height of the stimulus, px.
 
     Raises:
-        ValueError: one is farther than two stimuli from the middle.
+        ValueError: a point is more than twice the stimulus size from its center.
     """
     places = np.asarray(points, float).reshape(-1, 2)
     far = (np.abs(places - np.array(size) / 2) > 2 * np.array(size)).any(1)
@@ -175,18 +174,18 @@ def check_places(points: ArrayLike, size: tuple[int, int]) -> None:
 
 
 def is_finite(value: Any) -> bool:
-    """Tell whether a value is a number that fits a float; true and false are none."""
+    """Tell whether a value is a finite number; true and false are not."""
     if isinstance(value, bool) or not isinstance(value, NUMBER):
         return False
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number of hundreds of digits
+    except OverflowError:  # an integer too large for a float
         return False
 
 
 @contextmanager
 def located(path: Path, name: int | str, kind: str = "record") -> Generator[None, None, None]:
-    """Put the file, and the record or another part of it, in front of a complaint."""
+    """Prefix errors with the file and the record or other part of it."""
     try:
         yield
     except ValueError as error:

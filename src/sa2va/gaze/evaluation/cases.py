@@ -1,6 +1,6 @@
-"""Hold what people did at one picture and expression as metrics need it.
+"""Group trials by case, and encode scanpaths once for all metrics.
 
-Flow: trials on the canvas -> read_cases -> Cases; packs of places, a person's or a system's -> Look.
+Flow: trials on the canvas -> read_cases -> Cases; packs of positions, a person's or a system's -> EncodedScanpath.
 Source: clusters per case as in gaze/metrics/clusters.py.
 Shapes: P people, N words, K fixations, C clusters.
 """
@@ -20,8 +20,8 @@ from sa2va.gaze.trial import Trial, group_cases
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """One scanpath as metrics need it: symbols are found once and compared many times."""
+class EncodedScanpath:
+    """A scanpath with its symbol strings, computed once and compared many times."""
 
     packs: Packs  # N + 2 times (K, 2) xy, px
     centers: NDArray[np.float64]  # (C, 2)
@@ -37,7 +37,7 @@ class Look:
 
     @cached_property
     def pieces(self) -> list[list[int]]:
-        """A string per pack."""
+        """One string per pack."""
         return sequence.stand_in_strings(self.packs, self.centers)
 
     @cached_property
@@ -51,19 +51,19 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One picture and expression with all people who saw it, on the canvas."""
+    """One image and expression with the trials of all people, on the canvas."""
 
     name: str
     trials: tuple[Trial, ...]  # (P,)
     clusters: Clusters
 
     @cached_property
-    def people(self) -> list[Look]:
-        return [self.look(trial.scanpath.pack_points) for trial in self.trials]
+    def people(self) -> list[EncodedScanpath]:
+        return [self.encode(trial.scanpath.pack_points) for trial in self.trials]
 
     @property
     def picture(self) -> str:
-        """What is drawn again as a whole when a figure is asked how sure it is."""
+        """Identifier of the image, the unit of the bootstrap."""
         return self.trials[0].picture
 
     @property
@@ -74,42 +74,42 @@ class Case:
     def num_packs(self) -> int:
         return len(self.trials[0].scanpath.packs)
 
-    def look(self, packs: Packs) -> Look:
-        """Read a scanpath; packs that it lacks are empty, those beyond the last one join it."""
+    def encode(self, packs: Packs) -> EncodedScanpath:
+        """Encode a scanpath. Missing packs become empty, packs beyond the last one are merged into it."""
         kept = [*packs[: self.num_packs], *[np.zeros((0, 2))] * (self.num_packs - len(packs))]
         if len(packs) > self.num_packs:
             kept[-1] = np.concatenate(packs[self.num_packs - 1 :])
-        return Look(kept, self.clusters.centers)
+        return EncodedScanpath(kept, self.clusters.centers)
 
 
 def read_cases(trials: Sequence[Trial]) -> list[Case]:
-    """Put the trials, on the canvas, together by case, and find the clusters of each.
+    """Group trials on the canvas by case, and fit the clusters of each.
 
     Raises:
-        ValueError: in a case nobody fixated anything, or people heard different words.
+        ValueError: a case has no fixations, or trials with different words.
     """
     cases = []
     for name, row in group_cases(trials).items():
         if len({trial.scanpath.words for trial in row}) > 1:
-            raise ValueError(f"case {name}: its scanpaths have different words, expected the same for all people")
+            raise ValueError(f"case {name}: scanpaths with different words, expected the same words for all people")
         if not any(len(trial.scanpath.points) for trial in row):
-            raise ValueError(f"case {name}: nobody fixated anything; leave it out of the file")
+            raise ValueError(f"case {name}: no fixations, expected at least one; remove the case from the file")
         cases.append(Case(name, tuple(row), fit_clusters([trial.scanpath.points for trial in row])))
     return cases
 
 
 def count_other_packs(cases: Sequence[Case], samples: Mapping[str, Sequence[Packs]]) -> int:
-    """How many scanpaths have fewer or more packs than their case, so that `Case.look` has to fill or join some."""
+    """Count the scanpaths whose number of packs differs from their case's; see `Case.encode`."""
     return sum(len(packs) != case.num_packs for case in cases for packs in samples.get(case.name, ()))
 
 
-def other_looks(looks: Sequence[Look], seat: int, num_people: int) -> list[Look]:
-    """The looks beside that of one seat, as many as there are other people; of one person's case all looks.
+def other_scanpaths(scanpaths: Sequence[EncodedScanpath], seat: int, num_people: int) -> list[EncodedScanpath]:
+    """Select the scanpaths to compare with one person: all but that person's seat, as many as there are other people.
 
     Args:
-        looks: S of a system, or the people themselves.
-        seat: of the person who is left out.
-        num_people: of the case.
+        scanpaths: S scanpaths of a system, or those of the people themselves.
+        seat: Index of the person who is left out.
+        num_people: Number of people of the case; for one person all scanpaths are selected.
     """
-    count = min(len(looks), num_people - 1 if num_people > 1 else len(looks))
-    return [looks[(seat + step) % len(looks)] for step in range(1, count + 1)]
+    count = min(len(scanpaths), num_people - 1 if num_people > 1 else len(scanpaths))
+    return [scanpaths[(seat + step) % len(scanpaths)] for step in range(1, count + 1)]

@@ -1,7 +1,6 @@
-"""Keep what rivals have learned beside what they learned from, so that a killed evaluation goes on from there.
+"""Cache trained baselines on disk, so that an interrupted evaluation resumes.
 
-Flow: folder, what decides the result -> kept(make) -> the tensors and facts that an earlier call left, or new ones.
-Shapes: none.
+Flow: folder, settings, source files -> kept(make) -> the cached tensors and facts, or new ones.
 """
 
 import hashlib
@@ -22,24 +21,24 @@ Learned = tuple[dict[str, Tensor], dict[str, Any]]  # tensors by name, facts for
 
 @dataclass(frozen=True)
 class Fits:
-    """A folder of results; None keeps nothing."""
+    """A folder of cached fits; None disables the cache."""
 
     folder: Path | None
-    signature: str = ""  # of what everybody learns from
+    signature: str = ""  # of the training data
 
     def kept(self, name: str, settings: Any, sources: Sequence[str], make: Callable[[], Learned]) -> Learned:
-        """Read what was made in the same way before, or make it.
+        """Return a cached fit, or make it.
 
         Args:
-            name: of the file.
-            settings: whatever decides the result; its text counts.
-            sources: files and folders of the package whose code decides it as well.
-            make: learns anew.
+            name: Prefix of the file name.
+            settings: Settings that determine the result, compared by repr.
+            sources: Files and folders of the package whose code determines the result.
+            make: Trains the fit.
         """
         if self.folder is None:
             return make()
-        told = f"{self.signature}\n{settings!r}\n{code_hash(sources)}"
-        path = self.folder / f"{name}-{hashlib.sha256(told.encode()).hexdigest()[:16]}.safetensors"
+        key = f"{self.signature}\n{settings!r}\n{code_hash(sources)}"
+        path = self.folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
         if path.exists():
             try:
                 with safe_open(path, "pt") as file:
@@ -53,6 +52,6 @@ class Fits:
 
 
 def code_hash(sources: Sequence[str]) -> str:
-    """Tell versions of files and folders of the package apart by their code."""
+    """Hash the code of files and folders of the package."""
     places = [PACKAGE / source for source in sources]
     return hash_sources(path for place in places for path in (place.rglob("*.py") if place.is_dir() else [place]))

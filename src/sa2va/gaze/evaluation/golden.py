@@ -1,8 +1,8 @@
-"""Recompute recorded metrics and say how far ours lie from them.
+"""Recompute recorded metric values and report the largest difference per metric.
 
-Flow: folder with inputs.json and outputs.json (and, where they are there, extra/, string_primitives.json and
-    blur_maps.npz) -> check_folder -> the largest difference per metric.
-Source: values of the published evaluation code of RefCOCO-Gaze, arXiv:2407.19605, and of COCO-Search18's.
+Flow: folder with inputs.json and outputs.json (optionally extra/, string_primitives.json and blur_maps.npz)
+    -> check_folder -> Deviations.
+Source: values of the published evaluation code of RefCOCO-Gaze, arXiv:2407.19605, and of COCO-Search18.
 Shapes: K fixations, W H canvas.
 """
 
@@ -33,19 +33,19 @@ Pairs = Generator[tuple[str, Any, Any]]  # metric, our value or values, the reco
 
 @dataclass
 class Deviation:
-    """How far the values of one metric lie from the recorded ones."""
+    """The largest difference between our values of a metric and the recorded ones."""
 
     name: str
     num_values: int = 0
     largest: float = 0.0
-    where: str = ""  # the case of the largest one
+    where: str = ""  # case of the largest difference
 
     @property
     def ok(self) -> bool:
         return self.largest <= LIMIT
 
     def add(self, ours: Any, recorded: Any, place: str) -> None:
-        """Compare two values, or two lists of them, of any depth."""
+        """Compare two values, or two nested lists of values."""
         for difference in _differences(ours, recorded):
             self.num_values += 1
             if difference > self.largest:
@@ -53,23 +53,23 @@ class Deviation:
 
 
 def check_folder(folder: Path) -> list[Deviation]:
-    """Recompute everything that a folder records.
+    """Recompute all metrics recorded in a folder.
 
     Args:
-        folder: with inputs.json and outputs.json, or with whole_scanpath.json, or with both in it and in its `extra`.
+        folder: Folder with inputs.json and outputs.json, with whole_scanpath.json in it or in `extra`, or both.
 
     Raises:
-        ValueError: it is no such folder, or a file in it does not hold what it should.
+        ValueError: the folder or a file in it is missing or malformed.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no folder; expected one with {INPUTS} and {OUTPUTS}")
+        raise ValueError(f"{folder}: not a folder; expected one with {INPUTS} and {OUTPUTS}")
     rows: dict[str, Deviation] = {}
     for path, pairs in _sources(folder):
         with _described(str(path)):
             for place, name, ours, recorded in pairs:
                 rows.setdefault(name, Deviation(name)).add(ours, recorded, place)
     if not rows:
-        raise ValueError(f"{folder}: nothing is recorded in it; expected {INPUTS} and {OUTPUTS} with cases")
+        raise ValueError(f"{folder}: no recorded cases; expected {INPUTS} and {OUTPUTS} with cases")
     return list(rows.values())
 
 
@@ -97,14 +97,14 @@ def _each(cases: Iterable[tuple[str, Any]], figures: Callable[[Any], Pairs]) -> 
 
 @contextmanager
 def _described(place: str) -> Generator[None]:
-    """Say in one line where something is not as it should be."""
+    """Prefix errors with their place, in one line."""
     try:
         yield
     except ValueError as error:
         raise ValueError(f"{place}: {' '.join(str(error).split())}" if place else str(error)) from error
     except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
         detail = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ValueError(f"{place}: not as recorded metrics are laid out ({detail})") from error
+        raise ValueError(f"{place}: unexpected layout of recorded metrics ({detail})") from error
 
 
 def _named(path: Path) -> Generator[tuple[str, Any]]:
@@ -120,7 +120,7 @@ def _matched_cases(inputs: Path, outputs: Path) -> list[tuple[str, Any]]:
         asked, recorded = (record["cases"] for record in both)
         names = [case["REF_ID"] for case in asked], [case["REF_ID"] for case in recorded]
     if names[0] != names[1]:
-        raise ValueError(f"{outputs}: its cases are not those of {INPUTS}, in the same order")
+        raise ValueError(f"{outputs}: its cases differ from those of {INPUTS}; expected the same cases in one order")
     return [(f"REF_ID {case['REF_ID']}", (case, known)) for case, known in zip(asked, recorded, strict=True)]
 
 
@@ -155,13 +155,13 @@ def _pack_figures(pair: tuple[Mapping[str, Any], Mapping[str, Any]]) -> Pairs:
 
 
 def _wrapped(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Count pixels below 0 from the other edge, as an index into an array does."""
+    """Wrap negative pixels to the other edge, as the recorded code's array indices do."""
     pixels = np.trunc(points)
     return np.where(pixels < 0, pixels % CANVAS, points)
 
 
 def _repeated(ours: Sequence[float], recorded: Sequence[float]) -> list[float]:
-    """The empty map that stands for samples none of which came so far is recorded several times."""
+    """Repeat our single value for an empty map, which the recorded code stores once per sample."""
     return list(ours) * len(recorded) if len(ours) == 1 else list(ours)
 
 
@@ -180,7 +180,7 @@ def _whole_figures(case: Mapping[str, Any]) -> Pairs:
         for suffix, (pred, *people) in {"": plain, "_time": timed}.items():
             yield f"{kind}SS{suffix}", sequence.sequence_score(pred, people), known[f"{kind}SS{suffix}"]
             yield f"{kind}FED{suffix}", sequence.fixation_edit_distance(pred, people), known[f"{kind}FED{suffix}"]
-    single = [places.astype(np.float32) for places in points]  # the recorded code keeps places in single precision
+    single = [places.astype(np.float32) for places in points]  # the recorded code computes in single precision
     cells = [scanmatch.grid_symbols(places, *CANVAS, published=True) for places in points]
     for number, record in enumerate(case["human"], 1):
         pair = single[0], single[number], case["pred"]["T"], record["T"]

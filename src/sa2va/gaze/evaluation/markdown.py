@@ -1,7 +1,6 @@
-"""Write a table of gaze as Markdown, ready for a page: figures, how sure they are, how ours differs, what they mean.
+"""Format gaze results as Markdown: figures, intervals, paired tests, bars, delay curves and notes.
 
-Flow: Rows, Bars, DelayCurves -> tables; what a reader has to know of the columns -> notes.
-Shapes: none.
+Flow: Rows, Bars, DelayCurves -> tables and notes -> simulated_page, recorded_page.
 """
 
 import math
@@ -9,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from sa2va.gaze.baselines.slots import ART, GRID, PATCH, SCANVLA
 from sa2va.gaze.evaluation.bars import Bar
-from sa2va.gaze.evaluation.simulated import PICTURE_BITS, DelayCurve, DrawnReport
+from sa2va.gaze.evaluation.simulated import PICTURE_BITS, DelayCurve, SimulatedReport
 from sa2va.gaze.evaluation.table import COLUMNS, TESTED, Column, Row, strongest_reference
 
 DASH = "-"
@@ -20,12 +19,12 @@ def figure(value: float, style: str) -> str:
 
 
 def columns_of(rows: Sequence[Row]) -> list[Column]:
-    """Those in which any row has a figure."""
+    """List the columns in which some row has a figure."""
     return [column for column in COLUMNS if any(math.isfinite(row.figures.get(column.key, math.nan)) for row in rows)]
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """The first column is text, the others are figures."""
+    """Format a Markdown table whose first column is text and whose others are figures."""
     rows: list[Sequence[str]] = [head, ["---", *["--:"] * (len(head) - 1)], *lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in rows)
 
@@ -37,7 +36,7 @@ def figures_table(rows: Sequence[Row]) -> str:
 
 
 def intervals_table(rows: Sequence[Row]) -> str:
-    """Figure and 95 % interval of the columns that are tested."""
+    """Format figures and 95 % intervals of the tested columns."""
     lines = []
     for row in rows:
         cells = []
@@ -52,7 +51,7 @@ def intervals_table(rows: Sequence[Row]) -> str:
 
 
 def tests_table(rows: Sequence[Row]) -> str:
-    """Ours less each row: difference, its 95 % interval and p."""
+    """Format our row minus each row: difference, 95 % interval and p."""
     lines = []
     for row in rows:
         if row.ours_less:
@@ -64,17 +63,17 @@ def tests_table(rows: Sequence[Row]) -> str:
                     for t, s in found
                 ),
             ])  # fmt: skip
-    return table(["ours less this row", *(column.title for column in TESTED)], lines)
+    return table(["ours minus this row", *(column.title for column in TESTED)], lines)
 
 
 def sure_tables(rows: Sequence[Row]) -> list[str]:
-    """Figures, how sure they are, and how ours differs where that was asked."""
+    """Format figures, intervals, and paired tests if there are any."""
     tests = [tests_table(rows)] if any(row.ours_less for row in rows) else []
     return [figures_table(rows), intervals_table(rows), *tests]
 
 
 def p_value(p: float) -> str:
-    """A thousand resamples tell no smaller p than 0.001."""
+    """Format a p value; 1,000 resamples resolve no less than 0.001."""
     return "<= 0.001" if p <= 0.001 else f"{p:.3f}"
 
 
@@ -84,11 +83,11 @@ def bars_table(bars: Mapping[str, Sequence[Bar]]) -> str:
         for bar in row:
             sure = "" if math.isnan(bar.low) else f" [{bar.low:.3f}, {bar.high:.3f}]"
             lines.append([f"{name}: {bar.name}", f"{bar.value:.3f}{sure}", bar.wanted, verdict(bar)])
-    return table(["what a row should reach", "figure, 95 % interval", "bar", "verdict"], lines)
+    return table(["criterion", "figure, 95 % interval", "bar", "verdict"], lines)
 
 
 def verdict(bar: Bar) -> str:
-    """Say "reached", "missed", or "about" where the bar lies inside the interval."""
+    """Return "reached", "missed", or "about" if the bar lies inside the interval."""
     return "about" if bar.open else "reached" if bar.ok else "missed"
 
 
@@ -102,45 +101,45 @@ def delays_table(delays: Sequence[DelayCurve]) -> str:
         ]
         for curve in delays
     ]
-    return table(["bits where words are told late, ms", *(f"{shift:+.0f}" for shift in shifts), "best"], lines)
+    return table(["bits with words delayed by, ms", *(f"{shift:+.0f}" for shift in shifts), "best"], lines)
 
 
 def table_notes(rows: Sequence[Row], *, in_pictures: bool = False) -> list[str]:
-    """What a reader has to know of the columns.
+    """List notes that explain the columns.
 
     Args:
-        rows: of the table.
-        in_pictures: bars stand beside every picture, so that one who only knows them gains PICTURE_BITS.
+        rows: Rows of the table.
+        in_pictures: All images are letterboxed alike, so that knowing the bars alone is worth PICTURE_BITS.
     """
     reference = strongest_reference(rows)
-    notes = ["bits: per fixation, above a density that is even over the canvas of 512 x 320 px."]
+    notes = ["bits: per fixation, above a uniform density over the canvas of 512 x 320 px."]
     if in_pictures:
         notes.append(
-            f"Bars stand beside every drawn picture; to know them alone is worth {PICTURE_BITS:.2f} bits "
-            '("random, in the picture"). in picture: bits above a density that is even over the picture.'
+            f"All drawn images have bars at both sides; knowing these alone is worth {PICTURE_BITS:.2f} bits "
+            '("random, in the picture"). in picture: bits above a uniform density over the image.'
         )
     if reference is not None:
         notes.append(f"above ref: bits above the strongest reference, here {reference.name!r}.")
     notes += [
-        "Samples are compared with as many people as each person is: all of the case but one, whose seat they take.",
-        "size NLL: nats per word; ECE: of the chance that nobody looks anew during a word. Both are counted, for every "
-        "row alike, from as many looks as there are other people, half a look added to each size.",
-        "curve: mean difference of the share of fixations on the target by words still to come. self SS: likeness "
-        "among samples. EMD, KL: of saccades in px; EMD ms: of durations.",
-        "Intervals and p: 1,000 bootstrap resamples of pictures, everything about one picture drawn together; p is "
-        "two-sided. Distances (EMD, KL, curve, ECE) lean upwards in resamples, so that their intervals reach far up.",
+        "Leave-one-out: each sample replaces one person and is compared with the others, as that person is.",
+        "size NLL: nats per word. ECE: calibration error of the probability of no new fixation during a word. For all "
+        "rows, both are estimated from as many scanpaths as there are other people, with half a count added per size.",
+        "curve: mean difference of the share of fixations on the target, by words left. self SS: similarity among "
+        "samples. EMD, KL: of saccade amplitudes in px. EMD ms: of fixation durations.",
+        "Intervals and p: 1,000 bootstrap resamples of images with all their cases; p is two-sided. Distances (EMD, "
+        "KL, curve, ECE) are biased upward in resamples, so their intervals extend further up.",
     ]
     if any(row.name in (ART.name, SCANVLA.name) for row in rows):
         notes.append(
-            f"ART-style and ScanVLA-style are decoders of ours after the two papers, not the published systems. They "
-            f"get the beliefs, states and image features of ours, in the same cells of {GRID.cell} px, and attend "
-            f"to patches of {PATCH} x {PATCH} cells."
+            f"ART-style and ScanVLA-style are our reimplementations after the two papers, not the published systems. "
+            f"Their inputs are the beliefs, states and image features of our decoder in the same cells of {GRID.cell} "
+            f"px, in patches of {PATCH} x {PATCH} cells."
         )
     return notes
 
 
-def drawn_page(report: DrawnReport, heading: str) -> str:
-    """Everything of a report on drawn scenes."""
+def simulated_page(report: SimulatedReport, heading: str) -> str:
+    """Format a report on simulated gaze as a page."""
     parts = [heading, *sure_tables(report.rows)]
     parts += [bars_table(report.bars)] if report.bars else []
     parts += [delays_table(report.delays)] if report.delays else []
@@ -148,6 +147,6 @@ def drawn_page(report: DrawnReport, heading: str) -> str:
 
 
 def recorded_page(rows: Sequence[Row], heading: str) -> str:
-    """Everything of a table on recorded gaze."""
+    """Format a table on recorded gaze as a page."""
     notes = "\n".join(f"- {note}" for note in table_notes(rows))
     return "\n\n".join([heading, *sure_tables(rows), notes]) + "\n"

@@ -1,6 +1,6 @@
 """Plot an evaluation on drawn scenes: bits per fixation, hits by word, pack sizes, delayed words.
 
-Flow: DrawnReport -> draw_plots -> bits.png, hits.png, sizes.png, delays.png. Needs matplotlib (extra `plots`).
+Flow: SimulatedReport -> draw_plots -> bits.png, hits.png, sizes.png, delays.png. Needs matplotlib (extra `plots`).
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from sa2va.files.atomic import whole_file
 from sa2va.files.claim import Claim
 from sa2va.gaze.baselines.slots import ART, SCANVLA
 from sa2va.gaze.evaluation.pooled import MAX_LEFT
-from sa2va.gaze.evaluation.simulated import DelayCurve, DrawnReport
+from sa2va.gaze.evaluation.simulated import DelayCurve, SimulatedReport
 from sa2va.gaze.evaluation.table import Row
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def require_matplotlib() -> None:
         raise ValueError("--plots needs matplotlib; install it with: pip install 'sa2va[plots]'")
 
 
-def draw_plots(report: DrawnReport, folder: Path) -> list[Path]:
+def draw_plots(report: SimulatedReport, folder: Path) -> list[Path]:
     """Write bits.png, hits.png, sizes.png and, if words were delayed, delays.png.
 
     Raises:

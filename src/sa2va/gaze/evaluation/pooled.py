@@ -1,10 +1,9 @@
-"""Count what is compared over all cases at once: sizes of packs, saccades, durations, when eyes are on the target.
+"""Compute figures pooled over all cases: pack sizes, saccades, durations, hit curve, bits per fixation.
 
-Flow: cases, looks of each -> statistics_of -> a Statistic per figure, by name; log densities of people's fixations
+Flow: cases, scanpaths of each -> statistics_of -> a Statistic per figure, by name; log densities of people's fixations
     -> likelihoods.
-Source: figures as in gaze/metrics/; chances of pack sizes are counted from as many looks for every row, so that none
-    knows more of the clock than another.
-Shapes: N cases, S looks of a case, P people, E pooled values, L words.
+Source: figures as in gaze/metrics/; pack size probabilities are estimated from equally many scanpaths for every row.
+Shapes: N cases, S scanpaths of a case, P people, E pooled values, L words.
 """
 
 import math
@@ -13,42 +12,44 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sa2va.gaze.evaluation.cases import Case, Look, other_looks
+from sa2va.gaze.evaluation.cases import Case, EncodedScanpath, other_scanpaths
 from sa2va.gaze.evaluation.tally import Statistic, Weights, of_values, pooled_mean
 from sa2va.gaze.letterbox import CANVAS
 from sa2va.gaze.metrics import motion, sizes, target
 from sa2va.gaze.trial import Trial
 from sa2va.metrics.calibration import ece
 
-MAX_LEFT = 5  # words still to come that the hit curve is listed for
-Looks = Sequence[Sequence[Look]]  # N times S
+MAX_LEFT = 5  # largest number of words left in the hit curve
+ScanpathRows = Sequence[Sequence[EncodedScanpath]]  # N times S
 Array = NDArray[np.float64]
 
 
-def statistics_of(cases: Sequence[Case], looks: Looks, *, own: bool) -> dict[str, Statistic]:
-    """Figures over all cases.
+def statistics_of(cases: Sequence[Case], scanpaths: ScanpathRows, *, own: bool) -> dict[str, Statistic]:
+    """Compute the figures pooled over all cases.
 
     Args:
         cases: N.
-        looks: of a system, or the people themselves.
-        own: these are the people, who do not differ from themselves.
+        scanpaths: Scanpaths of a system, or of the people themselves.
+        own: These are the people; figures of the difference from people are left out.
     """
     people = [case.people for case in cases]
-    found = {"fixations": pooled_mean([sum(len(one.points) for one in row) for row in looks], list(map(len, looks)))}
-    found |= _saccades(looks, people, own) | _curve(cases, looks, people, own)
+    found = {
+        "fixations": pooled_mean([sum(len(one.points) for one in row) for row in scanpaths], list(map(len, scanpaths)))
+    }
+    found |= _saccades(scanpaths, people, own) | _curve(cases, scanpaths, people, own)
     if any(case.num_packs > 2 for case in cases):
-        found |= _sizes(looks, people, own)
+        found |= _sizes(scanpaths, people, own)
     return found
 
 
 def differences(name: str, human: Sequence[ArrayLike], ours: Sequence[ArrayLike], edges: Array) -> dict[str, Statistic]:
-    """How two distributions differ: "NAME EMD" in their unit, "NAME KL" in nats.
+    """Compare two distributions: "NAME EMD" in their unit, "NAME KL" in nats.
 
     Args:
-        name: of what is compared.
-        human: values of each of N cases.
-        ours: the same.
-        edges: of the bins.
+        name: Name of the quantity.
+        human: Human values of each of N cases.
+        ours: Predicted values of each of N cases.
+        edges: Bin edges.
     """
     values, owners = zip(*(_joined(rows) for rows in (human, ours)), strict=True)
     if not all(map(len, values)):
@@ -63,20 +64,21 @@ def differences(name: str, human: Sequence[ArrayLike], ours: Sequence[ArrayLike]
     }
 
 
-def _saccades(looks: Looks, people: Looks, own: bool) -> dict[str, Statistic]:
+def _saccades(scanpaths: ScanpathRows, people: ScanpathRows, own: bool) -> dict[str, Statistic]:
     ours, theirs = (
-        [np.concatenate([motion.amplitudes(look.points) for look in row]) for row in rows] for rows in (looks, people)
+        [np.concatenate([motion.amplitudes(scanpath.points) for scanpath in row]) for row in rows]
+        for rows in (scanpaths, people)
     )
     values, owner = _joined(ours)
     found: dict[str, Statistic] = {"saccade median": of_values(np.median, owner, values)}
     return found if own else found | differences("saccade", theirs, ours, motion.AMPLITUDE_EDGES)
 
 
-def _sizes(looks: Looks, people: Looks, own: bool) -> dict[str, Statistic]:
-    """Sizes of the packs of words: how often each occurs, and how well looks foretell those of a further person."""
-    ours, theirs = (np.array([_class_counts(row) for row in rows]) for rows in (looks, people))  # (N, C)
+def _sizes(scanpaths: ScanpathRows, people: ScanpathRows, own: bool) -> dict[str, Statistic]:
+    """Compute the distribution of word pack sizes, and how well it predicts those of a left-out person."""
+    ours, theirs = (np.array([_class_counts(row) for row in rows]) for rows in (scanpaths, people))  # (N, C)
     losses, chances, empty, owner = [], [], [], []
-    for number, (row, crowd) in enumerate(zip(looks, people, strict=True)):
+    for number, (row, crowd) in enumerate(zip(scanpaths, people, strict=True)):
         tables = [_size_table(row, seat, len(crowd)) for seat in range(len(crowd))]
         real = [sizes.size_classes(person.sizes[1:-1]) for person in crowd]
         if own and len(crowd) < 2:
@@ -92,30 +94,30 @@ def _sizes(looks: Looks, people: Looks, own: bool) -> dict[str, Statistic]:
     found["empty packs"] = found["packs of 0"]
     if owner:
         found["empty ECE"] = of_values(ece, owner, np.concatenate(chances), np.concatenate(empty).astype(float))
-        if all(len(row) > 1 for row in looks):
+        if all(len(row) > 1 for row in scanpaths):
             found["size NLL"] = pooled_mean([row.sum() for row in losses], [row.size for row in losses])
     if not own:
         found["size gap"] = lambda weights: float(np.abs(_shares(weights @ ours) - _shares(weights @ theirs)).max())
     return found
 
 
-def _class_counts(looks: Sequence[Look]) -> Array:
-    classes = sizes.size_classes([size for look in looks for size in look.sizes[1:-1]])
+def _class_counts(scanpaths: Sequence[EncodedScanpath]) -> Array:
+    classes = sizes.size_classes([size for scanpath in scanpaths for size in scanpath.sizes[1:-1]])
     return np.bincount(classes, minlength=sizes.NUM_CLASSES).astype(float)
 
 
-def _size_table(looks: Sequence[Look], seat: int, num_people: int) -> Array:
-    """Chance of each size during each word, (L, C), counted from as many looks as there are other people."""
-    counted = [look.sizes[1:-1] for look in other_looks(looks, seat, num_people)]
+def _size_table(scanpaths: Sequence[EncodedScanpath], seat: int, num_people: int) -> Array:
+    """Estimate size probabilities of each word, (L, C), from as many scanpaths as there are other people."""
+    counted = [scanpath.sizes[1:-1] for scanpath in other_scanpaths(scanpaths, seat, num_people)]
     return sizes.size_probabilities(np.array(counted).reshape(len(counted), -1))
 
 
-def _curve(cases: Sequence[Case], looks: Looks, people: Looks, own: bool) -> dict[str, Statistic]:
-    """Share of fixations on the target by words still to come, and how far it lies from people's."""
+def _curve(cases: Sequence[Case], scanpaths: ScanpathRows, people: ScanpathRows, own: bool) -> dict[str, Statistic]:
+    """Compute the share of fixations on the target by words left, and its difference from people's."""
     most = max(case.num_packs for case in cases) - 2
     ours, theirs = (
         np.array([_hit_counts(case, row, most) for case, row in zip(cases, rows, strict=True)])
-        for rows in (looks, people)
+        for rows in (scanpaths, people)
     )  # (N, 2, L + 2)
     places = ["hit, before", *(f"hit, {left} words left" for left in range(most)), "hit, after"]
     found: dict[str, Statistic] = {
@@ -131,41 +133,43 @@ def _curve(cases: Sequence[Case], looks: Looks, people: Looks, own: bool) -> dic
     return found if own else found | {"hit curve gap": gap}
 
 
-def _hit_counts(case: Case, looks: Sequence[Look], num_words: int) -> Array:
-    rows = [[target.inside_box(pack, case.box) for pack in look.packs] for look in looks] if case.box else []
+def _hit_counts(case: Case, scanpaths: Sequence[EncodedScanpath], num_words: int) -> Array:
+    rows = (
+        [[target.inside_box(pack, case.box) for pack in scanpath.packs] for scanpath in scanpaths] if case.box else []
+    )
     return target.hit_counts(rows, num_words)
 
 
 def likelihoods(
     rows: Sequence[Iterable[tuple[Trial, Array | None, Array | None]]],
 ) -> dict[str, Statistic]:
-    """Bits per fixation above an even canvas, of all packs and by the kind of pack, and what a law says of sizes.
+    """Compute bits per fixation above a uniform density, by kind of pack, and the model's own size likelihood.
 
     Args:
-        rows: of each of N cases a trial, (K,) log density of its fixations or None, (L + 2,) log probability of its
-            sizes given all packs before or None.
+        rows: For each of N cases: trials, each with its (K,) log densities or None, and its (L + 2,) log probabilities
+            of pack sizes given all earlier packs or None.
     """
     places = ("bits", "bits before", "bits words", "bits after")
     sums, counts = np.zeros((len(places), len(rows))), np.zeros((len(places), len(rows)))
-    laws, numbers = np.zeros(len(rows)), np.zeros(len(rows))
-    even = math.log(CANVAS[0] * CANVAS[1])
+    losses, numbers = np.zeros(len(rows)), np.zeros(len(rows))
+    uniform = math.log(CANVAS[0] * CANVAS[1])
     for number, row in enumerate(rows):
         for trial, density, size in row:
             if density is not None:
                 ends = np.cumsum(trial.scanpath.sizes)
-                bits = (np.asarray(density, float) + even) / math.log(2)
+                bits = (np.asarray(density, float) + uniform) / math.log(2)
                 for place, piece in enumerate((bits, *np.split(bits, [ends[0], ends[-2]]))):
                     sums[place, number] += piece.sum()
                     counts[place, number] += piece.size
             if size is not None:
-                laws[number] -= size[1:-1].sum()
+                losses[number] -= size[1:-1].sum()
                 numbers[number] += len(size) - 2
     found = {name: pooled_mean(sums[place], counts[place]) for place, name in enumerate(places) if counts[place].any()}
-    return found | ({"size NLL by its own law": pooled_mean(laws, numbers)} if numbers.any() else {})
+    return found | ({"size NLL of the model": pooled_mean(losses, numbers)} if numbers.any() else {})
 
 
 def _joined(rows: Sequence[ArrayLike]) -> tuple[Array, NDArray[np.int64]]:
-    """All values (E,), and the number of the row that each comes from."""
+    """Concatenate all values (E,), with the row index of each."""
     owner = np.repeat(np.arange(len(rows)), [np.size(row) for row in rows])
     return np.concatenate([*(np.asarray(row, float) for row in rows), np.zeros(0)]), owner
 

@@ -1,7 +1,7 @@
-"""Read what other systems predicted: scanpaths as lists of pixels, one list per pack.
+"""Read predicted scanpaths of other systems: lists of coordinates, one list per pack.
 
 Flow: a JSON file of {REF_ID, REPEAT_ID, X, Y} -> read_predictions -> packs of each case -> scores.py.
-Source: the format that the published code of RefCOCO-Gaze reads, arXiv:2407.19605; px of 512 x 320.
+Source: the prediction format of RefCOCO-Gaze's published code, arXiv:2407.19605; px of 512 x 320.
 Shapes: K fixations of a pack, S samples of a case.
 """
 
@@ -18,21 +18,21 @@ from sa2va.gaze.letterbox import CANVAS
 Packs = list[NDArray[np.float64]]  # before the words, one per word, after them: (K, 2) xy, px of the canvas
 
 FIELDS = {"REF_ID": int, "X": list, "Y": list}
-REPEAT_FIELDS = {"REPEAT_ID": int}  # of a record that has a number
+REPEAT_FIELDS = {"REPEAT_ID": int}  # optional
 
 
 def packs_of(record: Mapping[str, Any]) -> Packs:
     """Read the packs of one scanpath.
 
     Args:
-        record: with lists X and Y, each a list of coordinates per pack.
+        record: Lists X and Y, each a list of coordinates per pack.
 
     Raises:
-        ValueError: no lists, not as many in both, or something that is no finite number.
+        ValueError: X or Y is no list, their lengths differ, or a value is no finite number.
     """
     columns, rows = record.get("X"), record.get("Y")
     if not isinstance(columns, list) or not isinstance(rows, list) or len(columns) != len(rows):
-        raise ValueError("X and Y: expected a list per pack in both, as many in one as in the other")
+        raise ValueError("X and Y: expected one list per pack in both, and equally many in both")
     check_entries(columns, "X")
     packs = []
     for number, (x, y) in enumerate(zip(columns, rows, strict=True)):
@@ -69,12 +69,16 @@ def read_predictions(path: Path) -> dict[str, list[Packs]]:
 
 
 def _repeat_of(record: Mapping[str, Any], numbered: set[tuple[int, int]]) -> int:
-    """The number of a sample, 0 where it has none; those that were met before are in `numbered`, and this one joins."""
+    """Return the sample's REPEAT_ID, or 0 without one, and add it to `numbered`.
+
+    Raises:
+        ValueError: the REPEAT_ID is already in `numbered`.
+    """
     if "REPEAT_ID" not in record:
         return 0
     check_fields(record, REPEAT_FIELDS)
     pair = record["REF_ID"], record["REPEAT_ID"]
     if pair in numbered:
-        raise ValueError(f"REF_ID {pair[0]} with REPEAT_ID {pair[1]} comes a second time; number every sample anew")
+        raise ValueError(f"REF_ID {pair[0]} with REPEAT_ID {pair[1]} occurs twice; number the samples of a case")
     numbered.add(pair)
     return pair[1]

@@ -1,11 +1,10 @@
-"""Score scanpaths, from a model, a file or a person, against the people of each case.
+"""Score scanpaths of a model, a file or a person against the people of each case.
 
-Flow: cases, samples of each -> score_samples, or people themselves -> score_people -> Measured: means over cases, and
-    what pooled.py counts over all of them.
-Source: gaze/metrics/; strings of packs and their padding as published for RefCOCO-Gaze, arXiv:2407.19605, so that
-    figures can stand beside published ones. A sample that ends early has empty packs from there on.
-    Everybody is held against equally many people: each sample takes the seat of one person and is compared with
-    the others, as that person is; what is counted from looks is counted from as many as there are other people.
+Flow: cases, samples of each -> score_samples, or the people themselves -> score_people -> Measured: means over cases,
+    and the pooled figures of pooled.py.
+Source: gaze/metrics/; pack strings and padding as published for RefCOCO-Gaze, arXiv:2407.19605, for comparable figures.
+    A sample that ends early has empty packs from there on. Leave-one-out: each sample replaces one person and is
+    compared with the others, as that person is, so that all rows are compared with equally many people.
 Shapes: S samples, P people.
 """
 
@@ -18,7 +17,7 @@ import numpy as np
 from sklearn.utils.parallel import Parallel, delayed
 
 from sa2va.gaze.evaluation import pooled
-from sa2va.gaze.evaluation.cases import Case, Look, other_looks
+from sa2va.gaze.evaluation.cases import Case, EncodedScanpath, other_scanpaths
 from sa2va.gaze.evaluation.predictions import Packs
 from sa2va.gaze.evaluation.tally import Measured, mean_of_cases
 from sa2va.gaze.letterbox import CANVAS
@@ -26,7 +25,7 @@ from sa2va.gaze.metrics import diversity, maps, scanmatch, sequence, sizes, targ
 
 Figures = dict[str, float]
 Task = tuple[Callable[..., Figures], tuple[Any, ...], dict[str, Any]]  # what `delayed` makes
-MANY = 100  # cases from which processes are worth their start
+MANY = 100  # number of cases from which a process pool is faster
 EVERY_CORE = -1
 
 
@@ -34,37 +33,39 @@ def score_samples(cases: Sequence[Case], samples: Mapping[str, Sequence[Packs]],
     """Score the samples of a system.
 
     Args:
-        cases: those to score; all have samples.
-        samples: name of the case -> S scanpaths.
-        jobs: processes, from MANY cases on; -1 = one per core.
+        cases: Cases to score; all have samples.
+        samples: Case name -> S scanpaths.
+        jobs: Number of processes, used from MANY cases on; -1 = one per core.
     """
-    return _score(cases, [[case.look(packs) for packs in samples[case.name]] for case in cases], own=False, jobs=jobs)
+    return _score(cases, [[case.encode(packs) for packs in samples[case.name]] for case in cases], own=False, jobs=jobs)
 
 
 def score_people(cases: Sequence[Case], *, jobs: int = EVERY_CORE) -> Measured:
-    """Score every person as a prediction for the others of the same case; a lonely one is left out."""
+    """Score every person as a prediction for the others of the same case; cases of one person are left out."""
     return _score(cases, [case.people for case in cases], own=True, jobs=jobs)
 
 
-def _score(cases: Sequence[Case], looks: Sequence[Sequence[Look]], *, own: bool, jobs: int) -> Measured:
-    """Figures of each case, of many cases in processes, with the same result, and those of all of them."""
+def _score(cases: Sequence[Case], scanpaths: Sequence[Sequence[EncodedScanpath]], *, own: bool, jobs: int) -> Measured:
+    """Compute the figures of each case, in processes for many cases, and the pooled ones."""
     tasks: list[Task] = [
-        delayed(_case_figures)(ours, case.people, case.box, own) for case, ours in zip(cases, looks, strict=True)
+        delayed(_case_figures)(ours, case.people, case.box, own) for case, ours in zip(cases, scanpaths, strict=True)
     ]
-    # loky starts its processes afresh: a fork would inherit the locks of torch's threads, and wait for ever.
+    # loky spawns: a fork would inherit the locks of torch's threads and deadlock.
     rows = list(Parallel(n_jobs=jobs if len(tasks) >= MANY else 1, backend="loky")(tasks))
     names = dict.fromkeys(chain.from_iterable(rows))
     means = {name: mean_of_cases([row.get(name, math.nan) for row in rows]) for name in names}
-    statistics = means | pooled.statistics_of(cases, looks, own=own)
+    statistics = means | pooled.statistics_of(cases, scanpaths, own=own)
     return Measured(tuple(case.name for case in cases), tuple(case.picture for case in cases), statistics)
 
 
-def _case_figures(ours: Sequence[Look], people: Sequence[Look], box: target.Box | None, own: bool) -> Figures:
-    """Mean over the looks of one case, each in the seat of one person, against the other people."""
+def _case_figures(
+    ours: Sequence[EncodedScanpath], people: Sequence[EncodedScanpath], box: target.Box | None, own: bool
+) -> Figures:
+    """Average the figures over the scanpaths of one case, each in place of one person, against the other people."""
     if own and len(people) < 2:
         return {}
-    pairs = [(one, other_looks(people, seat % len(people), len(people))) for seat, one in enumerate(ours)]
-    crowds = [(person, other_looks(ours, seat, len(people))) for seat, person in enumerate(people)]
+    pairs = [(one, other_scanpaths(people, seat % len(people), len(people))) for seat, one in enumerate(ours)]
+    crowds = [(person, other_scanpaths(ours, seat, len(people))) for seat, person in enumerate(people)]
     strings = [one.string for one in ours]
     each = [maps.score_packs([one.packs], [two.packs for two in rest], *CANVAS) for one, rest in pairs]
     together = [

@@ -1,9 +1,8 @@
-"""Put systems, people and references into one table of scanpath figures.
+"""Build one table of scanpath metrics for systems, people and reference baselines.
 
-Flow: trials on the canvas -> folds by picture -> rivals learn on the others and are scored on what was kept back;
-    files of predictions and people themselves join -> Rows -> finish_rows: how sure each figure is, and how it differs
-    from ours.
-Source: figures as in gaze/metrics/; bits are above the uniform density of the canvas, people's fixations pooled.
+Flow: trials on the canvas -> cross-validation folds by image -> baselines are trained and scored; files of predictions
+    and the people themselves are added -> Rows -> finish_rows: intervals and paired tests against our row.
+Source: figures as in gaze/metrics/; bits are above the uniform density of the canvas, pooled over people's fixations.
 Shapes: K fixations, N words.
 """
 
@@ -16,7 +15,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va.gaze.baselines.base import Rival
+from sa2va.gaze.baselines.base import Baseline
 from sa2va.gaze.baselines.mixture import references
 from sa2va.gaze.evaluation.cases import Case
 from sa2va.gaze.evaluation.pooled import differences, likelihoods
@@ -32,25 +31,25 @@ ABOVE = "bits above the reference"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One system."""
+    """The figures of one system."""
 
     name: str
-    kind: str  # "people", "predictions" or "rival"
+    kind: str  # "people", "predictions" or "baseline"
     num_cases: int
     figures: Figures = field(default_factory=dict)
     measured: Measured | None = None
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # 95 %, by figure
-    ours_less: dict[str, Difference] = field(default_factory=dict)  # our row less this one, by figure
+    ours_less: dict[str, Difference] = field(default_factory=dict)  # our row minus this one, by figure
 
 
 @dataclass(frozen=True)
 class Column:
-    """One figure of the printed table."""
+    """One column of the printed table."""
 
     title: str
     key: str
     style: str = ".3f"
-    tested: bool = False  # its interval is printed, and how ours differs from each row
+    tested: bool = False  # printed with intervals and paired tests
 
 
 COLUMNS = (
@@ -84,26 +83,26 @@ def measured_row(name: str, kind: str, measured: Measured) -> Row:
 
 
 def people_row(cases: Sequence[Case], *, jobs: int = EVERY_CORE) -> Row:
-    """Everybody as a prediction for the others of the same case."""
+    """Score every person as a prediction for the others of the same case."""
     return measured_row("people, one left out", "people", score_people(cases, jobs=jobs))
 
 
 def prediction_row(
     name: str, cases: Sequence[Case], samples: Mapping[str, Sequence[Packs]], *, jobs: int = EVERY_CORE
 ) -> Row:
-    """A file of predictions, scored on the cases that it has.
+    """Score a file of predictions on the cases that it contains.
 
     Raises:
-        ValueError: it has none of them.
+        ValueError: the file contains none of the cases.
     """
     known = [case for case in cases if case.name in samples]
     if not known:
-        raise ValueError(f"{name}: none of its REF_ID is in the data, expected those of {cases[0].name} and the others")
+        raise ValueError(f"{name}: no REF_ID of the data, such as {cases[0].name}; expected predictions for its cases")
     return measured_row(name, "predictions", score_samples(known, samples, jobs=jobs))
 
 
-def rival_row(
-    make: Callable[[], Rival],
+def baseline_row(
+    make: Callable[[], Baseline],
     cases: Sequence[Case],
     folds: Sequence[tuple[Sequence[Trial], Sequence[Trial]]],
     *,
@@ -112,31 +111,31 @@ def rival_row(
     timed: bool = False,
     jobs: int = EVERY_CORE,
 ) -> Row:
-    """Let a rival learn on each fold and score it on what was kept back.
+    """Train a baseline on each fold and score it on the held-out trials.
 
     Args:
-        make: gives a new rival, one per fold.
-        cases: all of them, on the canvas.
-        folds: trials to learn from, trials to score.
-        num_samples: scanpaths per case.
-        seed: of the samples; every case has a stream of its own.
-        timed: its fixations have times of their own, which are compared with people's.
-        jobs: processes that score samples; -1 = one per core.
+        make: Builds a new baseline, once per fold.
+        cases: All cases, on the canvas.
+        folds: Training and test trials of each fold.
+        num_samples: Scanpaths per case.
+        seed: Random seed of the samples; every case has its own random stream.
+        timed: Compare fixation durations with people's as well.
+        jobs: Number of scoring processes; -1 = one per core.
     """
     samples: dict[str, list[Packs]] = {}
     logs: dict[str, list[tuple[Trial, NDArray[np.float64] | None, NDArray[np.float64] | None]]] = {}
     name, times = "", {}
     for learned, scored in folds:
-        rival = make()
-        name = rival.name
-        rival.fit(learned)
+        baseline = make()
+        name = baseline.name
+        baseline.fit(learned)
         for case, trials in group_cases(scored).items():
-            drawn = rival.sample(trials[0], num_samples, crc32(f"{seed}/{case}".encode()))
+            drawn = baseline.sample(trials[0], num_samples, crc32(f"{seed}/{case}".encode()))
             samples[case] = [path.pack_points for path in drawn]
             times[case] = np.concatenate([path.durations for path in drawn])
-            densities = densities_of(rival, trials)
+            densities = densities_of(baseline, trials)
             logs[case] = [
-                (trial, density, rival.pack_size_log_prob(trial))
+                (trial, density, baseline.pack_size_log_prob(trial))
                 for trial, density in zip(trials, densities, strict=True)
             ]
     measured = score_samples(cases, samples, jobs=jobs)
@@ -144,30 +143,30 @@ def rival_row(
     if timed:
         own = [np.concatenate([trial.scanpath.durations for trial in case.trials]) for case in cases]
         added |= differences("duration", own, [times[case.name] for case in cases], motion.DURATION_EDGES)
-    return measured_row(name, "rival", replace(measured, statistics=measured.statistics | added))
+    return measured_row(name, "baseline", replace(measured, statistics=measured.statistics | added))
 
 
-def densities_of(rival: Rival, trials: Sequence[Trial]) -> Sequence[NDArray[np.float64] | None]:
-    """Log densities of all people of one case, at once where a rival can."""
-    together = getattr(rival, "log_densities", None)
-    return together(trials) if together is not None else [rival.log_density(trial) for trial in trials]
+def densities_of(baseline: Baseline, trials: Sequence[Trial]) -> Sequence[NDArray[np.float64] | None]:
+    """Compute the log densities of all trials of one case, in one pass if the baseline supports it."""
+    together = getattr(baseline, "log_densities", None)
+    return together(trials) if together is not None else [baseline.log_density(trial) for trial in trials]
 
 
 def strongest_reference(rows: Sequence[Row]) -> Row | None:
-    """The reference that knows most of people's places, if there is one: what a system has to be held against."""
+    """Find the reference baseline with the most bits, if there is one."""
     named = {reference.name for reference in references()}
     found = [row for row in rows if row.name in named and math.isfinite(row.figures.get("bits", math.nan))]
     return max(found, key=lambda row: row.figures["bits"], default=None)
 
 
 def finish_rows(rows: Sequence[Row], *, picture_bits: float | None = None, ours: str = "") -> list[Row]:
-    """Add to each row what it is above, how sure its figures are, and how ours differs.
+    """Add to each row the bits above the reference, intervals, and paired tests against our row.
 
     Args:
-        rows: all of a table.
-        picture_bits: what is gained by a density that is even over the picture instead of the whole canvas, where
-            bars stand beside every picture; None = not known.
-        ours: name of the row that is tested against each of the others.
+        rows: All rows of a table.
+        picture_bits: Bits of a uniform density over the image instead of the canvas, if all images are letterboxed
+            alike; None = unknown.
+        ours: Name of the row that is tested against each of the others.
     """
     reference = strongest_reference(rows)
     above = [_above(row, reference, picture_bits) for row in rows]
@@ -198,7 +197,7 @@ def _with_intervals(row: Row, ours: Measured | None) -> Row:
         return row
     measured = row.measured
     found = {column.key: measured.interval(column.key) for column in COLUMNS}
-    tests = {} if ours is None else {column.key: ours.less(measured, column.key) for column in TESTED}
+    tests = {} if ours is None else {column.key: ours.minus(measured, column.key) for column in TESTED}
     return replace(
         row,
         intervals={key: interval for key, interval in found.items() if interval is not None},
@@ -207,7 +206,7 @@ def _with_intervals(row: Row, ours: Measured | None) -> Row:
 
 
 def row_record(row: Row) -> dict[str, Any]:
-    """A row as JSON holds it; what is no number is null."""
+    """Convert a row to a JSON record, with null for nan."""
     return {
         "name": row.name,
         "kind": row.kind,
@@ -219,7 +218,7 @@ def row_record(row: Row) -> dict[str, Any]:
 
 
 def as_record(rows: Sequence[Row], cases: Sequence[Case], **settings: Any) -> dict[str, Any]:
-    """What `--json` prints: every figure of every row, and the clusters that decide the scale of SS and FED."""
+    """Build the JSON report: every figure of every row, and the clusters that SS and FED depend on."""
     clusters = {
         case.name: {"bandwidth": case.clusters.bandwidth, "centers": case.clusters.centers.round(3).tolist()}
         for case in cases
@@ -228,12 +227,12 @@ def as_record(rows: Sequence[Row], cases: Sequence[Case], **settings: Any) -> di
 
 
 def folds_of(trials: Sequence[Trial], num_folds: int) -> list[tuple[list[Trial], list[Trial]]]:
-    """Folds by picture; fewer than asked for where there are few pictures.
+    """Split trials into folds by image, at most one per image.
 
     Raises:
-        ValueError: all trials are of one picture, so that nothing can be learned from another one.
+        ValueError: all trials are of one image.
     """
     num_pictures = len({trial.picture for trial in trials})
     if num_pictures < 2:
-        raise ValueError("all scanpaths are of one picture; baselines learn on others, expected at least two")
+        raise ValueError("all scanpaths are of one image; cross-validation needs at least two")
     return split_folds(trials, min(num_folds, num_pictures))

@@ -1,7 +1,7 @@
-"""Keep what was scored case by case, so that a figure can be had of any draw of cases, and said how sure it is.
+"""Represent figures as functions of case weights, for bootstrap intervals and paired tests.
 
-Flow: numbers of each case -> a Statistic (how often each case counts -> one figure) -> Measured: figures, their
-    intervals, paired tests of two rows; all by metrics/interval.py, cases about one picture drawn together.
+Flow: values of each case -> a Statistic (case weights -> one figure) -> Measured: figures, intervals and paired tests
+    by metrics/interval.py, resampling images with all their cases.
 Shapes: N cases, E pooled values.
 """
 
@@ -16,12 +16,12 @@ from sa2va.metrics.interval import Difference, bootstrap_interval, bootstrap_tes
 
 NUM_RESAMPLES = 1000
 
-Weights = NDArray[np.float64]  # (N,) how often each case counts
+Weights = NDArray[np.float64]  # (N,) multiplicity of each case in a resample
 Statistic = Callable[[Weights], float]
 
 
 def mean_of_cases(values: ArrayLike) -> Statistic:
-    """Mean over cases, (N,); those without a value (nan) are left out."""
+    """Build the mean over cases, (N,), without nan."""
     row = np.asarray(values, float)
     known = np.isfinite(row)
     filled = np.where(known, row, 0.0)
@@ -34,7 +34,7 @@ def mean_of_cases(values: ArrayLike) -> Statistic:
 
 
 def pooled_mean(sums: ArrayLike, counts: ArrayLike) -> Statistic:
-    """Mean of values that cases have different numbers of, from the (N,) sums and counts of each case."""
+    """Build the mean over all values of all cases, from (N,) sums and counts per case."""
     totals, numbers = np.asarray(sums, float), np.asarray(counts, float)
 
     def mean(weights: Weights) -> float:
@@ -45,12 +45,12 @@ def pooled_mean(sums: ArrayLike, counts: ArrayLike) -> Statistic:
 
 
 def of_values(statistic: Callable[..., float], owner: ArrayLike, *values: ArrayLike) -> Statistic:
-    """A statistic of pooled values, each repeated as often as its case counts.
+    """Build a statistic of pooled values, each repeated by the multiplicity of its case.
 
     Args:
-        statistic: takes as many rows (E,) as there are `values`; nan where none is left.
-        owner: (E,) number of the case of each value.
-        values: rows (E,).
+        statistic: Function of as many arrays (E,) as there are `values`; nan without values.
+        owner: (E,) case index of each value.
+        values: Arrays (E,).
     """
     places, rows = np.asarray(owner, int), [np.asarray(row) for row in values]
 
@@ -62,20 +62,20 @@ def of_values(statistic: Callable[..., float], owner: ArrayLike, *values: ArrayL
 
 
 def minus(one: Statistic, other: Statistic) -> Statistic:
-    """One figure less another of the same cases."""
+    """Build the difference of two statistics of the same cases."""
     return lambda weights: one(weights) - other(weights)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a system did on N cases."""
+    """The statistics of a system on N cases."""
 
     cases: tuple[str, ...]
-    groups: tuple[str, ...]  # (N,) picture of each case
+    groups: tuple[str, ...]  # (N,) image of each case, the unit of the bootstrap
     statistics: dict[str, Statistic] = field(default_factory=dict)
 
     def figure(self, key: str) -> float:
-        """A figure of all cases; nan where there is nothing to count."""
+        """Compute a figure over all cases; nan without data."""
         return float(self.statistics[key](np.ones(len(self.cases)))) if key in self.statistics else math.nan
 
     @property
@@ -83,14 +83,14 @@ class Measured:
         return {key: self.figure(key) for key in self.statistics}
 
     def interval(self, key: str) -> tuple[float, float] | None:
-        """95 % interval of a figure, pictures drawn again; None where there is no figure, or one picture only."""
+        """Compute the 95 % bootstrap interval of a figure; None without data or with one image only."""
         if not math.isfinite(self.figure(key)) or len(set(self.groups)) < 2:
             return None
         rows, statistic = np.arange(len(self.cases)), self._drawn(self.statistics[key])
         return bootstrap_interval(rows, statistic, self.groups, num_resamples=NUM_RESAMPLES)
 
-    def less(self, other: "Measured", key: str) -> Difference | None:
-        """Test this figure less that of another system on the same cases; None where they cannot be compared."""
+    def minus(self, other: "Measured", key: str) -> Difference | None:
+        """Test the difference of a figure from another system's on the same cases; None if not comparable."""
         values = self.figure(key), other.figure(key)
         if self.cases != other.cases or not all(map(math.isfinite, values)) or len(set(self.groups)) < 2:
             return None

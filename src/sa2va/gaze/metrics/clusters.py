@@ -1,10 +1,9 @@
-"""Find the places people look at in one case: mean shift over their fixations, bandwidth chosen by their saccades.
+"""Cluster the fixations of one case by mean shift, with the bandwidth chosen by the saccades.
 
-Flow: all people's fixations of a case -> fit_clusters -> centres -> strings.nearest_symbols.
-Source: the recipe of Yang et al., CVPR 2020 (COCO-Search18): of several bandwidths keep the one with the most
-    saccades between clusters, those within them taken off, per cluster. The centres decide the scale of SS (the
-    default bandwidth alone moves it by 0.2), so they belong with every result. Mean shift is that of scikit-learn
-    with all points moved at once: a test set of hundreds of cases in seconds.
+Flow: all people's fixations of a case -> fit_clusters -> centers -> strings.nearest_symbols.
+Source: the procedure of Yang et al., CVPR 2020 (COCO-Search18): choose the bandwidth with the most saccades between
+    clusters minus saccades within, per cluster. The centers set the scale of SS (the default bandwidth alone moves it
+    by 0.2), so they are reported with every result. Mean shift as in scikit-learn, with all points moved at once.
 Shapes: P people, K fixations of one of them, C clusters.
 """
 
@@ -19,14 +18,14 @@ from sklearn.cluster import estimate_bandwidth
 from sa2va.gaze.metrics.strings import as_points, nearest_symbols
 
 FACTORS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # of the estimated bandwidth
-USUAL_BANDWIDTH = 20.0  # px of the 512 x 320 canvas, where too few fixations or one place leave the estimate at 0
-AT_REST = 1e-3  # of the bandwidth; a point that moves no further has arrived
+DEFAULT_BANDWIDTH = 20.0  # px of the 512 x 320 canvas, if the estimate is 0 for lack of distinct fixations
+TOLERANCE = 1e-3  # of the bandwidth; a point that moves less has converged
 MAX_SHIFTS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clusters:
-    """Centres and how they were found."""
+    """Cluster centers with their bandwidth."""
 
     centers: NDArray[np.float64]  # (C, 2) xy, px
     bandwidth: float  # px, of the mean shift that found them
@@ -37,30 +36,30 @@ def fit_clusters(scanpaths: Sequence[ArrayLike], factors: Sequence[float] = FACT
 
     Args:
         scanpaths: P arrays (K, 2) xy, px: the fixations of each person in order.
-        factors: of the estimated bandwidth to try.
+        factors: Candidate bandwidths, as factors of the estimate.
 
     Raises:
-        ValueError: nobody fixated anything.
+        ValueError: there are no fixations.
     """
     paths = [as_points(path) for path in scanpaths]
     points = np.concatenate([*paths, np.zeros((0, 2))])
     if not len(points):
         raise ValueError("clusters: no fixations, expected at least one person with at least one")
     estimate = float(estimate_bandwidth(points))
-    bandwidths = [factor * estimate for factor in factors] if estimate else [USUAL_BANDWIDTH]
+    bandwidths = [factor * estimate for factor in factors] if estimate else [DEFAULT_BANDWIDTH]
     fits = [Clusters(centers=mean_shift(points, bandwidth), bandwidth=bandwidth) for bandwidth in bandwidths]
-    return max(fits, key=lambda fit: _merit(paths, fit.centers))  # the first of equals
+    return max(fits, key=lambda fit: _merit(paths, fit.centers))  # the first on ties
 
 
 def mean_shift(points: NDArray[np.float64], bandwidth: float) -> NDArray[np.float64]:
-    """Move every point to the mean of those around it until it rests, and keep one of those that rest together.
+    """Run mean shift with a flat kernel.
 
     Args:
         points: (K, 2) xy, px.
-        bandwidth: px; how far around reaches.
+        bandwidth: Radius of the kernel, px.
 
     Returns:
-        (C, 2), those with the most points around them first.
+        Centers (C, 2), by decreasing number of points in the kernel.
     """
     means, moving, crowds = points.copy(), np.ones(len(points), bool), np.zeros(len(points))
     for _ in range(MAX_SHIFTS + 1):
@@ -69,7 +68,7 @@ def mean_shift(points: NDArray[np.float64], bandwidth: float) -> NDArray[np.floa
         moved = near @ points / crowds[moving, None]
         steps = np.linalg.norm(moved - means[moving], axis=1)
         means[moving] = moved
-        moving[moving] = steps > AT_REST * bandwidth
+        moving[moving] = steps > TOLERANCE * bandwidth
         if not moving.any():
             break
     order = np.lexsort((means[:, 1], means[:, 0], crowds))[::-1]

@@ -1,4 +1,4 @@
-"""Measure how far two paths lie apart: dynamic time warping, time-delay embedding, local bipartite matching.
+"""Distances between two paths: dynamic time warping, time-delay embedding, local bipartite matching.
 
 Flow: fixations (or traces of boxes) -> dtw, closest_dtw, time_delay_embedding, local_bipartite_matching.
 Source: Sakoe and Chiba, 1978 (DTW); Wang et al., CVPR 2011 (time-delay embedding); Meng et al., CVPR 2021,
@@ -15,19 +15,19 @@ from scipy.spatial.distance import cdist
 
 from sa2va.gaze.metrics.strings import as_points
 
-SEGMENT = 20  # boxes of the shorter trace that are matched at a time
+SEGMENT = 20  # boxes of the shorter trace per matching
 FORBIDDEN = 1e9  # cost of a pair outside the window, above any distance of boxes in 0..1
 
 
 def dtw(one: ArrayLike, other: ArrayLike) -> float:
-    """Dynamic time warping: the least sum of distances when every fixation is paired and the order is kept.
+    """Compute dynamic time warping: the minimum sum of distances over monotonic alignments of all fixations.
 
     Args:
         one: (K, 2) xy.
         other: (K', 2) xy.
 
     Returns:
-        0 or more, in the unit of the input, lower is better; nan when one of them is empty.
+        0 or more, in the unit of the input, lower is better; nan if one path is empty.
     """
     ours, theirs = as_points(one), as_points(other)
     if not len(ours) or not len(theirs):
@@ -42,16 +42,16 @@ def dtw(one: ArrayLike, other: ArrayLike) -> float:
 
 
 def closest_dtw(pred: ArrayLike, humans: Sequence[ArrayLike], width: int, height: int) -> float:
-    """DTW to the closest person, in hundredths of the canvas's width and height.
+    """Compute the DTW to the closest person, in percent of the canvas's width and height.
 
     Args:
         pred: (K, 2) xy, px.
         humans: P arrays.
-        width: of the canvas, px.
-        height: px.
+        width: Width of the canvas, px.
+        height: Height of the canvas, px.
 
     Returns:
-        0 or more, lower is better; nan when the prediction or everyone's scanpath is empty.
+        0 or more, lower is better; nan if the prediction or all human scanpaths are empty.
     """
     unit = np.array([width, height], float) / 100
     distances = [dtw(as_points(pred) / unit, as_points(human) / unit) for human in humans]
@@ -59,41 +59,41 @@ def closest_dtw(pred: ArrayLike, humans: Sequence[ArrayLike], width: int, height
 
 
 def time_delay_embedding(pred: ArrayLike, human: ArrayLike, k: int) -> float:
-    """Distance of every k successive predicted fixations to the nearest k successive human ones, mean, per fixation.
+    """Compute the mean distance of each k successive predicted fixations to the nearest k human ones, per fixation.
 
     Args:
         pred: (K, 2) xy, px.
         human: (K', 2) xy, px.
-        k: length of a piece, usually 2..5.
+        k: Length of a window, usually 2..5.
 
     Returns:
-        px, lower is better; nan when one of them is shorter than k.
+        px, lower is better; nan if one scanpath is shorter than k.
     """
     if k < 1:
-        raise ValueError(f"time-delay embedding: pieces of {k} fixations, expected at least 1")
-    ours, theirs = _pieces(as_points(pred), k), _pieces(as_points(human), k)
+        raise ValueError(f"time-delay embedding: windows of {k} fixations, expected at least 1")
+    ours, theirs = _windows(as_points(pred), k), _windows(as_points(human), k)
     if not len(ours) or not len(theirs):
         return float("nan")
     return float((cdist(ours, theirs).min(1) / k).mean())
 
 
-def _pieces(points: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+def _windows(points: NDArray[np.float64], k: int) -> NDArray[np.float64]:
     return np.array([points[i : i + k].ravel() for i in range(len(points) - k + 1)], float).reshape(-1, 2 * k)
 
 
 def local_bipartite_matching(one: ArrayLike, other: ArrayLike, window: int = 1) -> float:
-    """LBM: mean L1 of boxes after the best one-to-one matching of each box with one at about the same time.
+    """Compute LBM: the mean L1 of boxes after the best one-to-one matching within a time window.
 
-    The shorter trace is matched 20 boxes at a time; box i of p may go to boxes from (i - window) m / p up to, and
-    without, (i + 1 + window) m / p of the m boxes of the longer one.
+    The shorter trace is matched in segments of SEGMENT boxes. Box i of p may match the boxes from (i - window) m / p up
+    to, but excluding, (i + 1 + window) m / p of the m boxes of the longer trace.
 
     Args:
         one: (T, 4) boxes in 0..1.
-        other: (T', 4) boxes.
-        window: how far a match may lie from the same time, in boxes of the shorter trace.
+        other: (T', 4) boxes in 0..1.
+        window: Maximum time offset of a match, in boxes of the shorter trace.
 
     Returns:
-        0..1, lower is better; nan when one trace is empty.
+        0..1, lower is better; nan if one trace is empty.
     """
     short, long = sorted((_boxes(one), _boxes(other)), key=len)
     if window < 0:

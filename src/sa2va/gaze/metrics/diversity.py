@@ -1,7 +1,7 @@
-"""Ask whether samples of a model differ from each other as people do, and whether each person is met by one.
+"""Score the diversity of samples relative to people's, and the recall of people by samples.
 
 Flow: strings of all samples and all people of a case -> diversity_score, recall_score.
-Source: ScanDiff, arXiv:2507.23021 (both scores).
+Source: ScanDiff, arXiv:2507.23021, for both scores.
 Shapes: S samples, P people.
 """
 
@@ -14,7 +14,7 @@ from sa2va.gaze.metrics.strings import Symbols, string_similarity
 
 
 def mutual_similarity(strings: Sequence[Symbols]) -> float:
-    """Mean sequence score of all pairs; 1 for a single string, which has nothing to differ from.
+    """Compute the mean sequence score of all pairs; 1 for a single string.
 
     Args:
         strings: S or P strings, at least one.
@@ -24,7 +24,7 @@ def mutual_similarity(strings: Sequence[Symbols]) -> float:
 
 
 def diversity_score(preds: Sequence[Symbols], humans: Sequence[Symbols]) -> float:
-    """DSS: likeness of samples and people, lowered where samples are more, or less, alike than people are.
+    """Compute DSS: similarity of samples to people, reduced if samples are more or less diverse than people.
 
     Args:
         preds: S strings.
@@ -33,12 +33,12 @@ def diversity_score(preds: Sequence[Symbols], humans: Sequence[Symbols]) -> floa
     Returns:
         0..1, higher is better.
     """
-    likeness = float(np.mean(_table(preds, humans)))
-    return likeness / (1 + abs(mutual_similarity(preds) - mutual_similarity(humans)))
+    similarity = float(np.mean(_table(preds, humans)))
+    return similarity / (1 + abs(mutual_similarity(preds) - mutual_similarity(humans)))
 
 
 def recall_score(preds: Sequence[Symbols], humans: Sequence[Symbols], threshold: float = 0.5) -> float:
-    """RSS: share of people to whom some sample has a sequence score above the threshold.
+    """Compute RSS: the share of people to whom some sample has a sequence score above the threshold.
 
     Args:
         preds: S strings.

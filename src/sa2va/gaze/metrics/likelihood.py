@@ -1,7 +1,7 @@
-"""Say how much a model knows about where people look, in bits per fixation above a stated baseline.
+"""Information gain of a fixation model: bits per fixation above a baseline density.
 
-Flow: log density of a model at human fixations, that of a baseline -> bits_per_fixation; fixations of other
-    pictures -> center_bias.
+Flow: log densities of a model and of a baseline at human fixations -> bits_per_fixation; fixations of other images
+    -> center_bias.
 Source: Kümmerer et al., PNAS 2015 (information gain).
 Shapes: K fixations, H W canvas.
 """
@@ -16,10 +16,10 @@ from sa2va.gaze.metrics.maps import fixation_map
 
 
 def bits_per_fixation(log_density: ArrayLike, log_baseline: ArrayLike) -> float:
-    """Information gain: mean log2 of the model's density over the baseline's, at what people fixated.
+    """Compute the information gain: mean log2 ratio of the model's to the baseline's density at human fixations.
 
     Args:
-        log_density: (K,) natural log of the model's density per px^2, -inf where it gave no chance.
+        log_density: (K,) natural log of the model's density per px^2, -inf for density 0.
         log_baseline: (K,) the same of the baseline, finite.
 
     Returns:
@@ -34,7 +34,7 @@ def bits_per_fixation(log_density: ArrayLike, log_baseline: ArrayLike) -> float:
 
 
 def uniform_log_density(num_fixations: int, width: float, height: float) -> NDArray[np.float64]:
-    """The plainest baseline: every pixel of the canvas alike.
+    """Compute the uniform baseline.
 
     Returns:
         (K,) natural log of the density per px^2.
@@ -45,14 +45,14 @@ def uniform_log_density(num_fixations: int, width: float, height: float) -> NDAr
 def center_bias(
     points: ArrayLike, width: int, height: int, sigma: float = 20.0, uniform_share: float = 0.01
 ) -> NDArray[np.float64]:
-    """Density of fixations over other pictures: a baseline that knows people, but not the picture.
+    """Estimate the center bias: the density of fixations over other images.
 
     Args:
-        points: (K, 2) xy, px; fixations of pictures that are not scored.
-        width: W of the canvas.
-        height: H.
-        sigma: of the Gaussian kernel, px.
-        uniform_share: 0..1 of the density that is spread evenly, so that no place is impossible.
+        points: (K, 2) xy, px; fixations of images that are not scored.
+        width: W of the canvas, px.
+        height: H of the canvas, px.
+        sigma: SD of the Gaussian kernel, px.
+        uniform_share: Uniform share of the density, 0..1, so that no position has density 0.
 
     Returns:
         (H, W) density per px^2, sums to 1.
@@ -61,6 +61,6 @@ def center_bias(
         raise ValueError(f"center bias: uniform share {uniform_share}, expected more than 0 and at most 1")
     counts = fixation_map(points, width, height, counts=True)
     if not counts.any():
-        raise ValueError("center bias: no fixations, expected at least one of another picture")
+        raise ValueError("center bias: no fixations, expected at least one of another image")
     smooth = cv2.GaussianBlur(counts, (0, 0), sigma, borderType=cv2.BORDER_REFLECT).astype(float)
     return (1 - uniform_share) * smooth / smooth.sum() + uniform_share / (width * height)

@@ -1,8 +1,8 @@
-"""Score where fixations fall, not their order: correlation and NSS of blurred fixation maps, per pack or per image.
+"""Saliency metrics of fixation maps, CC and NSS, per pack or per image.
 
-Flow: fixations -> fixation_map -> blurred -> correlation, nss; score_packs per case of spoken words,
-    score_image where a picture is looked at without words. A pack has so few fixations that score_packs never draws
-    a map: a blurred fixation is a column times a row, and every sum over the canvas is a sum over pairs of them.
+Flow: fixations -> fixation_map -> blurred -> correlation, nss; score_packs for spoken expressions, score_image for
+    images without words. score_packs never rasterizes a map: a blurred fixation is an outer product of a column and a
+    row, so sums over the canvas become sums over pairs of fixations.
 Source: Bylinskii et al., TPAMI 2019 (CC, NSS); RefCOCO-Gaze, arXiv:2407.19605 (per word, sigma 9 px of 512 x 320).
 Shapes: H W canvas, K fixations, S samples of a model, P people.
 """
@@ -19,22 +19,22 @@ from numpy.typing import ArrayLike, NDArray
 from sa2va.gaze.metrics.strings import as_points, pixel_indices
 
 SIGMA = 9.0  # px of the 512 x 320 canvas, about one degree of visual angle
-TINY = 1e-9  # keeps flat maps defined: two of them correlate by 1, one of them with anything else by 1e-9
+TINY = 1e-9  # defines CC for flat maps: 1 for two flat maps, 1e-9 for one
 
 Map = NDArray[np.float64]
 
 
 def fixation_map(points: ArrayLike, width: int, height: int, *, counts: bool = False) -> Map:
-    """Mark the pixels that were fixated.
+    """Rasterize fixations.
 
     Args:
-        points: (K, 2) xy, px; beyond the canvas means its nearest pixel.
-        width: W.
-        height: H.
-        counts: add up repeated fixations instead of marking a pixel once.
+        points: (K, 2) xy, px, clamped to the canvas.
+        width: W, px.
+        height: H, px.
+        counts: Count repeated fixations instead of marking a pixel once.
 
     Returns:
-        (H, W), 0 where nobody looked.
+        (H, W), 0 without a fixation.
     """
     marked = np.zeros((height, width))
     places = pixel_indices(points, width, height)
@@ -46,11 +46,11 @@ def fixation_map(points: ArrayLike, width: int, height: int, *, counts: bool = F
 
 
 def blurred(marked: Map, sigma: float = SIGMA) -> Map:
-    """Smooth a fixation map with a Gaussian, cut off at 4 sigma and mirrored at the edges, times 255.
+    """Blur a fixation map with a Gaussian truncated at 4 sigma and mirrored at the edges, and scale by 255.
 
     Args:
         marked: (H, W).
-        sigma: px.
+        sigma: SD, px.
     """
     size = _kernel_size(sigma)
     return 255 * cv2.GaussianBlur(marked, (size, size), sigma, borderType=cv2.BORDER_REFLECT_101).astype(float)
@@ -61,31 +61,31 @@ def _kernel_size(sigma: float) -> int:
 
 
 def correlation(one: Map, other: Map) -> float:
-    """CC: Pearson correlation of two maps (H, W); 1 for two flat maps, 0 (1e-9) when one is flat.
+    """Compute CC: the Pearson correlation of two maps (H, W); 1 for two flat maps, 0 (1e-9) if one is flat.
 
     Returns:
         -1..1, higher is better.
     """
     if one.shape != other.shape:
         raise ValueError(f"maps to compare differ in shape: {one.shape} and {other.shape}")
-    return _agreement(standardised(one), standardised(other))
+    return _agreement(standardized(one), standardized(other))
 
 
 def nss(saliency: Map, marked: Map) -> float:
-    """Normalised scanpath saliency: the standardised map, averaged over fixations.
+    """Compute normalized scanpath saliency: the standardized map averaged over fixations.
 
     Args:
-        saliency: (H, W), what a prediction says.
-        marked: (H, W) fixations of a person, weighted by their counts.
+        saliency: (H, W) predicted map.
+        marked: (H, W) counts of human fixations.
 
     Returns:
-        Standard deviations above the mean, higher is better; nan when nothing was fixated.
+        Standard deviations above the mean, higher is better; nan without fixations.
     """
-    return _mean_at(standardised(saliency), marked)
+    return _mean_at(standardized(saliency), marked)
 
 
-def standardised(values: Map) -> Map:
-    """Mean 0 and standard deviation 1; a flat map becomes 0."""
+def standardized(values: Map) -> Map:
+    """Scale a map to mean 0 and standard deviation 1; a flat map becomes 0."""
     return (values - values.mean()) / (values.std() + TINY)
 
 
@@ -103,7 +103,7 @@ def _mean_at(values: Map, marked: Map) -> float:
 class PackMaps:
     """CC and NSS of one case, pack by pack."""
 
-    cc_samples: tuple[tuple[float, ...], ...]  # per pack that anyone has: one value per sample
+    cc_samples: tuple[tuple[float, ...], ...]  # per pack of the longest scanpath: one value per sample
     nss_people: tuple[tuple[tuple[float, ...], ...], ...]  # per pack, per person: one value per sample, or ()
 
     @property
@@ -113,7 +113,7 @@ class PackMaps:
 
     @property
     def nss(self) -> float:
-        """Mean over samples, then over people who fixated in that pack, then over packs; nan if nobody ever did."""
+        """Mean over samples, then over people with a fixation in that pack, then over packs; nan without fixations."""
         packs = [[np.mean(samples) for samples in people if samples] for people in self.nss_people]
         means = [np.mean(values) for values in packs if values]
         return float(np.mean(means)) if means else float("nan")
@@ -129,20 +129,20 @@ def score_packs(
     pooled: bool = False,
     published: bool = False,
 ) -> PackMaps:
-    """Compare sampled scanpaths with people's, word by word.
+    """Compare sampled scanpaths with people's, pack by pack.
 
     Args:
         preds: S samples, each a list of packs (K, 2) xy, px.
         humans: P people, each a list of packs.
-        width: W of the canvas.
-        height: H.
-        sigma: of the blur, px.
-        pooled: score the mean map of all samples, what the model believes, instead of each sample's own map.
-        published: leave a sample that ended before a pack out of that pack, as the published code does, which
-            favours ending early. Otherwise its pack is an empty one.
+        width: W of the canvas, px.
+        height: H of the canvas, px.
+        sigma: SD of the blur, px.
+        pooled: Score the mean map of all samples instead of each sample's own map.
+        published: Exclude a sample from the packs after its end, as the published code does, which favors early ends.
+            Otherwise these packs are empty.
 
     Raises:
-        ValueError: no sample or nobody to compare with.
+        ValueError: there are no samples or no people.
     """
     if not preds or not humans:
         raise ValueError(f"maps: {len(preds)} samples and {len(humans)} people, expected at least one each")
@@ -163,15 +163,15 @@ def score_packs(
 
 @dataclass(frozen=True)
 class _Marks:
-    """A fixation map that is 0 almost everywhere."""
+    """A sparse fixation map."""
 
-    rows: NDArray[np.intp]  # (K,) of the pixels that are not 0
+    rows: NDArray[np.intp]  # (K,) of the nonzero pixels
     columns: NDArray[np.intp]  # (K,)
-    weights: NDArray[np.float64]  # (K,) values there
+    weights: NDArray[np.float64]  # (K,) values
 
 
 def _mark(packs: Sequence[ArrayLike], width: int, height: int) -> _Marks:
-    """Return the mean of the fixation maps of several packs, in which a pixel counts once."""
+    """Average the fixation maps of several packs, in each of which a pixel counts once."""
     pixels: dict[tuple[int, int], float] = {}
     for points in packs:
         pairs = as_points(points).tolist()
@@ -183,13 +183,13 @@ def _mark(packs: Sequence[ArrayLike], width: int, height: int) -> _Marks:
 
 
 def _nearest(coordinate: float, size: int) -> int:
-    """Pixel under a coordinate, as pixel_indices has it; a pack has too few for arrays to be worth while."""
+    """Return the pixel of a coordinate, as pixel_indices does; scalar code is faster for a few fixations."""
     return min(max(math.floor(coordinate), 0), size - 1)
 
 
 @dataclass(frozen=True)
 class _Smooth:
-    """A blurred fixation map, never drawn."""
+    """A blurred fixation map in sparse form."""
 
     marks: _Marks
     mean: float
@@ -198,9 +198,9 @@ class _Smooth:
 
 @dataclass(frozen=True, eq=False)
 class _Blurring:
-    """What blurring does to single rows and columns, and all inner products of the results."""
+    """Blur matrices of rows and columns with their inner products."""
 
-    across: Map  # (W, W) value at the first column of a blurred 1 at the second
+    across: Map  # (W, W) value at the first column of a blurred unit impulse at the second
     down: Map  # (H, H) the same for rows
     across_sums: Map  # (W,) over all columns
     down_sums: Map  # (H,)
@@ -221,14 +221,14 @@ class _Blurring:
         return float(one.weights @ pairs @ other.weights) / (len(self.across) * len(self.down))
 
     def correlation(self, one: _Smooth, other: _Smooth) -> float:
-        """As _agreement has it of the two standardised maps."""
+        """Compute `_agreement` of the two standardized maps."""
         scales = one.spread + TINY, other.spread + TINY
         shared = (self.product(one.marks, other.marks) - one.mean * other.mean) / (scales[0] * scales[1])
         lengths = [(blurry.spread / scale) ** 2 for blurry, scale in zip((one, other), scales, strict=True)]  # 1 or 0
         return (shared + TINY**2) / math.sqrt((lengths[0] + TINY**2) * (lengths[1] + TINY**2))
 
     def nss(self, maps: Sequence[_Smooth], people: Sequence[_Marks]) -> tuple[tuple[float, ...], ...]:
-        """As _mean_at has it of each standardised map at what each person fixated; () for who fixated nothing."""
+        """Compute `_mean_at` of each standardized map at each person's fixations; () for a person without fixations."""
         rows = np.concatenate([marked.rows for marked in people])
         columns = np.concatenate([marked.columns for marked in people])
         ends = np.cumsum([len(marked.rows) for marked in people])
@@ -257,14 +257,14 @@ def _blurring(width: int, height: int, sigma: float) -> _Blurring:
 def score_image(
     preds: Sequence[ArrayLike], humans: Sequence[ArrayLike], width: int, height: int, *, sigma: float = SIGMA
 ) -> tuple[float, float]:
-    """CC and NSS of one image without words: all fixations pooled, repeated ones counted.
+    """Compute CC and NSS of one image without words, with pooled and counted fixations.
 
     Args:
         preds: S arrays (K, 2) xy, px.
         humans: P arrays.
-        width: W of the canvas.
-        height: H.
-        sigma: of the blur, px.
+        width: W of the canvas, px.
+        height: H of the canvas, px.
+        sigma: SD of the blur, px.
 
     Returns:
         CC, NSS.

@@ -1,4 +1,4 @@
-"""Compare how eyes move, whatever they look at: distributions of saccade size, direction and fixation duration.
+"""Compare distributions of saccade amplitude, saccade direction and fixation duration.
 
 Flow: scanpaths -> amplitudes, angles, durations, pooled -> kl_divergence, earth_mover, circular_earth_mover.
 Source: Rubner et al., IJCV 2000 (earth mover's distance); Rabin et al., 2011 (on a circle).
@@ -15,11 +15,11 @@ from sa2va.gaze.metrics.strings import as_points
 
 AMPLITUDE_EDGES = np.array([0, 10, 20, 30, 40, 60, 80, 100, 130, 160, 200, 250, 350, 610], float)  # px of 512 x 320
 DURATION_EDGES = np.array([0, 50, 100, 150, 200, 250, 300, 350, 400, 500, 600, 800, 1200, 5000], float)  # ms
-WAITING = 20.0  # px of 512 x 320, two degrees; shorter saccades stay with what is looked at
+WAITING = 20.0  # px of 512 x 320, two degrees of visual angle; shorter saccades count as waiting
 
 
 def amplitudes(points: ArrayLike) -> NDArray[np.float64]:
-    """Length of each saccade.
+    """Compute saccade amplitudes.
 
     Args:
         points: (K, 2) xy, px.
@@ -31,7 +31,7 @@ def amplitudes(points: ArrayLike) -> NDArray[np.float64]:
 
 
 def angles(points: ArrayLike) -> NDArray[np.float64]:
-    """Direction of each saccade: 0 right, 90 down, 180 left, -90 up; saccades of no length are left out.
+    """Compute saccade directions: 0 right, 90 down, 180 left, -90 up; saccades of length 0 are left out.
 
     Args:
         points: (K, 2) xy, px.
@@ -45,7 +45,7 @@ def angles(points: ArrayLike) -> NDArray[np.float64]:
 
 
 def waiting_share(saccades: ArrayLike) -> float:
-    """Share of saccades too short to leave what is looked at; nan when there is none.
+    """Compute the share of saccades shorter than WAITING; nan without saccades.
 
     Args:
         saccades: (V,) amplitudes, px of 512 x 320.
@@ -55,13 +55,13 @@ def waiting_share(saccades: ArrayLike) -> float:
 
 
 def kl_divergence(human: ArrayLike, pred: ArrayLike, edges: ArrayLike, smoothing: float = 0.5) -> float:
-    """Kullback-Leibler divergence of the model's histogram from people's.
+    """Compute the Kullback-Leibler divergence of the model's histogram from people's.
 
     Args:
         human: (V,) values.
         pred: (W,) values.
-        edges: (B + 1,) rising; values beyond the ends count in the first or last bin.
-        smoothing: values added to each bin of both, so that a bin the model never met costs, but not everything.
+        edges: (B + 1,) increasing; values beyond the ends count in the first or last bin.
+        smoothing: Pseudocount per bin of both histograms, which keeps the divergence finite.
 
     Returns:
         nats, at least 0, lower is better.
@@ -70,14 +70,14 @@ def kl_divergence(human: ArrayLike, pred: ArrayLike, edges: ArrayLike, smoothing
 
 
 def kl_of_counts(human: ArrayLike, pred: ArrayLike, smoothing: float = 0.5) -> float:
-    """The same of two histograms (B,)."""
+    """Compute the smoothed Kullback-Leibler divergence of two histograms (B,)."""
     theirs, ours = (np.asarray(counts, float) + smoothing for counts in (human, pred))
     theirs, ours = theirs / theirs.sum(), ours / ours.sum()
     return float(np.sum(theirs * np.log(theirs / ours)))
 
 
 def earth_mover(human: ArrayLike, pred: ArrayLike) -> float:
-    """How far values must move, on average, to turn one distribution into the other.
+    """Compute the earth mover's distance of two distributions.
 
     Args:
         human: (V,).
@@ -92,16 +92,16 @@ def earth_mover(human: ArrayLike, pred: ArrayLike) -> float:
 def weighted_earth_mover(
     human: ArrayLike, pred: ArrayLike, human_owner: ArrayLike, pred_owner: ArrayLike
 ) -> Callable[[NDArray[np.float64]], float]:
-    """Prepare `earth_mover` of values that belong to owners, each of which may count any number of times.
+    """Build `earth_mover` as a function of the weights of the values' owners.
 
     Args:
         human: (V,).
         pred: (W,).
-        human_owner: (V,) number of the owner of each value.
+        human_owner: (V,) owner index of each value.
         pred_owner: (W,).
 
     Returns:
-        A function of the weights of the owners; everything at weight 1 gives `earth_mover` of all values.
+        A function of the owners' weights; with all weights 1 it equals `earth_mover`.
     """
     values = np.concatenate([_values(human), _values(pred)])
     order = np.argsort(values, kind="stable")
@@ -117,12 +117,12 @@ def weighted_earth_mover(
 
 
 def circular_earth_mover(human: ArrayLike, pred: ArrayLike, num_bins: int = 360) -> float:
-    """The same for directions, where 180 and -180 degrees are one.
+    """Compute the earth mover's distance of directions on the circle.
 
     Args:
         human: (V,) degrees.
         pred: (W,) degrees.
-        num_bins: B equal parts of the circle.
+        num_bins: B, number of equal bins.
 
     Returns:
         degrees, 0..180, lower is better.
@@ -130,7 +130,7 @@ def circular_earth_mover(human: ArrayLike, pred: ArrayLike, num_bins: int = 360)
     edges = np.linspace(-180, 180, num_bins + 1)
     turned = [(_values(values) + 180) % 360 - 180 for values in (human, pred)]
     shares = [counts / counts.sum() for counts in (histogram(values, edges) for values in turned)]
-    flow = np.cumsum(shares[0] - shares[1])  # through each border
+    flow = np.cumsum(shares[0] - shares[1])  # through each bin border
     return float(np.abs(flow - np.median(flow)).sum() * 360 / num_bins)
 
 
@@ -142,8 +142,8 @@ def _values(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def histogram(values: ArrayLike, edges: ArrayLike) -> NDArray[np.float64]:
-    """Count values per bin, (B,); those beyond the ends count in the first or last bin."""
+    """Count values per bin, (B,); values beyond the ends count in the first or last bin."""
     borders = np.asarray(edges, float)
     if borders.ndim != 1 or len(borders) < 2 or not (np.diff(borders) > 0).all():
-        raise ValueError(f"distribution: bin edges {borders.tolist()!s:.60}, expected at least two that rise")
+        raise ValueError(f"distribution: bin edges {borders.tolist()!s:.60}, expected at least two in increasing order")
     return np.histogram(np.clip(_values(values), borders[0], borders[-1]), borders)[0].astype(float)

@@ -1,9 +1,9 @@
-"""Compare two scanpaths in five ways at once: shape, direction, length, position and duration of their saccades.
+"""MultiMatch: similarity of two scanpaths in shape, direction, length, position and duration.
 
 Flow: two scanpaths -> align_saccades (cheapest path through their vector differences) -> compare -> MultiMatch.
-Source: Jarodzka et al., ETRA 2010; Dewhurst et al., Behavior Research Methods 2012. No simplification beforehand.
-    The published gaze papers lengthen scanpaths of fewer than three fixations with rows (1, 1, 1), places nobody
-    looked at; `published=True` does so. Ours needs one saccade on each side and is undefined (nan) without.
+Source: Jarodzka et al., ETRA 2010; Dewhurst et al., Behavior Research Methods 2012; without simplification.
+    The code of the gaze papers pads scanpaths of fewer than three fixations with rows (1, 1, 1), as `published=True`
+    does. Ours is nan unless both scanpaths have a saccade.
 Shapes: K fixations, A B saccades of the two scanpaths, M steps of the alignment.
 """
 
@@ -14,12 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from sa2va.gaze.metrics.strings import as_points
 
-LEAST_FIXATIONS = 3  # of the published code
+MIN_FIXATIONS = 3  # of the published code
 
 
 @dataclass(frozen=True, kw_only=True)
 class MultiMatch:
-    """Five similarities, 0..1, higher is better; all nan where one scanpath has no saccade."""
+    """Five similarities, 0..1, higher is better; all nan if a scanpath has no saccade."""
 
     shape: float
     direction: float
@@ -29,7 +29,7 @@ class MultiMatch:
 
     @property
     def mean(self) -> float:
-        """MM: the mean of the first four, as published."""
+        """MM, the mean of the first four as published."""
         return (self.shape + self.direction + self.length + self.position) / 4
 
 
@@ -50,12 +50,12 @@ def compare(
         other: (K', 2) xy, px.
         one_durations: (K,) ms.
         other_durations: (K',) ms.
-        width: of the canvas, px; its diagonal is the unit.
-        height: px.
-        published: lengthen short scanpaths with rows of ones.
+        width: Width of the canvas, px; its diagonal is the unit.
+        height: Height of the canvas, px.
+        published: Pad short scanpaths with rows of ones.
 
     Raises:
-        ValueError: a scanpath has more or fewer durations than fixations, or a negative one.
+        ValueError: the numbers of durations and fixations differ, or a duration is negative.
     """
     first, first_times = _read(one, one_durations, published)
     second, second_times = _read(other, other_durations, published)
@@ -77,19 +77,19 @@ def compare(
 
 
 def align_saccades(one: ArrayLike, other: ArrayLike) -> tuple[list[int], list[int]]:
-    """Pair the saccades of two scanpaths in order, so that the vectors that are paired differ least in sum.
+    """Align the saccades of two scanpaths monotonically with the minimum sum of vector differences.
 
     Args:
         one: (K, 2) xy, px; K >= 2.
         other: (K', 2) xy, px; K' >= 2.
 
     Returns:
-        M numbers of saccades of the first, M of the second; both begin at 0, end at the last, and grow by 0 or 1.
+        M saccade indices of the first scanpath, M of the second; both go from 0 to the last in steps of 0 or 1.
     """
     ours, theirs = np.diff(as_points(one), axis=0), np.diff(as_points(other), axis=0)  # (A, 2), (B, 2)
     costs = np.linalg.norm(ours[:, None] - theirs[None], axis=-1)  # (A, B)
     total = np.full((len(ours) + 1, len(theirs) + 1), np.inf)  # a border of inf above and left
-    total[1, 1] = 0.0  # the first pair is on every path, so its cost does not matter
+    total[1, 1] = 0.0  # every path contains the first pair, so its cost is irrelevant
     for row, column in np.ndindex(costs.shape):
         if row or column:
             reached = min(total[row, column], total[row, column + 1], total[row + 1, column])
@@ -98,7 +98,7 @@ def align_saccades(one: ArrayLike, other: ArrayLike) -> tuple[list[int], list[in
     while steps[-1] or partners[-1]:
         row, column = steps[-1], partners[-1]
         before = [(total[row, column], -1, -1), (total[row, column + 1], -1, 0), (total[row + 1, column], 0, -1)]
-        _, back, aside = min(before, key=lambda step: step[0])  # of equal ones the diagonal
+        _, back, aside = min(before, key=lambda step: step[0])  # the diagonal on ties
         steps.append(row + back)
         partners.append(column + aside)
     return steps[::-1], partners[::-1]
@@ -108,7 +108,7 @@ def _read(points: ArrayLike, durations: ArrayLike, published: bool) -> tuple[NDA
     places, times = as_points(points), np.asarray(durations, float).reshape(-1)
     if len(places) != len(times) or not (times >= 0).all():
         raise ValueError(f"MultiMatch: {len(places)} fixations with durations {times.tolist()}, expected one >= 0 each")
-    missing = max(LEAST_FIXATIONS - len(places), 0) if published else 0
+    missing = max(MIN_FIXATIONS - len(places), 0) if published else 0
     return np.concatenate([places, np.ones((missing, 2))]), np.concatenate([times, np.ones(missing)])
 
 

@@ -1,7 +1,7 @@
-"""Compare two scanpaths as strings of grid cells whose likeness falls with their distance: ScanMatch.
+"""ScanMatch: global alignment of two scanpaths as strings of grid cells.
 
 Flow: fixations -> grid_symbols (-> strings.repeated_by_time) -> scanmatch.
-Source: Cristino et al., Behavior Research Methods 2010; the setting of OSIE, 12 x 12 cells, best reward 3.5, gap 0.
+Source: Cristino et al., Behavior Research Methods 2010; settings for OSIE: 12 x 12 cells, threshold 3.5, gap 0.
 Shapes: K fixations, G cells.
 """
 
@@ -13,25 +13,25 @@ from numpy.typing import ArrayLike, NDArray
 from sa2va.gaze.metrics.strings import Symbols, alignment_table, as_points
 
 GRID = (12, 12)  # columns, rows
-THRESHOLD = 3.5  # reward for the same cell; falls by 1 per cell of distance
-PUBLISHED_SCREEN = (800, 600)  # px; the published code looks cells up in a picture of this size
+THRESHOLD = 3.5  # score of identical cells; minus 1 per cell of distance
+PUBLISHED_SCREEN = (800, 600)  # px, resolution of the published code's cell lookup
 
 
 def grid_symbols(
     points: ArrayLike, width: int, height: int, grid: tuple[int, int] = GRID, *, published: bool = False
 ) -> list[int]:
-    """Number of the grid cell under each fixation, row by row.
+    """Convert fixations to indices of grid cells, row by row.
 
     Args:
-        points: (K, 2) xy, px; beyond the canvas means its nearest cell.
-        width: of the canvas, px.
-        height: px.
-        grid: columns, rows.
-        published: round fixations down to the pixels of an 800 x 600 screen first, which moves those just right of
-            or below the edge of a cell into the cell before.
+        points: (K, 2) xy, px, clamped to the canvas.
+        width: Width of the canvas, px.
+        height: Height of the canvas, px.
+        grid: Columns, rows.
+        published: Round down to pixels of an 800 x 600 screen first, which moves fixations just past a cell border into
+            the cell before.
 
     Returns:
-        K numbers, 0..columns * rows - 1.
+        K indices, 0..columns * rows - 1.
     """
     shares = as_points(points) / (width, height)
     if published:
@@ -42,7 +42,7 @@ def grid_symbols(
 
 @lru_cache(maxsize=8)
 def substitution_scores(grid: tuple[int, int] = GRID, threshold: float = THRESHOLD) -> NDArray[np.float64]:
-    """Reward of putting one cell beside another: the threshold minus their distance in cells.
+    """Compute the substitution scores of cells: the threshold minus their distance in cells.
 
     Returns:
         (G, G); the diagonal holds the threshold.
@@ -59,15 +59,15 @@ def scanmatch(
     *,
     published: bool = False,
 ) -> float:
-    """Best global alignment, divided by that of the longer string with itself.
+    """Compute the best global alignment score, normalized by that of the longer string with itself.
 
     Args:
-        one: cells of the first scanpath.
-        other: cells of the second.
-        scores: (G, G) rewards; None takes substitution_scores().
-        gap: reward (negative: cost) of a fixation without a partner.
-        published: take the best cell of the table instead of its last one, which rewards a good part of a bad
-            match. With gap 0 both are the same.
+        one: Cells of the first scanpath.
+        other: Cells of the second.
+        scores: (G, G) substitution scores; None = substitution_scores().
+        gap: Score of an unmatched fixation, negative for a cost.
+        published: Use the maximum of the alignment table instead of its last cell, which rewards partial matches.
+            Identical for gap 0.
 
     Returns:
         At most 1; at least 0 with gap 0. 1 for two empty strings.

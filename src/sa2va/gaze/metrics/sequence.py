@@ -1,9 +1,9 @@
-"""Score a predicted scanpath as a string against those of several people: SS and FED, whole and per pack.
+"""Sequence score (SS) and fixation edit distance (FED) of a predicted scanpath, whole or per pack.
 
 Flow: strings.py -> sequence_score, fixation_edit_distance, pack_..., against all people of a case.
 Source: RefCOCO-Gaze, arXiv:2407.19605 (per pack); Yang et al., CVPR 2020 (SS); Mondal et al., CVPR 2023 (FED, not
-    normalised). The published per-pack code never counts an empty pack as rightly empty: it puts a stand-in
-    fixation there. Ours compares what is there; `published=True` gives the published numbers.
+    normalized). The published per-pack code fills empty packs with a stand-in fixation, so that correctly empty packs
+    never count. Ours compares packs as they are; `published=True` reproduces the published numbers.
 Shapes: P people, N + 2 packs.
 """
 
@@ -21,12 +21,12 @@ PackStrings = Sequence[Symbols]  # one string per pack
 def stand_in_strings(
     packs: Sequence[ArrayLike], centers: ArrayLike, middle: tuple[float, float] = (256.0, 160.0)
 ) -> list[list[int]]:
-    """Symbols of each pack as published: an empty pack says the last symbol before it once more.
+    """Convert each pack to symbols as published: an empty pack repeats the last symbol before it.
 
     Args:
         packs: N + 2 arrays (K, 2) xy, px.
         centers: (C, 2) xy, px.
-        middle: xy of the canvas's middle; its cluster stands in for an empty first pack.
+        middle: Center of the canvas, xy; its symbol fills an empty first pack.
     """
     last = nearest_symbols([middle], centers)[0]
     strings = []
@@ -38,10 +38,10 @@ def stand_in_strings(
 
 
 def sequence_score(pred: Symbols, humans: Sequence[Symbols]) -> float:
-    """SS: longest common subsequence over the longer length, mean over people.
+    """Compute SS: the longest common subsequence divided by the longer length, averaged over people.
 
     Args:
-        pred: symbols of the whole prediction.
+        pred: Symbols of the whole prediction.
         humans: P strings.
 
     Returns:
@@ -51,7 +51,7 @@ def sequence_score(pred: Symbols, humans: Sequence[Symbols]) -> float:
 
 
 def fixation_edit_distance(pred: Symbols, humans: Sequence[Symbols]) -> float:
-    """FED: Levenshtein distance, mean over people. Not normalised, so that short predictions have it easy.
+    """Compute FED: the Levenshtein distance, averaged over people. Not normalized, so it favors short predictions.
 
     Returns:
         0 or more symbols, lower is better.
@@ -60,13 +60,13 @@ def fixation_edit_distance(pred: Symbols, humans: Sequence[Symbols]) -> float:
 
 
 def pack_sequence_score(pred: PackStrings, humans: Sequence[PackStrings], *, published: bool = False) -> float:
-    """SS of each pack, mean over packs, then over people.
+    """Compute SS per pack, averaged over packs, then over people.
 
     Args:
-        pred: a string per pack.
-        humans: P times a string per pack.
-        published: fill packs that one side lacks as the published code does; the strings then come from
-            stand_in_strings. Otherwise a pack that is not there is an empty one, and empty matches empty.
+        pred: One string per pack.
+        humans: P lists of one string per pack.
+        published: Fill missing packs as the published code does; the strings then come from stand_in_strings. Otherwise
+            missing packs are empty, and two empty packs match.
 
     Returns:
         0..1, higher is better.
@@ -75,7 +75,7 @@ def pack_sequence_score(pred: PackStrings, humans: Sequence[PackStrings], *, pub
 
 
 def pack_edit_distance(pred: PackStrings, humans: Sequence[PackStrings], *, published: bool = False) -> float:
-    """FED of each pack, mean over packs, then over people; arguments as in pack_sequence_score.
+    """Compute FED per pack, averaged over packs, then over people; arguments as in pack_sequence_score.
 
     Returns:
         0 or more symbols, lower is better.
@@ -85,7 +85,7 @@ def pack_edit_distance(pred: PackStrings, humans: Sequence[PackStrings], *, publ
 
 def _mean_over_people(pred: Sequence[Any], humans: Sequence[Sequence[Any]], compare: Callable[..., float]) -> float:
     if not humans:
-        raise ValueError("scanpath score: nobody to compare with, expected at least one person's scanpath")
+        raise ValueError("scanpath score: no human scanpaths, expected at least one")
     return float(np.mean([compare(pred, human) for human in humans]))
 
 
@@ -105,7 +105,7 @@ def _lengthened(pred: PackStrings, human: PackStrings) -> tuple[list[Symbols], l
 
 
 def _filled_up(pred: PackStrings, human: PackStrings) -> tuple[list[Symbols], list[Symbols]]:
-    """Repeat the last symbol: as often as the person fixated for a missing prediction, once for a missing person."""
+    """Fill missing packs with the last symbol: once per human fixation in the prediction, once in the human packs."""
     ours = [*pred, *([pred[-1][-1]] * len(pack) for pack in human[len(pred) :])]
     theirs = [*human, *([human[-1][-1]] for _ in pred[len(human) :])]
     return ours, theirs

@@ -1,7 +1,7 @@
-"""Score how many fixations a word gets: likelihood, error and calibration of pack sizes.
+"""Score pack sizes: likelihood, absolute error and calibration.
 
 Flow: probabilities or samples of sizes, sizes of people -> size_nll, size_mae, empty_calibration.
-Source: our own; pack sizes hang on the clock of the speech, which published models do not see.
+Source: our own; pack sizes depend on the speech timing, which published models do not use.
 Shapes: E packs, S samples, C size classes (0, 1, 2, 3 or more).
 """
 
@@ -14,10 +14,10 @@ NUM_CLASSES = 4  # 0, 1, 2, 3 or more
 
 
 def size_classes(sizes: ArrayLike, num_classes: int = NUM_CLASSES) -> NDArray[np.int64]:
-    """Put sizes into classes; the last one holds all larger sizes.
+    """Map sizes to classes; the last class holds all larger sizes.
 
     Args:
-        sizes: (...) numbers of fixations.
+        sizes: (...) number of fixations.
         num_classes: C.
     """
     sizes = np.asarray(sizes)
@@ -34,7 +34,7 @@ def size_probabilities(
     Args:
         samples: (S, E) sizes.
         num_classes: C.
-        smoothing: samples added to each class, so that an unseen size is not impossible.
+        smoothing: Pseudocount per class.
 
     Returns:
         (E, C), rows sum to 1.
@@ -47,14 +47,14 @@ def size_probabilities(
 
 
 def size_nll(probabilities: ArrayLike, sizes: ArrayLike) -> float:
-    """Mean negative log likelihood of the size class.
+    """Compute the mean negative log likelihood of the size class.
 
     Args:
         probabilities: (E, C), rows sum to 1.
         sizes: (E,) of people.
 
     Returns:
-        nats per pack, lower is better; inf when a size was given no chance.
+        nats per pack, lower is better; inf if an observed size has probability 0.
     """
     table, classes = _read(probabilities, sizes)
     with np.errstate(divide="ignore"):
@@ -62,16 +62,16 @@ def size_nll(probabilities: ArrayLike, sizes: ArrayLike) -> float:
 
 
 def size_accuracy(probabilities: ArrayLike, sizes: ArrayLike) -> float:
-    """Share of packs whose most likely size class is the true one; arguments as in size_nll."""
+    """Compute the share of packs whose most likely size class is correct; arguments as in size_nll."""
     table, classes = _read(probabilities, sizes)
     return float((table.argmax(1) == classes).mean())
 
 
 def size_mae(pred: ArrayLike, human: ArrayLike) -> float:
-    """Mean absolute difference of pack sizes.
+    """Compute the mean absolute difference of pack sizes.
 
     Args:
-        pred: (E,) predicted sizes, whole or expected ones.
+        pred: (E,) predicted sizes, whole numbers or expectations.
         human: (E,).
 
     Returns:
@@ -84,7 +84,7 @@ def size_mae(pred: ArrayLike, human: ArrayLike) -> float:
 
 
 def empty_calibration(probabilities: ArrayLike, sizes: ArrayLike) -> float:
-    """Expected calibration error of "nobody looks anew during this word"; arguments as in size_nll.
+    """Compute the expected calibration error of the probability of an empty pack; arguments as in size_nll.
 
     Returns:
         0..1, lower is better.

@@ -1,9 +1,9 @@
-"""Turn fixations into strings of symbols, and compare two strings.
+"""Convert fixations to strings of symbols, and compare two strings.
 
 Flow: fixations -> nearest_symbols or label_symbols (-> repeated_by_time) -> string_similarity, edit_distance
-    -> sequence.py, semantic.py, scanmatch.py.
+    -> sequence.py, scanmatch.py.
 Source: Needleman and Wunsch, 1970; Levenshtein, 1966; sequence score of Yang et al., CVPR 2020 (COCO-Search18).
-Shapes: K fixations, C cluster centres, H W picture, A B symbols of two strings.
+Shapes: K fixations, C cluster centers, H W image, A B symbols of two strings.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ Symbols = Sequence[int]
 
 
 def as_points(points: ArrayLike) -> NDArray[np.float64]:
-    """Read fixations as (K, 2) xy; an empty list gives (0, 2).
+    """Convert fixations to an array (K, 2) xy; an empty list gives (0, 2).
 
     Raises:
         ValueError: not pairs, or not finite.
@@ -30,7 +30,7 @@ def as_points(points: ArrayLike) -> NDArray[np.float64]:
 
 
 def pixel_indices(points: ArrayLike, width: int, height: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Row and column of the pixel under each fixation; one beyond the picture goes to the nearest pixel.
+    """Return row and column of each fixation's pixel, clamped to the image.
 
     Args:
         points: (K, 2) xy, px.
@@ -46,28 +46,28 @@ def pixel_indices(points: ArrayLike, width: int, height: int) -> tuple[NDArray[n
 
 
 def nearest_symbols(points: ArrayLike, centers: ArrayLike) -> list[int]:
-    """Number of the nearest centre for each fixation; the first one of several.
+    """Return the index of the nearest center of each fixation, the first on ties.
 
     Args:
         points: (K, 2) xy, px.
         centers: (C, 2) xy, px.
 
     Returns:
-        K numbers, 0..C - 1.
+        K indices, 0..C - 1.
     """
     points, centers = as_points(points), as_points(centers)
     if not len(centers):
-        raise ValueError("symbols: no cluster centres, expected at least one")
+        raise ValueError("symbols: no cluster centers, expected at least one")
     squared = ((points[:, None] - centers[None]) ** 2).sum(-1)  # (K, C)
     return squared.argmin(1).tolist()
 
 
 def label_symbols(points: ArrayLike, label_map: NDArray[np.integer]) -> list[int]:
-    """Label of the pixel under each fixation: semantic symbols.
+    """Return the semantic label of each fixation's pixel.
 
     Args:
         points: (K, 2) xy, px of the map.
-        label_map: (H, W) whole numbers, such as the class of what is seen there.
+        label_map: (H, W) integer labels.
 
     Returns:
         K labels.
@@ -77,12 +77,12 @@ def label_symbols(points: ArrayLike, label_map: NDArray[np.integer]) -> list[int
 
 
 def repeated_by_time(symbols: Symbols, durations: Sequence[float], bin_ms: float = 50.0) -> list[int]:
-    """Say each symbol once per full time bin of its fixation; a shorter fixation is not said at all.
+    """Repeat each symbol once per full time bin of its fixation; fixations shorter than a bin are dropped.
 
     Args:
         symbols: (K,).
         durations: (K,) ms.
-        bin_ms: width of a bin.
+        bin_ms: Width of a bin, ms.
     """
     if len(symbols) != len(durations):
         raise ValueError(f"symbols: {len(symbols)} symbols and {len(durations)} durations, expected as many")
@@ -92,11 +92,11 @@ def repeated_by_time(symbols: Symbols, durations: Sequence[float], bin_ms: float
 
 
 def alignment_table(scores: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
-    """Best global alignment of every pair of prefixes.
+    """Compute the best global alignment score of every pair of prefixes.
 
     Args:
-        scores: (A, B) reward of putting one symbol beside another.
-        gap: reward (negative: cost) of a symbol without a partner.
+        scores: (A, B) substitution scores.
+        gap: Score of an unmatched symbol, negative for a cost.
 
     Returns:
         (A + 1, B + 1); the last cell holds the score of the two whole strings.
@@ -112,9 +112,9 @@ def alignment_table(scores: NDArray[np.float64], gap: float) -> NDArray[np.float
 
 
 def string_similarity(one: Symbols, other: Symbols, gap: float = 0.0) -> float:
-    """Global alignment score (match 1, mismatch 0), divided by the length of the longer string.
+    """Compute the global alignment score (match 1, mismatch 0) divided by the longer length.
 
-    With gap 0 this is the longest common subsequence over the longer length.
+    With gap 0 this is the longest common subsequence divided by the longer length.
 
     Returns:
         0..1 with gap 0; 1 for two empty strings (the published code divides 0 by 0).
@@ -122,7 +122,7 @@ def string_similarity(one: Symbols, other: Symbols, gap: float = 0.0) -> float:
     return _similarity(tuple(one), tuple(other), gap)
 
 
-@lru_cache(maxsize=100_000)  # people and samples meet again and again, and most packs are a symbol or two
+@lru_cache(maxsize=100_000)  # most pack strings have one or two symbols and recur
 def _similarity(one: tuple[int, ...], other: tuple[int, ...], gap: float) -> float:
     longer = max(len(one), len(other))
     if not longer:
@@ -132,12 +132,12 @@ def _similarity(one: tuple[int, ...], other: tuple[int, ...], gap: float) -> flo
 
 
 def edit_distance(one: Symbols, other: Symbols, substitution: int = 1) -> int:
-    """Least number of insertions, deletions and substitutions that turn one string into the other.
+    """Compute the Levenshtein distance of two strings.
 
     Args:
         one: A symbols.
         other: B symbols.
-        substitution: cost of one; insertions and deletions cost 1.
+        substitution: Cost of a substitution; insertions and deletions cost 1.
     """
     return _distance(tuple(one), tuple(other), substitution)
 

@@ -1,7 +1,7 @@
-"""Ask when and whether the eyes reach the target: last and any fixation, hit rate by words left, latency.
+"""Target metrics: hits of the last or any fixation, hit rate by words left, latency.
 
 Flow: fixations, target box -> inside_box -> last_hit, any_hit, hit_curve, latency_to_target.
-Source: RefCOCO-Gaze, arXiv:2407.19605, keeps correct trials only: there the last fixation is on the target, always.
+Source: RefCOCO-Gaze, arXiv:2407.19605, keeps only correct trials, whose last fixation is on the target.
 Shapes: K fixations, N words, H W canvas.
 """
 
@@ -17,7 +17,7 @@ Box = tuple[float, float, float, float]  # x0, y0, x1, y1, px
 
 
 def inside_box(points: ArrayLike, box: Box) -> NDArray[np.bool_]:
-    """Tell which fixations lie in a box, its edges included.
+    """Tell which fixations lie in a box, edges included.
 
     Args:
         points: (K, 2) xy, px.
@@ -34,7 +34,7 @@ def inside_box(points: ArrayLike, box: Box) -> NDArray[np.bool_]:
 
 
 def last_hit(on_target: ArrayLike) -> bool:
-    """Whether the last fixation is on the target; no fixation is no hit.
+    """Tell whether the last fixation is on the target; False without fixations.
 
     Args:
         on_target: (K,) bool.
@@ -44,24 +44,24 @@ def last_hit(on_target: ArrayLike) -> bool:
 
 
 def any_hit(on_target: ArrayLike) -> bool:
-    """Whether any of K fixations is on the target."""
+    """Tell whether any of K fixations is on the target."""
     return bool(np.asarray(on_target, bool).any())
 
 
 @dataclass(frozen=True, kw_only=True)
 class HitCurve:
-    """Share of fixations on the target while an expression is heard; nan where nobody fixated."""
+    """Share of fixations on the target by phase of the expression; nan without fixations."""
 
     before: float  # before the first word
-    words_left: Mapping[int, float]  # words still to come after the one that is spoken -> share
+    words_left: Mapping[int, float]  # number of words after the current one -> share
     after: float  # after the last word
 
 
 def hit_curve(scanpaths: Sequence[Sequence[ArrayLike]]) -> HitCurve:
-    """Pool fixations of many scanpaths by the number of words still to come.
+    """Compute the hit curve of many scanpaths, pooling fixations by the number of words left.
 
     Args:
-        scanpaths: each N + 2 arrays (K,) bool: whether the fixations of a pack are on the target.
+        scanpaths: For each, N + 2 arrays (K,) bool: whether the fixations of a pack are on the target.
 
     Raises:
         ValueError: a scanpath has fewer than two packs.
@@ -70,11 +70,11 @@ def hit_curve(scanpaths: Sequence[Sequence[ArrayLike]]) -> HitCurve:
 
 
 def hit_counts(scanpaths: Sequence[Sequence[ArrayLike]], num_words: int) -> NDArray[np.float64]:
-    """Count hits and fixations by place: before the words, with 0 .. num_words - 1 words still to come, after them.
+    """Count hits and fixations by phase: before the words, with 0 .. num_words - 1 words left, after the words.
 
     Args:
-        scanpaths: as for `hit_curve`.
-        num_words: at least those of the longest scanpath.
+        scanpaths: As for `hit_curve`.
+        num_words: At least the number of words of the longest scanpath.
 
     Returns:
         (2, num_words + 2).
@@ -92,17 +92,17 @@ def hit_counts(scanpaths: Sequence[Sequence[ArrayLike]], num_words: int) -> NDAr
 
 
 def curve_of_counts(counts: NDArray[np.float64]) -> HitCurve:
-    """The curve of counts as `hit_counts` gives them, (2, P)."""
+    """Convert counts of `hit_counts`, (2, P), to a hit curve."""
     shares = [hits / total if total else float("nan") for hits, total in counts.T.tolist()]
     left = {place: share for place, share in enumerate(shares[1:-1]) if np.isfinite(share)}
     return HitCurve(before=shares[0], words_left=left, after=shares[-1])
 
 
 def curve_gap(pred: HitCurve, human: HitCurve) -> float:
-    """Mean absolute difference of two curves over the places that both have.
+    """Compute the mean absolute difference of two curves over their common phases.
 
     Returns:
-        0..1, lower is better; nan when they share no place.
+        0..1, lower is better; nan without common phases.
     """
     pairs = [(pred.before, human.before), (pred.after, human.after)]
     pairs += [(pred.words_left[left], human.words_left[left]) for left in pred.words_left if left in human.words_left]
@@ -111,15 +111,15 @@ def curve_gap(pred: HitCurve, human: HitCurve) -> float:
 
 
 def latency_to_target(starts: ArrayLike, on_target: ArrayLike, onset: float) -> float:
-    """Time from the onset of the noun to the first fixation on the target that begins then or later.
+    """Compute the time from the noun's onset to the first fixation on the target from then on.
 
     Args:
-        starts: (K,) ms.
+        starts: (K,) fixation onsets, ms.
         on_target: (K,) bool.
-        onset: ms, on the same clock.
+        onset: Onset of the noun, ms on the same clock.
 
     Returns:
-        ms, at least 0; nan when there is none.
+        ms, at least 0; nan without such a fixation.
     """
     times, flags = np.asarray(starts, float), np.asarray(on_target, bool)
     if times.shape != flags.shape:

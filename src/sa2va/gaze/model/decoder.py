@@ -1,11 +1,11 @@
-"""Say when, where and how long people look next, from what they have seen and heard so far.
+"""Predict the next gaze event with a causal transformer: when, where and how long the next fixation is.
 
-Flow: EventBatch -> EventDecoder -> per token: whether to stop, the pause, and of the next fixation the place (a density
-    over the canvas) and the duration -> likelihoods (losses.py) or draws (rollout.py).
-Source: our own: one token per fixation and one per word, so that a causal mask is all that causality needs. Observers
-    differ by a small discrete latent with a learned prior: exact to sum over, one number to draw.
-Shapes: B scanpaths, T tokens, F facts, D width, C cells of the canvas, M maps of them, E events asked for, Z kinds of
-    observers, Q aims, S width of the language model, I channels of image features.
+Flow: EventBatch -> EventDecoder -> per token: stop probability, gap, position density over the canvas, duration
+    -> log likelihoods (losses.py) or samples (rollout.py).
+Source: our own. One token per fixation and one per word, so a causal mask is enough for causality. Observers differ by
+    a small discrete latent with a learned prior, marginalized exactly in training and sampled once per rollout.
+Shapes: B scanpaths, T tokens, F facts, D width, C cells of the canvas, M maps per cell, E events, Z observer types,
+    Q mixture components of a position ("aims"), S width of the language model, I channels of image features.
 """
 
 import math
@@ -27,10 +27,10 @@ from sa2va.gaze.model.features import (
     time_features,
     token_features,
 )
-from sa2va.gaze.model.sight import Scene, Sight, recall
+from sa2va.gaze.model.scene_maps import SceneEncoder, SceneMaps, stack_history
 from sa2va.model.config_limits import HEADS, SHARE, WIDTH, Limit, check_number
 
-USUAL_GAP, USUAL_DURATION = 45.0, 220.0  # ms
+TYPICAL_GAP, TYPICAL_DURATION = 45.0, 220.0  # ms, initial medians
 LIMITS = {
     "width": Limit(1, 4096),
     "num_layers": Limit(1, 64),
@@ -44,21 +44,21 @@ LIMITS = {
     "image_channels": Limit(0, WIDTH.high),
     "dropout": SHARE,
 }
-FIRST_START = (-170.0, -130.0)  # ms, earliest and latest begin of the first fixation, until training has measured it
+FIRST_START = (-170.0, -130.0)  # ms, range of the first fixation's onset until training measures it
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """Sizes of an event decoder."""
+    """Architecture of an event decoder."""
 
     width: int = 64  # D
     num_layers: int = 2
     num_heads: int = 4
-    place_width: int = 24  # of the networks over cells
+    place_width: int = 24  # channels of the networks over cells
     num_aims: int = 4  # Q
     cell: int = 16  # px
     num_observers: int = 3  # Z
-    num_components: int = 3  # of the mixtures of times
+    num_components: int = 3  # of the mixtures over times
     state_width: int = 0  # S; 0 = no language model
     image_channels: int = 0  # I; 0 = no image features
     dropout: float = 0.1
@@ -80,14 +80,14 @@ class DecoderConfig:
 
 @dataclass
 class EventCache:
-    """Keys and values of the tokens so far, per layer (B, heads, T, d), and which of them count: (B, T)."""
+    """Key-value cache: per layer (B, heads, T, d), and a (B, T) mask of valid tokens."""
 
     layers: list[tuple[Tensor, Tensor]]
     valid: Tensor
 
 
 class _Block(nn.Module):
-    """A pre-norm transformer layer whose mask the caller gives."""
+    """Pre-norm transformer layer with an explicit attention mask."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class _Block(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor, past: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Read (B, T, D) under a mask (B, T, past + T); return it with all keys and values."""
+        """Run the layer: (B, T, D), mask (B, T, past + T) -> (B, T, D) and all keys and values."""
         heads = self.qkv(self.norm(x)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         query, key, value = heads.unbind(0)  # each (B, heads, T, d)
         if past is not None:
@@ -116,16 +116,16 @@ class _Block(nn.Module):
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """What a token says of the next step."""
+class StepPrediction:
+    """A token's prediction of the next step."""
 
-    next: Tensor  # (..., 3) logits of Next, where no clock ends the packs
-    stop: Tensor  # (...) logit, once the last fixation is over
-    gap: LogNormalMixture  # of the pause before the next fixation
+    next: Tensor  # (..., 3) logits of Next, for packs without a clock
+    stop: Tensor  # (...) logit of stopping after the last fixation, for clocked packs
+    gap: LogNormalMixture  # ms from the last fixation to the next
 
 
 class EventDecoder(nn.Module):
-    """A causal model of the row of fixations of one person."""
+    """Causal model of one person's sequence of fixations."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -140,9 +140,9 @@ class EventDecoder(nn.Module):
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(width)
         self.outlook = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 4 + times))
-        # An aim weighs the maps of all cells and the features of how each lies to the eye: waiting, exploring and going
-        # to something are different aims, of which one is taken. Cells are many, so nothing else is done with them.
-        self.sight = Sight(
+        # Each aim is a linear readout of the scene maps and the cell features; the position density is a mixture of
+        # aims (stay, explore, go to an object). Linear, because cells are the most numerous axis.
+        self.sight = SceneEncoder(
             config.grid,
             hidden=hidden,
             num_maps=config.num_maps,
@@ -152,14 +152,14 @@ class EventDecoder(nn.Module):
         num_weights = config.num_aims * (1 + NUM_PLACE_FEATURES + config.num_maps)
         self.aim = nn.Sequential(nn.Linear(width + NUM_TIME_FEATURES, width), nn.GELU(), nn.Linear(width, num_weights))
         self.stay = nn.Sequential(nn.Linear(width + NUM_TIME_FEATURES + 6, width), nn.GELU(), nn.Linear(width, times))
-        self._start()
+        self._init_heads()
 
-    def _start(self) -> None:
-        """Begin with usual times and an even canvas, and with observers that differ a little."""
+    def _init_heads(self) -> None:
+        """Initialize the time heads at typical medians, and the observer types slightly apart."""
         nn.init.normal_(self.observers.weight, std=0.3)
         count = self.config.num_components
         around = torch.linspace(-0.8, 0.8, count) if count > 1 else torch.zeros(1)
-        for head, skip, median in ((self.outlook[-1], 4, USUAL_GAP), (self.stay[-1], 0, USUAL_DURATION)):
+        for head, skip, median in ((self.outlook[-1], 4, TYPICAL_GAP), (self.stay[-1], 0, TYPICAL_DURATION)):
             assert isinstance(head, nn.Linear)
             with torch.no_grad():
                 head.weight[skip:] *= 0.1
@@ -167,7 +167,7 @@ class EventDecoder(nn.Module):
                 head.bias[skip + count : skip + 2 * count] = math.log(median) + around
                 head.bias[skip + 2 * count :] = -0.7
 
-    # ---- the row of tokens
+    # ---- tokens -> context
 
     def encode(
         self,
@@ -179,18 +179,18 @@ class EventDecoder(nn.Module):
         valid: Tensor | None = None,
         cache: EventCache | None = None,
     ) -> tuple[Tensor, EventCache]:
-        """Read tokens, each of which sees itself and those before it.
+        """Encode tokens with causal attention.
 
         Args:
             facts: (B, T, F).
-            belief: one map per token.
-            observer: (B,) long, kind of each person.
-            states: (B, T, S) of the language model, each of the word of its pack.
+            belief: One map per token.
+            observer: (B,) long, observer type.
+            states: (B, T, S) language-model state of each token's word.
             valid: (B, T) bool; None = all.
-            cache: of the tokens before these.
+            cache: Key-value cache of the earlier tokens.
 
         Returns:
-            (B, T, D), and the cache that now holds these tokens as well.
+            Contexts (B, T, D), and the cache extended by these tokens.
         """
         x = self.embed(token_features(facts, belief, self.config.grid)) + self.observers(observer)[:, None]
         if self.hear is not None:
@@ -201,7 +201,7 @@ class EventDecoder(nn.Module):
         known = valid if cache is None else torch.cat([cache.valid, valid], dim=1)
         length, total = facts.shape[1], known.shape[1]
         causal = torch.ones(length, total, dtype=torch.bool, device=facts.device).tril(total - length)
-        own = torch.eye(total, dtype=torch.bool, device=facts.device)[total - length :]  # no row may be empty
+        own = torch.eye(total, dtype=torch.bool, device=facts.device)[total - length :]  # a fully masked row gives nan
         mask = (causal & known[:, None]) | own
         layers = []
         for number, block in enumerate(self.blocks):
@@ -209,64 +209,64 @@ class EventDecoder(nn.Module):
             layers.append(pair)
         return self.norm(x), EventCache(layers, known)
 
-    # ---- what tokens say
+    # ---- context -> predictions
 
-    def foresee(self, context: Tensor, facts: Tensor) -> Outlook:
-        """Say whether to go on: (..., D), (..., F); after the last word no pack follows."""
+    def predict_step(self, context: Tensor, facts: Tensor) -> StepPrediction:
+        """Predict stop and gap from contexts (..., D) and facts (..., F); no pack follows the one after the words."""
         raw = self.outlook(context)
         never = torch.zeros_like(raw[..., :3])
         never[..., Next.PACK] = facts[..., FACT["is_after"]] * -1e4
-        return Outlook(raw[..., :3] + never, raw[..., 3], LogNormalMixture.from_raw(raw[..., 4:]))
+        return StepPrediction(raw[..., :3] + never, raw[..., 3], LogNormalMixture.from_raw(raw[..., 4:]))
 
-    def scene(
+    def scene_maps(
         self,
         beliefs: Tensor,
-        view: Tensor | None = None,
+        image_maps: Tensor | None = None,
         states: Tensor | None = None,
         known: Tensor | None = None,
-    ) -> Scene:
-        """Draw the maps of every pack.
+    ) -> SceneMaps:
+        """Compute the scene maps of every pack.
 
         Args:
             beliefs: (B, P, g h, g w).
-            view: (B, hidden, g h, g w) of `Sight.picture`, on the canvas.
+            image_maps: (B, hidden, g h, g w) from `canvas_features`.
             states: (B, P, S).
-            known: (B, P) bool, packs that there are; None = all.
+            known: (B, P) bool, packs that are not padding; None = all.
         """
-        if view is None and states is None and bool((beliefs == beliefs[:, :1]).all()):
-            beliefs = beliefs[:, :1]  # one map serves all packs
+        if image_maps is None and states is None and bool((beliefs == beliefs[:, :1]).all()):
+            beliefs = beliefs[:, :1]  # constant beliefs: one map for all packs
             known = None
         if known is None:
             known = torch.ones(beliefs.shape[:2], dtype=torch.bool, device=beliefs.device)
         row, pack = known.nonzero(as_tuple=True)
         maps = self.sight(
-            recall(beliefs)[row, pack],
-            None if view is None else view[row],
+            stack_history(beliefs)[row, pack],
+            None if image_maps is None else image_maps[row],
             None if states is None else states[row, pack],
         )
-        return Scene(maps, (known.flatten().cumsum(0) - 1).clamp(min=0).view(known.shape))
+        return SceneMaps(maps, (known.flatten().cumsum(0) - 1).clamp(min=0).view(known.shape))
 
-    def cells(self, facts: Tensor, belief: Belief, maps: Tensor) -> Tensor:
-        """Describe all cells to an eye, whoever it belongs to.
+    def cell_features(self, facts: Tensor, belief: Belief, maps: Tensor) -> Tensor:
+        """Stack the features of all cells, which are the same for all observer types.
 
         Args:
             facts: (E, F).
             belief: E maps.
-            maps: (E, M, C) of `sight`.
+            maps: (E, M, C) scene maps.
 
         Returns:
             (E, features + M, C).
         """
         return torch.cat([place_features(facts, belief, self.config.grid), maps], dim=1)
 
-    def place(self, context: Tensor, facts: Tensor, start: Tensor, cells: Tensor) -> GridDensity:
-        """Say where the next fixation goes.
+    def place_density(self, context: Tensor, facts: Tensor, start: Tensor, cells: Tensor) -> GridDensity:
+        """Predict the position of the next fixation.
 
         Args:
-            context: (Z' * E, D), of one or several kinds of observers, one kind after the other.
+            context: (Z' * E, D), observer type by observer type.
             facts: (Z' * E, F) of the same tokens.
-            start: (Z' * E,) ms, when it begins.
-            cells: (E, features + M, C) of `cells`, the same for all kinds.
+            start: (Z' * E,) ms, onset of the fixation.
+            cells: (E, features + M, C) from `cell_features`, shared by the observer types.
         """
         raw = self.aim(torch.cat([context, time_features(facts, start)], dim=-1))
         weights, aims = raw.split([self.config.num_aims, raw.shape[-1] - self.config.num_aims], dim=-1)
@@ -275,10 +275,10 @@ class EventDecoder(nn.Module):
         logits = rows.view(len(cells), -1, self.config.num_aims, rows.shape[-1]).transpose(0, 1).flatten(0, 1)
         return GridDensity.of_mixture(weights, logits, self.config.grid)
 
-    def duration(
+    def duration_density(
         self, context: Tensor, facts: Tensor, start: Tensor, points: Tensor, belief: Belief
     ) -> LogNormalMixture:
-        """Say how long a fixation at points (E, 2) lasts that begins at `start`; the other arguments as in `place`."""
+        """Predict the duration of fixations at points (E, 2) with onset `start`; see `place_density`."""
         here = torch.stack([facts[..., FACT["x"]], facts[..., FACT["y"]]], dim=-1)
         step, offset = (points - here) / STEP, belief.offset(points)
         seen = [belief.at(points, self.config.grid), *step.unbind(-1), step.norm(dim=-1).log1p()]

@@ -1,7 +1,7 @@
-"""Hold distributions of places on the canvas and of times, with exact densities and draws from given random numbers.
+"""Distributions over canvas positions and over times, with exact densities and sampling from given uniform numbers.
 
-Flow: decoder.py (logits) -> GridDensity of the next place, LogNormalMixture of a duration or a pause -> losses,
-    likelihoods, rollout.py (draws).
+Flow: decoder.py (logits) -> GridDensity of the next position, LogNormalMixture of a duration or a gap -> losses.py
+    (log likelihoods), rollout.py (samples).
 Shapes: ... any leading axes, g h rows and g w columns of the grid of cells, Q components of a mixture; xy px, ms.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sa2va.gaze.letterbox import CANVAS
 
-MAX_TIME = 10_000.0  # ms, the longest time that is drawn
+MAX_TIME = 10_000.0  # ms, upper limit of sampled times
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Grid:
         return self.shape[0] * self.shape[1]
 
     def centers(self, device: torch.device | None = None) -> Tensor:
-        """(g h * g w, 2) xy of the middle of each cell, row by row, px."""
+        """Return the center of each cell, row by row: (g h * g w, 2) xy px."""
         rows, columns = (torch.arange(size, device=device) for size in self.shape)
         y, x = torch.meshgrid(rows, columns, indexing="ij")
         return (torch.stack([x, y], dim=-1).flatten(0, 1) + 0.5) * self.cell
@@ -44,10 +44,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class GridDensity:
-    """A density over the canvas: one mass per cell, spread so that it joins linearly between the middles of cells.
+    """A density over the canvas: one mass per cell, interpolated linearly between cell centers.
 
-    Each cell's mass lies under a tent as wide as two cells; at the edge of the canvas the outer half of the tent is
-    a box. All of it is on the canvas, and it sums to exactly 1 without any cut.
+    Each cell's mass has a tent-shaped kernel two cells wide. At the edge of the canvas the outer half of the tent is a
+    box, so the density integrates to exactly 1 on the canvas without truncation.
     """
 
     log_mass: Tensor  # (..., g h * g w), the exponentials sum to 1
@@ -59,12 +59,12 @@ class GridDensity:
 
     @classmethod
     def of_mixture(cls, weights: Tensor, logits: Tensor, grid: Grid) -> "GridDensity":
-        """Add up Q densities: logits of their weights (..., Q), logits of their cells (..., Q, g h * g w)."""
+        """Mix Q densities: weight logits (..., Q), cell logits (..., Q, g h * g w)."""
         parts = logits.float().log_softmax(-1) + weights.float().log_softmax(-1)[..., None]
         return cls(parts.logsumexp(-2), grid)
 
     def log_prob(self, points: Tensor) -> Tensor:
-        """Natural log of the density per px^2: (..., 2) xy px -> (...); beyond the canvas its edge counts."""
+        """Return the natural log of the density per px^2: (..., 2) xy px -> (...). Outside points clamp to the edge."""
         rows, columns = self.grid.shape
         limits = torch.tensor([columns - 1, rows - 1], device=points.device)
         place = (points / self.grid.cell - 0.5).clamp(min=0).minimum(limits)
@@ -83,15 +83,15 @@ class GridDensity:
         return torch.stack(terms).logsumexp(0) - 2 * math.log(self.grid.cell)
 
     def log_mass_on(self, cover: Tensor) -> Tensor:
-        """Natural log of the mass on a region: (..., g h * g w) covered share of each cell, 0..1 -> (...)."""
+        """Return the natural log of a region's mass: (..., g h * g w) covered share of each cell, 0..1 -> (...)."""
         return (self.log_mass + cover.clamp(min=1e-6).log()).logsumexp(-1)
 
     def restricted(self, cover: Tensor) -> "GridDensity":
-        """The same density where only covered cells are possible."""
+        """Condition the density on the covered cells."""
         return GridDensity.from_logits(self.log_mass + cover.clamp(min=1e-9).log(), self.grid)
 
     def draw(self, numbers: Tensor) -> Tensor:
-        """Draw points: (..., 3) uniform numbers in 0..1 -> (..., 2) xy px."""
+        """Sample points: (..., 3) uniform numbers in 0..1 -> (..., 2) xy px."""
         rows, columns = self.grid.shape
         total = self.log_mass.double().exp().cumsum(-1)
         goal = numbers[..., :1].double() * total[..., -1:]
@@ -102,12 +102,12 @@ class GridDensity:
         return torch.stack([column, row], dim=-1).float() * self.grid.cell
 
     def mode(self) -> Tensor:
-        """The middle of the heaviest cell, (..., 2) xy px."""
+        """Return the center of the cell with the most mass, (..., 2) xy px."""
         return self.grid.centers(self.log_mass.device)[self.log_mass.argmax(-1)].float()
 
 
 def _tent(number: Tensor, *, first: Tensor, last: Tensor) -> Tensor:
-    """Turn uniform numbers into offsets from the middle of a cell, in cells: a tent, half a box at an edge."""
+    """Map uniform numbers to offsets from the cell center, in cells: a tent, with a box for its half at an edge."""
     left = torch.where(first, number - 0.5, (2 * number).sqrt() - 1)
     right = torch.where(last, number - 0.5, 1 - (2 * (1 - number)).clamp(min=0).sqrt())
     return torch.where(number < 0.5, left, right)
@@ -115,7 +115,7 @@ def _tent(number: Tensor, *, first: Tensor, last: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LogNormalMixture:
-    """A mixture of log-normal laws of times in ms."""
+    """A mixture of log-normal distributions of times in ms."""
 
     log_weight: Tensor  # (..., Q), the exponentials sum to 1
     mean: Tensor  # (..., Q) of ln(ms)
@@ -123,27 +123,27 @@ class LogNormalMixture:
 
     @classmethod
     def from_raw(cls, raw: Tensor) -> "LogNormalMixture":
-        """Read 3 Q free numbers: (..., 3 Q)."""
+        """Build from unconstrained parameters (..., 3 Q)."""
         weight, mean, spread = raw.float().chunk(3, dim=-1)
         return cls(weight.log_softmax(-1), mean, 0.1 + 1.4 * spread.sigmoid())
 
     def column(self, place: int) -> "LogNormalMixture":
-        """Those of one place of the last leading axis."""
+        """Select one index of the last leading axis."""
         return LogNormalMixture(self.log_weight[..., place, :], self.mean[..., place, :], self.spread[..., place, :])
 
     def log_prob(self, times: Tensor) -> Tensor:
-        """Natural log of the density per ms: (...) ms -> (...)."""
+        """Return the natural log of the density per ms: (...) ms -> (...)."""
         logs = times.clamp(min=1e-3).log()[..., None]
         score = -0.5 * ((logs - self.mean) / self.spread) ** 2 - self.spread.log() - 0.5 * math.log(2 * math.pi)
         return (self.log_weight + score).logsumexp(-1) - logs[..., 0]
 
     def cdf(self, times: Tensor) -> Tensor:
-        """Probability of a shorter time: (...) ms -> (...)."""
+        """Return the cumulative probability: (...) ms -> (...)."""
         z = (times.clamp(min=1e-3).log()[..., None] - self.mean) / self.spread
         return (self.log_weight.exp() * torch.special.ndtr(z)).sum(-1) * (times > 0)
 
     def draw(self, numbers: Tensor) -> Tensor:
-        """Draw times: (..., 2) uniform numbers in 0..1 -> (...) ms."""
+        """Sample times: (..., 2) uniform numbers in 0..1 -> (...) ms."""
         total = self.log_weight.exp().cumsum(-1)
         index = torch.searchsorted(total, numbers[..., :1] * total[..., -1:], right=True)
         index = index.clamp(max=total.shape[-1] - 1)
@@ -152,17 +152,17 @@ class LogNormalMixture:
         return logs.exp().clamp(1.0, MAX_TIME)
 
     def draw_after(self, numbers: Tensor, least: Tensor) -> Tensor:
-        """Draw times that are longer than `least`: (...) uniform numbers in 0..1, (...) ms -> (...) ms."""
+        """Sample times conditioned to exceed `least`: (...) uniform numbers in 0..1, (...) ms -> (...) ms."""
         low, high = least.clamp(min=1e-3), torch.full_like(least, MAX_TIME)
         known = self.cdf(low)
         goal = known + numbers * (self.cdf(high) - known)
-        for _ in range(30):  # halving the interval of ln(ms)
+        for _ in range(30):  # bisection in ln(ms)
             middle = (low * high).sqrt()
             below = self.cdf(middle) < goal
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return high
 
     def mode(self) -> Tensor:
-        """The median of the heaviest component, ms."""
+        """Return the median of the component with the largest weight, ms."""
         index = self.log_weight.argmax(-1, keepdim=True)
         return self.mean.gather(-1, index)[..., 0].exp().clamp(1.0, MAX_TIME)

@@ -1,9 +1,9 @@
-"""Write a look at a picture as the row of tokens that the event decoder reads.
+"""Convert scanpaths to the token sequences that the event decoder reads.
 
-Flow: rollout.py (a look in the making) and training (a recorded Trial) -> Track -> facts per token -> collate ->
-    EventBatch -> decoder.py. Both go through Track, so that what is trained is what is drawn.
-Shapes: B scanpaths, T tokens (one per pack, where its word is heard, and one per fixation), P = N + 2 packs,
-    N words, F facts; xy px of the canvas, ms.
+Flow: rollout.py (a scanpath being sampled), training (a recorded Trial) -> EventHistory -> facts per token -> collate
+    -> EventBatch -> decoder.py. Sampling and training share EventHistory, so their tokens cannot differ.
+Shapes: B scanpaths, T tokens (one per pack, at its word, and one per fixation), P = N + 2 packs, N words, F facts;
+    xy px of the canvas, ms.
 """
 
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ MIN_GAP = 1.0  # ms between two fixations
 
 
 class Next(IntEnum):
-    """What follows a token where no clock ends the packs."""
+    """What follows a token when packs end by a token instead of by the clock."""
 
-    LOOK = 0
+    FIXATION = 0
     PACK = 1
-    DONE = 2
+    STOP = 2
 
 
 NO_LABEL = -1
@@ -37,16 +37,16 @@ FLAGS = ("decides", "stops", "looks", "is_last")
 
 @dataclass(frozen=True)
 class Word:
-    """What is known of a pack when it begins, and nothing of what comes after it."""
+    """A pack's word and times as known at its onset; nothing about later words."""
 
     text: str | None  # None before the first word and after the last one
     onset: float  # ms
     end: float | None  # ms, None after the last word
-    clocked: bool = True  # False hides all times: packs end by a token
+    clocked: bool = True  # False hides all times; packs then end by a token
 
     @property
     def kind(self) -> tuple[bool, bool]:
-        """Whether it comes before the words, whether it comes after them."""
+        """Tell whether the pack comes before the words, and whether it comes after them."""
         return self.text is None and self.end is not None, self.end is None
 
 
@@ -58,35 +58,35 @@ FACT = {name: place for place, name in enumerate(FACTS)}
 
 
 @dataclass
-class Track:
-    """One person's look so far, as plain numbers. Only the past is in it."""
+class EventHistory:
+    """The fixations and the current word of one scanpath so far."""
 
     fixations: list[Fixation] = field(default_factory=list)
     word: Word = field(default_factory=lambda: Word(None, 0.0, FIRST_ONSET))
     pack: int = -1
-    order: int = 0  # fixations in the present pack
+    order: int = 0  # fixations in the current pack
 
-    def hear(self, word: Word) -> None:
-        """Begin the next pack."""
+    def begin_pack(self, word: Word) -> None:
+        """Start the next pack."""
         self.word, self.pack, self.order = word, self.pack + 1, 0
 
-    def look(self, fixation: Fixation) -> None:
-        """Add a fixation to the present pack."""
+    def add(self, fixation: Fixation) -> None:
+        """Append a fixation to the current pack."""
         self.fixations.append(fixation)
         self.order += 1
 
     @property
     def end(self) -> float:
-        """When the last fixation ends, ms."""
+        """End of the last fixation, ms."""
         return self.fixations[-1].start + self.fixations[-1].duration if self.fixations else 0.0
 
     @property
     def is_due(self) -> bool:
-        """Whether the last fixation ends before the present pack does, so that the next step is decided in it."""
+        """Tell whether the last fixation ends within the current pack, so that the next step is decided there."""
         return bool(self.fixations) and (self.word.end is None or self.end < self.word.end)
 
     def facts(self, *, is_fixation: bool) -> list[float]:
-        """The F numbers of a token that is written now."""
+        """Return the F input numbers of a token at the current moment."""
         word = self.word
         before, after = word.kind
         here = self.fixations[-1] if self.fixations else Fixation(*CENTER, 0.0, 0.0)
@@ -105,44 +105,43 @@ class Track:
 
 @dataclass(frozen=True, kw_only=True)
 class EventBatch:
-    """Tokens of B scanpaths, padded on the right, and what follows each."""
+    """Tokens of B scanpaths, padded on the right, with the event that follows each."""
 
     facts: Tensor  # (B, T, F)
     packs: Tensor  # (B, T) long
     valid: Tensor  # (B, T) bool
-    label: Tensor  # (B, T) long, Next, or NO_LABEL where nothing is known or nothing is asked
-    decides: Tensor  # (B, T) bool: whether to go on is decided here, by the clock
-    stops: Tensor  # (B, T) bool: the decision was to stop
-    gap: Tensor  # (B, T) ms from the last fixation to the next, where the decision was to go on
-    looks: Tensor  # (B, T) bool: a fixation follows at once
+    label: Tensor  # (B, T) long, Next; NO_LABEL at padding and undecided tokens
+    decides: Tensor  # (B, T) bool, clocked packs: stop or continue is decided here
+    stops: Tensor  # (B, T) bool: the decision is to stop
+    gap: Tensor  # (B, T) ms from the last fixation to the next, where the decision is to continue
+    looks: Tensor  # (B, T) bool: a fixation follows this token
     target: Tensor  # (B, T, 4) its x, y, start, duration
-    is_last: Tensor  # (B, T) bool: it is the last one
-    beliefs: Tensor  # (B, P, g h, g w) where the target is so far, 0..1
-    states: Tensor | None = None  # (B, P, D) what the language model makes of the words so far
-    cover: Tensor | None = None  # (B, g h, g w) where the target is, 0..1; None = where the last belief has it
+    is_last: Tensor  # (B, T) bool: it is the last fixation
+    beliefs: Tensor  # (B, P, g h, g w) target map given the words so far, 0..1
+    states: Tensor | None = None  # (B, P, D) language-model state after each word
+    cover: Tensor | None = None  # (B, g h, g w) true target map, 0..1; None = the last belief map
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """Those that are there, by name."""
+        """The tensors that are set, by name."""
         return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
 
     def to(self, device: torch.device | str) -> Self:
         return replace(self, **{name: value.to(device) for name, value in self.tensors.items()})
 
     def rows(self, index: Tensor) -> Self:
-        """Take some of the scanpaths, (V,), and no more tokens than they have."""
+        """Select scanpaths (V,), trimmed to their longest token sequence."""
         length = int(self.valid[index].sum(1).max())
         no_tokens = ("beliefs", "states", "cover")
         taken = {name: value[index] for name, value in self.tensors.items()}
         return replace(self, **{name: row if name in no_tokens else row[:, :length] for name, row in taken.items()})
 
 
-def words_of(words: Sequence[str], timing: SpeechTiming | None, *, clocked: bool = True) -> list[Word]:
-    """List the N + 2 packs of an expression; times that are not known are predicted from each word alone.
+def pack_words(words: Sequence[str], timing: SpeechTiming | None, *, clocked: bool = True) -> list[Word]:
+    """List the N + 2 packs of an expression; missing times are predicted from each word alone.
 
-    Packs lie where `timing.pack_indices` has them: the first one ends where the first word begins, as in the recordings
-    of RefCOCO-Gaze, whose first words begin 30 to 250 ms after the sound, and the last one begins where the sound is
-    over. A pack knows its own span, as a stream does, and nothing of the words after it.
+    Pack borders agree with `timing.pack_indices`. The first pack ends at the first word's onset, which in RefCOCO-Gaze
+    is 30 to 250 ms after the sound begins; the last pack begins at the end of the sound.
     """
     clock = timing if timing is not None else predict_timing(words)
     packs = [Word(None, 0.0, (*clock.onsets, clock.duration)[0], clocked)]
@@ -151,10 +150,10 @@ def words_of(words: Sequence[str], timing: SpeechTiming | None, *, clocked: bool
 
 
 def write_tokens(scanpath: Scanpath, timing: SpeechTiming | None, *, clocked: bool = True) -> list[dict[str, Any]]:
-    """Walk through a recorded scanpath on the canvas: one record per token, with what followed it.
+    """Convert a recorded scanpath on the canvas: one record per token, with the event that followed it.
 
     Raises:
-        ValueError: it is over another canvas, or has no fixation to learn from.
+        ValueError: the canvas has another size, or the scanpath has no fixations.
     """
     if (scanpath.width, scanpath.height) != CANVAS:
         raise ValueError(
@@ -162,39 +161,39 @@ def write_tokens(scanpath: Scanpath, timing: SpeechTiming | None, *, clocked: bo
         )
     if not scanpath.fixations:
         raise ValueError(f"scanpath of {scanpath.image or 'a picture'}: no fixations, expected at least one")
-    track, tokens, decided = Track(), [], False
+    history, tokens, decided = EventHistory(), [], False
     total = len(scanpath.fixations)
-    for word, pack in zip(words_of(scanpath.words, timing, clocked=clocked), scanpath.packs, strict=True):
-        track.hear(word)
+    for word, pack in zip(pack_words(scanpath.words, timing, clocked=clocked), scanpath.packs, strict=True):
+        history.begin_pack(word)
         upcoming = [*pack.fixations, None]
         for number, following in enumerate(upcoming):
-            token = _token(track, is_fixation=number > 0, following=following)
-            over = len(track.fixations) == total
-            if track.fixations and not decided and (following is not None or track.is_due):
+            token = _token(history, is_fixation=number > 0, following=following)
+            over = len(history.fixations) == total
+            if history.fixations and not decided and (following is not None or history.is_due):
                 decided = True
                 token |= {"decides": True, "stops": over}
                 if not over:
-                    token["gap"] = max(scanpath.fixations[len(track.fixations)].start - track.end, MIN_GAP)
-                token["label"] = Next.DONE if over else token["label"]
+                    token["gap"] = max(scanpath.fixations[len(history.fixations)].start - history.end, MIN_GAP)
+                token["label"] = Next.STOP if over else token["label"]
             elif over and decided:
-                token["label"] = NO_LABEL  # nobody is looking any more
+                token["label"] = NO_LABEL  # viewing has ended
             tokens.append(token)
             if following is not None:
-                token["is_last"] = len(track.fixations) + 1 == total
-                track.look(following)
+                token["is_last"] = len(history.fixations) + 1 == total
+                history.add(following)
                 decided = False
     return tokens
 
 
-def _token(track: Track, *, is_fixation: bool, following: Fixation | None) -> dict[str, Any]:
-    """Describe the present moment; a clock that has not decided yet leaves the rest to the caller."""
+def _token(history: EventHistory, *, is_fixation: bool, following: Fixation | None) -> dict[str, Any]:
+    """Build a token with the defaults of an undecided step; `write_tokens` fills in the decision."""
     target = (0.0, 0.0, 0.0, 1.0)
     if following is not None:
         target = (following.x, following.y, following.start, max(following.duration, 1.0))
     return {
-        "facts": track.facts(is_fixation=is_fixation),
-        "packs": track.pack,
-        "label": Next.LOOK if following is not None else Next.PACK,
+        "facts": history.facts(is_fixation=is_fixation),
+        "packs": history.pack,
+        "label": Next.FIXATION if following is not None else Next.PACK,
         "decides": False,
         "stops": False,
         "gap": MIN_GAP,
@@ -207,16 +206,16 @@ def _token(track: Track, *, is_fixation: bool, following: Fixation | None) -> di
 def collate(
     rows: Sequence[list[dict[str, Any]]], beliefs: Sequence[Tensor], *, states: Tensor | None = None
 ) -> EventBatch:
-    """Put the tokens of B scanpaths into one batch.
+    """Pad the tokens of B scanpaths into one batch.
 
     Args:
-        rows: of `write_tokens`.
-        beliefs: B maps (P, g h, g w), 0..1.
-        states: (B, P, D) of the language model.
+        rows: B token lists from `write_tokens`.
+        beliefs: B target maps (P, g h, g w), 0..1.
+        states: (B, P, D) language-model states.
     """
     length, packs = max(map(len, rows)), max(map(len, beliefs))
     kinds: dict[str, torch.dtype] = {"packs": torch.long, "label": torch.long} | dict.fromkeys(FLAGS, torch.bool)
-    empty = _token(Track(pack=0), is_fixation=False, following=None) | {"label": NO_LABEL}
+    empty = _token(EventHistory(pack=0), is_fixation=False, following=None) | {"label": NO_LABEL}
     columns: dict[str, Any] = {}
     for name, blank in empty.items():
         filled = [[token[name] for token in row] + [blank] * (length - len(row)) for row in rows]

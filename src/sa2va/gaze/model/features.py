@@ -1,9 +1,9 @@
-"""Turn plain facts about a look into numbers that a small network can use, for tokens and for places.
+"""Compute the hand-made input features of the event decoder, per token and per cell of the canvas.
 
-Flow: events.py (facts), belief maps -> token_features (what has happened), place_features (how a cell lies to the
-    eye, to the target and to the canvas), time_features (when the next fixation begins) -> decoder.py.
-Source: saccades are read relative to the fixation before, to the target and to the middle of the canvas, which is
-    what carries most of the likelihood of people's fixations on RefCOCO-Gaze, arXiv:2407.19605.
+Flow: events.py (facts), belief maps -> token_features (scanpath so far), place_features (each cell relative to the
+    current fixation, the target and the canvas), time_features (onset of the next fixation) -> decoder.py.
+Source: features are relative to the previous fixation, the target and the canvas center, which carry most of the
+    likelihood of human fixations on RefCOCO-Gaze, arXiv:2407.19605.
 Shapes: ... any leading axes, F facts, C = g h * g w cells; xy px of the canvas, ms.
 """
 
@@ -16,29 +16,29 @@ from torch import Tensor
 from sa2va.gaze.letterbox import CANVAS
 from sa2va.gaze.model.density import Grid
 from sa2va.gaze.model.events import FACT
-from sa2va.gaze.model.sight import FAINT
+from sa2va.gaze.model.scene_maps import FAINT
 
 NUM_TOKEN_FEATURES = 45
 NUM_PLACE_FEATURES = 26
 NUM_TIME_FEATURES = 6
-STEP = 64.0  # px, a usual saccade
-BEAT = 400.0  # ms, a usual word
-EDGE = 0.2  # of the strongest belief: what is believed less is beside the target
+STEP = 64.0  # px, typical saccade
+BEAT = 400.0  # ms, typical word
+EDGE = 0.2  # share of the peak belief below which a cell is outside the target
 
 
 @dataclass(frozen=True)
 class Belief:
-    """Where the target is believed to be, one map per row, with its middle and its size."""
+    """Belief maps of the target's position with their moments, bounding boxes and peaks."""
 
     shares: Tensor  # (..., C) sums to 1
-    middle: Tensor  # (..., 2) xy px
+    middle: Tensor  # (..., 2) mean, xy px
     spread: Tensor  # (..., 2) SD in x and y, px
-    box: Tensor  # (..., 4) around all that is believed in, x0 y0 x1 y1 px, as fine as shares of cells allow
-    peak: Tensor  # (..., 1) the strongest belief of a cell, 0..1: masks of wrong objects are fainter
+    box: Tensor  # (..., 4) x0 y0 x1 y1 px, with subcell precision from partly covered cells
+    peak: Tensor  # (..., 1) largest belief of a cell, 0..1; masks of wrong objects are fainter
 
     @classmethod
     def of(cls, maps: Tensor, grid: Grid) -> "Belief":
-        """Read maps (..., g h, g w) of any scale >= 0; an empty one believes in nothing in particular."""
+        """Normalize maps (..., g h, g w) of any scale >= 0; an empty map becomes uniform."""
         flat = maps.float().flatten(-2) + 1e-6
         shares = flat / flat.sum(-1, keepdim=True)
         places = grid.centers(maps.device)
@@ -48,24 +48,24 @@ class Belief:
         return cls(shares, middle, spread, _surround(maps.float(), grid), peak)
 
     def each(self, function: Callable[[Tensor], Tensor]) -> "Belief":
-        """Apply a function to all that is known of the maps, whose leading axes it may change."""
+        """Apply a function to every field; it may change the leading axes."""
         known = (self.shares, self.middle, self.spread, self.box, self.peak)
         return Belief(*map(function, known))
 
     def rows(self, *index: Tensor) -> "Belief":
-        """Select along the leading axes."""
+        """Index the leading axes."""
         return self.each(lambda value: value[index])
 
     def strength(self) -> Tensor:
-        """Log of each cell's share, 0 for an even spread: (..., C)."""
+        """Return the log ratio of each cell's share to a uniform map: (..., C)."""
         return (self.shares * self.shares.shape[-1] + FAINT).log()
 
     def certainty(self) -> Tensor:
-        """Log odds of the strongest belief: (...)."""
+        """Return the log odds of the peak belief: (...)."""
         return self.peak[..., 0].clamp(0.01, 0.995).logit()
 
     def at(self, points: Tensor, grid: Grid) -> Tensor:
-        """Log of the share at points, 0 for an even spread: (..., 2) -> (...)."""
+        """Return the log ratio of the share at points to a uniform map: (..., 2) -> (...)."""
         rows, columns = grid.shape
         x = (points[..., 0] / grid.cell).long().clamp(0, columns - 1)
         y = (points[..., 1] / grid.cell).long().clamp(0, rows - 1)
@@ -73,18 +73,18 @@ class Belief:
         return (share * self.shares.shape[-1] + FAINT).log()
 
     def offset(self, points: Tensor) -> Tensor:
-        """How far points lie from the middle, in SDs: (..., 2) -> (..., 2)."""
+        """Return the distance of points from the mean, in SDs: (..., 2) -> (..., 2)."""
         return ((points - self.middle) / self.spread).clamp(-8, 8)
 
     def depth(self, points: Tensor) -> Tensor:
-        """How far inside the box points lie, px, below 0 outside: (..., 2) -> (...). Nobody ends beside the target."""
+        """Return the signed distance to the box border, px, positive inside: (..., 2) -> (...)."""
         return torch.cat([points - self.box[..., :2], self.box[..., 2:] - points], dim=-1).amin(-1)
 
 
 def _surround(maps: Tensor, grid: Grid) -> Tensor:
-    """Put a box around what maps (..., g h, g w) hold: (..., 4) px. A cell that is half full counts half its width.
+    """Bound the support of maps (..., g h, g w): (..., 4) px. A half-covered cell adds half its width.
 
-    An empty map has a box turned inside out, so that every point lies outside.
+    An empty map gets an inverted box, which no point is inside.
     """
     strongest = maps.amax((-2, -1)).clamp(min=1e-6)[..., None]
     sides = []
@@ -103,7 +103,7 @@ def _surround(maps: Tensor, grid: Grid) -> Tensor:
 
 
 def token_features(facts: Tensor, belief: Belief, grid: Grid) -> Tensor:
-    """Describe what has happened: (..., F), one belief per token -> (..., NUM_TOKEN_FEATURES)."""
+    """Compute token features: facts (..., F), one belief per token -> (..., NUM_TOKEN_FEATURES)."""
     fact = {name: facts[..., place] for name, place in FACT.items()}
     clocked, has_end = fact["clocked"], 1 - fact["is_after"]
     here, before = _point(facts, "x", "y"), _point(facts, "last_x", "last_y")
@@ -137,7 +137,7 @@ def token_features(facts: Tensor, belief: Belief, grid: Grid) -> Tensor:
 
 
 def time_features(facts: Tensor, start: Tensor) -> Tensor:
-    """Describe when the next fixation begins: (..., F), (...) ms -> (..., NUM_TIME_FEATURES); hidden with the clock."""
+    """Compute features of the next onset: (..., F), (...) ms -> (..., NUM_TIME_FEATURES); 0 without a clock."""
     fact = {name: facts[..., place] for name, place in FACT.items()}
     gap, since = (start - fact["end"]) / 100, (start - fact["onset"]) / BEAT
     rest = (fact["until"] - start) / BEAT * (1 - fact["is_after"])
@@ -153,7 +153,7 @@ def time_features(facts: Tensor, start: Tensor) -> Tensor:
 
 
 def place_features(facts: Tensor, belief: Belief, grid: Grid) -> Tensor:
-    """Describe how each cell lies to eye, target and canvas: (E, F) -> (E, NUM_PLACE_FEATURES, C)."""
+    """Compute each cell's features relative to fixation, target and canvas: (E, F) -> (E, NUM_PLACE_FEATURES, C)."""
     cells = grid.centers(facts.device)[None]  # (1, C, 2)
     here, before = _point(facts, "x", "y")[:, None], _point(facts, "last_x", "last_y")[:, None]  # (E, 1, 2)
     away = (cells - here) / STEP
@@ -167,7 +167,7 @@ def place_features(facts: Tensor, belief: Belief, grid: Grid) -> Tensor:
     apart = offset.norm(dim=-1)
     goal = belief.middle[:, None] - here
     reach = goal.norm(dim=-1).clamp(min=grid.cell)
-    towards = (away * STEP * goal).sum(-1) / reach**2  # 0 at the eye, 1 at the target
+    towards = (away * STEP * goal).sum(-1) / reach**2  # 0 at the current fixation, 1 at the target
     beside = (away[..., 0] * goal[..., 1] - away[..., 1] * goal[..., 0]).abs() / reach
     scaled = _scaled(cells).expand(len(facts), -1, -1)
     narrow = [torch.exp(-(far * STEP / width).square()) for width in (12.0, 28.0, 60.0)]
@@ -189,10 +189,10 @@ def _point(facts: Tensor, *names: str) -> Tensor:
 
 
 def _scaled(points: Tensor) -> Tensor:
-    """px -> -1..1 over the canvas."""
+    """Scale px to -1..1 over the canvas."""
     return points / torch.tensor(CANVAS, dtype=torch.float32, device=points.device) * 2 - 1
 
 
 def _squash(values: Tensor) -> Tensor:
-    """Keep the sign and shorten the long end."""
+    """Compress magnitudes: sign(x) * log(1 + |x|)."""
     return values.sign() * values.abs().log1p()

@@ -1,25 +1,26 @@
-"""Draw belief maps from what is known of a target, where no model says where it is.
+"""Rasterize a target box into an oracle belief map.
 
-Flow: Trial.target -> box_map -> the belief of every pack, for training on recordings without pictures.
+Flow: Trial.target -> box_map -> the belief of every pack, for recordings without images.
 Shapes: g h g w grid of cells on the canvas.
 """
 
 import torch
 from torch import Tensor
 
+from sa2va.gaze.letterbox import CANVAS
 from sa2va.gaze.metrics.target import Box
 from sa2va.gaze.model.density import Grid
 
 
 def box_map(box: Box | None, grid: Grid) -> Tensor:
-    """Share of each cell that a box covers, (g h, g w); without a box, no belief at all (zeros).
+    """Return the share of each cell that a box covers, (g h, g w); zeros without a box.
 
     Args:
-        box: px of the canvas; what lies beyond the canvas is cut off.
-        grid: of cells.
+        box: x0, y0, x1, y1 px of the canvas, clipped to it.
+        grid: Cells of the canvas.
 
     Raises:
-        ValueError: nothing of it is on the canvas.
+        ValueError: the box lies outside the canvas.
     """
     rows, columns = grid.shape
     if box is None:
@@ -27,12 +28,15 @@ def box_map(box: Box | None, grid: Grid) -> Tensor:
     x0, y0, x1, y1 = box
     cover = _overlap(y0, y1, rows, grid.cell)[:, None] * _overlap(x0, x1, columns, grid.cell)
     if not cover.any():
-        raise ValueError(f"target box {tuple(round(side, 1) for side in box)}: nothing of it is on the canvas")
+        raise ValueError(
+            f"target box {tuple(round(side, 1) for side in box)} px lies outside the canvas of "
+            f"{CANVAS[0]} x {CANVAS[1]} px; give a box in canvas px"
+        )
     return cover
 
 
 def _overlap(low: float, high: float, count: int, cell: int) -> Tensor:
-    """Share of each of `count` cells in a row that lies between two places, px; a thin box covers a whole px."""
+    """Return the share of each of `count` cells between two coordinates, px; at least one px is covered."""
     high = max(high, low + 1)
     begin = torch.arange(count) * float(cell)
     return ((begin + cell).clamp(max=high) - begin.clamp(min=low)).clamp(min=0) / cell

@@ -1,8 +1,8 @@
-"""Ask the event decoder how many fixations each pack of a person has, given the packs before it.
+"""Estimate the event decoder's distribution of pack sizes, each given a person's earlier packs.
 
-Flow: a recorded look -> for each pack, what was seen before it -> many looks at that one pack -> counts of sizes.
-Source: our own. The sizes of packs have no closed form where a clock ends them, so they are counted.
-Shapes: R looks per pack, P = N + 2 packs, T tokens, F facts.
+Flow: a recorded scanpath -> for each pack, the tokens before it -> R rollouts of that pack -> sizes.
+Source: our own. Sizes of clocked packs have no closed form, so they are estimated by Monte Carlo.
+Shapes: R rollouts per pack, P = N + 2 packs, T tokens, F facts.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sa2va.gaze.metrics.sizes import NUM_CLASSES
-from sa2va.gaze.model.decoder import EventDecoder, Outlook
-from sa2va.gaze.model.events import FACT, MIN_GAP, EventBatch, Track, Word
+from sa2va.gaze.model.decoder import EventDecoder, StepPrediction
+from sa2va.gaze.model.events import FACT, MIN_GAP, EventBatch, EventHistory, Word
 from sa2va.gaze.model.features import Belief
 from sa2va.gaze.model.losses import TokenTerms
 from sa2va.gaze.model.rollout import Rollout
@@ -28,83 +28,83 @@ def sample_sizes(
     batch: EventBatch,
     terms: TokenTerms,
     *,
-    num_looks: int = 64,
+    num_rollouts: int = 64,
     seed: int = 0,
-    view: Tensor | None = None,
+    image_maps: Tensor | None = None,
 ) -> NDArray[np.int64]:
-    """Draw the size of each pack R times, each time after the person's own packs before it.
+    """Sample the size of each pack R times, conditioned on the person's earlier packs.
 
     Args:
-        decoder: in eval mode.
-        path: on the canvas.
-        words: P packs, as `words_of` gives them.
-        batch: of this path alone.
-        terms: of the batch; what it says of kinds of observers.
-        num_looks: R.
-        seed: of chance.
-        view: (1, hidden, g h, g w) of `Sight.picture`, on the canvas.
+        decoder: Event decoder in eval mode.
+        path: The person's scanpath on the canvas.
+        words: P packs from `pack_words`.
+        batch: Tokens of this scanpath alone.
+        terms: Log likelihoods of the batch, which weight the observer types.
+        num_rollouts: R.
+        seed: Random seed.
+        image_maps: (1, hidden, g h, g w) from `canvas_features`.
 
     Returns:
-        (R, P), the largest class for all sizes beyond it.
+        (R, P) sizes, capped at the largest size class.
     """
     rng = np.random.default_rng(seed)
     belief = Belief.of(batch.beliefs[0], decoder.config.grid)
     sizes = []
-    track = Track()
+    history = EventHistory()
     for number, word in enumerate(words):
         before = batch.packs[0] < number
-        rollout = Rollout(decoder, num_samples=num_looks, seed=seed, view=view)
-        kinds = _kinds(decoder, terms, before, num_looks, rng)
+        rollout = Rollout(decoder, num_samples=num_rollouts, seed=seed, image_maps=image_maps)
+        kinds = _kinds(decoder, terms, before, num_rollouts, rng)
         seen = belief.rows(batch.packs[0, before])
-        told = None if batch.states is None else batch.states[0, batch.packs[0, before]]
-        outlook = rollout.resume(batch.facts[0, before], seen, kinds, track, batch.beliefs[0, :number], told)
-        if outlook is not None and track.fixations:
-            _settle(rollout, outlook, batch, before, words[number - 1], rng)
+        states = None if batch.states is None else batch.states[0, batch.packs[0, before]]
+        steps = rollout.resume(batch.facts[0, before], seen, kinds, history, batch.beliefs[0, :number], states)
+        if steps is not None and history.fixations:
+            _draw_pending(rollout, steps, batch, before, words[number - 1], rng)
         state = None if batch.states is None else batch.states[0, number]
-        looked = rollout.hear(word, batch.beliefs[0, number], state, at_most=NUM_CLASSES - 1)
-        sizes.append([len(fixations) for fixations in looked])
-        track.hear(word)
+        drawn = rollout.run_pack(word, batch.beliefs[0, number], state, at_most=NUM_CLASSES - 1)
+        sizes.append([len(fixations) for fixations in drawn])
+        history.begin_pack(word)
         for fixation in path.packs[number].fixations:
-            track.look(fixation)
+            history.add(fixation)
     return np.array(sizes).T
 
 
 def _kinds(
-    decoder: EventDecoder, terms: TokenTerms, before: Tensor, num_looks: int, rng: np.random.Generator
+    decoder: EventDecoder, terms: TokenTerms, before: Tensor, num_rollouts: int, rng: np.random.Generator
 ) -> Tensor:
-    """Draw kinds of observers as far as the tokens so far tell, (R,)."""
+    """Sample observer types from their posterior given the tokens so far, (R,)."""
     known = (decoder.prior.detach().log_softmax(0) + terms.total[:, 0][:, before].sum(-1)).softmax(0)
     shares = known.double().cpu().numpy()
-    return torch.from_numpy(rng.choice(len(shares), num_looks, p=shares / shares.sum())).to(before.device)
+    return torch.from_numpy(rng.choice(len(shares), num_rollouts, p=shares / shares.sum())).to(before.device)
 
 
-def _settle(
-    rollout: Rollout, outlook: Outlook, batch: EventBatch, before: Tensor, word: Word, rng: np.random.Generator
+def _draw_pending(
+    rollout: Rollout, steps: StepPrediction, batch: EventBatch, before: Tensor, word: Word, rng: np.random.Generator
 ) -> None:
-    """Draw what is pending at the end of a pack: stopped, or a next fixation that this pack did not see.
+    """Sample the undisclosed decision at the end of a pack: stopped, or the onset of a fixation in a later pack.
 
-    Where the last fixation outlasts the pack, nothing has been decided yet. Otherwise the decision has been made, and
-    all that is known of it is that no fixation came of it so far.
+    If the last fixation outlasts the pack, nothing has been decided yet. Otherwise the decision was made within the
+    pack, and it is only known that no fixation followed before the pack's end.
     """
-    track = rollout.eyes[0].track
-    if word.end is None or track.end >= word.end:
+    history = rollout.samples[0].history
+    if word.end is None or history.end >= word.end:
         return
-    first = _decided(batch, before)
+    first = _decision_token(batch, before)
     if first is None:
         return
-    looks = np.arange(len(rollout.eyes))
-    stop = outlook.stop[looks, first].sigmoid().cpu().numpy()
-    law = outlook.gap.column(first)
-    least = torch.full((len(looks),), max(word.end - track.end, MIN_GAP), device=outlook.stop.device)
-    late = (1 - law.cdf(least)).clamp(min=1e-9).cpu().numpy() * (1 - stop)
-    stopped = rng.random(len(looks)) < stop / (stop + late)
-    gaps = law.draw_after(torch.from_numpy(rng.random(len(looks))).to(least), least).tolist()
-    for sample in looks.tolist():
-        rollout.settle(sample, None if stopped[sample] else track.end + gaps[sample])
+    rows = np.arange(len(rollout.samples))
+    stop = steps.stop[rows, first].sigmoid().cpu().numpy()
+    gap = steps.gap.column(first)
+    least = torch.full((len(rows),), max(word.end - history.end, MIN_GAP), device=steps.stop.device)
+    late = (1 - gap.cdf(least)).clamp(min=1e-9).cpu().numpy() * (1 - stop)
+    stopped = rng.random(len(rows)) < stop / (stop + late)
+    gaps = gap.draw_after(torch.from_numpy(rng.random(len(rows))).to(least), least).tolist()
+    for row in rows.tolist():
+        rollout.set_pending(row, None if stopped[row] else history.end + gaps[row])
 
 
-def _decided(batch: EventBatch, before: Tensor) -> int | None:
-    """The token at which the step after the last fixation was decided."""
+def _decision_token(batch: EventBatch, before: Tensor) -> int | None:
+    """Find the token at which the step after the last fixation was decided."""
     count = batch.facts[0, :, FACT["count"]]
     places = (before & batch.decides[0] & (count == count[before].max())).nonzero()[:, 0]
     return int(places[0]) if len(places) else None

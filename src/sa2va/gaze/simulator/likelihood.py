@@ -1,11 +1,11 @@
-"""Say how likely the people of the drawn world were to look where they did, to one who knows their law but not them.
+"""Estimate the log-likelihood of simulated scanpaths, marginalized over the observer's hidden traits.
 
-Flow: View, fixations of one person -> draw_minds (people who might have been this one) -> each weighted by all that
-    the person did so far -> log density of each next place. No model of the same picture and words can do better on
-    average, so that this is the bar for bits per fixation.
-Source: importance sampling from the prior, with what was aimed at drawn from what is known after each fixation. The law
-    is that of policy.py and viewing.py, here for many minds at once; a test holds the two together.
-Shapes: S minds, M objects, N words, K fixations; xy, px of the canvas of 512 x 320; ms.
+Flow: Stimulus, fixations of one observer -> draw_particles (traits, saliency, latencies from the prior) -> weighted by
+    the observer's behavior so far -> log density of each next fixation. This oracle likelihood is an upper bound on
+    the average of any model that sees the same image and words: the bar for bits per fixation.
+Source: importance sampling from the prior; saccade goals are sampled from their posterior after each fixation. The
+    generative model is that of policy.py and viewing.py, vectorized over particles; a test compares the two.
+Shapes: S particles, M objects, N words, K fixations; xy, px of the canvas of 512 x 320; ms.
 """
 
 import math
@@ -18,58 +18,60 @@ from scipy.special import logsumexp, ndtr, ndtri
 from sklearn.utils.parallel import Parallel, delayed
 
 from sa2va.gaze.scanpath import Fixation
-from sa2va.gaze.simulator.cases import LURE
+from sa2va.gaze.simulator.cases import SALIENCY_SPREAD
 from sa2va.gaze.simulator.observers import POPULATION, Observer
 from sa2va.gaze.simulator.policy import (
-    CALM,
+    AIM_SPREAD,
     CLEAR,
-    EAGER,
+    CLEAR_EXPLORE,
+    CLEAR_WAIT,
     EXPLORE_SPREAD,
-    LANDING,
-    MEMORY,
-    RETURN,
+    INHIBITION,
+    INHIBITION_SPAN,
     WAIT_SPREAD,
     holds,
 )
 from sa2va.gaze.simulator.viewing import (
+    BELIEF_DWELL,
     CENTER_SPREAD,
+    CORRECTIVE,
+    CORRECTIVE_LOG,
+    CORRECTIVE_LOG_SPREAD,
     DURATIONS,
-    DWELL,
-    HASTY,
-    HASTY_LOG,
-    HASTY_LOG_SPREAD,
     LATENCY_SPREAD,
     MIN_LATENCY,
-    PATIENCE,
     SETTLED_DOUBT,
     SETTLING,
-    View,
+    TIMEOUT,
+    Stimulus,
 )
 
 Array = NDArray[np.float64]
-NOTHING = -1  # aimed at no object
+NO_AIM = -1  # the saccade aimed at no object
 
 
 @dataclass(frozen=True)
-class Minds:
-    """S people who may have looked."""
+class Particles:
+    """S samples of an observer's hidden variables."""
 
-    traits: dict[str, Array]  # (S,) each, by the names of Observer
+    traits: dict[str, Array]  # (S,) each, by field of Observer
     saliency: Array  # (S, M)
-    arrivals: Array  # (S, N) ms, when each word can change a saccade
+    arrivals: Array  # (S, N) ms, time from which each word can influence a saccade
 
     def __len__(self) -> int:
         return len(self.saliency)
 
 
-def draw_minds(view: View, count: int, rng: np.random.Generator, *, observer: Observer | None = None) -> Minds:
-    """Draw minds as the drawn world draws people; what attracts the eye in a picture is drawn as well.
+def draw_particles(
+    stimulus: Stimulus, count: int, rng: np.random.Generator, *, observer: Observer | None = None
+) -> Particles:
+    """Sample hidden variables from the simulator's prior: traits, saliency and latencies.
 
     Args:
-        view: whose words and objects count; its saliency is not looked at.
+        stimulus: Its words and objects are used, its saliency is not.
         count: S.
-        rng: of chance.
-        observer: of whom all are, if that is known.
+        rng: Random generator.
+        observer: Fixes the traits, if known.
     """
     traits = {}
     for name, trait in POPULATION.items():
@@ -77,78 +79,78 @@ def draw_minds(view: View, count: int, rng: np.random.Generator, *, observer: Ob
         traits[name] = trait.mean + trait.spread * ndtri(rng.uniform(low, high, count))
         if observer is not None:
             traits[name] = np.full(count, getattr(observer, name))
-    lure = np.exp(rng.normal(0.0, LURE, (count, len(view.boxes))))
-    delays = rng.normal(traits["latency"][:, None], LATENCY_SPREAD, (count, len(view.timing.onsets)))
-    arrivals = np.array(view.timing.onsets) + np.maximum(delays, MIN_LATENCY)
-    return Minds(traits, lure / lure.sum(1, keepdims=True), np.maximum.accumulate(arrivals, axis=1))
+    saliency = np.exp(rng.normal(0.0, SALIENCY_SPREAD, (count, len(stimulus.boxes))))
+    delays = rng.normal(traits["latency"][:, None], LATENCY_SPREAD, (count, len(stimulus.timing.onsets)))
+    arrivals = np.array(stimulus.timing.onsets) + np.maximum(delays, MIN_LATENCY)
+    return Particles(traits, saliency / saliency.sum(1, keepdims=True), np.maximum.accumulate(arrivals, axis=1))
 
 
 def log_predictive(
-    view: View,
+    stimulus: Stimulus,
     fixations: Sequence[Fixation],
-    minds: Minds,
+    particles: Particles,
     rng: np.random.Generator,
     *,
     aims: Sequence[int | None] | None = None,
 ) -> Array:
-    """Log density of each place given all that happened before it, places, times and going on.
+    """Estimate the log density of each fixation given all earlier positions, times and decisions to continue.
 
     Args:
-        view: what there is to see and hear.
-        fixations: K, of one person, on the canvas.
-        minds: S drawn ones.
-        rng: of what they aim at.
-        aims: K objects that were aimed at, if that is known.
+        stimulus: Scene and speech.
+        fixations: K, of one observer, on the canvas.
+        particles: S samples of the hidden variables.
+        rng: Random generator for the saccade goals.
+        aims: The K objects aimed at, if known.
 
     Returns:
         (K,) natural log of the density per px^2.
     """
-    crowd = _Crowd(view, minds)
+    filtered = _ParticleFilter(stimulus, particles)
     logs = []
     for number, fixation in enumerate(fixations):
         point = (fixation.x, fixation.y)
-        density = crowd.first(point) if number == 0 else crowd.density(point)
-        before = crowd.weights - logsumexp(crowd.weights)
-        logs.append(float(logsumexp(before + np.log(np.maximum(density, 1e-300)))))
+        density = filtered.first_density(point) if number == 0 else filtered.density(point)
+        prior = filtered.weights - logsumexp(filtered.weights)
+        logs.append(float(logsumexp(prior + np.log(np.maximum(density, 1e-300)))))
         if number + 1 < len(fixations):
-            known = None if aims is None else aims[number]
-            crowd.learn(fixation, density, rng, known if aims is not None else _DRAWN, is_first=number == 0)
+            aim = _UNKNOWN if aims is None else aims[number]
+            filtered.update(fixation, density, rng, aim, is_first=number == 0)
     return np.array(logs)
 
 
-_DRAWN = "drawn"  # what is aimed at is not known
+_UNKNOWN = "unknown"  # the saccade goal is not given
 
 
 @dataclass
-class _Crowd:
-    """S minds, in step with one person."""
+class _ParticleFilter:
+    """S weighted particles that follow one observer."""
 
-    view: View
-    minds: Minds
-    weights: Array = field(init=False)  # (S,) logs
+    stimulus: Stimulus
+    particles: Particles
+    weights: Array = field(init=False)  # (S,) log weights
     belief: Array = field(init=False)  # (S, M)
-    looks: NDArray[np.int64] = field(init=False)  # (S, MEMORY) last aims, the newest last
+    past_aims: NDArray[np.int64] = field(init=False)  # (S, INHIBITION_SPAN) last aims, newest last
 
     def __post_init__(self) -> None:
-        count = len(self.minds)
-        self.weights, self.belief = np.zeros(count), self.minds.saliency
-        self.looks = np.full((count, MEMORY), NOTHING)
-        boxes = np.array(self.view.boxes)
+        count = len(self.particles)
+        self.weights, self.belief = np.zeros(count), self.particles.saliency
+        self.past_aims = np.full((count, INHIBITION_SPAN), NO_AIM)
+        boxes = np.array(self.stimulus.boxes)
         self._centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-        self._spreads = LANDING * (boxes[:, 2:] - boxes[:, :2])
+        self._spreads = AIM_SPREAD * (boxes[:, 2:] - boxes[:, :2])
         self._inside = np.zeros(len(boxes), bool)  # objects under the last fixation
-        self._before: NDArray[np.bool_] | None = None  # and under the one before it
+        self._before: NDArray[np.bool_] | None = None  # objects under the one before it
         self._point = np.zeros(2)
         self._parts: tuple[Array, ...] = ()
 
-    def first(self, point: tuple[float, float]) -> Array:
-        """Nobody chooses the first place: (S,)."""
-        x0, y0, x1, y1 = self.view.bounds
+    def first_density(self, point: tuple[float, float]) -> Array:
+        """Return the density of the first fixation, equal for all particles: (S,)."""
+        x0, y0, x1, y1 = self.stimulus.bounds
         center = np.array([[(x0 + x1) / 2, (y0 + y1) / 2]])
-        return np.full(len(self.minds), self._normal(np.array(point), center, np.full((1, 2), CENTER_SPREAD))[0])
+        return np.full(len(self.particles), self._normal(np.array(point), center, np.full((1, 2), CENTER_SPREAD))[0])
 
     def density(self, point: tuple[float, float]) -> Array:
-        """Density of the next place of each mind, (S,)."""
+        """Compute the density of the next fixation under each particle, (S,)."""
         place = np.array(point)
         objects = self._normal(place, self._centers, self._spreads)  # (M,)
         aimed = self._aims * objects  # (S, M)
@@ -157,83 +159,85 @@ class _Crowd:
         self._parts = (aimed, still + away)
         return aimed.sum(1) + still + away
 
-    def learn(
+    def update(
         self, fixation: Fixation, density: Array, rng: np.random.Generator, aim: int | str | None, *, is_first: bool
     ) -> None:
-        """Weigh the minds by a fixation, its duration and that another one followed, and plan the next one."""
+        """Reweight the particles by a fixation, its duration and the decision to continue; plan the next saccade."""
         if not is_first:
             self.weights = self.weights + np.log(np.maximum(density, 1e-300))
-            self._remember(rng, aim)
+            self._append_aims(rng, aim)
         self._point = np.array([fixation.x, fixation.y])
-        self._before, self._inside = (None if is_first else self._inside), self._holding()
+        self._before, self._inside = (None if is_first else self._inside), self._objects_here()
         self.weights = self.weights + np.log(np.maximum(self._duration(fixation.duration), 1e-300))
         now = fixation.start + fixation.duration
-        heard = (self.minds.arrivals <= now).sum(1)
-        over, tired = (now >= self.view.timing.duration + wait for wait in (0.0, PATIENCE))
-        self.weights = self.weights + np.log(np.maximum(1 - self._stop(heard, over, tired), 1e-300))
-        self.belief = self._believe(heard, settled=now >= self.view.timing.duration + SETTLING)
-        self._plan(~self.view.possible[heard].all(1), tired)
+        heard = (self.particles.arrivals <= now).sum(1)
+        over, timed_out = (now >= self.stimulus.timing.duration + wait for wait in (0.0, TIMEOUT))
+        self.weights = self.weights + np.log(np.maximum(1 - self._stop(heard, over, timed_out), 1e-300))
+        self.belief = self._believe(heard, settled=now >= self.stimulus.timing.duration + SETTLING)
+        self._plan(~self.stimulus.possible[heard].all(1), timed_out)
 
-    def _holding(self) -> NDArray[np.bool_]:
-        return np.array([holds(box, (self._point[0], self._point[1])) for box in self.view.boxes])
+    def _objects_here(self) -> NDArray[np.bool_]:
+        return np.array([holds(box, (self._point[0], self._point[1])) for box in self.stimulus.boxes])
 
-    def _remember(self, rng: np.random.Generator, aim: int | str | None) -> None:
-        """Draw what each mind aimed at, as far as the place tells."""
-        if aim == _DRAWN:
-            aimed, nothing = self._parts
-            total = np.cumsum(np.concatenate([aimed, nothing[:, None]], axis=1), axis=1)
+    def _append_aims(self, rng: np.random.Generator, aim: int | str | None) -> None:
+        """Sample each particle's saccade goal from its posterior given the end point, unless it is known."""
+        if aim == _UNKNOWN:
+            aimed, undirected = self._parts
+            total = np.cumsum(np.concatenate([aimed, undirected[:, None]], axis=1), axis=1)
             goal = rng.random(len(total)) * total[:, -1]
             index = (total <= goal[:, None]).sum(1).clip(max=aimed.shape[1])
-            index = np.where(index == aimed.shape[1], NOTHING, index)
+            index = np.where(index == aimed.shape[1], NO_AIM, index)
         else:
-            index = np.full(len(self.minds), NOTHING if aim is None else int(aim))
-        new = np.concatenate([self.looks[:, 1:], index[:, None]], axis=1)
-        self.looks = np.where((index == NOTHING)[:, None], self.looks, new)
+            index = np.full(len(self.particles), NO_AIM if aim is None else int(aim))
+        new = np.concatenate([self.past_aims[:, 1:], index[:, None]], axis=1)
+        self.past_aims = np.where((index == NO_AIM)[:, None], self.past_aims, new)
 
     def _duration(self, duration: float) -> Array:
         here = np.where(self._inside, self.belief, 0.0).max(1)
-        traits = self.minds.traits
-        usual = _cut_log_normal(duration, traits["log_duration"] + DWELL * here, traits["log_duration_spread"])
-        hasty = _cut_log_normal(duration, np.array(HASTY_LOG), np.array(HASTY_LOG_SPREAD))
-        return (1 - HASTY) * usual + HASTY * hasty
+        traits = self.particles.traits
+        regular = _truncated_log_normal(
+            duration, traits["log_duration"] + BELIEF_DWELL * here, traits["log_duration_spread"]
+        )
+        corrective = _truncated_log_normal(duration, np.array(CORRECTIVE_LOG), np.array(CORRECTIVE_LOG_SPREAD))
+        return (1 - CORRECTIVE) * regular + CORRECTIVE * corrective
 
-    def _stop(self, heard: NDArray[np.int64], over: bool, tired: bool) -> Array:
-        left = self.view.possible[heard]  # (S, M)
+    def _stop(self, heard: NDArray[np.int64], over: bool, timed_out: bool) -> Array:
+        left = self.stimulus.possible[heard]  # (S, M)
         one, only = left.sum(1) == 1, left.argmax(1)
         there = one & self._inside[only]
-        if tired or not over:
-            return there * (np.ones(len(heard)) if tired else self.minds.traits["stop_before"])
+        if timed_out or not over:
+            return there * (np.ones(len(heard)) if timed_out else self.particles.traits["stop_before"])
         stayed = self._inside[only] if self._before is None else self._inside[only] & self._before[only]
-        chance = np.where(stayed, self.minds.traits["stop_after"], self.minds.traits["stop_arrival"])
+        chance = np.where(stayed, self.particles.traits["stop_after"], self.particles.traits["stop_arrival"])
         return there * chance
 
     def _believe(self, heard: NDArray[np.int64], *, settled: bool) -> Array:
-        doubt = self.minds.traits["doubt"]
+        doubt = self.particles.traits["doubt"]
         if settled:
-            doubt = np.where(heard == len(self.view.possible) - 1, doubt * SETTLED_DOUBT, doubt)
-        weight = self.minds.saliency * np.where(self.view.possible[heard], 1.0, doubt[:, None])
+            doubt = np.where(heard == len(self.stimulus.possible) - 1, doubt * SETTLED_DOUBT, doubt)
+        weight = self.particles.saliency * np.where(self.stimulus.possible[heard], 1.0, doubt[:, None])
         return weight / weight.sum(1, keepdims=True)
 
-    def _plan(self, informed: NDArray[np.bool_], tired: bool) -> None:
-        """Chances of waiting and exploring, (S,), and of aiming at each object, (S, M)."""
-        traits, belief = self.minds.traits, self.belief
+    def _plan(self, informed: NDArray[np.bool_], timed_out: bool) -> None:
+        """Compute the weights of waiting and exploring, (S,), and of aiming at each object, (S, M)."""
+        traits, belief = self.particles.traits, self.belief
         rows, first = np.arange(len(belief)), belief.argmax(1)
-        if tired:
+        if timed_out:
             self._wait = self._explore = np.zeros(len(belief))
             self._aims = np.eye(belief.shape[1])[first]
             return
         clear = (belief[rows, first] > CLEAR) & (belief.shape[1] > 1)
         there = clear & self._inside[first]
         wait = np.where(informed, traits["wait_after"], traits["wait_before"])
-        wait = np.where(there, traits["wait_there"], wait) * np.where(clear & ~there, EAGER, 1.0)
-        explore = (1 - wait) * traits["explore"] * np.where(clear, CALM, 1.0)
+        wait = np.where(there, traits["wait_there"], wait) * np.where(clear & ~there, CLEAR_WAIT, 1.0)
+        explore = (1 - wait) * traits["explore"] * np.where(clear, CLEAR_EXPLORE, 1.0)
         verify = (1 - wait - explore) * traits["verify"] * clear
         far = np.hypot(*(self._centers - self._point).T)
         pull = belief ** traits["sharpness"][:, None] * np.exp(-far / traits["reach"][:, None])
-        surely = belief[rows, first] > CLEAR
-        for look in self.looks.T:
-            tires = (look != NOTHING) & ~(surely & (look == first))
-            pull[rows[tires], look[tires]] *= RETURN
+        is_clear = belief[rows, first] > CLEAR
+        for aim in self.past_aims.T:
+            inhibited = (aim != NO_AIM) & ~(is_clear & (aim == first))
+            pull[rows[inhibited], aim[inhibited]] *= INHIBITION
         pull /= pull.sum(1, keepdims=True)
         self._wait, self._explore = wait, explore
         self._aims = (1 - wait - explore - verify)[:, None] * pull
@@ -242,15 +246,15 @@ class _Crowd:
             self._aims[rows, np.where(there, second, first)] += verify
 
     def _normal(self, point: Array, centers: Array, spreads: Array) -> Array:
-        """Density of normal laws (G, 2), cut off at the edge of the picture, at a point: (G,)."""
-        bounds = np.array(self.view.bounds)
+        """Compute the density of G Gaussians truncated to the image at a point: (G, 2) -> (G,)."""
+        bounds = np.array(self.stimulus.bounds)
         mass = (ndtr((bounds[2:] - centers) / spreads) - ndtr((bounds[:2] - centers) / spreads)).prod(1)
         z = (point - centers) / spreads
         return np.exp(-(z**2).sum(1) / 2) / (2 * math.pi * spreads.prod(1) * mass)
 
 
-def _cut_log_normal(duration: float, mean: Array, spread: Array) -> Array:
-    """Density per ms of a log-normal law that is drawn again beyond DURATIONS."""
+def _truncated_log_normal(duration: float, mean: Array, spread: Array) -> Array:
+    """Compute the density per ms of a log-normal distribution truncated to DURATIONS."""
     low, high = (ndtr((math.log(limit) - mean) / spread) for limit in DURATIONS)
     z = (math.log(duration) - mean) / spread
     return np.exp(-(z**2) / 2) / (math.sqrt(2 * math.pi) * spread * duration) / (high - low)
@@ -258,16 +262,16 @@ def _cut_log_normal(duration: float, mean: Array, spread: Array) -> Array:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean log density with the error of its estimation, and what each look adds to it."""
+    """A Monte Carlo estimate of bits per fixation, with the contribution of each scanpath."""
 
     value: float
     standard_error: float
-    sums: Array  # bits of all fixations of each look, mean of the estimates
-    counts: Array  # fixations of each look
+    sums: Array  # bits of all fixations of each scanpath, mean of the estimates
+    counts: Array  # fixations of each scanpath
 
 
 def estimate_bits(
-    looks: Sequence[tuple[View, Sequence[Fixation]]],
+    scanpaths: Sequence[tuple[Stimulus, Sequence[Fixation]]],
     *,
     count: int,
     repeats: int,
@@ -275,34 +279,34 @@ def estimate_bits(
     area: float,
     jobs: int = 1,
 ) -> Estimate:
-    """Bits per fixation of people's own law above an even density, all fixations pooled.
+    """Estimate the oracle's bits per fixation above a uniform density, all fixations pooled.
 
     Args:
-        looks: what each person saw and did.
-        count: S minds of one estimate.
-        repeats: independent estimates, which give the error.
-        seed: of chance.
-        area: px^2 of the even density.
-        jobs: processes; -1 = one per core.
+        scanpaths: Stimulus and fixations of each.
+        count: S, particles per estimate.
+        repeats: Number of independent estimates, for the standard error.
+        seed: Random seed.
+        area: px^2 of the uniform density.
+        jobs: Number of processes; -1 = one per core.
     """
     tasks = [
-        delayed(_look_bits)(view, fixations, count, [[seed, repeat, number] for repeat in range(repeats)], area)
-        for number, (view, fixations) in enumerate(looks)
+        delayed(_scanpath_bits)(stimulus, fixations, count, [[seed, repeat, number] for repeat in range(repeats)], area)
+        for number, (stimulus, fixations) in enumerate(scanpaths)
     ]
-    sums = np.array(Parallel(n_jobs=jobs, batch_size=50, backend="loky")(tasks))  # (looks, repeats)
-    counts = np.array([len(fixations) for _, fixations in looks], float)
+    sums = np.array(Parallel(n_jobs=jobs, batch_size=50, backend="loky")(tasks))  # (scanpaths, repeats)
+    counts = np.array([len(fixations) for _, fixations in scanpaths], float)
     means = sums.sum(0) / counts.sum()
     error = float(np.std(means, ddof=1) / math.sqrt(repeats)) if repeats > 1 else math.nan
     return Estimate(float(means.mean()), error, sums.mean(1), counts)
 
 
-def _look_bits(
-    view: View, fixations: Sequence[Fixation], count: int, seeds: Sequence[Sequence[int]], area: float
+def _scanpath_bits(
+    stimulus: Stimulus, fixations: Sequence[Fixation], count: int, seeds: Sequence[Sequence[int]], area: float
 ) -> list[float]:
-    """Bits of all fixations of one look, an estimate per seed."""
+    """Sum the bits of one scanpath's fixations, once per seed."""
     found = []
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        logs = log_predictive(view, fixations, draw_minds(view, count, rng), rng)
+        logs = log_predictive(stimulus, fixations, draw_particles(stimulus, count, rng), rng)
         found.append(float((logs + math.log(area)).sum() / math.log(2)))
     return found

@@ -1,8 +1,7 @@
-"""Draw the people who look at the drawn world: how fast they understand, how they move, when they stop.
+"""Sample simulated observers: their latency, saccade habits, fixation durations and stopping rule.
 
-Flow: (seed, subject) -> draw_observer -> Observer -> viewing.py; kept with every scanpath, for it is the truth that
-    a model of gaze should recover.
-Source: chosen so that a crowd of them looks like the 220 people of RefCOCO-Gaze, arXiv:2407.19605.
+Flow: (seed, subject) -> draw_observer -> Observer -> viewing.py; kept with every scanpath as ground truth.
+Source: fitted so that the population matches statistics of the 220 people of RefCOCO-Gaze, arXiv:2407.19605.
 Shapes: none; lengths are px of the canvas of 512 x 320.
 """
 
@@ -14,27 +13,27 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Observer:
-    """How one person looks."""
+    """The traits of one observer."""
 
-    latency: float  # ms from the onset of a word to the first saccade that it can change
-    wait_before: float  # chance to stay about where one is, before a word has ruled out anything
-    wait_after: float  # the same, once a word has
-    wait_there: float  # the same, on an object that stands out
-    explore: float  # chance to go nowhere in particular, if not waiting
-    verify: float  # chance to check, once one object stands out
-    doubt: float  # what an object that the words rule out keeps of its attraction
-    sharpness: float  # power of the belief in the choice of where to go
+    latency: float  # ms from a word's onset to the first saccade that it can influence
+    wait_before: float  # probability of waiting (a small saccade) before a word has ruled out an object
+    wait_after: float  # the same, after a word has ruled out an object
+    wait_there: float  # the same, on the clear candidate
+    explore: float  # probability of an undirected saccade, if not waiting
+    verify: float  # probability of checking another candidate, if one is clear
+    doubt: float  # share of the attraction that a ruled-out object keeps
+    sharpness: float  # exponent of the belief in the choice of a goal
     reach: float  # px at which the attraction of an object falls to 1/e
-    stop_before: float  # chance to be done after a fixation on the target, while the speech goes on
-    stop_arrival: float  # the same on arrival at the target, once the speech is over
-    stop_after: float  # the same after a further fixation on it
-    log_duration: float  # mean of ln(fixation in ms), hasty ones left out
+    stop_before: float  # probability of stopping after a fixation on the target during the speech
+    stop_arrival: float  # the same, for the first fixation on the target after the speech
+    stop_after: float  # the same, for later fixations on the target
+    log_duration: float  # mean of ln(duration in ms), without corrective fixations
     log_duration_spread: float  # its SD
 
 
 @dataclass(frozen=True)
 class Trait:
-    """How a field of Observer differs between people: a normal distribution between two limits."""
+    """Population distribution of a trait: a Gaussian truncated to [low, high]."""
 
     mean: float
     spread: float
@@ -42,7 +41,7 @@ class Trait:
     high: float
 
     def draw(self, rng: np.random.Generator) -> float:
-        """Draw until it lies between the limits."""
+        """Sample the trait by rejection."""
         while True:
             value = float(rng.normal(self.mean, self.spread))
             if self.low <= value <= self.high:
@@ -69,11 +68,11 @@ assert set(POPULATION) == {field.name for field in fields(Observer)}
 
 
 def draw_observer(seed: int, subject: int) -> Observer:
-    """Return one person, always the same one for the same numbers.
+    """Sample one observer, deterministically.
 
     Args:
-        seed: of the drawn world, >= 0.
-        subject: number of the person, >= 0.
+        seed: Random seed of the population, >= 0.
+        subject: Index of the observer, >= 0.
     """
     if seed < 0 or subject < 0:
         raise ValueError(f"draw_observer: seed {seed} and subject {subject} must not be negative")

@@ -1,8 +1,8 @@
-"""Decide where one person looks next: stay, explore, go to an object, or check another one.
+"""Saccade policy of the simulator: a mixture of waiting, exploring, scanning and verifying.
 
-Flow: belief and place of the eye -> propose -> Goals with their chances -> draw_point, or log_density of a point:
-    the exact density of what was drawn, which no model can beat on average.
-Source: waiting, scanning and verification as described for RefCOCO-Gaze, arXiv:2407.19605; the law is our own.
+Flow: PlanningState -> propose -> Goals with their probabilities -> draw_point, or log_density of a point: the exact
+    generating density, an upper bound for any model on average.
+Source: waiting, scanning and verification follow RefCOCO-Gaze, arXiv:2407.19605; the mixture is our own.
 Shapes: M objects of a scene, G goals; xy, px of the canvas of 512 x 320.
 """
 
@@ -18,103 +18,103 @@ from sa2va.gaze.simulator.observers import Observer
 
 WAIT, EXPLORE, SCAN, VERIFY = "wait", "explore", "scan", "verify"
 
-WAIT_SPREAD = 23.0  # px, SD of a step that stays
-EXPLORE_SPREAD = 59.0  # px, SD of a step that goes nowhere in particular
-LANDING = 0.2  # SD around the middle of an object, in widths and heights of its box
-CLEAR = 0.5  # belief from which one object stands out
-RETURN = 0.93  # what an object keeps of its attraction right after a look at it
-MEMORY = 2  # looks for which that holds
-CALM = 0.2  # what remains of exploring once one object stands out
-EAGER = 0.23  # what then remains of waiting elsewhere
+WAIT_SPREAD = 23.0  # px, SD of a waiting step
+EXPLORE_SPREAD = 59.0  # px, SD of an exploring step
+AIM_SPREAD = 0.2  # SD of the end point around an object's center, in widths and heights of its box
+CLEAR = 0.5  # belief above which one object is the clear candidate
+INHIBITION = 0.93  # inhibition of return: factor on the attraction of recently fixated objects
+INHIBITION_SPAN = 2  # number of recent saccade goals that it applies to
+CLEAR_EXPLORE = 0.2  # factor on exploring with a clear candidate
+CLEAR_WAIT = 0.23  # factor on waiting off the clear candidate
 
 
 @dataclass(frozen=True)
 class Goal:
-    """One place where the next fixation may go: a normal distribution cut off at the edge of the picture."""
+    """One component of the next fixation's density: a Gaussian truncated to the image."""
 
     kind: str
-    chance: float  # of all goals they sum to 1
+    chance: float  # mixture weight
     x: float  # px
     y: float
     spread_x: float  # px, SD
     spread_y: float
-    aim: int | None = None  # position of the object in the scene
+    aim: int | None = None  # index of the object in the scene
 
     def mass_inside(self, bounds: Box) -> float:
-        """Return the share of the distribution that lies in the picture."""
+        """Return the Gaussian's mass inside the image."""
         x0, y0, x1, y1 = bounds
         across = _cumulative((x1 - self.x) / self.spread_x) - _cumulative((x0 - self.x) / self.spread_x)
         return across * (_cumulative((y1 - self.y) / self.spread_y) - _cumulative((y0 - self.y) / self.spread_y))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mind:
-    """What a person knows at the moment a saccade is planned."""
+class PlanningState:
+    """An observer's state when a saccade is planned."""
 
-    point: tuple[float, float]  # where the eye is, px
+    point: tuple[float, float]  # current fixation, px
     belief: NDArray[np.float64]  # (M,), sums to 1
-    informed: bool  # a word has ruled out something
-    looks: Sequence[int] = ()  # objects aimed at so far
+    informed: bool  # a word has ruled out an object
+    past_aims: Sequence[int] = ()  # objects aimed at so far
 
 
 def holds(box: Box, point: tuple[float, float]) -> bool:
-    """Tell whether a point lies in a box, its edge included."""
+    """Tell whether a point lies in a box, edges included."""
     return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
 
 
-def propose(mind: Mind, boxes: Sequence[Box], observer: Observer) -> list[Goal]:
-    """List where the next fixation may go, with the chance of each.
+def propose(state: PlanningState, boxes: Sequence[Box], observer: Observer) -> list[Goal]:
+    """List the components of the next fixation's density.
 
     Args:
-        mind: of the person.
-        boxes: M, of the objects, px.
-        observer: the person.
+        state: State of the observer.
+        boxes: M boxes of the objects, px.
+        observer: Traits of the observer.
     """
-    first = int(mind.belief.argmax())
-    stands_out = bool(mind.belief[first] > CLEAR) and len(boxes) > 1
-    there = stands_out and holds(boxes[first], mind.point)
-    wait = observer.wait_there if there else observer.wait_after if mind.informed else observer.wait_before
-    wait *= EAGER if stands_out and not there else 1.0
-    explore = (1 - wait) * observer.explore * (CALM if stands_out else 1.0)
-    verify = (1 - wait - explore) * observer.verify * stands_out
+    first = int(state.belief.argmax())
+    is_clear = bool(state.belief[first] > CLEAR) and len(boxes) > 1
+    there = is_clear and holds(boxes[first], state.point)
+    wait = observer.wait_there if there else observer.wait_after if state.informed else observer.wait_before
+    wait *= CLEAR_WAIT if is_clear and not there else 1.0
+    explore = (1 - wait) * observer.explore * (CLEAR_EXPLORE if is_clear else 1.0)
+    verify = (1 - wait - explore) * observer.verify * is_clear
     goals = [
-        Goal(WAIT, wait, *mind.point, WAIT_SPREAD, WAIT_SPREAD),
-        Goal(EXPLORE, explore, *mind.point, EXPLORE_SPREAD, EXPLORE_SPREAD),
+        Goal(WAIT, wait, *state.point, WAIT_SPREAD, WAIT_SPREAD),
+        Goal(EXPLORE, explore, *state.point, EXPLORE_SPREAD, EXPLORE_SPREAD),
     ]
-    if stands_out:
-        second = int(np.argsort(-mind.belief, kind="stable")[1])
+    if is_clear:
+        second = int(np.argsort(-state.belief, kind="stable")[1])
         goals.append(aim_at(second if there else first, boxes, VERIFY, verify))
-    pull = attraction(mind, boxes, observer)
+    pull = attraction(state, boxes, observer)
     scan = 1 - wait - explore - verify
     return goals + [aim_at(index, boxes, SCAN, scan * float(share)) for index, share in enumerate(pull)]
 
 
-def attraction(mind: Mind, boxes: Sequence[Box], observer: Observer) -> NDArray[np.float64]:
-    """Share of each object among the saccades that scan, (M,): believed in, near, and not just looked at."""
+def attraction(state: PlanningState, boxes: Sequence[Box], observer: Observer) -> NDArray[np.float64]:
+    """Compute each object's share of the scanning saccades, (M,), from belief, distance and inhibition of return."""
     centers = np.array([((x0 + x1) / 2, (y0 + y1) / 2) for x0, y0, x1, y1 in boxes])
-    away = np.hypot(*(centers - mind.point).T)
-    pull = mind.belief**observer.sharpness * np.exp(-away / observer.reach)
-    first = int(mind.belief.argmax())
-    for index in mind.looks[-MEMORY:]:
-        if not (mind.belief[first] > CLEAR and index == first):
-            pull[index] *= RETURN
+    away = np.hypot(*(centers - state.point).T)
+    pull = state.belief**observer.sharpness * np.exp(-away / observer.reach)
+    first = int(state.belief.argmax())
+    for index in state.past_aims[-INHIBITION_SPAN:]:
+        if not (state.belief[first] > CLEAR and index == first):
+            pull[index] *= INHIBITION
     return pull / pull.sum()
 
 
 def aim_at(index: int, boxes: Sequence[Box], kind: str = SCAN, chance: float = 1.0) -> Goal:
-    """Aim at the middle of an object."""
+    """Build the goal at an object's center."""
     x0, y0, x1, y1 = boxes[index]
-    return Goal(kind, chance, (x0 + x1) / 2, (y0 + y1) / 2, LANDING * (x1 - x0), LANDING * (y1 - y0), index)
+    return Goal(kind, chance, (x0 + x1) / 2, (y0 + y1) / 2, AIM_SPREAD * (x1 - x0), AIM_SPREAD * (y1 - y0), index)
 
 
 def choose(goals: Sequence[Goal], rng: np.random.Generator) -> Goal:
-    """Choose one goal by its chance."""
+    """Sample a goal by its weight."""
     chances = np.cumsum([goal.chance for goal in goals])
     return goals[int(np.searchsorted(chances, rng.random() * chances[-1], side="right"))]
 
 
 def draw_point(goal: Goal, bounds: Box, rng: np.random.Generator) -> tuple[float, float]:
-    """Draw a point of a goal; one beyond the picture is drawn again, never moved to the edge."""
+    """Sample an end point by rejection outside the image."""
     while True:
         x, y = rng.normal((goal.x, goal.y), (goal.spread_x, goal.spread_y))
         if holds(bounds, (x, y)):
@@ -122,7 +122,7 @@ def draw_point(goal: Goal, bounds: Box, rng: np.random.Generator) -> tuple[float
 
 
 def log_density(goals: Sequence[Goal], point: tuple[float, float], bounds: Box) -> float:
-    """Natural log of the density of the next fixation at a point of the picture, per px^2 of the canvas."""
+    """Compute the natural log density of the next fixation at a point of the image, per px^2 of the canvas."""
     total = 0.0
     for goal in goals:
         u, v = (point[0] - goal.x) / goal.spread_x, (point[1] - goal.y) / goal.spread_y
@@ -132,5 +132,5 @@ def log_density(goals: Sequence[Goal], point: tuple[float, float], bounds: Box) 
 
 
 def _cumulative(z: float) -> float:
-    """Cumulative normal distribution."""
+    """Standard normal distribution function."""
     return (1 + math.erf(z / math.sqrt(2))) / 2

@@ -86,7 +86,7 @@ class JointModule(nn.Module):
 
     def forward(self, batch: JointBatch) -> dict[str, LossTerm]:
         self.model.sa2va.eval()
-        heard = self.model.understand(batch.frames, batch.words)
+        heard = self.model.ground(batch.frames, batch.words)
         assert heard.mask_logits is not None and heard.states is not None
         targets = F.interpolate(batch.possible, heard.mask_logits.shape[-2:], mode="area")
         events = replace(

@@ -46,7 +46,9 @@ class GazeRunConfig:
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     eyes: StageConfig
     gaze: StageConfig
-    losses: EventLossConfig = field(default_factory=lambda: EventLossConfig(astray=12.0))  # as the embedded weights
+    losses: EventLossConfig = field(
+        default_factory=lambda: EventLossConfig(stop_off_target=12.0)
+    )  # as the embedded weights
     num_people: int = 10  # of each expression in a batch
     lora_rank: int = 0  # of an adapter of the language model that the second stage trains; 0 = it stays as it is
     prefix_weight: float = 0.5  # of the masks of prefixes, where there is an adapter

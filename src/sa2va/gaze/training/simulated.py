@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sa2va.gaze.model.density import Grid
 from sa2va.gaze.model.events import EventBatch, collate, write_tokens
-from sa2va.gaze.model.listening import canvas_maps
+from sa2va.gaze.model.grounding import canvas_maps
 from sa2va.gaze.simulator.cases import Case
 from sa2va.gaze.simulator.dataset import NUM_PEOPLE, Viewing, make_viewing
 from sa2va.gaze.trial import on_canvas
@@ -73,7 +73,7 @@ def object_maps(case: Case, grid: Grid) -> Tensor:
 
 def possible_maps(case: Case, objects: Tensor) -> Tensor:
     """Add up the maps (M, h, w) of the objects that the words of each pack leave possible: (P, h, w)."""
-    flags = torch.from_numpy(case.view.possible).float()  # (N + 1, M)
+    flags = torch.from_numpy(case.stimulus.possible).float()  # (N + 1, M)
     maps = torch.einsum("pm,mhw->phw", flags, objects).clamp(max=1)
     return torch.cat([maps, maps[-1:]])
 

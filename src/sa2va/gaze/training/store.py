@@ -19,7 +19,7 @@ from torch import Tensor
 from sa2va.checkpoints.shards import save_tensors
 from sa2va.gaze.model.density import Grid
 from sa2va.gaze.model.events import NO_LABEL, EventBatch
-from sa2va.gaze.model.scanpath_model import ScanpathModel, Understanding, fingerprint
+from sa2va.gaze.model.scanpath_model import Grounding, ScanpathModel, fingerprint
 from sa2va.gaze.simulator.cases import make_case
 from sa2va.gaze.training.simulated import Beliefs, DrawnGaze, draw_gaze, draw_viewings
 from sa2va.model.sa2va import Sa2VA
@@ -77,7 +77,7 @@ class Store:
             raise ValueError(f"case {case}: the store holds {len(self)} of {self.config.split}/{self.config.seed}")
         return int(index)
 
-    def understanding(self, index: Tensor, beliefs: Beliefs) -> Understanding:
+    def grounding(self, index: Tensor, beliefs: Beliefs) -> Grounding:
         """What is known of some of the expressions, (B,), and of no more packs than they have.
 
         Args:
@@ -94,7 +94,7 @@ class Store:
             assert self.heard is not None
             maps = self.heard["beliefs"][index, :most].float()
         heard = {name: value[index].float() for name, value in (self.heard or {}).items() if name != "beliefs"}
-        return Understanding(
+        return Grounding(
             states=heard["states"][:, :most] if heard else None,
             beliefs=maps,
             coarse=heard.get("coarse"),
@@ -103,7 +103,7 @@ class Store:
             image_size=(SIDE, SIDE),
         )
 
-    def scanpaths(self, index: Tensor, people: Tensor, heard: Understanding) -> EventBatch:
+    def scanpaths(self, index: Tensor, people: Tensor, heard: Grounding) -> EventBatch:
         """Some people's look, (B, V') of the V, at expressions (B,) that were heard: B * V' scanpaths."""
         batch = self.gaze.events.rows((index[:, None] * self.config.num_people + people).flatten())
         owner = torch.arange(len(index)).repeat_interleave(people.shape[1])
@@ -185,7 +185,7 @@ def _heard_tensors(config: StoreConfig, indices: Sequence[int], model: ScanpathM
     parts = []
     for begin in range(0, len(cases), TOGETHER):
         some = cases[begin : begin + TOGETHER]
-        heard = model.understand([case.frame[None] for case in some], [case.expression.words for case in some])
+        heard = model.ground([case.frame[None] for case in some], [case.expression.words for case in some])
         parts.append({name: getattr(heard, name).half().cpu() for name in HEARD})
     return _joined(parts)
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from sa2va.gaze.letterbox import CANVAS
 from sa2va.gaze.model.decoder import EventDecoder
 from sa2va.gaze.model.events import EventBatch
-from sa2va.gaze.model.losses import EventLossConfig, predictive, token_terms
-from sa2va.gaze.model.scanpath_model import Understanding, draw_scene, gaze_losses
+from sa2va.gaze.model.losses import EventLossConfig, predictive_log_density, token_terms
+from sa2va.gaze.model.scanpath_model import Grounding, build_scene_maps, gaze_losses
 from sa2va.gaze.training.simulated import Beliefs
 from sa2va.gaze.training.store import Store
 from sa2va.model.losses import LossTerm
@@ -34,7 +34,7 @@ FIRST = (0.05, 0.95)  # quantiles of people's first start
 class StoredBatch:
     """B expressions that were heard, and B * V people who looked."""
 
-    heard: Understanding
+    heard: Grounding
     owner: Tensor  # (B * V,)
     events: EventBatch
     crowd: Tensor  # (B, P, C)
@@ -43,7 +43,7 @@ class StoredBatch:
         heard = {name: to_device(value, torch.device(device)) for name, value in vars(self.heard).items()}
         return replace(
             self,
-            heard=Understanding(**heard),
+            heard=Grounding(**heard),
             owner=self.owner.to(device),
             events=self.events.to(device),
             crowd=self.crowd.to(device),
@@ -95,7 +95,7 @@ class StoredData:
 
     def take(self, index: Tensor, people: Tensor) -> StoredBatch:
         """Put expressions (B,) and their people (B, V) together."""
-        heard = self.store.understanding(index, self.beliefs)
+        heard = self.store.grounding(index, self.beliefs)
         return StoredBatch(
             heard=heard,
             owner=torch.arange(len(index)).repeat_interleave(people.shape[1]),
@@ -156,8 +156,8 @@ class StoredStage:
         logs = []
         for row in torch.arange(data.num_learned, len(data.store)).split(8):
             batch = data.take(row, torch.arange(data.num_people).expand(len(row), -1)).to(device)
-            scene = draw_scene(self.decoder, batch.heard).of(batch.owner)
-            density = predictive(token_terms(self.decoder, batch.events, scene=scene), self.decoder)
+            scene = build_scene_maps(self.decoder, batch.heard).of(batch.owner)
+            density = predictive_log_density(token_terms(self.decoder, batch.events, scene=scene), self.decoder)
             logs.append(density[batch.events.looks])
         if not logs:
             return None

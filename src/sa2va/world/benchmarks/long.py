@@ -16,7 +16,7 @@ from sa2va.evaluation.benchmark import Answers, Bar, Figure, LiveBenchmark, Reco
 from sa2va.metrics.boundary import boundary_f, jaccard
 from sa2va.metrics.identity import SwitchCounter
 from sa2va.world.benchmarks.drawn import drawn
-from sa2va.world.scenes.long_clips import FRAMES, make_tour, name_walkers
+from sa2va.world.scenes.long_clips import FRAMES, make_long_clip, name_objects
 from sa2va.world.scenes.scene import Scene
 from sa2va.world.scenes.splits import Split
 from sa2va.world.tasks.items import CLIP_FRAMES, SIDE, draw_item
@@ -135,8 +135,8 @@ def long_clips(split: Split, num_items: int, *, num_frames: int = FRAMES) -> Liv
     """Follow objects that leave, return and cross; a clip for every ITEMS_A_CLIP items, at least one."""
 
     def play(predictor: Answers, index: int) -> Record:
-        scene = make_tour(split.seed, index, num_frames)
-        record = follow_scene(predictor, scene, num_frames, range(len(scene.objects)), name_walkers(scene))
+        scene = make_long_clip(split.seed, index, num_frames)
+        record = follow_scene(predictor, scene, num_frames, range(len(scene.objects)), name_objects(scene))
         shorts = [play_short(predictor, split, index * SHORT_CLIPS + number) for number in range(SHORT_CLIPS)]
         return {"long": record, "short": _add(shorts)}
 

@@ -1,7 +1,7 @@
-"""Describe one object of the drawn world in words, and find such descriptions in a text.
+"""Describe an object of the drawn world in words, and parse such descriptions from a text.
 
-Flow: scene.py objects -> describe -> captions and region descriptions; a model's text -> parse_descriptions ->
-    attribute F1.
+Flow: objects of scene.py -> describe -> captions and region descriptions; a model's text -> parse_descriptions
+    -> attribute F1.
 """
 
 import re
@@ -17,16 +17,16 @@ _PATTERN = re.compile(
 
 
 def describe(obj: WorldObject) -> str:
-    """Say size, texture (unless plain), colour and shape: "a small striped red circle"."""
+    """Write size, texture (unless plain), color and shape: "a small striped red circle"."""
     words = [obj.size, *([] if obj.texture == "plain" else [obj.texture]), obj.color, obj.shape]
     return with_article(" ".join(words))
 
 
 def parse_descriptions(text: str) -> list[dict[str, str | None]]:
-    """Find every description in a text, in order; the inverse of `describe`.
+    """Parse all descriptions in a text, in order; the inverse of `describe`.
 
     Returns:
-        For each one "size", "texture", "color", "shape"; what is not said is None, but an unsaid texture is plain.
+        For each, "size", "texture", "color" and "shape". Missing attributes are None, a missing texture is "plain".
     """
     found = []
     for match in _PATTERN.finditer(text):

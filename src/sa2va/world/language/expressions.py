@@ -1,8 +1,8 @@
-"""Write referring expressions about a drawn scene that denote exactly their targets.
+"""Generate referring expressions that denote exactly their targets in a drawn scene.
 
-Flow: Scene -> expressions (a phrase of a wanted kind is proposed, find_meaning must be clear) -> tasks.py.
-    The kinds are RefCOCO's ways to refer, made formal; absent objects are hard negatives.
-Shapes: N objects of a scene; targets are positions in `scene.objects`.
+Flow: Scene -> expressions (propose a phrase of a kind, keep it if find_meaning is unambiguous) -> world/tasks/.
+    The kinds formalize those of RefCOCO; absent objects are hard negatives.
+Shapes: N objects of a scene; targets are indices into `scene.objects`.
 """
 
 from collections.abc import Callable, Collection
@@ -33,7 +33,7 @@ from sa2va.world.scenes.splits import UNSEEN_PAIRS, Pairs
 
 __all__ = ["Expression", "KINDS", "CLIP_KINDS", "denotes", "expressions", "identify", "vocabulary"]
 
-KINDS = {  # kind -> share among expressions about a picture
+KINDS = {  # kind -> share of expressions about an image
     "attribute": 0.28,
     "place": 0.10,
     "relation": 0.15,
@@ -43,7 +43,7 @@ KINDS = {  # kind -> share among expressions about a picture
     "group": 0.10,
     "absent": 0.12,
 }
-CLIP_KINDS = {  # the same for a clip, where a motion may be what decides
+CLIP_KINDS = {  # kind -> share of expressions about a clip, which may depend on motion
     "motion": 0.46,
     "attribute": 0.16,
     "place": 0.07,
@@ -53,23 +53,23 @@ CLIP_KINDS = {  # the same for a clip, where a motion may be what decides
     "group": 0.08,
     "absent": 0.12,
 }
-_ATTEMPTS = 24  # proposals of one kind before another kind is tried
+_ATTEMPTS = 24  # proposals per kind
 _MOTION_WORDS = frozenset(to_motion_words(kind, plural=plural) for kind in MOTIONS for plural in (False, True))
 _FIELDS = ("size", "texture", "color", "shape")
-_UNSEEN_ABSENT = 0.08  # share of the absent objects named by their looks whose pair training never shows, if allowed
+_UNSEEN_ABSENT = 0.08  # share of absent "attribute" expressions with a pair that training never shows, if allowed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expression:
-    """A referring expression and what it refers to.
+    """A referring expression and its targets.
 
     Attributes:
-        text: lower case words separated by single spaces.
-        targets: positions in `scene.objects`, left to right; empty if the object is not there.
-        kind: how it refers; one of KINDS or "motion".
-        form: `kind`, but for an absent object how it would have referred.
-        needs_motion: it names a motion, and without that its words would fit other objects too.
-        names_unseen: it names a pair of color and shape that training never shows.
+        text: Lower-case words separated by single spaces.
+        targets: Indices into `scene.objects`, left to right; empty for an absent object.
+        kind: One of KINDS or "motion".
+        form: `kind`; for "absent", the kind that the phrase was built as.
+        needs_motion: The expression is ambiguous without its motion.
+        names_unseen: It names a pair of color and shape that training never shows.
     """
 
     text: str
@@ -94,17 +94,16 @@ def expressions(
     only: Collection[int] | None = None,
     withheld: Pairs = UNSEEN_PAIRS,
 ) -> list[Expression]:
-    """Write different expressions about one scene.
+    """Generate distinct expressions about one scene.
 
     Args:
-        scene: the objects to refer to.
-        rng: where the choices come from.
-        n: how many; fewer come back if the scene offers too little.
-        kinds: the kinds wanted, in their usual proportion; None is all.
-        moving: the scene is seen as a clip.
-        only: positions that targets must be among (at least one of a group); None is all. Absent ones are free.
-        withheld: pairs of color and shape that absent objects may not have: in training, those it never shows, for
-            that they are not there must not be learnt. See splits.withheld_pairs.
+        scene: The scene.
+        rng: Random generator.
+        n: Number of expressions; fewer if the scene allows fewer.
+        kinds: Kinds to use, in their usual proportions; None = all.
+        moving: The scene is shown as a clip.
+        only: Indices that must contain a target; None = all. Does not apply to absent objects.
+        withheld: Pairs of color and shape that absent objects may not have; see splits.withheld_pairs.
 
     Returns:
         At most `n` expressions, no two with the same text.
@@ -117,7 +116,7 @@ def expressions(
         if len(found) == n:
             break
         left = dict(shares)
-        while left:  # a kind that the scene does not offer gives way to another
+        while left:  # fall back to another kind if the scene does not allow this one
             weights = np.array(list(left.values()))
             kind = str(rng.choice(list(left), p=weights / weights.sum()))
             expression = _write(scene, rng, kind, moving, only, withheld, found)
@@ -169,7 +168,7 @@ def _names_motion(phrase: Phrase) -> bool:
 
 
 def _pick_target(scene: Scene, rng: np.random.Generator, only: Collection[int] | None) -> int:
-    """Pick an object to refer to, more often one that something else in the scene resembles."""
+    """Sample an object to refer to, preferring objects that share attributes with others."""
     objects = scene.objects
     choices = sorted(only) if only else range(len(objects))
     alike = [
@@ -181,18 +180,20 @@ def _pick_target(scene: Scene, rng: np.random.Generator, only: Collection[int] |
 
 
 def identify(scene: Scene, target: int, rng: np.random.Generator, without: tuple[str, ...] = ()) -> Attributes | None:
-    """Choose looks that fit one object alone: mostly no more than needed.
+    """Sample attributes that identify one object, mostly as few as possible.
 
     Args:
-        scene: the objects.
-        target: position of the object.
-        rng: where the choices come from.
-        without: fields that may not be used ("size", "texture", "color", "shape").
+        scene: The scene.
+        target: Index of the object.
+        rng: Random generator.
+        without: Attributes that may not be used ("size", "texture", "color", "shape").
 
     Returns:
-        The looks, or None where none tell the object from the others.
+        The attributes, or None if no combination is unique.
     """
-    unique = [a for a in _looks_of(scene.objects[target], without) if find_meaning(scene, Phrase(a)) == {target}]
+    unique = [
+        a for a in _attribute_subsets(scene.objects[target], without) if find_meaning(scene, Phrase(a)) == {target}
+    ]
     if not unique:
         return None
     if rng.random() < 0.75:
@@ -203,8 +204,8 @@ def identify(scene: Scene, target: int, rng: np.random.Generator, without: tuple
 
 
 @lru_cache(maxsize=4096)
-def _looks_of(obj: WorldObject, without: tuple[str, ...] = ()) -> tuple[Attributes, ...]:
-    """List every way to say some of an object's looks."""
+def _attribute_subsets(obj: WorldObject, without: tuple[str, ...] = ()) -> tuple[Attributes, ...]:
+    """List all combinations of an object's attributes."""
     found = []
     for said in range(16):
         names = [name for bit, name in enumerate(_FIELDS) if said >> bit & 1]
@@ -218,17 +219,19 @@ def _count_adjectives(attributes: Attributes) -> int:
 
 
 def _weigh(attributes: Attributes) -> float:
-    """Prefer what people say: a shape, then a colour; "object" and "plain" seldom."""
+    """Weight a combination by how people refer: shape, then color; rarely "object" or "plain"."""
     weight = 1.0 if attributes.shape else 0.2
     weight *= 1.0 if attributes.color else 0.7
     weight *= 0.3 if attributes.texture == "plain" else 0.7 if attributes.texture else 1.0
     return weight * (0.7 if attributes.size else 1.0)
 
 
-def _shared_looks(scene: Scene, rng: np.random.Generator, target: int, without: tuple[str, ...] = ()) -> Attributes:
-    """Choose looks that the target shares with another object, so that they do not decide alone."""
+def _shared_attributes(
+    scene: Scene, rng: np.random.Generator, target: int, without: tuple[str, ...] = ()
+) -> Attributes:
+    """Sample attributes that the target shares with another object, so that they are ambiguous alone."""
     shared = []
-    for attributes in _looks_of(scene.objects[target], without):
+    for attributes in _attribute_subsets(scene.objects[target], without):
         if sum(attributes.is_true(obj) is True for obj in scene.objects) > 1:
             shared.append(attributes)
     if not shared:
@@ -248,21 +251,21 @@ def _say_place(rng: np.random.Generator, moving: bool) -> tuple[str, ...]:
 
 
 def _propose_place(scene: Scene, rng: np.random.Generator, target: int, moving: bool) -> Phrase | None:
-    return Phrase(_shared_looks(scene, rng, target), modifier=_say_place(rng, moving))
+    return Phrase(_shared_attributes(scene, rng, target), modifier=_say_place(rng, moving))
 
 
 def _propose_relation(scene: Scene, rng: np.random.Generator, target: int, moving: bool) -> Phrase | None:
     anchor = int(rng.integers(len(scene.objects)))
-    looks = identify(scene, anchor, rng)
-    if anchor == target or looks is None:
+    anchor_attributes = identify(scene, anchor, rng)
+    if anchor == target or anchor_attributes is None:
         return None
     modifier = list(RELATIONS)[int(rng.integers(len(RELATIONS)))]
-    attributes = _shared_looks(scene, rng, target) if rng.random() < 0.9 else identify(scene, target, rng)
-    return None if attributes is None else Phrase(attributes, modifier=modifier, anchor=looks)
+    attributes = _shared_attributes(scene, rng, target) if rng.random() < 0.9 else identify(scene, target, rng)
+    return None if attributes is None else Phrase(attributes, modifier=modifier, anchor=anchor_attributes)
 
 
 def _propose_ordinal(scene: Scene, rng: np.random.Generator, target: int, moving: bool) -> Phrase | None:
-    attributes = _shared_looks(scene, rng, target)
+    attributes = _shared_attributes(scene, rng, target)
     count = sum(attributes.is_true(obj) is True for obj in scene.objects)
     if count < 2:
         return None
@@ -274,13 +277,13 @@ def _propose_ordinal(scene: Scene, rng: np.random.Generator, target: int, moving
 def _propose_superlative(scene: Scene, rng: np.random.Generator, target: int, moving: bool) -> Phrase | None:
     word = str(rng.choice(list(SUPERLATIVES)))
     without = ("size",) if word in ("largest", "smallest") else ()
-    return Phrase(_shared_looks(scene, rng, target, without), selector=word)
+    return Phrase(_shared_attributes(scene, rng, target, without), selector=word)
 
 
 def _propose_negation(scene: Scene, rng: np.random.Generator, target: int, moving: bool) -> Phrase | None:
-    """Say what the target is not: something that another object with the same looks is."""
+    """Propose a negation of an attribute that another object of the same remaining attributes has."""
     name = str(rng.choice(_FIELDS))
-    attributes = _shared_looks(scene, rng, target, (name,))
+    attributes = _shared_attributes(scene, rng, target, (name,))
     others = sorted({getattr(o, name) for o in scene.objects if attributes.is_true(o)})
     others = [word for word in others if word != getattr(scene.objects[target], name)]
     if not others:
@@ -295,7 +298,7 @@ def _say_not(name: str, word: str, plural: bool = False) -> tuple[str, ...]:
 
 
 def _propose_motion(scene: Scene, rng: np.random.Generator, target: int, moving: bool) -> Phrase | None:
-    attributes = _shared_looks(scene, rng, target) if rng.random() < 0.85 else identify(scene, target, rng)
+    attributes = _shared_attributes(scene, rng, target) if rng.random() < 0.85 else identify(scene, target, rng)
     modifier = to_motion_words(scene.objects[target].motion.kind)
     return None if attributes is None else Phrase(attributes, modifier=modifier)
 
@@ -313,7 +316,7 @@ _PROPOSALS: dict[str, Callable[[Scene, np.random.Generator, int, bool], Phrase |
 
 def _propose_group(scene: Scene, rng: np.random.Generator, moving: bool) -> Phrase | None:
     target = int(rng.integers(len(scene.objects)))
-    attributes, modifier = _shared_looks(scene, rng, target), ()
+    attributes, modifier = _shared_attributes(scene, rng, target), ()
     extra = rng.random()
     if extra < 0.15:
         modifier = _say_place(rng, moving)
@@ -335,45 +338,45 @@ def _propose_group(scene: Scene, rng: np.random.Generator, moving: bool) -> Phra
 
 
 def _propose_absent(scene: Scene, rng: np.random.Generator, moving: bool, withheld: Pairs) -> tuple[Phrase | None, str]:
-    """Propose a phrase that fits nothing, though its words fit something: a hard negative."""
+    """Propose a phrase for an absent object whose words each fit some object: a hard negative."""
     forms = {"attribute": 0.5, "motion": 0.35, "place": 0.15} if moving else _ABSENT_FORMS
     form = str(rng.choice(list(forms), p=list(forms.values())))
     target = int(rng.integers(len(scene.objects)))
-    looks = Attributes(**{n: getattr(scene.objects[int(rng.integers(len(scene.objects)))], n) for n in _FIELDS})
+    attributes = Attributes(**{n: getattr(scene.objects[int(rng.integers(len(scene.objects)))], n) for n in _FIELDS})
     if form == "attribute":
-        looks = _name_unseen(rng, looks, UNSEEN_PAIRS - withheld)
-        dropped = [name for name in ("size", "texture") if rng.random() < 0.75 or getattr(looks, name) == "plain"]
+        attributes = _name_unseen(rng, attributes, UNSEEN_PAIRS - withheld)
+        dropped = [name for name in ("size", "texture") if rng.random() < 0.75 or getattr(attributes, name) == "plain"]
         dropped += [name for name in ("color", "shape") if rng.random() < 0.1]
-        phrase = Phrase(replace(looks, **dict.fromkeys(dropped)))
+        phrase = Phrase(replace(attributes, **dict.fromkeys(dropped)))
     elif form == "motion":
         kind = str(rng.choice(MOTIONS if rng.random() < 0.4 else [obj.motion.kind for obj in scene.objects]))
-        phrase = Phrase(_some_looks(scene, rng, target), modifier=to_motion_words(kind))
-    elif form == "negation":  # the object is what it is said not to be
+        phrase = Phrase(_sample_attributes(scene, rng, target), modifier=to_motion_words(kind))
+    elif form == "negation":  # negate an attribute that the object has
         name = str(rng.choice(_FIELDS))
-        said = replace(_some_looks(scene, rng, target), **{name: None})
+        said = replace(_sample_attributes(scene, rng, target), **{name: None})
         phrase = Phrase(said, modifier=_say_not(name, getattr(scene.objects[target], name)))
     else:
         phrase = _PROPOSALS[form](scene, rng, target, moving)
         if phrase is not None and rng.random() < 0.5:
-            phrase = replace(phrase, attributes=_some_looks(scene, rng, target))
+            phrase = replace(phrase, attributes=_sample_attributes(scene, rng, target))
     if phrase is None or _pair_of(phrase) in withheld:
         return None, form
     return phrase, form
 
 
-def _name_unseen(rng: np.random.Generator, looks: Attributes, pairs: Pairs) -> Attributes:
-    """Give some looks a pair out of these, of the same color or the same shape; no draw where there are none."""
+def _name_unseen(rng: np.random.Generator, attributes: Attributes, pairs: Pairs) -> Attributes:
+    """Replace color and shape by one of these pairs with probability _UNSEEN_ABSENT, keeping one of the two."""
     if not pairs or rng.random() >= _UNSEEN_ABSENT:
-        return looks
-    near = sorted(pair for pair in pairs if pair[0] == looks.color or pair[1] == looks.shape)
+        return attributes
+    near = sorted(pair for pair in pairs if pair[0] == attributes.color or pair[1] == attributes.shape)
     color, shape = near[int(rng.integers(len(near)))]
-    return replace(looks, color=color, shape=shape)
+    return replace(attributes, color=color, shape=shape)
 
 
 _ABSENT_FORMS = {"attribute": 0.59, "relation": 0.25, "place": 0.12, "negation": 0.04}
 
 
-def _some_looks(scene: Scene, rng: np.random.Generator, target: int) -> Attributes:
-    said = [attributes for attributes in _looks_of(scene.objects[target]) if attributes != Attributes()]
+def _sample_attributes(scene: Scene, rng: np.random.Generator, target: int) -> Attributes:
+    said = [attributes for attributes in _attribute_subsets(scene.objects[target]) if attributes != Attributes()]
     weights = np.array([_weigh(attributes) for attributes in said])
     return said[int(rng.choice(len(said), p=weights / weights.sum()))]

@@ -1,7 +1,7 @@
-"""Define the small English of the drawn world: its phrases, their words, and what they denote.
+"""Define the grammar of referring expressions in the drawn world: phrases, their words and their denotations.
 
-Flow: language.py builds a Phrase -> to_words -> text; find_meaning tells which objects it denotes, exactly;
-    denotes reads the words one by one, as a listener does, and tells which objects are still possible.
+Flow: expressions.py builds a Phrase -> to_words -> text; find_meaning -> the objects it denotes; denotes -> the objects
+    still possible after a prefix of the words.
 Shapes: N objects of a scene.
 """
 
@@ -43,12 +43,12 @@ PLACES = {
 
 
 def to_plural(noun: str) -> str:
-    """Form the plural of a noun of the drawn world."""
+    """Return the plural of a noun of the drawn world."""
     return noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
 
 
 def with_article(words: str) -> str:
-    """Put "a" or "an" before words; the h of "hourglass" is silent."""
+    """Prefix words with "a" or "an"; the h of "hourglass" is silent."""
     return f"{'an' if words[0] in 'aeiou' or words.startswith('hour') else 'a'} {words}"
 
 
@@ -58,7 +58,7 @@ PLURALS = {to_plural(noun): noun for noun in NOUNS}
 
 @dataclass(frozen=True)
 class Attributes:
-    """What a noun phrase says about the looks of an object; None says nothing. Shape None is "object"."""
+    """Attributes of a noun phrase; None is unspecified, and shape None is "object"."""
 
     size: str | None = None
     texture: str | None = None
@@ -73,7 +73,7 @@ class Attributes:
         ):
             return False
         if self.size is not None and obj.motion.kind in RESIZING:
-            return None  # small at first, large in the end: neither word is clear
+            return None  # the size changes over time
         return self.size is None or obj.size == self.size
 
     def to_words(self, plural: bool = False) -> list[str]:
@@ -84,14 +84,14 @@ class Attributes:
 
 @dataclass(frozen=True)
 class Phrase:
-    """One referring expression before it is words.
+    """The structure of one referring expression.
 
     Attributes:
-        attributes: looks of the objects meant.
+        attributes: Attributes of the targets.
         determiner: "the", "both", "all", "the two", "the three", ...
-        selector: a superlative ("largest") or an ordinal ("second"); None otherwise.
-        modifier: words after the noun ("on the left", "that is not red", "left of", "from the left").
-        anchor: looks of the second object of a relation.
+        selector: A superlative ("largest") or an ordinal ("second"); None otherwise.
+        modifier: Words after the noun ("on the left", "that is not red", "left of", "from the left").
+        anchor: Attributes of the second object of a relation.
     """
 
     attributes: Attributes
@@ -111,7 +111,7 @@ class Phrase:
 
 
 def _build_modifiers() -> dict[tuple[str, ...], Callable[[WorldObject], Truth]]:
-    """List every fixed phrase that may follow a noun, with what it says of an object."""
+    """List every fixed modifier with its predicate on an object."""
     table: dict[tuple[str, ...], Callable[[WorldObject], Truth]] = {}
 
     def add(text: str, says: Callable[[WorldObject], Truth]) -> None:
@@ -127,9 +127,9 @@ def _build_modifiers() -> dict[tuple[str, ...], Callable[[WorldObject], Truth]]:
     for where, text in PLACES.items():
         add(text, lambda obj, where=where: in_place(obj, where))
         add(f"{text} at the start", lambda obj, where=where: in_place(obj, where))
-    looks = [Attributes(size=word) for word in SIZES] + [Attributes(texture=word) for word in TEXTURES]
-    looks += [Attributes(color=word) for word in COLORS]
-    for attributes in looks:
+    adjectives = [Attributes(size=word) for word in SIZES] + [Attributes(texture=word) for word in TEXTURES]
+    adjectives += [Attributes(color=word) for word in COLORS]
+    for attributes in adjectives:
         word = attributes.to_words()[0]
         add(f"that is not {word}", negate(attributes))
         add(f"that are not {word}", negate(attributes))
@@ -143,7 +143,7 @@ def _build_modifiers() -> dict[tuple[str, ...], Callable[[WorldObject], Truth]]:
 
 
 def to_motion_words(kind: str, plural: bool = False) -> tuple[str, ...]:
-    """Say a kind of motion after a noun: ("that", "moves", "left")."""
+    """Return the relative clause of a kind of motion: ("that", "moves", "left")."""
     verb, *rest = kind.split()
     if kind == "passes behind":
         rest.extend(("another", "object"))
@@ -160,7 +160,7 @@ def find_meaning(scene: Scene, phrase: Phrase) -> frozenset[int] | None:
     """Find the objects that a phrase denotes.
 
     Returns:
-        Positions in `scene.objects`, possibly none; None where a person could doubt which they are.
+        Indices into `scene.objects`, possibly none; None if ambiguous to a person.
     """
     truths = [phrase.attributes.is_true(obj) for obj in scene.objects]
     if phrase.anchor is not None:
@@ -207,21 +207,21 @@ def _select(objects: Sequence[WorldObject], members: list[int], phrase: Phrase) 
 
 
 def denotes(scene: Scene, words: Sequence[str]) -> frozenset[int]:
-    """Find the objects still possible after the words heard so far.
+    """Find the objects that a prefix of an expression can still denote.
 
-    An object is possible while some way to go on could still mean it: "the largest red" leaves every red object
-    that is larger than another red one; "the circle left of" leaves every circle with something to its right.
-    More words never bring an object back, and a whole expression leaves exactly its targets.
+    An object is possible if some continuation denotes it: "the largest red" leaves every red object that is larger than
+    another red one; "the circle left of" leaves every circle with an object to its right. The set never grows with more
+    words, and the whole expression leaves exactly its targets.
 
     Args:
-        scene: what the listener sees.
-        words: none, some or all words of an expression, lower case.
+        scene: The scene.
+        words: Prefix of an expression in lower case, possibly empty or complete.
 
     Returns:
-        Positions in `scene.objects`.
+        Indices into `scene.objects`.
 
     Raises:
-        ValueError: a word that the drawn world does not know at its place.
+        ValueError: a word that the grammar does not allow at its place.
     """
     selector, attributes, has_noun, rest = _read_head(list(words))
     members = [i for i, obj in enumerate(scene.objects) if attributes.is_true(obj)]
@@ -244,12 +244,12 @@ def denotes(scene: Scene, words: Sequence[str]) -> frozenset[int]:
 
 
 def _read_head(words: list[str]) -> tuple[str | None, Attributes, bool, list[str]]:
-    """Read a noun phrase up to its noun.
+    """Parse a noun phrase up to its noun.
 
     Returns:
-        The selector, the looks, whether the noun came, and the words after it.
+        The selector, the attributes, whether the noun was found, and the words after it.
     """
-    position, selector, looks = 0, None, {}
+    position, selector, attributes = 0, None, {}
     if words[:1] and words[0] in ("the", "both", "all"):
         position = 1
     if words[position : position + 1] and words[position] in NUMBERS:
@@ -260,42 +260,42 @@ def _read_head(words: list[str]) -> tuple[str | None, Attributes, bool, list[str
         noun = NOUNS.get(word) or PLURALS.get(word)
         if noun is not None:
             shape = None if noun == "object" else noun
-            return selector, Attributes(**looks, shape=shape), True, words[end:]
-        if word in _SELECTORS and selector is None and not looks:
+            return selector, Attributes(**attributes, shape=shape), True, words[end:]
+        if word in _SELECTORS and selector is None and not attributes:
             selector = word
         elif word in fields:
-            looks[fields[word]] = word
+            attributes[fields[word]] = word
         else:
-            raise ValueError(f"{' '.join(words)!r}: the drawn world does not know {word!r} at this place")
-    return selector, Attributes(**looks), False, []
+            raise ValueError(f"{' '.join(words)!r}: {word!r} does not fit the grammar at this place")
+    return selector, Attributes(**attributes), False, []
 
 
 def _follow(scene: Scene, objects: list[WorldObject], rest: list[str], words: Sequence[str]) -> Iterable[int]:
-    """Find the positions in `objects` that the words after the noun leave possible."""
-    heard, found, known = tuple(rest), set(), False
+    """Find the indices in `objects` that the words after the noun leave possible."""
+    prefix, found, known = tuple(rest), set(), False
     for modifier, says in MODIFIERS.items():
-        if modifier[: len(heard)] == heard:
+        if modifier[: len(prefix)] == prefix:
             known = True
             found.update(i for i, obj in enumerate(objects) if says(obj))
     for modifier, relation in RELATIONS.items():
-        size = min(len(modifier), len(heard))
-        if modifier[:size] != heard[:size]:
+        size = min(len(modifier), len(prefix))
+        if modifier[:size] != prefix[:size]:
             continue
         known = True
-        _, looks, _, _ = _read_head(list(heard[size:]))
-        for anchor in (obj for obj in scene.objects if looks.is_true(obj)):
+        _, attributes, _, _ = _read_head(list(prefix[size:]))
+        for anchor in (obj for obj in scene.objects if attributes.is_true(obj)):
             if relation == "nearest":
                 nearest = find_nearest(objects, anchor)
                 found.update(() if nearest is None else (nearest,))
             else:
                 found.update(i for i, obj in enumerate(objects) if is_beside(obj, anchor, relation))
     if not known:
-        raise ValueError(f"{' '.join(words)!r}: the drawn world does not know the words after the noun")
+        raise ValueError(f"{' '.join(words)!r}: the words after the noun do not fit the grammar")
     return found
 
 
 def vocabulary() -> tuple[str, ...]:
-    """List every word that an expression may use, sorted."""
+    """List all words of expressions, sorted."""
     words = {"the", "both", "all", *NUMBERS, *_SELECTORS, *SIZES, *TEXTURES, *COLORS, *NOUNS, *PLURALS, "from"}
     for phrase in (*MODIFIERS, *RELATIONS):
         words.update(phrase)

@@ -1,8 +1,7 @@
-"""Find the names of things in a question: "the circle left of the red star" has "circle" and "red star".
+"""Find the noun spans of a question: "the circle left of the red star" has "circle" and "red star".
 
-Flow: a question of language.py or questions.py + Scene -> find_names -> GroundedTurn.nouns.
-    Unlike `denotes`, which tells what a whole expression may still mean, a name means all that it fits by itself.
-Shapes: none.
+Flow: a question of expressions.py or questions.py + Scene -> find_noun_spans -> GroundedTurn.nouns.
+    Unlike `denotes`, which interprets the whole expression, a span denotes all objects that it fits.
 """
 
 import re
@@ -15,30 +14,30 @@ from sa2va.world.scenes.scene import COLORS, SIZES, TEXTURES, Scene
 _FIELDS = {word: name for name, words in (("size", SIZES), ("texture", TEXTURES), ("color", COLORS)) for word in words}
 
 
-def find_names(scene: Scene, question: str) -> tuple[Span, ...]:
-    """List the words of a question that name things.
+def find_noun_spans(scene: Scene, question: str) -> tuple[Span, ...]:
+    """List the words of noun phrases in a question.
 
     Args:
-        scene: what it is about.
-        question: any text.
+        scene: Scene that the question is about.
+        question: Any text.
 
     Returns:
-        One span per word, with the objects that fit the name up to there; words that fit all are left out.
+        One span per word with the objects that fit the phrase up to it; words that fit all objects are left out.
     """
-    spans, looks = [], Attributes()
+    spans, attributes = [], Attributes()
     for match in re.finditer(r"[a-z]+", question.lower()):
         word = match.group()
         noun = NOUNS.get(word) or PLURALS.get(word)
         if word in _FIELDS:
-            looks = replace(looks, **{_FIELDS[word]: word})
+            attributes = replace(attributes, **{_FIELDS[word]: word})
         elif noun is not None and noun != "object":
-            looks = replace(looks, shape=noun)
+            attributes = replace(attributes, shape=noun)
         elif noun is None:
-            looks = Attributes()
+            attributes = Attributes()
             continue
-        fitting = tuple(i for i, thing in enumerate(scene.objects) if looks.is_true(thing))
+        fitting = tuple(i for i, thing in enumerate(scene.objects) if attributes.is_true(thing))
         if len(fitting) < len(scene.objects):
             spans.append(Span(start=match.start(), end=match.end(), objects=fitting))
         if noun is not None:
-            looks = Attributes()
+            attributes = Attributes()
     return tuple(spans)

@@ -1,8 +1,7 @@
-"""Ask about a drawn scene what has exactly one short right answer.
+"""Generate questions about a drawn scene with exactly one short correct answer.
 
-Flow: Scene -> ask (picture or clip) -> question, answer, kind -> tasks.py turns. Exact match is the metric, so every
-    kind has one wording of its answers.
-Shapes: none.
+Flow: Scene -> ask (image or clip) -> question, answer, kind -> turns of world/tasks/. The metric is exact match, so
+    each kind has a fixed answer format.
 """
 
 from collections import Counter
@@ -20,20 +19,20 @@ from sa2va.world.scenes.relations import RATIO, RESIZING, keeps_place, moves_as
 from sa2va.world.scenes.scene import COLORS, SHAPES, Scene, WorldObject
 from sa2va.world.scenes.splits import UNSEEN_PAIRS, Pairs
 
-_CELL_MARGIN = 0.04  # of the side: nearer than this to a line of the 3 x 3 grid is not asked about
-_TRAVELLING = frozenset(MOTIONS) - {"stays still", "grows", "shrinks", "blinks"}
+_CELL_MARGIN = 0.04  # minimum distance from the lines of the 3 x 3 grid, fraction of the side
+_TRAVELING = frozenset(MOTIONS) - {"stays still", "grows", "shrinks", "blinks"}
 _DOES = {kind: f"it {kind}" for kind in MOTIONS} | {"passes behind": "it passes behind another object"}
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question with its only right answer."""
+    """One question with its only correct answer."""
 
     text: str
     answer: str
     kind: str
-    heldout: bool = False  # it is about an object whose colour-shape pair training never shows
-    targets: tuple[int, ...] = ()  # position of the object that the answer is about, where it is about one
+    heldout: bool = False  # about an object whose color-shape pair training never shows
+    targets: tuple[int, ...] = ()  # index of the object that the answer is about, if any
 
 
 def ask(
@@ -45,18 +44,18 @@ def ask(
     kinds: Sequence[str] = (),
     withheld: Pairs = UNSEEN_PAIRS,
 ) -> list[Question]:
-    """Ask different questions about one scene.
+    """Generate distinct questions about one scene.
 
     Args:
-        scene: what is asked about.
-        rng: where the choices come from.
-        n: how many; fewer come back if the scene offers too little.
-        moving: the scene is seen as a clip.
-        kinds: the kinds wanted; empty is all.
-        withheld: pairs of color and shape that are never asked for where they are missing; see splits.withheld_pairs.
+        scene: The scene.
+        rng: Random generator.
+        n: Number of questions; fewer if the scene allows fewer.
+        moving: The scene is shown as a clip.
+        kinds: Kinds to use; empty = all.
+        withheld: Pairs of color and shape that existence questions never name when absent; see splits.withheld_pairs.
 
     Returns:
-        At most `n` questions, no two alike.
+        At most `n` questions.
     """
     makers = (CLIP_QUESTIONS if moving else QUESTIONS) | {"existence": partial(_exists, withheld=withheld)}
     found: dict[str, Question] = {}
@@ -76,10 +75,10 @@ Made = tuple[str, str] | tuple[str, str, int] | None
 
 
 def _name(scene: Scene, rng: np.random.Generator, without: tuple[str, ...] = ()) -> tuple[int, str] | None:
-    """Pick an object and a name that fits it alone: "red circle"."""
+    """Sample an object and a phrase that identifies it: "red circle"."""
     target = int(rng.integers(len(scene.objects)))
-    looks = identify(scene, target, rng, without)
-    return None if looks is None or looks == Attributes() else (target, " ".join(looks.to_words()))
+    attributes = identify(scene, target, rng, without)
+    return None if attributes is None or attributes == Attributes() else (target, " ".join(attributes.to_words()))
 
 
 def _count(scene: Scene, rng: np.random.Generator) -> Made:
@@ -92,9 +91,9 @@ def _count(scene: Scene, rng: np.random.Generator) -> Made:
         Attributes(shape=str(rng.choice(SHAPES))),
         Attributes(color=str(rng.choice(list(COLORS)))),
     )
-    looks = choices[int(rng.choice(len(choices), p=(0.2, 0.26, 0.26, 0.14, 0.07, 0.07)))]
-    members = find_meaning(scene, Phrase(looks))
-    return f"How many {' '.join(looks.to_words(plural=True))} are there?", NUMBERS[len(members or ())]
+    attributes = choices[int(rng.choice(len(choices), p=(0.2, 0.26, 0.26, 0.14, 0.07, 0.07)))]
+    members = find_meaning(scene, Phrase(attributes))
+    return f"How many {' '.join(attributes.to_words(plural=True))} are there?", NUMBERS[len(members or ())]
 
 
 def _ask_color(scene: Scene, rng: np.random.Generator) -> Made:
@@ -118,12 +117,12 @@ def _ask_size(scene: Scene, rng: np.random.Generator) -> Made:
 
 
 def _exists(scene: Scene, rng: np.random.Generator, withheld: Pairs = UNSEEN_PAIRS) -> Made:
-    """Ask yes or no, each as often; withheld pairs are never what is missing."""
+    """Ask for existence, with balanced answers; withheld pairs are never asked for when absent."""
     obj = scene.objects[int(rng.integers(len(scene.objects)))]
     if rng.random() < 0.5:
         return f"Is there {with_article(' '.join(obj.pair))}?", "yes", scene.objects.index(obj)
     pairs = {other.pair for other in scene.objects} | withheld
-    near = [(a.color, b.shape) for a in scene.objects for b in scene.objects]  # each word alone fits something
+    near = [(a.color, b.shape) for a in scene.objects for b in scene.objects]  # each word fits some object
     near += [(obj.color, shape) for shape in SHAPES] + [(color, obj.shape) for color in COLORS]
     near = [pair for pair in near if pair not in pairs]
     return f"Is there {with_article(' '.join(near[int(rng.integers(len(near)))]))}?", "no"
@@ -157,7 +156,7 @@ def _compare_sizes(scene: Scene, rng: np.random.Generator) -> Made:
 
 
 def find_cell(obj: WorldObject) -> str | None:
-    """Name the cell of a 3 x 3 grid that an object stands in: "top left", "left", "center"; None near a line."""
+    """Name the cell of a 3 x 3 grid that an object is in: "top left", "left", "center"; None near a line."""
     if any(abs(place - line) < _CELL_MARGIN for place in (obj.x, obj.y) for line in (1 / 3, 2 / 3)):
         return None
     row, column = ("top", "", "bottom")[int(obj.y * 3)], ("left", "", "right")[int(obj.x * 3)]
@@ -178,7 +177,7 @@ def _ask_motion(scene: Scene, rng: np.random.Generator) -> Made:
 
 
 def _ask_who(scene: Scene, rng: np.random.Generator) -> Made:
-    """Ask for the only object that moves in one way, where no other could be meant."""
+    """Ask for the only object with a kind of motion, if it is unambiguous."""
     fitting = {}
     for kind in MOTIONS[1:]:
         truths = [moves_as(obj, kind) for obj in scene.objects]
@@ -208,7 +207,7 @@ _EVENTS = ("blinks", "grows", "shrinks", "enters", "leaves", "stops")
 def _count_moving(scene: Scene, rng: np.random.Generator) -> Made:
     if any(obj.motion.kind in RESIZING or obj.motion.kind == "blinks" for obj in scene.objects):
         return None
-    moving = sum(obj.motion.kind in _TRAVELLING for obj in scene.objects)
+    moving = sum(obj.motion.kind in _TRAVELING for obj in scene.objects)
     if rng.random() < 0.5:
         return "How many objects move?", NUMBERS[moving]
     return "How many objects stay still?", NUMBERS[len(scene.objects) - moving]

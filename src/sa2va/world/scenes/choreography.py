@@ -1,7 +1,7 @@
-"""Draw the objects of a clip by chance: who moves, how, and along which free path.
+"""Sample the objects of a clip with motions along collision-free paths.
 
 Flow: sampling.make_scene(moving=True) -> draw_clip -> objects with a Motion, back to front.
-    Half of the clips and more have twins: two objects that look the same and differ in their motion alone.
+    Most clips contain twins: two objects of identical appearance that differ only in motion.
 Shapes: N objects, P moments at which paths are checked; lengths are fractions of the side, y down.
 """
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sa2va.world.scenes.looks import Look, draw_looks, draw_radius, draw_texture, pick
+from sa2va.world.scenes.appearance import Appearance, draw_appearances, draw_radius, draw_texture, pick
 from sa2va.world.scenes.motion import MOTIONS, STILL, Motion
 from sa2va.world.scenes.scene import COLORS, SIZES, WorldObject
 from sa2va.world.scenes.shapes import CONVEX_SHAPES, place_outline
 from sa2va.world.scenes.splits import SEEN_PAIRS, Pairs
 
 _MOMENTS = np.linspace(0.0, 1.0, 31)  # (P,)
-_TWINS = 0.62  # share of the clips with twins
-_MARGIN = 0.012  # kept free at the border of the picture
-_REACH = 1.15  # farthest corner of a turned shape, in radii
-_GRAZING = 6  # moments at which two objects may touch; they never come closer than _NEAREST
-_NEAREST = 0.72  # distance over the sum of the radii
+_TWINS = 0.62  # share of clips with twins
+_MARGIN = 0.012  # free border of the image
+_REACH = 1.15  # farthest corner of a rotated shape, in radii
+_GRAZING = 6  # maximum number of moments at which two objects touch
+_NEAREST = 0.72  # minimum distance of two objects over the sum of their radii
 _PLACE_TRIES = 30
 _MOVING = MOTIONS[1:]
 _ODDS = np.array([1.6 if kind == "passes behind" else 1.0 for kind in _MOVING]) / (len(_MOVING) + 0.6)
@@ -31,9 +31,9 @@ _COMES_OR_GOES = frozenset({"enters", "leaves", "stops", "passes behind"})
 
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """Who looks and moves how, before anything has a place. Movers come first; `screen` hides object `passer`."""
+    """Appearances and motions before placement. Movers come first; `screen` hides object `passer`."""
 
-    looks: list[Look]
+    appearances: list[Appearance]
     kinds: list[str]
     twins: bool  # objects 0 and 1 look the same
     passer: int | None = None
@@ -48,24 +48,24 @@ class _Path:
     radius: np.ndarray  # (P,)
 
     def clear_of(self, other: "_Path") -> bool:
-        """Tell whether the two are apart at the start and at most graze each other later."""
+        """Tell whether the two are apart at the start and touch only briefly later."""
         gap = np.hypot(*(self.xy - other.xy).T) / (self.radius + other.radius)  # (P,)
         return bool(gap[0] >= 1.0 and gap.min() >= _NEAREST and (gap < 0.98).sum() <= _GRAZING)
 
 
 def tells_apart(first: str, second: str) -> bool:
-    """Tell whether two kinds of motion are clearly different, so that one of them names one of two twins."""
+    """Tell whether two kinds of motion are clearly different, so that each identifies one of two twins."""
     straight = {kind for kind in (first, second) if kind.startswith("moves")}
     vague = {first, second} & _COMES_OR_GOES
     return first != second and not (straight and vague) and {first, second} != {"enters", "stops"}
 
 
 def draw_clip(rng: np.random.Generator, *, held_out: Pairs) -> list[WorldObject]:
-    """Choose the objects of a clip.
+    """Sample the objects of a clip.
 
     Args:
-        rng: source of chance.
-        held_out: pairs that training never shows; at least one object has one of them. Empty: none has.
+        rng: Random generator.
+        held_out: Held-out pairs, at least one of which occurs; empty = none occurs.
 
     Returns:
         2 to 5 objects, back to front; 1 to 3 of them move.
@@ -84,12 +84,12 @@ def draw_clip(rng: np.random.Generator, *, held_out: Pairs) -> list[WorldObject]
 def _draw_plan(
     rng: np.random.Generator, num_objects: int, num_movers: int, *, twins: bool, held_out: Pairs, crowded: bool
 ) -> _Plan | None:
-    """Choose looks and motions, or None where they do not go together; `crowded` picks small ones."""
+    """Sample appearances and motions, or return None if they are incompatible; `crowded` prefers small objects."""
     kinds = [str(kind) for kind in rng.choice(_MOVING, size=num_movers, p=_ODDS)]
     kinds += ["stays still"] * (num_objects - num_movers)
-    looks = draw_looks(rng, num_objects, held_out=held_out)
+    appearances = draw_appearances(rng, num_objects, held_out=held_out)
     if twins:
-        looks[1] = looks[0]
+        appearances[1] = appearances[0]
         if not tells_apart(kinds[0], kinds[1]):
             return None
     passers = [index for index, kind in enumerate(kinds) if kind == "passes behind"]
@@ -102,17 +102,19 @@ def _draw_plan(
         sizes = [size for size in SIZES if all(size in _SIZES_OF.get(kind, SIZES) for kind in pair_kinds)]
         if not sizes:
             return None
-        if looks[index].size not in sizes or (crowded and index != screen):
-            looks[index] = replace(looks[index], size=sizes[0])
+        if appearances[index].size not in sizes or (crowded and index != screen):
+            appearances[index] = replace(appearances[index], size=sizes[0])
     if screen is not None:
-        looks[screen] = _draw_screen(rng, looks[passers[0]])
-    if bool(held_out) != any(look.pair in held_out for look in looks):
+        appearances[screen] = _draw_screen(rng, appearances[passers[0]])
+    if bool(held_out) != any(appearance.pair in held_out for appearance in appearances):
         return None
-    return _Plan(looks=looks, kinds=kinds, twins=twins, passer=passers[0] if passers else None, screen=screen)
+    return _Plan(
+        appearances=appearances, kinds=kinds, twins=twins, passer=passers[0] if passers else None, screen=screen
+    )
 
 
-def _draw_screen(rng: np.random.Generator, passer: Look) -> Look:
-    """Return the look of a large object to hide behind, in another colour."""
+def _draw_screen(rng: np.random.Generator, passer: Appearance) -> Appearance:
+    """Sample the appearance of a large occluder in another color."""
     pairs = [
         (color, shape)
         for color in COLORS
@@ -120,18 +122,18 @@ def _draw_screen(rng: np.random.Generator, passer: Look) -> Look:
         if color != passer.color and (color, shape) in SEEN_PAIRS
     ]
     color, shape = pairs[int(rng.integers(len(pairs)))]
-    return Look(color=color, shape=shape, size="large", texture=draw_texture(rng))
+    return Appearance(color=color, shape=shape, size="large", texture=draw_texture(rng))
 
 
 def _place_all(rng: np.random.Generator, plan: _Plan) -> list[WorldObject] | None:
-    """Give every object a place and a free path, or return None where one finds none."""
+    """Place every object on a free path, or return None if one has none."""
     placed: dict[int, WorldObject] = {}
     paths: dict[int, _Path] = {}
-    order = sorted(range(len(plan.looks)), key=lambda index: (index != plan.screen, index != plan.passer, index))
-    twin_radius, twin_angle = draw_radius(rng, plan.looks[0].size), float(rng.uniform(-0.2, 0.2))
+    order = sorted(range(len(plan.appearances)), key=lambda index: (index != plan.screen, index != plan.passer, index))
+    twin_radius, twin_angle = draw_radius(rng, plan.appearances[0].size), float(rng.uniform(-0.2, 0.2))
     for index in order:
-        look = plan.looks[index]
-        radius, angle = draw_radius(rng, look.size), float(rng.uniform(-0.2, 0.2))
+        appearance = plan.appearances[index]
+        radius, angle = draw_radius(rng, appearance.size), float(rng.uniform(-0.2, 0.2))
         if plan.twins and index < 2:
             radius, angle = twin_radius, twin_angle
         for _ in range(_PLACE_TRIES):
@@ -141,7 +143,7 @@ def _place_all(rng: np.random.Generator, plan: _Plan) -> list[WorldObject] | Non
                 continue
             x, y, motion = place
             item = WorldObject(
-                shape=look.shape, color=look.color, size=look.size, texture=look.texture,
+                shape=appearance.shape, color=appearance.color, size=appearance.size, texture=appearance.texture,
                 x=x, y=y, radius=radius, angle=angle, motion=motion,
             )  # fmt: skip
             path = _to_path(item)
@@ -151,7 +153,7 @@ def _place_all(rng: np.random.Generator, plan: _Plan) -> list[WorldObject] | Non
                 break
         else:
             return None
-    return [placed[index] for index in range(len(plan.looks))]
+    return [placed[index] for index in range(len(plan.appearances))]
 
 
 def _to_path(item: WorldObject) -> _Path:
@@ -163,7 +165,7 @@ def _to_path(item: WorldObject) -> _Path:
 def _draw_motion(
     rng: np.random.Generator, kind: str, radius: float, screen: WorldObject | None
 ) -> tuple[float, float, Motion] | None:
-    """Choose a start (x, y) and a motion of one kind, or return None where the path leaves the picture."""
+    """Sample a start (x, y) and a motion of one kind, or return None if the path leaves the image."""
     if kind in ("stays still", "blinks", "grows", "shrinks"):
         factor = float(rng.uniform(1.62, 1.8)) ** {"grows": 1, "shrinks": -1}.get(kind, 0)
         border = radius * max(1.0, factor) + _MARGIN
@@ -175,7 +177,7 @@ def _draw_motion(
     step_x, step_y = _STEPS[way]
     start, end, length = 0.0, 1.0, float(rng.uniform(0.34, 0.6))
     border = radius + _MARGIN
-    across = float(rng.uniform(border, 1 - border))  # place on the axis that does not change
+    across = float(rng.uniform(border, 1 - border))  # coordinate perpendicular to the motion
     if kind == "enters" or kind == "leaves":
         span = float(rng.uniform(0.34, 0.4))
         length = float(rng.uniform(max(0.4, 3.2 * radius), 0.75))
@@ -200,18 +202,18 @@ def _draw_motion(
 
 
 def _draw_off(rng: np.random.Generator) -> tuple[tuple[float, float], ...]:
-    """Choose the two spans in which a blinking object is off; both 4 and 5 uniform frames fall into them."""
+    """Sample the two spans in which a blinking object is off; 4 and 5 uniformly sampled frames both hit them."""
     edges = np.array([0.20, 0.42, 0.60, 0.80]) + rng.uniform(-0.02, 0.02, 4)
     return (float(edges[0]), float(edges[1])), (float(edges[2]), float(edges[3]))
 
 
 def _hides(screen: WorldObject, item: WorldObject) -> bool:
-    """Tell whether a convex object hides the moving one wholly for 2 to 5 of 16 frames, and not at the ends."""
+    """Tell whether a convex object fully hides the moving one for 2 to 5 of 16 frames, excluding the ends."""
     corners = place_outline(screen.shape, screen.x, screen.y, screen.radius, screen.angle)[0]
     edges = np.roll(corners, -1, axis=0) - corners
     normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1) / np.hypot(*edges.T)[:, None]  # outwards: y is down
     body = place_outline(item.shape, item.x, item.y, item.radius, item.angle)[0]
-    surely = maybe = 0  # frames; a pixel of a small drawing decides between them
+    surely = maybe = 0  # frames hidden with and without a margin of one pixel of a small image
     for frame in range(16):
         points = body + item.motion.shift_at(frame / 15)
         outside = ((points[:, None] - corners[None]) * normals[None]).sum(-1).max()  # largest over (K, E)
@@ -222,7 +224,7 @@ def _hides(screen: WorldObject, item: WorldObject) -> bool:
 
 
 def _stack(rng: np.random.Generator, objects: list[WorldObject], plan: _Plan) -> list[WorldObject]:
-    """Return the objects in a random order from back to front, the screen before its passer in space."""
+    """Return the objects in a random depth order, back to front, with the screen in front of the passer."""
     order = [int(index) for index in rng.permutation(len(objects))]
     if plan.screen is not None and plan.passer is not None:
         front, back = order.index(plan.screen), order.index(plan.passer)

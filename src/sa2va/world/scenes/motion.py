@@ -1,6 +1,6 @@
-"""Move an object through a clip: where it is, how big, and whether it shows at a given time.
+"""Define the motion of an object in a clip: position, scale and visibility over time.
 
-Flow: sampling.py chooses a Motion -> WorldObject.state(u) -> position_at, scale_at, is_on -> scene.py draws.
+Flow: choreography.py samples a Motion -> WorldObject.state(u) -> shift_at, scale_at, is_on -> scene.py renders.
 Shapes: none; u is the time from 0 (first frame) to 1 (last frame), lengths are fractions of the side.
 """
 
@@ -24,26 +24,26 @@ MOTIONS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Motion:
-    """One motion: a straight shift and a change of size between two moments, and the spans in which it is off."""
+    """A linear shift and a change of size between two times, with spans of invisibility."""
 
     kind: str = "stays still"  # one of MOTIONS
-    dx: float = 0.0  # whole shift to the right, fraction of the side
-    dy: float = 0.0  # whole shift downwards
-    scale: float = 1.0  # radius at the end over radius at the start
-    start: float = 0.0  # the change begins at this time
-    end: float = 1.0  # and is complete at this one
-    off: tuple[tuple[float, float], ...] = ()  # spans of time in which the object is switched off
+    dx: float = 0.0  # total shift to the right, fraction of the side
+    dy: float = 0.0  # total shift downward
+    scale: float = 1.0  # final over initial radius
+    start: float = 0.0  # time at which the change begins
+    end: float = 1.0  # time at which the change is complete
+    off: tuple[tuple[float, float], ...] = ()  # time spans in which the object is invisible
 
     def __post_init__(self) -> None:
         if self.kind not in MOTIONS:
             raise ValueError(f"motion {self.kind!r} is unknown: use one of {', '.join(MOTIONS)}")
 
     def progress(self, u: float) -> float:
-        """Return how much of the change is done at time u, 0..1, at constant speed."""
+        """Return the completed share of the change at time u, 0..1, linear in time."""
         return min(1.0, max(0.0, (u - self.start) / (self.end - self.start)))
 
     def shift_at(self, u: float) -> tuple[float, float]:
-        """Return the (x, y) shift from the place at time 0, fractions of the side."""
+        """Return the (x, y) shift from the position at time 0, fractions of the side."""
         progress = self.progress(u)
         return self.dx * progress, self.dy * progress
 
@@ -52,7 +52,7 @@ class Motion:
         return self.scale ** self.progress(u)
 
     def is_on(self, u: float) -> bool:
-        """Tell whether the object is switched on at time u."""
+        """Tell whether the object is visible at time u."""
         return not any(begin <= u <= finish for begin, finish in self.off)
 
 

@@ -1,8 +1,8 @@
-"""Paint one object or one background, the same picture at every resolution.
+"""Paint objects and backgrounds consistently at any resolution.
 
-Flow: scene.py -> paint_background (once a clip) -> coverage + paint_object (once per object and frame).
-Source: own drawings; edges are 4x supersampled, textures and backgrounds are smooth functions of the place.
-Shapes: S side of the picture in px, h w box of one object in px; colours are RGB 0..255.
+Flow: scene.py -> paint_background (once per clip) -> coverage + paint_object (once per object and frame).
+Source: our own; edges are 4x supersampled, textures and backgrounds are smooth functions of position.
+Shapes: S side of the image in px, h w box of one object in px; colors are RGB 0..255.
 """
 
 import math
@@ -17,9 +17,9 @@ Color = tuple[int, int, int]
 Box = tuple[slice, slice]  # rows, columns
 
 _SUPERSAMPLING = 4
-_FRACTION_BITS = 6  # sub-pixel bits of OpenCV's fixed-point corners
+_FRACTION_BITS = 6  # subpixel bits of OpenCV's fixed-point corners
 _EDGE = 0.005  # width of the soft outline, fraction of the side
-# Tint of the background: (darkest, lightest), greyish and of middle brightness, so that black and white stand out too.
+# Background tints: grayish and of medium brightness, so that black and white objects stand out.
 _TINTS: tuple[Color, ...] = (
     (176, 186, 196),
     (188, 182, 170),
@@ -32,29 +32,29 @@ _TINTS: tuple[Color, ...] = (
 
 @dataclass(frozen=True)
 class Coverage:
-    """Where one object lies: its box in the picture and how much of each pixel it covers."""
+    """The box of an object and its alpha coverage of each pixel."""
 
     box: Box
     alpha: np.ndarray  # float32 (h, w), 0..1
 
     @property
     def mask(self) -> np.ndarray:
-        """Bool (h, w): pixels of which the object covers at least half."""
+        """Bool (h, w), pixels that the object covers by at least half."""
         return self.alpha >= 0.5
 
 
 def coverage(shape: str, x: float, y: float, radius: float, angle: float, size: int) -> Coverage | None:
-    """Return what a shape covers of an S x S picture, or None where it lies outside.
+    """Rasterize a shape on an S x S image, or return None if it lies outside.
 
     Args:
-        shape: name of the outline.
-        x: centre, fraction of the side; `y` downwards.
-        y: see `x`.
-        radius: half extent, fraction of the side.
-        angle: clockwise turn in radians.
+        shape: Name of the outline.
+        x: Center from the left, fraction of the side.
+        y: Center from the top, fraction of the side.
+        radius: Half extent, fraction of the side.
+        angle: Clockwise rotation in radians.
         size: S, px.
     """
-    reach = 1.15 * radius  # corners of a turned square stick out of the radius
+    reach = 1.15 * radius  # corners of a rotated square exceed the radius
     left, right = max(0, int((x - reach) * size) - 1), min(size, int((x + reach) * size) + 2)
     top, bottom = max(0, int((y - reach) * size) - 1), min(size, int((y + reach) * size) + 2)
     if left >= right or top >= bottom:
@@ -71,7 +71,7 @@ def coverage(shape: str, x: float, y: float, radius: float, angle: float, size: 
 
 
 def _pattern(texture: str, local_x: np.ndarray, local_y: np.ndarray, period: float, sharpness: float) -> np.ndarray:
-    """Return where the second tone goes, float32 (h, w) 0..1; `local_x` (w,) and `local_y` (h,) in radii."""
+    """Compute the weight of the second tone, float32 (h, w) 0..1; `local_x` (w,) and `local_y` (h,) in radii."""
     wave = 2 * np.pi / period
     if texture == "striped":
         field = np.sin(wave * 0.75 * (local_x[None, :] + local_y[:, None]))
@@ -93,32 +93,32 @@ def paint_object(
     radius: float,
     period: float,
 ) -> None:
-    """Paint an object over a frame, in place, inside its box only.
+    """Paint an object over a frame, in place.
 
     Args:
         frame: uint8 (S, S, 3).
-        covered: where the object lies.
-        color: its colour; `tone` is the second tone of its texture.
-        tone: see `color`.
+        covered: Coverage of the object.
+        color: Color of the object.
+        tone: Second tone of its texture.
         texture: "plain", "striped", "dotted" or "checkered".
         center: (x, y) in fractions of the side.
-        radius: half extent now, fraction of the side.
-        period: length of one repeat of the texture, in radii.
+        radius: Current half extent, fraction of the side.
+        period: Period of the texture, in radii.
     """
     rows, columns = covered.box
     size, alpha = frame.shape[0], covered.alpha
     scale = 1.0 / (size * radius)
     local_x = (np.arange(columns.start, columns.stop, dtype=np.float32) + 0.5 - center[0] * size) * scale
     local_y = (np.arange(rows.start, rows.stop, dtype=np.float32) + 0.5 - center[1] * size) * scale
-    # The blurred coverage falls from 1 deep inside to 1/2 on the contour: a soft outline without a second polygon.
+    # Blurred coverage falls from 1 inside to 1/2 on the contour, which gives a soft outline without a second polygon.
     depth = cv2.GaussianBlur(alpha, (0, 0), _EDGE * size)
     inside = np.clip(depth * 2.6 - 1.45, 0.0, 1.0)
-    light = (0.5 + 0.5 * inside) * (1.0 - 0.06 * local_y[:, None])  # darker rim, a little light from above
+    light = (0.5 + 0.5 * inside) * (1.0 - 0.06 * local_y[:, None])  # darker rim, light from above
     pattern = None
     if texture != "plain":
         pattern = _pattern(texture, local_x, local_y, period, 0.3 * period / scale / np.pi)
     under = frame[rows, columns]
-    for channel in range(3):  # plane by plane: numpy is slow along an axis of three
+    for channel in range(3):  # per channel: numpy is slow along an axis of length 3
         paint: np.ndarray | float = float(color[channel])
         if pattern is not None:
             paint = paint + pattern * (tone[channel] - paint)
@@ -128,7 +128,7 @@ def paint_object(
 
 
 def _field(kind: str, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Return the brightness pattern of a background, float32 (S, S) about -1..1."""
+    """Compute the brightness pattern of a background, float32 (S, S), about -1..1."""
     place = (np.arange(size, dtype=np.float32) + 0.5) / size
     if kind == "plain":
         return np.zeros((size, size), np.float32)
@@ -149,7 +149,7 @@ def _field(kind: str, rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def paint_background(kind: str, seed: int, size: int) -> np.ndarray:
-    """Return a muted background, uint8 (S, S, 3), a pure function of its arguments but for the resolution."""
+    """Paint a muted background, uint8 (S, S, 3), which looks the same at every resolution."""
     rng = np.random.default_rng(seed)
     tint = np.array(_TINTS[rng.integers(len(_TINTS))], np.float32) + rng.uniform(-14, 10)
     warmth = rng.uniform(-5, 5, 3)

@@ -1,9 +1,8 @@
-"""Decide what is left of, above, largest or nearest in a drawn scene, and say when it is too close to call.
+"""Three-valued spatial predicates of drawn scenes: left of, above, largest, nearest, with None for ambiguous cases.
 
-Flow: scene.py objects -> predicates with three values -> grammar.py (what a phrase means).
-    True and False are clear to a person at a glance; None is not, and an expression that rests on a None
-    is never asked.
-Shapes: positions and radii are fractions of the side of the picture, 0..1, y grows downwards.
+Flow: objects of scene.py -> predicates -> grammar.py (the meaning of a phrase).
+    True and False are obvious to a person. None is ambiguous, and an expression that depends on it is never used.
+Shapes: positions and radii are fractions of the side of the image, 0..1, y down.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,56 +11,56 @@ from sa2va.world.scenes.scene import WorldObject
 
 Truth = bool | None
 
-MARGIN = 0.06  # of the side: the smallest difference of position that counts
-RATIO = 1.25  # of radii or distances: the smallest ratio that counts
+MARGIN = 0.06  # minimum clear difference of position, fraction of the side
+RATIO = 1.25  # minimum clear ratio of radii or distances
 
-SETTLED = frozenset({"stays still", "grows", "shrinks", "blinks"})  # kinds of motion that keep the place
+SETTLED = frozenset({"stays still", "grows", "shrinks", "blinks"})  # motions that keep the position
 RESIZING = frozenset({"grows", "shrinks"})
 DIRECTIONS = ("left", "right", "above", "below")
 
-_LOW, _LOW_OUT = 0.38, 0.48  # clearly on the left below the first, clearly not above the second
-_CENTRE, _CENTRE_OUT = 0.14, 0.22  # half width of the middle
+_SIDE, _SIDE_OUT = 0.38, 0.48  # clearly on the left below the first, clearly not above the second
+_CENTER, _CENTER_OUT = 0.14, 0.22  # half width of the middle
 _CORNER, _CORNER_OUT = 0.34, 0.44
 
-# Kind of motion -> other kinds that the same words could fit, so that calling them so is unclear.
+# Kind of motion -> other kinds that the same words could describe.
 _ALIKE = {
     "moves left": ("enters", "leaves", "stops", "passes behind"),
     "moves right": ("enters", "leaves", "stops", "passes behind"),
     "moves up": ("enters", "leaves", "stops", "passes behind"),
     "moves down": ("enters", "leaves", "stops", "passes behind"),
     "stays still": ("grows", "shrinks", "blinks"),
-    "stops": ("enters",),  # what has come in stands still afterwards
+    "stops": ("enters",),  # an entered object stands still afterwards
 }
 
 
 def keeps_place(obj: WorldObject) -> bool:
-    """Tell whether an object stands at (x, y) in every frame."""
+    """Tell whether an object stays at (x, y) in every frame."""
     return obj.motion.kind in SETTLED
 
 
 def moves_as(obj: WorldObject, kind: str) -> Truth:
-    """Tell whether an object moves in the given way; None where the way it moves looks alike in part."""
+    """Tell whether an object has a kind of motion; None for a similar kind."""
     if obj.motion.kind == kind:
         return True
     return None if obj.motion.kind in _ALIKE.get(kind, ()) else False
 
 
 def in_place(obj: WorldObject, where: str) -> Truth:
-    """Tell whether an object stands at a place of the picture (of the first frame, in a clip).
+    """Tell whether an object is in a region of the image, or of a clip's first frame.
 
     Args:
-        obj: the object; one that enters later stands nowhere at the start.
+        obj: The object; one that enters later is in no region.
         where: "left", "right", "top", "bottom", "middle" or a corner such as "top left".
     """
     if obj.motion.kind == "enters":
         return False
     if where == "middle":
         off = max(abs(obj.x - 0.5), abs(obj.y - 0.5))
-        return _graded(off, _CENTRE, _CENTRE_OUT)
+        return _graded(off, _CENTER, _CENTER_OUT)
     depths = {"left": obj.x, "right": 1 - obj.x, "top": obj.y, "bottom": 1 - obj.y}
     words = where.split()
     if len(words) == 1:
-        return _graded(depths[where], _LOW, _LOW_OUT)
+        return _graded(depths[where], _SIDE, _SIDE_OUT)
     return _graded(max(depths[word] for word in words), _CORNER, _CORNER_OUT)
 
 
@@ -70,7 +69,7 @@ def _graded(value: float, inside: float, outside: float) -> Truth:
 
 
 def _offset(first: WorldObject, second: WorldObject, direction: str) -> tuple[float, float]:
-    """Measure how far `first` lies in a direction from `second`, and how far it strays sideways."""
+    """Return the offset of `first` from `second` along a direction, and perpendicular to it."""
     right, down = first.x - second.x, first.y - second.y
     along = {"left": -right, "right": right, "above": -down, "below": down}[direction]
     return along, abs(down if direction in ("left", "right") else right)
@@ -79,7 +78,7 @@ def _offset(first: WorldObject, second: WorldObject, direction: str) -> tuple[fl
 def is_beside(first: WorldObject, second: WorldObject, direction: str) -> Truth:
     """Tell whether `first` is left of, right of, above or below `second`.
 
-    Clear means at least MARGIN in that direction and not mostly sideways.
+    True needs at least MARGIN in that direction, and half of the perpendicular offset.
     """
     if first is second:
         return False
@@ -116,7 +115,7 @@ SUPERLATIVES: dict[str, Callable[[WorldObject, WorldObject], bool]] = {
 
 
 def find_most(objects: Sequence[WorldObject], word: str) -> int | None:
-    """Find the position in `objects` of the largest, leftmost, ... of at least two; None if not clear."""
+    """Find the index in `objects` of the largest, leftmost, ... of at least two; None if ambiguous."""
     beats = SUPERLATIVES[word]
     for index, obj in enumerate(objects):
         if len(objects) > 1 and all(beats(obj, other) for other in objects if other is not obj):
@@ -125,12 +124,12 @@ def find_most(objects: Sequence[WorldObject], word: str) -> int | None:
 
 
 def find_nth(objects: Sequence[WorldObject], number: int, direction: str) -> int | None:
-    """Find the position in `objects` of the number-th (from 1) from a side of the picture; None if not clear.
+    """Find the index in `objects` of the number-th object from a side of the image; None if ambiguous.
 
     Args:
-        objects: at least two, all of them compared.
-        number: 1 is the outermost.
-        direction: side to count from: "left", "right", "above" (the top) or "below" (the bottom).
+        objects: At least two.
+        number: From 1, the outermost.
+        direction: Side to count from: "left", "right", "above" (the top) or "below" (the bottom).
     """
     if not 1 <= number <= len(objects) or len(objects) < 2 or not all(keeps_place(obj) for obj in objects):
         return None
@@ -142,12 +141,12 @@ def find_nth(objects: Sequence[WorldObject], number: int, direction: str) -> int
 
 
 def distance(first: WorldObject, second: WorldObject) -> float:
-    """Measure the distance between two centres."""
+    """Compute the distance between two centers."""
     return ((first.x - second.x) ** 2 + (first.y - second.y) ** 2) ** 0.5
 
 
 def find_nearest(objects: Sequence[WorldObject], anchor: WorldObject) -> int | None:
-    """Find the position in `objects` of the one nearest to `anchor`, the anchor left out; None if not clear."""
+    """Find the index in `objects` of the one nearest to `anchor`, excluding the anchor; None if ambiguous."""
     others = [index for index, obj in enumerate(objects) if obj is not anchor]
     if not others or not keeps_place(anchor) or not all(keeps_place(objects[index]) for index in others):
         return None

@@ -1,6 +1,6 @@
-"""Draw scenes by chance: item i of a split is a pure function of the seed, the split and i.
+"""Sample scenes: item i of a split is a pure function of the seed, the split and i.
 
-Flow: (seed, split, index) -> make_scene -> looks, then places (choreography.draw_clip for clips) -> Scene.
+Flow: (seed, split, index) -> make_scene -> appearances, then places (choreography.draw_clip for clips) -> Scene.
 Shapes: N objects; places and lengths are fractions of the side, y down.
 """
 
@@ -9,23 +9,23 @@ from zlib import crc32
 
 import numpy as np
 
+from sa2va.world.scenes.appearance import Appearance, draw_appearances, draw_radius, pick
 from sa2va.world.scenes.choreography import draw_clip
-from sa2va.world.scenes.looks import Look, draw_looks, draw_radius, pick
 from sa2va.world.scenes.paint import Coverage, coverage
 from sa2va.world.scenes.scene import BACKGROUNDS, SIZES, Scene, WorldObject
 from sa2va.world.scenes.splits import TRAIN, Pairs, unseen_pairs
 
-_HELD_OUT_SCENES = 0.25  # share of the scenes of the other splits with a held-out pair
+_HELD_OUT_SCENES = 0.25  # share of scenes with a held-out pair, in splits other than training
 _OCCLUDED_SCENES = 0.44
-_HIDDEN = (0.10, 0.65)  # share of a partly covered object that another one hides
-_MIN_AREA = 0.0054  # visible share of the picture, a little more than the 0.5 % promised
-_CHECK_SIZE = 128  # px, resolution at which overlaps are measured
+_HIDDEN = (0.10, 0.65)  # hidden share of a partly occluded object
+_MIN_AREA = 0.0054  # minimum visible area of an object, share of the image; 0.5 % with a margin
+_CHECK_SIZE = 128  # px, resolution of the occlusion test
 _TRIES = 40
 
 
 @dataclass(frozen=True)
 class _Disk:
-    """The circle an object keeps for itself."""
+    """The circle occupied by an object."""
 
     x: float
     y: float
@@ -38,20 +38,20 @@ class _Disk:
 
 
 def make_scene(seed: int, split: str, index: int, *, moving: bool = False, require_heldout: bool = False) -> Scene:
-    """Return one scene, always the same one for the same arguments.
+    """Sample one scene, deterministically.
 
     Args:
-        seed: of the whole world, >= 0.
-        split: any name; splits.unseen_pairs says which pairs it may show beside those of training.
-        index: item of the split, >= 0.
-        moving: a clip of 2 to 5 objects of which 1 to 3 move, instead of a still picture of 2 to 8.
-        require_heldout: at least one object has such a pair (otherwise a quarter of the scenes do).
+        seed: Random seed of the scenes, >= 0.
+        split: Any name; splits.unseen_pairs lists the pairs it may show besides those of training.
+        index: Item of the split, >= 0.
+        moving: Make a clip of 2 to 5 objects, 1 to 3 of them moving, instead of an image of 2 to 8 objects.
+        require_heldout: At least one object has a held-out pair; otherwise a quarter of the scenes have one.
 
     Returns:
         The scene, ready to render.
 
     Raises:
-        ValueError: for a negative seed or index, or when "train" is asked for held-out pairs.
+        ValueError: a negative seed or index, or `require_heldout` in "train".
     """
     if seed < 0 or index < 0:
         raise ValueError(f"make_scene: seed {seed} and index {index} must not be negative")
@@ -65,47 +65,47 @@ def make_scene(seed: int, split: str, index: int, *, moving: bool = False, requi
 
 
 def _draw_still(rng: np.random.Generator, held_out: Pairs) -> list[WorldObject]:
-    """Choose looks and places of a still scene; sizes shrink until everything fits."""
+    """Sample appearances and places of a still scene, shrinking objects until all fit."""
     num_objects = int(rng.integers(2, 9))
-    looks = draw_looks(rng, num_objects, held_out=held_out)
+    appearances = draw_appearances(rng, num_objects, held_out=held_out)
     pairs: dict[int, int] = {}  # front object -> the back object it partly covers
     if rng.random() < _OCCLUDED_SCENES:
         order = rng.permutation(num_objects)
         for k in range(2 if num_objects >= 5 and rng.random() < 0.4 else 1):
             back, front = sorted((int(order[2 * k]), int(order[2 * k + 1])))
             pairs[front] = back
-            if looks[back].size == "small" and rng.random() < 0.7:
-                looks[back] = replace(looks[back], size="medium")
+            if appearances[back].size == "small" and rng.random() < 0.7:
+                appearances[back] = replace(appearances[back], size="medium")
     attempt = 0
     while True:
-        objects = _try_places(rng, looks, pairs, spacing=max(0.88, 1.08 - 0.02 * attempt))
+        objects = _try_places(rng, appearances, pairs, spacing=max(0.88, 1.08 - 0.02 * attempt))
         if objects is not None:
             return objects
         attempt += 1
         if attempt % 2 == 0:
-            looks = _shrink_one(looks)
+            appearances = _shrink_one(appearances)
         if attempt == _TRIES:
             pairs = {}
 
 
-def _shrink_one(looks: list[Look]) -> list[Look]:
-    """Return the looks with all objects of one look, of the largest size there is, made a size smaller."""
-    rank = max(SIZES.index(look.size) for look in looks)
+def _shrink_one(appearances: list[Appearance]) -> list[Appearance]:
+    """Make the objects of one appearance, of the largest size, one size smaller."""
+    rank = max(SIZES.index(one.size) for one in appearances)
     if rank == 0:
-        return looks
-    victim = next(look for look in looks if SIZES.index(look.size) == rank)
+        return appearances
+    victim = next(one for one in appearances if SIZES.index(one.size) == rank)
     key = (victim.pair, victim.size)
-    return [replace(look, size=SIZES[rank - 1]) if (look.pair, look.size) == key else look for look in looks]
+    return [replace(one, size=SIZES[rank - 1]) if (one.pair, one.size) == key else one for one in appearances]
 
 
 def _try_places(
-    rng: np.random.Generator, looks: list[Look], pairs: dict[int, int], spacing: float
+    rng: np.random.Generator, appearances: list[Appearance], pairs: dict[int, int], spacing: float
 ) -> list[WorldObject] | None:
-    """Place all objects, or return None where one finds no room."""
+    """Place all objects, or return None if one does not fit."""
     disks: list[_Disk] = []
     objects: list[WorldObject] = []
-    for index, look in enumerate(looks):
-        radius, angle = draw_radius(rng, look.size), float(rng.uniform(-0.2, 0.2))
+    for index, appearance in enumerate(appearances):
+        radius, angle = draw_radius(rng, appearance.size), float(rng.uniform(-0.2, 0.2))
         for _ in range(_TRIES):
             back = objects[pairs[index]] if index in pairs else None
             if back is None:
@@ -119,7 +119,7 @@ def _try_places(
             if not disk.clear_of([d for k, d in enumerate(disks) if pairs.get(index) != k], spacing):
                 continue
             item = WorldObject(
-                shape=look.shape, color=look.color, size=look.size, texture=look.texture,
+                shape=appearance.shape, color=appearance.color, size=appearance.size, texture=appearance.texture,
                 x=disk.x, y=disk.y, radius=radius, angle=angle,
             )  # fmt: skip
             if back is None or _covers_well(back, item):
@@ -132,7 +132,7 @@ def _try_places(
 
 
 def _covers_well(back: WorldObject, front: WorldObject) -> bool:
-    """Tell whether the front object hides a readable part of the back one and leaves enough of it."""
+    """Tell whether the front object hides a share of the back one within _HIDDEN and leaves _MIN_AREA visible."""
     behind = _coverage_of(back)
     before = _coverage_of(front)
     hiding = np.zeros((_CHECK_SIZE, _CHECK_SIZE), bool)

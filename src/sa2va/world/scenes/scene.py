@@ -1,7 +1,7 @@
-"""Hold a drawn scene and render it with the exact visible mask of every object.
+"""Represent a drawn scene, and render it with the exact visible mask of every object.
 
-Flow: sampling.make_scene -> Scene (what is where, when) -> Scene.render -> frames and masks; language.py reads Scene.
-Shapes: N objects, T frames, S side of the picture in px; places and lengths are fractions of the side, y down.
+Flow: sampling.make_scene -> Scene -> Scene.render -> frames and masks; world/language/ describes its objects.
+Shapes: N objects, T frames, S side of the image in px; places and lengths are fractions of the side, y down.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ COLORS: dict[str, tuple[int, int, int]] = {
     "black": (34, 34, 40),
     "white": (250, 250, 248),
 }
-# The second tone of a texture: darker or lighter, whichever stays clear of the other colours.
+# Second tone of a texture, darker or lighter, distinct from the other colors.
 TONES: dict[str, tuple[int, int, int]] = {
     "red": (166, 16, 34),
     "green": (112, 210, 112),
@@ -71,7 +71,7 @@ HELD_OUT_PAIRS: frozenset[tuple[str, str]] = frozenset(
         ("red", "hourglass"),
     }
 )
-# A second set, each shape once: no scene shows it but those of the split "reserved", so no choice can rest on it.
+# A second set, with each shape once, shown only in the split "reserved", so that no decision depends on it.
 RESERVED_PAIRS: frozenset[tuple[str, str]] = frozenset(
     {
         ("red", "pentagon"),
@@ -97,21 +97,21 @@ class ObjectState:
     x: float
     y: float
     radius: float
-    visible: bool  # switched on and not wholly outside the picture; another object may still hide it
+    visible: bool  # on and at least partly inside the image; it may still be occluded
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorldObject:
-    """One object: what it looks like, where it is at time 0, how it moves."""
+    """One object with its appearance, initial position and motion."""
 
     shape: str
     color: str
     size: str
     texture: str
-    x: float  # centre at time 0, fraction of the side
+    x: float  # center at time 0, fraction of the side
     y: float
     radius: float  # half extent at time 0, fraction of the side
-    angle: float = 0.0  # small clockwise turn, radians
+    angle: float = 0.0  # small clockwise rotation, radians
     motion: Motion = STILL
 
     @property
@@ -120,7 +120,7 @@ class WorldObject:
         return self.color, self.shape
 
     def state(self, u: float) -> ObjectState:
-        """Return place, radius and visibility at time u (0..1)."""
+        """Return position, radius and visibility at time u (0..1)."""
         dx, dy = self.motion.shift_at(u)
         x, y, radius = self.x + dx, self.y + dy, self.radius * self.motion.scale_at(u)
         inside = -radius < x < 1 + radius and -radius < y < 1 + radius
@@ -129,7 +129,7 @@ class WorldObject:
 
 @dataclass(frozen=True)
 class Rendering:
-    """The pictures of a scene and, exactly, which pixels show which object."""
+    """The frames of a scene with exact visible masks."""
 
     frames: np.ndarray  # uint8 (T, S, S, 3)
     masks: np.ndarray  # bool (N, T, S, S)
@@ -137,24 +137,24 @@ class Rendering:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """Objects on a background; later objects are drawn over earlier ones."""
+    """Objects on a background, in depth order: later objects occlude earlier ones."""
 
     objects: tuple[WorldObject, ...]
     background: str  # one of BACKGROUNDS
     seed: int  # of the background's pattern and tint
 
     def render(self, size: int = 256, num_frames: int = 1) -> Rendering:
-        """Draw the scene.
+        """Render the scene.
 
         Args:
             size: S, px.
-            num_frames: T; frame t shows time t / (T - 1), or time 0 where T is 1.
+            num_frames: T; frame t shows time t / (T - 1), or time 0 if T is 1.
 
         Returns:
-            Frames and the visible pixels of each object: hidden parts and parts outside the picture are taken away.
+            Frames, and masks of each object's visible pixels.
 
         Raises:
-            ValueError: for a picture under 16 px or no frame.
+            ValueError: an image under 16 px, or no frames.
         """
         drawn = self.stream(size, num_frames)
         frames = np.empty((num_frames, size, size, 3), np.uint8)
@@ -164,7 +164,7 @@ class Scene:
         return Rendering(frames=frames, masks=masks)
 
     def stream(self, size: int = 256, num_frames: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Draw the scene as `render` does, one frame in memory at a time.
+        """Render the scene as `render` does, with one frame in memory at a time.
 
         Returns:
             An iterator of uint8 (S, S, 3) and bool (N, S, S).

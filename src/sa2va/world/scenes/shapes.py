@@ -1,8 +1,8 @@
-"""Describe the outline of each drawn shape as polygons around the origin.
+"""Define the outlines of the shapes as polygons around the origin.
 
-Flow: a shape name -> outline(name) -> paint.coverage (moved, scaled, turned, filled).
-Source: own drawings; every outline fits [-1, 1] and its area lies between 1.4 and 2.6 square radii, so that
-    objects of one size look equally big whatever their shape.
+Flow: a shape name -> outline(name) -> paint.coverage (scaled, rotated, moved, filled).
+Source: our own; every outline fits [-1, 1], with an area of 1.4 to 2.6 square radii, so that objects of one size class
+    look equally large.
 Shapes: K corners of one contour, xy order, y down, in units of the object's radius.
 """
 
@@ -14,7 +14,7 @@ def _polygon(*points: tuple[float, float]) -> np.ndarray:
 
 
 def _arc(radius: float, start: float, stop: float, num_points: int, x: float = 0.0) -> np.ndarray:
-    """Return points on an arc around (x, 0); angles in degrees, clockwise from the right because y is down."""
+    """Return points on an arc around (x, 0); angles in degrees, clockwise from the right since y is down."""
     angles = np.radians(np.linspace(start, stop, num_points))
     return np.stack([x + radius * np.cos(angles), radius * np.sin(angles)], axis=1)
 
@@ -69,7 +69,7 @@ _OUTLINES: dict[str, tuple[np.ndarray, ...]] = {
     "hourglass": (_polygon((-0.82, -0.95), (0.82, -0.95), (0.16, 0.0), (0.82, 0.95), (-0.82, 0.95), (-0.16, 0.0)),),
 }
 
-CONVEX_SHAPES = ("circle", "square", "pentagon")  # solid enough to hide a small object behind
+CONVEX_SHAPES = ("circle", "square", "pentagon")  # can fully occlude a small object
 
 
 def outline(shape: str) -> tuple[np.ndarray, ...]:
@@ -87,7 +87,7 @@ def outline_area(shape: str) -> float:
 
 
 def place_outline(shape: str, x: float, y: float, radius: float, angle: float) -> list[np.ndarray]:
-    """Turn, scale and move an outline; `angle` in radians, the rest in fractions of the side."""
+    """Rotate, scale and translate an outline; `angle` in radians, the rest in fractions of the side."""
     cos, sin = np.cos(angle) * radius, np.sin(angle) * radius
     turn = np.array([[cos, sin], [-sin, cos]])
     return [points @ turn + (x, y) for points in _OUTLINES[shape]]

@@ -1,8 +1,6 @@
-"""Build the training and evaluation samples of the drawn world, one function per task: TASKS lists them.
+"""Build the samples of the drawn world, one pure function of (seed, split, index) per task, listed in TASKS.
 
 Flow: (seed, split, index) -> items.draw_item -> captions and conversations here, masks in referring.py -> Sample.
-    Every function is pure: the same three give the same sample, anywhere.
-Shapes: none of its own.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +10,7 @@ from sa2va.data import prompts
 from sa2va.types import Sample, Span, Turn
 from sa2va.world.language.descriptions import describe
 from sa2va.world.language.grammar import to_motion_words, with_article
-from sa2va.world.language.noun_spans import find_names
+from sa2va.world.language.noun_spans import find_noun_spans
 from sa2va.world.language.questions import ask
 from sa2va.world.scenes.scene import Scene
 from sa2va.world.scenes.splits import withheld_pairs
@@ -24,15 +22,15 @@ _BACKGROUNDS = {"noise": "noisy", "waves": "wavy"}
 
 
 def write_caption(scene: Scene, *, moving: bool = False, only: Sequence[int] | None = None) -> tuple[str, list[Span]]:
-    """Write the one caption of a scene: background, then every object from left to right.
+    """Write the canonical caption of a scene: the background, then the objects from left to right.
 
     Args:
-        scene: what is described.
-        moving: say also how objects move.
-        only: positions of the objects to name; None is all.
+        scene: The scene.
+        moving: Describe motions as well.
+        only: Indices of the objects to describe; None = all.
 
     Returns:
-        The sentence, and one span per noun phrase whose `objects` is the position in `scene.objects`.
+        The sentence, and one span per noun phrase whose `objects` holds the index into `scene.objects`.
     """
     named = range(len(scene.objects)) if only is None else only
     order = sorted(named, key=lambda i: (scene.objects[i].x, scene.objects[i].y))
@@ -68,17 +66,17 @@ def _caption(task: str, seed: int, split: str, index: int, questions: tuple[str,
 
 
 def caption(seed: int, split: str, index: int) -> Sample:
-    """Describe a picture: the background and all objects from left to right."""
+    """Caption an image: the background and all objects from left to right."""
     return _caption("caption", seed, split, index, prompts.CAPTION)
 
 
 def video_caption(seed: int, split: str, index: int) -> Sample:
-    """Describe a clip: what a caption says, and how each object moves."""
+    """Caption a clip, with the motion of each object."""
     return _caption("video_caption", seed, split, index, prompts.VIDEO_CAPTION)
 
 
 def gcg(seed: int, split: str, index: int) -> Sample:
-    """Describe a picture and ground every noun phrase in a mask."""
+    """Caption an image with a mask for every noun phrase (grounded conversation generation)."""
     return _caption("gcg", seed, split, index, prompts.GROUNDED_CAPTION)
 
 
@@ -86,7 +84,7 @@ def _conversation(task: str, seed: int, split: str, index: int, num_turns: int |
     scene, rng = draw_item(task, seed, split, index)
     number = int(rng.integers(3, 7)) if num_turns is None else num_turns
     asked = ask(scene, rng, number, moving=is_clip(task), withheld=withheld_pairs(split))
-    turns = tuple(GroundedTurn(question=q.text, answer=q.answer, nouns=find_names(scene, q.text)) for q in asked)
+    turns = tuple(GroundedTurn(question=q.text, answer=q.answer, nouns=find_noun_spans(scene, q.text)) for q in asked)
     meta: dict[str, Any] = {
         "index": index,
         "scene": scene,
@@ -99,12 +97,12 @@ def _conversation(task: str, seed: int, split: str, index: int, num_turns: int |
 
 
 def conversation(seed: int, split: str, index: int, *, num_turns: int | None = None) -> Sample:
-    """Answer questions about a picture; 3 to 6 of them unless `num_turns` says."""
+    """Answer questions about an image, 3 to 6 unless `num_turns` is given."""
     return _conversation("conversation", seed, split, index, num_turns)
 
 
 def video_conversation(seed: int, split: str, index: int, *, num_turns: int | None = None) -> Sample:
-    """Answer questions about a clip; 3 to 6 of them unless `num_turns` says."""
+    """Answer questions about a clip, 3 to 6 unless `num_turns` is given."""
     return _conversation("video_conversation", seed, split, index, num_turns)
 
 

@@ -1,7 +1,7 @@
-"""Draw the scene and the random numbers of one item of one task.
+"""Sample the scene and the random generator of one item of a task.
 
-Flow: (task, seed, split, index) -> draw_item -> Scene and generator -> tasks.py, referring.py -> Sample.
-Shapes: T frames, S side of the picture in px.
+Flow: (task, seed, split, index) -> draw_item -> Scene and generator -> catalog.py, referring.py -> Sample.
+Shapes: T frames, S side of the image in px.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from sa2va.world.scenes.splits import UNSEEN_PAIRS
 
 SIDE = 256  # S, px
 CLIP_FRAMES = 16  # T of a clip
-# Append only: the place of a task decides which scenes it draws, and no two tasks draw the same.
+# Append only: a task's position determines its scenes, and no two tasks share scenes.
 TASK_ORDER = (
     "caption",
     "conversation",
@@ -26,8 +26,8 @@ TASK_ORDER = (
     "video_conversation",
     "video_refseg",
 )
-_STRIDE = 16  # tasks at most
-_RETRY = 1_000_003  # added to the seed for another scene of the same item
+_STRIDE = 16  # maximum number of tasks
+_RETRY = 1_000_003  # added to the seed per retry of an item
 
 
 def is_clip(task: str) -> bool:
@@ -38,18 +38,18 @@ def is_clip(task: str) -> bool:
 def draw_item(
     task: str, seed: int, split: str, index: int, *, require_heldout: bool = False, attempt: int = 0
 ) -> tuple[Scene, np.random.Generator]:
-    """Make the scene of one item and the generator of everything else about it.
+    """Sample the scene of one item and a generator for everything else about it.
 
     Args:
-        task: one of TASK_ORDER.
-        seed: of the whole world.
-        split: "train" shows no pair that is held out; any other name does in some scenes.
-        index: item of the split.
-        require_heldout: the scene has an object with a held-out pair.
-        attempt: which scene of this item; later ones serve where the first offers too little to ask about.
+        task: One of TASK_ORDER.
+        seed: Random seed of the scenes.
+        split: "train" shows no held-out pair; any other name does in some scenes.
+        index: Item of the split.
+        require_heldout: The scene has an object with a held-out pair.
+        attempt: Retry of this item, if earlier scenes do not allow what is asked.
 
     Returns:
-        The scene and a fresh generator.
+        The scene and a new generator.
     """
     number = index * _STRIDE + TASK_ORDER.index(task)
     world = seed + attempt * _RETRY
@@ -58,10 +58,10 @@ def draw_item(
 
 
 def render_item(scene: Scene, task: str) -> Rendering:
-    """Draw an item at the size and length of its task."""
+    """Render an item at the size and length of its task."""
     return scene.render(SIDE, CLIP_FRAMES if is_clip(task) else 1)
 
 
 def is_heldout(scene: Scene, objects: Iterable[int]) -> bool:
-    """Tell whether any of these objects has a pair of colour and shape that training never shows."""
+    """Tell whether any of these objects has a pair of color and shape that training never shows."""
     return any(scene.objects[index].pair in UNSEEN_PAIRS for index in objects)

@@ -1,8 +1,8 @@
-"""Build the samples of the drawn world that ask for a mask or point at one.
+"""Build the referring segmentation and region description samples of the drawn world.
 
-Flow: (seed, split, index) -> items.draw_item -> language.expressions -> turns whose spans stand for masks -> Sample;
-    for regions the mask is in the question and the words are in the answer.
-Shapes: N objects of a scene, M masks of a sample, T frames, S side of the picture in px.
+Flow: (seed, split, index) -> items.draw_item -> language.expressions -> turns whose spans refer to masks -> Sample.
+    For regions the mask is part of the question and the answer is text.
+Shapes: N objects of a scene, M masks of a sample, T frames, S side of the image in px.
 """
 
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from sa2va.masks import bbox, region_to_mask
 from sa2va.types import Sample, Span, Turn
 from sa2va.world.language.descriptions import describe
 from sa2va.world.language.expressions import Expression, denotes, expressions
-from sa2va.world.language.noun_spans import find_names
+from sa2va.world.language.noun_spans import find_noun_spans
 from sa2va.world.scenes.scene import Scene
 from sa2va.world.scenes.splits import Pairs, withheld_pairs
 from sa2va.world.tasks.grounded_turn import GroundedTurn
 from sa2va.world.tasks.items import draw_item, is_clip, is_heldout, render_item
 
-BALANCED = "balanced"  # not a kind: half absent objects, half present ones that are referred to in the same ways
+BALANCED = "balanced"  # half absent objects, half present ones referred to in the same ways
 REGION_FORMS = ("mask", "box", "point")
-# The ways to refer of absent objects, in about the proportion they come in: the words must not give absence away.
+# Kinds of present objects in the proportions of absent ones, so that the wording does not reveal absence.
 _PRESENT_LIKE_ABSENT = (*("attribute",) * 5, *("relation",) * 2, *("place",) * 2, "negation")
 _PRESENT_LIKE_ABSENT_CLIP = ("attribute", "motion", "motion", "place")
 _ATTEMPTS = 50
@@ -33,7 +33,7 @@ _ATTEMPTS = 50
 
 @dataclass(frozen=True)
 class _Ask:
-    """An expression to ask for; `shown` is False where an absent object stands in a turn without supervision."""
+    """An expression to ask for; `shown` is False for an absent object in a turn outside the language loss."""
 
     expression: Expression
     shown: bool = True
@@ -49,28 +49,27 @@ def refseg(
     require_heldout: bool | None = None,
     empty_share: float = 0.25,
 ) -> Sample:
-    """Ask for the masks of objects in a picture, one expression a turn.
+    """Ask for the masks of objects in an image, one expression per turn.
 
-    An absent object is answered with "There is no ...". For each expression, with chance `empty_share`, one more
-    absent object is asked for in a turn outside the language loss whose answer has an empty mask: it shows the
-    presence head what is not there.
+    An absent object is answered with "There is no ...". With probability `empty_share` per expression, another absent
+    object is asked for in a turn outside the language loss whose answer has an empty mask, to train the presence head.
 
     Args:
-        seed: of the world.
+        seed: Random seed of the scenes.
         split: "train", or any other name.
-        index: item of the split.
-        num_turns: expressions, the unsupervised ones not counted; fewer where the scene offers fewer.
-        kind: one of language.KINDS, BALANCED, or None for the usual mixture.
-        require_heldout: True asks only for objects whose colour-shape pair training never shows, False only for
-            others, None for any.
-        empty_share: chance that an expression brings an absent one with an empty mask with it; 0 for an evaluation.
+        index: Item of the split.
+        num_turns: Number of expressions without those of `empty_share`; fewer if the scene allows fewer.
+        kind: One of expressions.KINDS, BALANCED, or None for the usual mixture.
+        require_heldout: True = only objects whose color-shape pair training never shows, False = only others, None =
+            any.
+        empty_share: Probability per expression of an extra absent object with an empty mask; 0 for evaluation.
 
     Returns:
         The sample; `meta` has the "scene", and per turn "expressions", "kinds", "forms", "targets" (rows of
         `masks`), "present", "heldout" and "answers".
 
     Raises:
-        ValueError: no scene offers what is asked for.
+        ValueError: no scene allows the requested kind.
     """
     return _refer("refseg", seed, split, index, num_turns, kind, require_heldout, empty_share)
 
@@ -140,7 +139,7 @@ def _write_expressions(
 def _add_empty(
     scene: Scene, rng: np.random.Generator, found: list[Expression], share: float, moving: bool, withheld: Pairs
 ) -> list[_Ask]:
-    """Mix in absent objects with an empty mask; never one whose absence another turn has told already."""
+    """Insert absent objects with an empty mask, except those whose absence another turn states."""
     asks = [_Ask(expression) for expression in found]
     wanted = int(rng.binomial(len(found), share))
     known = {expression.text for expression in found}
@@ -157,29 +156,29 @@ def _build(task: str, index: int, scene: Scene, rng: np.random.Generator, asks: 
     if not all(ask.shown for ask in asks):
         masks = np.concatenate([masks, np.zeros_like(masks[:1])])  # the last row is nothing
     turns = tuple(_build_turn(ask, scene, nothing, rng) for ask in asks)
-    heard = [ask.expression for ask in asks]
+    written = [ask.expression for ask in asks]
     meta = {
         "index": index,
         "scene": scene,
-        "expressions": [expression.text for expression in heard],
-        "kinds": [expression.kind for expression in heard],
-        "forms": [expression.form for expression in heard],
-        "targets": [list(expression.targets) for expression in heard],
-        "present": [bool(expression.targets) for expression in heard],
-        "heldout": [is_heldout(scene, expression.targets) for expression in heard],
-        "names_unseen": [expression.names_unseen for expression in heard],
-        "motions": [[scene.objects[target].motion.kind for target in expression.targets] for expression in heard],
-        "needs_motion": [expression.needs_motion for expression in heard],
+        "expressions": [expression.text for expression in written],
+        "kinds": [expression.kind for expression in written],
+        "forms": [expression.form for expression in written],
+        "targets": [list(expression.targets) for expression in written],
+        "present": [bool(expression.targets) for expression in written],
+        "heldout": [is_heldout(scene, expression.targets) for expression in written],
+        "names_unseen": [expression.names_unseen for expression in written],
+        "motions": [[scene.objects[target].motion.kind for target in expression.targets] for expression in written],
+        "needs_motion": [expression.needs_motion for expression in written],
         "answers": [turn.answer for turn in turns],
     }
     return Sample.of_arrays(frames=picture.frames, turns=turns, masks=masks, task=f"world/{task}", meta=meta)
 
 
 def write_request(scene: Scene, expression: Expression, rng: np.random.Generator, *, shown: bool = True) -> Turn:
-    """Ask for the mask of what an expression refers to.
+    """Ask for the mask of an expression's targets.
 
-    What is not there is answered in words or, where it is not `shown`, by a [SEG] of the mask behind those of the
-    scene's objects, an empty one, in a turn outside the language loss.
+    An absent object is answered in words. If not `shown`, it is answered by a [SEG] of the empty mask after those of
+    the scene's objects, in a turn outside the language loss.
     """
     return _build_turn(_Ask(expression, shown), scene, len(scene.objects), rng)
 
@@ -188,7 +187,7 @@ def _build_turn(ask: _Ask, scene: Scene, empty_row: int, rng: np.random.Generato
     expression = ask.expression
     is_group = len(expression.targets) > 1
     question = prompts.pick(rng, prompts.SEGMENT_GROUP if is_group else prompts.SEGMENT).format(expression.text)
-    possible, nouns = _possible_after(scene, expression, question), find_names(scene, question)
+    possible, nouns = _possible_after(scene, expression, question), find_noun_spans(scene, question)
     if not expression.targets and ask.shown:
         missing = prompts.NOT_FOUND.format(expression.text.removeprefix("the "))
         answer = missing if expression.form == "attribute" else prompts.NOT_FOUND_ANY
@@ -202,7 +201,7 @@ def _build_turn(ask: _Ask, scene: Scene, empty_row: int, rng: np.random.Generato
 
 
 def _possible_after(scene: Scene, expression: Expression, question: str) -> tuple[Span, ...]:
-    """List the words after which not all of the objects may still be meant, and which those are."""
+    """List the words that rule out objects, each with the objects still possible after it."""
     start, spans = question.index(expression.text), []
     for number, word in enumerate(expression.words):
         possible = denotes(scene, expression.words[: number + 1])
@@ -213,17 +212,17 @@ def _possible_after(scene: Scene, expression: Expression, question: str) -> tupl
 
 
 def region(seed: int, split: str, index: int, *, num_regions: int | None = None, form: str | None = None) -> Sample:
-    """Describe marked regions of a picture, one a turn; all marks come with the first turn.
+    """Describe marked regions of an image, one per turn; all marks are part of the first turn.
 
     Args:
-        seed: of the world.
+        seed: Random seed of the scenes.
         split: "train", or any other name.
-        index: item of the split.
-        num_regions: how many, at most one per object; None is 1 to 3.
-        form: how they are marked, one of REGION_FORMS; None mixes.
+        index: Item of the split.
+        num_regions: Number of regions, at most one per object; None = 1 to 3.
+        form: Form of the marks, one of REGION_FORMS; None = mixed.
 
     Returns:
-        The sample; `meta` has per turn "answers", "forms", "kinds", "targets" (positions in the scene), "heldout".
+        The sample; `meta` has per turn "answers", "forms", "kinds", "targets" (indices in the scene), "heldout".
     """
     scene, rng = draw_item("region", seed, split, index)
     number = int(rng.integers(1, 4)) if num_regions is None else num_regions
@@ -257,9 +256,9 @@ def mark(mask: NDArray[np.bool_], form: str, rng: np.random.Generator) -> NDArra
     """Mark an object as a user would.
 
     Args:
-        mask: its visible pixels, bool (S, S), not empty.
-        form: "mask" marks them, "box" their bounding box, "point" a dot well inside.
-        rng: where the point goes.
+        mask: Visible pixels, bool (S, S), not empty.
+        form: "mask" = these pixels, "box" = their bounding box, "point" = a dot well inside.
+        rng: Random generator for the point.
 
     Returns:
         bool (S, S).

@@ -1,10 +1,10 @@
-"""Let Sa2VA hear an expression word by word: a state per word, and where the target is so far.
+"""Ground an expression word by word with Sa2VA: a language-model state and a target mask after every word.
 
-Flow: picture, words -> Listener.open -> Hearing.hear (streaming), or Listener.hear_all (whole expressions in one
-    causal pass, for training) -> states and mask logits -> belief maps on the canvas.
-Source: Sa2VA, arXiv:2501.04001. After each word a side branch asks for the mask of the words so far, in the words that
-    a question ends and an answer begins with; the words after it never see that branch.
-Shapes: B pictures with an expression each, L tokens, N words, R tokens of a side branch, S width of the language model,
+Flow: image, words -> WordGrounder.open_stream -> GroundingStream (streaming), or WordGrounder.ground_all (whole
+    expressions in one causal pass, for training) -> states and mask logits -> belief maps on the canvas.
+Source: Sa2VA, arXiv:2501.04001. After each word a side branch appends the end of the question and the beginning of the
+    answer up to [SEG], which gives the mask of the words so far. Later words do not attend to the branch.
+Shapes: B images with an expression each, L tokens, N words, R tokens of a side branch, S width of the language model,
     h w mask grid, g h g w grid of cells on the canvas.
 """
 
@@ -28,26 +28,26 @@ from sa2va.model.seg_design import one_frame_rows
 from sa2va.tokens import require_utf8
 from sa2va.types import Frames
 
-REQUEST = "Please segment"  # what the words of an expression go on from
+REQUEST = "Please segment"  # prefix of every expression
 MAX_WORDS = 256
-_FINE = 4  # samples per side of a cell when a map is brought to the canvas
+_SAMPLES = 4  # per side of a cell when a map is resampled on the canvas
 
 
 def check_word(word: str) -> str:
-    """Return a word as it is heard, or say what is wrong with it.
+    """Return a word without surrounding white space.
 
     Raises:
-        ValueError: it is no text, empty, more than one word, or has bytes that are not UTF-8.
+        ValueError: it is no text, empty, several words, or not valid UTF-8.
     """
     if not isinstance(word, str) or not word.strip():
-        raise ValueError(f"word {word!r:.40}: expected a word, got nothing to hear")
+        raise ValueError(f"word {word!r:.40}: expected a word, got no text; pass one word of the expression")
     if len(word.split()) > 1:
         raise ValueError(f"word {word!r:.40}: expected one word at a time; split the expression at its spaces")
     return require_utf8(word.strip(), "word")
 
 
 def split_words(expression: str) -> list[str]:
-    """Cut an expression at its spaces.
+    """Split an expression at white space.
 
     Raises:
         ValueError: it is empty or too long.
@@ -61,19 +61,19 @@ def split_words(expression: str) -> list[str]:
 
 
 def canvas_maps(maps: Tensor, image_size: tuple[int, int], grid: Grid) -> Tensor:
-    """Bring maps of a picture, squeezed to a square, to the cells of the canvas; bars are 0.
+    """Resample maps of an image resized to a square onto the cells of the canvas; the bars beside the image are 0.
 
     Args:
         maps: (B, I, h, w), in any unit.
-        image_size: width and height of the picture, px.
-        grid: of cells.
+        image_size: width and height of the image, px.
+        grid: Cells of the canvas.
 
     Returns:
         (B, I, g h, g w), the mean over each cell.
     """
     box = Letterbox(image_size=image_size)
-    rows, columns = (size * _FINE for size in grid.shape)
-    step = grid.cell / _FINE
+    rows, columns = (size * _SAMPLES for size in grid.shape)
+    step = grid.cell / _SAMPLES
     x = ((torch.arange(columns, device=maps.device) + 0.5) * step - box.offset[0]) / (box.scale * image_size[0])
     y = ((torch.arange(rows, device=maps.device) + 0.5) * step - box.offset[1]) / (box.scale * image_size[1])
     places = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).float()  # (rows, columns, 2) xy in 0..1
@@ -81,11 +81,11 @@ def canvas_maps(maps: Tensor, image_size: tuple[int, int], grid: Grid) -> Tensor
         maps.float(), (places * 2 - 1).expand(len(maps), -1, -1, -1), padding_mode="border", align_corners=False
     )
     inside = ((places >= 0) & (places <= 1)).all(-1)
-    return F.avg_pool2d(read * inside, _FINE)
+    return F.avg_pool2d(read * inside, _SAMPLES)
 
 
-class Listener:
-    """The listening side of one Sa2VA; holds no weights of its own."""
+class WordGrounder:
+    """Word-by-word grounding with one Sa2VA; holds no weights of its own."""
 
     def __init__(self, model: Sa2VA, processor: Processor) -> None:
         self.model, self.processor = model, processor
@@ -97,17 +97,17 @@ class Listener:
     def device(self) -> torch.device:
         return self.model.projector.fc1.weight.device
 
-    def see(self, frames: Frames) -> FrameFeatures:
-        """Encode pictures (B, H, W, 3) for the masks."""
+    def encode_images(self, frames: Frames) -> FrameFeatures:
+        """Encode images (B, H, W, 3) with SAM 2."""
         pixels = self.processor.sam_pixel_values(frames)
         return self.model.sam2.encode_frames(pixels.to(self.device, self.model.projector.fc1.weight.dtype))
 
-    def masks(self, seg_states: Tensor, features: FrameFeatures, owner: Tensor) -> Tensor:
-        """Draw the mask of each [SEG] state (N, S) on its picture (N,): logits (N, h, w)."""
+    def decode_masks(self, seg_states: Tensor, features: FrameFeatures, owner: Tensor) -> Tensor:
+        """Decode the mask of each [SEG] state (N, S) on its image (N,): logits (N, h, w)."""
         return self.model.decode_masks(seg_states, features, one_frame_rows(owner)).mask_logits
 
-    def prompts(self, frames: Sequence[Frames], words: Sequence[Sequence[str]] | None = None) -> Prompts:
-        """Build the openings of questions, with their words if those are known, padded on the right."""
+    def build_prompts(self, frames: Sequence[Frames], words: Sequence[Sequence[str]] | None = None) -> Prompts:
+        """Build the prompts up to the end of REQUEST, or of the words if given, padded on the right."""
         rows, pictures = [], []
         for number, frame in enumerate(frames):
             own = self.processor.read_pictures(frame)
@@ -118,39 +118,35 @@ class Listener:
             pictures.append(own)
         return Prompts(**self.processor.collate(rows, pictures, left=False)).to(self.device)
 
-    # ---- word by word
+    def open_stream(self, frame: Frames) -> "GroundingStream":
+        """Encode one image (1, H, W, 3), ready for the first word."""
+        return GroundingStream(self, frame)
 
-    def open(self, frame: Frames) -> "Hearing":
-        """Read one picture (1, H, W, 3) and wait for words."""
-        return Hearing(self, frame)
-
-    # ---- whole expressions at once
-
-    def hear_all(
+    def ground_all(
         self, frames: Sequence[Frames], words: Sequence[Sequence[str]], features: FrameFeatures
     ) -> tuple[Tensor, Tensor]:
-        """Hear B whole expressions in one causal pass, side branches included.
+        """Ground B whole expressions in one causal pass, side branches included.
 
         Args:
-            frames: B pictures (1, H, W, 3).
+            frames: B images (1, H, W, 3).
             words: B expressions.
-            features: of the B pictures.
+            features: SAM 2 features of the B images.
 
         Returns:
-            States (B, N + 1, S) and mask logits (B, N + 1, h, w), from before the words to the last word; a short
+            States (B, N + 1, S) and mask logits (B, N + 1, h, w), before the first word and after each word; a short
             expression repeats its last word.
         """
-        prompts = self.prompts(frames, words)
-        ends = self.word_ends(prompts, words)
-        inputs = self.with_branches(self.model.encode(prompts), ends)
+        prompts = self.build_prompts(frames, words)
+        ends = self.find_word_ends(prompts, words)
+        inputs = self.add_branches(self.model.encode(prompts), ends)
         states = self.model.mllm.run_text(inputs)  # (B, L + (N + 1) * R, S)
         main, row = prompts.input_ids.shape[1], torch.arange(len(ends), device=ends.device)
         last = main + torch.arange(1, ends.shape[1] + 1, device=ends.device) * len(self.branch) - 1
-        logits = self.masks(states[:, last].flatten(0, 1), features, row.repeat_interleave(ends.shape[1]))
+        logits = self.decode_masks(states[:, last].flatten(0, 1), features, row.repeat_interleave(ends.shape[1]))
         return states[row[:, None], ends], logits.unflatten(0, ends.shape)
 
-    def word_ends(self, prompts: Prompts, words: Sequence[Sequence[str]]) -> Tensor:
-        """Column of the last token of the opening and of each word, repeated in a short row: (B, N + 1)."""
+    def find_word_ends(self, prompts: Prompts, words: Sequence[Sequence[str]]) -> Tensor:
+        """Find the column of the last token of the prompt and of each word, (B, N + 1); short rows repeat the last."""
         most = max(map(len, words))
         rows = []
         for number, row in enumerate(words):
@@ -162,15 +158,17 @@ class Listener:
             rows.append(ends + [ends[-1]] * (most - len(row)))
         return torch.tensor(rows, device=prompts.input_ids.device)
 
-    def with_branches(self, inputs: TextInput, ends: Tensor) -> TextInput:
-        """Hang a side branch on each end: it sees what leads up to there and itself, and nothing sees it."""
+    def add_branches(self, inputs: TextInput, ends: Tensor) -> TextInput:
+        """Append a side branch per word end; it attends to its prefix and itself, and nothing attends to it."""
         (rows, main), size = inputs.embeds.shape[:2], len(self.branch)
         count, device = ends.shape[1], ends.device
         branch = self.model.mllm.embed_tokens(torch.tensor([self.branch], device=device))
         embeds = torch.cat([inputs.embeds, branch.repeat(rows, count, 1)], dim=1)
         total = main + count * size
         place = torch.arange(total, device=device)
-        owner = torch.where(place < main, -1, torch.div(place - main, size, rounding_mode="floor"))  # whose branch
+        owner = torch.where(
+            place < main, -1, torch.div(place - main, size, rounding_mode="floor")
+        )  # -1 = main sequence
         reach = torch.cat([place[:main].expand(rows, -1), ends.repeat_interleave(size, dim=1)], dim=1)  # (B, total)
         sees = (
             (owner == -1)
@@ -197,30 +195,30 @@ class Listener:
         )
 
 
-class Hearing:
-    """One picture and the words so far, with their keys and values kept."""
+class GroundingStream:
+    """One image and the words so far in a key-value cache."""
 
-    def __init__(self, listener: Listener, frame: Frames) -> None:
-        self._listener = listener
-        self.features = listener.see(frame)
-        self._stream: TextStream = TextStream(listener.model.mllm)
-        self._state = self._stream.start(listener.model.encode(listener.prompts([frame])))[:, -1]
+    def __init__(self, grounder: WordGrounder, frame: Frames) -> None:
+        self._grounder = grounder
+        self.features = grounder.encode_images(frame)
+        self._stream: TextStream = TextStream(grounder.model.mllm)
+        self._state = self._stream.start(grounder.model.encode(grounder.build_prompts([frame])))[:, -1]
 
-    def hear(self, word: str) -> None:
-        """Append a word."""
-        ids = self._listener.processor.encode_word(check_word(word))
+    def append(self, word: str) -> None:
+        """Append a word to the cache."""
+        ids = self._grounder.processor.encode_word(check_word(word))
         self._state = self._stream.append(self._embed(ids))[:, -1]
 
     @property
     def state(self) -> Tensor:
-        """(S,) after the last word."""
+        """Language-model state after the last word, (S,)."""
         return self._state[0]
 
     def probe(self) -> Tensor:
-        """Where the target is so far, mask logits (h, w); the stream stays as it was."""
-        seg = self._stream.probe(self._embed(self._listener.branch))[:, -1]
-        return self._listener.masks(seg, self.features, torch.zeros(1, dtype=torch.long, device=seg.device))[0]
+        """Decode the mask of the words so far, logits (h, w), without changing the cache."""
+        seg = self._stream.probe(self._embed(self._grounder.branch))[:, -1]
+        return self._grounder.decode_masks(seg, self.features, torch.zeros(1, dtype=torch.long, device=seg.device))[0]
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
-        listener = self._listener
-        return listener.model.mllm.embed_tokens(torch.tensor([list(ids)], device=listener.device))
+        grounder = self._grounder
+        return grounder.model.mllm.embed_tokens(torch.tensor([list(ids)], device=grounder.device))

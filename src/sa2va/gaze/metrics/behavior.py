@@ -1,7 +1,7 @@
-"""Sort saccades by what they do: wait, go to something new, or check something seen before.
+"""Classify saccades as waiting, scanning or verifying.
 
 Flow: fixations and the object under each -> saccade_kinds, compared between people and a model.
-Source: RefCOCO-Gaze, arXiv:2407.19605, which describes waiting, scanning and verification; the sorting is our own.
+Source: RefCOCO-Gaze, arXiv:2407.19605, describes waiting, scanning and verification; the classification is our own.
 Shapes: K fixations.
 """
 
@@ -16,12 +16,12 @@ from sa2va.gaze.metrics.strings import as_points
 
 @dataclass(frozen=True, kw_only=True)
 class SaccadeKinds:
-    """Numbers of saccades of one scanpath."""
+    """Counts of saccades by kind."""
 
-    waiting: int = 0  # too short to leave what is looked at, or still on the same object
-    scanning: int = 0  # to an object that was not looked at before
-    verifying: int = 0  # back to an object seen earlier
-    elsewhere: int = 0  # to no object
+    waiting: int = 0  # shorter than WAITING, or within one object
+    scanning: int = 0  # to an object not fixated before
+    verifying: int = 0  # back to an object fixated before
+    elsewhere: int = 0  # to the background
 
     def __add__(self, other: "SaccadeKinds") -> "SaccadeKinds":
         return SaccadeKinds(
@@ -37,17 +37,17 @@ class SaccadeKinds:
 
 
 def saccade_kinds(points: ArrayLike, objects: Sequence[int | None]) -> SaccadeKinds:
-    """Sort the saccades of one scanpath.
+    """Classify the saccades of one scanpath.
 
     Args:
         points: (K, 2) xy, px of 512 x 320.
-        objects: (K,) number of the object under each fixation, None for the background.
+        objects: (K,) index of the object under each fixation, None for the background.
 
     Returns:
-        K - 1 saccades, sorted.
+        Counts of the K - 1 saccades.
 
     Raises:
-        ValueError: not one object per fixation.
+        ValueError: the numbers of objects and fixations differ.
     """
     places = as_points(points)
     if len(objects) != len(places):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sa2va.gaze.metrics.behaviour import SaccadeKinds, saccade_kinds
+from sa2va.gaze.metrics.behavior import SaccadeKinds, saccade_kinds
 
 FIXATIONS = st.lists(
     st.tuples(st.tuples(st.integers(0, 511), st.integers(0, 319)), st.sampled_from([None, 1, 2, 3])), max_size=8

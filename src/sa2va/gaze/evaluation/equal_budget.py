@@ -1,6 +1,6 @@
-"""Train our decoder and the two re-built ones alike: the same scanpaths, as many steps, as many rates tried.
+"""Train our decoder and the reimplemented ones with an equal budget: scanpaths, steps and learning rates tried.
 
-Flow: a store of training expressions, trials of them -> fit_slots, fit_events -> rivals for evaluation/drawn.py.
+Flow: a store of training expressions, their trials -> fit_slots, fit_events -> baselines of evaluation/simulated.py.
 Shapes: P packs, M cells of the canvas, W width of the language model.
 """
 
@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from sa2va.gaze.baselines.slots import GRID, Heard, SlotConfig, SlotLook
+from sa2va.gaze.baselines.slots import GRID, CaseInputs, SlotBaseline, SlotConfig
 from sa2va.gaze.evaluation.fits import Fits, Learned
 from sa2va.gaze.model.decoder import DecoderConfig, EventDecoder
-from sa2va.gaze.model.listening import canvas_maps
-from sa2va.gaze.model.sight import recall
+from sa2va.gaze.model.grounding import canvas_maps
+from sa2va.gaze.model.scene_maps import stack_history
 from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.training.store import Store
 from sa2va.gaze.training.stored import StoredStage
@@ -29,75 +29,78 @@ from sa2va.training.logger import RunLogger
 from sa2va.training.stage import StageConfig
 from sa2va.training.trainer import run_stage
 
-RATES = (7e-4, 2e-3, 5e-3)  # tried by everybody
-PACKS = 7  # of a usual scanpath
-KEPT_BACK = 1 / 6  # share of the expressions that choose the rate
-NOWHERE = Fits(None)
+RATES = (7e-4, 2e-3, 5e-3)  # learning rates tried
+PACKS = 7  # per typical scanpath
+KEPT_BACK = 1 / 6  # held-out share of the expressions, for choosing the learning rate
+NO_CACHE = Fits(None)
 SPREADS = "spreads"
-SLOT_CODE = ("gaze/baselines", "gaze/evaluation/equals.py", "gaze/training/simulated.py", "gaze/model/listening.py")
-EVENT_CODE = ("gaze/model", "gaze/training", "gaze/evaluation/equals.py", "training/trainer.py")
+THIS_FILE = "gaze/evaluation/equal_budget.py"
+SLOT_CODE = ("gaze/baselines", THIS_FILE, "gaze/training/simulated.py", "gaze/model/grounding.py")
+EVENT_CODE = ("gaze/model", "gaze/training", THIS_FILE, "training/trainer.py")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What everybody gets."""
+    """The training budget of each decoder."""
 
     steps: int = 400
     batch: int = 16  # scanpaths per step
     rates: Sequence[float] = RATES
 
 
-def slot_hearing(store: Store) -> Callable[[Trial], Heard]:
-    """What the re-built decoders are told: belief maps, states and image features that ours has, on the same cells."""
+def slot_inputs(store: Store) -> Callable[[Trial], CaseInputs]:
+    """Build a reader of the decoders' inputs: belief maps, states, image features on the same cells as ours."""
 
-    @lru_cache(maxsize=1)  # trials of one case come one after the other
-    def hear(index: int) -> Heard:
-        heard = store.understanding(torch.tensor([index]), "model")
-        assert heard.states is not None and heard.coarse is not None and heard.fine is not None
-        picture = [canvas_maps(features, heard.image_size, GRID) for features in (heard.coarse, heard.fine)]
-        belief = F.adaptive_avg_pool2d(recall(heard.beliefs)[0], GRID.shape)  # the same where our cells are as large
-        return Heard(belief.flatten(2), heard.states[0], torch.cat(picture, 1)[0].flatten(1).T.contiguous())
+    @lru_cache(maxsize=1)  # trials arrive case by case
+    def read(index: int) -> CaseInputs:
+        known = store.grounding(torch.tensor([index]), "model")
+        assert known.states is not None and known.coarse is not None and known.fine is not None
+        picture = [canvas_maps(features, known.image_size, GRID) for features in (known.coarse, known.fine)]
+        belief = F.adaptive_avg_pool2d(stack_history(known.beliefs)[0], GRID.shape)  # identity for cells of equal size
+        return CaseInputs(belief.flatten(2), known.states[0], torch.cat(picture, 1)[0].flatten(1).T.contiguous())
 
-    return lambda case: hear(store.find(case.case))
+    return lambda case: read(store.find(case.case))
 
 
 def num_parameters(module: nn.Module) -> int:
-    """Numbers that a decoder learns."""
+    """Count the trainable parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def fit_slots(
-    config: SlotConfig, store: Store, trials: Sequence[Trial], budget: Budget, fits: Fits = NOWHERE
-) -> SlotLook:
-    """Train a re-built decoder at each rate, and keep the one that does best on what it did not learn from."""
+    config: SlotConfig, store: Store, trials: Sequence[Trial], budget: Budget, fits: Fits = NO_CACHE
+) -> SlotBaseline:
+    """Train a reimplemented decoder at each learning rate and choose the best on held-out expressions."""
     assert store.heard is not None
     channels = sum(store.heard[features].shape[1] for features in ("coarse", "fine"))
     widths = {"state_width": store.heard["states"].shape[-1], "image_channels": channels}
     config = replace(config, steps=budget.steps, batch=budget.batch * PACKS, **widths)
     tried = []
     for rate in budget.rates:
-        rival = SlotLook(replace(config, rate=rate), hear=slot_hearing(store))
+        baseline = SlotBaseline(replace(config, rate=rate), read_case=slot_inputs(store))
 
-        def learn(rival: SlotLook = rival) -> Learned:
-            rival.fit(trials)
-            return rival.decoder.state_dict() | {SPREADS: torch.from_numpy(rival.spreads)}, {"kept": rival.kept}
+        def learn(baseline: SlotBaseline = baseline) -> Learned:
+            baseline.fit(trials)
+            return baseline.decoder.state_dict() | {SPREADS: torch.from_numpy(baseline.spreads)}, {
+                "kept": baseline.kept
+            }
 
-        tensors, facts = fits.kept(config.name.split()[0].strip(","), rival.config, SLOT_CODE, learn)
-        rival.spreads, rival.kept = tensors.pop(SPREADS).numpy(), facts["kept"]
-        rival.decoder.load_state_dict(tensors)
-        tried.append(rival)
-    return max(tried, key=lambda rival: rival.kept)
+        tensors, facts = fits.kept(config.name.split()[0].strip(","), baseline.config, SLOT_CODE, learn)
+        baseline.spreads, baseline.kept = tensors.pop(SPREADS).numpy(), facts["kept"]
+        baseline.decoder.load_state_dict(tensors)
+        tried.append(baseline)
+    return max(tried, key=lambda baseline: baseline.kept)
 
 
 class Fitted:
-    """A rival that has learned already, on another store than it is scored on."""
+    """A trained baseline that reads its inputs from the store it is scored on."""
 
-    def __init__(self, rival: SlotLook, store: Store) -> None:
-        self.name, self._rival = rival.name, rival
-        rival.hear = slot_hearing(store)
+    def __init__(self, baseline: SlotBaseline, store: Store) -> None:
+        self.name, self._rival = baseline.name, baseline
+        baseline.read_case = slot_inputs(store)
 
     def fit(self, trials: Sequence[Trial]) -> None:
-        """Learn nothing more."""
+        """Do nothing: the baseline is already trained."""
 
     def sample(self, case: Trial, num_samples: int, seed: int) -> list[Scanpath]:
         return self._rival.sample(case, num_samples, seed)
@@ -110,9 +113,9 @@ class Fitted:
 
 
 def fit_events(
-    config: DecoderConfig, store: Store, budget: Budget, fits: Fits = NOWHERE, *, seed: int = 0
+    config: DecoderConfig, store: Store, budget: Budget, fits: Fits = NO_CACHE, *, seed: int = 0
 ) -> EventDecoder:
-    """Train our decoder at each rate, and keep the one that does best on expressions it did not learn from."""
+    """Train our decoder at each learning rate and choose the best on held-out expressions."""
     assert store.heard is not None
     widths = {"state_width": store.heard["states"].shape[-1], "image_channels": store.heard["coarse"].shape[1]}
     config = replace(config, **widths)
@@ -133,7 +136,7 @@ def fit_events(
 def _fit_events(
     config: DecoderConfig, store: Store, budget: Budget, rate: float, seed: int
 ) -> tuple[EventDecoder, float]:
-    """Train at one rate; bits on what was kept back."""
+    """Train at one learning rate; return the decoder and its bits on held-out expressions."""
     torch.manual_seed(seed)
     stage = StoredStage(
         StageConfig(
