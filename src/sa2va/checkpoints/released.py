@@ -91,7 +91,7 @@ class Released:
             "num_key_value_heads": key_heads,
             "tie_word_embeddings": False,
         }
-        pixels: dict[str, int] = {}
+        pixels: dict[str, Any] = {}
         if self.family == "internvl":
             vision = VISION[self.vision] | INTERN_VIT
         else:
