@@ -1,6 +1,6 @@
 """Read frames from memory: NumPy arrays and torch tensors.
 
-Flow: array, tensor -> as_array -> as_frames -> ArrayReader -> frames, uint8 (H, W, 3) -> source.py.
+Flow: array, tensor -> as_frames -> ArrayReader -> frames, uint8 (H, W, 3) -> source.py.
 Shapes: T frames, H W picture, C channels: 1 gray, 3 RGB, 4 RGBA.
 """
 
@@ -41,32 +41,23 @@ def is_tensor(source: Any) -> bool:
     return torch is not None and isinstance(source, torch.Tensor)
 
 
-def as_array(source: Any) -> NDArray[Any] | None:
-    """Return an array or a tensor as an array, anything else as None."""
-    if is_tensor(source):
-        try:
-            tensor = source.detach().cpu()
-            return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-        except (NotImplementedError, RuntimeError, TypeError) as error:  # on device "meta", sparse, quantized
-            raise ValueError(f"tensor: {str(error).splitlines()[0]}; {EXPECTED}, dense") from None
-    return source if isinstance(source, np.ndarray) else None
-
-
-def as_frames(array: NDArray[Any], name: str, max_pixels: int, *, is_tensor: bool) -> NDArray[Any]:
-    """View an array as frames (T, H, W, C), values unchanged.
+def as_frames(source: Any, name: str, max_pixels: int) -> NDArray[Any] | None:
+    """View an array or a tensor as frames (T, H, W, C), values unchanged; return None for anything else.
 
     Channels are the last axis, or the first axis of a frame if only that fits. If both fit, three entries in the last
     axis of an array are channels; other arrays, and all tensors, are ambiguous.
 
     Args:
-        array: uint8 0..255 or float 0..1; (H, W), (H, W, C), (C, H, W), (T, H, W, C) or (T, C, H, W).
+        source: uint8 0..255 or float 0..1; (H, W), (H, W, C), (C, H, W), (T, H, W, C) or (T, C, H, W).
         name: the source, for errors.
         max_pixels: a frame with more than this H * W is an error.
-        is_tensor: whether the source was a tensor, whose channels usually come first.
 
     Raises:
         ValueError: unsupported shape, type or range of values.
     """
+    array = _dense(source) if is_tensor(source) else source
+    if not isinstance(array, np.ndarray):
+        return None
     got = f"got {array.dtype} {array.shape}"
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise ValueError(f"{name}: {EXPECTED}, {got}; scale it to uint8")
@@ -74,7 +65,7 @@ def as_frames(array: NDArray[Any], name: str, max_pixels: int, *, is_tensor: boo
         frames = array[None, ..., None]
     elif array.ndim in (3, 4):
         last, first = array.shape[-1] in CHANNELS, array.shape[-3] in CHANNELS
-        if last and first and (is_tensor or array.shape[-1] != 3):
+        if last and first and (is_tensor(source) or array.shape[-1] != 3):
             raise ValueError(f"{name}: {got}: either end could be the channels; make them the last of more pixels")
         if not last and not first:
             raise ValueError(f"{name}: {EXPECTED}, {got}")
@@ -90,6 +81,14 @@ def as_frames(array: NDArray[Any], name: str, max_pixels: int, *, is_tensor: boo
                 f"{name}: {array.dtype} values {low:.9g}..{high:.9g}, expected 0..1; scale them, or pass uint8 0..255"
             )
     return frames
+
+
+def _dense(tensor: Any) -> NDArray[Any]:
+    try:
+        tensor = tensor.detach().cpu()
+        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    except (NotImplementedError, RuntimeError, TypeError) as error:  # on device "meta", sparse, quantized
+        raise ValueError(f"tensor: {str(error).splitlines()[0]}; {EXPECTED}, dense") from None
 
 
 def to_rgb(frame: NDArray[Any]) -> Frame:

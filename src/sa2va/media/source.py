@@ -22,7 +22,7 @@ from PIL import Image
 
 from sa2va.files import read_limits
 from sa2va.files.read_limits import check_size
-from sa2va.media.arrays import ArrayReader, as_array, as_frames, is_tensor
+from sa2va.media.arrays import ArrayReader, as_frames, is_tensor
 from sa2va.media.containers import kind_of
 from sa2va.media.pictures import AnimationReader, FolderReader, decode_image, is_animation, read_picture
 from sa2va.media.streams import IteratorReader, LiveReader, is_address
@@ -239,8 +239,11 @@ def open_media(
     if isinstance(source, Image.Image):
         check_size("image", source.height, source.width, max_pixels)
         return Media(ArrayReader("image", decode_image(source, "image")[None], clock), origin)
-    if (array := as_array(source)) is not None:
-        return Media(_open_array(array, is_tensor(source), clock, most, max_pixels), origin)
+    name = "tensor" if is_tensor(source) else "array"
+    if (frames := as_frames(source, name, max_pixels)) is not None:
+        if not 1 <= len(frames) <= most:
+            raise ValueError(f"{name}: {len(frames)} frames, expected 1..{most}")
+        return Media(ArrayReader(name, frames, clock), origin)
     if isinstance(source, Iterator) and not isinstance(source, io.IOBase):
         return Media(IteratorReader(source, fps=clock, max_frames=max_frames, max_pixels=max_pixels))
     raise ValueError(f"media: {_complaint(source)}")
@@ -269,14 +272,6 @@ def uniform_indices(num_frames: int, k: int) -> list[int]:
         Increasing indices: the floor of linspace(0, T - 1, k) without repetitions.
     """
     return np.unique(np.linspace(0, num_frames - 1, k).astype(int)).tolist() if num_frames else []
-
-
-def _open_array(array: NDArray[Any], is_tensor: bool, fps: float, max_frames: int, max_pixels: int) -> Reader:
-    name = "tensor" if is_tensor else "array"
-    frames = as_frames(array, name, max_pixels, is_tensor=is_tensor)
-    if not 1 <= len(frames) <= max_frames:
-        raise ValueError(f"{name}: {len(frames)} frames, expected 1..{max_frames}")
-    return ArrayReader(name, frames, fps)
 
 
 def _complaint(source: Any) -> str:

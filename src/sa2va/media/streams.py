@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from sa2va.files.read_limits import MAX_VIDEO_PIXELS, check_size
-from sa2va.media.arrays import EXPECTED, as_array, as_frames, is_tensor, to_rgb
+from sa2va.media.arrays import EXPECTED, as_frames, to_rgb
 from sa2va.media.pictures import decode_image
 from sa2va.media.video import DEMUXERS, MAX_FPS, decode_frames, find_video
 from sa2va.media.video import to_rgb as decoded_to_rgb
@@ -99,12 +99,11 @@ class IteratorReader(StreamReader):
                     self.files.append(Path(file))
                 frame = decode_image(item, name)
             else:
-                array = as_array(item)
-                if array is None:
+                frames = as_frames(item, name, max_pixels)
+                if frames is None:
                     raise ValueError(f"{name}: {EXPECTED}, got {type(item).__name__}")
-                frames = as_frames(array, name, max_pixels, is_tensor=is_tensor(item))
-                if array.ndim > 3:
-                    raise ValueError(f"{name}: expected one frame, got {array.dtype} {array.shape}")
+                if item.ndim > 3:
+                    raise ValueError(f"{name}: expected one frame, got {frames.dtype} {frames.shape}")
                 frame = to_rgb(frames[0])
             if index and frame.shape[:2] != (self.height, self.width):
                 raise ValueError(
