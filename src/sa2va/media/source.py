@@ -236,14 +236,8 @@ def open_media(
         return Media(_open_content(source, clock, most, max_pixels, max_bytes))
     if isinstance(source, str | os.PathLike):
         return Media(_open_path(Path(source), clock, most, max_pixels, max_bytes), origin)
-    if isinstance(source, Image.Image):
-        check_size("image", source.height, source.width, max_pixels)
-        return Media(ArrayReader("image", decode_image(source, "image")[None], clock), origin)
-    name = "tensor" if is_tensor(source) else "array"
-    if (frames := as_frames(source, name, max_pixels)) is not None:
-        if not 1 <= len(frames) <= most:
-            raise ValueError(f"{name}: {len(frames)} frames, expected 1..{most}")
-        return Media(ArrayReader(name, frames, clock), origin)
+    if (reader := _open_memory(source, clock, most, max_pixels)) is not None:
+        return Media(reader, origin)
     if isinstance(source, Iterator) and not isinstance(source, io.IOBase):
         return Media(IteratorReader(source, fps=clock, max_frames=max_frames, max_pixels=max_pixels))
     raise ValueError(f"media: {_complaint(source)}")
@@ -272,6 +266,20 @@ def uniform_indices(num_frames: int, k: int) -> list[int]:
         Increasing indices: the floor of linspace(0, T - 1, k) without repetitions.
     """
     return np.unique(np.linspace(0, num_frames - 1, k).astype(int)).tolist() if num_frames else []
+
+
+def _open_memory(source: Any, fps: float, max_frames: int, max_pixels: int) -> Reader | None:
+    """Open a PIL image, an array or a tensor; return None for anything else."""
+    if isinstance(source, Image.Image):
+        check_size("image", source.height, source.width, max_pixels)
+        return ArrayReader("image", decode_image(source, "image")[None], fps)
+    name = "tensor" if is_tensor(source) else "array"
+    frames = as_frames(source, name, max_pixels)
+    if frames is None:
+        return None
+    if not 1 <= len(frames) <= max_frames:
+        raise ValueError(f"{name}: {len(frames)} frames, expected 1..{max_frames}")
+    return ArrayReader(name, frames, fps)
 
 
 def _complaint(source: Any) -> str:
