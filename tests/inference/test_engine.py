@@ -18,7 +18,7 @@ from sa2va.inference.halving import ADVICE
 from sa2va.inference.predictor import Predictor
 from sa2va.inference.requests import Cancelled, Options, Request
 from sa2va.inference.results import FrameResult, Prediction
-from sa2va.media.source import save_image
+from sa2va.media.pictures import save_image
 from sa2va.model.sam.sam2 import Sam2
 
 pytestmark = pytest.mark.filterwarnings("ignore:the embedded model knows")

@@ -125,12 +125,12 @@ def test_a_row_that_has_ended_costs_nothing_more(predictor: Predictor, monkeypat
             predictor.model.mllm, stream, last, [DecodingRules(max_new_tokens=9, **rules)] * len(rows)
         ).finish()
 
-    free = [decode([row], end_ids=(), seg_id=-1, temperature=0.3).token_ids[0] for row in range(3)]
+    free = [decode([row], end_ids=(), seg_ids=(), temperature=0.3).token_ids[0] for row in range(3)]
     closing, end = free[1][:5], free[0][3]
     assert end not in closing + free[2] and closing != free[2][:5]
     rules = {
         "end_ids": (end,),
-        "seg_id": free[2][8],
+        "seg_ids": (free[2][8],),
         "has_ended": lambda ids: list(ids) == closing,
         "temperature": 0.3,
     }

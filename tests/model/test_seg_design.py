@@ -6,6 +6,8 @@ import pytest
 import torch
 from support.small_model import build_model, draw_sample
 
+from sa2va.inference.predictor import Predictor
+from sa2va.inference.requests import Options
 from sa2va.model.losses import LossConfig, total_loss
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
@@ -77,3 +79,28 @@ def test_single_gives_one_state_to_all_frames(small: tuple[Sa2VA, Processor]) ->
 def test_an_unknown_design_is_refused(small: tuple[Sa2VA, Processor]) -> None:
     with pytest.raises(ValueError, match="seg_design 'many' is unknown; use one of single, repeat, multiple"):
         replace(small[0].config, seg_design="many")
+
+
+@pytest.mark.parametrize("name", SEG_DESIGNS)
+def test_every_design_draws_on_clips_what_it_was_taught(name: str) -> None:
+    """Taught one clip by heart, a model says the mask tokens of its design and draws one object on every frame."""
+    model, processor = build_model(seed=1, seg_design=name)
+    model.train()
+    sample = draw_sample(0, num_frames=4)
+    batch = processor([sample])
+    losses = LossConfig(num_points=256, iou=1.0, presence=1.0, candidate="real")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.0)
+    for _ in range(60):
+        optimizer.zero_grad()
+        total_loss(model(batch, losses)).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    predictor = Predictor(model.eval(), processor)
+    options = Options(max_new_tokens=16, num_keyframes=4)
+    prediction = predictor.predict(sample.frames, sample.turns[0].question, options=options)
+    assert prediction.text == f"Sure, it is {''.join(processor.design.object_tokens(4))}."
+    assert len(prediction.objects) == 1
+    found, truth = prediction.masks[0], sample.masks[0]
+    assert (found & truth).sum() / (found | truth).sum() > 0.6
+    picture = predictor.predict(sample.frames[0], sample.turns[0].question, options=Options(max_new_tokens=4))
+    assert isinstance(picture.text, str)

@@ -129,7 +129,7 @@ class Conversation(Unpicklable):
     def _end(self, query: Query, decoding: Decoding) -> Prediction:
         """Draw the masks of a finished answer."""
         engine = self._engine
-        answer = engine.read_answer(decoding, 0, query.options)
+        answer = engine.read_answer(decoding, 0, query.options, len(query.keyframes))
         self._is_ended = decoding.said_end[0]
         if query.is_clip:
             return engine.draw_clip(query, answer)

@@ -5,7 +5,7 @@ Source: Sa2VA, arXiv:2501.04001: the state is read where [SEG] is the *input*.
 Shapes: B rows, L tokens, D width of the language model, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -113,7 +113,7 @@ class DecodingRules:
 
     end_ids: tuple[int, ...]  # any of them ends the row
     has_ended: Callable[[Sequence[int]], bool] = lambda token_ids: False  # whether an answer ends in closing words
-    seg_id: int
+    seg_ids: Collection[int]  # mask tokens, whose states are kept
     max_new_tokens: int
     temperature: float = 0.0  # 0 = greedy
     seed: int = 0
@@ -169,7 +169,7 @@ class Decoding:
         self._state = self._stream.append(self._mllm.embed_tokens(ids))[:, 0]
         for row, token, state in zip(self._rows, tokens, self._state, strict=True):
             self.token_ids[row].append(token)
-            if token == self._rules[row].seg_id:
+            if token in self._rules[row].seg_ids:
                 self.seg_states[row].append(state)
             self.said_end[row] = self._rules[row].has_ended(self.token_ids[row])
 

@@ -199,7 +199,7 @@ class Engine(Unpicklable):
             DecodingRules(
                 end_ids=processor.end_ids,
                 has_ended=processor.has_ended,
-                seg_id=processor.seg_id,
+                seg_ids=processor.seg_tokens,
                 max_new_tokens=one.max_new_tokens if most is None else min(one.max_new_tokens, most - position),
                 temperature=one.temperature,
                 seed=one.seed,
@@ -209,8 +209,8 @@ class Engine(Unpicklable):
         ]
         return Decoding(self.model.mllm, stream, last, rules)
 
-    def read_answer(self, decoding: Decoding, row: int, options: Options) -> GroundedAnswer:
-        """Return one row's answer so far.
+    def read_answer(self, decoding: Decoding, row: int, options: Options, num_frames: int) -> GroundedAnswer:
+        """Return one row's answer so far, about K key frames.
 
         Raises:
             Cancelled: its stop flag ended it.
@@ -219,23 +219,38 @@ class Engine(Unpicklable):
             raise Cancelled("the answer was cancelled")
         states = decoding.seg_states[row]
         none = torch.zeros(0, self.model.mllm.width, device=self.device, dtype=self.dtype)
-        return self.ground_tokens(decoding.token_ids[row], torch.stack(states) if states else none, options)
+        seg_states = torch.stack(states) if states else none
+        return self.ground_tokens(decoding.token_ids[row], seg_states, options, num_frames)
 
-    def ground_tokens(self, token_ids: Sequence[int], seg_states: Tensor, options: Options) -> GroundedAnswer:
-        """Turn an answer's tokens and its states at [SEG] (N, D) into text and objects, `max_objects` at most."""
-        states = seg_states[: options.max_objects]
+    def ground_tokens(
+        self, token_ids: Sequence[int], seg_states: Tensor, options: Options, num_frames: int
+    ) -> GroundedAnswer:
+        """Turn an answer into text and objects.
+
+        Args:
+            token_ids: of the answer.
+            seg_states: (M, D) at its mask tokens.
+            options: with the most objects.
+            num_frames: K, key frames that it is about.
+        """
+        groups = self.processor.group_objects(token_ids, num_frames)[: options.max_objects]
+        per_object = len(self.model.design.object_tokens(num_frames))
+        index = torch.tensor(groups, dtype=torch.long, device=seg_states.device).reshape(-1, per_object)
         text = self.processor.decode(token_ids).strip()
-        return GroundedAnswer(text, states, self.processor.phrases(token_ids, len(states)))
+        return GroundedAnswer(text, seg_states[index], self.processor.phrases(token_ids, len(groups), num_frames))
 
     def answer(self, queries: Sequence[Query]) -> list[GroundedAnswer | Cancelled]:
         """Prefill and decode a batch to its end; each answer is the one that the query has alone."""
         stream, last = self.prefill(queries)
-        options = [query.options for query in queries]
-        decoding = self.decode(stream, last, options, [query.stop for query in queries]).finish()
-        return [
-            Cancelled("the answer was cancelled") if is_cancelled else self.read_answer(decoding, row, options[row])
-            for row, is_cancelled in enumerate(decoding.cancelled)
-        ]
+        stops = [query.stop for query in queries]
+        decoding = self.decode(stream, last, [query.options for query in queries], stops).finish()
+        answers: list[GroundedAnswer | Cancelled] = []
+        for row, query in enumerate(queries):
+            try:
+                answers.append(self.read_answer(decoding, row, query.options, len(query.keyframes)))
+            except Cancelled as cancelled:
+                answers.append(cancelled)
+        return answers
 
     @plain_inference()
     def answer_about(
@@ -268,7 +283,8 @@ class Engine(Unpicklable):
             text = torch.tensor([ids[start:]], device=self.device)
             own = replace_text(inputs, start, self.model.mllm.embed_tokens(text))
             stream, last = self._start(own, [options.room])
-            answers.append(self.read_answer(self.decode(stream, last, [options], [stop]).finish(), 0, options))
+            decoding = self.decode(stream, last, [options], [stop]).finish()
+            answers.append(self.read_answer(decoding, 0, options, len(frames)))
         return answers
 
     # ---- draw

@@ -154,14 +154,15 @@ class Predictor(Unpicklable):
     ) -> list[Prediction]:
         """Answer each request with the given tokens, as if the model had chosen them."""
         ids, engine = list(answer_ids), self.engine
-        places = [place for place, token in enumerate(ids) if token == self.processor.seg_id]
+        places = [place for place, token in enumerate(ids) if token in self.processor.seg_tokens]
 
         def force(queries: Sequence[Query]) -> list[GroundedAnswer]:
             stream, _ = engine.prefill(queries, len(ids))
             forced = self.model.mllm.embed_tokens(torch.tensor([ids], device=self.device))
             states = stream.append(forced.expand(len(queries), -1, -1))  # (B, L, D)
             return [
-                engine.ground_tokens(ids, row[places], one.options) for one, row in zip(queries, states, strict=True)
+                engine.ground_tokens(ids, row[places], one.options, len(one.keyframes))
+                for one, row in zip(queries, states, strict=True)
             ]
 
         queries = [engine.open(request, options) for request in requests]

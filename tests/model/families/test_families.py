@@ -59,7 +59,7 @@ def decode(kind: str, prompts: Prompts, number: int) -> Decoding:
     mllm = build_family(kind)[0].mllm
     stream = TextStream(mllm)
     last = stream.start(mllm.embed_inputs(prompts))[:, -1]
-    rules = DecodingRules(end_ids=(), seg_id=-1, max_new_tokens=number)
+    rules = DecodingRules(end_ids=(), seg_ids=(), max_new_tokens=number)
     return Decoding(mllm, stream, last, [rules] * len(last)).finish()
 
 

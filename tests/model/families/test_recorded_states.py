@@ -100,7 +100,7 @@ def test_states_of_the_recorded_answer(variant: str, case: str, monkeypatch: pyt
     answer = tensors["forced_ids"].tolist()
     stream = TextStream(mllm)
     last = stream.start(mllm.embed_inputs(build_prompts(variant, case)))[:, -1]
-    rules = DecodingRules(end_ids=processor.end_ids, seg_id=processor.seg_id, max_new_tokens=100)
+    rules = DecodingRules(end_ids=processor.end_ids, seg_ids=processor.seg_tokens, max_new_tokens=100)
     decoding, coming = Decoding(mllm, stream, last, [rules]), iter(answer)
     monkeypatch.setattr(decoding, "_pick", lambda: [next(coming)])
     decoding.finish()

@@ -29,7 +29,7 @@ class GroundedAnswer:
     """Text of an answer, with the [SEG] states and the phrases of its objects."""
 
     text: str
-    seg_states: Tensor  # (N, D)
+    seg_states: Tensor  # (N, S, D) of the S mask tokens of each object, 1 or one per key frame; see SegDesign
     phrases: Sequence[str | None]  # N of them
 
     @staticmethod
@@ -95,7 +95,7 @@ class MaskPrompting:
         return encode_frames(self.sam2, sam_pixel_values)
 
     def decode_states(self, seg_states: Tensor, features: FrameFeatures) -> MaskOutput:
-        """Decode N states on each of K frames, as in training: N * K rows, those of one state together."""
+        """Decode N objects on each of K frames, as in training: N * K rows, those of one object together."""
         rows = self.model.design.seg_rows(len(seg_states), len(features.embeds))
         return self.model.decode_masks(seg_states.flatten(0, -2), features, rows)
 
@@ -105,7 +105,7 @@ class MaskPrompting:
         """Decode the objects' masks on key frames.
 
         Args:
-            seg_states: (N, D).
+            seg_states: (N, S, D), see `GroundedAnswer`.
             features: of the K frames, by `encode`.
             sam_pixel_values: the same frames, (K, 3, S, S).
             frames: the same frames at their own size, (K, H, W, 3).
