@@ -68,9 +68,9 @@ class SmallModule(nn.Module):
 class SmallStage:
     """Train every weight."""
 
-    def __init__(self) -> None:
-        model, processor = build_model(seed=1)
-        self.config, self.module, self.data = CONFIG, SmallModule(model), SmallData(processor)
+    def __init__(self, model: Sa2VA, processor: Processor) -> None:
+        self.config: StageConfig = CONFIG
+        self.module, self.data = SmallModule(model), SmallData(processor)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         return self.module.parameters()
@@ -81,7 +81,7 @@ def main() -> None:
     torch.set_num_threads(1)
     device = start_process("cpu")
     with RunLogger(sys.argv[1], quiet=True, tensorboard=False, main=is_main_process()) as logger:
-        run_stage(SmallStage(), sys.argv[1], device, logger)
+        run_stage(SmallStage(*build_model(seed=1)), sys.argv[1], device, logger)
     end_process()
 
 

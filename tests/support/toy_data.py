@@ -23,9 +23,6 @@ class ToyBatch:
     def with_parts(self, parts: frozenset[str]) -> Self:
         return replace(self, parts=parts)
 
-    def to(self, device: torch.device) -> Self:
-        return replace(self, points=self.points.to(device), targets=self.targets.to(device))
-
 
 @dataclass(frozen=True)
 class ToyData:

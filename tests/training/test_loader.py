@@ -4,7 +4,7 @@ import multiprocessing
 import os
 from collections import namedtuple
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from support.toy_data import ToyData
 
 from sa2va.training import loader
-from sa2va.training.loader import StepSampler, load_batches, to_device
+from sa2va.training.loader import StepSampler, load_batches
 from sa2va.training.stage import Key, StageConfig
 
 Pair = namedtuple("Pair", ["one", "two"])
@@ -181,18 +181,3 @@ def test_data_that_cannot_travel_is_told_at_once():
     with pytest.raises(Exception, match="lambda") as caught:
         next(read(Local(), 0, 2, num_workers=1))
     assert "must be picklable" in caught.value.__notes__[0]
-
-
-@dataclass(frozen=True)
-class Checked:
-    value: torch.Tensor
-
-    def __post_init__(self) -> None:
-        assert self.value.device.type == "cpu"
-
-
-def test_a_nest_moves_to_a_device():
-    batch = {"pair": Pair([torch.ones(2)], "text"), "checked": Checked(torch.ones(1)), "none": None}
-    moved = to_device(batch, torch.device("meta"))
-    assert moved["pair"].one[0].device.type == moved["checked"].value.device.type == "meta"
-    assert moved["pair"].two == "text" and moved["none"] is None

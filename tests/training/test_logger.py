@@ -45,7 +45,7 @@ def test_a_file_gets_a_line_now_and_then(tmp_path):
             logger.log(record(step))
     lines = said.getvalue().splitlines()
     assert lines[0] == "toy: 0 of 3 steps done, 16 samples a step"
-    assert lines[1:] == ["toy 3/3 total 0.5 mask 0.25 | 12.3 samples/s, 0:00 left"]
+    assert lines[1:] == ["toy 3/3 total 0.5 mask 0.25 | 12.3 samples/s, 00:00 left"]
     assert len(steps(tmp_path)) == 3
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.small_model import build_model
 from support.small_stage import SmallStage
 from support.toy_stage import ToyStage, run_toy, toy_config
 
@@ -58,7 +59,7 @@ def test_a_killed_process_ends_the_run_and_a_restart_gives_the_curve_of_one_proc
 
 def test_a_sa2va_of_which_one_process_alone_has_masks_gives_the_curve_of_one_process(tmp_path):
     """Each of two samples a step goes to a process of its own: one has a mask, the other a picture or text alone."""
-    run_toy(SmallStage(), tmp_path / "alone")
+    run_toy(SmallStage(*build_model(seed=1)), tmp_path / "alone")
     together = launch("small_stage.py", tmp_path / "together")
     assert together.returncode == 0, together.stderr
     compare(tmp_path / "together", tmp_path / "alone")

@@ -65,13 +65,6 @@ class RunConfig:
     def finish(self, model: "Sa2VA", processor: "Processor") -> None:
         """Do what is left after the last stage and before the model is saved, such as a calibration."""
 
-    def stage(self, name: str) -> StageConfig:
-        """Return the stage called `name`."""
-        for stage in self.stages:
-            if stage.name == name:
-                return stage
-        raise ValueError(f"run {self.name} has no stage {name!r}; its stages: {_listed(s.name for s in self.stages)}")
-
 
 def apply_overrides(config: ConfigT, overrides: Sequence[str]) -> ConfigT:
     """Return `config` with each `name=value` word applied, typed and checked.
@@ -150,8 +143,8 @@ def _short_names(config: Any) -> list[str]:
 
 
 def _stage_path(config: Any, name: str) -> str:
-    """Turn `steps.refseg` into `stages.refseg.steps`; leave any other name alone."""
-    field, _, stage = name.partition(".")
+    """Turn `steps.refseg` into `stages.refseg.steps`, `losses.bce.refseg` too; leave any other name alone."""
+    field, _, stage = name.rpartition(".")
     return f"stages.{stage}.{field}" if any(s.name == stage for s in getattr(config, "stages", ())) else name
 
 

@@ -5,8 +5,6 @@ Flow: StageData.keys(step) -> StepSampler (the share of this process) -> StageIt
     number of workers or of processes sees the same data.
 """
 
-import copy
-import dataclasses
 import math
 import os
 import signal
@@ -141,27 +139,6 @@ def load_batches(
         if isinstance(batch, Failure):
             raise batch.to_exception(step)
         yield batch
-
-
-def to_device(batch: Any, device: torch.device) -> Any:
-    """Return a batch with its tensors on `device`: a nest of dicts, lists, tuples and dataclasses.
-
-    What has a `to` method of its own decides for itself.
-    """
-    if hasattr(batch, "to"):
-        return batch.to(device)
-    if isinstance(batch, dict):
-        return {key: to_device(value, device) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(to_device(value, device) for value in batch))
-    if isinstance(batch, list | tuple):
-        return type(batch)(to_device(value, device) for value in batch)
-    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
-        moved = copy.copy(batch)  # checks in __post_init__ were made before, and a dataclass may be frozen
-        for field in dataclasses.fields(batch):
-            object.__setattr__(moved, field.name, to_device(getattr(batch, field.name), device))
-        return moved
-    return batch
 
 
 def _unchanged(batch: Any) -> Any:

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from tqdm import tqdm
+
 from sa2va.files.atomic import refusals, write_text
 from sa2va.terminal import shown
 from sa2va.training.stage import StageConfig
@@ -79,8 +81,6 @@ class RunLogger:
             self._close_board()
             self._board = _Board(self.folder / "tensorboard" / config.name, step)
         if not self.quiet and self._stream.isatty():
-            from tqdm import tqdm
-
             self._bar = tqdm(total=config.steps, initial=step, desc=config.name, file=self._stream, dynamic_ncols=True)
         elif not self.quiet:
             self._print(f"{config.name}: {step} of {config.steps} steps done, {config.batch_size} samples a step")
@@ -112,7 +112,8 @@ class RunLogger:
             self._last_line = time.monotonic()
             done, total = record["step"], self._stage.steps
             pace = (self._last_line - self._stage_began) / max(1, done - self._first_step)
-            self._print(f"{self._stage.name} {done}/{total} {losses} | {speed}, {_clock(pace * (total - done))} left")
+            left = tqdm.format_interval(pace * (total - done))
+            self._print(f"{self._stage.name} {done}/{total} {losses} | {speed}, {left} left")
 
     def validation(self, stage: str, step: int, figures: dict[str, float]) -> None:
         """Write the figures of one validation."""
@@ -213,9 +214,3 @@ def _belongs(line: str, stage: str, step: int) -> bool:
     except ValueError:
         return False
     return record.get("stage") != stage or record.get("step", 0) <= step
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -100,7 +100,7 @@ class Stage(Protocol):
 
     A batch may have `parts` (frozenset of str) and `with_parts(parts) -> batch`: the module then runs every named part
     even where the batch has no rows for it. The trainer names what any process of the step has, so that all run the
-    same graph. A batch moves itself by a method `to(device)`, or is a nest of tensors.
+    same graph. A batch is a tensor or a dataclass, whose tensors are moved to the device by `model.batch.move`.
     """
 
     @property

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sa2va.model.batch import move
 from sa2va.model.losses import LossTerm
 from sa2va.model.torch_defaults import plain_defaults
-from sa2va.training.loader import load_batches, to_device
+from sa2va.training.loader import load_batches
 from sa2va.training.logger import RunLogger
 from sa2va.training.optim import (
     average_tensors,
@@ -75,11 +76,6 @@ def run_stage(stage: Stage, folder: str | Path, device: str | torch.device, logg
             logger.end_stage()
     finally:
         run.release()
-
-
-def is_done(folder: str | Path, stage: str) -> bool:
-    """Tell whether a stage of the run in `folder` has finished."""
-    return (Path(folder) / stage / FINAL).is_dir()
 
 
 class _Meter:
@@ -277,7 +273,7 @@ class _StageRun:
             from accelerate.utils import gather_object
 
             batch = batch.with_parts(frozenset(gather_object(sorted(batch.parts))))
-        return to_device(batch, self.device)
+        return move(batch, self.device)
 
     def combine(self, terms: dict[str, LossTerm]) -> tuple[Tensor, list[tuple[str, Tensor, Tensor]]]:
         """Return the loss to minimize, and each term's total and count over all processes, "total" being the loss.

@@ -28,7 +28,7 @@ from sa2va.gaze.training.simulated import Beliefs
 from sa2va.gaze.training.store import Store
 from sa2va.gaze.trial import Trial
 from sa2va.media.source import open_media
-from sa2va.training.loader import to_device
+from sa2va.model.batch import move
 
 
 class _DecoderBaseline(ABC):
@@ -222,7 +222,6 @@ class PixelBaseline(_DecoderBaseline):
     def ground(self, case: Trial) -> Grounding:
         if self._last is None or self._last[0] != case.case:
             frames = open_media(self._folder / case.scanpath.image).frames([0])
-            grounding = vars(self._model.ground([frames], [case.scanpath.words]))
-            here = {name: to_device(value, self.decoder.prior.device) for name, value in grounding.items()}
-            self._last = (case.case, Grounding(**here))
+            grounding = self._model.ground([frames], [case.scanpath.words])
+            self._last = (case.case, move(grounding, self.decoder.prior.device))
         return self._last[1]

@@ -10,7 +10,6 @@ Shapes: B expressions of a batch, V people of each, P packs, M objects, S side o
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -38,11 +37,6 @@ class JointBatch:
     gaze: DrawnGaze
     possible: Tensor  # (B, P, S / 2, S / 2) 0..1, what the words so far may mean
     owner: Tensor  # (B * V,)
-
-    def to(self, device: torch.device | str) -> Self:
-        tensors = {name: value for name, value in vars(self.gaze).items()}
-        moved = DrawnGaze(**{name: value.to(device) for name, value in tensors.items()})
-        return replace(self, gaze=moved, possible=self.possible.to(device), owner=self.owner.to(device))
 
 
 @dataclass(frozen=True)

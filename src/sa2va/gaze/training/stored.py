@@ -6,9 +6,8 @@ Shapes: B expressions of a batch, V people of each, P packs, C cells of the canv
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 
 import numpy as np
 import torch
@@ -21,8 +20,8 @@ from sa2va.gaze.model.losses import EventLossConfig, predictive_log_density, tok
 from sa2va.gaze.model.scanpath_model import Grounding, build_scene_maps, gaze_losses
 from sa2va.gaze.training.simulated import Beliefs
 from sa2va.gaze.training.store import Store
+from sa2va.model.batch import move
 from sa2va.model.losses import LossTerm
-from sa2va.training.loader import to_device
 from sa2va.training.stage import Key, StageConfig
 
 KEPT_BACK = 0.02  # share of the expressions that validation looks at and training does not
@@ -38,16 +37,6 @@ class StoredBatch:
     owner: Tensor  # (B * V,)
     events: EventBatch
     crowd: Tensor  # (B, P, C)
-
-    def to(self, device: torch.device | str) -> Self:
-        heard = {name: to_device(value, torch.device(device)) for name, value in vars(self.heard).items()}
-        return replace(
-            self,
-            heard=Grounding(**heard),
-            owner=self.owner.to(device),
-            events=self.events.to(device),
-            crowd=self.crowd.to(device),
-        )
 
 
 @dataclass(frozen=True)
@@ -155,7 +144,7 @@ class StoredStage:
         data, device = self.data, self.decoder.prior.device
         logs = []
         for row in torch.arange(data.num_learned, len(data.store)).split(8):
-            batch = data.take(row, torch.arange(data.num_people).expand(len(row), -1)).to(device)
+            batch = move(data.take(row, torch.arange(data.num_people).expand(len(row), -1)), device)
             scene = build_scene_maps(self.decoder, batch.heard).of(batch.owner)
             density = predictive_log_density(token_terms(self.decoder, batch.events, scene=scene), self.decoder)
             logs.append(density[batch.events.looks])

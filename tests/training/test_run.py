@@ -1,0 +1,87 @@
+"""A run trains the stages of its recipe in order, saves the model, and has nothing to do when it is called again."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from support.small_model import build_model
+from support.small_stage import CONFIG, SmallStage
+
+from sa2va.checkpoints.folder import load_checkpoint
+from sa2va.model.processor import Processor
+from sa2va.model.sa2va import Sa2VA
+from sa2va.training.config import RunConfig
+from sa2va.training.recipes import RECIPES
+from sa2va.training.run import train
+from sa2va.training.stage import RunContext, StageConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallConfig(StageConfig):
+    """Build the stage on the model of the run, and note that it was there."""
+
+    def build(self, context: RunContext) -> SmallStage:
+        context.kept[self.name] = torch.nn.Identity()
+        assert list(context.kept) == [f"small{number}" for number in range(1, len(context.kept) + 1)]
+        stage = SmallStage(context.model, context.processor)
+        stage.config = self
+        return stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallRun(RunConfig):
+    def build_model(self, folder: Path) -> tuple[Sa2VA, Processor]:
+        return build_model(seed=1)
+
+    def finish(self, model: Sa2VA, processor: Processor) -> None:
+        with torch.no_grad():
+            model.projector.fc2.bias.fill_(7)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = tuple(SmallConfig(**{**vars(CONFIG), "name": name, "steps": 1}) for name in ("small1", "small2"))
+    run = SmallRun(name="small", output="out", stages=stages, device="cpu")
+    monkeypatch.setitem(RECIPES, "small", lambda: run)
+
+
+def test_a_run_trains_saves_and_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = train("small", output=str(tmp_path), quiet=True)
+    model, _ = load_checkpoint(folder, torch.device("cpu"), torch.float32)
+    start = build_model(seed=1)[0]
+    assert (model.projector.fc2.bias == 7).all()
+    assert not torch.equal(model.projector.fc1.weight, start.projector.fc1.weight.bfloat16().float())
+    names = [line.split('"')[3] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert names == ["small1", "small2"]
+    weights = (folder / "model.safetensors").read_bytes()
+    capsys.readouterr()
+    assert train("small", ["save_every.small1=9"], str(tmp_path)) == folder
+    assert capsys.readouterr().err == f"{folder}: done already, nothing was written\n"
+    os.truncate(folder / "model.safetensors", 0)
+    train("small", output=str(tmp_path), quiet=True)  # from the final weights of its stages
+    assert (folder / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["validate_every.small1=5"], "stage small1 validates nothing; leave out validate_every.small1"),
+        (["output=elsewhere"], "override 'output=elsewhere': the output is given as"),
+        (["seed.small2=3"], "a stage has no seed of its own; set that of the run: seed=3"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(words: list[str], told: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError) as caught:
+        train("small", words, output=str(tmp_path / "run"), quiet=True)
+    assert told in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_run_from_nothing_needs_a_recipe_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run = RunConfig(name="bare", output="out", stages=(replace(CONFIG, steps=1),), device="cpu")
+    monkeypatch.setitem(RECIPES, "bare", lambda: run)
+    with pytest.raises(ValueError, match="run bare needs a model to start from; set start="):
+        train("bare", output=str(tmp_path), quiet=True)
+    with pytest.raises(ValueError, match="recipe 'huge' is unknown"):
+        train("huge")
