@@ -10,6 +10,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 pytest_plugins = [
     "support.extension_fixtures",
+    "support.hostile_folder",
     "support.model_fixtures",
     "support.small_benchmark",
     "support.torch_defaults",

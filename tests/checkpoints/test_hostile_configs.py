@@ -1,35 +1,20 @@
 """Check that a model folder with wrong values is refused in one line, at once and without memory."""
 
 import json
-import resource
 import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.hostile_folder import copy_changed, refuse
 from support.published_folder import KINDS, write_published
-from support.small_model import build_model
 
-from sa2va.apps import cli
-from sa2va.checkpoints.folder import load_config, open_checkpoint, read_config, save_checkpoint
+from sa2va.checkpoints.folder import load_config, open_checkpoint, read_config
 from sa2va.files.json_file import MAX_DEPTH, read_json
 
-SECONDS, KIBIBYTES = 10.0, 200_000  # generous: a machine that tests may do much else
 HUGE = 10**9
 TEXT, VISION = "mllm.text_config.", "mllm.vision_config."
 HIERA = "sam2.vision_config.backbone_config."
-
-
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import torch
-
-    folder = tmp_path_factory.mktemp("ours")
-    model, processor = build_model()
-    save_checkpoint(model, processor.tokenizer, folder, torch.float32)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -38,30 +23,6 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for kind in KINDS:
         write_published(root / kind, kind)
     return {kind: root / kind for kind in KINDS}
-
-
-def copy_changed(source: Path, target: Path, file: str, path: str, value: Any) -> Path:
-    """Copy a folder, one value of one of its JSON files changed; a number in a path is a place in a list."""
-    shutil.copytree(source, target)
-    values = json.loads((target / file).read_text())
-    *parents, last = (int(key) if key.isdigit() else key for key in path.split("."))
-    part = values
-    for key in parents:
-        part = part[key]
-    part[last] = value
-    (target / file).write_text(json.dumps(values))
-    return target
-
-
-def refuse(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """Run a command on a folder that it has to refuse, and return its one line."""
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-    code = cli.main(["doctor", str(folder)])
-    took, grown = time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    said = capsys.readouterr()
-    assert (code, said.out, said.err.count("\n")) == (2, "", 1), said.err
-    assert took < SECONDS and grown < KIBIBYTES
-    return said.err
 
 
 OURS: list[tuple[str, Any, str]] = [
@@ -162,9 +123,9 @@ OURS: list[tuple[str, Any, str]] = [
 
 @pytest.mark.parametrize(("path", "value", "message"), OURS, ids=[f"{p}={str(v)[:20]}" for p, v, _ in OURS])
 def test_a_wrong_value_in_our_layout_is_one_line(
-    ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], path: str, value: Any, message: str
+    native_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], path: str, value: Any, message: str
 ) -> None:
-    said = refuse(copy_changed(ours, tmp_path / "copy", "config.json", path, value), capsys)
+    said = refuse(copy_changed(native_folder, tmp_path / "copy", "config.json", path, value), capsys)
     assert message in said
 
 
@@ -267,13 +228,15 @@ def test_what_older_libraries_left_in_a_configuration_is_passed_over(
     assert load_config(folder) == load_config(published[kind])
 
 
-def test_our_own_layout_may_not_choose_the_attention(ours: Path, tmp_path: Path) -> None:
-    folder = copy_changed(ours, tmp_path / "copy", "config.json", TEXT + "attn_implementation", "flash_attention_2")
-    assert load_config(folder) == load_config(ours)
+def test_our_own_layout_may_not_choose_the_attention(native_folder: Path, tmp_path: Path) -> None:
+    folder = copy_changed(
+        native_folder, tmp_path / "copy", "config.json", TEXT + "attn_implementation", "flash_attention_2"
+    )
+    assert load_config(folder) == load_config(native_folder)
 
 
-def test_folders_as_they_are_still_open(ours: Path, published: dict[str, Path]) -> None:
-    assert open_checkpoint(ours).config.tokens_per_tile == 16
+def test_folders_as_they_are_still_open(native_folder: Path, published: dict[str, Path]) -> None:
+    assert open_checkpoint(native_folder).config.tokens_per_tile == 16
     families = {kind: open_checkpoint(folder).config.family for kind, folder in published.items()}
     assert sorted(set(families.values())) == ["internvl", "llava", "qwen2_5_vl", "qwen3_vl"]
 
@@ -300,9 +263,9 @@ def nested(depth: int) -> str:
     ids=["surrogate", "deep", "open", "nan", "infinite", "long number", "list", "large"],
 )
 def test_json_that_is_none_is_one_line(
-    ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+    native_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
 ) -> None:
-    folder = Path(shutil.copytree(ours, tmp_path / "copy"))
+    folder = Path(shutil.copytree(native_folder, tmp_path / "copy"))
     (folder / "config.json").write_text(text)
     assert message in refuse(folder, capsys)
 
@@ -317,93 +280,8 @@ def test_json_within_the_limits_is_read_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_weight_index_that_is_nested_is_one_line(
-    ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    native_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = Path(shutil.copytree(ours, tmp_path / "copy"))
+    folder = Path(shutil.copytree(native_folder, tmp_path / "copy"))
     (folder / "model.safetensors.index.json").write_text(nested(100_000))
     assert "is nested more than" in refuse(folder, capsys)
-
-
-# ---- the tokenizer
-
-
-def set_part(name: str, value: Any) -> Callable[[dict[str, Any]], object]:
-    return lambda values: values.update({name: value})
-
-
-def many(step: dict[str, Any], times: int) -> dict[str, Any]:
-    return {"type": "Sequence", "normalizers": [step] * times}
-
-
-def replace(pattern: dict[str, str], content: str) -> dict[str, Any]:
-    return {"type": "Replace", "pattern": pattern, "content": content}
-
-
-def split(regex: str) -> dict[str, Any]:
-    return {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False}
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (set_part("normalizer", replace({"String": ""}, "x" * 10_000)), "has 10000 characters; expected at most"),
-        (set_part("normalizer", many(replace({"String": "e"}, "eeeeeeee"), 12)), "times as long"),
-        (set_part("normalizer", many(replace({"String": ""}, "ab"), 9)), "times as long"),
-        (set_part("normalizer", many(replace({"Regex": "x*"}, "abcdefgh"), 9)), "times as long"),
-        (set_part("normalizer", replace({"Regex": "(a+)+$"}, "")), "repeats a group that holds a repeat"),
-        (set_part("normalizer", {"type": "Prepend", "prepend": "p" * 10**6}), "prepend has 1000000 characters"),
-        (set_part("normalizer", many({"type": "NFC"}, 10_000)), "expected a list of at most"),
-        (set_part("pre_tokenizer", split("(a|aa)+$")), "repeats a group that holds a repeat"),
-        (set_part("pre_tokenizer", split("(.*)*x")), "repeats a group that holds a repeat"),
-        (set_part("decoder", replace({"String": "a"}, "b" * 1_000)), "content has 1000 characters"),
-        (set_part("post_processor", {"type": "TemplateProcessing", "single": [{}] * 10**5, "pair": []}), "at most"),
-        (lambda values: values["added_tokens"][0].update(id=10**9), "is 1000000000; expected a whole number"),
-        (lambda values: values["added_tokens"][0].update(content="x" * 10**6), "expected a content of 1 to"),
-        (lambda values: values["model"].update(dropout=0.9), "model.dropout is 0.9; expected none"),
-    ],
-)
-def test_a_tokenizer_that_explodes_is_one_line(
-    ours: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    spoil: Callable[[dict[str, Any]], object],
-    message: str,
-) -> None:
-    folder = Path(shutil.copytree(ours, tmp_path / "copy"))
-    values = json.loads((folder / "tokenizer.json").read_text())
-    spoil(values)
-    (folder / "tokenizer.json").write_text(json.dumps(values))
-    assert message in refuse(folder, capsys)
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "message"),
-    [
-        ("fast_tokenizer_files", ["tokenizer.1.json"], "fast_tokenizer_files is not supported"),
-        ("gguf_file", "model.gguf", "gguf_file is not supported"),
-        ("chat_template", "x" * 10**6, "chat_template has more than"),
-        ("added_tokens_decoder", {"10000000000": {"content": "<a>"}}, "expected a whole number from 0"),
-        ("added_tokens_decoder", [1], "expected an object"),
-        ("model_max_length", "x", "model_max_length is 'x'; expected a number of at least 1"),
-    ],
-)
-def test_wrong_settings_of_a_tokenizer_are_one_line(
-    ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], path: str, value: Any, message: str
-) -> None:
-    folder = copy_changed(ours, tmp_path / "copy", "tokenizer_config.json", path, value)
-    assert message in refuse(folder, capsys)
-
-
-def test_a_tokenizer_that_cuts_and_fills_texts_does_neither(ours: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(ours, tmp_path / "copy"))
-    values = json.loads((folder / "tokenizer.json").read_text())
-    values["truncation"] = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
-    values["padding"] = {
-        "strategy": {"Fixed": 10**6}, "direction": "Left", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0,
-        "pad_token": "<pad>",
-    }  # fmt: skip
-    (folder / "tokenizer.json").write_text(json.dumps(values))
-    text = "Please segment the red circle."
-    plain, changed = (open_checkpoint(each).tokenizer for each in (ours, folder))
-    assert changed(text)["input_ids"] == plain(text)["input_ids"]
-    assert len(plain(text)["input_ids"]) > 2

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+pytest.importorskip("sa2va.world")
 from gaze.support.gaze_model import build_gaze
 
 from sa2va.gaze import exhibits as gaze

@@ -192,7 +192,7 @@ def open_media(
     max_pixels: int = read_limits.MAX_PIXELS,
     max_bytes: int = read_limits.MAX_BYTES,
 ) -> Media:
-    """Open a picture or a video.
+    """Open a picture or a video; a file is not kept open between calls.
 
     Args:
         source: one of
@@ -213,9 +213,6 @@ def open_media(
         max_pixels: a frame with more than this H * W is an error, raised before it is decoded. For video frames the
             limit is at most read_limits.MAX_VIDEO_PIXELS, since a decoder holds many.
         max_bytes: a larger file is an error.
-
-    Returns:
-        The opened media. A file is not kept open between calls.
 
     Raises:
         ValueError: the source is missing, empty, damaged, too large or of an unsupported type.

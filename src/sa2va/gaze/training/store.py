@@ -36,7 +36,7 @@ class StoreConfig:
     """Which expressions and people a store holds."""
 
     seed: int = 0  # of the drawn world
-    split: str = "train"  # never shows a held-out pair of colour and shape; any other name is another split
+    split: str = "train"  # never shows a held-out pair of color and shape; any other name is another split
     num_cases: int = 4000  # N, rounded up to whole shards; may grow
     num_people: int = 10  # V
 

@@ -51,20 +51,20 @@ def fit(logits: Tensor, truth: Tensor) -> Scale:
         truth: (R,) 0..1; what the sigmoid should be on average.
     """
     log_slope, offset = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
-    # The optimiser starts from logits of mean 0 and deviation 1, where the valley is round.
-    centre, spread = logits.mean(), logits.std().clamp(min=_LEAST_SPREAD)
-    units = (logits - centre) / spread
-    optimiser = torch.optim.LBFGS([log_slope, offset], max_iter=100, line_search_fn="strong_wolfe")
+    # The optimizer starts from logits of mean 0 and deviation 1, where the valley is round.
+    center, spread = logits.mean(), logits.std().clamp(min=_LEAST_SPREAD)
+    units = (logits - center) / spread
+    optimizer = torch.optim.LBFGS([log_slope, offset], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = F.binary_cross_entropy_with_logits(log_slope.exp() * units + offset, truth)
         loss.backward()
         return loss
 
-    optimiser.step(closure)
+    optimizer.step(closure)
     slope = float(log_slope.detach().exp() / spread)
-    return Scale(slope, float(offset.detach() - slope * centre))
+    return Scale(slope, float(offset.detach() - slope * center))
 
 
 def calibrate(model: Sa2VA, processor: Processor, *, seed: int, num_requests: int) -> None:
