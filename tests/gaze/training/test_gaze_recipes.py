@@ -109,7 +109,7 @@ def test_a_chain_of_runs_documents_itself(tmp_path: Path, words: list[str]) -> N
 
 
 def test_an_ancestor_that_cannot_be_is_refused_before_the_work(tmp_path: Path, words: list[str]) -> None:
-    with pytest.raises(ValueError, match=r"has no gaze.json: it knows no gaze"):
+    with pytest.raises(ValueError, match=r"has no gaze.json: no gaze weights"):
         train_gaze("tiny_gaze", [*words, f"ancestor={tmp_path}"], str(tmp_path / "run"), quiet=True)
     assert not (tmp_path / "run").exists()
 
@@ -118,7 +118,8 @@ def test_the_embedded_weights_say_where_they_come_from() -> None:
     """All that one run can repeat is the recipe's own; the card names the runs before the last one."""
     card, recipe = read_card(find_model("tiny")), configure("tiny_gaze")
     ancestors = card["ancestors"]
-    assert card["losses"] == asdict(recipe.losses)
+    named_then = {"last_fixation": "landing", "stop_off_target": "astray"}
+    assert card["losses"] == {named_then.get(name, name): weight for name, weight in asdict(recipe.losses).items()}
     gaze = [card, *[one for one in ancestors if one["stage"] == "gaze"]]
     assert sum(one["steps"] for one in gaze) == recipe.gaze.steps
     assert [one["steps"] for one in ancestors if one["stage"] == "eyes"] == [recipe.eyes.steps]

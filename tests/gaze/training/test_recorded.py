@@ -154,8 +154,8 @@ def test_what_teaches_nothing_is_refused_in_one_line() -> None:
     empty = replace(make_trials(1)[0], scanpath=Scanpath.from_packs([], [], WORDS, width=512, height=320))
     with pytest.raises(ValueError, match="1 trials without a single fixation"):
         read_recordings([empty], Grid(16))
-    with pytest.raises(ValueError, match="nothing of it is on the canvas"):
+    with pytest.raises(ValueError, match="lies outside the canvas"):
         read_recordings([replace(make_trials(1)[0], target=(600.0, 0.0, 700.0, 50.0))], Grid(16))
-    with pytest.raises(ValueError, match="learned nothing yet; call fit first"):
+    with pytest.raises(ValueError, match="not trained yet; call fit first"):
         EventBaseline().log_density(make_trials(1)[0])
     assert EventBaseline().log_density(empty).shape == (0,)
