@@ -32,7 +32,7 @@ def test_there_and_back(width: int, height: int, canvas_width: int, canvas_heigh
 
 
 @given(SIDE, SIDE)
-def test_the_picture_fills_the_canvas_one_way_and_is_centred(width: int, height: int) -> None:
+def test_the_picture_fills_the_canvas_one_way_and_is_centered(width: int, height: int) -> None:
     first, last = Letterbox(image_size=(width, height)).to_canvas([[0, 0], [width, height]])
     assert np.allclose(first + last, CANVAS)
     assert np.isclose(first.min(), 0, atol=1e-9)

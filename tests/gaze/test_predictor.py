@@ -243,7 +243,7 @@ def test_gaze_weights_lie_beside_the_model(tmp_path: Path) -> None:
         load_decoder(tmp_path)
     for text in ('{"decoder": {"wide": 16}}', '{"width": 16}', "{"):
         (tmp_path / "gaze.json").write_text(text)
-        with pytest.raises(ValueError, match=r"describes no gaze decoder .*; take the file that was saved beside"):
+        with pytest.raises(ValueError, match=r"describes no gaze decoder .*; use the file that was saved with"):
             load_decoder(tmp_path)
     save_gaze(build_decoder(), tmp_path)
     with pytest.raises(ValueError, match="made for states and image features of widths"):

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from gaze.support.listeners import make_crowd, make_trial
+from gaze.support.trials import make_crowd, make_trial
 
 from sa2va.gaze.baselines.base import Baseline
 from sa2va.gaze.baselines.image_blind import (
@@ -16,10 +16,17 @@ from sa2va.gaze.baselines.image_blind import (
 )
 from sa2va.gaze.baselines.mixture import MixtureBaseline
 
-RIVALS = [RandomBaseline, CenterBaseline, OtherImageBaseline, SaccadeWalk, StraightLine, lambda: MixtureBaseline("all")]
+BASELINES = [
+    RandomBaseline,
+    CenterBaseline,
+    OtherImageBaseline,
+    SaccadeWalk,
+    StraightLine,
+    lambda: MixtureBaseline("all"),
+]
 
 
-@pytest.mark.parametrize("make", RIVALS)
+@pytest.mark.parametrize("make", BASELINES)
 def test_what_every_rival_keeps(make: type[Baseline]) -> None:
     crowd = make_crowd()
     baseline, case = make(), make_trial([], [], case="new", photo="new")
@@ -35,7 +42,7 @@ def test_what_every_rival_keeps(make: type[Baseline]) -> None:
     assert sizes is None or (sizes.shape == (5,) and (sizes < 0).all())
 
 
-@pytest.mark.parametrize("make", RIVALS)
+@pytest.mark.parametrize("make", BASELINES)
 def test_a_case_is_not_looked_at(make: type[Baseline]) -> None:
     """What people did there changes nothing of a sample."""
     baseline = make()
@@ -54,7 +61,7 @@ def test_the_straight_line_by_hand() -> None:
         StraightLine().sample(replace(make_trial([], []), target=None), 1, seed=0)
 
 
-def test_the_centre_by_hand() -> None:
+def test_the_center_by_hand() -> None:
     (path,) = CenterBaseline().sample(make_trial([], []), 1, seed=0)
     assert path.points.tolist() == [[256, 160]] * 5
 

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from gaze.support.listeners import make_crowd, make_trial
+from gaze.support.trials import make_crowd, make_trial
 
 from sa2va.gaze.baselines.packs import AFTER, BEFORE, WORD, PackSizes, build_scanpath, kind_of
 from sa2va.gaze.timing import SpeechTiming

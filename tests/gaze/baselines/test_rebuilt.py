@@ -10,7 +10,7 @@ import pytest
 import torch
 
 pytest.importorskip("sa2va.world")
-from gaze.support.listeners import make_crowd, make_trial
+from gaze.support.trials import make_crowd, make_trial
 
 from sa2va.gaze.baselines.base import Baseline
 from sa2va.gaze.baselines.event_decoder import EventBaseline

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from gaze.support.listeners import make_crowd, make_trial
+from gaze.support.trials import make_crowd, make_trial
 
 from sa2va.gaze.baselines.slots import (
     ART,

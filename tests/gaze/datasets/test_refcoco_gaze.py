@@ -50,8 +50,8 @@ def test_small_layout_is_known_by_its_name(tmp_path: Path) -> None:
     small = record(BBOX=[305, 61, 91, 30], FIX_X=[256, 152, 335], FIX_Y=[160, 91, 76])
     (trial,) = read_refcoco_gaze(write(tmp_path / "refcocogaze_test_512X320.json", [small]))
     assert (trial.scanpath.width, trial.scanpath.height) == (512, 320)
-    (told,) = read_refcoco_gaze(write(tmp_path / "other.json", [small]), size=(512, 320))
-    assert told == trial
+    (given,) = read_refcoco_gaze(write(tmp_path / "other.json", [small]), size=(512, 320))
+    assert given == trial
 
 
 def test_the_clock_of_the_words(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Gaze on drawn scenes is scored whole: people, their law, ours, baselines; words can be told late."""
+"""Evaluate gaze on simulated scenes: people, oracle, ours, baselines; words delayed."""
 
 import math
 from dataclasses import replace

@@ -3,7 +3,7 @@ from zlib import crc32
 
 import numpy as np
 import pytest
-from gaze.support.listeners import make_crowd, make_trial
+from gaze.support.trials import make_crowd, make_trial
 
 from sa2va.gaze.baselines.image_blind import RandomBaseline, StraightLine
 from sa2va.gaze.baselines.mixture import references

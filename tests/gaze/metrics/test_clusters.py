@@ -41,7 +41,7 @@ def test_nothing_to_cluster(paths: list) -> None:
 
 @pytest.mark.parity
 @pytest.mark.parametrize("num_cases", [10, pytest.param(130, marks=pytest.mark.slow)])
-def test_recorded_centres(num_cases: int) -> None:
+def test_recorded_centers(num_cases: int) -> None:
     """Those with the fewest fixations first, because mean shift is slow."""
     cases = sorted((case for case, _ in recorded_cases()), key=lambda case: len(str(case["human"])))[:num_cases]
     for case in cases:

@@ -29,7 +29,7 @@ def test_rewards_fall_with_distance() -> None:
 
 
 def test_by_hand() -> None:
-    """Neighbouring cells: 2.5 of 3.5; one of two fixations met: half."""
+    """Neighboring cells: 2.5 of 3.5; one of two fixations met: half."""
     assert scanmatch([0], [1]) == pytest.approx(2.5 / 3.5)
     assert scanmatch([0, 143], [0]) == pytest.approx(0.5)
     assert scanmatch([], []) == 1.0 and scanmatch([], [5]) == 0.0

@@ -58,7 +58,7 @@ def test_new_names_for_symbols_change_nothing(one: list[int], other: list[int]) 
     assert edit_distance(*renamed) == edit_distance(one, other)
 
 
-def test_nearest_centre() -> None:
+def test_nearest_center() -> None:
     centers = [[0, 0], [10, 0], [10, 0]]
     assert nearest_symbols([[1, 1], [9, -1], [5, 0]], centers) == [0, 1, 0]  # ties go to the first
     assert nearest_symbols([], centers) == []

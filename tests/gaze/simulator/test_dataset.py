@@ -31,9 +31,9 @@ def test_an_item_is_a_pure_function_of_its_numbers() -> None:
     assert again.trial == first.trial and repr(again.steps) == repr(first.steps)
     others = [make_viewing(2, "val", 5, 3), make_viewing(1, "train", 5, 3), make_viewing(1, "val", 6, 3)]
     assert all(other.trial.scanpath != first.trial.scanpath for other in others)
-    neighbour = make_viewing(1, "val", 5, 4)
-    assert neighbour.case is make_case(1, "val", 5)  # drawn once for all people
-    assert neighbour.trial.scanpath.points.tolist() != first.trial.scanpath.points.tolist()
+    neighbor = make_viewing(1, "val", 5, 4)
+    assert neighbor.case is make_case(1, "val", 5)  # drawn once for all people
+    assert neighbor.trial.scanpath.points.tolist() != first.trial.scanpath.points.tolist()
 
 
 def test_a_trial_is_what_its_steps_say(viewings: list[Viewing]) -> None:
@@ -76,8 +76,8 @@ def test_fixations_aimed_at_an_object_mostly_land_on_it(viewings: list[Viewing])
 
 def test_the_truth_is_worth_bits(viewings: list[Viewing]) -> None:
     """Above uniform on the canvas the stated density has what the best of models could have: about three bits."""
-    told = [step.log_density for viewing in viewings for step in viewing.steps[1:]]
-    bits = bits_per_fixation(told, uniform_log_density(len(told), *world.CANVAS))
+    stated = [step.log_density for viewing in viewings for step in viewing.steps[1:]]
+    bits = bits_per_fixation(stated, uniform_log_density(len(stated), *world.CANVAS))
     assert math.isfinite(bits) and 2.5 < bits < 4.0
 
 

@@ -55,8 +55,8 @@ def test_the_person_decides_how_much_of_each() -> None:
     unsure = chances(propose(make_state(), BOXES, PERSON))
     assert unsure[WAIT] == pytest.approx(PERSON.wait_before) and VERIFY not in unsure
     assert unsure[EXPLORE] == pytest.approx((1 - PERSON.wait_before) * PERSON.explore)
-    told = chances(propose(make_state((0.4, 0.4, 0.2), informed=True), BOXES, PERSON))
-    assert told[WAIT] == pytest.approx(PERSON.wait_after) and VERIFY not in told
+    informed = chances(propose(make_state((0.4, 0.4, 0.2), informed=True), BOXES, PERSON))
+    assert informed[WAIT] == pytest.approx(PERSON.wait_after) and VERIFY not in informed
     sure = chances(propose(make_state((0.8, 0.1, 0.1), informed=True), BOXES, PERSON))
     assert sure[WAIT] == pytest.approx(PERSON.wait_after * policy.CLEAR_WAIT)
     assert sure[VERIFY] == pytest.approx((sure[SCAN] + sure[VERIFY]) * PERSON.verify)

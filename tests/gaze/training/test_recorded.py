@@ -156,6 +156,6 @@ def test_what_teaches_nothing_is_refused_in_one_line() -> None:
         read_recordings([empty], Grid(16))
     with pytest.raises(ValueError, match="lies outside the canvas"):
         read_recordings([replace(make_trials(1)[0], target=(600.0, 0.0, 700.0, 50.0))], Grid(16))
-    with pytest.raises(ValueError, match="learned nothing yet; call fit first"):
+    with pytest.raises(ValueError, match="not trained yet; call fit first"):
         EventBaseline().log_density(make_trials(1)[0])
     assert EventBaseline().log_density(empty).shape == (0,)

@@ -32,7 +32,7 @@ def _areas(scene: Scene, index: int) -> np.ndarray:
     return scene.render(128, 16).masks[index].mean((1, 2))
 
 
-def _centre(mask: np.ndarray) -> np.ndarray:
+def _center(mask: np.ndarray) -> np.ndarray:
     return (np.argwhere(mask).mean(0)[::-1] + 0.5) / mask.shape[0]
 
 
@@ -81,7 +81,7 @@ def test_tells_apart(first, second, clear):
 def test_moves_go_a_quarter_of_the_side_their_way(movers, kind, way):
     for scene, index in movers[kind][:12]:
         masks = scene.render(128, 2).masks[index]
-        step = _centre(masks[1]) - _centre(masks[0])
+        step = _center(masks[1]) - _center(masks[0])
         assert step @ way >= 0.25
         assert abs(step @ (way[1], way[0])) <= 0.08
         assert _stays_inside(scene.objects[index], _TIMES)

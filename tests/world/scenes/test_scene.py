@@ -49,14 +49,14 @@ def test_sizes_are_apart():
 
 
 @pytest.mark.parametrize("first, second", list(combinations(COLORS, 2)))
-def test_colours_and_their_tones_stay_clear_of_each_other(first, second):
+def test_colors_and_their_tones_stay_clear_of_each_other(first, second):
     assert np.linalg.norm(np.subtract(COLORS[first], COLORS[second])) > 70
     to_own, to_other = (np.linalg.norm(np.subtract(TONES[first], COLORS[name])) for name in (first, second))
-    assert to_own < 1.25 * to_other, "the tone would be taken for the other colour"
+    assert to_own < 1.25 * to_other, "the tone would be taken for the other color"
 
 
 @pytest.mark.parametrize("background", BACKGROUNDS)
-def test_backgrounds_are_muted_and_apart_from_every_colour(background):
+def test_backgrounds_are_muted_and_apart_from_every_color(background):
     for seed in range(12):
         frame = Scene(objects=(), background=background, seed=seed).render(64).frames[0].astype(int)
         assert np.ptp(frame, axis=-1).max() < 50  # greyish
@@ -86,7 +86,7 @@ def test_shapes_differ_at_14_px(first, second):
 
 @pytest.mark.parametrize("texture", TEXTURES)
 @pytest.mark.parametrize("color", COLORS)
-def test_an_object_shows_its_colour(color, texture):
+def test_an_object_shows_its_color(color, texture):
     rendering = _scene(_item(color=color, texture=texture, radius=0.17)).render(128)
     mask = cv2.erode(rendering.masks[0, 0].astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
     pixels = rendering.frames[0][mask].astype(float)

@@ -1,4 +1,4 @@
-"""Compare two scanpaths by MultiMatch: similarity in shape, direction, length, position and duration.
+"""Compute MultiMatch, the similarity of two scanpaths in shape, direction, length, position and duration.
 
 Flow: two scanpaths -> align_saccades (cheapest path through their vector differences) -> compare -> MultiMatch.
 Source: Jarodzka et al., ETRA 2010; Dewhurst et al., Behavior Research Methods 2012; without simplification.

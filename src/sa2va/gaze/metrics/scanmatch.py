@@ -1,4 +1,4 @@
-"""Compare two scanpaths by ScanMatch: global alignment as strings of grid cells.
+"""Compute ScanMatch, the global alignment of two scanpaths as strings of grid cells.
 
 Flow: fixations -> grid_symbols (-> strings.repeated_by_time) -> scanmatch.
 Source: Cristino et al., Behavior Research Methods 2010; settings for OSIE: 12 x 12 cells, threshold 3.5, gap 0.

@@ -1,4 +1,4 @@
-"""Make people who listen, for tests that need a few trials and no picture."""
+"""Make trials of viewers who hear an expression, for tests that need a few of them and no picture."""
 
 import numpy as np
 
