@@ -7,6 +7,7 @@ Source: Sa2VA, arXiv:2501.04001, for the order of the steps.
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ class Conversation(Unpicklable):
             raise ValueError(f"{self.media.name}: a conversation needs a source that can be rewound; pass a file")
         self._stream: TextStream | None = None
         self._is_ended = False  # the last answer said its own end
-        self._is_answering = False
+        self._answering = Lock()
         self._features: FrameFeatures | None = None  # of a picture, once a mask has been asked for
 
     def ask(
@@ -82,11 +83,10 @@ class Conversation(Unpicklable):
     @contextmanager
     def _question(self) -> Generator[None]:
         """Answer one question at a time; forget a question whose answer does not come to its end."""
-        if self._is_answering:
+        if not self._answering.acquire(blocking=False):
             raise ValueError("the answer before is still being streamed; read it to its end, or close() it")
         stream, is_ended = self._stream, self._is_ended
         mark = None if stream is None else stream.mark()
-        self._is_answering = True
         try:
             with advise_on_memory():
                 yield
@@ -96,7 +96,7 @@ class Conversation(Unpicklable):
                 stream.go_back(mark)
             raise
         finally:
-            self._is_answering = False
+            self._answering.release()
 
     def _pieces(self, decoding: Decoding) -> Generator[str]:
         """Yield text as soon as no later token can change it."""
