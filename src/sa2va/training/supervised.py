@@ -7,6 +7,7 @@ Source: Sa2VA, arXiv:2501.04001, section 3.3, and its released configuration: Lo
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.training.config import RunConfig
 from sa2va.training.lora import add_lora, merge_lora
+from sa2va.training.new_tokens import change_seg_design
 from sa2va.training.stage import Key, RunContext, StageConfig
 from sa2va.types import Sample
 
@@ -60,6 +62,12 @@ class SupervisedConfig(StageConfig):
 @dataclass(frozen=True, kw_only=True)
 class SupervisedRun(RunConfig):
     """A run that ends with a plain model: adapters are merged into it."""
+
+    seg_design: Literal["", "single", "repeat", "multiple"] = ""  # of mask tokens; "" = as the model has it
+
+    def build_model(self, folder: Path) -> tuple[Sa2VA, Processor]:
+        model, processor = super().build_model(folder)
+        return change_seg_design(model, processor, self.seg_design) if self.seg_design else (model, processor)
 
     def finish(self, model: Sa2VA, processor: Processor) -> None:
         merge_lora(model)
