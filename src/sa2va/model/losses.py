@@ -61,11 +61,6 @@ class LossTerm:
         return self.total / max(float(self.count), 1.0)
 
 
-def total_loss(terms: dict[str, LossTerm]) -> Tensor:
-    """Return the weighted sum of the terms' means over the rows of this process."""
-    return torch.stack([term.weight * term.mean for term in terms.values()]).sum()
-
-
 def sample_points(values: Tensor, points: Tensor) -> Tensor:
     """Sample maps at points, bilinearly: (N, H, W), (N, P, 2) xy in 0..1 -> (N, P)."""
     return F.grid_sample(values[:, None], points[:, None] * 2 - 1, align_corners=False)[:, 0, 0]

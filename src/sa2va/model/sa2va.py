@@ -69,10 +69,6 @@ class Sa2VA(nn.Module):
         """Select the key frames that prompt SAM 2's memory; see `following.choose_prompts`."""
         return following.choose_prompts(output, num_frames, self.config.sure_keyframes)
 
-    def hidden_states(self, batch: Batch) -> Tensor:
-        """Run the language model over whole conversations: Batch -> (B, L, D)."""
-        return self.mllm.run_text(self.encode(batch))
-
     def gather_seg_states(self, hidden_states: Tensor, batch: Batch) -> Tensor:
         """Gather the states at the positions of mask tokens: (B, L, D) -> (M, D)."""
         return hidden_states[batch.seg_positions[:, 0], batch.seg_positions[:, 1]]

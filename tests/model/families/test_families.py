@@ -147,7 +147,7 @@ def test_a_talk_held_open_equals_the_talk_at_once(kind: str) -> None:
     sample = Sample.of_arrays(frames=frames, turns=TALK, masks=np.ones((1, 2, 48, 80), bool))
     other = Sample.of_arrays(frames=frames, turns=TALK[1:], masks=sample.masks)
     batch = processor([sample, other], for_masks=False)
-    at_once = model.gather_seg_states(model.hidden_states(batch), batch)
+    at_once = model.gather_seg_states(model.mllm.run_text(model.encode(batch)), batch)
     opened = stream_states(kind, sample)
     assert len(at_once) == 3 and len(opened) == 2
     assert torch.allclose(at_once[:2], torch.stack(opened), atol=1e-5)
