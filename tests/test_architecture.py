@@ -378,3 +378,18 @@ def test_contributing_says_where_to_add() -> None:
         "CONTRIBUTING.md names what is not there",
     )
     assert len(places) > 15
+
+
+def test_the_tree_of_contributing_exists() -> None:
+    """Every file and folder that the tree names is there, and every room has its line."""
+    block = (ROOT / "CONTRIBUTING.md").read_text().partition("## The tree\n\n```text\n")[2].partition("```")[0]
+    trail: list[str] = []
+    rooms = set()
+    for line in block.splitlines()[1:]:
+        if match := re.match(r"((?:\|  |   )*)\|- (\S+)", line):
+            trail = [*trail[: len(match[1]) // 3], match[2]]
+            rooms.add(trail[0].rstrip("/").removesuffix(".py"))
+        folder = SRC.joinpath(*[part for part in trail if part.endswith("/")])
+        for name in re.findall(r"\b\w+\.py\b|\b\w+/", line):
+            assert (folder / name).exists() or f"{folder.name}/" == name, f"{'/'.join(trail)}: no {name}"
+    assert set(FLOORS) <= rooms
