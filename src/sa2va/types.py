@@ -1,7 +1,6 @@
-"""Define the only currency between floors: what a dataset yields, what a model returns.
+"""Define the types that cross floors: frames, masks, and the Sample that a dataset yields.
 
-Flow: data/* -> Sample -> model/processor.py -> Batch -> model/sa2va.py -> LossTerms;
-    inference/ -> Prediction -> apps.
+Flow: data/* -> Sample -> model/processor.py -> Batch -> model/sa2va.py -> LossTerms.
 Shapes: M objects of a sample, T frames of a clip, H W picture.
 """
 
@@ -30,7 +29,7 @@ class FrameSource(Protocol):
 
 
 class MaskTracks(Protocol):
-    """Masks of objects, decoded on demand: `ArrayTracks`, or run lengths in `data.tracks.RleTracks`."""
+    """Mask tracks of objects, decoded on demand: `ArrayTracks`, or COCO RLE in `data.tracks.RleTracks`."""
 
     def __len__(self) -> int: ...
     def masks(self, objects: Sequence[int], frames: Sequence[int]) -> Masks: ...
@@ -59,7 +58,7 @@ class ArrayFrames:
         return self.array.shape[2]
 
     def frames(self, indices: Sequence[int]) -> Frames:
-        """Return chosen frames, uint8 (K, H, W, 3)."""
+        """Return the frames at K indices, uint8 (K, H, W, 3)."""
         return self.array[list(indices)]
 
 
@@ -81,10 +80,10 @@ class ArrayTracks:
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """A piece of an answer that is grounded in masks.
+    """Span of an answer that is grounded in masks.
 
-    `answer[start:end]` is the phrase. An empty phrase (start == end) means that the masks stand at that
-    place without a phrase, as in the answer "It is ." of referring segmentation. The processor writes
+    `answer[start:end]` is the phrase. With an empty phrase (start == end) the mask tokens are inserted at that
+    position alone, as in the answer "It is ." of referring segmentation. The processor writes
     the mask tokens of each object; a dataset never does.
     """
 
@@ -93,7 +92,7 @@ class Span:
     objects: tuple[int, ...]  # rows of Sample.tracks, in the order of their mask tokens
 
     def check(self, text: str, name: str) -> None:
-        """Raise a ValueError where the span lies outside the text that it belongs to."""
+        """Raise ValueError if the span lies outside `text`; `name` is what the message calls the text."""
         if not 0 <= self.start <= self.end <= len(text):
             raise ValueError(f"span {self.start}:{self.end} lies outside the {name} of {len(text)} characters")
 
@@ -102,8 +101,8 @@ class Span:
 class Turn:
     """One question and its answer.
 
-    `supervised=False` leaves the answer out of the language loss; its masks still train presence. This is
-    how an absent object is shown to the presence head: its mask is empty in every frame.
+    `supervised=False` excludes the answer from the language loss; its masks still train presence. Absent
+    objects train the presence head in this way: their mask is empty in every frame.
     """
 
     question: str
@@ -115,16 +114,16 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A conversation about nothing but text, one clip, or some pictures. Knows nothing of tokenizers.
+    """Conversation without media, about one clip, or about one or more pictures. Independent of the tokenizer.
 
-    Masks need exactly one clip or picture: with several there would be no telling which of them an object is in.
+    Masks need exactly one clip or picture, since a mask track does not name its medium.
     """
 
     turns: tuple[Turn, ...]
     media: tuple[FrameSource, ...] = ()
     tracks: MaskTracks = ArrayTracks()
     task: str = ""
-    meta: Mapping[str, Any] = field(default_factory=dict)  # what an evaluation needs besides; never read in training
+    meta: Mapping[str, Any] = field(default_factory=dict)  # further ground truth, for evaluation and auxiliary losses
 
     def __post_init__(self) -> None:
         for turn in self.turns:
@@ -145,7 +144,7 @@ class Sample:
 
     @property
     def num_frames(self) -> int:
-        """T of a clip, 1 of pictures, 0 of a text alone."""
+        """Number of frames: T for a clip, 1 for pictures, 0 without media."""
         return (self.media[0].num_frames or 0) if self.media else 0
 
     @property

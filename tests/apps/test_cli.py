@@ -304,7 +304,7 @@ def test_a_run_sweeps_what_a_killed_one_left(photo: Path, tmp_path: Path, monkey
         (">&-", "caption missing.png", 2, "sa2va: missing.png: there is no such file"),
         ("2>&-", "caption missing.png", 2, ""),
         ("<&- >&- 2>&-", "data check nope missing", 2, ""),
-        (">&-", "doctor", 0, ""),
+        (">&-", "--version", 0, ""),
     ],
 )
 def test_standard_streams_may_be_closed(

@@ -96,6 +96,7 @@ def test_expressions_that_are_refused(text: str) -> None:
 def test_a_model_is_chosen_as_in_the_library() -> None:
     """The options are the arguments of `sa2va.load`, by the same names and with the same defaults."""
     arguments = {p.name: p.default for p in signature(load).parameters.values()}
+    assert arguments.pop("allow_paths") is True  # a command line is nothing but paths
     chosen = {field.name: field.default for field in fields(ModelChoice)}
     assert list(chosen.values()) == list(arguments.values())
     assert list(chosen)[1:] == list(arguments)[1:]  # the first is `name` there and --model here

@@ -9,7 +9,7 @@ import pytest
 from support.hostile_folder import copy_changed, refuse
 from support.published_folder import KINDS, write_published
 
-from sa2va.checkpoints.folder import load_config, open_checkpoint, read_config
+from sa2va.checkpoints.folder import open_checkpoint
 from sa2va.files.json_file import MAX_DEPTH, read_json
 
 HUGE = 10**9
@@ -181,58 +181,6 @@ def test_a_wrong_value_in_the_published_layout_is_one_line(
     message: str,
 ) -> None:
     assert message in refuse(copy_changed(published[kind], tmp_path / "copy", "config.json", path, value), capsys)
-
-
-@pytest.mark.parametrize("field", ["attn_implementation", "_attn_implementation", "experts_implementation"])
-@pytest.mark.parametrize("value", [None, "eager", "sdpa", "flash_attention_2", "grouped_mm"])
-@pytest.mark.parametrize(("kind", "part"), [(INTERNVL, "llm_config."), (QWEN3, "text_config."), (LLAVA, "")])
-def test_functions_of_the_library_are_dropped(
-    published: dict[str, Path], tmp_path: Path, field: str, value: str | None, kind: str, part: str
-) -> None:
-    """Published configurations name the attention that they were trained with; it changes no result."""
-    folder = copy_changed(published[kind], tmp_path / "copy", "config.json", part + field, value)
-    assert load_config(folder) == load_config(published[kind])
-    if value is not None:
-        assert f'"{field}"' not in json.dumps(read_config(folder))
-
-
-# What Transformers 4 wrote into every part of a configuration, and the InternVL authors into theirs.
-NOISE: dict[str, Any] = {
-    "_attn_implementation_autoset": True, "_name_or_path": "", "add_cross_attention": False, "bad_words_ids": None,
-    "begin_suppress_tokens": None, "chunk_size_feed_forward": 0, "cross_attention_hidden_size": None,
-    "decoder_start_token_id": None, "diversity_penalty": 0.0, "do_sample": False, "early_stopping": False,
-    "encoder_no_repeat_ngram_size": 0, "exponential_decay_length_penalty": None, "finetuning_task": None,
-    "forced_bos_token_id": None, "id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "is_decoder": False,
-    "label2id": {"LABEL_0": 0, "LABEL_1": 1}, "length_penalty": 1.0, "max_length": 20, "min_length": 0,
-    "no_repeat_ngram_size": 0, "num_beam_groups": 1, "num_beams": 1, "num_return_sequences": 1,
-    "output_attentions": False, "output_hidden_states": False, "prefix": None, "problem_type": None,
-    "pruned_heads": {}, "repetition_penalty": 1.0, "return_dict": True, "sep_token_id": None,
-    "suppress_tokens": None, "task_specific_params": None, "temperature": 1.0, "tf_legacy_loss": False,
-    "tie_encoder_decoder": False, "tokenizer_class": None, "top_k": 50, "top_p": 1.0, "torch_dtype": "bfloat16",
-    "torchscript": False, "transformers_version": "4.49.0", "typical_p": 1.0, "use_bfloat16": True, "use_cache": False,
-    "capacity_factor": 1.2, "drop_path_rate": 0.1, "dropout": 0.0, "initializer_factor": 0.1,
-    "laux_allreduce": "all_nodes", "moe_coeff_ratio": 0.5, "moe_output_scale": 4.0, "num_experts": 8,
-    "num_routed_experts": 4, "use_flash_attn": True, "use_moe": False, "use_rts": False,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_older_libraries_left_in_a_configuration_is_passed_over(
-    published: dict[str, Path], tmp_path: Path, kind: str
-) -> None:
-    folder = Path(shutil.copytree(published[kind], tmp_path / "copy"))
-    values = json.loads((folder / "config.json").read_text())
-    for part in [values, *[value for key, value in values.items() if key.endswith("_config")]]:
-        part |= {key: value for key, value in NOISE.items() if key not in part}
-    (folder / "config.json").write_text(json.dumps(values))
-    assert load_config(folder) == load_config(published[kind])
-
-
-def test_our_own_layout_may_not_choose_the_attention(native_folder: Path, tmp_path: Path) -> None:
-    folder = copy_changed(
-        native_folder, tmp_path / "copy", "config.json", TEXT + "attn_implementation", "flash_attention_2"
-    )
-    assert load_config(folder) == load_config(native_folder)
 
 
 def test_folders_as_they_are_still_open(native_folder: Path, published: dict[str, Path]) -> None:

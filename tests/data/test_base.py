@@ -105,8 +105,8 @@ def test_a_mixture_repeats_a_finite_dataset() -> None:
         (lambda: Mixture([name_items("a")], [1, 2]), "one weight each"),
         (lambda: Mixture([name_items("a")], [0]), "not all zero"),
         (lambda: Mixture([name_items("a"), name_items("b")], [1, -1]), "must not be negative"),
-        (lambda: Mixture([name_items("a"), name_items("b")], [1, 1e-9]), "under a thousandth"),
-        (lambda: Repeat(name_items("a")), "a dataset that ends"),
+        (lambda: Mixture([name_items("a"), name_items("b")], [1, 1e-9]), "below 1/1000"),
+        (lambda: Repeat(name_items("a")), "a finite dataset"),
         (lambda: Take(Take(name_items("a"), 3), 4), "the dataset has 3"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.loss_terms import total_loss
 
 from sa2va.model.losses import (
     LossConfig,
@@ -12,7 +13,6 @@ from sa2va.model.losses import (
     point_losses,
     random_points,
     sample_points,
-    total_loss,
     uncertain_points,
 )
 from sa2va.model.sam.sam2 import MaskOutput

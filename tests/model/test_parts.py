@@ -4,12 +4,13 @@ import dataclasses
 
 import pytest
 import torch
+from support.loss_terms import total_loss
 from support.small_families import build_family
 from support.small_model import build_model, draw_sample
 
 from sa2va.model.auxiliary import ForwardView
 from sa2va.model.batch import Batch, Tracks
-from sa2va.model.losses import LossConfig, LossTerm, total_loss
+from sa2va.model.losses import LossConfig, LossTerm
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.types import Sample, Turn
@@ -128,7 +129,9 @@ def test_branches_of_every_family_have_the_states_that_they_have_alone(kind: str
         attention_mask=torch.ones(1, len(ids[0]) + len(ids[1]) - prefix, dtype=torch.long),
         branches=torch.tensor([[0] * prefix + [1] * (len(ids[0]) - prefix) + [2] * (len(ids[1]) - prefix)]),
     )
-    states = model.hidden_states(packed)[0]
+    states = model.mllm.run_text(model.encode(packed))[0]
     for number, one in enumerate(alone, start=1):
         mine = packed.branches[0] == number
-        torch.testing.assert_close(states[mine], model.hidden_states(one)[0, prefix:], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            states[mine], model.mllm.run_text(model.encode(one))[0, prefix:], atol=1e-4, rtol=1e-4
+        )

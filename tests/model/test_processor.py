@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from tokenizers.processors import TemplateProcessing
 from sa2va.data.tracks import RleTracks
 from sa2va.inference.requests import Options, Request
 from sa2va.masks import encode_rle
+from sa2va.media.pictures import save_image
+from sa2va.media.source import open_media
 from sa2va.model.families.internvl import choose_grid, split_tiles
 from sa2va.model.losses import LossConfig
 from sa2va.model.processor import Processor
@@ -214,6 +217,15 @@ def test_only_the_frames_that_are_wanted_are_decoded() -> None:
     batch, plain = processor([lazy], [[1, 4]]), processor([sample], [[1, 4]])
     assert asked == [[1, 4]]
     assert torch.equal(batch.seg_targets, plain.seg_targets) and torch.equal(batch.seg_seeds, plain.seg_seeds)
+
+
+def test_a_file_and_an_array_make_the_same_batch(tmp_path: Path) -> None:
+    sample, processor = draw_sample(3), build_model()[1]
+    save_image(tmp_path / "a.png", sample.frames[0])
+    batch = processor([dataclasses.replace(sample, media=(open_media(tmp_path / "a.png"),))])
+    plain = processor([sample])
+    assert torch.equal(batch.pixel_values, plain.pixel_values)
+    assert torch.equal(batch.sam_pixel_values, plain.sam_pixel_values)
 
 
 def test_a_conversation_over_budget_loses_whole_turns_from_its_end(small: Small) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.loss_terms import total_loss
 from support.small_model import build_model, draw_sample
 
 from sa2va.inference.decoding import Decoding, DecodingRules, TextStream
@@ -13,7 +14,7 @@ from sa2va.inference.predictor import Predictor
 from sa2va.inference.requests import Options, Request
 from sa2va.model.batch import Prompts
 from sa2va.model.families.protocol import Picture, TextInput
-from sa2va.model.losses import LossConfig, total_loss
+from sa2va.model.losses import LossConfig
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.sam2 import MaskOutput
@@ -29,7 +30,7 @@ def forced_states(small: Small, sample: Sample) -> torch.Tensor:
     """States at [SEG] of a teacher-forced sample."""
     model, processor = small
     batch = processor([sample])
-    return model.gather_seg_states(model.hidden_states(batch), batch)
+    return model.gather_seg_states(model.mllm.run_text(model.encode(batch)), batch)
 
 
 @torch.no_grad()
@@ -73,7 +74,7 @@ def test_batch_equals_single(small: Small, samples: list[Sample]) -> None:
     )
     with torch.no_grad():
         batch = processor([samples[0], longer])
-        together = model.gather_seg_states(model.hidden_states(batch), batch)
+        together = model.gather_seg_states(model.mllm.run_text(model.encode(batch)), batch)
     assert torch.allclose(together[0], forced_states(small, samples[0])[0], atol=1e-4)
     assert torch.allclose(together[1], forced_states(small, longer)[0], atol=1e-4)
 
@@ -92,7 +93,7 @@ def test_left_padding_equals_right_padding(small: Small, samples: list[Sample]) 
             attention_mask=torch.cat(order(off, batch.attention_mask), dim=1),
         )
         with torch.no_grad():
-            hidden = model.hidden_states(padded)
+            hidden = model.mllm.run_text(model.encode(padded))
         states[side] = hidden[:, 7:] if side == "left" else hidden[:, :width]
     assert torch.allclose(states["left"], states["right"], atol=1e-4)
 
@@ -260,7 +261,7 @@ def test_the_loss_of_text_counts_supervised_tokens_alone(small: Small, samples: 
     model, processor = small
     batch = processor(samples, for_masks=False)
     with torch.no_grad():
-        states = model.hidden_states(batch)
+        states = model.mllm.run_text(model.encode(batch))
         logits = model.mllm.logits(states)[:, :-1].flatten(0, 1)
         expected = torch.nn.functional.cross_entropy(logits, batch.labels[:, 1:].flatten(), ignore_index=IGNORE_INDEX)
         torch.testing.assert_close(model.text_loss(states, batch.labels).mean, expected)

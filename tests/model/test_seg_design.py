@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.loss_terms import total_loss
 from support.small_model import build_model, draw_sample
 
 from sa2va.inference.predictor import Predictor
 from sa2va.inference.requests import Options
-from sa2va.model.losses import LossConfig, total_loss
+from sa2va.model.losses import LossConfig
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.seg_design import SEG_DESIGNS, one_frame_rows

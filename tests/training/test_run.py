@@ -67,7 +67,7 @@ def test_a_run_trains_saves_and_is_done(tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["validate_every.small1=5"], "stage small1 validates nothing; leave out validate_every.small1"),
+        (["validate_every.small1=5"], "stage small1 has no validation; leave out validate_every.small1"),
         (["output=elsewhere"], "override 'output=elsewhere': the output is given as"),
         (["seed.small2=3"], "a stage has no seed of its own; set that of the run: seed=3"),
     ],

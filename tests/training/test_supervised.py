@@ -11,6 +11,7 @@ import torch
 from support.small_families import build_family
 from support.small_model import build_model, draw_sample
 
+from sa2va.checkpoints.folder import load_checkpoint, save_checkpoint
 from sa2va.data import catalog
 from sa2va.data.base import Generated
 from sa2va.model.losses import LossConfig
@@ -113,3 +114,24 @@ def test_an_unknown_dataset_is_named(tmp_path: Path) -> None:
     config = describe(datasets=(DatasetShare(name="nowhere"),))
     with pytest.raises(ValueError, match="dataset 'nowhere' is unknown"):
         config.build(share(*build_model(), tmp_path))
+
+
+def test_a_run_changes_the_design_of_mask_tokens_of_the_model_that_it_starts_from(tmp_path: Path) -> None:
+    model, processor = copy.deepcopy(build_model(seed=1))
+    save_checkpoint(model, processor.tokenizer, tmp_path / "start", torch.float32)
+    run = SupervisedRun(
+        name="r", output="o", stages=(describe(),), start=str(tmp_path / "start"), seg_design="multiple"
+    )
+    changed, writer = run.build_model(tmp_path)
+    ids = writer.tokenizer.convert_tokens_to_ids(list(writer.design.object_tokens(4)))
+    assert list(writer.seg_tokens) == ids and min(ids) >= len(processor.tokenizer)
+    for name in ("get_input_embeddings", "get_output_embeddings"):
+        old, new = (getattr(m.mllm.native, name)().weight for m in (model, changed))
+        assert torch.equal(new[: len(old)], old) and torch.equal(new[ids], old[[processor.seg_id] * 4])
+    batch = writer([draw_sample(0, num_frames=3)], mask_side=64)
+    assert len(batch.seg_positions) == 3
+    save_checkpoint(changed, writer.tokenizer, tmp_path / "end", torch.float32)
+    again, reader = load_checkpoint(tmp_path / "end", torch.device("cpu"), torch.float32)
+    with torch.no_grad():
+        torch.testing.assert_close(again(batch)["lm"].total, changed(batch)["lm"].total)
+    assert torch.equal(reader([draw_sample(0, num_frames=3)]).input_ids, batch.input_ids)

@@ -33,7 +33,7 @@ SENTENCEPIECE_FILE = "tokenizer.model"
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 CODE_KEY = "auto_map"  # names Python files of the folder, which are never run nor passed on
 SPACE = "\u2581"  # how SentencePiece writes a space
-MAX_SENTENCEPIECE_BYTES = 16 * 2**20  # the largest published model has 5 MB
+MAX_SENTENCEPIECE_BYTES = 8 * 2**20  # the largest published model has 5 MB
 
 
 def tokenizer_folder(folder: Path) -> Path:

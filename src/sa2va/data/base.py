@@ -1,7 +1,7 @@
-"""Map-style datasets of Samples, and how several become one seeded mixture.
+"""Define map-style datasets of Samples and their seeded mixture.
 
 Flow: data/catalog.py -> Dataset -> Mixture -> a stage's data (training/stage.py), read by torch's DataLoader.
-    Item i is a pure function of the seed and i, so a run that resumes, or a second worker, needs only i.
+    Item i is a pure function of the seed and i, so a resumed run or another worker needs only i.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,13 +11,13 @@ import numpy as np
 
 from sa2va.types import Sample
 
-ENDLESS = 10**9  # stated length of what has no end
-_BLOCK = 1000  # items of a mixture after which every dataset has had exactly its share
+ENDLESS = 10**9  # nominal length of an endless dataset
+_BLOCK = 1000  # items of a mixture in which the shares hold exactly
 
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Samples by number, 0 to len - 1."""
+    """Samples by index, 0 to len - 1."""
 
     def __len__(self) -> int: ...
 
@@ -26,7 +26,7 @@ class Dataset(Protocol):
 
 
 class Generated:
-    """Draw each item as a pure function of its number; `length` says how many are meant to be used."""
+    """Dataset of generated items, each a pure function of its index; `length` is its nominal size."""
 
     def __init__(self, build: Callable[[int], Sample], length: int = ENDLESS) -> None:
         self._build, self._length = build, length
@@ -39,11 +39,11 @@ class Generated:
 
 
 class Take:
-    """Use the first `length` items of a dataset."""
+    """First `length` items of a dataset."""
 
     def __init__(self, dataset: Dataset, length: int) -> None:
         if not 1 <= length <= len(dataset):
-            raise ValueError(f"Take: {length} items asked for, the dataset has {len(dataset)}")
+            raise ValueError(f"Take: length is {length}; expected 1 to {len(dataset)}, the size of the dataset")
         self.dataset, self._length = dataset, length
 
     def __len__(self) -> int:
@@ -54,10 +54,10 @@ class Take:
 
 
 class _Shuffles:
-    """The shuffles of the items of one stream, by round: pure functions of seed, round and size.
+    """Permutations of a stream, by round: pure functions of seed, round and size.
 
-    Each stream keeps its own, so that however many take turns, none is made twice; and all that a block of a mixture
-    may ask for in any order: at least two, since one round ends where the next begins.
+    The cache holds every permutation that one block of a mixture may need in any order: at least two, since a block
+    may contain the end of one round and the start of the next.
     """
 
     def __init__(self, seed: int, size: int) -> None:
@@ -66,7 +66,7 @@ class _Shuffles:
         self._kept: dict[int, np.ndarray] = {}
 
     def __reduce__(self) -> tuple[type, tuple[int, int]]:
-        return type(self), (self._seed, self._size)  # a worker process makes its own
+        return type(self), (self._seed, self._size)  # a worker process computes its own
 
     def __getitem__(self, round_number: int) -> np.ndarray:
         if round_number not in self._kept:
@@ -78,11 +78,11 @@ class _Shuffles:
 
 
 class Repeat:
-    """Go through a dataset again and again: every round is another shuffle of all its items."""
+    """Endless repetition of a dataset; every epoch is another permutation of its items."""
 
     def __init__(self, dataset: Dataset, seed: int = 0) -> None:
         if not 1 <= len(dataset) < ENDLESS:
-            raise ValueError(f"Repeat: expected a dataset that ends, got one of {len(dataset)} items")
+            raise ValueError(f"Repeat: expected a finite dataset with items, got one of {len(dataset)} items")
         self.dataset = dataset
         self._shuffles = _Shuffles(seed, len(dataset))
 
@@ -95,38 +95,38 @@ class Repeat:
 
 
 class Mixture:
-    """Mix several datasets in given shares.
+    """Mixture of datasets with given sampling weights.
 
-    Every block of 1,000 items holds each dataset exactly by its share, in an order shuffled from (seed, block);
-    within a dataset no item comes twice before all have come.
+    Every block of 1,000 items holds each dataset exactly by its share, in an order shuffled by (seed, block).
+    Within a dataset no item is repeated before all have been used.
 
     Args:
-        datasets: what to mix; those that end are repeated.
-        weights: one per dataset, in any unit; at least 1/1000 of the sum, or 0 to leave one out.
-        seed: of the order.
+        datasets: datasets to mix; finite ones are repeated.
+        weights: one per dataset, in any unit; at least 1/1000 of the sum, or 0 to leave a dataset out.
+        seed: random seed of the order.
     """
 
     def __init__(self, datasets: Sequence[Dataset], weights: Sequence[float], seed: int = 0) -> None:
         if not datasets or len(datasets) != len(weights):
             raise ValueError(f"Mixture: {len(datasets)} datasets and {len(weights)} weights, expected one weight each")
         if min(weights) < 0 or sum(weights) <= 0:
-            raise ValueError(f"Mixture: weights {list(weights)} must not be negative and not all zero")
+            raise ValueError(f"Mixture: weights are {list(weights)}; expected numbers >= 0 with a sum above 0")
         self._datasets = [d if len(d) >= ENDLESS else Repeat(d, seed=seed) for d in datasets]
         self._shuffles = _Shuffles(seed, _BLOCK)
         self._counts = _apportion(np.asarray(weights, float) / sum(weights), _BLOCK)
         missed = [i for i, weight in enumerate(weights) if weight > 0 and self._counts[i] == 0]
         if missed:
-            raise ValueError(f"Mixture: weight {weights[missed[0]]} is under a thousandth of all; raise it or use 0")
-        # Slot k of a block before the shuffle: which dataset, and which of its items in this block.
+            raise ValueError(f"Mixture: weight {weights[missed[0]]} is below 1/1000 of the sum; raise it or use 0")
+        # For each slot of a block before the shuffle: dataset, and index among its items in this block.
         self._sources = np.repeat(np.arange(len(datasets)), self._counts)
         self._ranks = np.concatenate([np.arange(count) for count in self._counts])
 
     def locate(self, index: int) -> tuple[int, int]:
-        """Tell which dataset gives item `index`, and which of its items it is."""
-        block, slot = divmod(index, _BLOCK)
-        place = self._shuffles[block][slot]
-        source = int(self._sources[place])
-        return source, block * int(self._counts[source]) + int(self._ranks[place])
+        """Return the dataset of item `index` and the item's index in it."""
+        block, shuffled = divmod(index, _BLOCK)
+        slot = self._shuffles[block][shuffled]
+        source = int(self._sources[slot])
+        return source, block * int(self._counts[source]) + int(self._ranks[slot])
 
     def __len__(self) -> int:
         return ENDLESS
@@ -143,7 +143,7 @@ def _checked(index: int, dataset: Dataset) -> int:
 
 
 def _apportion(shares: np.ndarray, total: int) -> np.ndarray:
-    """Split a whole number by shares, largest remainders first."""
+    """Split an integer by shares, by the largest remainder method."""
     counts = np.floor(shares * total).astype(int)
     rest = np.argsort(counts - shares * total, kind="stable")[: total - counts.sum()]
     counts[rest] += 1

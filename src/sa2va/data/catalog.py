@@ -1,6 +1,6 @@
-"""List every dataset by name. Open this first.
+"""List every dataset by name.
 
-Flow: a recipe or a command names a dataset -> build_dataset -> Dataset -> base.Mixture.
+Flow: name in a recipe or a command -> build_dataset -> Dataset -> base.Mixture.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Any
 from sa2va.data.base import Dataset
 from sa2va.extensions import find_part
 
-# Name -> function of keyword options that returns a Dataset. Extensions list theirs under DATASETS in extension.py.
+# Name -> function of keyword options that returns a Dataset. Extensions add theirs with DATASETS in extension.py.
 DATASETS: dict[str, Callable[..., Dataset]] = {}
 
 
@@ -17,6 +17,6 @@ def build_dataset(name: str, **options: Any) -> Dataset:
     """Build a dataset of the core or of an extension.
 
     Raises:
-        ValueError: there is no dataset of this name.
+        ValueError: unknown name.
     """
     return find_part("dataset", name, DATASETS)(**options)

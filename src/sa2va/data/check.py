@@ -1,6 +1,6 @@
-"""Hold the figures of a dataset against those that are known of it.
+"""Compare the statistics of a dataset with published or recorded ones.
 
-Flow: a check of an extension -> compare -> Check -> apps/commands/data.py.
+Flow: check of an extension -> compare -> Check -> apps/commands/data.py.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Expected:
-    """A known figure and how far that of a correct copy may lie from it."""
+    """Known statistic with its tolerance."""
 
     value: float
     tolerance: float
@@ -17,7 +17,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Row:
-    """One figure beside the expected one; NaN where the dataset has nothing to measure."""
+    """Measured and expected statistic; NaN if the dataset has nothing to measure."""
 
     name: str
     value: float
@@ -30,12 +30,12 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Outcome of checking a dataset.
+    """Result of checking a dataset.
 
     Attributes:
-        figures: all that was measured, by name.
-        rows: the figures that are known.
-        origin: source of the known figures, in a sentence.
+        figures: all measured statistics, by name.
+        rows: the statistics with a known value.
+        origin: source of the known values, in a sentence.
     """
 
     figures: Mapping[str, float]
@@ -48,5 +48,5 @@ class Check:
 
 
 def compare(figures: Mapping[str, float], expected: Mapping[str, Expected]) -> tuple[Row, ...]:
-    """Pair known figures with measured ones; a missing one is NaN, which fails."""
+    """Pair known statistics with measured ones; a missing one becomes NaN, which fails."""
     return tuple(Row(name, figures.get(name, float("nan")), known) for name, known in expected.items())

@@ -1,6 +1,6 @@
-"""List the questions and answers that every dataset words its tasks with.
+"""List the question and answer templates of the datasets.
 
-Flow: a dataset picks a template with its own generator and fills it -> Turn.question and Turn.answer.
+Flow: a dataset samples a template with its own generator and fills it -> Turn.question and Turn.answer.
 """
 
 import numpy as np
@@ -40,7 +40,7 @@ SEGMENT_GROUP = (
     "Show me {} with masks.",
     "Mark {} for me.",
 )
-# A mask stands before the full stop; the text itself has nothing there.
+# The mask tokens are inserted before the full stop.
 FOUND = ("It is .", "Sure, it is .", "Here it is: .")
 FOUND_GROUP = ("They are .", "Sure, they are .", "Here they are: .")
 NOT_FOUND = "There is no {}."
@@ -50,5 +50,5 @@ NEXT_REGION = ("And {}?", "Describe {}.", "What is {}?")
 
 
 def pick(rng: np.random.Generator, templates: tuple[str, ...]) -> str:
-    """Pick one template."""
+    """Sample one template uniformly."""
     return templates[int(rng.integers(len(templates)))]

@@ -1,6 +1,6 @@
-"""Keep the masks of a sample as run lengths and decode those that are asked for.
+"""Store the masks of a sample as RLE and decode them on demand.
 
-Flow: annotations of a dataset (RLE) -> RleTracks -> Sample.tracks -> model/processor.py, which asks for chosen frames.
+Flow: annotations of a dataset (RLE) -> RleTracks -> Sample.tracks -> model/processor.py, which decodes the key frames.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,9 @@ from sa2va.types import Masks
 
 @dataclass(frozen=True)
 class RleTracks:
-    """Masks of M objects on T frames as COCO run lengths."""
+    """Masks of M objects on T frames as COCO RLE."""
 
-    rles: Sequence[Sequence[Mapping[str, Any] | None]]  # M of T each; None = not in that frame
+    rles: Sequence[Sequence[Mapping[str, Any] | None]]  # M lists of T; None = not in that frame
     height: int  # px
     width: int
 
@@ -28,7 +28,7 @@ class RleTracks:
         """Decode masks of n objects on K frames, bool (n, K, H, W).
 
         Raises:
-            ValueError: a mask has another size than the sample.
+            ValueError: a mask differs in size from the frames.
         """
         out = np.zeros((len(objects), len(frames), self.height, self.width), bool)
         for row, index in enumerate(objects):

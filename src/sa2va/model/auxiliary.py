@@ -1,6 +1,6 @@
-"""Let a training stage add losses on what Sa2VA computes on the way, without knowing the family of its MLLM.
+"""Define auxiliary losses on intermediate states of Sa2VA, independent of the MLLM family.
 
-Flow: Sa2VA.forward -> ForwardView -> Auxiliary -> further LossTerms.
+Flow: Sa2VA.forward -> ForwardView -> Auxiliary -> additional LossTerms.
 Shapes: B samples, L tokens, D MLLM width, C SAM 2 width, H attention heads, M mask tokens.
 """
 
@@ -15,22 +15,22 @@ from sa2va.model.losses import LossTerm
 
 @dataclass(frozen=True, kw_only=True)
 class ForwardView:
-    """What one forward pass computes of a batch, for auxiliary losses."""
+    """Intermediate results of one forward pass: embeddings, hidden states, attention, prompt embeddings."""
 
-    input_embeds: Tensor  # (B, L, D) words and visual tokens as the text model reads them
-    is_visual: Tensor  # (B, L) bool, places of visual tokens
-    hidden_states: Tensor  # (B, L, D) as [SEG] is read from them
+    input_embeds: Tensor  # (B, L, D) input of the text model: word embeddings and visual tokens
+    is_visual: Tensor  # (B, L) bool, True at visual tokens
+    hidden_states: Tensor  # (B, L, D) states from which [SEG] is read
     seg_states: Tensor  # (M, D)
     prompt_embeds: Tensor  # (M, C), projected
-    attentions: Mapping[int, Tensor]  # of each requested text layer: (B, H, L, L) probabilities, query before key
+    attentions: Mapping[int, Tensor]  # text layer -> (B, H, L, L) probabilities, query before key
 
 
 class Auxiliary(Protocol):
-    """Losses beside those of Sa2VA. Any callable with this attribute will do; modules keep heads of their own."""
+    """Auxiliary losses: a callable with `attention_layers`. A module may hold heads of its own."""
 
     @property
     def attention_layers(self) -> Sequence[int]:
-        """Text layers whose attention it reads; needs `Mllm.record_attention`."""
+        """Text layers whose attention the losses read; needs `Mllm.record_attention`."""
 
     def __call__(self, view: ForwardView) -> dict[str, LossTerm]:
-        """Return further terms by name."""
+        """Return loss terms by name."""

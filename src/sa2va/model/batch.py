@@ -1,8 +1,8 @@
-"""Hold what a model reads: prompts for an answer, or a training batch with labels, mask rows and followed objects.
+"""Define the inputs of a model: prompts, and training batches with labels, mask rows and tracked objects.
 
 Flow: processor.py -> Prompts or Batch -> mllm.py, sa2va.py.
 Shapes: B samples, L tokens, P tiles, s their side, F frames for SAM 2 (all samples), K key frames of a clip, M mask
-    tokens, R masks to decode, h w target grid, n followed objects, T frames they are followed through.
+    tokens, R masks to decode, h w target grid, n tracked objects, T tracked frames.
 """
 
 from collections.abc import Collection
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def move(value: Any, device: torch.device | str) -> Any:
-    """Move a tensor, or the tensors of a dataclass, to a device; anything else stays as it is."""
+    """Move a tensor, or the tensors of a dataclass, to a device; return any other value unchanged."""
     if isinstance(value, Tensor):
         return value.to(device)
     if is_dataclass(value) and not isinstance(value, type):
@@ -24,14 +24,14 @@ def move(value: Any, device: torch.device | str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Prompts:
-    """What the language model needs of B prompts or conversations."""
+    """Inputs of the language model for B prompts or conversations."""
 
     input_ids: Tensor  # (B, L) long
     attention_mask: Tensor  # (B, L) long
-    pixel_values: Tensor  # of all pictures, one after the other: (P, 3, s, s) tiles, or (patches, values of a patch)
-    grids: Tensor  # (pictures, 3) time, rows, columns of patches, where the image encoder takes any size; else (0, 3)
-    visual_index: Tensor  # (places,) which visual token stands at each image place; regions repeat some
-    branches: Tensor | None = None  # (B, L) long, which text of a packed row a token is in; see branches.py
+    pixel_values: Tensor  # pixels of all pictures in order: (P, 3, s, s) tiles, or (patches, values of a patch)
+    grids: Tensor  # (pictures, 3) time, rows, columns of patches if the image encoder takes any size, else (0, 3)
+    visual_index: Tensor  # (image tokens,) index of the visual token for each; regions repeat some
+    branches: Tensor | None = None  # (B, L) long, branch of each token in a packed row; see branches.py
 
     def to(self, device: torch.device | str) -> Self:
         return move(self, device)
@@ -39,12 +39,12 @@ class Prompts:
 
 @dataclass(frozen=True, kw_only=True)
 class Tracks:
-    """Objects that are followed from their key frames through frames in between."""
+    """Objects to track from their key frames through other frames of the clip."""
 
-    keyframes: tuple[int, ...]  # K, of every clip that is followed
-    frames: tuple[int, ...]  # T indices in the clip, one after the other
+    keyframes: tuple[int, ...]  # K, the same in every tracked clip
+    frames: tuple[int, ...]  # T indices of tracked frames, in order
     pixel_values: Tensor  # (frames of all clips, 3, S, S)
-    frame_index: Tensor  # (n, T) which of them each object is followed through
+    frame_index: Tensor  # (n, T) rows of pixel_values: the frames of each object
     key_rows: Tensor  # (n, K) rows of Batch.seg_rows that prompt each object
     targets: Tensor  # (n, T, h, w) bool, visible pixels
     seeds: Tensor  # (n, T) long
@@ -52,23 +52,23 @@ class Tracks:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch(Prompts):
-    """Tensors of B samples. Everything about masks is listed sample by sample, in reading order."""
+    """Training batch of B samples. Mask tensors are ordered by sample, then by position in the text."""
 
-    labels: Tensor  # (B, L) long, IGNORE_INDEX where the language loss does not look
+    labels: Tensor  # (B, L) long, IGNORE_INDEX at tokens without language loss
     sam_pixel_values: Tensor  # (F, 3, S, S)
     seg_positions: Tensor  # (M, 2) row and column of each mask token in input_ids
-    seg_rows: Tensor  # (R, 3) state (of the M), frame (of the F) and object of each mask to decode
+    seg_rows: Tensor  # (R, 3) state index (of M), frame index (of F) and object of each mask to decode
     seg_targets: Tensor  # (R, h, w) bool, visible pixels
     seg_seeds: Tensor  # (R,) long, seeds of the random points of each mask
     tracks: Tracks | None = None
-    shared_parts: frozenset[str] = frozenset()  # parts that another process runs in this step, see `with_parts`
+    shared_parts: frozenset[str] = frozenset()  # parts that any process runs in this step, see `with_parts`
 
     @property
     def parts(self) -> frozenset[str]:
-        """Parts of the model that this batch runs beside the text model: "pictures", "masks", "tracks"."""
+        """Parts of the model that this batch runs in addition to the text model: "pictures", "masks", "tracks"."""
         own = {"pictures": len(self.visual_index), "masks": len(self.seg_rows), "tracks": self.tracks is not None}
         return self.shared_parts | {name for name, there in own.items() if there}
 
     def with_parts(self, parts: Collection[str]) -> Self:
-        """Run these parts whatever the batch holds, so that all processes of a step run the same graph."""
+        """Return the batch with these parts forced on, so that all processes of a step run the same graph."""
         return replace(self, shared_parts=frozenset(parts))

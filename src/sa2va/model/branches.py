@@ -1,7 +1,7 @@
-"""Let several texts share one prefix in a row, each blind to the others.
+"""Build attention masks and positions for several branches that share one prefix in a row.
 
 Flow: Prompts.branches -> attention mask and positions -> TextInput (mllm.py).
-Source: rows of several texts that do not see each other, arXiv:2107.02027; a shared prefix is our own.
+Source: sequence packing without cross-contamination, arXiv:2107.02027; the shared prefix is our own.
 Shapes: B rows, L tokens. A branch number is 0 in the prefix, 1, 2, ... in branches, -1 in the padding.
 """
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def branch_mask(branches: Tensor, dtype: torch.dtype) -> Tensor:
-    """Let branches see the prefix and themselves: (B, L) -> (B, 1, L, L), to be added to attention scores."""
+    """Build the additive attention mask: a branch sees the prefix and itself, (B, L) -> (B, 1, L, L)."""
     length = branches.shape[1]
     past = torch.ones(length, length, dtype=torch.bool, device=branches.device).tril()
     visible = past & ((branches[:, None] == branches[:, :, None]) | (branches[:, None] == 0))
@@ -21,12 +21,12 @@ def branch_mask(branches: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def branch_positions(branches: Tensor, positions: Tensor) -> Tensor:
-    """Let every branch go on where the prefix ends: (B, L), positions (B, L) or (3, B, L) -> the same shape."""
+    """Restart the positions of each branch after the prefix: (B, L), positions (B, L) or (3, B, L) -> same shape."""
     columns = torch.arange(branches.shape[1], device=branches.device).expand_as(branches)
     begins = F.pad(branches[:, 1:] != branches[:, :-1], (1, 0))
-    offset = columns - torch.where(begins, columns, 0).cummax(1).values  # places since the branch began
+    offset = columns - torch.where(begins, columns, 0).cummax(1).values  # tokens since the branch began
     inside = branches == 0
-    next_place = torch.where(inside, positions, -1).amax(-1, keepdim=True) + 1
-    # After a picture all three directions of a text go on from the largest of them.
-    next_place = next_place if positions.ndim == 2 else next_place.amax(0, keepdim=True)
-    return torch.where(inside, positions, next_place + offset)
+    next_position = torch.where(inside, positions, -1).amax(-1, keepdim=True) + 1
+    # M-RoPE: text after a picture continues all three axes from their maximum.
+    next_position = next_position if positions.ndim == 2 else next_position.amax(0, keepdim=True)
+    return torch.where(inside, positions, next_position + offset)

@@ -1,4 +1,4 @@
-"""Describe a whole Sa2VA model in one frozen dataclass that is saved beside the weights.
+"""Define the model configuration, one frozen dataclass that is saved with the weights.
 
 Flow: config.json <-> Sa2VAConfig -> sa2va.py, processor.py, families/.
 """
@@ -10,7 +10,7 @@ from sa2va.model.config_limits import COUNT, SHARE, SIDE, Limit, check_number
 from sa2va.model.seg_design import SEG_DESIGNS
 
 KEYFRAME_CHOICES = ("uniform", "first", "content")  # see inference/keyframes.py
-MAX_PIXELS = 16_384 * 28 * 28  # the released code reads no picture larger
+MAX_PIXELS = 16_384 * 28 * 28  # area limit of the released code, px
 LIMITS = {
     "tile_size": SIDE,
     "tokens_per_tile": COUNT,
@@ -24,7 +24,7 @@ LIMITS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Sa2VAConfig:
-    """All settings that rebuild a model and prepare its input.
+    """Model configuration: every setting needed to rebuild the model and its processor.
 
     `mllm` and `sam2` are the native Transformers configurations as plain dictionaries.
     """
@@ -35,15 +35,15 @@ class Sa2VAConfig:
     template: str = "qwen_chat"  # a name in families/templates.py
     system: str = ""  # text of the system turn; empty = no system turn
     question_joint: str = "\n"  # text between the pictures and the question
-    tile_size: int = 448  # px, side of one MLLM tile, for families that cut tiles
+    tile_size: int = 448  # px, side of one MLLM tile, for families with tiles
     tokens_per_tile: int = 256
-    max_tiles: int = 12  # 1 = the picture is squeezed into one tile
-    min_pixels: int = 0  # smallest area of a picture, for families that take any size; smaller ones are enlarged
-    max_pixels: int = 0
-    num_keyframes: int = 5  # frames of a clip that the MLLM reads and that are prompted
-    keyframes: str = "uniform"  # which frames these are; one of KEYFRAME_CHOICES
-    sure_keyframes: float = 0.0  # share of an object's best score that a key frame must have to prompt it; 0 = all do
-    seg_design: str = "single"  # a name in seg_design.py: how mask tokens stand for an object on several frames
+    max_tiles: int = 12  # 1 = the picture is resized to a single tile
+    min_pixels: int = 0  # least ratio of a prompting key frame's score to the object's best score
+    max_pixels: int = 0  # px, largest area
+    num_keyframes: int = 5  # frames of a clip that the MLLM reads and [SEG] prompts
+    keyframes: str = "uniform"  # selection of these frames; one of KEYFRAME_CHOICES
+    sure_keyframes: float = 0.0  # least score of a prompting key frame, relative to the object's best
+    seg_design: str = "single"  # a name in seg_design.py: how mask tokens map to frames
     gate_absent: bool = False  # an object with presence < 0.5 in a frame gets an empty mask there
 
     def __post_init__(self) -> None:
@@ -72,7 +72,7 @@ class Sa2VAConfig:
         """Build a config from a dictionary.
 
         Raises:
-            ValueError: a key is unknown, which means that the file was written by another program or version.
+            ValueError: a key is unknown, so the file comes from another program or version.
         """
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(values) - known - {"model_type"})

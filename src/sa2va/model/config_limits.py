@@ -1,6 +1,6 @@
-"""Check the values of configuration files before anything is built from them.
+"""Validate the values of configuration files before a model is built from them.
 
-Flow: json_file.py -> check_values (type and range by the name of a field) -> folder.py, config.py, adapter.py.
+Flow: json_file.py -> check_values (type and range by field name) -> folder.py, config.py, adapter.py.
 """
 
 import re
@@ -36,8 +36,8 @@ EPSILON, SHARE = Limit(1e-12, 0.1, whole=False), Limit(0, 1, whole=False)
 SPREAD, FACTOR, SCORE = Limit(0, 100, whole=False), Limit(1e-6, 1e6, whole=False), Limit(-1e6, 1e6, whole=False)
 OTHER = Limit(-(2**53), 2**53, whole=False)
 
-# Limits of numbers by the name that they have in any configuration: native, published, or of SAM 2. Lists of them are
-# checked one by one. A few times what any published model has.
+# Limits of numbers by field name, in native, published and SAM 2 configurations, several times the values of published
+# models. Items of a list are checked one by one.
 _NAMES: tuple[tuple[Limit, str], ...] = (
     (WIDTH, "hidden_size intermediate_size out_hidden_size projection_dim embed_dim d_model mem_ff mem_out mlp_dim "
     "iou_head_hidden_dim fpn_hidden_size memory_attention_hidden_size memory_attention_feed_forward_hidden_size "
@@ -92,8 +92,8 @@ TEXTS = frozenset(
     "rope_type type family keyframes question_joint mask_downsampler_hidden_act memory_fuser_hidden_act".split()
 )
 LISTS = frozenset({"architectures"})
-# Functions of Transformers itself that a published configuration may ask for. They change no result, so they are
-# dropped. Any other name stands for a kernel on a hub, which is code.
+# A published configuration may name built-in kernels of Transformers. They are dropped, as they do not change results.
+# Any other name refers to a kernel on a hub, which is code.
 IMPLEMENTATION_FIELDS = frozenset(
     "attn_implementation _attn_implementation _attn_implementation_internal "
     "experts_implementation _experts_implementation _experts_implementation_internal".split()
@@ -102,7 +102,7 @@ BUILT_IN = (
     "eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4",
     "batched_mm", "grouped_mm",
 )  # fmt: skip
-# They replace the way in which a model is built or read.
+# Fields that change how a model is built or read.
 REFUSED = {
     "per_layer_config": "layers of one model are built alike",
     "quantization_config": "packed weights cannot be read; take the model in full precision",
@@ -112,14 +112,14 @@ _PARTS = re.compile(r"(?:vision|text|llm|backbone|prompt_encoder|mask_decoder)_c
 
 
 def check_values(values: Mapping[str, Any], where: str) -> None:
-    """Check type and range of every value of a configuration, parts included.
+    """Check type and range of every value of a configuration, nested ones included.
 
     Args:
-        values: from a JSON file.
-        where: what a message calls it, as in "config.json: ".
+        values: content of a JSON file.
+        where: prefix of error messages, as in "config.json: ".
 
     Raises:
-        ValueError: naming the field, its value and what was expected.
+        ValueError: names the field, its value and the expected range.
     """
     if len(values) > MAX_ITEMS:
         raise ValueError(f"{where}: {len(values)} fields; expected at most {MAX_ITEMS}")
@@ -141,7 +141,7 @@ def check_values(values: Mapping[str, Any], where: str) -> None:
 
 
 def drop_implementations(values: Any) -> Any:
-    """Return the values of a configuration without the names of functions that it asks for."""
+    """Return a configuration without the kernel names that it contains."""
     if isinstance(values, Mapping):
         return {k: drop_implementations(v) for k, v in values.items() if k not in IMPLEMENTATION_FIELDS}
     return [drop_implementations(value) for value in values] if isinstance(values, list) else values
@@ -175,7 +175,7 @@ def check_number(value: Any, limit: Limit, name: str) -> None:
     """Check one number.
 
     Raises:
-        ValueError: it is no number, or out of range.
+        ValueError: not a number, or out of range.
     """
     if value not in limit:
         raise ValueError(f"{name} is {value!r:.60}; expected {limit}")

@@ -1,4 +1,4 @@
-"""Hold a conversation as tokens, with labels and the places of its mask tokens.
+"""Define EncodedText: token ids with labels and the positions of mask tokens.
 
 Flow: Turn -> processor.py -> EncodedText -> Batch.
 """
@@ -11,27 +11,27 @@ from sa2va.tokens import IGNORE_INDEX
 
 @dataclass
 class EncodedText:
-    """A conversation, or one turn of it."""
+    """Token ids of a conversation or of one turn, with labels and mask token positions."""
 
     ids: list[int] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)  # IGNORE_INDEX where the language loss does not look
-    seg_columns: list[int] = field(default_factory=list)  # of each mask token
-    seg_objects: list[int] = field(default_factory=list)  # each object that is meant, once however many its tokens
-    visual_index: list[int] = field(default_factory=list)  # of each image place, its visual token among the sample's
+    labels: list[int] = field(default_factory=list)  # IGNORE_INDEX at tokens without language loss
+    seg_columns: list[int] = field(default_factory=list)  # index of each mask token in `ids`
+    seg_objects: list[int] = field(default_factory=list)  # objects in order; one entry each, whatever its token count
+    visual_index: list[int] = field(default_factory=list)  # image token -> index among the sample's visual tokens
 
     def add(self, turn: Self) -> None:
-        """Append a further turn."""
+        """Append a turn."""
         self.seg_columns += [len(self.ids) + column for column in turn.seg_columns]
         for name in ("ids", "labels", "seg_objects", "visual_index"):
             getattr(self, name).extend(getattr(turn, name))
 
     def cut(self, max_tokens: int, task: str) -> "EncodedText":
-        """Cut the answer of a first turn at the budget of its row.
+        """Truncate the answer of a first turn to `max_tokens`.
 
         Raises:
             ValueError: the question and the mask tokens do not fit.
         """
-        needed = max([self.labels.count(IGNORE_INDEX), *self.seg_columns]) + 1  # of the answer at least one token
+        needed = max([self.labels.count(IGNORE_INDEX), *self.seg_columns]) + 1  # at least one token of the answer
         if needed > max_tokens:
             raise ValueError(
                 f"{task or 'sample'}: question, pictures and mask tokens take {needed} tokens, max_tokens is "

@@ -1,8 +1,8 @@
-"""Follow objects of a training batch from their key frames through frames in between.
+"""Track the objects of a training batch from their key frames through other frames.
 
-Flow: masks on key frames (sa2va.py), Tracks -> choose_prompts -> Tracker -> masks on the frames after -> losses.
-Source: Sa2VA, arXiv:2501.04001, trains without memory; following the way a clip is predicted is our own.
-Shapes: n followed objects, K key frames, T followed frames.
+Flow: masks on key frames (sa2va.py), Tracks -> choose_prompts -> Tracker -> masks on tracked frames -> losses.
+Source: Sa2VA, arXiv:2501.04001, trains without memory; tracking in training as at inference is our own.
+Shapes: n tracked objects, K key frames, T tracked frames.
 """
 
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ from sa2va.model.sam.tracker import Tracker
 
 
 def choose_prompts(output: MaskOutput, num_frames: int, share: float) -> list[Tensor]:
-    """Choose on which of its key frames each object prompts SAM 2's memory.
+    """Select, per object, the key frames whose masks prompt SAM 2's memory.
 
-    One [SEG] stands for the object on all key frames, but a tiny model puts into it where the object is on one
-    of them; once it has moved, the others show something else. Their own scores tell.
+    One [SEG] represents the object on all key frames. The state of a tiny model may encode the object's location on
+    one of them; after the object has moved, the masks of the others show something else. Low scores reveal them.
 
     Args:
-        output: N * K masks, those of one object together.
+        output: N * K masks, grouped by object.
         num_frames: K.
-        share: of an object's best score that a key frame must have.
+        share: least ratio of a key frame's score to the object's best score, 0..1.
 
     Returns:
-        For each of the K frames the rows of `output` that count there; every object counts somewhere.
+        Per key frame the selected rows of `output`; every object is selected on at least one frame.
     """
     scores = output.scores.view(-1, num_frames)
     sure = scores >= share * scores.amax(1, keepdim=True)
@@ -38,16 +38,16 @@ def choose_prompts(output: MaskOutput, num_frames: int, share: float) -> list[Te
 
 @torch.no_grad()
 def find_objects(tracks: Tracks, output: MaskOutput, targets: Tensor, least_iou: float) -> Tracks:
-    """Keep the objects that their surest key frame shows; a wrong prompt would teach the memory to forget.
+    """Keep objects whose highest-scoring key frame shows them; a wrong prompt would train the memory to forget.
 
     Args:
         tracks: n objects.
         output: masks on the key frames of all objects of the batch.
-        targets: (R, h, w) bool, of the same rows.
-        least_iou: real IoU from which an object counts as shown.
+        targets: (R, h, w) bool, targets of the same rows.
+        least_iou: IoU with the target above which an object counts as shown.
     """
-    surest = output.scores[tracks.key_rows].argmax(1, keepdim=True)
-    rows = tracks.key_rows.gather(1, surest)[:, 0]
+    best = output.scores[tracks.key_rows].argmax(1, keepdim=True)
+    rows = tracks.key_rows.gather(1, best)[:, 0]
     ious = candidate_ious(output.select(rows).settled().candidates, targets[rows].float())[:, 0]
     found = torch.nonzero(ious > least_iou)[:, 0]
     fields = ("frame_index", "key_rows", "targets", "seeds")
@@ -57,26 +57,26 @@ def find_objects(tracks: Tracks, output: MaskOutput, targets: Tensor, least_iou:
 def follow_objects(
     sam2: Sam2, tracks: Tracks, frames: FrameFeatures, frame_rows: Tensor, output: MaskOutput, share: float
 ) -> MaskOutput:
-    """Prompt the memory on sure key frames, then track.
+    """Write the selected key frames to memory, then track.
 
     Args:
-        sam2: that draws and remembers.
+        sam2: decodes masks and encodes memories.
         tracks: n objects, at least one.
         frames: features of the key frames of the batch.
-        frame_rows: (R,) which of them each row of `output` is drawn on.
+        frame_rows: (R,) index into `frames` of each row of `output`.
         output: masks on the key frames of all objects of the batch.
         share: see `choose_prompts`.
 
     Returns:
-        n * T masks, those of one frame together.
+        n * T masks, grouped by frame.
     """
     number, num_keyframes = tracks.key_rows.shape
-    tracker, drawn = Tracker(sam2), output.select(tracks.key_rows.flatten())
-    for k, rows in enumerate(choose_prompts(drawn, num_keyframes, share)):
+    tracker, decoded = Tracker(sam2), output.select(tracks.key_rows.flatten())
+    for k, rows in enumerate(choose_prompts(decoded, num_keyframes, share)):
         if len(rows):
             ids = torch.div(rows, num_keyframes, rounding_mode="floor")
             seen = frames.select(frame_rows[tracks.key_rows[ids, k]])
-            tracker.prompt(tracks.keyframes[k], seen, drawn.select(rows), ids=ids.tolist())
+            tracker.prompt(tracks.keyframes[k], seen, decoded.select(rows), ids=ids.tolist())
     ahead = sam2.encode_frames(tracks.pixel_values)
     ids: Sequence[int] = range(number)
     steps = [tracker.step(frame, ahead.select(tracks.frame_index[:, t]), ids) for t, frame in enumerate(tracks.frames)]
@@ -84,7 +84,7 @@ def follow_objects(
 
 
 def nothing_to_follow(sam2: Sam2, targets: Tensor) -> Tracks:
-    """Build one object on blank frames, for a process that has none where another one has."""
+    """Build one dummy object on blank frames, for a process without objects when another one has some."""
     dtype = next(sam2.parameters()).dtype
     zero = torch.zeros(1, 1, dtype=torch.long, device=targets.device)
     return Tracks(

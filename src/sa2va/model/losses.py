@@ -1,9 +1,9 @@
-"""Measure how far masks are from the truth.
+"""Compute the mask losses: BCE, dice, location, IoU and presence.
 
 Flow: sa2va.py (MaskOutput, targets, seeds) -> mask_losses -> LossTerms by name.
 Source: Sa2VA, arXiv:2501.04001, and its released code (2.0 BCE + 0.5 dice on 12,544 points of the candidate with the
     highest predicted IoU); PointRend, arXiv:1912.08193 (uncertain points); SAM 2, arXiv:2408.00714 (IoU and presence
-    heads, which Sa2VA leaves without a loss). The place loss is our own.
+    heads, which Sa2VA leaves without a loss). The location loss ("place") is our own.
 Shapes: N masks, P points, h w logit grid, H W target grid.
 """
 
@@ -19,9 +19,9 @@ from sa2va.model.sam.sam2 import MaskOutput
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the losses and how masks are sampled; the defaults are the paper's.
+    """Loss weights and point sampling; the defaults are the paper's.
 
-    A term of weight 0 is not computed.
+    The terms "place", "iou" and "presence" are not computed at weight 0.
     """
 
     lm: float = 1.0
@@ -30,56 +30,51 @@ class LossConfig:
     place: float = 0.0
     iou: float = 0.0
     presence: float = 0.0
-    num_points: int = 12_544  # P, a mask
-    oversample: float = 3.0  # candidates drawn for each uncertain point
+    num_points: int = 12_544  # P, points per mask
+    oversample: float = 3.0  # random points per mask, as a multiple of P; the uncertain ones are taken from these
     uncertain_share: float = 0.75
-    candidate: Literal["predicted", "real"] = "predicted"  # the one of three masks that is trained: highest such IoU
-    skip_empty: bool = False  # an empty target trains presence alone
-    follow_iou: float = 0.5  # real IoU that an object's surest key frame needs for the object to be followed
+    candidate: Literal["predicted", "real"] = "predicted"  # train the candidate with the highest IoU of this kind
+    skip_empty: bool = False  # an empty target trains only presence
+    follow_iou: float = 0.5  # least IoU of an object's highest-scoring key frame for the object to be tracked
 
 
 @dataclass(frozen=True)
 class LossTerm:
-    """One term of a loss as a weighted sum and its count.
+    """Loss term: sum over rows, number of rows, and weight of the mean.
 
-    A mean over the rows of one process is not the mean over all processes where they hold different numbers of rows;
-    sums and counts can be added up. The trainer divides.
+    The mean over all processes is not the mean of their means when their numbers of rows differ. Sums and counts can
+    be reduced; the trainer divides.
     """
 
-    total: Tensor  # scalar, differentiable; 0 where there are no rows
+    total: Tensor  # scalar, differentiable; 0 without rows
     count: float | Tensor  # rows that `total` sums over
     weight: float = 1.0  # of the term's mean in the loss that is minimized
 
     @classmethod
     def of(cls, values: Tensor, weight: float = 1.0) -> "LossTerm":
-        """Sum values of any shape, one per row."""
+        """Build a term from values of any shape, one per row."""
         return cls(values.sum(), float(values.numel()), weight)
 
     @property
     def mean(self) -> Tensor:
-        """Mean over the rows of this process; 0 of none."""
+        """Mean over the rows of this process; 0 without rows."""
         return self.total / max(float(self.count), 1.0)
 
 
-def total_loss(terms: dict[str, LossTerm]) -> Tensor:
-    """Weighted sum of the means of this process."""
-    return torch.stack([term.weight * term.mean for term in terms.values()]).sum()
-
-
 def sample_points(values: Tensor, points: Tensor) -> Tensor:
-    """Read maps at points, bilinearly: (N, H, W), (N, P, 2) xy in 0..1 -> (N, P)."""
+    """Sample maps at points, bilinearly: (N, H, W), (N, P, 2) xy in 0..1 -> (N, P)."""
     return F.grid_sample(values[:, None], points[:, None] * 2 - 1, align_corners=False)[:, 0, 0]
 
 
 def random_points(seeds: Tensor, num_points: int, stream: int) -> Tensor:
-    """Draw uniform points from a seed per row, the same on every device and in every batch.
+    """Sample uniform points from a seed per row, independent of device and batch.
 
     A counter is hashed with the finalizer of SplitMix64 (Steele et al., doi:10.1145/2660193.2660195).
 
     Args:
         seeds: (N,) long.
         num_points: P.
-        stream: separates the uses of one seed.
+        stream: index of the random stream, to use a seed more than once.
 
     Returns:
         (N, P, 2) xy in 0..1.
@@ -91,7 +86,7 @@ def random_points(seeds: Tensor, num_points: int, stream: int) -> Tensor:
 
 
 def _mix(state: Tensor) -> Tensor:
-    """Scramble 64-bit integers, which wrap around."""
+    """Apply the finalizer of SplitMix64 to 64-bit integers, which wrap around."""
     state = (state ^ (state >> 30 & (1 << 34) - 1)) * -4658895280553007687
     state = (state ^ (state >> 27 & (1 << 37) - 1)) * -7723592293110705685
     return state ^ (state >> 31 & (1 << 33) - 1)
@@ -99,7 +94,7 @@ def _mix(state: Tensor) -> Tensor:
 
 @torch.no_grad()
 def uncertain_points(mask_logits: Tensor, config: LossConfig, seeds: Tensor) -> Tensor:
-    """Draw points, most of them where the mask is undecided: (N, h, w), seeds (N,) -> (N, P, 2) xy in 0..1."""
+    """Sample points by uncertainty (PointRend): (N, h, w), seeds (N,) -> (N, P, 2) xy in 0..1."""
     num_uncertain = int(config.num_points * config.uncertain_share)
     drawn = random_points(seeds, int(config.num_points * config.oversample), stream=0)
     order = sample_points(mask_logits, drawn).abs().topk(num_uncertain, largest=False).indices  # (N, .75 P)
@@ -118,15 +113,15 @@ def point_losses(mask_logits: Tensor, targets: Tensor, config: LossConfig, seeds
 
 
 def place_loss(mask_logits: Tensor, targets: Tensor, stride: int = 4) -> Tensor:
-    """Cross-entropy of the coarse cells that a mask covers, one softmax over all cells.
+    """Compute the cross-entropy between a mask's coarse cells and a softmax over all cells.
 
-    Where several objects look alike to the decoder, point losses are content with a little of each; a softmax over
-    places is not, so the decoder learns to choose long before it draws well.
+    When several objects look alike to the decoder, a mask with a little of each keeps the point losses low. A softmax
+    over cells penalizes it, so the decoder learns to select one object long before its masks are accurate.
 
     Args:
         mask_logits: (N, h, w).
         targets: (N, H, W) float, none of them empty.
-        stride: cells of the logit grid to one of the coarse grid.
+        stride: side of a coarse cell, in cells of the logit grid.
 
     Returns:
         (N,).
@@ -139,7 +134,7 @@ def place_loss(mask_logits: Tensor, targets: Tensor, stride: int = 4) -> Tensor:
 
 @torch.no_grad()
 def candidate_ious(candidates: Tensor, targets: Tensor) -> Tensor:
-    """Real IoU of each candidate on its own grid: (N, 3, h, w), (N, H, W) -> (N, 3)."""
+    """Compute the IoU of each candidate with its target, on the logit grid: (N, 3, h, w), (N, H, W) -> (N, 3)."""
     masks = candidates > 0
     truth = F.adaptive_avg_pool2d(targets[:, None], (candidates.shape[-2], candidates.shape[-1])) > 0.5
     union = (masks | truth).sum((-2, -1))
@@ -149,17 +144,17 @@ def candidate_ious(candidates: Tensor, targets: Tensor) -> Tensor:
 def mask_losses(
     output: MaskOutput, targets: Tensor, config: LossConfig, seeds: Tensor, counts: Tensor | None = None
 ) -> dict[str, LossTerm]:
-    """Losses of N decoded masks against visible pixels.
+    """Compute the losses of N decoded masks against visible pixels.
 
     Args:
         output: N masks.
         targets: (N, H, W) bool.
-        config: which candidate is trained, and the weights.
-        seeds: (N,) long, of the random points of each mask.
-        counts: (N,) 1, or 0 for a mask that is decoded for the sake of the graph alone; None = all count.
+        config: weights, point sampling and the candidate to train.
+        seeds: (N,) long, seeds of the random points of each mask.
+        counts: (N,) 1, or 0 for a mask that is decoded only to complete the graph; None = all 1.
 
     Returns:
-        "bce", "dice", "place", "iou", "presence", as far as they have a weight.
+        "bce", "dice", "place", "iou", "presence"; the last three only with a weight above 0.
     """
     counts = torch.ones_like(output.presence_logits) if counts is None else counts
     terms: dict[str, LossTerm] = {}
@@ -178,7 +173,7 @@ def mask_losses(
     if config.place:
         values["place"] = place_loss(masks, truth)
     if config.iou:
-        # Squared error, not the absolute one of SAM 2: its minimum is the mean, so the scores come out calibrated.
+        # Squared error, not SAM 2's absolute error: its minimum is the mean, which calibrates the scores.
         values["iou"] = (output.candidate_scores - ious).square().mean(-1)
     for name, value in values.items():
         terms[name] = LossTerm((value * counts).sum(), counts.sum(), getattr(config, name))

@@ -1,4 +1,4 @@
-"""List the masks that a training batch decodes: which state, on which frame, towards which target.
+"""List the masks that a training batch decodes: [SEG] state, frame and target of each.
 
 Flow: Sample, objects of its answers, its key frames -> MaskRows.add -> MaskRows.tensors -> Batch.
 Shapes: N objects of a sample, K key frames, R rows = N * K of all samples, H W picture, h w target grid.
@@ -17,12 +17,12 @@ _PRIME = 1_000_003
 
 
 def row_seeds(seed: int, objects: Tensor, frames: Tensor) -> Tensor:
-    """Derive the seed of each mask from its sample's seed, its object and its frame, whatever batch it is in."""
+    """Derive the seed of each mask from the sample's seed, object and frame, independent of the batch."""
     return (seed * _PRIME + objects) * _PRIME + frames
 
 
 def fit_targets(masks: Tensor, side: int | None) -> Tensor:
-    """Resize bool masks (..., H, W) to a square by nearest neighbor, as the released code does; None leaves them."""
+    """Resize bool masks (..., H, W) to a square by nearest neighbor, as the released code does; None keeps the size."""
     if side is None or masks.shape[-2:] == (side, side):
         return masks
     resized = F.interpolate(masks.flatten(0, -3)[:, None].byte(), (side, side), mode="nearest")
@@ -42,9 +42,9 @@ class MaskRows:
 
         Args:
             sample: gives the targets.
-            objects: N, in the order of their mask tokens; one may come twice.
+            objects: N, in the order of their mask tokens; repeats are allowed.
             frames: K, indices of its key frames.
-            seed: of its random points.
+            seed: seed of the sample's random points.
         """
         rows = self._design.seg_rows(len(objects), len(frames))
         targets = torch.from_numpy(sample.tracks.masks(objects, frames)).flatten(0, 1)
@@ -53,10 +53,10 @@ class MaskRows:
         self._start = self._parts[-1][0].amax(0) + 1
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the fields of `Batch`.
+        """Return `seg_rows`, `seg_targets` and `seg_seeds` of `Batch`.
 
         Raises:
-            ValueError: targets have several sizes.
+            ValueError: targets differ in size.
         """
         if not self._parts:
             nothing = torch.zeros(0, dtype=torch.long)

@@ -2,8 +2,8 @@
 
 Flow: processor.py (Prompts) -> embed_inputs -> run_text (training), or inference/decoding.py with a KV cache
     -> states at [SEG] -> projector.py.
-Source: Sa2VA, arXiv:2501.04001: the state is read where [SEG] is the *input*.
-Shapes: B samples, L tokens, n image places, D width, V vocabulary.
+Source: Sa2VA, arXiv:2501.04001: the hidden state is read at the position whose *input* is [SEG].
+Shapes: B samples, L tokens, n image tokens, D width, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from sa2va.model.families.protocol import TextInput, VisualTokens
 
 
 class Mllm(nn.Module):
-    """A native Transformers MLLM behind the few calls that Sa2VA needs."""
+    """Wrapper of a native Transformers MLLM: embed inputs, run the text model, score tokens."""
 
     def __init__(self, family: str, config: dict[str, Any]) -> None:
         super().__init__()
         self._family = find_family(family)
-        # A class of the family's own. The copy is for a native config, which writes into its parts.
+        # A copy, since a native config modifies its nested dictionaries.
         self.native: Any = self._family.build_mllm(deepcopy(config))
 
     @property
@@ -36,26 +36,26 @@ class Mllm(nn.Module):
 
     @property
     def max_places(self) -> int | None:
-        """How many places the language model has learned; a picture may take fewer than it has tokens."""
+        """Number of positions that the language model supports. A picture may take fewer positions than tokens."""
         return getattr(self.native.config.get_text_config(), "max_position_embeddings", None)
 
     def check_length(self, number: int, room: int) -> None:
-        """Refuse a prompt that leaves too little room for its answer.
+        """Refuse a prompt with fewer than `room` free positions after it.
 
         Args:
-            number: places of the prompt, and of what was said before it.
-            room: places that the answer needs.
+            number: positions of the prompt and of the conversation before it.
+            room: positions that the answer needs.
 
         Raises:
-            ValueError: together they are more than the language model has learned.
+            ValueError: together they exceed the positions of the language model.
         """
         most = self.max_places
         if most is None or number + room <= most:
             return
         fewer = "" if number >= most else f", set max_new_tokens to at most {most - number}"
         raise ValueError(
-            f"text and pictures take {number} places and the answer needs {room}, and this language model reads at "
-            f"most {most}; ask in fewer words, show fewer pictures{fewer} or begin a new conversation"
+            f"text and pictures take {number} positions and the answer needs {room}, but this language model reads at "
+            f"most {most}; shorten the prompt, give fewer pictures{fewer} or begin a new conversation"
         )
 
     @property
@@ -70,7 +70,7 @@ class Mllm(nn.Module):
 
     @property
     def vision_projector(self) -> nn.Module:
-        """What turns the image encoder's states into visual tokens."""
+        """Projector from image encoder states to visual tokens."""
         return self._family.vision_projector(self.native)
 
     @property
@@ -80,19 +80,19 @@ class Mllm(nn.Module):
 
     @property
     def image_token_id(self) -> int:
-        """Token at each image place."""
+        """Id of the image token."""
         return self.native.config.image_token_id
 
     def embed_tokens(self, input_ids: Tensor) -> Tensor:
-        # Parts of the native model may be spread over several devices; what comes out belongs where the input was.
+        # Layers of the native model may be on several devices; outputs return to the device of the input.
         return self.native.get_input_embeddings()(input_ids).to(input_ids.device)  # (B, L) -> (B, L, D)
 
     def embed_inputs(self, prompts: Prompts) -> TextInput:
-        """Embed the text and put a visual token at every image place, in order.
+        """Embed the text and replace each image token by a visual token, in order.
 
         Raises:
-            ValueError: the number of image places differs from the number of visual tokens, which means that
-                text and pictures belong to different prompts.
+            ValueError: the numbers of image tokens and visual tokens differ, so text and pictures belong to different
+                prompts.
         """
         family, native, index = self._family, self.native, prompts.visual_index
         inputs = TextInput(
@@ -102,7 +102,7 @@ class Mllm(nn.Module):
         )
         places = prompts.input_ids == self.image_token_id
         if int(places.sum()) != len(index):
-            raise ValueError(f"{int(places.sum())} image places in the text, {len(index)} visual tokens")
+            raise ValueError(f"{int(places.sum())} image tokens in the text, {len(index)} visual tokens")
         if prompts.branches is not None:
             inputs = replace(
                 inputs,
@@ -121,15 +121,15 @@ class Mllm(nn.Module):
         )
 
     def encode_images(self, pixel_values: Tensor, grids: Tensor) -> VisualTokens:
-        """Run the image encoder and the projector of its tokens; see `Prompts` for the shapes."""
+        """Run the image encoder and the projector; see `Prompts` for the shapes."""
         return self._family.encode_images(self.native, pixel_values, grids)
 
     def run_text(self, inputs: TextInput, cache: DynamicCache | None = None) -> Tensor:
-        """Return the states (B, L, D) of the new tokens, as the family reads [SEG] from them."""
+        """Return the hidden states (B, L, D) of the new tokens: those from which the family reads [SEG]."""
         return self._family.run_text(self.native, inputs, cache).states.to(inputs.embeds.device)
 
     def record_attention(self) -> None:
-        """Let the text model compute its attention in the way that returns it, from now on."""
+        """Switch the text model to eager attention, which returns its weights."""
         self.text_model.set_attn_implementation("eager")
 
     def run_text_recorded(self, inputs: TextInput, layers: Sequence[int]) -> tuple[Tensor, dict[int, Tensor]]:
@@ -141,5 +141,5 @@ class Mllm(nn.Module):
         return output.states.to(inputs.embeds.device), {layer: output.attentions[layer] for layer in layers}
 
     def logits(self, hidden_states: Tensor) -> Tensor:
-        """Return the scores of the next token, from states as `run_text` gives them: (..., D) -> (..., V)."""
+        """Return the logits of the next token from the states of `run_text`: (..., D) -> (..., V)."""
         return self._family.logits(self.native, hidden_states).to(hidden_states.device)

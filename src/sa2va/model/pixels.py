@@ -1,4 +1,4 @@
-"""Normalize pictures with the mean and deviation that image encoders were trained on.
+"""Normalize pictures with the mean and standard deviation of an image encoder's training.
 
 Flow: uint8 frames -> normalize -> families/, processor.py (SAM 2).
 Shapes: F pictures, H W their size.

@@ -1,6 +1,6 @@
-"""Turn Samples into a Batch: prompt text, pixels for both encoders, labels, places of [SEG].
+"""Turn Samples into a Batch: token ids, pixels for both encoders, labels, positions of [SEG].
 
-Flow: Sample (data/) -> Processor -> Batch -> sa2va.py; questions and frames (predictor.py) -> Processor -> Prompts.
+Flow: Sample (data/) -> Processor -> Batch -> sa2va.py; questions and frames (inference/) -> Processor -> Prompts.
 Source: Sa2VA, arXiv:2501.04001, section 3.2.
 Shapes: B samples, L tokens, P tiles, s their side, F frames for SAM 2 (all samples), K of them per sample, N [SEG].
 """
@@ -30,7 +30,7 @@ from sa2va.types import Frames, Sample, Turn
 
 
 class Processor:
-    """Prepare input for one model. Stateless besides the config and the tokenizer."""
+    """Processor of one model. Stateless apart from config and tokenizer."""
 
     def __init__(self, config: Sa2VAConfig, tokenizer: PreTrainedTokenizerBase) -> None:
         self.config = config
@@ -43,7 +43,7 @@ class Processor:
         self._special_ids = frozenset(tokenizer.get_added_vocab().values())
         ends = dict.fromkeys((self._template.end, *self._template.stops))
         tokens = [end for end in ends if end in tokenizer.get_added_vocab()]
-        # An answer ends at any of these tokens, or when its text ends in any of these words.
+        # An answer ends at any of these tokens, or when its text ends with any of these strings.
         self.end_ids = tuple(sorted({*map(self._token_id, tokens), tokenizer.eos_token_id} - {None}))
         self.end_texts = tuple(end for end in ends if end not in tokens)
         self.sam_size: int = config.sam2["image_size"]
@@ -60,23 +60,23 @@ class Processor:
     # ---- pixels
 
     def read_pictures(self, frames: Frames) -> list[Picture]:
-        """Prepare what the MLLM sees: a picture in full detail, or the frames of a clip, each in less."""
+        """Prepare the MLLM's pixels: a picture in full detail, or the frames of a clip, each in less."""
         return [self.family.read_picture(frame, self.config, is_frame=len(frames) > 1) for frame in frames]
 
     def sam_pixel_values(self, frames: Frames) -> Tensor:
-        """Squeeze each frame to the square that SAM 2 reads: (F, H, W, 3) -> (F, 3, S, S)."""
+        """Resize each frame to SAM 2's square input, ignoring aspect ratio: (F, H, W, 3) -> (F, 3, S, S)."""
         size = (self.sam_size, self.sam_size)
         if frames.shape[1:3] == size:
             return normalize(frames, self._sam_mean, self._sam_std)
-        squeezed = [np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)) for f in frames]
-        return normalize(np.stack(squeezed), self._sam_mean, self._sam_std)
+        resized = [np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)) for f in frames]
+        return normalize(np.stack(resized), self._sam_mean, self._sam_std)
 
     # ---- text
 
     def _encode(self, text: str, literal: range, *, opening: bool = False) -> list[int]:
-        """Tokenize a prompt at once; a special token within `literal`, a user's words, is plain text.
+        """Tokenize a prompt; special tokens within the character range `literal` (user text) become plain text.
 
-        At once, because some tokenizers treat the start of a text differently.
+        The prompt is tokenized in one call, because some tokenizers treat the start of a text differently.
         """
         encoding = self.tokenizer(text, add_special_tokens=opening, return_offsets_mapping=True, verbose=False)
         ids: list[int] = []
@@ -89,14 +89,13 @@ class Processor:
         return ids
 
     def _encode_text(self, text: str) -> list[int]:
-        """Tokenize text in which a literal special token is plain text."""
+        """Tokenize text; special tokens in it become plain text."""
         return self._encode(text, range(len(text))) if text else []
 
     def region_cells(self, region: NDArray[np.bool_]) -> list[int]:
-        """Return the indices of the visual tokens, within one tile, that lie under a region.
+        """Return the indices of the visual tokens, within one tile, that a region covers.
 
-        A region too small for the grid gets the one cell under its center, where the released model would see
-        no region at all.
+        A region too small for the grid gets the cell at its center. The released model would drop such a region.
         """
         side = int(self.config.tokens_per_tile**0.5)
         grid = F.interpolate(torch.from_numpy(region)[None, None].float(), (side, side), mode="nearest")
@@ -108,11 +107,11 @@ class Processor:
         return cells
 
     def _region_prompt(self, turn: Turn) -> tuple[str, list[int]]:
-        """Write the sentence that shows the marked regions; return it with the cells it needs."""
+        """Write the sentence with the region tokens; return it with the covered cells."""
         if not turn.regions:
             return "", []
         if not self.family.takes_regions:
-            raise ValueError(f"a {self.config.family} model takes no regions; say in words what you mean")
+            raise ValueError(f"a {self.config.family} model takes no regions; describe the object in words")
         cells = [self.region_cells(region) for region in turn.regions]
         start, end = REGION_TOKENS
         marks = [f"region{i + 1}{start}{self.family.image_token * len(c)}{end}" for i, c in enumerate(cells)]
@@ -122,15 +121,15 @@ class Processor:
     def encode_question(
         self, turn: Turn, num_tokens: Sequence[int], before: str | None = None
     ) -> tuple[list[int], list[int]]:
-        """Encode a user turn up to the place where the answer begins.
+        """Encode a user turn up to the start of the answer.
 
         Args:
-            turn: its question and regions.
-            num_tokens: visual tokens of each picture of the sample; only a first turn shows them.
-            before: text of the template that precedes a follow-up; None for a first turn.
+            turn: gives question and regions.
+            num_tokens: visual tokens of each picture of the sample; only a first turn contains the pictures.
+            before: template text before a follow-up; None for a first turn.
 
         Returns:
-            Token ids, and for each image place the index of its visual token among those of the sample.
+            Token ids, and for each image token the index of its visual token in the sample.
 
         Raises:
             ValueError: the turn has regions, and the family takes none.
@@ -143,7 +142,7 @@ class Processor:
         joint = self.config.question_joint if shown else ""
         if sentence:
             joint = f"\n{sentence}" if shown else sentence
-        # Regions of every turn lie on the first picture; its last tile is the one that shows the whole of it.
+        # Regions of every turn refer to the first picture, whose last tile is the thumbnail of the whole.
         whole = num_tokens[0] - self.config.tokens_per_tile if num_tokens else 0
         visual_index = [*range(sum(shown)), *[whole + cell for cell in cells]]
         if before is None:
@@ -154,7 +153,7 @@ class Processor:
         return self._encode(text, literal, opening=is_first), visual_index
 
     def encode_opening(self, question: str, num_tokens: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Encode a first question that is to go on word by word; see `encode_question` for the rest."""
+        """Encode the beginning of a first question whose words are appended one by one; see `encode_question`."""
         turn = Turn(question=question, answer="")
         ids, visual_index = self.encode_question(turn, num_tokens)
         close = self.encode_close("")
@@ -162,15 +161,15 @@ class Processor:
         return ids[: -len(close)], visual_index
 
     def encode_word(self, word: str) -> list[int]:
-        """Encode a further word of an open question by itself, so that its ids hang on no other word."""
+        """Encode one more word of an open question; its ids do not depend on other words."""
         return self._encode_text(f" {word}")
 
     def encode_close(self, text: str) -> list[int]:
-        """Encode the end of an open question, up to the place where the answer begins."""
+        """Encode the end of an open question, up to the start of the answer."""
         return self._encode_text(text) + self._encode(self._template.before_answer, range(0))
 
     def encode_follow_up(self, turn: Turn, *, is_ended: bool = False) -> list[int]:
-        """Encode what follows an answer that has been generated: its end, unless it said that, and a question."""
+        """Encode the next question after a generated answer; `is_ended`: the answer contains its end token."""
         end = "" if is_ended else self._template.end
         return self.encode_question(turn, (), before=end + self._template.between)[0]
 
@@ -178,8 +177,8 @@ class Processor:
         """Encode an answer with the mask tokens of each object; return ids and the objects in order.
 
         Args:
-            turn: its answer and spans.
-            num_frames: K, frames that are prompted; some designs write a token for each.
+            turn: gives answer and spans.
+            num_frames: K, prompted frames; some designs write a token for each.
         """
         tokens = [self._token_id(token) for token in self.design.object_tokens(num_frames)]
         ids: list[int] = []
@@ -197,7 +196,7 @@ class Processor:
         return ids + self._encode_text(turn.answer[done:]), objects
 
     def encode_end(self) -> list[int]:
-        """Encode what ends an answer."""
+        """Encode the end of an answer."""
         return self._encode(self._template.end, range(0))
 
     def encode_sample(
@@ -206,13 +205,13 @@ class Processor:
         """Encode a whole conversation with its labels.
 
         A conversation longer than `max_tokens` loses turns from its end until the rest fits. If the first turn alone is
-        too long, its answer is cut.
+        too long, its answer is truncated.
 
         Args:
             sample: the conversation.
             num_tokens: visual tokens of each of its pictures or key frames.
-            num_frames: K, its key frames.
-            max_tokens: budget of the row, visual tokens included; None = no limit.
+            num_frames: K, key frames of the sample.
+            max_tokens: limit of the row, visual tokens included; None = no limit.
 
         Raises:
             ValueError: the question and the mask tokens of the first turn do not fit.
@@ -248,15 +247,15 @@ class Processor:
         mask_side: int | None = None,
         max_tokens: int | None = None,
     ) -> Batch:
-        """Build a training batch; its samples may differ in kind, size and number of frames.
+        """Build a training batch; samples may differ in kind, size and number of frames.
 
         Args:
-            samples: B of them.
-            keyframes: of each clip the frames that the MLLM reads and SAM 2 is prompted on; None = all of them.
-            seeds: of each sample the seed of its random points; None = 0, 1, ...
-            for_masks: False leaves out all that decodes masks, for training that draws nothing.
-            mask_side: resize targets to a square of this side, px; None = they share the size of their pictures.
-            max_tokens: budget of a row, see `encode_sample`.
+            samples: B conversations.
+            keyframes: per sample, indices of the frames that the MLLM reads and that prompt SAM 2; None = all frames.
+            seeds: per sample, the seed of its random points; None = 0, 1, ...
+            for_masks: False leaves out pixels and targets for SAM 2, for training without mask decoding.
+            mask_side: side of the square that targets are resized to, px; None = the size of the pictures.
+            max_tokens: limit of a row, see `encode_sample`.
 
         Raises:
             ValueError: targets of different sizes without `mask_side`, or a sample that does not fit.
@@ -287,7 +286,7 @@ class Processor:
         """Build the prompts of first turns, padded on the left.
 
         Args:
-            questions: each a turn and what it is about: pictures, one array each, or the frames of one clip.
+            questions: per prompt the turn and its media: pictures, one array each, or the frames of one clip.
         """
         rows, pictures = [], []
         for turn, seen in questions:
@@ -299,7 +298,7 @@ class Processor:
     def collate(
         self, rows: Sequence[tuple[list[int], list[int]]], pictures: Sequence[Sequence[Picture]], *, left: bool
     ) -> dict[str, Any]:
-        """Make the tensors of Prompts from each row's ids, visual index and pictures."""
+        """Build the tensors of Prompts from the token ids, visual index and pictures of each row."""
         visual: list[int] = []
         offset = 0
         for (_, index), own in zip(rows, pictures, strict=True):
@@ -318,17 +317,17 @@ class Processor:
 
     @property
     def image_id(self) -> int:
-        """Token at each image place."""
+        """Id of the image token."""
         return self._token_id(self.family.image_token)
 
     @property
     def pad_id(self) -> int:
-        """What fills a row; never attended to, so that any token will do."""
+        """Padding id. Padding is masked, so a tokenizer without a pad token can use any id."""
         return self.end_ids[0] if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
 
     @staticmethod
     def pad(rows: Sequence[list[int]], value: int, *, left: bool) -> Tensor:
-        """Fill rows up to the longest: lists of ids -> (B, L) long."""
+        """Pad rows to the longest one: lists of ids -> (B, L) long."""
         length = max(map(len, rows))
         padding = [[value] * (length - len(row)) for row in rows]
         padded = [pad + row if left else row + pad for pad, row in zip(padding, rows, strict=True)]
@@ -336,7 +335,7 @@ class Processor:
 
     @property
     def seg_id(self) -> int:
-        """Mask token of an object in a single picture, the first one of any object."""
+        """Id of an object's first mask token, which is its only one in a single picture."""
         return next(iter(self.seg_tokens))
 
     def group_objects(self, ids: Sequence[int], num_frames: int) -> list[list[int]]:
@@ -344,7 +343,7 @@ class Processor:
         return self.design.group_tokens([self.seg_tokens[i] for i in ids if i in self.seg_tokens], num_frames)
 
     def phrases(self, ids: Sequence[int], num_objects: int, num_frames: int = 1) -> list[str | None]:
-        """Return the phrase before the mask tokens of each object of an answer; several objects may share theirs."""
+        """Return the phrase before the mask tokens of each object of an answer; objects may share a phrase."""
         start, end = map(self._token_id, PHRASE_TOKENS)
         phrases: list[str | None] = []
         phrase: str | None = None
@@ -361,12 +360,12 @@ class Processor:
         return [phrases[places[0]] for places in self.group_objects(ids, num_frames)[:num_objects]]
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Return an answer as text, special tokens included, the words that end it left out."""
+        """Decode an answer to text, with special tokens and without the string that ends it."""
         text = str(self.tokenizer.decode(list(token_ids), skip_special_tokens=False))
         return next((text.removesuffix(end) for end in self.end_texts if text.endswith(end)), text)
 
     def has_ended(self, token_ids: Sequence[int]) -> bool:
-        """Tell whether an answer has just said words that end it."""
+        """Tell whether the text of an answer ends with a stop string."""
         for end in self.end_texts:
             tail = self.tokenizer.decode(list(token_ids[-2 * len(end) :]), skip_special_tokens=False)
             if str(tail).replace("\r", "").replace("\n", "").endswith(end):
@@ -374,6 +373,6 @@ class Processor:
         return False
 
     def is_settled(self, text: str) -> bool:
-        """Tell whether no further token can change an answer's text so far: no half letter, no half end."""
+        """Tell whether decoded text is final: it ends in no partial UTF-8 character and no partial stop string."""
         halves = ["\ufffd", *(end[:length] for end in self.end_texts for length in range(1, len(end)))]
         return not text.endswith(tuple(halves))

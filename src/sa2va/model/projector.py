@@ -17,7 +17,7 @@ class SegProjectorConfig:
 
 
 class SegProjector(nn.Module):
-    """Two-layer MLP from MLLM space to SAM 2 prompt space."""
+    """Two-layer MLP from hidden states of the MLLM to SAM 2 prompt embeddings."""
 
     def __init__(self, config: SegProjectorConfig) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Compose Sa2VA: an MLLM that speaks, a projector for its [SEG] states, SAM 2 that draws.
+"""Compose Sa2VA: MLLM, projector of [SEG] states, SAM 2.
 
-Flow: Batch -> encode (text and pictures) -> hidden states -> [SEG] states -> decode_masks -> MaskOutput;
-    forward() ends in losses, the predictor in masks; both go through the same functions.
+Flow: Batch -> encode (text and pictures) -> hidden states -> [SEG] states -> decode_masks -> MaskOutput.
+    forward() computes losses, inference/ masks, both through these functions.
 Source: Sa2VA, arXiv:2501.04001, figure 2.
 Shapes: B samples, L tokens, D MLLM width, C SAM 2 width, M mask tokens, R masks to decode, F frames of the batch.
 """
@@ -31,7 +31,7 @@ BLANK = np.zeros((32, 32, 3), np.uint8)
 
 
 class Sa2VA(nn.Module):
-    """The whole model, built from native Transformers parts."""
+    """Sa2VA, built from native Transformers models."""
 
     def __init__(self, config: Sa2VAConfig) -> None:
         super().__init__()
@@ -50,8 +50,8 @@ class Sa2VA(nn.Module):
 
         Args:
             seg_states: (M, D) hidden states at the mask tokens.
-            frames: features of all frames, each encoded once however many objects look at it.
-            rows: (R, 3) long, state and frame of each mask, and its object; see `SegDesign.seg_rows`.
+            frames: features of all frames, each encoded once for all objects.
+            rows: (R, 3) long, state index, frame index and object of each mask; see `SegDesign.seg_rows`.
 
         Returns:
             R masks.
@@ -59,39 +59,35 @@ class Sa2VA(nn.Module):
         return self.decode_prompts(self.projector(seg_states), frames, rows)  # (M, D) -> (M, C)
 
     def decode_prompts(self, prompt_embeds: Tensor, frames: FrameFeatures, rows: Tensor) -> MaskOutput:
-        """Decode prompt embeddings (M, C) as `decode_masks` does with the states they come from."""
+        """Decode masks from projected states (M, C); see `decode_masks`."""
         rows = rows.to(prompt_embeds.device)
         seen = frames.select(rows[:, 1])
         sparse = self.sam2.language_prompt(prompt_embeds[rows[:, 0]], len(rows))
         return self.sam2.decode(self.sam2.without_memory(seen.embeds), seen.high_res, sparse)
 
     def choose_prompts(self, output: MaskOutput, num_frames: int) -> list[Tensor]:
-        """Choose on which of its key frames each object prompts SAM 2's memory; see `following.choose_prompts`."""
+        """Select the key frames that prompt SAM 2's memory; see `following.choose_prompts`."""
         return following.choose_prompts(output, num_frames, self.config.sure_keyframes)
 
-    def hidden_states(self, batch: Batch) -> Tensor:
-        """Run the language model over whole conversations: Batch -> (B, L, D)."""
-        return self.mllm.run_text(self.encode(batch))
-
     def gather_seg_states(self, hidden_states: Tensor, batch: Batch) -> Tensor:
-        """Pick the states where a mask token is the input: (B, L, D) -> (M, D)."""
+        """Gather the states at the positions of mask tokens: (B, L, D) -> (M, D)."""
         return hidden_states[batch.seg_positions[:, 0], batch.seg_positions[:, 1]]
 
     def text_loss(self, hidden_states: Tensor, labels: Tensor, weight: float = 1.0) -> LossTerm:
-        """Cross-entropy of the supervised tokens (B, L), each predicted by the state (B, L, D) before it."""
-        supervised = labels[:, 1:] != IGNORE_INDEX  # few of all, and logits are wide
+        """Compute the next-token cross-entropy: states (B, L, D), labels (B, L) with IGNORE_INDEX."""
+        supervised = labels[:, 1:] != IGNORE_INDEX  # logits only of these, to save memory
         logits = self.mllm.logits(hidden_states[:, :-1][supervised]).float()
         return LossTerm.of(F.cross_entropy(logits, labels[:, 1:][supervised], reduction="none"), weight)
 
     def forward(
         self, batch: Batch, losses: LossConfig | None = None, *, auxiliary: Auxiliary | None = None
     ) -> dict[str, LossTerm]:
-        """Return the loss terms of a batch by name: "lm", those of `mask_losses`, and those of auxiliary losses.
+        """Return the loss terms of a batch by name: "lm", those of `mask_losses` and the auxiliary ones.
 
         Args:
-            batch: its `parts` say what runs; a part that only another process has rows for counts for nothing.
+            batch: its `parts` select what runs; a part without rows in this process has loss 0.
             losses: weights; None = the paper's.
-            auxiliary: further losses on what is computed on the way.
+            auxiliary: auxiliary losses on intermediate states.
         """
         losses = losses or LossConfig()
         inputs = self.encode(batch)
@@ -119,7 +115,7 @@ class Sa2VA(nn.Module):
     def _mask_terms(
         self, batch: Batch, states: Tensor, prompt_embeds: Tensor, losses: LossConfig
     ) -> dict[str, LossTerm]:
-        """Decode every mask on its frame, follow some objects on, and compare with what is visible."""
+        """Decode every mask, track some objects, and compute the losses against visible pixels."""
         counts = 1.0  # of each mask
         if not len(batch.seg_rows):
             prompt_embeds, batch, counts = self.projector(states[:1, 0]), self._with_blank_row(batch), 0.0
@@ -140,7 +136,7 @@ class Sa2VA(nn.Module):
         return mask_losses(output, targets, losses, seeds, weights)
 
     def _with_blank_row(self, batch: Batch) -> Batch:
-        """Give a batch without masks one to decode, on a blank frame."""
+        """Add one mask on a blank frame to a batch without masks."""
         zeros, side = batch.labels.new_zeros, self.sam2.size
         return replace(
             batch,
@@ -151,7 +147,7 @@ class Sa2VA(nn.Module):
         )
 
     def _blank_tokens(self) -> Tensor:
-        """Encode a blank picture: a scalar that hangs on all that encodes pictures."""
+        """Encode a blank picture; return the sum of its tokens, which connects the image encoder to the graph."""
         picture = find_family(self.config.family).read_picture(BLANK, self.config, is_frame=True)
         weight = self.projector.fc1.weight
         visual = self.mllm.encode_images(

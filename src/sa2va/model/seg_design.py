@@ -1,7 +1,7 @@
-"""Choose how mask tokens stand for objects on several frames: one shared token, one repeated, or one per frame.
+"""Define how mask tokens map to frames: one shared [SEG], one repeated, or one token per frame.
 
-Flow: Sa2VAConfig.seg_design -> SegDesign -> processor.py (tokens of an answer, rows of a batch) and inference (groups
-    of the states that were read).
+Flow: Sa2VAConfig.seg_design -> SegDesign -> processor.py (tokens of an answer, rows of a batch) and inference/ (states
+    grouped by object).
 Source: Sa2VA, arXiv:2501.04001, table of [SEG] designs; the released models share one [SEG] among all frames.
 Shapes: N objects, K frames, M mask tokens = N times 1 or K, R = N * K masks to decode.
 """
@@ -15,18 +15,18 @@ from sa2va.tokens import SEG_TOKEN
 
 
 class SegDesign:
-    """What all designs share; a design differs in the tokens that it writes for an object."""
+    """Base of the [SEG] designs; a subclass defines the mask tokens of an object."""
 
     def object_tokens(self, num_frames: int) -> tuple[str, ...]:
         """Return the mask tokens of one object on K frames, in order: one for all frames, or one per frame."""
         raise NotImplementedError
 
     def added_tokens(self, num_frames: int) -> tuple[str, ...]:
-        """Return the tokens of a design that reads up to K frames and that other designs do not have."""
+        """Return the tokens for up to K frames that a tokenizer needs in addition to [SEG]."""
         return tuple(token for token in dict.fromkeys(self.object_tokens(num_frames)) if token != SEG_TOKEN)
 
     def seg_rows(self, num_objects: int, num_frames: int) -> Tensor:
-        """List the masks to decode: (R, 3) long with state, frame and object of each, object by object."""
+        """List the masks to decode: (R, 3) long, state index, frame index and object, grouped by object."""
         objects = torch.arange(num_objects).repeat_interleave(num_frames)
         frames = torch.arange(num_frames).repeat(num_objects)
         per_frame = len(self.object_tokens(num_frames)) > 1
@@ -37,11 +37,11 @@ class SegDesign:
         """Group the mask tokens of an answer by object.
 
         Args:
-            tokens: the mask tokens as they were said.
+            tokens: mask tokens in the order of the answer.
             num_frames: K.
 
         Returns:
-            For each object the places of its tokens in `tokens`. An object whose tokens break off is left out.
+            For each object the indices of its tokens in `tokens`. An object with an incomplete group is left out.
         """
         wanted, groups, group = self.object_tokens(num_frames), [], list[int]()
         for place, token in enumerate(tokens):
@@ -63,14 +63,14 @@ class Single(SegDesign):
 
 
 class Repeat(SegDesign):
-    """[SEG] once per frame."""
+    """[SEG] repeated once per frame."""
 
     def object_tokens(self, num_frames: int) -> tuple[str, ...]:
         return (SEG_TOKEN,) * num_frames
 
 
 class Multiple(SegDesign):
-    """A token of its own per frame: [SEG_1], [SEG_2], ..."""
+    """A distinct token per frame: [SEG_1], [SEG_2], ..."""
 
     def object_tokens(self, num_frames: int) -> tuple[str, ...]:
         return tuple(f"[SEG_{number}]" for number in range(1, num_frames + 1))
@@ -80,6 +80,6 @@ SEG_DESIGNS: dict[str, SegDesign] = {"single": Single(), "repeat": Repeat(), "mu
 
 
 def one_frame_rows(frames: Tensor) -> Tensor:
-    """List masks of which each state is decoded on one frame: (N,) frames -> (N, 3) as `SegDesign.seg_rows`."""
+    """List one mask per state, on the given frame: (N,) frames -> (N, 3) as `SegDesign.seg_rows`."""
     states = torch.arange(len(frames), device=frames.device)
     return torch.stack([states, frames, states], dim=1)

@@ -1,4 +1,4 @@
-"""Run models under torch's own default dtype and device, whatever the caller has set.
+"""Run models under torch's initial default dtype and device, whatever the caller has set.
 
 Flow: checkpoints, training, inference, gaze -> plain_defaults, plain_inference.
 """
@@ -16,11 +16,11 @@ _outside = torch.float32  # the caller's default, restored after the last of the
 
 @contextmanager
 def plain_defaults() -> Generator[None]:
-    """Make float32 and the CPU torch's defaults within a block or a function.
+    """Set torch's defaults to float32 and the CPU within a block or a function.
 
-    Native classes use these defaults where they name no dtype or device, also in type promotion, which no argument
-    reaches. The default device belongs to a thread. The default dtype belongs to the process: nothing is set where it
-    is float32, as almost always; else the first call sets it and the last one to end restores the caller's.
+    Native classes use the defaults wherever they name no dtype or device, and in type promotion, which no argument
+    controls. The default device belongs to a thread. The default dtype belongs to the process. If it is not float32,
+    the first call sets it and the last one to end restores the caller's.
     """
     global _inside, _outside
     with _lock:

@@ -1,4 +1,4 @@
-"""Describe a training run, and change its settings from the command line: typed `name=value` words.
+"""Define the configuration of a training run and its command-line overrides: typed `name=value` words.
 
 Flow: recipes.py builds a RunConfig -> apply_overrides -> trainer.py runs each stage.
 """
@@ -27,15 +27,15 @@ FALSE_WORDS = ("false", "no", "off", "0")
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """A run: its stages in order and where the results go."""
+    """Configuration of a run: stages in order, output folder, seed, device."""
 
     name: str = dataclasses.field(metadata=OF_THE_RUN)
-    output: str  # folder of the run: log, states, weights
+    output: str  # folder for log, states and weights
     stages: tuple[StageConfig, ...]
-    start: str = ""  # model folder, or "tiny", whose weights the run begins with; "" = random ones
+    start: str = ""  # initial weights: "tiny", a model folder or org/name; "" = random weights
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda, cuda:1 ...
-    threads: int = 0  # CPU threads of the training process; 0 = what torch chooses
+    threads: int = 0  # CPU threads of the training process; 0 = torch's default
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
@@ -48,7 +48,7 @@ class RunConfig:
         """Load the model that the run starts from, in float32 on the CPU.
 
         Args:
-            folder: of the run, for what a subclass keeps there from one start to the next.
+            folder: folder of the run, where a subclass may store files that a resumed run needs.
 
         Raises:
             ValueError: `start` is empty or cannot be loaded.
@@ -63,21 +63,21 @@ class RunConfig:
         return load_checkpoint(find_model(self.start), torch.device("cpu"), torch.float32)
 
     def finish(self, model: "Sa2VA", processor: "Processor") -> None:
-        """Do what is left after the last stage and before the model is saved, such as a calibration."""
+        """Finish the model after the last stage and before saving, for example by calibration; override as needed."""
 
 
 def apply_overrides(config: ConfigT, overrides: Sequence[str]) -> ConfigT:
     """Return `config` with each `name=value` word applied, typed and checked.
 
     Args:
-        config: a frozen dataclass; nested dataclasses are reached with dots, members of a tuple by their `name`.
+        config: a frozen dataclass; dots address nested dataclasses, and members of a tuple by their `name`.
         overrides: words such as `seed=3`, `stages.refseg.lr=1e-4`, or `steps.refseg=100` (a stage's field first).
 
     Returns:
-        A new config; the given one is unchanged.
+        A new config; the argument is unchanged.
 
     Raises:
-        ValueError: one line that names the word, what was expected and the nearest valid names.
+        ValueError: one line with the word, the expected value and the nearest valid names.
     """
     assert dataclasses.is_dataclass(config) and not isinstance(config, type)
     for word in overrides:
@@ -98,10 +98,10 @@ def apply_overrides(config: ConfigT, overrides: Sequence[str]) -> ConfigT:
 
 
 def refuse_two_outputs(overrides: Sequence[str], output: str | None) -> None:
-    """See that the folder of a run is named once.
+    """Refuse a run folder that is given both as an argument and as an override.
 
     Raises:
-        ValueError: an override names another one beside `output`.
+        ValueError: `output` is given and an override sets it too.
     """
     for word in overrides:
         if output is not None and word.partition("=")[0].strip() == "output":
@@ -121,7 +121,7 @@ def _is_named_tuple_of_configs(value: object) -> bool:
 
 
 def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted name, type) of each setting that an override can reach."""
+    """Yield (dotted name, type) of each setting that an override can set."""
     hints = typing.get_type_hints(type(config))
     for one in dataclasses.fields(config):
         value = getattr(config, one.name)
@@ -143,7 +143,7 @@ def _short_names(config: Any) -> list[str]:
 
 
 def _stage_path(config: Any, name: str) -> str:
-    """Turn `steps.refseg` into `stages.refseg.steps`, `losses.bce.refseg` too; leave any other name alone."""
+    """Rewrite `steps.refseg` to `stages.refseg.steps`, also for nested fields; return other names unchanged."""
     field, _, stage = name.rpartition(".")
     return f"stages.{stage}.{field}" if any(s.name == stage for s in getattr(config, "stages", ())) else name
 
@@ -161,7 +161,7 @@ def _replace(config: Any, path: list[str], value: Any) -> Any:
 
 
 def _parse(text: str, hint: Any, word: str) -> Any:
-    """Read `text` as the type `hint`."""
+    """Parse `text` as the type `hint`."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if type(None) in args and text.lower() in ("none", "null"):
@@ -186,7 +186,7 @@ def _parse(text: str, hint: Any, word: str) -> Any:
         if not text:
             raise ValueError(f"override {word!r}: expected a text after the =")
         return hint(text)
-    raise ValueError(f"override {word!r}: this setting cannot be given as one word; set it in the recipe")
+    raise ValueError(f"override {word!r}: this setting cannot be overridden; set it in the recipe")
 
 
 def _parse_number(text: str, kind: type, word: str) -> int | float:

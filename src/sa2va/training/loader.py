@@ -1,8 +1,8 @@
-"""Feed a stage with torch's DataLoader: worker processes started afresh, batches in shared memory while there is room.
+"""Load the batches of a stage with torch's DataLoader: spawned workers, batches in shared memory while it has room.
 
 Flow: StageData.keys(step) -> StepSampler (the share of this process) -> StageItems in a worker -> trainer.py.
-    Which items make up a batch, and what they are, depends on the seed and the step alone: a resumed run, another
-    number of workers or of processes sees the same data.
+    The items of a step depend only on the seed and the step: a resumed run, or one with another number of workers or
+    processes, sees the same data.
 """
 
 import math
@@ -25,12 +25,12 @@ from sa2va.training.seeding import seed_all
 from sa2va.training.stage import Key, StageConfig, StageData
 
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
-PREFETCH = 3  # batches in preparation or waiting, per worker
+PREFETCH = 3  # prefetched batches per worker
 SMALLEST_SHARED = 2**16  # bytes; less is sent by value
 
 
 class StepSampler(Sampler[list[Key]]):
-    """Yield the keys of one process's batches, step by step: a pure function of the seed and the step."""
+    """Sampler of the keys of one process's batches: a pure function of the seed and the step."""
 
     def __init__(
         self, data: StageData, config: StageConfig, steps: range, *, rank: int = 0, num_processes: int = 1
@@ -53,7 +53,7 @@ class StepSampler(Sampler[list[Key]]):
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong while a batch was prepared, in words that cross between processes."""
+    """Error of a worker process, as text that can be pickled."""
 
     text: str
     is_value_error: bool
@@ -68,7 +68,7 @@ class Failure:
 
 
 class StageItems(Dataset[Any]):
-    """A stage's data as DataLoader reads it: a list of keys gives a batch, or the Failure to make one."""
+    """Dataset of batches for DataLoader: a list of keys gives a batch, or a Failure."""
 
     def __init__(self, data: StageData, seed: int, stage: str) -> None:
         self.data, self.seed, self.stage = data, seed, stage
@@ -96,20 +96,20 @@ def load_batches(
     num_processes: int = 1,
     read_ahead: bool = False,
 ) -> Generator[Any]:
-    """Yield the batches of one process for each step in order, `config.accumulate` of them a step.
+    """Yield the batches of one process for each step in order, `config.accumulate` of them per step.
 
     Close the generator to end the workers.
 
     Args:
-        data: items of the stage; must be picklable where there are workers.
-        config: seed, name, number of workers and of batches a step.
-        steps: those to take.
-        rank: number of this process.
-        num_processes: processes that share each step.
-        read_ahead: receive batches in a thread (GPU only), not when they are asked for.
+        data: items of the stage; must be picklable if there are workers.
+        config: gives seed, name, number of workers and of batches per step.
+        steps: steps to load.
+        rank: rank of this process.
+        num_processes: number of processes that share each step.
+        read_ahead: copy batches to pinned memory in a thread (GPU only).
 
     Raises:
-        ValueError: an item cannot be made, or a step has too few.
+        ValueError: an item cannot be built, or a step has too few.
         RuntimeError: a worker failed otherwise, or died.
     """
     num_workers = min(config.num_workers, len(steps) * config.accumulate)
@@ -121,14 +121,14 @@ def load_batches(
         multiprocessing_context="spawn" if num_workers else None,
         prefetch_factor=PREFETCH if num_workers else None,
         worker_init_fn=_start_worker if num_workers else None,
-        generator=torch.Generator(),  # otherwise the loader draws from the generator that the losses use
+        generator=torch.Generator(),  # by default the loader would advance the generator of the losses
         pin_memory=read_ahead,
     )
     try:
         with _one_thread_environment():
             batches = iter(loader)
     except Exception as error:
-        error.add_note("the data of a stage must be picklable to be read in a worker; else set num_workers to 0")
+        error.add_note("the data of a stage must be picklable for workers; else set num_workers to 0")
         raise
     for number in range(len(steps) * config.accumulate):
         step = steps[number // config.accumulate]
@@ -142,12 +142,12 @@ def load_batches(
 
 
 def _unchanged(batch: Any) -> Any:
-    """Stand in for DataLoader's own collation; StageItems has done that."""
+    """Replace DataLoader's collation, since StageItems returns collated batches."""
     return batch
 
 
 def _start_worker(number: int) -> None:
-    """Prepare a worker: Ctrl-C is its parent's to handle, and tensors leave it as `send_tensor` says."""
+    """Initialize a worker: ignore Ctrl-C, which the parent handles, and send tensors with `send_tensor`."""
     del number
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGHUP"):
@@ -157,9 +157,9 @@ def _start_worker(number: int) -> None:
 
 
 def send_tensor(tensor: Tensor) -> tuple[Any, ...]:
-    """Send a tensor through shared memory while there is plenty, which is small in containers, or else by value.
+    """Send a tensor through shared memory, or by value when /dev/shm, which is small in containers, has little room.
 
-    Where shared memory runs out, torch's own way ends the process.
+    torch's default ends the process when shared memory runs out.
     """
     tensor = tensor.detach()
     size = tensor.nbytes
@@ -184,7 +184,7 @@ def _send_array(array: np.ndarray) -> tuple[Any, ...]:
 def free_shared_memory() -> float:
     try:
         space = os.statvfs("/dev/shm")
-    except OSError:  # not Linux: it has no size of its own
+    except OSError:  # not Linux, where /dev/shm has no limit of its own
         return math.inf
     return space.f_bavail * space.f_frsize
 
@@ -203,7 +203,7 @@ def _to_array(tensor: Tensor) -> np.ndarray:
 
 @contextmanager
 def _one_thread_environment() -> Generator[None]:
-    """Let processes started in this block use one thread in every numeric library."""
+    """Limit the numeric libraries of processes started in this block to one thread."""
     kept = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
     try:

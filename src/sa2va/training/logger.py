@@ -1,6 +1,6 @@
-"""Write down how a run goes: a JSONL file, TensorBoard where it is installed, and one line on the screen.
+"""Log a run: JSONL file, TensorBoard if installed, and progress on the screen.
 
-Flow: trainer.py -> RunLogger -> `log.jsonl`, `tensorboard/`, progress bar (a terminal) or a line now and then (a file).
+Flow: trainer.py -> RunLogger -> `log.jsonl`, `tensorboard/`, progress bar (terminal) or periodic lines (file).
 """
 
 import importlib.util
@@ -22,7 +22,7 @@ LOG_NAME = "log.jsonl"
 
 
 class RunLogger:
-    """Log every stage of a run into one folder. Use as a context manager."""
+    """Logger of all stages of a run, in one folder. Use as a context manager."""
 
     def __init__(
         self,
@@ -37,12 +37,12 @@ class RunLogger:
         """Open the log.
 
         Args:
-            folder: folder of the run; created when it is not there.
-            quiet: write the files only.
-            tensorboard: also write TensorBoard events, when the package is importable.
-            stream: where progress goes; by default standard error.
-            line_every_s: seconds between two lines when `stream` is no terminal.
-            main: whether this process of several writes the log; the others stay silent.
+            folder: folder of the run; created if missing.
+            quiet: write only the files.
+            tensorboard: also write TensorBoard events, if the package is installed.
+            stream: output stream of progress; by default standard error.
+            line_every_s: seconds between two lines if `stream` is not a terminal.
+            main: whether this process writes the log; other processes write nothing.
         """
         self.folder = Path(folder)
         self.quiet = quiet or not main
@@ -72,7 +72,7 @@ class RunLogger:
         self.close()
 
     def start_stage(self, config: StageConfig, step: int) -> None:
-        """Begin a stage at `step`; lines of it that a killed run wrote beyond that step are dropped."""
+        """Begin a stage at `step`; drop lines of the stage that a killed run wrote after that step."""
         self._stage = config
         self._first_step = step
         self._stage_began = self._last_line = time.monotonic()
@@ -91,9 +91,9 @@ class RunLogger:
             self._bar.update(1)
 
     def log(self, record: dict[str, Any]) -> None:
-        """Write one line of figures; `record` has stage, step, losses, lr, grad_norm, seconds, samples_per_s.
+        """Write one record with stage, step, losses, lr, grad_norm, seconds, samples_per_s.
 
-        When every step since the last line was skipped there are no losses and grad_norm is None.
+        If every step since the last record was skipped, losses are empty and grad_norm is None.
         """
         self._write(record)
         if self._board is not None:
@@ -133,7 +133,7 @@ class RunLogger:
             self._print(text)
 
     def end_stage(self) -> None:
-        """Take the stage's bar off the screen and flush the files."""
+        """Close the progress bar and flush the files."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -144,7 +144,7 @@ class RunLogger:
                 os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """End the log."""
+        """Close the log."""
         if self._file is not None and not self._file.closed:
             with refusals(self.folder / LOG_NAME), self._file:
                 self.end_stage()
@@ -164,7 +164,7 @@ class RunLogger:
             board.close()
 
     def _rewind(self, stage: str, step: int) -> None:
-        """Drop the stage's lines after `step`, and a last line that was cut off."""
+        """Drop the stage's lines after `step`, and a truncated last line."""
         if self._file is None:
             return
         self._file.close()
@@ -177,7 +177,7 @@ class RunLogger:
 
 
 class _Board:
-    """TensorBoard's file of one stage. What its writing thread fails with is raised here, and told once."""
+    """TensorBoard writer of one stage. An error of its thread is raised here, and reported once."""
 
     def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -197,13 +197,13 @@ class _Board:
             self._writer.close()
 
     def _keep_silent(self, failure: threading.ExceptHookArgs) -> None:
-        # The thread keeps its exception for the next `add` as well as printing it.
+        # The next `add` raises the thread's exception; the hook would print it as well.
         if not isinstance(failure.exc_value, OSError):
             self._hook(failure)
 
 
 def tell(text: str, *, quiet: bool = False, stream: TextIO | None = None) -> None:
-    """Say one line of a run."""
+    """Print one line, by default to standard error."""
     if not quiet:
         print(shown(text), file=stream or sys.stderr, flush=True)
 

@@ -1,7 +1,7 @@
-"""Train low-rank adapters beside the linear layers of the language model.
+"""Add LoRA adapters to the linear layers of the language model, and merge them.
 
-Flow: Sa2VA -> add_lora -> a stage of training -> merge_lora, or PeftModel.save_pretrained.
-Source: LoRA, arXiv:2106.09685, as the peft library has it.
+Flow: Sa2VA -> add_lora -> a training stage -> merge_lora, or PeftModel.save_pretrained.
+Source: LoRA, arXiv:2106.09685, as implemented in peft.
 """
 
 from typing import Any
@@ -12,12 +12,12 @@ from sa2va.model.sa2va import Sa2VA
 
 
 def add_lora(model: Sa2VA, rank: int, dropout: float = 0.0) -> Any:
-    """Put low-rank weights beside every linear layer of the text model, in place; all else is frozen.
+    """Add LoRA weights to every linear layer of the text model, in place; freeze all other weights.
 
     Args:
-        model: of any family; its head lies outside the text model.
-        rank: of the added weights; alpha is twice as large, as in the paper.
-        dropout: before them, 0..1.
+        model: of any family; the language model head gets no adapter.
+        rank: rank of the adapters; alpha is 2 * rank, as in the paper.
+        dropout: dropout before the adapters, 0..1.
 
     Returns:
         The PeftModel around the native MLLM, for `save_pretrained`.
@@ -39,7 +39,7 @@ def add_lora(model: Sa2VA, rank: int, dropout: float = 0.0) -> Any:
 
 
 def merge_lora(model: Sa2VA) -> None:
-    """Add the low-rank weights to those of their layers and take the adapters away, in place.
+    """Merge the LoRA weights into their layers and remove the adapters, in place.
 
     Raises:
         ValueError: a merged weight is not finite.

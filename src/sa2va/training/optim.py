@@ -1,6 +1,6 @@
-"""Build the optimizer, its schedule and the averaged weights.
+"""Build the optimizer, its learning rate schedule and the averaged weights (EMA).
 
-Flow: trainer.py -> build_optimizer, build_schedule, build_average once a stage.
+Flow: trainer.py -> build_optimizer, build_schedule, build_average once per stage.
 Source: AdamW, arXiv:1711.05101; cosine schedule, arXiv:1608.03983.
 """
 
@@ -19,10 +19,10 @@ EMBEDDINGS_AND_NORMS = (nn.Embedding, nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d
 
 
 def undecayed_names(module: nn.Module) -> set[str]:
-    """Return the parameters that take no weight decay: vectors, norms, embeddings, free tokens and encodings.
+    """Return the names of parameters without weight decay: vectors, norms, embeddings, learned tokens and encodings.
 
-    Only a `weight` of two or more dimensions is a matrix; a free parameter such as `cls_token` is an embedding.
-    A matrix tied to an embedding counts as one.
+    Only a `weight` of two or more dimensions counts as a matrix; a bare parameter such as `cls_token` does not.
+    A matrix tied to an embedding counts as an embedding.
     """
     embedded = {id(p) for m in module.modules() if isinstance(m, EMBEDDINGS_AND_NORMS) for p in m.parameters(False)}
     names = set()
@@ -34,16 +34,16 @@ def undecayed_names(module: nn.Module) -> set[str]:
 
 
 def parameter_groups(module: nn.Module, parameters: Iterable[Any], config: StageConfig) -> list[dict[str, Any]]:
-    """Split what is trained into groups with and without weight decay.
+    """Split the trained parameters into groups with and without weight decay.
 
     Args:
-        module: owner of all the parameters; gives them names.
-        parameters: nn.Parameter objects, or dicts {"params": [...], "lr": peak or "lr_scale": share of config.lr,
+        module: contains all the parameters and gives them names.
+        parameters: nn.Parameter objects, or dicts {"params": [...], "lr": peak or "lr_scale": factor of config.lr,
             "weight_decay": ...} (all but "params" optional). Frozen parameters are left out.
-        config: defaults of lr and weight decay.
+        config: default lr and weight decay.
 
     Returns:
-        Groups for torch.optim; "initial_lr" is the peak that the schedule scales.
+        Parameter groups for torch.optim; the schedule scales "initial_lr", the peak.
     """
     items = list(parameters)
     groups: list[dict[str, Any]] = items if items and isinstance(items[0], dict) else [{"params": items}]
@@ -68,18 +68,18 @@ def parameter_groups(module: nn.Module, parameters: Iterable[Any], config: Stage
 
 
 def build_optimizer(module: nn.Module, parameters: Iterable[Any], config: StageConfig) -> torch.optim.AdamW:
-    """Build AdamW over the given parameters (see `parameter_groups`)."""
+    """Build AdamW for the given parameters; see `parameter_groups`."""
     groups = parameter_groups(module, parameters, config)
     device_types = {p.device.type for group in groups for p in group["params"]}
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=device_types <= {"cpu", "cuda"})
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, config: StageConfig, step: int) -> LRScheduler:
-    """Build the schedule of the learning rate from `step` on: linear warmup, then a cosine to `min_lr_ratio`.
+    """Build the learning rate schedule, starting at `step`: linear warmup, then cosine decay to `min_lr_ratio`.
 
-    At most half the stage is warmup; its last step uses exactly `min_lr_ratio`.
+    Warmup takes at most half the stage. The last step uses exactly `min_lr_ratio`.
     """
-    # takes seconds to import, for it brings every optional library along
+    # Imported here, since it takes seconds and loads optional libraries.
     from transformers.optimization import get_cosine_with_min_lr_schedule_with_warmup_lr_rate
 
     return get_cosine_with_min_lr_schedule_with_warmup_lr_rate(
@@ -92,15 +92,15 @@ def build_schedule(optimizer: torch.optim.Optimizer, config: StageConfig, step: 
 
 
 def trained_parameters(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, nn.Parameter]:
-    """Return name -> parameter of everything the optimizer updates."""
+    """Return name -> parameter for all parameters of the optimizer."""
     updated = {id(p) for group in optimizer.param_groups for p in group["params"]}
     return {name: p for name, p in module.named_parameters() if id(p) in updated}
 
 
 def build_average(weights: nn.ParameterList, decay: float) -> AveragedModel:
-    """Build the exponential moving average of the trained weights alone; frozen ones are not copied.
+    """Build the exponential moving average of the trained weights; frozen weights are not copied.
 
-    The decay grows with the number n of updates, min(decay, (1 + n) / (10 + n)), so that the start is soon forgotten.
+    The decay grows with the number n of updates, min(decay, (1 + n) / (10 + n)), so the initial weights fade quickly.
     """
 
     def update(averages: Any, present: Any, num_updates: Any) -> None:
@@ -117,7 +117,7 @@ def average_tensors(average: AveragedModel, trained: dict[str, nn.Parameter]) ->
 
 @torch.no_grad()
 def copy_tensors(source: dict[str, Tensor], target: dict[str, Any]) -> None:
-    """Copy tensors into others, by name.
+    """Copy tensors into `target`, by name.
 
     Raises:
         ValueError: the names differ.
@@ -130,7 +130,7 @@ def copy_tensors(source: dict[str, Tensor], target: dict[str, Any]) -> None:
 
 @contextmanager
 def averaged(average: AveragedModel | None, trained: dict[str, nn.Parameter]) -> Generator[None]:
-    """Put the averaged weights in place for the length of a `with` block."""
+    """Use the averaged weights within a `with` block."""
     if average is None:
         yield
         return

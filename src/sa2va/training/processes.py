@@ -1,4 +1,4 @@
-"""Run a training in one process or several, through Accelerate.
+"""Run training in one or several processes, with Accelerate.
 
 Flow: `torchrun`, `accelerate launch` or a plain start -> start_process -> run.py; build_accelerator -> trainer.py.
 """
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def start_process(device: str, num_threads: int = 0) -> torch.device:
-    """Join the other processes of a run, where there are some, and return this one's device.
+    """Join the process group, if there is one, and return the device of this process.
 
-    On a GPU cuDNN's attention rests: it makes a plan for every new shape of a batch, and no two batches are alike.
+    cuDNN attention is disabled on GPUs, since it compiles a plan for every new batch shape and nearly all differ.
 
     Args:
-        device: of the run; of several processes each takes its own GPU.
-        num_threads: CPU threads of this process; 0 = what torch chooses.
+        device: device of the run; with several processes each takes its own GPU.
+        num_threads: CPU threads of this process; 0 = torch's default.
 
     Raises:
         ValueError: no such device.
@@ -47,14 +47,14 @@ def is_main_process() -> bool:
 
 
 def wait_for_all() -> None:
-    """Wait until every process of the run has come this far."""
+    """Wait until every process of the run has reached this point."""
     if distributed.is_initialized():
         distributed.barrier()
 
 
 @contextmanager
 def main_process_first() -> Generator[None]:
-    """Let the main process go through a block before the others do, which then find what it has written."""
+    """Run a block in the main process first; other processes enter after it, so they find the files it has written."""
     if not is_main_process():
         wait_for_all()
     yield
@@ -63,13 +63,13 @@ def main_process_first() -> Generator[None]:
 
 
 def end_process() -> None:
-    """Leave the other processes of a run."""
+    """Leave the process group."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
 
 def build_accelerator(config: StageConfig, device: torch.device) -> "Accelerator":
-    """Build the Accelerator of a stage. The precision is bfloat16 where the hardware multiplies it, else float32.
+    """Build the Accelerator of a stage; autocast to bfloat16 if configured and the hardware multiplies it.
 
     Raises:
         ValueError: Accelerate is not installed.
@@ -77,7 +77,8 @@ def build_accelerator(config: StageConfig, device: torch.device) -> "Accelerator
     with _extra():
         from accelerate import Accelerator, DistributedDataParallelKwargs
         from accelerate.state import AcceleratorState
-    # Accelerate keeps one precision and device for a process; here each stage has its own, as in transformers.Trainer.
+    # Accelerate keeps one precision and device per process. Each stage has its own, so the state is reset, as in
+    # transformers.Trainer.
     AcceleratorState._reset_state(reset_partial_state=not distributed.is_initialized())
     half = config.autocast and (device.type == "cuda" or multiplies_bfloat16(device))
     return Accelerator(
@@ -85,7 +86,7 @@ def build_accelerator(config: StageConfig, device: torch.device) -> "Accelerator
         device_placement=False,
         mixed_precision="bf16" if half else "no",
         gradient_accumulation_steps=config.accumulate,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # no step uses every part
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # steps differ in parts
     )
 
 

@@ -1,6 +1,6 @@
-"""Say what a run is: a function that returns its configuration.
+"""List the recipes, functions that return the configuration of a run.
 
-Flow: `sa2va train NAME` -> find_recipe -> RunConfig -> run.py. Extensions list theirs under RECIPES.
+Flow: `sa2va train NAME` -> find_recipe -> RunConfig -> run.py. Extensions add theirs with RECIPES in extension.py.
 """
 
 from collections.abc import Callable
@@ -12,9 +12,9 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {}  # of the core
 
 
 def find_recipe(name: str) -> Callable[[], RunConfig]:
-    """Return the recipe of a name, of the core or of an extension.
+    """Return the recipe of a name, from the core or an extension.
 
     Raises:
-        ValueError: there is none, or its extension cannot be imported.
+        ValueError: unknown name, or its extension cannot be imported.
     """
     return find_part("recipe", name, RECIPES)

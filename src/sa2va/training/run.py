@@ -1,4 +1,4 @@
-"""Run a recipe to its end: build the model, train its stages in order, save what was trained.
+"""Run a recipe: build the model, train the stages in order, save the trained model.
 
 Flow: `sa2va train NAME [name=value ...]` -> recipes.py -> apply_overrides -> train -> `<output>/model`.
 """
@@ -19,23 +19,23 @@ from sa2va.training.stage import RunContext
 from sa2va.training.state import is_finished, mark_finished
 from sa2va.training.trainer import run_stage
 
-MODEL = "model"  # where a run leaves what it trained
+MODEL = "model"  # folder of the trained model, within that of the run
 
 
 def train(name: str, overrides: Sequence[str] = (), output: str | None = None, quiet: bool = False) -> Path:
-    """Train a recipe to its end, or go on where an earlier run of it stopped.
+    """Train a recipe to its end, or resume an interrupted run.
 
     Args:
-        name: of a recipe, see `find_recipe`.
+        name: name of the recipe, see `find_recipe`.
         overrides: `name=value` words, see `apply_overrides`.
-        output: folder of the run; None = the recipe's own.
-        quiet: no progress bar.
+        output: folder of the run; None = that of the recipe.
+        quiet: print no progress.
 
     Returns:
         The folder of the trained model.
 
     Raises:
-        ValueError: unknown recipe or setting, or a state that belongs to another run.
+        ValueError: unknown recipe or setting, or a state of another run.
     """
     config = apply_overrides(find_recipe(name)(), list(overrides))
     refuse_two_outputs(overrides, output)
@@ -57,7 +57,7 @@ def _train(config: RunConfig, folder: Path, device: torch.device, quiet: bool) -
     torch.manual_seed(config.seed)
     with main_process_first():
         model, processor = config.build_model(folder)
-    # On CPUs the fused kernel is several times slower than plain products for bfloat16 and short rows.
+    # On CPUs the fused kernel is several times slower than eager attention for bfloat16 and short rows.
     for part in (model.mllm.native, model.sam2.native):
         part.set_attn_implementation("eager" if multiplies_bfloat16(device) else "sdpa")
     context = RunContext(

@@ -1,7 +1,7 @@
-"""Seed every random generator from words and numbers, so that a step never depends on the steps before it.
+"""Seed every random generator from strings and integers, so that a step never depends on earlier steps.
 
-Flow: loader.py seeds before each item, trainer.py before the losses; a resumed run draws the same numbers.
-    What trains something on the side does so within `seeded`, which leaves the generators of the process alone.
+Flow: loader.py seeds before each item, trainer.py before the losses; a resumed run gets the same random numbers.
+    `seeded` restores the generators of the process, for training within another run.
 """
 
 import random
@@ -14,12 +14,12 @@ import torch
 
 
 def seed_all(*words: int | str) -> None:
-    """Seed `random`, numpy and torch as a pure function of the arguments, integers >= 0 or words."""
+    """Seed `random`, numpy and torch as a pure function of the arguments, integers >= 0 or strings."""
     numbers = [zlib.crc32(word.encode()) if isinstance(word, str) else word for word in words]
     seeds = np.random.SeedSequence(numbers).generate_state(3, dtype=np.uint64)
     random.seed(int(seeds[0]))
     np.random.seed(int(seeds[1]) % 2**32)
-    # torch.manual_seed walks the stack for each GPU call it defers: half a millisecond, so seed what exists
+    # torch.manual_seed takes half a millisecond without a GPU, since it records the stack of each deferred call.
     torch.default_generator.manual_seed(int(seeds[2]) % 2**63)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(int(seeds[2]) % 2**63)
@@ -27,10 +27,10 @@ def seed_all(*words: int | str) -> None:
 
 @contextmanager
 def seeded(seed: int) -> Generator[None]:
-    """Seed torch for a block of code; afterwards `random`, numpy and torch go on as if it had not run.
+    """Seed torch within a block; restore the generators of `random`, numpy and torch afterwards.
 
     Args:
-        seed: of torch within the block, >= 0.
+        seed: seed of torch within the block, >= 0.
     """
     plain, arrays = random.getstate(), np.random.get_state()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []

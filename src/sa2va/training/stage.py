@@ -1,4 +1,4 @@
-"""Define what a stage of training is: a module that returns loss terms, and the data that it learns from.
+"""Define a training stage: a module that returns loss terms, and its data.
 
 Flow: StageConfig.build(RunContext) -> Stage -> training/trainer.py.
 """
@@ -18,23 +18,23 @@ if TYPE_CHECKING:  # reading a recipe needs no model library
     from sa2va.model.sa2va import Sa2VA
 
 FREE_FIELDS = ("save_every", "save_every_s", "log_every", "validate_every", "num_workers")  # may change on resume
-OF_THE_RUN = {"set by the recipe or the run": True}  # marks a field that no override reaches
+OF_THE_RUN = {"set by the recipe or the run": True}  # marks a field that no override can set
 
-Key = tuple[int | str, ...]  # names one item of the data, its augmentation included
+Key = tuple[int | str, ...]  # identifies one item of the data, including its augmentation
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """Settings of one stage: how long, how fast, how often to save. A subclass adds those of its stage."""
+    """Settings of one stage: duration, optimizer, saving and logging. A subclass adds those of its stage."""
 
     name: str = dataclasses.field(metadata=OF_THE_RUN)
     steps: int  # optimizer steps of the whole stage
-    batch_size: int  # samples per step of all processes together, also the unit of samples/s
-    accumulate: int = 1  # batches per step and process, their gradients averaged
+    batch_size: int  # samples per step over all processes
+    accumulate: int = 1  # batches per step and process, for gradient accumulation
     lr: float  # peak learning rate
     warmup_steps: int = 100  # linear, from lr / warmup_steps up to lr
     min_lr_ratio: float = 0.02  # the cosine ends at lr * min_lr_ratio
-    weight_decay: float = 0.05  # on matrices; never on norms, biases, embeddings
+    weight_decay: float = 0.05  # of matrices; none for norms, biases, embeddings
     betas: tuple[float, float] = (0.9, 0.98)
     clip_norm: float = 1.0  # largest gradient norm; 0 = no clipping
     save_every: int = 200  # steps between two saved states; 0 = by time only
@@ -42,9 +42,9 @@ class StageConfig:
     log_every: int = 10  # steps averaged in one line of the log
     validate_every: int = 0  # steps between two calls of validate; 0 = never
     autocast: bool = True  # bf16 autocast (cpu and cuda)
-    ema: float = 0.0  # decay of the averaged weights; 0 = off
+    ema: float = 0.0  # decay of the averaged weights (EMA); 0 = off
     seed: int = dataclasses.field(default=0, metadata=OF_THE_RUN)
-    num_workers: int = 1  # processes that prepare batches; 0 = prepare them inline
+    num_workers: int = 1  # data loader workers; 0 = load in the training process
 
     def __post_init__(self) -> None:
         bounds: tuple[tuple[str, float, float], ...] = (
@@ -77,30 +77,30 @@ class StageConfig:
 
 
 class StageData(Protocol):
-    """Items of a stage by key. It is pickled for each worker process, so it never holds the model."""
+    """Items of a stage by key. Pickled for each worker process, so it must not hold the model."""
 
     def keys(self, step: int) -> Sequence[Key]:
         """Return the items of the global batch of a step: a pure function of the seed and the step.
 
-        Of W processes, process r gets `keys(step)[r::W]`. A stage whose batch is one piece returns one key.
+        Of W processes, process r gets `keys(step)[r::W]`. A stage with an indivisible batch returns one key.
         """
 
     def __getitem__(self, key: Key) -> Any:
-        """Prepare one item: a pure function of the key. The global random generators are seeded from it."""
+        """Prepare one item: a pure function of the key, from which the global random generators are seeded."""
 
     def collate(self, items: Sequence[Any]) -> Any:
-        """Put the items of one process together, without drawing random numbers."""
+        """Collate the items of one process, without random numbers."""
 
     def __len__(self) -> int:
-        """Return the number of steps of a drawn stage, or the number of items of a stored one."""
+        """Return the number of steps for generated data, or the number of items of a stored dataset."""
 
 
 class Stage(Protocol):
-    """What is trained, and on what. `validate(step) -> dict[str, float] | None` is optional.
+    """Stage: module and data. `validate(step) -> dict[str, float] | None` is optional.
 
-    A batch may have `parts` (frozenset of str) and `with_parts(parts) -> batch`: the module then runs every named part
-    even where the batch has no rows for it. The trainer names what any process of the step has, so that all run the
-    same graph. A batch is a tensor or a dataclass, whose tensors are moved to the device by `model.batch.move`.
+    A batch is a tensor or a dataclass, whose tensors `model.batch.move` moves to the device. It may have `parts`
+    (frozenset of str) and `with_parts(parts) -> batch`: the module runs every part of the set, even without rows for
+    it. The trainer passes the union over all processes, so that all run the same graph.
     """
 
     @property
@@ -108,22 +108,22 @@ class Stage(Protocol):
 
     @property
     def module(self) -> "nn.Module":
-        """The module that is trained: `forward(batch) -> dict[str, LossTerm]`; its state dict is what is saved."""
+        """The module to train: `forward(batch) -> dict[str, LossTerm]`; its state dict is saved."""
 
     @property
     def data(self) -> StageData: ...
 
     def parameters(self) -> Iterable[Any]:
-        """Return what is optimized: parameters of `module`, or groups (see `optim.parameter_groups`)."""
+        """Return the parameters to optimize, or parameter groups (see `optim.parameter_groups`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
-    """What the stages of one run share."""
+    """State shared by the stages of a run."""
 
     model: "Sa2VA"
     processor: "Processor"
     seed: int  # random seed of the run
-    folder: Path  # of the run
+    folder: Path  # folder of the run
     device: "torch.device"
-    kept: "dict[str, nn.Module]" = dataclasses.field(default_factory=dict)  # auxiliary heads handed on between stages
+    kept: "dict[str, nn.Module]" = dataclasses.field(default_factory=dict)  # auxiliary heads that later stages reuse

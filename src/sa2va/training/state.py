@@ -1,8 +1,8 @@
-"""Save and restore a run's state: safetensors and one JSON, complete or not at all.
+"""Save and restore the training state of a stage atomically: safetensors and one JSON file.
 
 Flow: trainer.py -> save_state every few minutes -> after an interruption latest_state + read_state -> trainer.py.
-A state is a folder `state-<step>` holding `<part>.safetensors` files and `state.json`. It is written under another
-name, flushed to the disk and renamed; only then is the one before it deleted.
+A state is a folder `state-<step>` with `<part>.safetensors` files and `state.json`. It is written under a temporary
+name, flushed to the disk and renamed; only then the previous state is deleted.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ FORMAT = "sa2va-training-state-1"
 FINAL = "final"
 ALIASES = "aliases"
 FINISHED_FILE = "finished.json"
-# Frozen weights are not saved: a run builds them anew. A whole state on the CPU is given to the main process alone.
+# Frozen weights are not saved, since a run rebuilds them. The full state on the CPU goes to the main process only.
 TRAINED = StateDictOptions(ignore_frozen_params=True)
 GATHERED = replace(TRAINED, full_state_dict=True, cpu_offload=True)
 SCATTERED = replace(TRAINED, full_state_dict=True, strict=False)
@@ -44,26 +44,26 @@ KEYS = {"step", "files", ALIASES, "record"}
 
 @dataclass(frozen=True)
 class State:
-    """One saved moment of a stage."""
+    """Saved training state of a stage."""
 
-    step: int  # steps that are done
-    record: dict[str, Any]  # config, counters: whatever JSON holds
+    step: int  # number of finished steps
+    record: dict[str, Any]  # config and counters, JSON values
     parts: dict[str, dict[str, Tensor]]  # file stem -> name -> tensor
 
 
 def save_state(folder: Path, state: State, *, name: str | None = None) -> Path:
-    """Write a state into `folder` and delete the ones before it.
+    """Write a state into `folder` and delete previous states.
 
     Args:
-        folder: the stage's folder; created when it is not there.
-        state: what to write; tensors may be on any device, shared ones are written once.
-        name: name of the state's own folder; by default `state-<step>`.
+        folder: folder of the stage; created if missing.
+        state: state to write; tensors may be on any device, tied ones are written once.
+        name: name of the state's folder; by default `state-<step>`.
 
     Returns:
         The folder written.
 
     Raises:
-        ValueError: when the disk refuses (full, read-only); nothing half-written stays.
+        ValueError: the disk is full or read-only; partial files are removed.
     """
     target = folder / (name or f"state-{state.step:08d}")
     with whole_folder(target) as draft:
@@ -78,7 +78,7 @@ def save_state(folder: Path, state: State, *, name: str | None = None) -> Path:
 
 
 def latest_state(folder: Path) -> Path | None:
-    """Return the newest state in a stage's folder: the final one, else the one of the highest step, else None."""
+    """Return the newest state in a stage's folder: the final one, else that of the highest step, else None."""
     if (folder / FINAL).is_dir():
         return folder / FINAL
     states = sorted(path for path in folder.glob("state-*") if path.is_dir())
@@ -89,7 +89,7 @@ def read_state(path: Path) -> State:
     """Read one state folder.
 
     Raises:
-        ValueError: one line that names the file when it is truncated, missing or of another kind.
+        ValueError: a file is truncated, missing or in another format; the message names it.
     """
     fix = f"delete {path} to go back to what was saved before it, or start over in a new output folder"
     try:
@@ -114,11 +114,9 @@ def read_state(path: Path) -> State:
 
 
 def module_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Return the state dict of a module on the CPU, also of a sharded or wrapped one, without frozen parameters.
+    """Return the state dict of a module, sharded or wrapped ones included, without frozen parameters.
 
-    Every process of a run must call it.
-
-    A state dict entry that is no tensor could not be saved without pickle.
+    Every process of a run must call it. Entries that are not tensors are refused, since saving them needs pickle.
     """
     tensors: dict[str, Any] = get_model_state_dict(module, options=TRAINED)
     odd = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
@@ -127,10 +125,10 @@ def module_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def load_module_tensors(module: nn.Module, tensors: dict[str, Tensor], *, source: Path) -> None:
-    """Put the tensors of `module_tensors` back, every name and shape checked.
+    """Load the tensors of `module_tensors` into a module; check every name and shape.
 
     Raises:
-        ValueError: one line with the first name that differs.
+        ValueError: a name or shape differs; the message gives the first one.
     """
     own: dict[str, Any] = get_model_state_dict(module, options=TRAINED)
     shapes = {name: value.shape for name, value in own.items()}
@@ -139,27 +137,27 @@ def load_module_tensors(module: nn.Module, tensors: dict[str, Tensor], *, source
         raise ValueError(f"{source}: only {where} has {name}; it was saved by another model: use a new output folder")
     for name, shape in shapes.items():
         if shape != tensors[name].shape:
-            told = f"{tuple(tensors[name].shape)} saved, {tuple(shape)} in the model"
-            raise ValueError(f"{source}: {name} is {told}; it was saved by another model: use a new output folder")
+            sizes = f"{tuple(tensors[name].shape)} saved, {tuple(shape)} in the model"
+            raise ValueError(f"{source}: {name} is {sizes}; it was saved by another model: use a new output folder")
     set_model_state_dict(module, dict(tensors), options=SCATTERED)
 
 
 def optimizer_tensors(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     """Return AdamW's moments by parameter name: `exp_avg.<name>`, `exp_avg_sq.<name>`, `step.<name>`.
 
-    Every process of a run must call it; the main one gets the tensors.
+    Every process of a run must call it; only the main process gets the tensors.
     """
     if not optimizer.state:
-        return {}  # asking for it would fill it
+        return {}  # get_optimizer_state_dict would initialize the state
     state: Any = get_optimizer_state_dict(module, optimizer, options=GATHERED).get("state", {})
     return {f"{moment}.{name}": value for name, moments in state.items() for moment, value in moments.items()}
 
 
 def load_optimizer_tensors(module: nn.Module, optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put the moments of `optimizer_tensors` back.
+    """Load the moments of `optimizer_tensors` into an optimizer.
 
     Raises:
-        ValueError: they belong to other parameters.
+        ValueError: a moment belongs to no trained parameter.
     """
     trained = trained_parameters(module, optimizer)
     state: dict[str, Any] = {}
@@ -173,7 +171,7 @@ def load_optimizer_tensors(module: nn.Module, optimizer: Optimizer, tensors: dic
     groups: Any = get_optimizer_state_dict(module, optimizer, options=TRAINED)["param_groups"]
     set_optimizer_state_dict(module, optimizer, {"state": state, "param_groups": groups}, options=SCATTERED)
     for name, parameter in trained.items():
-        if name not in state:  # torch gives what was never updated a first step
+        if name not in state:  # torch initializes the state of parameters that were never updated
             optimizer.state.pop(parameter, None)
 
 
@@ -192,7 +190,7 @@ def _write(draft: Path, state: State) -> None:
 
 
 def _without_copies(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the distinct tensors on the CPU, and alias -> name for tied ones (safetensors refuses shared memory)."""
+    """Return the distinct tensors on the CPU, and alias -> name for tied ones, which safetensors refuses."""
     unique: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     first: dict[tuple[Any, ...], str] = {}
@@ -205,22 +203,22 @@ def _without_copies(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict
         first[key] = name
         storage = tensor.untyped_storage().data_ptr()
         plain = tensor.detach().to("cpu").contiguous()
-        # views of one storage (an expanded buffer, a slice) become tensors of their own
+        # views of one storage (an expanded buffer, a slice) are copied
         unique[name] = plain.clone() if storage in storages else plain
         storages.add(storage)
     return unique, aliases
 
 
 def mark_finished(folder: Path, config: Any, results: Sequence[Path]) -> None:
-    """Note that a run has ended, so that the same command again has nothing to do.
+    """Mark a run as finished, so that repeating its command trains nothing.
 
     Args:
-        folder: of the run.
-        config: of the run, a dataclass.
-        results: folders of it that hold what was trained.
+        folder: folder of the run.
+        config: configuration of the run, a dataclass.
+        results: folders with trained weights, within that of the run.
 
     Raises:
-        ValueError: the disk refuses the file.
+        ValueError: the file cannot be written.
     """
     files = [path for result in results for path in sorted(result.rglob("*")) if path.is_file()]
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
@@ -228,9 +226,9 @@ def mark_finished(folder: Path, config: Any, results: Sequence[Path]) -> None:
 
 
 def is_finished(folder: Path, config: Any) -> bool:
-    """Tell whether a run of this configuration has ended and its results are still there, whole.
+    """Tell whether a run of this configuration has finished and its result files are unchanged in size.
 
-    A mark of another configuration is taken away, for what it marks is about to change.
+    A mark of another configuration is deleted, because the run is about to replace those results.
     """
     mark = folder / FINISHED_FILE
     try:
@@ -246,7 +244,7 @@ def is_finished(folder: Path, config: Any) -> bool:
 
 
 def _decisive(config: Any) -> Any:
-    """Return as JSON has it what of a configuration decides what is trained: all but where, how fast, and how told."""
+    """Return the part of a configuration that determines the weights, as JSON: without output, speed and logging."""
     idle = {"output", "device", "threads", *FREE_FIELDS}
 
     def without(values: Any) -> Any:

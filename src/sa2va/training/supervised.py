@@ -1,12 +1,13 @@
-"""Train Sa2VA on a mixture of datasets with the paper's losses: the stage for any family and any dataset.
+"""Train Sa2VA on a mixture of datasets with the paper's losses, for any family and dataset.
 
-Flow: names of datasets -> Mixture -> Sample -> Processor -> Batch -> Sa2VA.forward -> LossTerms.
+Flow: dataset names -> Mixture -> Sample -> Processor -> Batch -> Sa2VA.forward -> LossTerms.
 Source: Sa2VA, arXiv:2501.04001, section 3.3, and its released configuration: LoRA on the language model; embeddings,
     head, projectors and mask decoder fully trained; both image encoders frozen.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.training.config import RunConfig
 from sa2va.training.lora import add_lora, merge_lora
+from sa2va.training.new_tokens import change_seg_design
 from sa2va.training.stage import Key, RunContext, StageConfig
 from sa2va.types import Sample
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetShare:
-    """A dataset of a mixture."""
+    """Dataset of a mixture, with its sampling weight."""
 
     name: str  # in data/catalog.py or an extension
     weight: float = 1.0  # share of the samples, in any unit
@@ -44,12 +46,12 @@ class SupervisedConfig(StageConfig):
     losses: LossConfig = field(default_factory=LossConfig)
     betas: tuple[float, float] = (0.9, 0.999)
     num_frames: int = 5  # key frames of a clip
-    frames: Literal["random", "uniform"] = "random"  # which; in increasing order
-    mask_side: int = 256  # px, square that targets are resized to
-    max_tokens: int = 8192  # budget of a conversation, see `Processor.encode_sample`
+    frames: Literal["random", "uniform"] = "random"  # selection of the key frames, sorted
+    mask_side: int = 256  # px, side of the square that targets are resized to
+    max_tokens: int = 8192  # limit of a conversation, see `Processor.encode_sample`
     lora_rank: int = 128  # 0 = train the whole language model
     lora_dropout: float = 0.05
-    trains_embeddings: bool = True  # with the head of the language model, as the mask tokens are new
+    trains_embeddings: bool = True  # and the head of the language model, since the mask tokens are new
     trains_vision_projector: bool = True
     trains_mask_decoder: bool = True
 
@@ -59,7 +61,13 @@ class SupervisedConfig(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class SupervisedRun(RunConfig):
-    """A run that ends with a plain model: adapters are merged into it."""
+    """Run whose adapters are merged into the model before it is saved."""
+
+    seg_design: Literal["", "single", "repeat", "multiple"] = ""  # of mask tokens; "" = as the model has it
+
+    def build_model(self, folder: Path) -> tuple[Sa2VA, Processor]:
+        model, processor = super().build_model(folder)
+        return change_seg_design(model, processor, self.seg_design) if self.seg_design else (model, processor)
 
     def finish(self, model: Sa2VA, processor: Processor) -> None:
         merge_lora(model)
@@ -67,15 +75,15 @@ class SupervisedRun(RunConfig):
 
 @dataclass(frozen=True)
 class ChosenFrames:
-    """A sample with the frames that are wanted of it."""
+    """Sample with the indices of its key frames."""
 
     sample: Sample
     keyframes: list[int]
-    seed: int  # of its random points
+    seed: int  # seed of its random points
 
 
 class SupervisedData:
-    """Samples of a mixture."""
+    """Data of the stage: samples of a mixture with random key frames."""
 
     def __init__(self, config: SupervisedConfig, processor: Processor) -> None:
         self.config, self.processor = config, processor
@@ -124,7 +132,7 @@ class SupervisedModule(nn.Module):
 
 
 class SupervisedStage:
-    """Train what the config says; all else is frozen."""
+    """Stage of supervised training; parameters that the config does not select are frozen."""
 
     def __init__(self, config: SupervisedConfig, context: RunContext) -> None:
         self.config, model = config, context.model
@@ -137,7 +145,7 @@ class SupervisedStage:
 
 
 def choose_trained(model: Sa2VA, config: SupervisedConfig) -> None:
-    """Freeze the model but for what is trained; add LoRA weights where they are wanted."""
+    """Freeze all parameters that the config does not select; add LoRA weights if configured."""
     mllm, decoder = model.mllm, model.sam2.native.mask_decoder
     trained = [model.projector]
     if config.lora_rank:
@@ -153,6 +161,6 @@ def choose_trained(model: Sa2VA, config: SupervisedConfig) -> None:
         trained.append(decoder)
     for part in trained:
         part.requires_grad_(True)
-    # Heads without a loss would only decay.
+    # A head without a loss would only be changed by weight decay.
     decoder.iou_prediction_head.requires_grad_(bool(config.trains_mask_decoder and config.losses.iou))
     decoder.pred_obj_score_head.requires_grad_(bool(config.trains_mask_decoder and config.losses.presence))

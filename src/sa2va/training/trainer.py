@@ -1,7 +1,8 @@
-"""Run one training stage on Accelerate: forward, backward, update, log, save; resume where a killed run stopped.
+"""Train one stage with Accelerate: forward, backward, update, log, save; resume an interrupted stage.
 
 Flow: StageConfig.build -> Stage -> run_stage -> `<folder>/<stage>/state-*` while it runs, `final` after it.
-    A loss is a sum of terms, each a weighted mean over the rows of all processes: its gradient is that of one process.
+    The loss is a sum of terms, each a weighted mean over the rows of all processes, so that the gradient does not
+    depend on how the rows are distributed.
 """
 
 import dataclasses
@@ -46,23 +47,23 @@ from sa2va.training.state import (
     save_state,
 )
 
-MAX_BAD_STEPS = 10  # non-finite steps in a row before a run gives up
+MAX_BAD_STEPS = 10  # consecutive non-finite steps that end a run
 INTERRUPTED = 130  # exit code after SIGINT or SIGTERM
 
 
 @plain_defaults()
 def run_stage(stage: Stage, folder: str | Path, device: str | torch.device, logger: RunLogger) -> None:
-    """Train a stage to its end, resuming from `<folder>/<stage name>` when a state is there.
+    """Train a stage to its end, resuming from a state in `<folder>/<stage name>` if there is one.
 
-    A finished stage only has its final weights (averaged ones, when ema is on) loaded into the module.
-    SIGINT and SIGTERM save at the end of the current step and exit with code 130.
+    For a finished stage, only its final weights (averaged ones if ema is on) are loaded into the module.
+    SIGINT, SIGTERM and SIGHUP save at the end of the current step and exit with code 130.
 
     Raises:
-        ValueError: one line; a state that is damaged or of another config, or losses that stay non-finite.
+        ValueError: a state is damaged or of another config, or losses stay non-finite.
     """
     if stage.config.validate_every and getattr(stage, "validate", None) is None:
         name = stage.config.name
-        raise ValueError(f"stage {name} validates nothing; leave out validate_every.{name} or set it to 0")
+        raise ValueError(f"stage {name} has no validation; leave out validate_every.{name} or set it to 0")
     run = _StageRun(stage, Path(folder) / stage.config.name, torch.device(device), logger)
     try:
         if run.restore():
@@ -79,7 +80,7 @@ def run_stage(stage: Stage, folder: str | Path, device: str | torch.device, logg
 
 
 class _Meter:
-    """Add up loss terms since the last line of the log; part of the saved state, so a resume changes no line."""
+    """Running sums of loss terms since the last log line; part of the saved state, so resuming changes no line."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
@@ -90,7 +91,7 @@ class _Meter:
         self.counts[name] = self.counts[name] + count if name in self.counts else count
 
     def means(self) -> dict[str, float]:
-        """Return the mean of each term that had rows."""
+        """Return the mean of each term that has rows."""
         return {name: (self.sums[name] / count).item() for name, count in self.counts.items() if count > 0}
 
     def to_json(self) -> dict[str, dict[str, float]]:
@@ -102,20 +103,20 @@ class _Meter:
 
 
 class _Signals:
-    """Whether SIGINT, SIGTERM or SIGHUP has arrived."""
+    """Signal handler that records the arrival of SIGINT, SIGTERM or SIGHUP."""
 
     def __init__(self) -> None:
         self.arrived = False
 
     def __call__(self, number: int, frame: object) -> None:
         if self.arrived:
-            raise KeyboardInterrupt  # asked twice: stop now, the last saved state stays
+            raise KeyboardInterrupt  # second signal: stop now; the last saved state remains
         self.arrived = True
 
 
 @contextmanager
 def _deferred_signals() -> Generator[_Signals]:
-    """Catch the signals that end a run for the length of a `with` block (only the main thread can)."""
+    """Defer the signals that end a run within a `with` block (in the main thread only)."""
     signals = _Signals()
     kept: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -131,7 +132,7 @@ def _deferred_signals() -> Generator[_Signals]:
 
 
 class _StageRun:
-    """One run of one stage: the moving parts between two saved states."""
+    """Running stage: model, optimizer, averaged weights and counters."""
 
     def __init__(self, stage: Stage, folder: Path, device: torch.device, logger: RunLogger) -> None:
         self.stage, self.folder, self.device, self.logger = stage, folder, device, logger
@@ -144,14 +145,14 @@ class _StageRun:
         self.weights = torch.nn.ParameterList(self.trained.values())
         self.average = build_average(self.weights, self.config.ema) if self.config.ema else None
         self.meter = _Meter()
-        self.step = 0  # steps that are done
-        self.skipped = 0  # updates left out because something was not finite
+        self.step = 0  # number of finished steps
+        self.skipped = 0  # updates left out because the loss or gradient was not finite
         self.bad_in_a_row = 0
-        self.train_s = 0.0  # seconds of training up to here, earlier runs included
+        self.train_s = 0.0  # seconds of training so far, earlier runs included
         self.wait_s = 0.0  # seconds spent waiting for batches since the last log line
 
     def release(self) -> None:
-        """Take what Accelerate has put around the module away."""
+        """Unwrap the module from Accelerate's wrappers and free its memory."""
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.accelerator.free_memory()
         for name in ("forward", "_is_accelerate_prepared"):  # left on the module, which a later stage may train
@@ -160,7 +161,7 @@ class _StageRun:
     # --- state ---
 
     def restore(self) -> bool:
-        """Load the newest state; True when the stage is finished."""
+        """Load the newest state; return True if the stage is finished."""
         path = latest_state(self.folder)
         if path is None:
             return False
@@ -184,7 +185,7 @@ class _StageRun:
         return False
 
     def save(self, *, final: bool = False) -> None:
-        """Write the present state, or the final weights, which mark the stage as done."""
+        """Write the current state, or the final weights, which mark the stage as finished."""
         record = {"config": dataclasses.asdict(self.config), "skipped": self.skipped, "train_s": self.train_s}
         parts = {"weights": module_tensors(self.module)}
         if not final:
@@ -200,7 +201,7 @@ class _StageRun:
     # --- training ---
 
     def train(self, signals: "_Signals") -> None:
-        """Take every step that is left, then write the final weights."""
+        """Run the remaining steps, then write the final weights."""
         config, accelerator = self.config, self.accelerator
         schedule = build_schedule(self.optimizer, config, self.step)
         steps = range(self.step, config.steps)
@@ -238,7 +239,7 @@ class _StageRun:
         self.save(final=True)
 
     def take_step(self, step: int, batches: Iterator[Any]) -> None:
-        """Forward and backward of each batch of the step, then one update."""
+        """Run forward and backward of each batch of the step, then one update."""
         config, accelerator = self.config, self.accelerator
         self.module.train()
         self.optimizer.zero_grad(set_to_none=True)
@@ -253,7 +254,7 @@ class _StageRun:
             figures += terms
         norm = accelerator.clip_grad_norm_(self.trained.values(), config.clip_norm or math.inf)
         figures.append(("grad_norm", norm.detach(), one))
-        # one test, hence one wait for the device
+        # one test, so only one synchronization with the device
         if not torch.isfinite(norm + sum(total for name, total, _ in figures if name == "total")):
             self.skip(figures)
             return
@@ -265,7 +266,7 @@ class _StageRun:
             self.meter.add(*figure)
 
     def next_batch(self, batches: Iterator[Any]) -> Any:
-        """Return the next batch on the device, with the parts that any process has in this step."""
+        """Return the next batch on the device, with the parts of all processes in this step."""
         began = time.monotonic()
         batch = next(batches)
         self.wait_s += time.monotonic() - began
@@ -276,9 +277,9 @@ class _StageRun:
         return move(batch, self.device)
 
     def combine(self, terms: dict[str, LossTerm]) -> tuple[Tensor, list[tuple[str, Tensor, Tensor]]]:
-        """Return the loss to minimize, and each term's total and count over all processes, "total" being the loss.
+        """Return the loss to minimize, and total and count of each term over all processes; "total" is the loss.
 
-        The loss of this process is times the number of processes, because their gradients are averaged.
+        The loss of this process is multiplied by the number of processes, because their gradients are averaged.
         """
         names, one = sorted(terms), torch.ones((), device=self.device)
         totals = torch.stack([terms[name].total.float() for name in names])
@@ -290,24 +291,24 @@ class _StageRun:
         return loss, [*zip(names, sums, counts, strict=True), ("total", (sums * scales).sum(), one)]
 
     def agree(self, *flags: bool) -> list[bool]:
-        """Tell of each flag whether any process has it."""
+        """Reduce each flag over the processes with "any"."""
         if self.accelerator.num_processes == 1:
             return list(flags)
         return (self.accelerator.reduce(torch.tensor(flags, dtype=torch.float, device=self.device), "sum") > 0).tolist()
 
     def skip(self, figures: list[tuple[str, Tensor, Tensor]]) -> None:
-        """Count a step that cannot be used; give up after too many in a row."""
+        """Count a non-finite step; raise ValueError after MAX_BAD_STEPS consecutive ones."""
         self.skipped += 1
         self.bad_in_a_row += 1
         if self.bad_in_a_row >= MAX_BAD_STEPS:
-            told = ", ".join(f"{name} {(total / count.clamp(min=1)).item():.3g}" for name, total, count in figures)
+            means = ", ".join(f"{name} {(total / count.clamp(min=1)).item():.3g}" for name, total, count in figures)
             raise ValueError(
                 f"stage {self.config.name}: {MAX_BAD_STEPS} non-finite steps in a row before step {self.step + 1} "
-                f"({told}); lower lr.{self.config.name} or set autocast to false"
+                f"({means}); lower lr.{self.config.name} or set autocast to false"
             )
 
     def log(self, lr: float, *, num_steps: int, seconds: float) -> None:
-        """Write the means since the last line; the speed is that of the `num_steps` steps of this process."""
+        """Log the means since the last record; the speed is that of the last `num_steps` steps."""
         means = self.meter.means()
         self.meter = _Meter()
         record = {
@@ -326,7 +327,7 @@ class _StageRun:
 
     @torch.no_grad()
     def validate(self) -> None:
-        """Call the stage's own validation, on the averaged weights where there are some."""
+        """Call the stage's validation, with the averaged weights if there are any."""
         seed_all(self.config.seed, self.config.name, "validation", self.step)
         self.module.eval()
         validate: Callable[[int], dict[str, float] | None] = getattr(self.stage, "validate")  # noqa: B009
@@ -338,7 +339,7 @@ class _StageRun:
 
 
 def _check_config(config: StageConfig, saved: dict[str, Any], path: Path, *, finished: bool) -> None:
-    """Refuse a state of another config; steps may grow, saving and logging may change."""
+    """Refuse a state of another config; steps may increase, and FREE_FIELDS may change."""
     for field, value in dataclasses.asdict(config).items():
         before = saved.get(field)
         same = value == before or (isinstance(value, tuple) and before is not None and list(value) == list(before))

@@ -86,7 +86,7 @@ def test_the_drawn_world_needs_no_file(capsys: pytest.CaptureFixture[str], monke
         (["osie", "FOLDER/text.json"], "text.json: no JSON"),
         (["refcoco_gaze", "FOLDER/empty.json"], "at least one record"),
         (["coco_search18", "FOLDER/records.json"], "record 0: name is missing"),
-        (["world", "FOLDER"], "world is drawn, not read"),
+        (["world", "FOLDER"], "world is simulated and needs no file"),
         (["world", "--items", "0"], "--items"),
         ([], "NAME"),
     ],

@@ -154,7 +154,7 @@ def test_a_line_without_an_end_is_refused(
         monkeypatch.setattr("sys.stdin", endless)
         assert cli.main(["gaze", "stream", picture]) == 2
     told = capsys.readouterr().err
-    assert told == "sa2va: a line of 65536 characters and more; expected words between spaces or lines\n"
+    assert told == "sa2va: a line has 65536 characters or more; expected words between spaces or lines\n"
 
 
 @pytest.mark.parametrize("errors", ["strict", "surrogateescape"])

@@ -39,9 +39,9 @@ def test_wrong_words_are_refused_in_one_line() -> None:
         (["gaze.seed=3"], "a stage has no seed of its own; set that of the run: seed=3"),
         (["eyes.seed=3"], "a stage has no seed of its own; set that of the run: seed=3"),
         (["eyes.name=gaze"], "no setting 'eyes.name'"),
-        (["prefix_weight=1"], "override 'prefix_weight': has no use at lora_rank=0; leave it out"),
-        (["lora_rank=4", "beliefs=target"], "override 'beliefs': has no use at lora_rank=4; leave it out"),
-        (["lora_rank=4", "gaze.validate_every=5"], "has no use at lora_rank=4"),
+        (["prefix_weight=1"], "override 'prefix_weight': has no effect at lora_rank=0; leave it out"),
+        (["lora_rank=4", "beliefs=target"], "override 'beliefs': has no effect at lora_rank=4; leave it out"),
+        (["lora_rank=4", "gaze.validate_every=5"], "has no effect at lora_rank=4"),
         (["decoder.state_width=5"], "override 'decoder.state_width': comes from the model; leave it out"),
     ],
 )

@@ -152,7 +152,7 @@ def test_a_box_covers_its_share_of_each_cell() -> None:
 
 def test_what_teaches_nothing_is_refused_in_one_line() -> None:
     empty = replace(make_trials(1)[0], scanpath=Scanpath.from_packs([], [], WORDS, width=512, height=320))
-    with pytest.raises(ValueError, match="1 trials without a single fixation"):
+    with pytest.raises(ValueError, match="1 trials have no fixation"):
         read_recordings([empty], Grid(16))
     with pytest.raises(ValueError, match="lies outside the canvas"):
         read_recordings([replace(make_trials(1)[0], target=(600.0, 0.0, 700.0, 50.0))], Grid(16))

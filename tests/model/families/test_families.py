@@ -147,7 +147,7 @@ def test_a_talk_held_open_equals_the_talk_at_once(kind: str) -> None:
     sample = Sample.of_arrays(frames=frames, turns=TALK, masks=np.ones((1, 2, 48, 80), bool))
     other = Sample.of_arrays(frames=frames, turns=TALK[1:], masks=sample.masks)
     batch = processor([sample, other], for_masks=False)
-    at_once = model.gather_seg_states(model.hidden_states(batch), batch)
+    at_once = model.gather_seg_states(model.mllm.run_text(model.encode(batch)), batch)
     opened = stream_states(kind, sample)
     assert len(at_once) == 3 and len(opened) == 2
     assert torch.allclose(at_once[:2], torch.stack(opened), atol=1e-5)
@@ -191,7 +191,7 @@ def test_an_answer_that_ends_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen3_vl", "llava"])
 def test_a_region_for_a_model_that_takes_none(kind: str) -> None:
-    with pytest.raises(ValueError, match=f"a {kind} model takes no regions; say in words") as error:
+    with pytest.raises(ValueError, match=f"a {kind} model takes no regions; describe the object in words") as error:
         Predictor(*build_family(kind)).predict(draw(64, 64), "What is region1?", regions=[(10, 10)])
     assert "\n" not in str(error.value)
 
@@ -199,7 +199,7 @@ def test_a_region_for_a_model_that_takes_none(kind: str) -> None:
 def test_pictures_of_another_prompt_are_refused() -> None:
     model, processor = build_family("qwen3_vl")
     prompts = processor.prompts(QUESTIONS[:1])
-    with pytest.raises(ValueError, match="image places in the text, 3 visual tokens"):
+    with pytest.raises(ValueError, match="image tokens in the text, 3 visual tokens"):
         model.encode(replace(prompts, visual_index=prompts.visual_index[:3]))
 
 

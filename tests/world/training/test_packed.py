@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from support.loss_terms import total_loss
 from support.small_model import build_model
 
-from sa2va.model.losses import total_loss
 from sa2va.tokens import IGNORE_INDEX
 from sa2va.training.stage import RunContext
 from sa2va.types import Sample

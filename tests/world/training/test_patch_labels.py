@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from support.loss_terms import total_loss
 
-from sa2va.model.losses import total_loss
 from sa2va.world.scenes.scene import COLORS, SHAPES, SIZES, TEXTURES
 from sa2va.world.tasks.catalog import TASKS
 from sa2va.world.training.patch_labels import (

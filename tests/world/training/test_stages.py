@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.loss_terms import total_loss
 from support.small_model import build_model
 
 from sa2va.model.following import find_objects
-from sa2va.model.losses import total_loss
 from sa2va.model.sam.sam2 import MaskOutput
 from sa2va.training.optim import build_optimizer, trained_parameters
 from sa2va.training.stage import RunContext, Stage, StageConfig

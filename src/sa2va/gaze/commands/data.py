@@ -1,6 +1,6 @@
-"""Check a gaze dataset before it is used: `sa2va data check refcoco_gaze refcocogaze_val_correct.json`.
+"""Check the statistics of a gaze dataset: `sa2va data check refcoco_gaze refcocogaze_val_correct.json`.
 
-Flow: name, file -> gaze/catalog.py -> trials -> gaze/statistics.py -> figures beside known ones (data/check.py).
+Flow: name, file -> gaze/catalog.py -> trials -> gaze/statistics.py -> comparison with known figures (data/check.py).
 """
 
 from pathlib import Path
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def check(name: str, path: Path | None, seed: int, limit: int) -> Check:
-    """Compare recorded or simulated gaze with the figures that are known of it.
+    """Compare the statistics of recorded or simulated gaze with known figures.
 
     Args:
         name: a key of gaze.catalog.DATASETS.
-        path: file of the fixations, or its folder; None for simulated gaze.
+        path: file of the fixations or its folder; None for simulated gaze.
         seed: random seed of simulated gaze.
         limit: number of expressions of simulated gaze, ten observers each.
     """
@@ -29,10 +29,10 @@ def check(name: str, path: Path | None, seed: int, limit: int) -> Check:
 
 
 def read_trials(name: str, path: Path | None, seed: int, limit: int) -> "list[Trial]":
-    """Read the trials of a recorded dataset, or simulate those of a drawn one.
+    """Read the trials of a recorded dataset, or generate those of a simulated one.
 
     Raises:
-        ValueError: an extra is not installed, or the file does not fit the dataset.
+        ValueError: an extra is not installed, the path is missing or superfluous, or the file is not of this dataset.
     """
     try:
         from sa2va.gaze.catalog import DATASETS, FILES
@@ -47,5 +47,5 @@ def read_trials(name: str, path: Path | None, seed: int, limit: int) -> "list[Tr
             raise ValueError(f"{name} is read from a file; add its path, as in sa2va data check {name} {FILES[name]}")
         return DATASETS[name](find_file(path, FILES[name]))
     if path is not None:
-        raise ValueError(f"{path}: {name} is drawn, not read; leave the path out")
+        raise ValueError(f"{path}: {name} is simulated and needs no file; leave the path out")
     return DATASETS[name](seed=seed, num_cases=limit)

@@ -1,7 +1,7 @@
-"""Score gaze: `sa2va gaze eval --data FILE --oracle-target`, or recompute recorded metrics: `--golden FOLDER`.
+"""Evaluate gaze: `sa2va gaze eval --data FILE --oracle-target`, or recompute recorded metrics: `--golden FOLDER`.
 
-Flow: drawn scenes -> gaze_world.py; data, word timing, predictions -> gaze/evaluation/ -> one table; a recorded folder
-    -> the largest difference per metric, exit 1 beyond the limit.
+Flow: synthetic scenes -> simulated.py; data, word timing, predictions -> gaze/evaluation/ -> one table; a folder of
+    recorded metrics -> the largest difference per metric, exit code 1 beyond the limit.
 """
 
 import json
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sa2va.gaze.evaluation.table import Row
     from sa2va.gaze.trial import Trial
 
-SAMPLES, PEOPLE_DRAWN = 10, 9  # scanpaths of a case by default; of a drawn one as many as people
+SAMPLES, PEOPLE_DRAWN = 10, 9  # default scanpaths per case; on synthetic scenes the number of observers
 
 
 DataOption = Annotated[
@@ -61,25 +61,25 @@ LearnedOption = Annotated[
     bool,
     typer.Option("--learned/--no-learned", help="Also train our decoder and the rebuilt baselines (takes minutes)."),
 ]
-WorldOption = Annotated[bool, typer.Option("--world", help="Evaluate a model on drawn scenes that nobody trained on.")]
+WorldOption = Annotated[bool, typer.Option("--world", help="Evaluate a model on held-out synthetic scenes.")]
 SplitOption = Annotated[
-    str, typer.Option("--split", metavar="NAME", help="Test set: dev to choose by, report to quote (with --world).")
+    str, typer.Option("--split", metavar="NAME", help="Test set: dev for development, report for final results.")
 ]
 SeedOption = Annotated[
     int | None, typer.Option(min=0, help="Random seed: of the scenes (with --world), of the samples (with --data).")
 ]
 SamplesOption = Annotated[
     int | None,
-    typer.Option(min=1, max=100, help="Number of scanpaths to sample per case: 10, with --world 9, as many as people."),
+    typer.Option(min=1, max=100, help="Number of scanpaths to sample per case; default 10, with --world 9."),
 ]
 JobsOption = Annotated[
-    int | None, typer.Option("--jobs", min=1, help="Number of scoring processes; one per core by default.")
+    int | None, typer.Option("--jobs", min=1, help="Number of scoring processes; by default one per core.")
 ]
 CheckOption = Annotated[bool, typer.Option("--check", help="Exit code 1 if a figure misses its bar (with --world).")]
-ItemsOption = Annotated[int, typer.Option(min=10, help="Number of expressions, nine people each (with --world).")]
+ItemsOption = Annotated[int, typer.Option(min=10, help="Number of expressions, nine observers each (with --world).")]
 GazeOption = Annotated[
     Path | None,
-    typer.Option("--gaze", metavar="FOLDER", parser=parse_path, help="Gaze weights; those of the model by default."),
+    typer.Option("--gaze", metavar="FOLDER", parser=parse_path, help="Gaze weights; by default those of the model."),
 ]
 PretrainedOption = Annotated[
     Path | None,
@@ -90,7 +90,7 @@ PretrainedOption = Annotated[
 StoreOption = Annotated[
     Path | None,
     typer.Option(
-        "--store", metavar="FOLDER", parser=parse_path, help="Folder to cache encoded scenes in (with --world)."
+        "--store", metavar="FOLDER", parser=parse_path, help="Cache folder for encoded scenes (with --world)."
     ),
 ]
 PlotsOption = Annotated[
@@ -99,11 +99,11 @@ PlotsOption = Annotated[
 ImagesOption = Annotated[
     Path | None,
     typer.Option(
-        "--images", metavar="FOLDER", parser=parse_path, help="Stimuli, to evaluate the model itself (with --data)."
+        "--images", metavar="FOLDER", parser=parse_path, help="Folder of stimuli, to evaluate the model (with --data)."
     ),
 ]
 
-# What is evaluated -> the options that say how, beside those of every mode.
+# Evaluation mode -> its options, apart from ALWAYS.
 MODEL = frozenset(field.name for field in fields(ModelChoice))
 SHARED = MODEL | {"gaze", "samples", "learned", "seed", "jobs", "output"}
 SETTINGS = {
@@ -143,16 +143,16 @@ def evaluate(
     *,
     choice: ModelChoice,
 ) -> None:
-    """Compare predictions, baselines, references and people on the same cases and folds, in one table.
+    """Compare predictions, baselines, references and observers on the same cases and folds, in one table.
 
     With -o, FOLDER/report.json holds every figure, and FOLDER/table.md the tables.
     """
     if (golden is not None) + (data is not None) + world != 1:
-        raise ValueError("what to evaluate? give one of --data FILE, --world and --golden FOLDER")
+        raise ValueError("expected one of --data FILE, --world and --golden FOLDER")
     refuse_idle(context, "golden" if golden is not None else "world" if world else "data")
     ready = prepare()
     if output is not None:
-        PAGE.check(output)  # before the work
+        PAGE.check(output)  # report an unusable folder before the evaluation
     if golden is not None:
         check_recorded(golden, as_json=as_json)
         return
@@ -169,7 +169,7 @@ def evaluate(
     files = [*(predictions or []), *(more or [])]
     trials = read_trials(data, words)
     if not oracle_target and not files and images is None:
-        raise ValueError("there is nothing to score; add --oracle-target, --images FOLDER, or --predictions FILE")
+        raise ValueError("nothing to score; add --oracle-target, --images FOLDER, or --predictions FILE")
     makers = [pixel_baseline(choice, gaze, images)] if images is not None else []
     makers += choose_baselines(oracle=oracle_target, learned=learned)
     drawn = Drawing(folds, samples or SAMPLES, seed or 0, jobs or -1)
@@ -179,7 +179,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Drawing:
-    """How scanpaths are drawn and scored."""
+    """Options of sampling and scoring scanpaths."""
 
     folds: int
     samples: int
@@ -197,7 +197,7 @@ def show_recorded(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Print the table of recorded gaze, and write it."""
+    """Print the table of recorded gaze; write it to `output` if given."""
     from sa2va.gaze.evaluation.markdown import recorded_page
     from sa2va.gaze.evaluation.table import as_record
 
@@ -215,14 +215,14 @@ def show_recorded(
 
 
 def refuse_idle(context: typer.Context, mode: str) -> None:
-    """See that every option that was given has something to do.
+    """Refuse options without effect in this mode.
 
     Args:
-        context: of the command line.
-        mode: what is evaluated; a key of SETTINGS.
+        context: context of the command line.
+        mode: evaluation mode, a key of SETTINGS.
 
     Raises:
-        ValueError: naming an option of another mode.
+        ValueError: an option of another mode is given; the message names it.
     """
     for parameter in context.command.params:
         name = parameter.name or ""
@@ -234,10 +234,10 @@ def refuse_idle(context: typer.Context, mode: str) -> None:
 
 
 def prepare() -> bool:
-    """See that the libraries of the metrics are there.
+    """Import the libraries of the metrics.
 
     Raises:
-        ValueError: saying what to install.
+        ValueError: one is missing; the message gives the pip command.
     """
     try:
         import scipy
@@ -251,7 +251,7 @@ def check_recorded(folder: Path, *, as_json: bool) -> None:
     """Print the largest difference of each recorded metric.
 
     Raises:
-        typer.Exit: one of them is beyond the limit.
+        typer.Exit: a difference exceeds the limit.
     """
     from sa2va.gaze.evaluation.golden import LIMIT, check_folder
 
@@ -287,7 +287,7 @@ def show_deviations(rows: "Sequence[Deviation]", limit: float) -> None:
 
 
 def read_trials(data: Path, words: Path | None) -> "list[Trial]":
-    """Read people's scanpaths, on the canvas."""
+    """Read recorded scanpaths, in coordinates of the canvas."""
     from sa2va.gaze.datasets.refcoco_gaze import read_refcoco_gaze
     from sa2va.gaze.trial import on_canvas
 
@@ -302,14 +302,14 @@ def make_rows(
     *,
     quiet: bool,
 ) -> "tuple[list[Row], list[Case]]":
-    """Score everything there is."""
+    """Score every system of the table: predictions, observers, baselines."""
     from tqdm import tqdm
 
     from sa2va.gaze.evaluation.cases import count_other_packs, read_cases
     from sa2va.gaze.evaluation.predictions import read_predictions
     from sa2va.gaze.evaluation.table import baseline_row, finish_rows, folds_of, people_row, prediction_row
 
-    predicted = {str(path): read_predictions(path) for path in files}  # a bad file shows before any work
+    predicted = {str(path): read_predictions(path) for path in files}  # report a bad file before scoring
     parts = folds_of(trials, drawn.folds)
     cases = read_cases(trials)
     rows = [prediction_row(name, cases, found, jobs=drawn.jobs) for name, found in predicted.items()]
@@ -319,7 +319,7 @@ def make_rows(
         if others := count_other_packs(cases, found):
             remark(
                 f"{row.name}: {others} of {sum(map(len, found.values()))} scanpaths have another number of packs than "
-                "words and two more; packs that are missing count as empty, those beyond the last one join it",
+                "the number of words + 2; missing packs count as empty, extra ones are merged into the last",
                 quiet,
             )
     rows.append(people_row(cases, jobs=drawn.jobs))
@@ -330,13 +330,13 @@ def make_rows(
 
 
 def pixel_baseline(choice: ModelChoice, gaze: Path | None, images: Path) -> "Callable[[], Baseline]":
-    """The model itself, on the pictures of a folder."""
+    """Return a factory of the baseline that runs the model under test on a folder of images."""
     from sa2va.gaze.baselines.event_decoder import PixelBaseline
     from sa2va.gaze.predictor import load_gaze
     from sa2va.inference.embedded import warn_once
 
     if not images.is_dir():
-        raise ValueError(f"--images {images}: no such folder; give the one that holds the stimuli")
+        raise ValueError(f"--images {images}: no such folder; give the folder of the stimuli")
     predictor = load_gaze(choice.model, gaze=gaze, **choice.arguments())
     if predictor.is_embedded:
         warn_once()

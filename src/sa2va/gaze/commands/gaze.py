@@ -1,7 +1,7 @@
-"""Predict where people look while they listen: `sa2va gaze predict photo.jpg "the red cup" -o out/`.
+"""Predict word-by-word scanpaths: `sa2va gaze predict photo.jpg "the red cup" -o out/`.
 
-Flow: picture, words (as an expression, or one by one from standard input) -> gaze/predictor.py -> scanpaths as text,
-    JSON, PNG and a film in which words appear one by one.
+Flow: picture, words (an expression, or standard input word by word) -> gaze/predictor.py -> scanpaths as text, JSON,
+    PNG and an animation in which words appear one by one.
 """
 
 import json
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="Image.", show_default=False)]
 GazeOption = Annotated[
     Path | None,
-    typer.Option("--gaze", metavar="FOLDER", parser=parse_path, help="Gaze weights; those of the model by default."),
+    typer.Option("--gaze", metavar="FOLDER", parser=parse_path, help="Gaze weights; by default those of the model."),
 ]
 SamplesOption = Annotated[int, typer.Option(min=1, max=1000, help="Number of scanpaths to sample.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Random seed.")]
-LONGEST_LINE = 2**16  # characters of standard input
+LONGEST_LINE = 2**16  # characters
 PICTURE, FILM, RECORDS = "scanpath.png", "scanpath", "scanpaths.json"
 FILMS = (r"scanpath\.mp4", r"scanpath\.gif")
 
@@ -62,7 +62,7 @@ class Mode(StrEnum):
 
 
 class WholeMode(StrEnum):
-    """Modes that need whole scanpaths as well."""
+    """Modes of whole scanpaths; a stream cannot give a consensus."""
 
     SAMPLE = "sample"
     MODE = "mode"
@@ -82,7 +82,7 @@ LastFixationOption = Annotated[
     LastFixation, typer.Option(help="Last-fixation constraint: on the target (hard), or none (soft).")
 ]
 
-app = build_group("Predict where people look, word by word.")
+app = build_group("Predict human scanpaths word by word.")
 app.command("eval")(evaluate)
 
 
@@ -103,12 +103,12 @@ def predict(
     *,
     choice: ModelChoice,
 ) -> None:
-    """Predict where people look while they hear an expression.
+    """Predict scanpaths of people who look at an image while they hear an expression.
 
-    With -o: a picture with numbered fixations colored by word, an animation, and all scanpaths as JSON.
+    With -o: an image with numbered fixations colored by word, an animation, and all scanpaths as JSON.
     """
     text = require_text(expression, "EXPRESSION")
-    picture = open_picture(image)  # before the model: a damaged file is reported at once
+    picture = open_picture(image)  # report a damaged file before loading the model
     frame = picture.frame(0)
     with staged(output, Claim(tuple(map(re.escape, file_names(film))), FILMS), picture.files) as scratch:
         from sa2va.gaze.model.grounding import split_words
@@ -135,7 +135,7 @@ def predict(
             files = write_files(scratch, frame, paths, stream.onsets, film)
             remark(describe_files(files, scratch, output), quiet)
         elif not as_json:
-            remark("nothing was written; add -o FOLDER for the picture, the film and JSON", quiet)
+            remark("nothing was written; add -o FOLDER for the image, the animation and JSON", quiet)
 
 
 @app.command("stream")
@@ -162,7 +162,7 @@ def stream(
         image, num_samples=samples, seed=seed, mode=mode.value, last_fixation=last_fixation.value
     )
     if source.isatty():
-        remark("type words; Enter hands them over, Ctrl-D ends the expression", quiet)
+        remark("type words; Enter submits them, Ctrl-D ends the expression", quiet)
     tell(looking, None, looking.bot, as_json=as_json)
     for word in spoken_words(read_lines(source)):
         tell(looking, word, looking.hear(word), as_json=as_json)
@@ -179,7 +179,7 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the settings of the run and stop.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train a gaze decoder on a frozen or adapted model; the same command again resumes."""
+    """Train a gaze decoder on a frozen or LoRA-adapted model; repeat the command to resume."""
     from sa2va.gaze.training import recipes
 
     if dry_run:
@@ -200,11 +200,11 @@ def open_picture(image: str) -> "Media":
     """Open a picture.
 
     Raises:
-        ValueError: it cannot be read, or is a video or a folder.
+        ValueError: the file cannot be read, or is a video or a folder.
     """
     from sa2va.media.source import open_media
 
-    if image and Path(image).is_dir():  # else it is read as a video, whose frames may be refused for another reason
+    if image and Path(image).is_dir():  # otherwise a folder is read as a video, with misleading errors
         raise ValueError(f"{image}: expected a picture, got a folder; pass one of its pictures")
     media = open_media(image)
     if not media.is_image:
@@ -213,25 +213,25 @@ def open_picture(image: str) -> "Media":
 
 
 def read_lines(stream: TextIO) -> Iterator[str]:
-    """Read lines as they come.
+    """Yield lines as they arrive.
 
     Raises:
-        ValueError: one goes on beyond LONGEST_LINE.
+        ValueError: a line exceeds LONGEST_LINE.
     """
     while line := stream.readline(LONGEST_LINE):
         if len(line) == LONGEST_LINE and not line.endswith("\n"):
-            raise ValueError(f"a line of {LONGEST_LINE} characters and more; expected words between spaces or lines")
+            raise ValueError(f"a line has {LONGEST_LINE} characters or more; expected words between spaces or lines")
         yield line
 
 
 def spoken_words(lines: Iterable[str]) -> Iterator[str]:
-    """Hand on each word as soon as its line is there."""
+    """Yield the words of each line as soon as the line arrives."""
     for line in lines:
         yield from require_utf8(line.strip(), "line").split()
 
 
 def tell(looking: "GazeStream", word: str | None, packs: "Sequence[Pack]", *, as_json: bool) -> None:
-    """Say what everybody looked at during one word; at once, so that a pipe can follow."""
+    """Print every sample's fixations of one word, flushed so that a pipe gets them at once."""
     if as_json:
         rows = [[vars(fixation) for fixation in pack.fixations] for pack in packs]
         print(json.dumps({"word": word, "packs": rows, "target": round(looking.target.score, 4)}), flush=True)
@@ -241,7 +241,7 @@ def tell(looking: "GazeStream", word: str | None, packs: "Sequence[Pack]", *, as
 
 
 def scanpath_lines(path: "Scanpath") -> list[str]:
-    """A line for each pack of one scanpath."""
+    """Format one line per pack of a scanpath."""
     names = ["(start)", *path.words, "(end)"]
     width = max(map(len, names))
     return [
@@ -250,7 +250,7 @@ def scanpath_lines(path: "Scanpath") -> list[str]:
 
 
 def pack_lines(name: str, packs: "Sequence[Pack]") -> list[str]:
-    """What each sample looked at during a word: places in px, durations in ms."""
+    """Format the fixations of each sample during a word: points in px, durations in ms."""
     rows = []
     for pack in packs:
         seen = [f"({one.x:.0f}, {one.y:.0f}) {one.duration:.0f} ms" for one in pack.fixations]
@@ -259,14 +259,14 @@ def pack_lines(name: str, packs: "Sequence[Pack]") -> list[str]:
 
 
 def file_names(film: Film) -> list[str]:
-    """The picture, the scanpaths, and the film if there is one."""
+    """Return the file names of the image, the scanpaths and, unless NONE, the animation."""
     return [PICTURE, RECORDS, *([] if film is Film.NONE else [f"{FILM}.{film.value}"])]
 
 
 def write_files(
     folder: Path, frame: Any, paths: "Sequence[Scanpath]", onsets: Sequence[float], film: Film
 ) -> list[Path]:
-    """Write the picture, the film and scanpaths, of which the first is drawn by itself."""
+    """Write image, animation and JSON of the scanpaths; the first is the main one, the others appear as context."""
     from sa2va.gaze.render import draw_scanpath, film_scanpath, save_film
     from sa2va.gaze.sheet import Sheet
     from sa2va.media.pictures import save_image

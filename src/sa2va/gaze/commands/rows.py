@@ -1,7 +1,7 @@
-"""Choose the systems of a table of gaze, print the page that holds it, and write it.
+"""Select the baselines of a gaze table; print and write its page.
 
-Flow: choose_baselines -> gaze/evaluation/ -> a page in Markdown -> print_page, write_page; shared by gaze_eval.py and
-    gaze_world.py.
+Flow: choose_baselines -> gaze/evaluation/ -> a page in Markdown -> print_page, write_page; shared by eval.py and
+    simulated.py.
 """
 
 import json
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from sa2va.gaze.baselines.base import Baseline
 
 PAGE = Claim((r"report\.json", r"table\.md"))
-WIDE = 280  # columns where standard output is no terminal
+WIDE = 280  # columns if standard output is not a terminal
 
 
 def choose_baselines(*, oracle: bool, learned: bool) -> "list[Callable[[], Baseline]]":
-    """Those of the table, from what knows most to what knows least; people's own row is no baseline."""
+    """Return factories of the baselines and references of the table, from most to least informed."""
     from sa2va.gaze.baselines import image_blind as baselines
     from sa2va.gaze.baselines.mixture import references
 
@@ -43,7 +43,7 @@ def choose_baselines(*, oracle: bool, learned: bool) -> "list[Callable[[], Basel
 
 
 def learned_baselines() -> "list[Callable[[], Baseline]]":
-    """Our decoder and the two published ones; all are told the target."""
+    """Return the trained baselines, given the target: our event decoder and the two rebuilt published ones."""
     from sa2va.gaze.baselines.event_decoder import EventBaseline
     from sa2va.gaze.baselines.slots import ART, SCANVLA, SlotBaseline
 
@@ -51,7 +51,7 @@ def learned_baselines() -> "list[Callable[[], Baseline]]":
 
 
 def print_page(page: str) -> None:
-    """Lay the tables of a page out for the terminal; its text stays as it is."""
+    """Print a Markdown page: tables formatted for the terminal, other text unchanged."""
     from rich.console import Console
     from rich.table import Table
 
@@ -72,7 +72,7 @@ def print_page(page: str) -> None:
 
 
 def write_page(folder: Path, record: Mapping[str, Any], page: str) -> list[Path]:
-    """Write report.json and table.md, both or none; those that are not ours are never replaced."""
+    """Write report.json and table.md atomically; files not written by this program are not overwritten."""
     with staged(folder, PAGE) as scratch:
         assert scratch is not None
         write_text(scratch / "report.json", json.dumps(record, indent=1, allow_nan=False) + "\n")

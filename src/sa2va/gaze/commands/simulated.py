@@ -1,7 +1,7 @@
-"""Score gaze on drawn scenes that nobody trained on: `sa2va gaze eval --world [--split report]`.
+"""Evaluate gaze on held-out synthetic scenes: `sa2va gaze eval --world [--split report]`.
 
-Flow: a model with gaze weights -> gaze/evaluation/drawn.py -> one table, how sure its figures are, what our rows should
-    reach, and how bits fall when words are told late; with -o, report.json and table.md.
+Flow: a model with gaze weights -> gaze/evaluation/simulated.py -> one table, confidence intervals, target figures of
+    our rows, and bits as a function of word delay; with -o, report.json and table.md.
 """
 
 import json
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from sa2va.gaze.model.decoder import EventDecoder
     from sa2va.world.scenes.splits import Split
 
-LEARNED, LEARNED_PEOPLE = 400, 3  # what the re-built decoders, and ours beside them, learn from
-SLOT_WIDTH = 100  # gives the re-built decoders as many parameters as the embedded one has
-DELAYS = 40  # expressions on which words are told late
+LEARNED, LEARNED_PEOPLE = 400, 3  # expressions, and observers of each, to train the equal-budget decoders on
+SLOT_WIDTH = 100  # width at which the rebuilt decoders have as many parameters as the embedded one
+DELAYS = 40  # expressions to measure word delays on
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorldRequest:
-    """What was asked for; see the options of `sa2va gaze eval`."""
+    """Options of `sa2va gaze eval --world`."""
 
     choice: ModelChoice
     split: str
-    seed: int | None  # of the split; None = its own
+    seed: int | None  # random seed of the split; None = its default
     items: int
     samples: int
     learned: bool
@@ -51,18 +51,18 @@ class WorldRequest:
 
     @property
     def drawn(self) -> "Split":
-        """Raises ValueError: no such split, or another seed than the report's."""
+        """The split; raises ValueError if it does not exist, or for another seed of the report split."""
         from sa2va.world.scenes.splits import find_split
 
         return find_split(self.split, self.seed)
 
 
 def evaluate_world(asked: WorldRequest, *, as_json: bool, quiet: bool) -> None:
-    """Score a model on drawn scenes, print what came out and write it.
+    """Evaluate a model on synthetic scenes; print the results and write them if requested.
 
     Raises:
-        ValueError: a folder to write is no folder, or no such split; before the work, which takes long.
-        typer.Exit: with `check`, a bar is missed.
+        ValueError: an output path is not a folder, or no such split; raised before the evaluation.
+        typer.Exit: with `check`, a figure misses its bar.
     """
     for option, folder in {"--store": asked.store, "--plots": asked.plots, "-o": asked.output}.items():
         if folder is not None:
@@ -93,14 +93,14 @@ def evaluate_world(asked: WorldRequest, *, as_json: bool, quiet: bool) -> None:
 
 
 def require_folder(option: str, folder: Path) -> None:
-    """See that a folder is there or can be made."""
+    """Check that a folder exists or can be created."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not there.is_dir():
         raise ValueError(f"{option} {folder}: {there} is a file; expected a folder, give another name")
 
 
 def run(asked: WorldRequest, folder: Path, tell: Callable[[str], None]) -> "SimulatedReport":
-    """Hear what has not been heard yet, and score; the store keeps both, and what baselines have learned."""
+    """Fill the store and score; groundings and fitted baselines in `folder` are reused."""
     from sa2va.gaze.evaluation.fits import Fits
     from sa2va.gaze.evaluation.simulated import PEOPLE, TRAINING_SPLIT, evaluate_simulated, prepare
     from sa2va.gaze.predictor import load_decoder, load_gaze
@@ -110,12 +110,12 @@ def run(asked: WorldRequest, folder: Path, tell: Callable[[str], None]) -> "Simu
     model, split = predictor.model, asked.drawn
     ours: list[Ours] = [("event decoder on Sa2VA", model.decoder, "model")]
     if asked.pretrained is not None:
-        ours.append(("event decoder, what words may mean given", load_decoder(asked.pretrained), "possible"))
+        ours.append(("event decoder, oracle beliefs", load_decoder(asked.pretrained), "possible"))
     grid = model.decoder.config.grid
     held = prepare(folder / f"{split.name}-{split.seed}", split, asked.items, PEOPLE, grid, model)
-    tell(f"{len(held.viewings)} expressions heard")
+    tell(f"{len(held.viewings)} expressions grounded")
     known = prepare(folder / "learned", TRAINING_SPLIT, LEARNED, LEARNED_PEOPLE, grid, model)
-    model.decoder.to("cpu").float()  # the model may listen anywhere; what was heard is scored here
+    model.decoder.to("cpu").float()  # groundings run on the model's device, scoring on the CPU
     fits = Fits(folder / "fits", f"{fingerprint(model.sa2va)} {known.store.config}")
     others, equal = learned_alike(known, held, model.decoder, fits, tell) if asked.learned else ([], [])
     return evaluate_simulated(
@@ -132,7 +132,7 @@ def run(asked: WorldRequest, folder: Path, tell: Callable[[str], None]) -> "Simu
 
 
 def in_picture() -> "Baseline":
-    """Who only knows that bars stand beside the picture."""
+    """Return the random baseline restricted to the image, without the letterbox bars."""
     from sa2va.gaze.baselines.image_blind import RandomBaseline
     from sa2va.gaze.evaluation.simulated import PICTURE_BOX
 
@@ -142,13 +142,13 @@ def in_picture() -> "Baseline":
 def learned_alike(
     known: "HeldOut", held: "HeldOut", decoder: "EventDecoder", fits: "Fits", tell: Callable[[str], None]
 ) -> "tuple[list[Callable[[], Baseline]], list[Ours]]":
-    """Train ours and the two re-built decoders on the same scanpaths, with as many steps and rates."""
+    """Train our decoder and the two rebuilt ones on the same scanpaths, with equal numbers of steps and rates."""
     from sa2va.gaze.baselines.slots import ART, SCANVLA
     from sa2va.gaze.evaluation.equal_budget import Budget, Fitted, fit_events, fit_slots, num_parameters
 
     budget = Budget()
     made = fit_events(decoder.config, known.store, budget, fits)
-    tell(f"ours trained as the others are: {num_parameters(made)} parameters")
+    tell(f"event decoder, equal budget: {num_parameters(made)} parameters")
     baselines: list[Callable[[], Baseline]] = []
     for config in (ART, SCANVLA):
         slots = fit_slots(replace(config, width=SLOT_WIDTH), known.store, known.trials, budget, fits)
@@ -158,7 +158,7 @@ def learned_alike(
 
 
 def as_record(report: "SimulatedReport", asked: WorldRequest) -> dict[str, Any]:
-    """What `--json` prints and report.json holds; what is no number is null."""
+    """Return the content of `--json` and report.json; non-finite numbers become null."""
     from sa2va.gaze.evaluation.simulated import PEOPLE, PICTURE_BITS
     from sa2va.gaze.evaluation.table import row_record, strongest_reference
 
@@ -180,7 +180,7 @@ def as_record(report: "SimulatedReport", asked: WorldRequest) -> dict[str, Any]:
 
 
 def finite(record: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no number that is not finite: null."""
+    """Replace non-finite numbers by None, since JSON has none."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
     }

@@ -1,10 +1,10 @@
-"""Train gaze together with a LoRA adapter of the language model; pictures are seen as before.
+"""Train the gaze decoder together with a LoRA adapter of the language model; image encoders stay frozen.
 
-Flow: (seed, step) -> JointData -> pictures, words, what they leave possible, scanpaths -> one pass of the language
-    model per expression, with gradients -> gaze losses and prefix masks -> training/trainer.py -> decoder and adapter.
-    Here nothing can be stored: what is heard changes with every step.
-Source: LoRA, arXiv:2106.09685, as the peft library has it.
-Shapes: B expressions of a batch, V people of each, P packs, M objects, S side of the picture in px.
+Flow: (seed, step) -> JointData -> pictures, words, oracle beliefs, scanpaths -> one pass of the language model per
+    expression, with gradients -> gaze losses and prefix masks -> training/trainer.py -> decoder and adapter.
+    No grounding can be stored, since the adapter changes with every step.
+Source: LoRA, arXiv:2106.09685, as implemented in peft.
+Shapes: B expressions of a batch, V observers of each, P packs, M objects, S side of the picture in px.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,18 +30,18 @@ from sa2va.types import Frames
 
 @dataclass(frozen=True)
 class JointBatch:
-    """B expressions about drawn scenes, and B * V people who looked."""
+    """B expressions on synthetic scenes, with V simulated observers each."""
 
     frames: tuple[Frames, ...]  # B, each (1, S, S, 3)
     words: tuple[tuple[str, ...], ...]  # B
     gaze: DrawnGaze
-    possible: Tensor  # (B, P, S / 2, S / 2) 0..1, what the words so far may mean
+    possible: Tensor  # (B, P, S / 2, S / 2) 0..1, masks of the objects still possible after the words of each pack
     owner: Tensor  # (B * V,)
 
 
 @dataclass(frozen=True)
 class JointData:
-    """Drawn expressions one after the other, each with some of the people who look. A key is an expression's number."""
+    """Data of the stage: expressions in order, each with some of its observers. A key is an expression's index."""
 
     world: StoreConfig
     grid: Grid
@@ -72,7 +72,7 @@ class JointData:
 
 
 class JointModule(nn.Module):
-    """The whole model of gaze, as prediction has it, and its losses."""
+    """Word grounding and gaze decoder, as at prediction, with their losses."""
 
     def __init__(self, model: ScanpathModel, losses: EventLossConfig | None, prefix_weight: float) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class JointModule(nn.Module):
 
 
 class JointStage:
-    """Train the decoder and an adapter of the language model; states hold these two alone."""
+    """Stage that trains the decoder and a LoRA adapter; saved states hold only these two."""
 
     def __init__(
         self,
@@ -119,6 +119,6 @@ class JointStage:
         return self.module.parameters()
 
     def save_adapter(self, folder: Path) -> None:
-        """Write the adapter as PEFT does, for `sa2va.load(..., adapter=folder)`."""
+        """Write the adapter in PEFT's format, for `sa2va.load(..., adapter=folder)`."""
         with whole_folder(folder) as draft:
             self._adapter.save_pretrained(str(draft))

@@ -1,7 +1,7 @@
-"""Say what a run of gaze training is: a function that returns its configuration. Train one by name.
+"""List the recipes of gaze training, and train one by name.
 
 Flow: `sa2va gaze train NAME [name=value ...]` -> GAZE_RECIPES[NAME]() -> apply_overrides -> train_gaze
-    -> `<output>/gaze`: gaze.safetensors and gaze.json, to be put beside the model or named by `load_gaze(gaze=...)`.
+    -> `<output>/gaze`: gaze.safetensors and gaze.json, for a model folder or `load_gaze(gaze=...)`.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,18 +30,18 @@ from sa2va.training.stage import OF_THE_RUN, StageConfig
 from sa2va.training.state import is_finished, mark_finished
 from sa2va.training.trainer import run_stage
 
-GAZE, EYES, ADAPTER = "gaze", "eyes_alone", "adapter"  # folders of a run that hold what was trained
-NEW = 0.1  # of the weights of what a decoder adopts no weights for
+GAZE, EYES, ADAPTER = "gaze", "eyes_alone", "adapter"  # folders of trained weights in a run: decoder, pretrained, LoRA
+NEW = 0.1  # factor of the random initial weights of inputs that the pretrained decoder lacks
 
 
 @dataclass(frozen=True, kw_only=True)
 class GazeRunConfig:
-    """A run in two stages: eyes that know what the words so far may mean, then the same eyes on a Sa2VA."""
+    """Two-stage run: pretrain the decoder on oracle beliefs (`eyes`), then train it on a Sa2VA (`gaze`)."""
 
     name: str = field(metadata=OF_THE_RUN)
     output: str
-    start: str = "tiny"  # model folder, "tiny", or org/name on a hub; it is not changed
-    ancestor: str = ""  # folder of gaze weights to go on from, which leaves out the first stage; "" = from nothing
+    start: str = "tiny"  # Sa2VA: "tiny", a model folder, or org/name on a hub; read-only
+    ancestor: str = ""  # folder of pretrained gaze weights, which replaces the first stage; "" = run the first stage
     store: StoreConfig = field(default_factory=StoreConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     eyes: StageConfig
@@ -49,20 +49,20 @@ class GazeRunConfig:
     losses: EventLossConfig = field(
         default_factory=lambda: EventLossConfig(stop_off_target=12.0)
     )  # as the embedded weights
-    num_people: int = 10  # of each expression in a batch
-    lora_rank: int = 0  # of an adapter of the language model that the second stage trains; 0 = it stays as it is
-    prefix_weight: float = 0.5  # of the masks of prefixes, where there is an adapter
-    beliefs: Beliefs = "model"  # of the second stage; "possible" and "target" show what the eyes alone can do
+    num_people: int = 10  # observers of each expression in a batch
+    lora_rank: int = 0  # rank of the language model's adapter in the second stage; 0 = frozen language model
+    prefix_weight: float = 0.5  # weight of the loss on masks of prefixes, with an adapter
+    beliefs: Beliefs = "model"  # of the second stage; "possible" and "target" are ablations with oracle beliefs
     seed: int = 0
     device: str = "auto"
     threads: int = 0
 
 
 def tiny_gaze() -> GazeRunConfig:
-    """The embedded model looks at the drawn world, in as many steps as the weights in the package had in all.
+    """Train gaze of the embedded model on synthetic scenes, with the total step count of the packaged weights.
 
-    Those went on from one run to the next while the language model was trained; their card names the runs. The states
-    that earlier language models made are not kept, so that no command repeats them.
+    The packaged weights were trained in several runs while the language model changed; their card lists the runs. They
+    cannot be reproduced exactly, because the earlier language models are not kept.
     """
     eyes = StageConfig(
         name="eyes", steps=800, batch_size=40, lr=2e-3, warmup_steps=100, ema=0.995, autocast=False, num_workers=0,
@@ -78,7 +78,7 @@ def tiny_gaze() -> GazeRunConfig:
 
 
 def published_gaze() -> GazeRunConfig:
-    """Any published Sa2VA, itself left as it is: a larger decoder on its states and masks."""
+    """Train a larger decoder on the states and masks of any published Sa2VA, which stays frozen."""
     return GazeRunConfig(
         name="published_gaze",
         output="runs/published_gaze",
@@ -91,7 +91,7 @@ def published_gaze() -> GazeRunConfig:
 
 
 def published_gaze_lora() -> GazeRunConfig:
-    """Any published Sa2VA with an adapter of its language model: masks of prefixes are learned as well."""
+    """Train a larger decoder and a LoRA adapter on any published Sa2VA, with a mask loss on prefixes."""
     base = published_gaze()
     return replace(
         base,
@@ -114,15 +114,15 @@ def configure(name: str, overrides: Sequence[str] = ()) -> GazeRunConfig:
     """Return the configuration of a run.
 
     Raises:
-        ValueError: unknown recipe or setting, or a setting that this run has no use for.
+        ValueError: unknown recipe or setting, or a setting without effect in this run.
     """
     if name not in GAZE_RECIPES:
         raise ValueError(f"unknown gaze recipe {name!r}; known: {', '.join(GAZE_RECIPES)}")
     config = apply_overrides(GAZE_RECIPES[name](), list(overrides))
     given = sorted({word.partition("=")[0].strip() for word in overrides})
-    # A stage with an adapter hears anew in every step and validates nothing; without one no mask is learned.
+    # A stage with an adapter has no store and no validation. Without an adapter there is no mask loss.
     names = {"beliefs", "gaze.validate_every"} if config.lora_rank else {"prefix_weight"}
-    idle = dict.fromkeys(names, f"has no use at lora_rank={config.lora_rank}")
+    idle = dict.fromkeys(names, f"has no effect at lora_rank={config.lora_rank}")
     idle |= dict.fromkeys(("decoder.state_width", "decoder.image_channels"), "comes from the model")
     for setting in given:
         if setting in idle:
@@ -132,20 +132,20 @@ def configure(name: str, overrides: Sequence[str] = ()) -> GazeRunConfig:
 
 @plain_defaults()
 def train_gaze(name: str, overrides: Sequence[str] = (), output: str | None = None, quiet: bool = False) -> Path:
-    """Train a recipe to its end, or go on where an earlier run of it stopped.
+    """Train a recipe to its end, or resume an interrupted run.
 
     Args:
         name: a key of GAZE_RECIPES.
         overrides: `name=value` words, such as `gaze.steps=100`, `beliefs=target` or `ancestor=runs/tiny_gaze/gaze`.
-        output: folder of the run; None = the recipe's own.
-        quiet: no progress bar.
+        output: folder of the run; None = that of the recipe.
+        quiet: print no progress.
 
     Returns:
-        The folder of the gaze weights; beside it lie those of the eyes alone, `eyes_alone`, and, where the recipe has
-        one, the `adapter` of the language model.
+        The folder of the gaze weights. Next to it are the pretrained decoder, `eyes_alone`, and the LoRA `adapter`, if
+        the recipe trains them.
 
     Raises:
-        ValueError: unknown recipe or setting, no such model, or a state that belongs to another run.
+        ValueError: unknown recipe or setting, no such model, or a state of another run.
     """
     config = configure(name, overrides)
     refuse_two_outputs(overrides, output)
@@ -153,7 +153,7 @@ def train_gaze(name: str, overrides: Sequence[str] = (), output: str | None = No
     if is_finished(folder, config):
         tell(f"{folder / GAZE}: done already, nothing was written", quiet=quiet)
         return folder / GAZE
-    source = find_model(config.start)  # what is missing is reported before the work
+    source = find_model(config.start)  # report a missing model before training
     if config.ancestor:
         load_decoder(Path(config.ancestor))
     if config.threads:
@@ -179,7 +179,7 @@ def train_gaze(name: str, overrides: Sequence[str] = (), output: str | None = No
 
 
 def _train_eyes(config: GazeRunConfig, folder: Path, logger: RunLogger) -> Path:
-    """Train the first stage, and return the folder of its weights."""
+    """Run the pretraining stage; return the folder of its weights."""
     eyes, grid = EventDecoder(config.decoder), config.decoder.grid
     fill(folder / "store", config.store, grid, None, tell=logger.note)
     _run(config, config.eyes, eyes, read(folder / "store", config.store, grid, None), folder, logger)
@@ -190,7 +190,7 @@ def _train_eyes(config: GazeRunConfig, folder: Path, logger: RunLogger) -> Path:
 def _run(
     config: GazeRunConfig, stage: StageConfig, decoder: EventDecoder, store: Store, folder: Path, logger: RunLogger
 ) -> None:
-    """Train one stage; where nobody listened, on what is known of the scene."""
+    """Run one stage; a store without groundings of a model gives oracle beliefs."""
     beliefs = config.beliefs if store.heard is not None else "possible"
     made = StoredStage(
         replace(stage, seed=config.seed),
@@ -204,7 +204,7 @@ def _run(
 
 
 def _run_joint(config: GazeRunConfig, model: ScanpathModel, folder: Path, logger: RunLogger) -> None:
-    """Train the second stage with an adapter, and write it."""
+    """Run the second stage with a LoRA adapter, and save the adapter."""
     stage = JointStage(
         replace(config.gaze, seed=config.seed),
         model,
@@ -219,10 +219,10 @@ def _run_joint(config: GazeRunConfig, model: ScanpathModel, folder: Path, logger
 
 
 def adopt(decoder: EventDecoder, folder: Path) -> None:
-    """Begin with weights of before; what eyes that have learned to look without a Sa2VA lack adds nothing at first.
+    """Initialize from a pretrained decoder; weights of inputs that it lacks are scaled by NEW, or 0 for `hear`.
 
     Raises:
-        ValueError: there are none, or they are of a decoder of other sizes.
+        ValueError: the folder has no gaze weights, or the decoders differ in size.
     """
     eyes, state = load_decoder(folder), decoder.state_dict()
     given = {name: (value, getattr(decoder.config, name)) for name, value in asdict(eyes.config).items()}
@@ -230,12 +230,12 @@ def adopt(decoder: EventDecoder, folder: Path) -> None:
     for name, (theirs, ours) in given.items():
         if theirs != ours and name not in new:
             raise ValueError(
-                f"{folder}: a decoder of {name} {theirs}, this run has {ours}; set decoder.{name}={theirs}"
+                f"{folder}: the decoder has {name} {theirs}, this run has {ours}; set decoder.{name}={theirs}"
             )
     with torch.no_grad():
         for name, known in eyes.state_dict().items():
             if state[name].shape != known.shape:
-                state[name].mul_(NEW)  # channels of the picture, after those that the eyes know
+                state[name].mul_(NEW)  # image channels follow those of the pretrained decoder
             state[name][tuple(slice(size) for size in known.shape)] = known
         if decoder.hear is not None and eyes.hear is None:
             decoder.hear.weight.zero_()
@@ -243,7 +243,7 @@ def adopt(decoder: EventDecoder, folder: Path) -> None:
 
 
 def describe(config: GazeRunConfig, stage: StageConfig) -> dict[str, Any]:
-    """How gaze weights were trained, for their card: all that differs from one run of a chain to the next."""
+    """Return the training record for the card: settings that differ between the runs of a chain."""
     return {
         "recipe": config.name,
         "start": config.start,
@@ -261,6 +261,6 @@ def describe(config: GazeRunConfig, stage: StageConfig) -> dict[str, Any]:
 
 
 def list_ancestors(folder: Path) -> list[dict[str, Any]]:
-    """Cards of the weights that a run goes on from, the oldest first: those that their card names, then itself."""
+    """Return the cards of the weights that a run continues, oldest first, ending with the card in `folder`."""
     card = read_card(folder)
     return [*card.pop("ancestors", []), card]

@@ -1,6 +1,6 @@
-"""Train an event decoder on recorded scanpaths alone: no picture, the target given as a box.
+"""Train an event decoder on recorded scanpaths, from the target box and without an image.
 
-Flow: trials on the canvas -> Recording (tokens and belief maps, made once) -> RecordedStage -> training/trainer.py
+Flow: trials on the canvas -> Recording (tokens and belief maps, built once) -> RecordedStage -> training/trainer.py
     -> EventDecoder.
 Shapes: B scanpaths of a batch, P packs, g h g w grid of cells on the canvas.
 """
@@ -29,12 +29,12 @@ from sa2va.training.seeding import seeded
 from sa2va.training.stage import Key, StageConfig
 from sa2va.training.trainer import run_stage
 
-UNCLOCKED = 0.1  # share of scanpaths whose clock is hidden, so that packs can also end by a token
+UNCLOCKED = 0.1  # share of scanpaths without word timing, so that the decoder learns to end a pack with a token
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedConfig:
-    """How a decoder is trained on recordings."""
+    """Settings of training a decoder on recordings."""
 
     decoder: DecoderConfig = field(default_factory=lambda: DecoderConfig(width=48, place_width=24, num_observers=2))
     stage: StageConfig = field(
@@ -48,7 +48,7 @@ class RecordedConfig:
 
 @dataclass(frozen=True)
 class Recording:
-    """One person's look as training needs it."""
+    """Training tokens of one scanpath, with and without word timing, and its belief maps."""
 
     tokens: list[dict[str, Any]]
     unclocked: list[dict[str, Any]]
@@ -56,14 +56,14 @@ class Recording:
 
 
 def read_recordings(trials: Sequence[Trial], grid: Grid) -> list[Recording]:
-    """Write the tokens of trials on the canvas; scanpaths without a fixation teach nothing and are left out.
+    """Tokenize trials on the canvas; scanpaths without a fixation are left out.
 
     Raises:
-        ValueError: a target box lies beyond the canvas, or no trial has a fixation.
+        ValueError: a target box exceeds the canvas, or no trial has a fixation.
     """
     seen = [trial for trial in trials if trial.scanpath.fixations]
     if not seen:
-        raise ValueError(f"{len(trials)} trials without a single fixation: expected some to learn from")
+        raise ValueError(f"{len(trials)} trials have no fixation; expected at least one to train on")
     return [
         Recording(
             write_tokens(trial.scanpath, trial.timing),
@@ -76,9 +76,10 @@ def read_recordings(trials: Sequence[Trial], grid: Grid) -> list[Recording]:
 
 @dataclass(frozen=True)
 class RecordedData:
-    """Recordings in shuffled rounds, half of them mirrored: nothing here knows left from right.
+    """Data of the stage: recordings in shuffled epochs, half of them mirrored horizontally.
 
-    A key is the number of a recording, whether its clock is hidden, and whether it is mirrored.
+    Mirroring is valid, since no input distinguishes left from right. A key is the index of a recording, whether its
+    word timing is hidden, and whether it is mirrored.
     """
 
     recordings: Sequence[Recording]
@@ -95,7 +96,7 @@ class RecordedData:
         return list(zip(rows, map(int, hidden), map(int, mirrored), strict=True))
 
     def order(self, turn: int) -> np.ndarray:
-        """Shuffle the recordings for one round."""
+        """Return the permutation of the recordings in one epoch."""
         return np.random.default_rng([self.seed, 1, turn]).permutation(len(self.recordings))
 
     def __getitem__(self, key: Key) -> tuple[list[dict[str, Any]], Tensor, bool]:
@@ -112,7 +113,7 @@ class RecordedData:
 
 
 class RecordedModule(nn.Module):
-    """The decoder and its losses on recordings."""
+    """Event decoder with its losses on recordings."""
 
     def __init__(self, decoder: EventDecoder, losses: EventLossConfig) -> None:
         super().__init__()
@@ -123,7 +124,7 @@ class RecordedModule(nn.Module):
 
 
 class RecordedStage:
-    """Train a decoder on recordings alone."""
+    """Stage that trains a decoder on recordings."""
 
     def __init__(self, config: RecordedConfig, decoder: EventDecoder, recordings: Sequence[Recording]) -> None:
         self.config = config.stage
@@ -135,7 +136,7 @@ class RecordedStage:
 
 
 def mirror(batch: EventBatch, flipped: Tensor) -> EventBatch:
-    """Exchange left and right in some rows, (B,) bool."""
+    """Mirror the rows selected by `flipped` (B,) horizontally."""
     facts, target = batch.facts.clone(), batch.target.clone()
     for name in ("x", "last_x"):
         facts[flipped, :, FACT[name]] = CANVAS[0] - facts[flipped, :, FACT[name]]
@@ -145,7 +146,7 @@ def mirror(batch: EventBatch, flipped: Tensor) -> EventBatch:
 
 
 def measure_start(trials: Sequence[Trial]) -> tuple[float, float]:
-    """When people's first fixation begins, the middle nine tenths, ms."""
+    """Return the 5th and 95th percentile of first-fixation onsets, ms."""
     starts = [trial.scanpath.fixations[0].start for trial in trials if trial.scanpath.fixations]
     low, high = np.quantile(starts, (0.05, 0.95)).tolist()
     return low, high
@@ -158,13 +159,13 @@ def train_recorded(
     """Train a decoder on trials on the canvas.
 
     Args:
-        trials: of people.
-        config: see RecordedConfig.
-        folder: of the run, where a killed one goes on; None keeps nothing.
-        quiet: no progress bar.
+        trials: recorded trials.
+        config: settings; None = the defaults.
+        folder: folder of the run, from which an interrupted run resumes; None saves nothing.
+        quiet: print no progress.
 
     Raises:
-        ValueError: there is nothing to learn from, or a state in the folder belongs to another run.
+        ValueError: no trial has a fixation, or a state in the folder belongs to another run.
     """
     config = config or RecordedConfig()
     with tempfile.TemporaryDirectory() as scratch, seeded(config.stage.seed):

@@ -1,7 +1,7 @@
-"""Turn gaze of the drawn world into tensors: what people did, and what the words so far may mean.
+"""Convert simulated gaze to tensors: event tokens of scanpaths, and oracle beliefs per pack.
 
-Flow: make_viewing (a scene, an expression, a person) -> draw_gaze -> DrawnGaze -> store.py, joint.py.
-Shapes: N expressions, V people of each, P packs, M objects, g h g w grid of cells on the canvas, C = g h * g w.
+Flow: make_viewing (scene, expression, observer) -> draw_gaze -> DrawnGaze -> store.py, joint.py.
+Shapes: N expressions, V observers of each, P packs, M objects, g h g w grid of cells on the canvas, C = g h * g w.
 """
 
 from collections.abc import Sequence
@@ -22,33 +22,33 @@ from sa2va.gaze.simulator.dataset import NUM_PEOPLE, Viewing, make_viewing
 from sa2va.gaze.trial import on_canvas
 from sa2va.world.tasks.items import SIDE
 
-Beliefs = Literal["model", "possible", "target"]  # Sa2VA's own; what is known of the scene; the target from the start
-CROWD_SIGMA = 9.0  # px, blur of the map of all people, as in the metrics
+Beliefs = Literal["model", "possible", "target"]  # Sa2VA's; the objects still possible; the target from the start
+CROWD_SIGMA = 9.0  # px, blur of the fixation map of all observers, as in the metrics
 
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnGaze:
-    """N expressions about drawn scenes, and the people who looked at each."""
+    """N expressions on synthetic scenes, with the scanpaths of their simulated observers."""
 
-    possible: Tensor  # (N, P, g h, g w) 0..1, what the words so far may mean, visible parts
+    possible: Tensor  # (N, P, g h, g w) 0..1, visible parts of the objects still possible after the words of each pack
     target: Tensor  # (N, g h, g w) 0..1
-    crowd: Tensor  # (N, P, C) where its people look in each pack, rows of sum 1 or 0
-    known: Tensor  # (N, P) bool, packs that there are; beyond them the last one is repeated
-    events: EventBatch  # N * V scanpaths, those of one expression in a row, without beliefs and states
+    crowd: Tensor  # (N, P, C) blurred fixation map of all observers in each pack; sums to 1, or 0 without fixations
+    known: Tensor  # (N, P) bool, True for existing packs; padding repeats the last pack
+    events: EventBatch  # N * V scanpaths, grouped by expression, without beliefs and states
 
 
 def draw_viewings(seed: int, split: str, index: int, num_people: int) -> list[Viewing]:
-    """Let some of the people look at one item, always the same for the same arguments."""
+    """Simulate `num_people` observers of one item; deterministic in the arguments."""
     people = np.random.default_rng([seed, index]).choice(NUM_PEOPLE, num_people, replace=False)
     return [make_viewing(seed, split, index, int(person)) for person in people]
 
 
 def draw_gaze(groups: Sequence[Sequence[Viewing]], grid: Grid) -> DrawnGaze:
-    """Put viewings into tensors.
+    """Convert viewings to tensors.
 
     Args:
-        groups: N times the V viewings of one item.
-        grid: of cells on the canvas.
+        groups: N lists with the V viewings of one item.
+        grid: grid of cells on the canvas.
     """
     cases = [group[0].case for group in groups]
     counts = [len(case.expression.words) + 2 for case in cases]
@@ -66,20 +66,20 @@ def draw_gaze(groups: Sequence[Sequence[Viewing]], grid: Grid) -> DrawnGaze:
 
 
 def object_maps(case: Case, grid: Grid) -> Tensor:
-    """Share of each cell that each object covers, visible parts: (M, g h, g w)."""
+    """Return the share of each cell that the visible part of each object covers: (M, g h, g w)."""
     masks = F.avg_pool2d(torch.from_numpy(case.masks).float()[:, None], 2)
     return canvas_maps(masks, (SIDE, SIDE), grid)[:, 0]
 
 
 def possible_maps(case: Case, objects: Tensor) -> Tensor:
-    """Add up the maps (M, h, w) of the objects that the words of each pack leave possible: (P, h, w)."""
+    """Sum the maps (M, h, w) of the objects still possible after the words of each pack: (P, h, w)."""
     flags = torch.from_numpy(case.stimulus.possible).float()  # (N + 1, M)
     maps = torch.einsum("pm,mhw->phw", flags, objects).clamp(max=1)
     return torch.cat([maps, maps[-1:]])
 
 
 def _crowd(paths: Sequence[Sequence[NDArray[np.float64]]], grid: Grid) -> Tensor:
-    """Where the people of one expression look in each pack, blurred: (P, C)."""
+    """Return the blurred fixation map of one expression's observers in each pack: (P, C)."""
     edges = [torch.arange(count + 1) * float(grid.cell) for count in grid.shape[::-1]]
     rows = []
     for packs in zip(*paths, strict=True):
@@ -94,6 +94,6 @@ def _crowd(paths: Sequence[Sequence[NDArray[np.float64]]], grid: Grid) -> Tensor
 
 
 def _padded(rows: Sequence[Tensor]) -> Tensor:
-    """Stack rows of packs; a short one repeats its last pack."""
+    """Stack sequences of packs; shorter ones repeat their last pack."""
     most = max(map(len, rows))
     return torch.stack([torch.cat([row, row[-1:].expand(most - len(row), *row.shape[1:])]) for row in rows])

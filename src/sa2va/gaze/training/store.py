@@ -1,10 +1,10 @@
-"""Keep what a frozen Sa2VA makes of many drawn expressions, so that training need not ask it twice.
+"""Precompute the outputs of a frozen Sa2VA on many expressions, for training and evaluation without it.
 
-Flow: (seed, split) -> fill: shards of drawn gaze, shards of what Sa2VA heard (half precision) -> read -> Store
-    -> stored.py, evaluation. A shard that is there is not made again, so that a killed run goes on; several processes
-    may share the work.
-Shapes: N expressions, V people of each, P packs, g h g w grid of cells on the canvas, C = g h * g w, S width of the
-    language model, I image channels.
+Flow: (seed, split) -> fill: shards of simulated gaze, shards of groundings (half precision) -> read -> Store
+    -> stored.py, evaluation/. Existing shards are kept, so an interrupted run resumes; several processes may share the
+    work.
+Shapes: N expressions, V observers of each, P packs, g h g w grid of cells on the canvas, C = g h * g w, S width of the
+    language model.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,19 +25,19 @@ from sa2va.gaze.training.simulated import Beliefs, DrawnGaze, draw_gaze, draw_vi
 from sa2va.model.sa2va import Sa2VA
 from sa2va.world.tasks.items import SIDE
 
-SHARD = 50  # expressions of one file
-TOGETHER = 10  # expressions that are heard at once
+SHARD = 50  # expressions per file
+TOGETHER = 10  # expressions per batch of the model
 HEARD = ("states", "beliefs", "coarse", "fine")
 EVENT = "event."
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreConfig:
-    """Which expressions and people a store holds."""
+    """Content of a store: split and seed of the scenes, numbers of expressions and observers."""
 
-    seed: int = 0  # of the drawn world
-    split: str = "train"  # never shows a held-out pair of color and shape; any other name is another split
-    num_cases: int = 4000  # N, rounded up to whole shards; may grow
+    seed: int = 0  # random seed of the scenes
+    split: str = "train"  # "train" has no held-out pair of color and shape; any other name is another split
+    num_cases: int = 4000  # N, rounded up to whole shards; may be increased later
     num_people: int = 10  # V
 
     @property
@@ -45,31 +45,31 @@ class StoreConfig:
         return -(-self.num_cases // SHARD)
 
     def signature(self, grid: Grid) -> dict[str, str]:
-        """What shards of one store have in common."""
+        """Return the metadata that all shards of a store share."""
         return {
             "drawn world": f"{self.split}, seed {self.seed}",
             "people": str(self.num_people),
             "cell": str(grid.cell),
-            "first pack": "until the first onset",  # older shards have it end at 50 ms
+            "first pack": "until the first onset",  # in older shards it ends at 50 ms
         }
 
 
 @dataclass(frozen=True)
 class Store:
-    """N expressions in memory."""
+    """Store of N expressions, loaded into memory."""
 
     config: StoreConfig
     gaze: DrawnGaze
-    heard: dict[str, Tensor] | None  # states (N, P, S), beliefs (N, P, g h, g w), coarse, fine; None: nobody listened
+    heard: dict[str, Tensor] | None  # states (N, P, S), beliefs (N, P, g h, g w), coarse, fine; None = no model
 
     def __len__(self) -> int:
         return len(self.gaze.target)
 
     def find(self, case: str) -> int:
-        """Place of a case of the drawn world, by its name.
+        """Return the index of a simulated case, parsed from its name.
 
         Raises:
-            ValueError: the store does not hold it.
+            ValueError: the case is not in the store.
         """
         *_, seed, index = case.split("/")
         split = case.removeprefix("world/").removesuffix(f"/{seed}/{index}")
@@ -78,11 +78,11 @@ class Store:
         return int(index)
 
     def grounding(self, index: Tensor, beliefs: Beliefs) -> Grounding:
-        """What is known of some of the expressions, (B,), and of no more packs than they have.
+        """Return beliefs and model states of some expressions, cut to their largest number of packs.
 
         Args:
-            index: (B,) of the expressions.
-            beliefs: whose.
+            index: (B,) indices of the expressions.
+            beliefs: source of the beliefs.
         """
         known = self.gaze.known[index]
         most = int(known.sum(1).max())
@@ -104,7 +104,7 @@ class Store:
         )
 
     def scanpaths(self, index: Tensor, people: Tensor, heard: Grounding) -> EventBatch:
-        """Some people's look, (B, V') of the V, at expressions (B,) that were heard: B * V' scanpaths."""
+        """Return the scanpaths of observers (B, V') at expressions (B,), with their groundings: B * V' rows."""
         batch = self.gaze.events.rows((index[:, None] * self.config.num_people + people).flatten())
         owner = torch.arange(len(index)).repeat_interleave(people.shape[1])
         states = None if heard.states is None else heard.states[owner]
@@ -120,18 +120,18 @@ def fill(
     turn: tuple[int, int] = (0, 1),
     tell: Callable[[str], None] | None = None,
 ) -> None:
-    """Make the shards that are not there yet.
+    """Write the missing shards.
 
     Args:
-        folder: of the store.
-        config: what it holds.
-        grid: of cells on the canvas.
-        model: who listens; None leaves that out.
-        turn: (which, of how many) processes that share the work.
-        tell: is told what has been made.
+        folder: folder of the store.
+        config: content of the store.
+        grid: grid of cells on the canvas.
+        model: computes the groundings; None leaves them out.
+        turn: (rank, number) of the processes that share the work.
+        tell: callback for one progress line per shard.
 
     Raises:
-        ValueError: the folder holds shards of another store, or of another model.
+        ValueError: a shard cannot be written.
     """
     signature = config.signature(grid)
     listener = {} if model is None else {"model": fingerprint(model.sa2va)}
@@ -147,10 +147,10 @@ def fill(
 
 
 def read(folder: Path, config: StoreConfig, grid: Grid, model: Sa2VA | None) -> Store:
-    """Read a store that `fill` has made.
+    """Read a store that `fill` has written.
 
     Raises:
-        ValueError: a shard is missing, damaged, or of another store or model.
+        ValueError: a shard is missing, damaged, or from another store or model.
     """
     signature = config.signature(grid)
     numbers = range(config.num_shards)
@@ -191,7 +191,7 @@ def _heard_tensors(config: StoreConfig, indices: Sequence[int], model: ScanpathM
 
 
 def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Put shards one after the other; packs and tokens that a shard does not have repeat its last one or are blank."""
+    """Concatenate shards; shorter ones are padded, by repeating their last pack or with blank packs and tokens."""
     joined = {}
     for name in parts[0]:
         values = [part[name] for part in parts]

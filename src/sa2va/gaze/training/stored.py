@@ -1,7 +1,7 @@
-"""Train the event decoder on a store: a frozen Sa2VA has been asked before, so that a step is the decoder's alone.
+"""Train the event decoder on a store of precomputed groundings, without running Sa2VA.
 
-Flow: (seed, step) -> some expressions, some people of each -> StoredBatch -> losses -> training/trainer.py.
-Shapes: B expressions of a batch, V people of each, P packs, C cells of the canvas.
+Flow: (seed, step) -> some expressions, some observers of each -> StoredBatch -> losses -> training/trainer.py.
+Shapes: B expressions of a batch, V observers of each, P packs, C cells of the canvas.
 """
 
 import math
@@ -24,14 +24,14 @@ from sa2va.model.batch import move
 from sa2va.model.losses import LossTerm
 from sa2va.training.stage import Key, StageConfig
 
-KEPT_BACK = 0.02  # share of the expressions that validation looks at and training does not
-WINDOWS = 8  # parts of a round; within one, expressions are sorted by their length
-FIRST = (0.05, 0.95)  # quantiles of people's first start
+KEPT_BACK = 0.02  # share of the expressions held out for validation
+WINDOWS = 8  # parts of an epoch within which expressions are sorted by length
+FIRST = (0.05, 0.95)  # quantiles of first-fixation onsets
 
 
 @dataclass(frozen=True)
 class StoredBatch:
-    """B expressions that were heard, and B * V people who looked."""
+    """Groundings of B expressions, and the scanpaths of V observers of each."""
 
     heard: Grounding
     owner: Tensor  # (B * V,)
@@ -41,16 +41,16 @@ class StoredBatch:
 
 @dataclass(frozen=True)
 class StoredData:
-    """Expressions of a store in shuffled rounds, with some of the people of each.
+    """Data of the stage: expressions of a store in shuffled epochs, with some observers of each.
 
-    A key is the number of an expression and those of its people.
+    A key is the index of an expression and those of its observers.
     """
 
     store: Store
     seed: int
     num_cases: int  # expressions of a batch
-    num_people: int  # of each
-    num_learned: int  # expressions that training may see, the first ones of the store
+    num_people: int  # observers of each
+    num_learned: int  # size of the training set, the first expressions of the store
     beliefs: Beliefs
 
     def keys(self, step: int) -> list[Key]:
@@ -62,7 +62,7 @@ class StoredData:
         return [(case, *rng.choice(everyone, self.num_people, replace=False).tolist()) for case in index]
 
     def order(self, turn: int) -> np.ndarray:
-        """Shuffle, but keep expressions with about as many tokens together: blanks cost as much as tokens."""
+        """Return the permutation of an epoch, with batches of similar token counts to reduce padding."""
         rng = np.random.default_rng([self.seed, 1, turn])
         order = rng.permutation(self.num_learned)
         windows = [row[np.argsort(self.lengths[row], kind="stable")] for row in np.array_split(order, WINDOWS)]
@@ -72,7 +72,7 @@ class StoredData:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Tokens of each expression, of whoever has most."""
+        """Largest number of tokens over the observers of each expression."""
         return self.store.gaze.events.valid.sum(1).view(len(self.store), -1).max(1).values.numpy()
 
     def __getitem__(self, key: Key) -> list[int]:
@@ -83,7 +83,7 @@ class StoredData:
         return self.take(numbers[:, 0], numbers[:, 1:])
 
     def take(self, index: Tensor, people: Tensor) -> StoredBatch:
-        """Put expressions (B,) and their people (B, V) together."""
+        """Build the batch of expressions (B,) and their observers (B, V)."""
         heard = self.store.grounding(index, self.beliefs)
         return StoredBatch(
             heard=heard,
@@ -97,7 +97,7 @@ class StoredData:
 
 
 class StoredModule(nn.Module):
-    """The decoder and its losses on a store."""
+    """Event decoder with its losses on a store."""
 
     def __init__(self, decoder: EventDecoder, losses: EventLossConfig | None) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class StoredModule(nn.Module):
 
 
 class StoredStage:
-    """Train the decoder on a store; a part of the expressions is kept back for validation."""
+    """Stage that trains the decoder on a store; some expressions are held out for validation."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class StoredStage:
 
     @torch.no_grad()
     def validate(self, step: int) -> dict[str, float] | None:
-        """Bits per fixation on expressions that were kept back, above an even canvas."""
+        """Return the bits per fixation above a uniform density, on the held-out expressions."""
         del step
         data, device = self.data, self.decoder.prior.device
         logs = []

@@ -1,6 +1,6 @@
-"""Implement what most families share: text model, positions counted along a row, states after the final norm.
+"""Define the base class of the families: 1D positions, [SEG] states after the final norm.
 
-Flow: MllmFamily -> one subclass a family, each in a file of its own -> catalog.py.
+Flow: MllmFamily -> one subclass per family, each in its own file -> catalog.py.
 Shapes: B samples, L tokens, D width, Y vocabulary.
 """
 
@@ -14,7 +14,7 @@ from sa2va.model.families.protocol import TextInput, TextOutput
 
 
 class MllmFamily:
-    """A family whose pictures are squares, read by a native model with `model.language_model` and `lm_head`."""
+    """Base of the families: square tiles, and a native model with `model.language_model` and `lm_head`."""
 
     image_token: str
     pixel_mean: tuple[float, float, float]
@@ -33,15 +33,15 @@ class MllmFamily:
         return mllm.model.vision_tower
 
     def vision_projector(self, mllm: Any) -> nn.Module:
-        """Return what turns the image encoder's states into visual tokens."""
+        """Return the projector from image encoder states to visual tokens."""
         return mllm.model.multi_modal_projector
 
     def positions(self, mllm: Any, input_ids: Tensor, attention_mask: Tensor, grids: Tensor) -> Tensor:
-        """Count the tokens of each row, padding aside: (B, L)."""
+        """Number the tokens of each row, skipping padding: (B, L)."""
         return (attention_mask.cumsum(1) - 1).clamp(min=0)
 
     def run_text(self, mllm: Any, inputs: TextInput, cache: DynamicCache | None, **more: Any) -> TextOutput:
-        """Return the states after the final norm, and the attention; `more` goes to the native text model."""
+        """Return the states after the final norm, and the attention; `more` is passed to the native text model."""
         output = self.language_model(mllm)(
             inputs_embeds=inputs.embeds,
             attention_mask=inputs.attention_mask,
@@ -54,5 +54,5 @@ class MllmFamily:
         return TextOutput(output.last_hidden_state, tuple(output.attentions or ()))
 
     def logits(self, mllm: Any, states: Tensor) -> Tensor:
-        """Return the scores of the next token: (..., D) -> (..., Y)."""
+        """Return the logits of the next token: (..., D) -> (..., Y)."""
         return mllm.lm_head(states)

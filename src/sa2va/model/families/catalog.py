@@ -21,7 +21,7 @@ def find_family(name: str) -> Family:
     """Return the family called `name`.
 
     Raises:
-        ValueError: there is none.
+        ValueError: unknown name.
     """
     if name not in FAMILIES:
         raise ValueError(f"unknown model family {name!r}; known: {', '.join(FAMILIES)}")

@@ -1,8 +1,8 @@
-"""Drive the InternVL family: tiles, prompt text, native model.
+"""Implement the InternVL family: tiles, prompt text, native model.
 
 Flow: picture -> tiles -> Picture -> encode_images; TextInput -> run_text -> states -> logits.
-Source: InternVL2.5, arXiv:2412.05271 (dynamic tiling, 256 tokens a tile); Sa2VA, arXiv:2501.04001 (frames of a
-    clip are single tiles, joined by newlines).
+Source: InternVL2.5, arXiv:2412.05271 (dynamic tiling, 256 tokens per tile); Sa2VA, arXiv:2501.04001 (one tile per
+    frame of a clip, frames joined by newlines).
 Shapes: P tiles, s side of a tile in px, H W picture, D width, V visual tokens.
 """
 
@@ -24,7 +24,7 @@ BASE_TOKENS = (IMAGE_START, IMAGE_END, IMAGE_TOKEN, "<quad>", "</quad>", "<ref>"
 
 
 class InternVL(MllmFamily):
-    """InternVL2.5 and InternVL3, with any of their language models."""
+    """InternVL2.5 and InternVL3 with any of their language models."""
 
     image_token = IMAGE_TOKEN
     takes_regions = True
@@ -39,20 +39,20 @@ class InternVL(MllmFamily):
         return InternVLForConditionalGeneration(InternVLConfig(**config))
 
     def read_picture(self, picture: NDArray[np.uint8], config: Sa2VAConfig, *, is_frame: bool) -> Picture:
-        """Cut a picture (H, W, 3) into tiles; a frame of a clip is a single one.
+        """Cut a picture (H, W, 3) into tiles; a frame of a clip becomes a single tile.
 
-        The released code takes a tile whose normalized pixels sum to exactly 0 for padding, and then lacks its visual
-        tokens; here such a tile counts like any other.
+        The released code treats a tile whose normalized pixels sum to exactly 0 as padding and drops its visual
+        tokens; here they are kept.
         """
         tiles = split_tiles(picture, config.tile_size, 1 if is_frame else config.max_tiles)
         return Picture(normalize(tiles, self.pixel_mean, self.pixel_std), len(tiles) * config.tokens_per_tile)
 
     def image_block(self, num_tokens: int) -> str:
-        """Return the prompt text that stands for one picture or frame."""
+        """Return the image tokens of one picture or frame, with delimiters."""
         return IMAGE_START + IMAGE_TOKEN * num_tokens + IMAGE_END
 
     def encode_images(self, mllm: Any, pixel_values: Tensor, grids: Tensor) -> VisualTokens:
-        """Encode tiles (P, 3, s, s), whose grids are all alike."""
+        """Encode tiles (P, 3, s, s); `grids` is unused, since all tiles have one size."""
         output = mllm.model.get_image_features(pixel_values=pixel_values, return_dict=True)
         return VisualTokens(output.pooler_output.flatten(0, 1))  # (P, tokens, D) -> (V, D)
 
@@ -60,7 +60,7 @@ class InternVL(MllmFamily):
 def choose_grid(width: int, height: int, max_tiles: int, tile_size: int) -> tuple[int, int]:
     """Return (columns, rows) whose aspect ratio is closest to the picture's.
 
-    On a tie the larger grid wins only where the picture has more than half of that grid's pixels.
+    On a tie the larger grid wins only if the picture has more than half as many pixels as that grid.
     """
     sides = range(1, max_tiles + 1)
     grids = sorted({(i, j) for i in sides for j in sides if i * j <= max_tiles}, key=lambda g: (g[0] * g[1], g))
@@ -74,19 +74,19 @@ def choose_grid(width: int, height: int, max_tiles: int, tile_size: int) -> tupl
 
 
 def split_tiles(picture: NDArray[np.uint8], tile_size: int, max_tiles: int) -> NDArray[np.uint8]:
-    """Cut a picture into tiles, a thumbnail of the whole last where there is more than one.
+    """Cut a picture into tiles; append a thumbnail of the whole picture when there is more than one.
 
     Args:
         picture: (H, W, 3) RGB.
         tile_size: s, px.
-        max_tiles: 1 squeezes the whole picture into one tile, as for the frames of a clip.
+        max_tiles: 1 resizes the whole picture to one tile, as for the frames of a clip.
 
     Returns:
         uint8 (P, s, s, 3).
     """
     image = Image.fromarray(picture)
     columns, rows = choose_grid(image.width, image.height, max_tiles, tile_size)
-    # PIL's own bicubic: the tensor resize of the stock processor gives other pixels than the training had.
+    # PIL's bicubic, as in the released training; the tensor resize of the stock processor gives other pixels.
     resized = np.asarray(image.resize((tile_size * columns, tile_size * rows), Image.Resampling.BICUBIC))
     tiles = [
         resized[row * tile_size : (row + 1) * tile_size, column * tile_size : (column + 1) * tile_size]

@@ -1,8 +1,8 @@
-"""Drive the LLaVA-1.5 family.
+"""Implement the LLaVA-1.5 family.
 
 Flow: picture -> one square -> Picture -> encode_images; TextInput -> run_text -> states -> logits.
-Source: LLaVA-1.5, arXiv:2310.03744; the released Sa2VA code, which squeezes every picture and frame into one square
-    and has no tokens around its 576 image places.
+Source: LLaVA-1.5, arXiv:2310.03744; the released Sa2VA code, which resizes every picture and frame to one square
+    and writes its 576 image tokens without delimiters.
 Shapes: P pictures, s their side in px, D width, V visual tokens.
 """
 
@@ -22,7 +22,7 @@ from sa2va.model.pixels import CLIP_MEAN, CLIP_STD, normalize
 
 
 class Llava(MllmFamily):
-    """LLaVA-1.5: CLIP and a Llama."""
+    """LLaVA-1.5: CLIP image encoder and Llama."""
 
     image_token = "<image>"
     pixel_mean, pixel_std = CLIP_MEAN, CLIP_STD
@@ -36,15 +36,15 @@ class Llava(MllmFamily):
         return LlavaForConditionalGeneration(LlavaConfig(**config))
 
     def read_picture(self, picture: NDArray[np.uint8], config: Sa2VAConfig, *, is_frame: bool) -> Picture:
-        """Squeeze a picture or frame (H, W, 3) into the square that the image encoder reads."""
+        """Resize a picture or frame (H, W, 3) to the encoder's square input, ignoring aspect ratio."""
         square = split_tiles(picture, config.tile_size, 1)
         return Picture(normalize(square, self.pixel_mean, self.pixel_std), config.tokens_per_tile)
 
     def image_block(self, num_tokens: int) -> str:
-        """Return the prompt text that stands for one picture or frame."""
+        """Return the image tokens of one picture or frame."""
         return self.image_token * num_tokens
 
     def encode_images(self, mllm: Any, pixel_values: Tensor, grids: Tensor) -> VisualTokens:
-        """Encode squares (P, 3, s, s), whose grids are all alike."""
+        """Encode squares (P, 3, s, s); `grids` is unused, since all squares have one size."""
         output = mllm.model.get_image_features(pixel_values=pixel_values, return_dict=True)
         return VisualTokens(torch.cat(list(output.pooler_output)))

@@ -1,4 +1,4 @@
-"""Drive the Qwen2.5-VL family.
+"""Implement the Qwen2.5-VL family.
 
 Flow: picture -> patches -> Picture -> encode_images; TextInput -> run_text -> states -> logits.
 Source: Qwen2.5-VL, arXiv:2502.13923.
@@ -25,5 +25,5 @@ class Qwen2_5VL(QwenVL):
         return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config))
 
     def encode_images(self, mllm: Any, pixel_values: Tensor, grids: Tensor) -> VisualTokens:
-        """Encode the patches of all pictures, whose grids are (pictures, 3), to (V, D)."""
+        """Encode the patches of all pictures, with grids (pictures, 3), to (V, D)."""
         return VisualTokens(mllm.model.visual(pixel_values, grid_thw=grids, return_dict=True).pooler_output)

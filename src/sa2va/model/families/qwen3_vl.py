@@ -1,8 +1,8 @@
-"""Drive the Qwen3-VL family.
+"""Implement the Qwen3-VL family.
 
 Flow: picture -> patches -> Picture -> encode_images; TextInput -> run_text -> states -> logits.
-Source: Qwen3-VL, arXiv:2511.21631 (DeepStack: deeper layers of the image encoder speak to early text layers); the
-    released Sa2VA code under Transformers 4.57, whose last hidden state of this family is the one before the norm.
+Source: Qwen3-VL, arXiv:2511.21631 (DeepStack: image encoder features are added in early text layers); the released
+    Sa2VA code under Transformers 4.57, where the last hidden state of this family is the one before the final norm.
 Shapes: B samples, L tokens, D width, V visual tokens, Y vocabulary.
 """
 
@@ -35,7 +35,7 @@ class Qwen3VL(QwenVL):
         return mllm
 
     def encode_images(self, mllm: Any, pixel_values: Tensor, grids: Tensor) -> VisualTokens:
-        """Encode the patches of all pictures, whose grids are (pictures, 3), to (V, D)."""
+        """Encode the patches of all pictures, with grids (pictures, 3), to (V, D)."""
         output = mllm.model.visual(pixel_values, grid_thw=grids, return_dict=True)
         return VisualTokens(output.pooler_output, tuple(output.deepstack_features))
 
@@ -50,6 +50,6 @@ class Qwen3VL(QwenVL):
         return output._replace(states=states)
 
     def logits(self, mllm: Any, states: Tensor) -> Tensor:
-        """Return the scores of the next token: (B, L, D) -> (B, L, Y)."""
-        normed = mllm.model.language_model.norm.forward(states)  # past the hook, which is not meant here
+        """Return the logits of the next token: (B, L, D) -> (B, L, Y)."""
+        normed = mllm.model.language_model.norm.forward(states)  # bypasses the hook
         return mllm.lm_head(normed)

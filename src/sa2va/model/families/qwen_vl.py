@@ -1,9 +1,9 @@
-"""Implement what Qwen2.5-VL and Qwen3-VL share: pictures of any size, positions in three directions.
+"""Define the base class of Qwen2.5-VL and Qwen3-VL: native resolution, 3D rotary positions.
 
-Flow: picture -> two resizes -> patches -> Picture; QwenVL -> one subclass a family.
+Flow: picture -> two resizes -> patches -> Picture; QwenVL -> one subclass per family.
 Source: Qwen2.5-VL, arXiv:2502.13923 (native resolution, M-RoPE); the released Sa2VA inference code, which resizes
     with qwen-vl-utils first and with the stock processor again.
-Shapes: H W picture, p patch side in px, m patches that are merged into a token along each side, B samples, L tokens.
+Shapes: H W picture, p patch side in px, m patches merged into a token along each side, B samples, L tokens.
 """
 
 import math
@@ -27,9 +27,10 @@ _FIRST_MIN_PIXELS = 4 * 28 * 28
 
 
 class QwenVL(MllmFamily):
-    """Qwen2.5-VL and later.
+    """Base of Qwen2.5-VL and later.
 
-    The published models were never shown a marked region. The released code takes one and ignores it without a word.
+    The published models were not trained with marked regions. The released code accepts regions and silently ignores
+    them; here they are refused.
     """
 
     image_token = IMAGE_TOKEN
@@ -41,40 +42,40 @@ class QwenVL(MllmFamily):
     }
 
     def read_picture(self, picture: NDArray[np.uint8], config: Sa2VAConfig, *, is_frame: bool) -> Picture:
-        """Cut a picture (H, W, 3) into patches; a frame of a clip is a picture like any other."""
+        """Resize a picture (H, W, 3) and cut it into patches; frames of a clip are treated alike."""
         vision = config.mllm["vision_config"]
         patch, merge = vision["patch_size"], vision["spatial_merge_size"]
         pixels = resize_twice(picture, patch * merge, config.min_pixels, config.max_pixels).float()
-        # Scaled mean and deviation instead of scaled pixels, as in the stock processor, for the same last bits.
+        # Mean and deviation are scaled instead of the pixels, as in the stock processor, for bitwise equal results.
         shift, scale = (pixels.new_tensor(each)[:, None, None] * 255 for each in (self.pixel_mean, self.pixel_std))
         patches = split_patches((pixels - shift) / scale, patch, merge, vision["temporal_patch_size"])
         rows, columns = (side // patch for side in pixels.shape[1:])
         return Picture(patches, rows * columns // merge**2, (1, rows, columns))
 
     def image_block(self, num_tokens: int) -> str:
-        """Return the prompt text that stands for one picture or frame."""
+        """Return the image tokens of one picture or frame, with delimiters."""
         return IMAGE_START + IMAGE_TOKEN * num_tokens + IMAGE_END
 
     def vision_tower(self, mllm: Any) -> nn.Module:
-        """Return the image encoder, which holds the projector."""
+        """Return the image encoder, which contains the projector."""
         return mllm.model.visual
 
     def vision_projector(self, mllm: Any) -> nn.Module:
-        """Return what turns the image encoder's states into visual tokens."""
+        """Return the projector from image encoder states to visual tokens."""
         visual = mllm.model.visual
         return nn.ModuleList([visual.merger, *getattr(visual, "deepstack_merger_list", ())])
 
     def positions(self, mllm: Any, input_ids: Tensor, attention_mask: Tensor, grids: Tensor) -> Tensor:
-        """Place text along time and visual tokens along time, rows and columns: (3, B, L)."""
+        """Compute 3D position ids (time, row, column); a text token has three equal ones: (3, B, L)."""
         is_image = input_ids.eq(mllm.config.image_token_id).int()
-        places, _ = mllm.model.get_rope_index(
+        positions, _ = mllm.model.get_rope_index(
             input_ids, mm_token_type_ids=is_image, image_grid_thw=grids, attention_mask=attention_mask
         )
-        return places
+        return positions
 
 
 def fit_size(height: int, width: int, grid: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Return the height and width nearest to a picture's that are multiples of `grid` and within the bounds, px."""
+    """Return the (height, width) nearest to the picture's: multiples of `grid`, area within the bounds, px."""
     rows, columns = max(1, round(height / grid)), max(1, round(width / grid))
     if rows * columns * grid**2 > max_pixels:
         shrink = math.sqrt(height * width / max_pixels)
@@ -88,10 +89,10 @@ def fit_size(height: int, width: int, grid: int, min_pixels: int, max_pixels: in
 def resize_twice(picture: NDArray[np.uint8], grid: int, min_pixels: int, max_pixels: int) -> Tensor:
     """Resize (H, W, 3) as the released code does: uint8 (3, h, w), both sides multiples of `grid`.
 
-    The first resize is PIL's; the second is torch's on uint8, whose last bits differ from PIL's.
+    The first resize is PIL's, the second torch's on uint8. Their roundings differ.
 
     Raises:
-        ValueError: one side is far longer than the other.
+        ValueError: the aspect ratio exceeds MAX_ASPECT.
     """
     height, width = picture.shape[:2]
     if max(height, width) > MAX_ASPECT * min(height, width):
@@ -104,13 +105,13 @@ def resize_twice(picture: NDArray[np.uint8], grid: int, min_pixels: int, max_pix
 
 
 def split_patches(pixels: Tensor, patch: int, merge: int, repeats: int) -> Tensor:
-    """Cut (3, h, w) into patches, those that become one token together: (patches, 3 * repeats * p * p).
+    """Cut (3, h, w) into patches, grouped by the token they are merged into: (patches, 3 * repeats * p * p).
 
     Args:
         pixels: both sides multiples of patch * merge.
         patch: p, px.
         merge: m.
-        repeats: how often a still picture is repeated along time.
+        repeats: number of copies of a still picture along time.
     """
     rows, columns = (side // (patch * merge) for side in pixels.shape[1:])
     cut = pixels.reshape(3, rows, merge, patch, columns, merge, patch)

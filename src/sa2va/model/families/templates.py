@@ -1,6 +1,6 @@
-"""Hold the chat templates of the published models.
+"""List the chat templates of the published models.
 
-Flow: Sa2VAConfig.template -> find_template -> processor.py writes prompts with it, mllm.py stops at its end.
+Flow: Sa2VAConfig.template -> find_template -> processor.py (prompts, end of an answer).
 Source: the prompt templates of the released Sa2VA inference code.
 """
 
@@ -11,14 +11,14 @@ TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """Text around questions and answers. Special tokens in it are real ones."""
+    """Chat template. Special tokens in it are tokenized as such."""
 
-    system: str  # a turn that says {} before all else
+    system: str  # system turn; {} is its text
     before_question: str
     before_answer: str  # ends the question
-    end: str  # ends the answer: a token, or mere text where the tokenizer has no such token
-    between: str = "\n"  # what follows an ended answer when the talk goes on
-    stops: tuple[str, ...] = ()  # further ends of an answer
+    end: str  # ends the answer: a token, or plain text if the tokenizer has no such token
+    between: str = "\n"  # text between an answer and the next question
+    stops: tuple[str, ...] = ()  # additional stop strings
 
 
 _INTERNLM2 = Template(
@@ -31,7 +31,7 @@ _INTERNLM2 = Template(
 TEMPLATES = {
     "internlm2_chat": _INTERNLM2,
     "qwen_chat": replace(_INTERNLM2, stops=("<|endoftext|>",)),
-    # Phi-3's, which the published 4B model has too: there it is text, as its Qwen tokenizer lacks these tokens.
+    # Also used by the published 4B model, whose Qwen tokenizer lacks these tokens, so that they are plain text.
     "phi3_chat": Template(
         system="<|system|>\n{}<|end|>\n",
         before_question="<|user|>\n",
@@ -46,7 +46,7 @@ def find_template(name: str) -> Template:
     """Return the template called `name`.
 
     Raises:
-        ValueError: there is none.
+        ValueError: unknown name.
     """
     if name not in TEMPLATES:
         raise ValueError(f"unknown chat template {name!r}; known: {', '.join(TEMPLATES)}")

@@ -1,8 +1,8 @@
-"""Compute attention block by block on a CPU, where the fused kernel is slower: in bfloat16, and for narrow values.
+"""Compute attention blockwise on a CPU, faster than the fused kernel in bfloat16 and for narrow values.
 
 Flow: sam2.py selects BLOCKWISE in Transformers' attention -> attend_blockwise; memory_attention.py -> attend.
-Source: softmax attention, arXiv:1706.03762; online softmax, arXiv:1805.02867. In bfloat16 scores are rounded before the
-    softmax, which works in full precision; the fused kernel does not round there.
+Source: attention, arXiv:1706.03762; online softmax, arXiv:1805.02867. In bfloat16, scores are rounded before a softmax
+    in full precision; the fused kernel does not round them.
 Shapes: N sequences (pictures, objects, windows or heads), Q queries, L keys, D width of a key, V of a value.
 """
 
@@ -15,24 +15,23 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 BLOCKWISE = "blockwise"
-# Scores of one block, so that they stay in a CPU's caches. In bfloat16 a block holds whole rows, since partial sums
-# would be rounded; in float32 it holds parts of rows, and its size is per thread.
+# Number of scores in a block, such that they fit a CPU's caches. In bfloat16 a block holds whole rows, since partial
+# sums would be rounded. In float32 it holds parts of rows, and its size is per thread.
 SCORES_IN_ROWS = 2**22
 SCORES_IN_PARTS, ROWS_OF_PARTS = 2**19, 512
 
 
 def avoid_cudnn() -> None:
-    """Leave cuDNN out of PyTorch's attention kernels, for the whole process and for good.
+    """Disable cuDNN attention in PyTorch, permanently for the whole process.
 
-    cuDNN, which an H100 would take first, makes a plan for each new number of keys, and memories and KV caches grow.
-    PyTorch has no such argument per call, and a switch that is turned back after a call is turned back for other
-    threads too.
+    cuDNN, the first choice on an H100, compiles a plan for each new number of keys, and memories and KV caches grow.
+    PyTorch has no argument for this per call. Restoring the switch after a call would affect other threads.
     """
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention for pre-scaled queries. The CPU path is inference-only.
+    """Compute attention for pre-scaled queries. The CPU path is inference-only.
 
     Args:
         query: (N, Q, D).
@@ -43,7 +42,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         (N, Q, V).
     """
     rounded = query.dtype == torch.bfloat16
-    # A CPU's fused kernel needs values as wide as the keys; in float32 it is the faster one for them.
+    # The fused CPU kernel needs values as wide as the keys; for these it is faster in float32.
     if query.device.type != "cpu" or (not rounded and query.shape[-1] == value.shape[-1]):
         return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
     num_queries, num_keys = query.shape[1], key.shape[1]
@@ -64,12 +63,12 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def _per_thread(number: int) -> int:
-    """Scale a per-thread block size by the number of CPU threads."""
+    """Multiply a per-thread block size by the number of CPU threads."""
     return number * torch.get_num_threads()
 
 
 def _attend_online(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention over a block of keys at a time (online softmax): (N, Q, D), (N, L, D), (N, L, V) -> (N, Q, V)."""
+    """Compute attention block of keys by block (online softmax): (N, Q, D), (N, L, D), (N, L, V) -> (N, Q, V)."""
     size = max(1, _per_thread(SCORES_IN_PARTS) // (query.shape[0] * query.shape[1]))
     largest = query.new_full((*query.shape[:-1], 1), -torch.inf)
     total = torch.zeros_like(largest)
@@ -94,14 +93,14 @@ def attend_blockwise(
     scaling: float | None = None,
     **other: Any,
 ) -> tuple[Tensor, None]:
-    """Attention function for Transformers that falls back to its "sdpa" wherever blocks are not faster.
+    """Compute attention as Transformers' attention interface; use "sdpa" where blocks are not faster.
 
     Args:
         module: the attention layer.
         query, key, value: (B, heads, Q or L, D).
-        attention_mask: None where every key is visible.
+        attention_mask: None if every key is visible.
         dropout: share of the weights that are dropped.
-        scaling: of the scores; None is D ** -0.5.
+        scaling: factor of the scores; None = D ** -0.5.
         other: arguments of "sdpa".
 
     Returns:

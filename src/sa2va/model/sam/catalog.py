@@ -22,7 +22,7 @@ def build_sam2(config: dict[str, Any]) -> Sam2:
     """Build a variant with random weights.
 
     Raises:
-        ValueError: the model_type is none of SAM2_CLASSES.
+        ValueError: the model_type is not in SAM2_CLASSES.
     """
     kind = config.get("model_type", DEFAULT_TYPE)
     if kind not in SAM2_CLASSES:

@@ -1,8 +1,8 @@
-"""Decode prompts by hand on one frame: positive and negative clicks, a box, or a mask.
+"""Decode the mask of a manual prompt on one frame: positive and negative clicks, or a box.
 
 Flow: px of the picture -> Clicks -> px of SAM 2's square input -> decode_clicks, or refine_mask of a tracked object
     -> MaskOutput.
-Source: SAM 2, arXiv:2408.00714: a box is two points with labels of their own, and comes before the clicks.
+Source: SAM 2, arXiv:2408.00714: a box is two points with their own labels, before the clicks.
 Shapes: P clicks, C width, g side of the coarsest grid, h w logit grid, H W picture, S SAM 2 input side.
 """
 
@@ -18,7 +18,7 @@ from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput, Sam2
 from sa2va.model.sam.tracker import TrackPolicy
 
 NEGATIVE, POSITIVE, FIRST_CORNER, SECOND_CORNER = range(4)  # SAM 2's point labels
-MAX_SCRIBBLE = 8  # clicks that replace a scribble
+MAX_SCRIBBLE = 8  # number of clicks that a scribble is reduced to
 MAX_PREVIOUS_LOGIT = 32.0  # bound of the mask logits that a click refines, as in SAM 2
 
 
@@ -30,12 +30,12 @@ class Clicks:
     labels: tuple[int, ...] = ()
 
     def at(self, point: ArrayLike, height: int, width: int, *, inside: bool = True) -> "Clicks":
-        """Add clicks.
+        """Return the clicks with a point or scribble added.
 
         Args:
             point: (x, y) px, or a scribble (K, 2) px.
-            height, width: of the picture, px.
-            inside: whether they are positive (on the object) or negative (beside it).
+            height, width: size of the picture, px.
+            inside: True for positive clicks (on the object), False for negative ones (off the object).
 
         Raises:
             ValueError: not a point or a scribble, or outside the picture.
@@ -53,7 +53,7 @@ class Clicks:
 
     @staticmethod
     def around(box: ArrayLike, height: int, width: int) -> "Clicks":
-        """Turn a box (x0, y0, x1, y1) px into its two corners.
+        """Return the two corner points of a box (x0, y0, x1, y1) px.
 
         Raises:
             ValueError: not a box, or outside the picture.
@@ -73,10 +73,10 @@ class Clicks:
 
 
 def read_mask(mask: ArrayLike, height: int, width: int) -> Tensor:
-    """Read a mask prompt: bool (H, W).
+    """Validate a mask prompt; return it as bool (H, W).
 
     Raises:
-        ValueError: another shape, no pixel, or neither bool nor uint8, such as logits.
+        ValueError: wrong shape, empty, or neither bool nor uint8 (logits, for example).
     """
     array = np.asarray(mask)
     if array.shape != (height, width) or array.dtype not in (bool, np.uint8):
@@ -101,13 +101,13 @@ def decode_clicks(
     """Decode the mask of one object from clicks.
 
     Args:
-        sam2: decodes.
-        policy: of the tracker that follows the object.
+        sam2: decodes the mask.
+        policy: memory rules of the object's tracker.
         clicks: at least one.
         size: H, W of the picture.
-        features: of the frame, F = 1.
+        features: features of the frame, F = 1.
         embeds: (1, C, g, g), conditioned on the object's memory; None = without memory.
-        previous: logits (1, h, w) of the mask to be refined.
+        previous: logits (1, h, w) of the mask to refine.
         present: the object is known to be in the frame; the decoder's presence is overridden.
     """
     points, labels = clicks.to_tensors(sam2.size, *size, features.embeds.device)
@@ -133,19 +133,19 @@ def refine_mask(
     embeds: Tensor,
     found: MaskOutput,
 ) -> tuple[MaskOutput, bool]:
-    """Refine the mask of a tracked object until it agrees with the clicks.
+    """Refine a tracked mask with clicks; stop when it contains the positive and no negative ones.
 
-    Memory can outweigh a click, above all where a track has drifted to another object. So the clicks are decoded again
-    without memory, and, with a positive click, also without the mask. If no result agrees with more clicks than the
-    mask has, the mask stays.
+    Memory can outweigh a click, in particular when a track has drifted to another object. Then the clicks are decoded
+    again without memory and, if one is positive, also without the previous mask. The mask is kept unless a result
+    agrees with more clicks.
 
     Args:
         sam2, policy, clicks, size, features: as in `decode_clicks`.
         embeds: (1, C, g, g), conditioned on the object's memory.
-        found: its mask on this frame, N = 1.
+        found: tracked mask on this frame, N = 1.
 
     Returns:
-        The mask, and whether the object's memory had to be left out.
+        The mask, and whether it was decoded without the object's memory.
     """
     previous = found.mask_logits
     inputs: list[tuple[Tensor | None, Tensor | None]] = [(embeds, previous), (None, previous)]
@@ -164,7 +164,7 @@ def refine_mask(
 
 
 def _count_agreeing(sam2: Sam2, clicks: Clicks, size: tuple[int, int], output: MaskOutput) -> int:
-    """Count the clicks that a mask agrees with."""
+    """Count the positive clicks inside a mask and the negative ones outside."""
     height, width = size
     mask = sam2.enlarge(output.mask_logits, height, width)[0] > 0
     pixels = [(min(int(y), height - 1), min(int(x), width - 1)) for x, y in clicks.points]

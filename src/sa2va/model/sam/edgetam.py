@@ -1,7 +1,7 @@
-"""Track with EdgeTAM: SAM 2 with a small image encoder and memories compressed to a few tokens.
+"""Implement EdgeTAM: SAM 2 with a small image encoder and memories compressed to a few tokens.
 
-Flow: as sam2.py; a drop-in for it.
-Source: EdgeTAM, arXiv:2501.07256: 256 global tokens and 256 spatial ones, instead of one per cell of the grid.
+Flow: as sam2.py, which it replaces.
+Source: EdgeTAM, arXiv:2501.07256: 256 global and 256 spatial tokens instead of one per cell of the grid.
 Shapes: N objects, g side of the coarsest grid, L memory tokens.
 """
 
@@ -13,7 +13,7 @@ from sa2va.model.sam.sam2 import Sam2
 
 
 class EdgeTam(Sam2):
-    """EdgeTAM with the interface of Sam2. The image encoder of the published model needs the timm library."""
+    """EdgeTAM behind the interface of Sam2. The image encoder of the published model needs the timm library."""
 
     NATIVE_CLASS = EdgeTamVideoModel
     CONFIG_CLASS = EdgeTamVideoConfig

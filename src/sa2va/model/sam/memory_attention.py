@@ -1,11 +1,11 @@
-"""Compute SAM 2's memory attention with its own weights, faster than Transformers' module.
+"""Compute SAM 2's memory attention faster than Transformers' module, with the module's weights.
 
 Flow: tracker.py -> Sam2.attend -> read_memories -> features of each object -> decoder. Training uses Transformers'
     module, which is the reference.
-Source: SAM 2, arXiv:2408.00714, section 4. The order of the sums differs. The first self-attention runs once for all
-    objects. Rotary positions are one complex product. On a CPU, objects run one after the other, so that buffers are
-    reused, and attention averages the 64 channels of memory before the value projection.
-Shapes: N objects, C width, g side of the coarsest grid, L memory tokens of one object, of which P are of pointers.
+Source: SAM 2, arXiv:2408.00714, section 4. The order of summation differs. The first self-attention runs once for all
+    objects. Rotary positions are one complex product. On a CPU, objects run one at a time to reuse buffers, and
+    attention averages the 64 memory channels before the value projection.
+Shapes: N objects, C width, g side of the coarsest grid, L memory tokens of one object, P of them pointer tokens.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from transformers.models.sam3_tracker_video.modeling_sam3_tracker_video import S
 
 from sa2va.model.sam.attention import attend
 
-TOKENS_AT_ONCE = 1024  # in a feed-forward layer
-SUPPORTED = (Sam2VideoMemoryAttention, Sam3TrackerVideoMemoryAttention)  # with parts of the same names
+TOKENS_AT_ONCE = 1024  # chunk of a feed-forward layer on a CPU
+SUPPORTED = (Sam2VideoMemoryAttention, Sam3TrackerVideoMemoryAttention)  # submodules have the same names
 
 
 def can_read(attention: nn.Module) -> bool:
@@ -41,8 +41,8 @@ def read_memories(
     """Run memory attention.
 
     Args:
-        attention: Transformers' module, for its weights.
-        current: (1 or N, g*g, C), features of the frame; 1 where all objects share them.
+        attention: Transformers' module, which holds the weights.
+        current: (1 or N, g*g, C), features of the frame; 1 if all objects share them.
         current_positions: (1, g*g, C).
         memory: (N, L, 64), maps first and pointers last.
         positions: (N, L, 64).
@@ -65,7 +65,7 @@ def read_memories(
 def _run_layers(
     layers: Sequence[Any], x: Tensor, memory: Tensor, positions: Tensor, rotation: Tensor, num_pointer_tokens: int
 ) -> Tensor:
-    """Run the layers after the shared first self-attention (one object at a time on a CPU)."""
+    """Run all layers except the first self-attention, which `read_memories` has computed for all objects."""
     keys = memory + positions
     for number, layer in enumerate(layers):
         if number:
@@ -91,7 +91,7 @@ def _rotate(tokens: Tensor, rotation: Tensor) -> Tensor:
 
 
 def _feed_forward(layer: Any, x: Tensor) -> Tensor:
-    """Run a feed-forward layer, on a CPU for some tokens at a time: its hidden layer is eight times as wide."""
+    """Run the feed-forward layer; on a CPU in chunks, since its hidden layer is eight times as wide."""
     parts = x.split(TOKENS_AT_ONCE, 1) if x.device.type == "cpu" else [x]
     return torch.cat([layer.linear2(layer.activation(layer.linear1(part))) for part in parts], 1)
 
@@ -106,8 +106,8 @@ def _cross_attention(
 ) -> Tensor:
     query = _rotate(weights.q_proj(x), rotation * weights.scaling).expand(len(memory), -1, -1)
     key = weights.k_proj(keys)  # (N, L, C)
-    num_rotated = key.shape[1] - num_pointer_tokens  # pointers have no position
+    num_rotated = key.shape[1] - num_pointer_tokens  # pointers have no spatial position
     key[:, :num_rotated] = _rotate(key[:, :num_rotated], rotation)
-    if query.device.type == "cpu":  # attention weights sum to 1, so that the bias of the projection stays what it is
+    if query.device.type == "cpu":  # attention weights sum to 1, so the bias of the projection can be added afterwards
         return weights.o_proj(weights.v_proj(attend(query, key, memory)))
     return weights.o_proj(attend(query, key, weights.v_proj(memory)))

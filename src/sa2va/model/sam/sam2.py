@@ -1,9 +1,9 @@
-"""Decode masks with native SAM 2 parts: one frame's features and prompt embeddings in, mask logits out.
+"""Decode masks with the native SAM 2: features of a frame and prompt embeddings in, mask logits out.
 
 Flow: processor.py (sam_pixel_values) -> encode_frames (once per frame) -> decode (all objects in one batch), or
     take_masks for mask prompts -> tracker.py (memory) or sa2va.py.
 Source: SAM 2, arXiv:2408.00714; Sa2VA, arXiv:2501.04001, for the language prompt: the sparse prompt is
-    [not a point, not a point, [SEG] embedding], the dense one is "no mask", the best of three masks is taken.
+    [not a point, not a point, [SEG] embedding], the dense one is "no mask", and the best of three masks is used.
 Shapes: F frames, N decoded masks, C width, S input side, h w finest grid (S/4), g g coarsest grid (S/16), Q prompts,
     P clicks, L memory tokens.
 """
@@ -20,28 +20,28 @@ from transformers import AutoConfig, Sam2VideoConfig, Sam2VideoModel
 from sa2va.model.sam.attention import BLOCKWISE
 from sa2va.model.sam.memory_attention import can_read, read_memories
 
-ABSENT_LOGIT = -1024.0  # of every pixel of an absent object, as in SAM 2
-GIVEN_LOGIT = 10.0  # plus or minus, of a mask prompt, as in SAM 2
+ABSENT_LOGIT = -1024.0  # mask logit of an absent object, as in SAM 2
+GIVEN_LOGIT = 10.0  # absolute mask logit of a mask prompt, as in SAM 2
 
 
 class FrameFeatures(NamedTuple):
-    """Features of F frames, ready for the decoder."""
+    """Features of F frames, as input of the mask decoder."""
 
     embeds: Tensor  # (F, C, g, g), without memory
-    high_res: tuple[Tensor, Tensor]  # (F, C/8, h, w) and (F, C/4, h/2, w/2), through the decoder's convolutions
+    high_res: tuple[Tensor, Tensor]  # (F, C/8, h, w) and (F, C/4, h/2, w/2), projected by the decoder's convolutions
 
     def select(self, index: Tensor | slice) -> "FrameFeatures":
         return FrameFeatures(self.embeds[index], (self.high_res[0][index], self.high_res[1][index]))
 
     def expand(self, num_objects: int) -> "FrameFeatures":
-        """Expand one frame to N objects: F = 1 -> N rows; N rows stay as they are."""
+        """Expand features of one frame to N rows; N rows are returned unchanged."""
         rows = (num_objects, -1, -1, -1)
         return FrameFeatures(self.embeds.expand(rows), (self.high_res[0].expand(rows), self.high_res[1].expand(rows)))
 
 
 @dataclass(frozen=True)
 class MaskOutput:
-    """Decoder output for N masks, each with three candidates, or with one where the prompt was unambiguous."""
+    """Decoder output for N masks, each with three candidates, or with one for an unambiguous prompt."""
 
     candidates: Tensor  # (N, 3 or 1, h, w) logits
     candidate_scores: Tensor  # (N, 3 or 1) predicted IoU
@@ -64,7 +64,7 @@ class MaskOutput:
         return self.candidate_scores.max(-1).values.clamp(0, 1)
 
     def select(self, rows: Tensor | slice) -> "MaskOutput":
-        """Take some of the masks."""
+        """Return some of the masks."""
         return MaskOutput(
             self.candidates[rows], self.candidate_scores[rows], self.presence_logits[rows], self.pointers[rows]
         )
@@ -77,7 +77,7 @@ class MaskOutput:
         )
 
     def without_absent(self) -> "MaskOutput":
-        """Empty the masks of objects that are not in the frame."""
+        """Set the mask logits of objects predicted as absent to ABSENT_LOGIT."""
         seen = (self.presence_logits > 0)[:, None, None, None]
         return replace(self, candidates=self.candidates.where(seen, ABSENT_LOGIT))
 
@@ -100,13 +100,13 @@ class Memory(NamedTuple):
     pointers: Tensor  # (N, C)
 
     def row(self, n: int) -> "Memory":
-        """Copy one object's part, N = 1, so that it does not keep the others alive."""
+        """Copy one object's memory, N = 1; a view would keep the memories of all objects allocated."""
         rows = slice(n, n + 1)
         return Memory(self.features[:, rows].clone(), self.positions[:, rows], self.pointers[rows].clone())
 
 
 class Sam2(nn.Module):
-    """SAM 2 for prompts from a language model."""
+    """SAM 2 with prompt embeddings from a language model."""
 
     NATIVE_CLASS: Any = Sam2VideoModel
     CONFIG_CLASS: Any = Sam2VideoConfig
@@ -115,15 +115,15 @@ class Sam2(nn.Module):
         super().__init__()
         self.native = self.NATIVE_CLASS(self.build_config(config))
         self.native.vision_encoder.set_attn_implementation(BLOCKWISE)
-        # SAM 2 has one random position matrix; the native class draws it twice, and points would miss their pixels.
+        # SAM 2 has one random position matrix. The native class samples it twice, so points would miss their pixels.
         shared = self.native.prompt_encoder.shared_embedding.positional_embedding
         self.native.shared_image_embedding.positional_embedding.data.copy_(shared.data)
 
     @classmethod
     def build_config(cls, config: dict[str, Any]) -> Any:
-        """Build the native configuration from its JSON form, with a configuration class for each part.
+        """Build the native configuration from JSON, with the configuration class of each part.
 
-        Transformers 5.17 would read the mask decoder's part as the prompt encoder's.
+        Transformers 5.17 would parse the mask decoder's part with the prompt encoder's class.
         """
         parts = {
             name: kind(**config[name])
@@ -162,20 +162,20 @@ class Sam2(nn.Module):
         return embeds + self.native.no_memory_embedding[0, 0, :, None, None]
 
     def language_prompt(self, prompt_embeds: Tensor | None, num_masks: int) -> Tensor:
-        """Build the sparse prompt: (N, C) -> (N, 3, C), or (N, 2, C) for a frame without a prompt."""
+        """Build the sparse prompt of [SEG] embeddings: (N, C) -> (N, 3, C); without a prompt (N, 2, C)."""
         empty = self.native.prompt_encoder.not_a_point_embed.weight.expand(num_masks, 2, -1)
         if prompt_embeds is None:
             return empty
         return torch.cat([empty, prompt_embeds[:, None].to(empty.dtype)], dim=1)
 
     def embed_places(self, places: Tensor) -> Tensor:
-        """Embed positions as SAM 2 embeds those of image features: (..., 2) xy in 0..1 -> (..., C)."""
+        """Embed points with SAM 2's position encoding of image features: (..., 2) xy in 0..1 -> (..., C)."""
         return self.native.prompt_encoder.shared_embedding(places)
 
     def click_prompt(self, points: Tensor, labels: Tensor) -> Tensor:
         """Build the sparse prompt of clicks: (N, P, 2) xy in px of the S x S input, labels (N, P) -> (N, P + 1, C).
 
-        A label is 1 on the object, 0 beside it, 2 and 3 the first and the second corner of a box.
+        Labels: 1 positive, 0 negative, 2 and 3 the first and second corner of a box.
         """
         return self.native.prompt_encoder(points[:, None], labels[:, None], None, None)[0][:, 0]
 
@@ -192,10 +192,10 @@ class Sam2(nn.Module):
         """Decode one mask per row.
 
         Args:
-            embeds: (N, C, g, g), conditioned on memory or marked by `without_memory`.
-            high_res: features of the same rows.
+            embeds: (N, C, g, g), conditioned on memory or returned by `without_memory`.
+            high_res: high-resolution features of the same rows.
             sparse: (N, Q, C) prompt tokens.
-            previous: logits (N, h, w) of a mask to start from.
+            previous: logits (N, h, w) of a mask to refine.
             num_candidates: 3, or 1 for an unambiguous prompt.
             present: the objects are known to be in the frame; the decoder's presence is overridden.
         """
@@ -210,7 +210,7 @@ class Sam2(nn.Module):
             image_positional_embeddings=positions,
             sparse_prompt_embeddings=sparse[:, None],
             dense_prompt_embeddings=dense,
-            # Without a click the single-mask token would silently fall back to the three in eval mode.
+            # In eval mode the single-mask token without a click would silently fall back to the three candidates.
             multimask_output=num_candidates > 1,
             high_resolution_features=list(high_res),
         )
@@ -222,15 +222,15 @@ class Sam2(nn.Module):
         return MaskOutput(masks[:, 0].float(), scores, presence, pointers)
 
     def _gate_pointers(self, pointers: Tensor, seen: Tensor) -> Tensor:
-        """Replace the pointers (N, C) of objects that are absent by `seen` (N,)."""
+        """Replace the pointers (N, C) of rows whose `seen` (N,) is False by the no-object pointer."""
         gate = seen.to(pointers.dtype)[:, None]
         return gate * pointers + (1 - gate) * self.native.no_object_pointer
 
     def take_masks(self, features: FrameFeatures, given: Tensor) -> MaskOutput:
-        """Use mask prompts as the masks; the decoder only computes the object pointers.
+        """Use mask prompts as output masks; run the decoder for object pointers only.
 
         Args:
-            features: N rows, or F = 1 for all.
+            features: N rows, or F = 1 shared by all.
             given: bool (N, S, S).
         """
         native, features = self.native, features.expand(len(given))
@@ -263,7 +263,7 @@ class Sam2(nn.Module):
     def enlarge(self, mask_logits: Tensor, height: int, width: int) -> Tensor:
         """Resize logits (N, h, w) to the picture's size (N, H, W).
 
-        Bilinear twice, through SAM 2's input size, as in the released model: a single resize moves boundary pixels.
+        Two bilinear resizes, through SAM 2's input size, as in the released model; one resize moves boundary pixels.
         """
         return F.interpolate(self.upscale(mask_logits)[:, None], (height, width), mode="bilinear")[:, 0]
 
@@ -278,10 +278,10 @@ class Sam2(nn.Module):
         """Encode the memory of a frame.
 
         Args:
-            embeds: its features without memory (N, C, g, g).
-            output: its masks.
-            given: bool (N, S, S), the same masks at full size if they were mask prompts.
-            binarize: encode hard masks instead of probabilities.
+            embeds: features of the frame without memory (N, C, g, g).
+            output: masks of the frame.
+            given: bool (N, S, S), the mask prompts at full size if `output` comes from mask prompts.
+            binarize: encode binary masks instead of probabilities.
         """
         native, config = self.native, self.native.config
         logits = self.upscale(output.mask_logits)[:, None] if given is None else self._given_logits(given)
@@ -295,7 +295,7 @@ class Sam2(nn.Module):
         return Memory(*self.pack_memory(features, positions.to(embeds.dtype).expand_as(features)), output.pointers)
 
     def pack_memory(self, features: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Flatten memory maps, both (N, 64, g, g), to the tokens that are kept, both (L, N, 64)."""
+        """Flatten memory maps, both (N, 64, g, g), to memory tokens, both (L, N, 64)."""
         return features.to(torch.bfloat16).flatten(2).permute(2, 0, 1), positions.flatten(2).permute(2, 0, 1)
 
     def attend(
@@ -304,8 +304,8 @@ class Sam2(nn.Module):
         """Condition features on memory.
 
         Args:
-            embeds: (N, C, g, g), without memory; or F = 1, for all objects.
-            memory: (L, N, 64), the packed maps first and the pointer tokens last.
+            embeds: (N, C, g, g), without memory; or F = 1 shared by all objects.
+            memory: (L, N, 64), packed maps first, pointer tokens last.
             positions: (L, N, 64).
             num_memories: number of maps.
             num_pointer_tokens: number of pointer tokens.
@@ -335,16 +335,16 @@ class Sam2(nn.Module):
                 num_object_pointer_tokens=num_pointer_tokens,
                 **self.describe_memory(num_memories),
             )
-        # The native module gives (1, N, g*g, C) back, however its docstring reads.
+        # The native module returns (1, N, g*g, C), contrary to its docstring.
         return conditioned.reshape(n, g * g, c).transpose(1, 2).reshape(n, c, g, g)
 
     def describe_memory(self, num_memories: int) -> dict[str, int]:
-        """Return further arguments of Transformers' memory attention."""
+        """Return additional keyword arguments for Transformers' memory attention."""
         return {}
 
 
 def _fit(logits: Tensor, sides: Sequence[int]) -> Tensor:
-    """Resize (N, 1, h, w) to the memory's or the prompt's own grid, where patches are not 16 px wide."""
+    """Resize (N, 1, h, w) to the memory's or prompt's grid if it differs, as for patches other than 16 px."""
     if logits.shape[2:] == tuple(sides):
         return logits
     return F.interpolate(logits.float(), list(sides), mode="bilinear", antialias=True).to(logits.dtype)

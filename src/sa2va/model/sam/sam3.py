@@ -1,6 +1,6 @@
-"""Track with SAM 3's tracker: SAM 2's memory and decoder behind a plain vision transformer.
+"""Implement SAM 3's tracker: SAM 2's memory and decoder behind a plain vision transformer.
 
-Flow: as sam2.py; a drop-in for it.
+Flow: as sam2.py, which it replaces.
 Source: SAM 3, arXiv:2511.16719.
 """
 
@@ -10,9 +10,9 @@ from sa2va.model.sam.sam2 import Sam2
 
 
 class Sam3Tracker(Sam2):
-    """The tracker of SAM 3 with the interface of Sam2, without the detector.
+    """SAM 3's tracker behind the interface of Sam2, without the detector.
 
-    processor.py normalizes its pixels as SAM 2's; the published one expects a mean and a deviation of 0.5.
+    processor.py normalizes pixels as for SAM 2; the published tracker expects mean and standard deviation 0.5.
     """
 
     NATIVE_CLASS = Sam3TrackerVideoModel

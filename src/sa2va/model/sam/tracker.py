@@ -1,9 +1,9 @@
-"""Track objects through frames with SAM 2's memory: bounded state per object, all objects in one batch.
+"""Track objects through frames with SAM 2's memory: bounded memory per object, objects batched.
 
 Flow: sam2.py (features, prompted masks) -> Tracker.prompt / Tracker.step, frame by frame -> MaskOutput.
 Source: SAM 2, arXiv:2408.00714, section 4: 6 recent memories, up to 15 recent pointers and the prompted frames.
-    We differ from its code: memories are binarized per object instead of per frame, and a prompted frame beyond the
-    cap loses its pointer with its memory.
+    Differences from its code: memories are binarized per object instead of per frame, and a prompted frame beyond
+    `max_conditioning` loses its pointer with its memory.
 Shapes: N objects, C width, g side of the coarsest grid, L memory tokens of one object.
 """
 
@@ -22,23 +22,23 @@ from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput, Memory, Sam2
 class TrackPolicy:
     """Memory rules that differ between Sa2VA and stock SAM 2."""
 
-    overwrite_absent: bool  # an absent object leaves an empty mask, also in memory
-    binarize_prompted: bool  # a prompted frame is remembered as a hard mask
+    overwrite_absent: bool  # empty the mask of an absent object, also in memory
+    binarize_prompted: bool  # encode the memory of a prompted frame from a binary mask
     single_mask: bool  # a box or several clicks are unambiguous: decode one mask, not the best of three
-    max_conditioning: int | None = None  # prompted frames that an object may read at once; None = all
+    max_conditioning: int | None = None  # prompted frames that a frame attends to; None = all
 
 
-SOFT = TrackPolicy(overwrite_absent=False, binarize_prompted=False, single_mask=False)  # Sa2VA trains it so
+SOFT = TrackPolicy(overwrite_absent=False, binarize_prompted=False, single_mask=False)  # as Sa2VA is trained
 STOCK = TrackPolicy(overwrite_absent=True, binarize_prompted=True, single_mask=True)  # SAM 2
 
 
 def nearest_frames(frames: Collection[int], frame: int, number: int | None) -> set[int]:
-    """Choose the prompted frames that one frame reads: the last before it, the first not before it, then the nearest.
+    """Select the prompted frames for a frame: the last before it, the first not before it, then the nearest.
 
     Args:
-        frames: all prompted frames.
-        frame: the one to be tracked.
-        number: how many to choose at most; None = all.
+        frames: indices of all prompted frames.
+        frame: index of the frame to track.
+        number: maximum number to select; None = all.
     """
     if number is None or len(frames) <= number:
         return set(frames)
@@ -49,32 +49,32 @@ def nearest_frames(frames: Collection[int], frame: int, number: int | None) -> s
 
 
 class ObjectMemory:
-    """Memory of one object. Its size does not grow with the number of frames."""
+    """Memory of one object. The number of tracked frames in it is bounded."""
 
     def __init__(self, sam2: Sam2, max_conditioning: int | None) -> None:
         config = sam2.native.config
         self._max_conditioning = max_conditioning
-        self._reach = config.num_maskmem  # frames; the memory of an older one is not read
+        self._reach = config.num_maskmem  # frames; older tracked frames are not attended to
         self._pointer_reach = config.max_object_pointers_in_encoder
         self.prompted: dict[int, Memory] = {}
         self.recent: deque[tuple[int, Memory]] = deque(maxlen=config.num_maskmem - 1)
         self.pointers: deque[tuple[int, Tensor]] = deque(maxlen=config.max_object_pointers_in_encoder - 1)
 
     def prompt(self, frame: int, memory: Memory) -> None:
-        """Remember a prompted frame; it replaces what was tracked on that frame."""
+        """Store the memory of a prompted frame; it replaces the tracked memory of that frame."""
         self.prompted[frame] = memory
         self._keep_tracked({index for index, _ in self.pointers} - {frame})
 
     def track(self, frame: int, memory: Memory) -> None:
-        """Remember a frame without a prompt."""
+        """Store the memory of a frame without a prompt."""
         self.recent.append((frame, memory))
         self.pointers.append((frame, memory.pointers))
 
     def choose(self, frame: int) -> list[int]:
-        """Choose the prompted frames that a frame reads; drop past ones that no later frame can choose.
+        """Select the prompted frames that a frame attends to; drop past ones that no later frame can select.
 
-        A past frame that is not chosen now is never chosen later: the chosen ones stay nearer. Within reach it counts
-        as a tracked frame.
+        A past frame that is not selected now is never selected later, as the selected ones remain nearer. If it is
+        recent, it continues as a tracked frame.
         """
         chosen = nearest_frames(self.prompted, frame, self._max_conditioning)
         for index in [i for i in self.prompted if i < frame and i not in chosen]:
@@ -84,9 +84,9 @@ class ObjectMemory:
         return [index for index in self.prompted if index in chosen]
 
     def recall(self, frame: int) -> tuple[list[tuple[int, Memory]], list[tuple[int, Tensor]]]:
-        """Return the memories that a frame reads, with their temporal slots, and the pointers, with their ages."""
+        """Return the memories for a frame with their temporal slots, and the pointers with their ages."""
         chosen = [index for index in self.choose(frame) if index != frame]
-        memories = [(-1, self.prompted[index]) for index in chosen]  # the last slot is that of prompts
+        memories = [(-1, self.prompted[index]) for index in chosen]  # the last slot belongs to prompted frames
         memories += [(frame - index - 1, memory) for index, memory in self.recent if 0 < frame - index < self._reach]
         pointers = [(frame - index, self.prompted[index].pointers) for index in chosen if index < frame]
         tracked = [(frame - index, pointer) for index, pointer in reversed(self.pointers)]  # newest first
@@ -108,18 +108,18 @@ def _frame(item: tuple[int, object]) -> int:
 
 
 class Tracker:
-    """Memories of any number of objects, which may start and end at any frame.
+    """Memories of all objects; objects may be added and removed at any frame.
 
-    To track backwards, give the frames negative numbers.
+    To track backward, negate the frame numbers.
     """
 
     def __init__(self, sam2: Sam2, policy: TrackPolicy = SOFT, *, num_frames: int | None = None) -> None:
         """Start without objects.
 
         Args:
-            sam2: decodes and encodes memories.
+            sam2: decodes masks and encodes memories.
             policy: memory rules.
-            num_frames: of the whole clip, if known; SAM 2.1 counts the age of pointers in parts of it.
+            num_frames: number of frames of the clip, if known; SAM 2.1 scales the ages of pointers by it.
         """
         config = sam2.native.config
         self._sam2, self.policy = sam2, policy
@@ -143,14 +143,14 @@ class Tracker:
         ids: Sequence[int] | None = None,
         given: Tensor | None = None,
     ) -> None:
-        """Remember a prompted frame.
+        """Store the memory of a prompted frame.
 
         Args:
-            frame: its index; may lie ahead of the frames tracked so far.
-            features: of this frame, F = 1, or N rows.
-            output: its masks, N rows.
-            ids: of the objects, known or new; 0..N-1 when None.
-            given: bool (N, S, S), the same masks at full size if they were mask prompts.
+            frame: frame index; may be ahead of the frames tracked so far.
+            features: features of the frame, F = 1, or N rows.
+            output: masks of the frame, N rows.
+            ids: ids of known or new objects; None = 0..N-1.
+            given: bool (N, S, S), the mask prompts at full size if `output` comes from mask prompts.
         """
         embeds = features.expand(len(output.pointers)).embeds
         memory = self._sam2.encode_memory(embeds, output, given=given, binarize=self.policy.binarize_prompted)
@@ -159,11 +159,11 @@ class Tracker:
             known.prompt(frame, memory.row(row))
 
     def remove(self, key: int) -> None:
-        """Forget an object, if it has been prompted."""
+        """Remove an object; unknown ids are ignored."""
         self._objects.pop(key, None)
 
     def reversed(self, key: int) -> "Tracker":
-        """Return a tracker that follows one object backwards from its prompted frames, under negative numbers."""
+        """Return a tracker of one object for backward tracking from its prompted frames; frame numbers are negated."""
         back = Tracker(self._sam2, self.policy)
         back._max_pointers = self._max_pointers
         memory = back._objects[key] = ObjectMemory(self._sam2, self._max_conditioning)
@@ -181,17 +181,17 @@ class Tracker:
             return self._attend(features.embeds, read)
         embeds = features.expand(len(ids)).embeds
         conditioned = torch.empty_like(embeds)
-        for rows in groups.values():  # attention has no mask here: a batch needs memories of one length
+        for rows in groups.values():  # memory attention has no padding mask: a batch needs memories of one length
             conditioned[rows] = self._attend(embeds[rows], [read[row] for row in rows])
         return conditioned
 
     def step(self, frame: int, features: FrameFeatures, ids: Sequence[int] | None = None) -> MaskOutput:
-        """Track objects to the next frame and remember it.
+        """Track objects to the next frame and store its memory.
 
         Args:
-            frame: its index.
-            features: of this frame, F = 1, or one row per object.
-            ids: of the objects; all when None.
+            frame: frame index.
+            features: features of the frame, F = 1, or one row per object.
+            ids: ids of the objects; None = all.
 
         Returns:
             One row per object, in the order of `ids`.
@@ -210,7 +210,7 @@ class Tracker:
         return output
 
     def _read(self, frame: int, known: ObjectMemory | None, like: Tensor, places: dict[object, Tensor]) -> "_Read":
-        """Gather one object's memories of other frames; `places` caches positions, which objects share."""
+        """Gather one object's memories of other frames; `places` caches position encodings, which objects share."""
         memories, pointers = ([], []) if known is None else known.recall(frame)
         if not memories:
             return _Read(like, like, 0, 0)
@@ -244,11 +244,11 @@ class Tracker:
             num_memories=read[0].num_memories,
             num_pointer_tokens=read[0].num_pointer_tokens,
         )
-        return attended.to(embeds.dtype)  # autocast on a GPU ends attention in float32
+        return attended.to(embeds.dtype)  # under autocast on a GPU, attention returns float32
 
 
 class _Read(NamedTuple):
-    """Memories of one object, gathered for one frame."""
+    """Memory tokens and positions of one object, for one frame."""
 
     tokens: Tensor  # (L, 1, 64)
     positions: Tensor  # (L, 1, 64)

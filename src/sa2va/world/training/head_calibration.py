@@ -1,4 +1,4 @@
-"""Make presence and scores mean what they say: a slope and an offset for each head, fitted after training.
+"""Calibrate presence and IoU scores after training: a slope and an offset for each head.
 
 Flow: drawn requests, half of them for absent objects -> Predictor.probe_batch -> fit -> the heads' last layers.
 Source: Platt scaling (Platt, 1999; Guo et al., arXiv:1706.04599), here folded into the weights, so that a calibrated
@@ -28,7 +28,7 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class Scale:
-    """What turns a logit into a calibrated one: slope * logit + offset, with slope > 0."""
+    """Platt scaling of a logit: slope * logit + offset, with slope > 0."""
 
     slope: float
     offset: float
@@ -37,7 +37,7 @@ class Scale:
         return self.slope * logits + self.offset
 
     def fold_into(self, linear: nn.Linear) -> None:
-        """Change a layer in place so that it gives calibrated logits."""
+        """Fold the scaling into a linear layer, in place."""
         with torch.no_grad():
             linear.weight.mul_(self.slope)
             linear.bias.mul_(self.slope).add_(self.offset)
@@ -87,7 +87,7 @@ def calibrate(model: Sa2VA, processor: Processor, *, seed: int, num_requests: in
 
 
 def probe(predictor: Predictor, seed: int, num_requests: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Ask for masks, whether the object is there or not.
+    """Force one mask per drawn request and compare presence and score with the truth.
 
     Returns:
         (R,) logits of presence, (R,) logits of the scores, (R,) bool whether it is there, (R,) real IoU.

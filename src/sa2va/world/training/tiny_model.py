@@ -146,7 +146,7 @@ def load_tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerBase:
 
 
 def init_positions(model: Sa2VA) -> None:
-    """Start the vision tower's learned positions as sines and cosines of row and column, in place.
+    """Initialize the vision tower's learned positions as sines and cosines of row and column, in place.
 
     The native class starts them at zero. Learning from that what "next to" means took the tower most of its
     training; shapes, which are nothing but that, came last.
@@ -163,11 +163,11 @@ def init_positions(model: Sa2VA) -> None:
 
 
 def init_text(model: Sa2VA) -> None:
-    """Balance the text model's residual stream at the start, in place.
+    """Initialize the text model's residual stream so that no layer outweighs the others, in place.
 
-    As the native class starts it, a word has length 0.8 and the first layer adds 200 to every position alike within a
-    few hundred steps; what a position is about drowns in that. Here words and visual tokens start as long as the
-    norms make them, and each layer adds little.
+    With the native initialization a word has norm 0.8, and within a few hundred steps the first layer adds 200 to every
+    position alike, in which the content of a position is lost. Here words and visual tokens start with the norm that
+    the norms give them, and each layer adds little.
     """
     native = model.mllm.native
     text, projector = native.model.language_model, native.model.multi_modal_projector
@@ -182,7 +182,7 @@ def init_text(model: Sa2VA) -> None:
 
 
 def init_place_attention(model: Sa2VA, scale: float = 1.5) -> None:
-    """Start the mask decoder's cross-attention so that a place attends to itself, in place.
+    """Initialize the mask decoder's cross-attention so that a place attends to itself, in place.
 
     Queries and keys carry the same position embedding, but through two random projections nothing of their likeness
     is left. From there the decoder drew all objects at once for thousands of prompts before it found the one
@@ -199,7 +199,7 @@ def init_place_attention(model: Sa2VA, scale: float = 1.5) -> None:
 
 
 def init_memory_attention(model: Sa2VA, bias: float = 1.0) -> None:
-    """Start SAM 2's attention to memory so that a place attends to what was there before, in place.
+    """Initialize SAM 2's memory attention so that a place attends to the same place in memory, in place.
 
     A constant query and a constant key differ, after the rotary positions, only by how far apart their places are.
     From random projections alone, tracks of different objects ran together into one within a frame.
