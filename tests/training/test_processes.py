@@ -66,6 +66,12 @@ def test_a_sa2va_of_which_one_process_alone_has_masks_gives_the_curve_of_one_pro
     assert all({"lm", "bce", "dice"} <= set(losses) for _, losses in read_losses(tmp_path / "together"))
 
 
+def test_without_accelerate_the_error_says_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(ValueError, match=r"training needs an extra; run: pip install 'sa2va\[train\]'"):
+        run_toy(ToyStage(toy_config()), tmp_path)
+
+
 def test_gradients_are_accumulated(tmp_path, alone):
     """Two batches a step in one process, of as many rows, are the mean of one twice as large."""
     run_toy(ToyStage(toy_config(accumulate=2), dropout=0.0), tmp_path / "parts")

@@ -8,6 +8,7 @@ Flow: StageConfig.build -> Stage -> run_stage -> `<folder>/<stage>/state-*` whil
 import dataclasses
 import math
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -33,7 +34,7 @@ from sa2va.training.optim import (
     trained_parameters,
 )
 from sa2va.training.processes import build_accelerator, is_main_process
-from sa2va.training.seeding import seed_all
+from sa2va.training.seeding import seed_all, seeded
 from sa2va.training.stage import FREE_FIELDS, Stage, StageConfig
 from sa2va.training.state import (
     FINAL,
@@ -77,6 +78,13 @@ def run_stage(stage: Stage, folder: str | Path, device: str | torch.device, logg
             logger.end_stage()
     finally:
         run.release()
+
+
+def fit_stage(stage: Stage) -> None:
+    """Train a stage on the CPU and keep nothing but its weights; the random generators go on as if it had not run."""
+    with tempfile.TemporaryDirectory() as scratch, seeded(stage.config.seed):
+        with RunLogger(scratch, main=False) as logger:
+            run_stage(stage, scratch, "cpu", logger)
 
 
 class _Meter:
@@ -154,7 +162,6 @@ class _StageRun:
     def release(self) -> None:
         """Unwrap the module from Accelerate's wrappers and free its memory."""
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        self.accelerator.free_memory()
         for name in ("forward", "_is_accelerate_prepared"):  # left on the module, which a later stage may train
             vars(self.module).pop(name, None)
 

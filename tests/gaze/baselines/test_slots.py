@@ -67,18 +67,18 @@ def test_the_density_sums_to_one() -> None:
 def test_targets_by_hand() -> None:
     """Two fixations after the words, the first one beside the target; the last word has none."""
     trial = make_trial([(1, 2), (9, 9), (5, 5), (440, 250)], [-9, 60, 950, 999])
-    _, tokens, places = _targets([trial], replace(ART, num_slots=3), target_inputs)
+    made = _targets([trial], replace(ART, num_slots=3), target_inputs)
+    tokens, places = made.classes, made.positions
     assert tokens.tolist() == [
         [FIXATION, EMPTY, -1], [FIXATION, EMPTY, -1], [EMPTY, -1, -1], [EMPTY, -1, -1], [FIXATION, FIXATION, EMPTY],
     ]  # fmt: skip
     assert places[0, 0].tolist() == [1, 2] and places[4, 1].tolist() == [440, 250]
-    _, tokens, places = _targets([trial], replace(SCANVLA, num_slots=3), target_inputs)
+    made = _targets([trial], replace(SCANVLA, num_slots=3), target_inputs)
+    tokens, places = made.classes, made.positions
     assert tokens[4].tolist() == [FIXATION, EMPTY, -1] and places[4, 0].tolist() == [440, 250]
     early = make_trial([(1, 2)], [-9])
-    assert (
-        _targets([early], ART, target_inputs)[1][1, 0] == STOP
-        and _targets([early], SCANVLA, target_inputs)[1][1, 0] == EMPTY
-    )
+    first = [int(_targets([early], config, target_inputs).classes[1, 0]) for config in (ART, SCANVLA)]
+    assert first == [STOP, EMPTY]
 
 
 def test_every_cell_is_seen() -> None:

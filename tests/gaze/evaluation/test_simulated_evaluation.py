@@ -226,7 +226,7 @@ def test_what_rivals_have_learned_is_kept(
         raise AssertionError("learned again")
 
     monkeypatch.setattr(equal_budget.SlotBaseline, "fit", refuse)
-    monkeypatch.setattr(equal_budget, "run_stage", refuse)
+    monkeypatch.setattr(equal_budget, "fit_stage", refuse)
     again = fit_slots(SMALL, held.store, held.trials, BUDGET, fits)
     trial = held.trials[0]
     assert again.config == first.config and np.array_equal(again.log_density(trial), first.log_density(trial))

@@ -12,7 +12,7 @@ Shapes: B packs, S slots, C past fixations, L words of a prefix, P packs of a ca
     U images.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -31,6 +31,8 @@ from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.trial import Trial, split_folds
 from sa2va.model.losses import LossTerm
 from sa2va.training.seeding import seeded
+from sa2va.training.stage import Key, StageConfig
+from sa2va.training.trainer import fit_stage
 
 GRID = Grid(16)  # the cells of our own decoder
 PATCH, CELL_WIDTH = 4, 24  # cells along a patch; channels per cell, as in our own decoder
@@ -140,6 +142,73 @@ class SlotDecoder(nn.Module):
         return self.see(patches.reshape(len(maps), rows * columns, -1))
 
 
+@dataclass(frozen=True)
+class SlotTargets:
+    """Packs of scanpaths: inputs, the class of each slot (-1 = not labeled), and positions."""
+
+    inputs: _Inputs
+    classes: Tensor  # (B, S)
+    positions: Tensor  # (B, S, 2) px
+
+
+@dataclass(frozen=True)
+class SlotData:
+    """Random packs; a key is the number of one."""
+
+    packs: SlotTargets
+    seed: int
+    batch_size: int
+    steps: int
+
+    def keys(self, step: int) -> list[Key]:
+        number = len(self.packs.classes)
+        rng = np.random.default_rng([self.seed, step])
+        return [(row,) for row in rng.choice(number, min(self.batch_size, number), replace=False).tolist()]
+
+    def __getitem__(self, key: Key) -> int:
+        return int(key[0])
+
+    def collate(self, items: Sequence[int]) -> SlotTargets:
+        rows = torch.tensor(items)
+        return SlotTargets(_take(self.packs.inputs, rows), self.packs.classes[rows], self.packs.positions[rows])
+
+    def __len__(self) -> int:
+        return self.steps
+
+
+class SlotModule(nn.Module):
+    """The decoder and its losses: cross-entropy of the classes, L1 of the positions."""
+
+    def __init__(self, decoder: SlotDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, batch: SlotTargets) -> dict[str, LossTerm]:
+        logits, center, spread = self.decoder(batch.inputs)
+        if self.decoder.config.stochastic:
+            center = center + torch.randn_like(center) * spread.exp()
+        labeled, classes = batch.classes >= 0, batch.classes
+        return {
+            "class": LossTerm.of(F.cross_entropy(logits[labeled], classes[labeled], reduction="none")),
+            "position": LossTerm.of((center - batch.positions).abs().sum(-1)[classes == FIXATION], 1 / SCALE),
+        }
+
+
+class SlotStage:
+    """Train a slot decoder on the packs of scanpaths."""
+
+    def __init__(self, config: SlotConfig, seed: int, decoder: SlotDecoder, packs: SlotTargets) -> None:
+        self.config = StageConfig(
+            name="slots", steps=config.steps, batch_size=config.batch, lr=config.rate, seed=seed, weight_decay=1e-4,
+            warmup_steps=round(0.3 * config.steps), min_lr_ratio=0.0, autocast=False, save_every=0, num_workers=0,
+        )  # fmt: skip
+        self.module = SlotModule(decoder)
+        self.data = SlotData(packs, seed, config.batch, config.steps)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return self.module.parameters()
+
+
 class SlotBaseline:
     """A published decoder as a baseline."""
 
@@ -166,20 +235,7 @@ class SlotBaseline:
     def fit(self, trials: Sequence[Trial]) -> None:
         self._reset()
         train, kept = split_folds(trials, min(6, len({trial.picture for trial in trials})))[0]
-        inputs, tokens, places = _targets(train, self.config, self.read_case)
-        rng = np.random.default_rng(self.seed)
-        with seeded(self.seed):
-            optimizer = torch.optim.AdamW(self.decoder.parameters(), self.config.rate, weight_decay=1e-4)
-            plan = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.config.rate, total_steps=self.config.steps)
-            self.decoder.train()
-            for _ in range(self.config.steps):
-                rows = torch.tensor(rng.choice(len(tokens), min(self.config.batch, len(tokens)), replace=False))
-                loss = self._loss(_take(inputs, rows), tokens[rows], places[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
-                optimizer.step()
-                plan.step()
+        fit_stage(SlotStage(self.config, self.seed, self.decoder, _targets(train, self.config, self.read_case)))
         self.decoder.eval()
         self._fit_spreads(kept)
         self.kept = float(np.concatenate([self.log_density(trial) for trial in kept]).mean())
@@ -205,15 +261,6 @@ class SlotBaseline:
         table = np.concatenate([at_least[:, :3] - at_least[:, 1:], at_least[:, 3:]], 1)
         sizes = np.minimum(trial.scanpath.sizes, 3)
         return np.log(np.maximum(table[np.arange(len(table)), sizes], 1e-9))
-
-    def _loss(self, inputs: _Inputs, tokens: Tensor, places: Tensor) -> Tensor:
-        logits, center, spread = self.decoder(inputs)
-        if self.config.stochastic:
-            center = center + torch.randn_like(center) * spread.exp()
-        distance = LossTerm.of((center - places).abs().sum(-1)[tokens == FIXATION])
-        labeled = tokens >= 0
-        classes = LossTerm.of(F.cross_entropy(logits[labeled], tokens[labeled], reduction="none"))
-        return classes.mean + distance.mean / SCALE
 
     @torch.no_grad()
     def _predict(self, trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -308,9 +355,7 @@ def target_inputs(case: Trial) -> CaseInputs:
     return CaseInputs(belief.expand(packs, NUM_HISTORY, -1), torch.zeros(packs, 0), torch.zeros(len(belief), 0))
 
 
-def _targets(
-    trials: Sequence[Trial], config: SlotConfig, read_case: Callable[[Trial], CaseInputs]
-) -> tuple[_Inputs, Tensor, Tensor]:
+def _targets(trials: Sequence[Trial], config: SlotConfig, read_case: Callable[[Trial], CaseInputs]) -> SlotTargets:
     """Build one training row per pack: inputs, slot classes (-1 = no label), and positions."""
     inputs, tokens, places = [], [], []
     for trial in trials:
@@ -325,7 +370,9 @@ def _targets(
             labels = [FIXATION] * len(kept) + [end] * (len(kept) < config.num_slots)
             tokens.append(labels + [-1] * (config.num_slots - len(labels)))
             places.append(np.pad(kept, ((0, config.num_slots - len(kept)), (0, 0))))
-    return _stack(inputs), torch.tensor(tokens), torch.tensor(np.array(places), dtype=torch.float32)
+    return SlotTargets(
+        _stack(inputs), torch.tensor(tokens), torch.tensor(np.array(places), dtype=torch.float32)
+    )  # fmt: skip
 
 
 def _stack(rows: Sequence[_Inputs]) -> _Inputs:

@@ -4,11 +4,9 @@ Flow: a store of training expressions, their trials -> fit_slots, fit_events -> 
 Shapes: P packs, M cells of the canvas, W width of the language model.
 """
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,9 +23,8 @@ from sa2va.gaze.scanpath import Scanpath
 from sa2va.gaze.training.store import Store
 from sa2va.gaze.training.stored import StoredStage
 from sa2va.gaze.trial import Trial
-from sa2va.training.logger import RunLogger
 from sa2va.training.stage import StageConfig
-from sa2va.training.trainer import run_stage
+from sa2va.training.trainer import fit_stage
 
 RATES = (7e-4, 2e-3, 5e-3)  # learning rates tried
 PACKS = 7  # per typical scanpath
@@ -148,8 +145,7 @@ def _fit_events(
         num_people=store.config.num_people,
         kept_back=KEPT_BACK,
     )  # fmt: skip
-    with tempfile.TemporaryDirectory() as scratch, RunLogger(Path(scratch), quiet=True, tensorboard=False) as log:
-        run_stage(stage, scratch, "cpu", log)
+    fit_stage(stage)
     stage.decoder.eval()
     figures = stage.validate(budget.steps)
     return stage.decoder, figures["bits"] if figures else 0.0

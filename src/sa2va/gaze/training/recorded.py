@@ -5,7 +5,6 @@ Flow: trials on the canvas -> Recording (tokens and belief maps, built once) -> 
 Shapes: B scanpaths of a batch, P packs, g h g w grid of cells on the canvas.
 """
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from sa2va.model.torch_defaults import plain_defaults
 from sa2va.training.logger import RunLogger
 from sa2va.training.seeding import seeded
 from sa2va.training.stage import Key, StageConfig
-from sa2va.training.trainer import run_stage
+from sa2va.training.trainer import fit_stage, run_stage
 
 UNCLOCKED = 0.1  # share of scanpaths without word timing, so that the decoder learns to end a pack with a token
 
@@ -168,11 +167,13 @@ def train_recorded(
         ValueError: no trial has a fixation, or a state in the folder belongs to another run.
     """
     config = config or RecordedConfig()
-    with tempfile.TemporaryDirectory() as scratch, seeded(config.stage.seed):
+    with seeded(config.stage.seed):
         decoder = EventDecoder(config.decoder)
-        decoder.first_start.copy_(torch.tensor(measure_start(trials)))
-        stage = RecordedStage(config, decoder, read_recordings(trials, config.decoder.grid))
-        place = folder or Path(scratch)
-        with RunLogger(place, quiet=quiet, tensorboard=folder is not None) as logger:
-            run_stage(stage, place, "cpu", logger)
+    decoder.first_start.copy_(torch.tensor(measure_start(trials)))
+    stage = RecordedStage(config, decoder, read_recordings(trials, config.decoder.grid))
+    if folder is None:
+        fit_stage(stage)
+    else:
+        with seeded(config.stage.seed), RunLogger(folder, quiet=quiet) as logger:
+            run_stage(stage, folder, "cpu", logger)
     return decoder.eval()
