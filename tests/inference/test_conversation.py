@@ -130,7 +130,7 @@ def test_an_answer_never_runs_past_what_the_language_model_has_learned(monkeypat
     predictor.predict(picture, "What is it?")
     assert seen == list(range(number, number + 64))
     monkeypatch.setattr(text, "max_position_embeddings", number + 63)
-    with pytest.raises(ValueError, match=f"take {number} places and the answer needs 64, .*at most {number + 63};"):
+    with pytest.raises(ValueError, match=f"take {number} positions and the answer needs 64, .*at most {number + 63};"):
         predictor.predict(picture, "What is it?")
 
 
