@@ -103,7 +103,7 @@ def test_a_question_leaves_room_for_its_answer() -> None:
     stream, _ = predictor.engine.prefill([predictor.engine.open(Request(picture, "What is it?"), Options())], 1)
     room = most - stream.next_positions[0]
     message = (
-        f"take {stream.next_positions[0]} places and the answer needs {room + 1},.*at most {most};.*at most {room} or"
+        f"take {stream.next_positions[0]} positions and the answer needs {room + 1},.*at most {most};.*at most {room} or"
     )
     for ask in (predictor.predict, lambda media, prompt, options: predictor.open(media).ask(prompt, options=options)):
         with pytest.raises(ValueError, match=message):
