@@ -1,6 +1,6 @@
-"""Hold a conversation about one picture or clip: pictures and text stay cached between questions.
+"""Hold a conversation about one picture or clip; the KV cache is kept between questions.
 
-Flow: question -> the new part of the prompt -> TextStream (KV cache of everything before) -> Decoding -> Prediction.
+Flow: question -> new tokens of the prompt -> TextStream (KV cache of earlier turns) -> Decoding -> Prediction.
 Source: Sa2VA, arXiv:2501.04001, for the order of the steps.
 """
 
@@ -25,11 +25,11 @@ from sa2va.model.torch_defaults import plain_inference
 
 
 class Conversation(Unpicklable):
-    """Questions and answers about one picture or clip.
+    """Conversation about one picture or clip.
 
-    The KV cache keeps the pictures and the text; SAM 2's features of a picture are kept too. A clip has too many
-    frames for that: each answer with masks tracks it anew. A question whose answer was not read to its end, was
-    cancelled or failed is forgotten.
+    The KV cache holds the image tokens and the text of all turns. SAM 2's features of a picture are cached too. A clip
+    has too many frames for that, so each answer with masks tracks it again. A question that fails, is cancelled or
+    whose answer is not read to its end is removed from the cache.
     """
 
     instead = "begin another with open(media), in a process of its own after sa2va.load(...)"
@@ -51,11 +51,11 @@ class Conversation(Unpicklable):
         options: Options | None = None,
         stop: StopFlag = never,
     ) -> Prediction:
-        """Ask the next question; regions can be marked in the first one.
+        """Answer the next question; only the first one can have regions.
 
         Raises:
-            ValueError: an empty or overlong question, a region that is not on the picture or comes too late, or an
-                answer that is still being streamed.
+            ValueError: the question is empty or too long, a region lies outside the picture or comes after the first
+                question, or the previous answer is still being streamed.
             Cancelled: the stop flag was set.
         """
         with self._question():
@@ -69,10 +69,10 @@ class Conversation(Unpicklable):
         options: Options | None = None,
         stop: StopFlag = never,
     ) -> Generator[str, None, Prediction]:
-        """Ask the next question and yield the answer's text piece by piece; return the whole prediction.
+        """Answer the next question: yield the text piece by piece and return the prediction.
 
         Raises:
-            ValueError, Cancelled: as `ask`, once the first piece is asked for.
+            ValueError, Cancelled: as `ask`, at the first `next()`.
         """
         request = Request(self.media, prompt, regions, options=options, stop=stop)
         with self._question():
@@ -112,7 +112,7 @@ class Conversation(Unpicklable):
 
     @plain_inference()
     def _begin(self, request: Request) -> tuple[Query, Decoding]:
-        """Prefill what is new, and prepare to decode the answer."""
+        """Prefill the new tokens and prepare the decoding of the answer."""
         engine = self._engine
         query = engine.open(request)
         if self._stream is None:
@@ -127,7 +127,7 @@ class Conversation(Unpicklable):
         return query, engine.decode(self._stream, last, [query.options], [query.stop])
 
     def _end(self, query: Query, decoding: Decoding) -> Prediction:
-        """Draw the masks of a finished answer."""
+        """Decode the masks of a finished answer."""
         engine = self._engine
         answer = engine.read_answer(decoding, 0, query.options, len(query.keyframes))
         self._is_ended = decoding.said_end[0]

@@ -85,7 +85,7 @@ def test_own_media_come_with_a_warning(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     register()
-    monkeypatch.setattr("sa2va.inference.embedded._said", False)
+    monkeypatch.setattr("sa2va.inference.embedded._warned", False)
     Image.new("RGB", (64, 48), "gray").save(tmp_path / "photo.png")
     words = ["demo", "-o", str(tmp_path / "demo"), "--items", "0", "--media", str(tmp_path / "photo.png")]
     assert cli.main(words) == 0

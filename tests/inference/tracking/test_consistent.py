@@ -128,7 +128,7 @@ def test_auto_takes_the_original_where_it_is(predictor: Predictor, frames: np.nd
 
 def test_without_the_original_it_says_so_and_goes_on(small: Small, frames: np.ndarray, predictor: Predictor) -> None:
     alone = Predictor(*small)
-    with pytest.warns(UserWarning, match="needs the original SAM 2.*going on in mode official") as warned:
+    with pytest.warns(UserWarning, match="needs the original SAM 2.*falling back to mode official") as warned:
         alone.track(frames, options=Options(mode="consistent"))
     assert len(warned) == 1 and "\n" not in str(warned[0].message)
     with pytest.warns(UserWarning, match="mode consistent is for clips"):
