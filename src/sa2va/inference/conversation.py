@@ -1,4 +1,4 @@
-"""Hold a conversation about one picture or clip; the KV cache is kept between questions.
+"""Hold a conversation about one image or clip; the KV cache is kept between questions.
 
 Flow: question -> new tokens of the prompt -> TextStream (KV cache of earlier turns) -> Decoding -> Prediction.
 Source: Sa2VA, arXiv:2501.04001, for the order of the steps.
@@ -25,9 +25,9 @@ from sa2va.model.torch_defaults import plain_inference
 
 
 class Conversation(Unpicklable):
-    """Conversation about one picture or clip.
+    """Conversation about one image or clip.
 
-    The KV cache holds the image tokens and the text of all turns. SAM 2's features of a picture are cached too. A clip
+    The KV cache holds the image tokens and the text of all turns. SAM 2's features of an image are cached too. A clip
     has too many frames for that, so each answer with masks tracks it again. A question that fails, is cancelled or
     whose answer is not read to its end is removed from the cache.
     """
@@ -40,9 +40,9 @@ class Conversation(Unpicklable):
         if not self.media.seekable:
             raise ValueError(f"{self.media.name}: a conversation needs a source that can be rewound; pass a file")
         self._stream: TextStream | None = None
-        self._is_ended = False  # the last answer said its own end
+        self._is_ended = False  # the last answer ended in a stop string
         self._answering = Lock()
-        self._features: FrameFeatures | None = None  # of a picture, once a mask has been asked for
+        self._features: FrameFeatures | None = None  # of an image, after the first answer with masks
 
     def ask(
         self,
@@ -54,7 +54,7 @@ class Conversation(Unpicklable):
         """Answer the next question; only the first one can have regions.
 
         Raises:
-            ValueError: the question is empty or too long, a region lies outside the picture or comes after the first
+            ValueError: the question is empty or too long, a region lies outside the image or comes after the first
                 question, or the previous answer is still being streamed.
             Cancelled: the stop flag was set.
         """
@@ -82,15 +82,15 @@ class Conversation(Unpicklable):
 
     @contextmanager
     def _question(self) -> Generator[None]:
-        """Answer one question at a time; forget a question whose answer does not come to its end."""
+        """Lock the conversation during a question; remove a failed or unfinished one from the cache."""
         if not self._answering.acquire(blocking=False):
-            raise ValueError("the answer before is still being streamed; read it to its end, or close() it")
+            raise ValueError("the previous answer is still being streamed; read it to its end, or close() it")
         stream, is_ended = self._stream, self._is_ended
         mark = None if stream is None else stream.mark()
         try:
             with advise_on_memory():
                 yield
-        except BaseException:  # also where a stream is left unread
+        except BaseException:  # also when a stream is abandoned
             self._stream, self._is_ended = stream, is_ended
             if stream is not None and mark is not None:
                 stream.go_back(mark)

@@ -1,4 +1,4 @@
-"""Answer questions about pictures and clips, with masks: the library's main class.
+"""Answer questions about images and clips, with masks: the library's main class.
 
 Flow: media + prompt -> Predictor -> engine.py -> Prediction, Conversation or TrackSession.
 Source: Sa2VA, arXiv:2501.04001, for the order of the steps.
@@ -33,7 +33,7 @@ FORCED_ANSWER = Turn(question="", answer="It is .", spans=(Span(start=6, end=6, 
 
 
 class Predictor(Unpicklable):
-    """Predictor for pictures and clips, as `sa2va.load` returns it.
+    """Predictor for images and clips, as `sa2va.load` returns it.
 
     Thread-safe; a Conversation or a TrackSession belongs to one thread at a time.
 
@@ -96,7 +96,7 @@ class Predictor(Unpicklable):
             stop: called before each token and each frame, as in `threading.Event().is_set`; True cancels the answer.
 
         Raises:
-            ValueError: the media cannot be read, the prompt is empty, a region lies outside the picture or
+            ValueError: the media cannot be read, the prompt is empty, a region lies outside the image or
                 memory runs out.
             Cancelled: the stop flag was set.
         """
@@ -170,7 +170,7 @@ class Predictor(Unpicklable):
 
     @plain_defaults()
     def open(self, media: Any) -> Conversation:
-        """Start a conversation about a picture or clip; the KV cache is kept between questions."""
+        """Start a conversation about an image or clip; the KV cache is kept between questions."""
         return Conversation(self.engine, media)
 
     @plain_defaults()
@@ -185,7 +185,7 @@ class Predictor(Unpicklable):
             options: see Options.
 
         Raises:
-            ValueError: the media cannot be read, or a region lies outside the picture.
+            ValueError: the media cannot be read, or a region lies outside the image.
         """
         with self.track(media, options=options) as session:
             for region in masks.split_regions(regions, session.media.height, session.media.width):

@@ -18,14 +18,14 @@ class Query:
     """Validated request with open media and decoded key frames."""
 
     media: Media  # source of all frames
-    pictures: list[Frames]  # for the MLLM: one array per picture, or one with the K key frames
+    pictures: list[Frames]  # for the MLLM: one array per image, or one with the K key frames
     keyframes: list[int]  # K indices
     turn: Turn
     mode: str  # "official" or "consistent"
     options: Options
     stop: StopFlag = never
-    sources: tuple[Path, ...] = ()  # files of further pictures
-    features: FrameFeatures | None = None  # of its picture, if SAM 2 has encoded it before
+    sources: tuple[Path, ...] = ()  # files of further images
+    features: FrameFeatures | None = None  # of its image, if SAM 2 has encoded it before
 
     @property
     def is_clip(self) -> bool:

@@ -122,7 +122,7 @@ def never() -> bool:
 
 @dataclass(frozen=True)
 class Request:
-    """Question or request about one picture or clip, or about several pictures at once.
+    """Question or request about one image or clip, or about several images at once.
 
     With `images`, masks and regions belong to the first of them.
     """

@@ -192,7 +192,7 @@ class Prediction:
         return path
 
     def to_coco(self) -> dict[str, Any]:
-        """Return COCO JSON: one annotation per object for a picture, COCO-video tracks for a clip."""
+        """Return COCO JSON: one annotation per object for an image, COCO-video tracks for a clip."""
         names = list(dict.fromkeys(item.phrase or "object" for item in self.objects))
         categories = [{"id": index + 1, "name": name} for index, name in enumerate(names)]
         info = {"description": self.text}
@@ -263,7 +263,7 @@ class BatchResult:
 
 
 def claim_files(*, is_image: bool) -> Claim:
-    """Return the Claim to the files that hold the results of a picture or clip."""
+    """Return the Claim to the files that hold the results of an image or clip."""
     return Claim(PICTURE_FILES, CLIP_FILES) if is_image else Claim(CLIP_FILES, PICTURE_FILES)
 
 

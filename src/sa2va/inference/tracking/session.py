@@ -210,7 +210,7 @@ class TrackSession(Unpicklable):
         return keys[0] if keys else None
 
     def add_region(self, region: ArrayLike) -> int:
-        """Add the object that a region marks: a mask, box, point or scribble, told apart by shape."""
+        """Add the object that a region marks: a mask, box, point or scribble, distinguished by shape."""
         array = np.asarray(region)
         if array.dtype == bool or (array.dtype == np.uint8 and array.ndim == 2):
             return self._prompt_by_hand(None, None, None, region, inside=True)
