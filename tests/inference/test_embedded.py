@@ -1,4 +1,4 @@
-"""Check that the embedded model says once that a user's media lie outside its world, and never of scenes we drew."""
+"""Check that the embedded model warns once about a user's media, and never about synthetic scenes."""
 
 import sys
 import warnings
@@ -18,7 +18,7 @@ PHOTO = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a process that has said nothing yet."""
+    """Reset the warning, as in a new process."""
     monkeypatch.setattr("sa2va.inference.embedded._warned", False)
 
 

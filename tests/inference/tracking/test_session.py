@@ -1,4 +1,4 @@
-"""Check the session: objects that are added, corrected and removed between frames, and that leave and return."""
+"""Check the session: add, correct and remove objects between frames; objects leave and return."""
 
 from collections.abc import Callable
 from dataclasses import replace
