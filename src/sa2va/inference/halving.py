@@ -13,7 +13,7 @@ import torch
 T = TypeVar("T")
 R = TypeVar("R")
 
-ADVICE = "not enough memory for this request; use a smaller picture or a shorter clip, or free memory"
+ADVICE = "out of memory for this request; use a smaller or shorter input, or free memory"
 _ALLOCATOR = re.compile(r"not enough memory|can't allocate", re.IGNORECASE)  # messages of torch's CPU allocator
 
 

@@ -85,7 +85,7 @@ class Options:
             raise ValueError(f"temperature is {self.temperature!r}; expected a finite number, 0 (greedy) or more")
         numbers["mask_threshold"] = _to_finite(self.mask_threshold)
         if math.isnan(numbers["mask_threshold"]):
-            raise ValueError(f"mask_threshold is {self.mask_threshold!r}; expected a finite logit, 0 means 0.5")
+            raise ValueError(f"mask_threshold is {self.mask_threshold!r}; expected a finite logit, as in 0.0")
         if not isinstance(self.mode, str) or self.mode not in MODES:
             raise ValueError(f"mode {self.mode!r} is unknown; use one of {', '.join(MODES)}")
         for name, value in numbers.items():
