@@ -1,4 +1,4 @@
-"""Check that extensions are found, left out where their folder was deleted, and named where they are broken."""
+"""Check that extensions are found, skipped if their folder was deleted, and named if they are broken."""
 
 import ast
 import pkgutil
@@ -46,13 +46,13 @@ def test_a_deleted_folder_is_absent(
     capsys.readouterr()
     assert cli.main(["eval", "tiny", "--gone"]) == 2
     assert capsys.readouterr().err == (
-        "sa2va: --gone: the extension gone is not here; install the whole package again\n"
+        "sa2va: --gone: the extension gone is not installed; install the whole package again\n"
     )
     assert cli.main(["eval", "tiny", "--never"]) == 2
     assert "No such option: --never" in capsys.readouterr().err
     monkeypatch.setattr(cli, "COMMANDS", {"try": lambda: import_module("gone_for_test.part")})
     assert cli.main(["try"]) == 2
-    assert capsys.readouterr().err == "sa2va: this needs the extension gone, which is not here\n"
+    assert capsys.readouterr().err == "sa2va: this needs the extension gone, which is not installed\n"
     with pytest.raises(AttributeError, match="no attribute 'load_other'; not installed here: gone"):
         getattr(sa2va, "load_other")  # noqa: B009
 

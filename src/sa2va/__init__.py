@@ -1,6 +1,6 @@
 """Public API of the package: `load`, what extensions add (`load_gaze`), and `__version__`.
 
-Flow: import sa2va costs nothing; the first use of a loader brings in torch and the model.
+Flow: `import sa2va` imports no torch; the first use of a loader imports it and the model code.
 """
 
 from importlib import import_module

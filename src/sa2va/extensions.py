@@ -1,8 +1,8 @@
-"""Find the extensions of the package and what each adds to the core.
+"""Find the extensions of the package and the parts that each adds to the core.
 
 Flow: entry points of the group "sa2va.extensions" -> load_extensions -> the modules' dictionaries, one kind of part
-    each (BENCHMARKS, COMMANDS, DATASETS, ...) -> collect -> {name: "module:attribute"} -> resolve, find_part.
-    An extension module holds literal dictionaries and imports nothing, so that a list of names costs no library.
+    each (BENCHMARKS, GROUPS, DATASETS, ...) -> collect -> {name: "module:attribute"} -> resolve, find_part.
+    An extension module holds literal dictionaries and imports nothing, so that listing names imports no library.
     It may state FLOOR, a number: extensions are listed from the lowest floor up, then by name.
 """
 
@@ -19,13 +19,13 @@ GROUP = "sa2va.extensions"
 
 @cache
 def registered_extensions() -> dict[str, str]:
-    """Return the module of every registered extension by name, those whose folder was deleted included."""
+    """Return the module of every registered extension by name, including those whose folder was deleted."""
     return {point.name: point.value for point in entry_points(group=GROUP)}
 
 
 @cache
 def load_extensions() -> dict[str, ModuleType]:
-    """Import the extensions that are there, in the order of their floors; a deleted one is left out.
+    """Import the installed extensions, in the order of their floors; a deleted one is left out.
 
     Raises:
         ValueError: an extension cannot be imported.
@@ -49,7 +49,7 @@ def missing_extensions() -> list[str]:
 
 
 def missing_import(error: BaseException) -> str | None:
-    """Return the name of the deleted extension that an import failed for; None for any other error."""
+    """Return the name of the deleted extension that caused an import error; None for any other error."""
     if isinstance(error, ModuleNotFoundError):
         for name in missing_extensions():
             if f"{error.name}.".startswith(registered_extensions()[name].rpartition(".")[0] + "."):
@@ -61,7 +61,7 @@ def collect(kind: str) -> dict[str, str]:
     """Return the parts of one kind that all extensions add, as name -> "module:attribute".
 
     Args:
-        kind: name of a dictionary of extension modules: "BENCHMARKS", "COMMANDS", "DATASETS", "RECIPES", ...
+        kind: name of a dictionary of extension modules: "BENCHMARKS", "GROUPS", "DATASETS", "RECIPES", ...
 
     Raises:
         ValueError: an extension cannot be imported, or two extensions add the same name.
@@ -78,12 +78,12 @@ def collect(kind: str) -> dict[str, str]:
 
 
 def find_part(noun: str, name: str, own: Mapping[str, Any]) -> Any:
-    """Return the part of a name, of the core or of an extension.
+    """Return a part of the core or of an extension by name.
 
     Args:
-        noun: what is looked for, as "dataset check"; extensions list theirs under its plural, DATASET_CHECKS.
+        noun: kind of part, as in "dataset check"; extensions list theirs under its plural, DATASET_CHECKS.
         name: key of the part.
-        own: those of the core.
+        own: parts of the core.
 
     Raises:
         ValueError: there is no part of this name, or its extension cannot be imported.
@@ -98,7 +98,7 @@ def find_part(noun: str, name: str, own: Mapping[str, Any]) -> Any:
 
 
 def resolve(reference: str) -> Any:
-    """Import what a "module:attribute" reference names.
+    """Import the object that a "module:attribute" reference names.
 
     Raises:
         ValueError: the module or one of its imports is missing or broken, or it lacks the attribute.

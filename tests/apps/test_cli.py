@@ -131,7 +131,7 @@ BAD_FILES = {
 
 @pytest.fixture
 def bad_files(tmp_path: Path, photo: Path) -> dict[str, str]:
-    """Files that are not what they seem, by the name that stands for them in BAD_INPUT."""
+    """Write misleading files; return them by their placeholder in BAD_INPUT."""
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 255, (60, 60, 3), np.uint8)).save(tmp_path / "whole.png")
     data = (tmp_path / "whole.png").read_bytes()

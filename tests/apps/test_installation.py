@@ -1,4 +1,4 @@
-"""Check that what is installed is told as it is, with a fix for what is broken."""
+"""Check the report on installed libraries, with a fix for each broken one."""
 
 import sys
 import tomllib

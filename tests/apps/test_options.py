@@ -1,4 +1,4 @@
-"""Check how the words of a command line become numbers."""
+"""Check the parsers of command-line options."""
 
 import os
 from dataclasses import fields

@@ -1,4 +1,4 @@
-"""Check the line that closes a run."""
+"""Check the line that lists the written files."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Check the files of a track: frame numbers, sizes, colours, and JSON that COCO tools can read."""
+"""Check the files of a track: frame numbers, sizes, colors, and JSON that COCO tools can read."""
 
 import json
 from pathlib import Path

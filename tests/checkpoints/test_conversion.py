@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 def rewrite(source: Path, target: Path, **options: object) -> dict[str, Tensor]:
-    """Write a folder anew; return all tensors of the result."""
+    """Convert a folder; return all tensors of the result."""
     target.mkdir()
     write_folder(open_checkpoint(source), target, **options)
     return {name: value for path in sorted(target.glob("*.safetensors")) for name, value in load_file(path).items()}
@@ -65,7 +65,7 @@ def test_precision_is_changed_as_asked(dtype: torch.dtype, tmp_path: Path) -> No
 
 
 def test_mixed_precision_is_kept_and_stays_readable(tmp_path: Path) -> None:
-    """A narrow tensor of odd length before a wide one would leave the wide one at a place that cannot be mapped."""
+    """A narrow tensor of odd length before a wide one would misalign the wide one for memory mapping."""
     tensors = write_published(tmp_path / "published")
     mixed = {name: t.to((torch.bfloat16, torch.float32)[n % 2]) for n, (name, t) in enumerate(sorted(tensors.items()))}
     fused = [name for name in mixed if "point_embeddings" in name]  # rows of one native tensor
@@ -137,7 +137,7 @@ def test_pickles_in_parts(tmp_path: Path) -> None:
 
 
 class Intruder:
-    """What a pickle could do: call anything when it is opened."""
+    """Object whose pickle calls a function when it is loaded."""
 
     def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
         return Path.touch, (Path("intruder.txt"),)  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""The device and the precision follow the machine; a name that is none of them is told."""
+"""Check the choice of device and precision, and the errors for unknown names."""
 
 from pathlib import Path
 

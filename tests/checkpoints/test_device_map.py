@@ -1,4 +1,4 @@
-"""Check how a model is cut over devices, and that a spread one answers alike."""
+"""Check device maps, and that a dispatched model gives the same answers."""
 
 import sys
 
@@ -66,7 +66,7 @@ def test_a_spread_model_answers_alike() -> None:
 
 
 def test_weights_may_wait_elsewhere() -> None:
-    """What lies in the RAM is fetched for each layer; between its turns a layer holds nothing that is real."""
+    """Offloaded weights are loaded for each layer's turn; otherwise the layer is on the meta device."""
     accelerate = pytest.importorskip("accelerate")
     model, processor = build_model()
     request = Request(draw_sample(0).frames[0], "Please segment the red square.")

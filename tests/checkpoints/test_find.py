@@ -1,4 +1,4 @@
-"""Check which folder a name stands for."""
+"""Check the folder that a model name resolves to."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Check that a model folder comes back exactly, and that a wrong one is refused in one line."""
+"""Check that a model folder is loaded exactly as saved, and that a wrong one is refused in one line."""
 
 import copy
 import json
@@ -46,7 +46,7 @@ def test_a_folder_holds_nothing_but_weights_config_and_tokenizer(folder: Path) -
 
 
 def test_frequencies_stay_float32_and_ties_stay_tied(small: Small, tmp_path: Path) -> None:
-    """What no file holds is computed anew: rounding rotary frequencies would turn distant words by wrong angles."""
+    """Non-persistent buffers are recomputed: rounded rotary frequencies would rotate distant tokens by wrong angles."""
     model, processor = small
     values = copy.deepcopy(model.config.to_dict())
     values["mllm"]["tie_word_embeddings"] = values["mllm"]["text_config"]["tie_word_embeddings"] = True

@@ -1,4 +1,4 @@
-"""Check the memory estimates: against real models, and computations counted as they run."""
+"""Check the memory estimates against real models and against activations counted during a run."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Check that a model comes from a hub whole, once, pinned and without code, and that failures are one line."""
+"""Check that a model is downloaded completely, once, pinned and without code, and that failures are one line."""
 
 import errno
 import time
@@ -133,7 +133,7 @@ def test_no_network(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     ("error", "message"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "no space left in .*cache for lab/model; make room"),
-        (OSError("file should be of size 5\nbut has size 3"), "broke off .file should be of size 5 but has size 3"),
+        (OSError("file should be of size 5\nbut has size 3"), "interrupted .file should be of size 5 but has size 3"),
     ],
 )
 def test_disk_and_transfer(hub: FakeHub, error: OSError, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +191,7 @@ def test_a_hub_that_falls_silent_within_a_file_is_one_line(
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the tries of the library
     hub.stalls["model-00001-of-00002.safetensors"] = 100_000
-    with pytest.raises(ValueError, match="stopped answering while lab/model was fetched; the same call again") as error:
+    with pytest.raises(ValueError, match="stopped answering while lab/model was downloaded; repeat the call") as error:
         fetch("lab/model")
     assert "\n" not in str(error.value)
     hub.stalls.clear()

@@ -1,4 +1,4 @@
-"""Check that rules rename and reshape exactly, both ways, and name what they cannot place."""
+"""Check that rules rename and reshape exactly in both directions, and that errors name the tensor."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ RULES = (
 
 
 def make_tensors(numbers: list[int], width: int) -> dict[str, Tensor]:
-    """Return official tensors of the blocks with these numbers, and what is there once."""
+    """Return official tensors of the blocks with these numbers, and the tensors outside of blocks."""
     tensors = {"position": torch.randn(2, width)}
     tensors |= {f"points.{i}.weight": torch.randn(1, width) for i in range(4)}
     for number in numbers:
@@ -74,8 +74,8 @@ def test_a_prefix_is_added_on_each_side() -> None:
     ("names", "message"),
     [
         (["colour"], "tensor colour is unknown"),
-        (["points.0.weight"], r"tensor points.1.weight is missing beside points.0.weight"),
-        (["blocks.1.norm1.w", "blocks.1.layer_norm1.w"], "both stand for layer.1.layer_norm1.w"),
+        (["points.0.weight"], r"tensor points.1.weight is missing, although points.0.weight is there"),
+        (["blocks.1.norm1.w", "blocks.1.layer_norm1.w"], "both map to layer.1.layer_norm1.w"),
     ],
 )
 def test_names_that_do_not_fit_are_named(names: list[str], message: str) -> None:

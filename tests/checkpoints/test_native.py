@@ -1,4 +1,4 @@
-"""Check how native models are loaded: quietly, whole or not at all, with the buffers that no file holds."""
+"""Check how native models are loaded: silently, completely or not at all, with non-persistent buffers."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Check that published folders of every family load strictly, and that what does not fit is refused in one line."""
+"""Check that published folders of every family load strictly, and that mismatches are refused in one line."""
 
 import copy
 import json
@@ -59,7 +59,7 @@ def test_a_loaded_folder_predicts_as_the_model_it_was_written_from(kind: str, tm
 
 
 def test_a_path_says_nothing(tmp_path: Path) -> None:
-    """A folder called after one family is read as what its config.json says."""
+    """The family is that of config.json, whatever the folder's name."""
     folder = tmp_path / "Sa2VA-InternVL3-8B"
     write_published(folder, "qwen2_5_vl")
     assert load_config(folder).family == "qwen2_5_vl"
@@ -248,7 +248,7 @@ class TestRecorded:
         assert used == recorded.keys()
 
     def test_image_masks_are_the_recorded_ones(self, folder: Path) -> None:
-        """The random decoder enlarges rounding: in float64 the recording itself is 4e-4 away (scale 8 to 11)."""
+        """The random decoder amplifies rounding: in float64 the recording itself is 4e-4 away (scale 8 to 11)."""
         model, processor = load_checkpoint(folder, CPU, torch.float32)
         recorded = load_file(folder / "image.safetensors")
         with torch.no_grad():

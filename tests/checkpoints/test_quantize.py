@@ -1,4 +1,4 @@
-"""Check that a packed model says the same, in the memory that was promised."""
+"""Check that a quantized model gives the same answers, in the estimated memory."""
 
 import sys
 from typing import Any
@@ -37,7 +37,7 @@ REQUESTS = [Request(draw_shapes(), text) for text in ("What is in the picture?",
 
 
 def last_states(predictor: Predictor) -> Tensor:
-    """Return what the language model has in mind at the end of each prompt: (2, D)."""
+    """Return the language model's last hidden state of each prompt: (2, D)."""
     queries = [predictor.engine.open(request, Options()) for request in REQUESTS]
     return predictor.engine.prefill(queries, 1)[1].float()
 
@@ -70,7 +70,7 @@ def test_weights_take_what_was_promised(library: Any, kind: str) -> None:
 
 
 def stored_bytes(module: torch.nn.Module) -> int:
-    """Add up the parameters, and what packed ones keep beside them."""
+    """Sum the bytes of parameters and of quantization state."""
     tensors = list(module.parameters())
     for parameter in module.parameters():
         state = getattr(parameter, "quant_state", None)

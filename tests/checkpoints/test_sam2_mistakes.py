@@ -1,4 +1,4 @@
-"""Make every known mistake in driving SAM 2 on purpose, and check that the comparison with the reference sees it."""
+"""Make every known mistake in driving SAM 2 on purpose, and check that the parity check detects it."""
 
 import copy
 from collections.abc import Callable
@@ -24,7 +24,7 @@ Mistake = Callable[[Sam2, pytest.MonkeyPatch], None]
 def follow(
     sam2: Sam2, pixels: Tensor, prompt: Tensor, policy: TrackPolicy = SOFT, conditioning: int = NUM_PROMPTED
 ) -> Tracked:
-    """Follow one object with our tracker, from the same embedding as the reference."""
+    """Track one object with our tracker, from the same embedding as the reference."""
     found, memory = {}, Tracker(sam2, policy, num_frames=len(pixels))
     for t in range(len(pixels)):
         features = sam2.encode_frames(pixels[t : t + 1])
@@ -121,7 +121,7 @@ def test_no_mistake_matches(sam2: Sam2, clip: Tensor, prompt: Tensor, reference:
 
 
 def mismatch(found: Tracked, reference: Tracked) -> tuple[float, float]:
-    """Return how far prompted and tracked frames are off."""
+    """Return the largest differences of prompted and of tracked frames."""
     prompted, tracked = range(NUM_PROMPTED), range(NUM_PROMPTED, NUM_FRAMES)
     return difference(found, reference, prompted), difference(found, reference, tracked)
 

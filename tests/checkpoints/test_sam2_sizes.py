@@ -1,4 +1,4 @@
-"""Check the sizes of SAM 2 against the published override and what it cannot say."""
+"""Check the sizes of SAM 2 against the published override, and configurations that it cannot express."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Check that tensors come back from disk exactly, in one file or many, and that damage is named."""
+"""Check that tensors are read exactly as written, in one file or many, and that damage is reported."""
 
 import json
 from collections.abc import Callable

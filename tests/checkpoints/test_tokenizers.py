@@ -1,4 +1,4 @@
-"""Check that every form of tokenizer comes back with the ids its own library gives, and that no code is run."""
+"""Check that every tokenizer format gives the ids of its own library, and that no code is run."""
 
 import io
 import json
@@ -54,7 +54,7 @@ def train_model(path: Path, **options: object) -> sentencepiece.SentencePiecePro
 
 
 def write_settings(folder: Path, model: sentencepiece.SentencePieceProcessor) -> dict[int, str]:
-    """Write the files beside tokenizer.model as InternLM2 has them; return the added tokens by id."""
+    """Write InternLM2's files for tokenizer.model; return the added tokens by id."""
     tokens = {0: "<unk>", 1: "<s>", 2: "</s>"}
     tokens |= {model.piece_to_id(piece): token for token, piece in CHAT.items()}
     tokens |= {len(model) + n: token for n, token in enumerate(("<img>", "</img>", "<IMG_CONTEXT>", *ADDED_TOKENS))}

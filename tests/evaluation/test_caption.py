@@ -35,7 +35,7 @@ def test_missed_and_invented_masks_count_zero() -> None:
 
 
 def test_scores_rank_across_pictures() -> None:
-    """One mask is wrong and knows it: ranked last it costs nothing, unranked it comes first."""
+    """A wrong mask with a low score: ranked last it costs nothing, unranked it comes first."""
     masks = quarters()
     wrong = grounded(masks[[3]], [0.1], masks[:1], masks[:1])
     right = grounded(masks[[0]], [0.9], masks[:1], masks[:1])

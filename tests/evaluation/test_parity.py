@@ -1,4 +1,4 @@
-"""Recorded tensors are met, and every way not to meet them is told."""
+"""Check that a model reproduces recorded tensors, and that every kind of difference is reported."""
 
 import json
 import shutil

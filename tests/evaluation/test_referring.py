@@ -11,7 +11,7 @@ from sa2va.media.source import open_media
 
 
 def strips(num_objects: int = 4, side: int = 8) -> np.ndarray:
-    """Objects (M, 1, side, side) that are columns of growing width: 1, 2, 3, ... px."""
+    """Make objects (M, 1, side, side): columns of width 1, 2, 3, ... px."""
     masks = np.zeros((num_objects, 1, side, side + 8), bool)
     left = 0
     for index, mask in enumerate(masks):

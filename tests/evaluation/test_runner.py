@@ -67,7 +67,7 @@ SHOWN_ONLY = {"model": "a/copy", "adapter": "a/copy", "sam": "a/copy", "num_item
 
 
 def test_another_run_in_the_same_folder_starts_anew(tmp_path: Path) -> None:
-    """A folder keeps the scores of every run apart, and gives each run its own back."""
+    """A folder stores the scores of every run separately, and each run finds its own."""
     assert OTHERS.keys() | SHOWN_ONLY.keys() == {field.name for field in fields(Run)}
     benchmark = squares("dev", 3, 2)
     runs = [STAMP, *(replace(STAMP, **{name: value}) for name, value in OTHERS.items())]

@@ -6,7 +6,7 @@ from sa2va.evaluation.video import frames_after_gap, track_figures, track_record
 
 
 def clip(*visible: int, x: int = 4) -> np.ndarray:
-    """A square of 8 px at column x, seen in the frames that are 1: (T, 24, 24)."""
+    """Make a square of 8 px at column x, visible in the frames that are 1: (T, 24, 24)."""
     track = np.zeros((len(visible), 24, 24), bool)
     for frame in np.flatnonzero(visible):
         track[frame, 8:16, x : x + 8] = True

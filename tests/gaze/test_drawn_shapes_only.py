@@ -14,7 +14,7 @@ from sa2va.inference.embedded import OutOfWorldWarning
 @pytest.fixture
 def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A picture that is not drawn, in a process that has said nothing yet."""
-    monkeypatch.setattr("sa2va.inference.embedded._said", False)
+    monkeypatch.setattr("sa2va.inference.embedded._warned", False)
     Image.effect_noise((60, 40), 50).convert("RGB").save(tmp_path / "photo.png")
     return tmp_path / "photo.png"
 

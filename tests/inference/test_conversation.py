@@ -1,4 +1,4 @@
-"""Check that a conversation sees a picture once and answers as if it saw it anew."""
+"""Check that a conversation encodes a picture once and answers as a fresh prompt with the same turns does."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ NUM_QUESTIONS = 3
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Count the frames that SAM 2's image encoder is shown."""
+    """Count the frames that SAM 2's image encoder runs on."""
     counted: list[int] = []
     encode = Sam2.encode_frames
     monkeypatch.setattr(Sam2, "encode_frames", lambda self, x: counted.append(len(x)) or encode(self, x))
@@ -22,7 +22,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def answer_with_masks(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, num_words: int = 1) -> None:
-    """Let every answer be some words and one mask."""
+    """Force every answer to be a short text with one mask."""
     ids = predictor.processor.tokenizer.encode("It is", add_special_tokens=False)[:num_words]
     coming = [*ids, predictor.processor.seg_id, predictor.processor.end_ids[0]]
     said = iter(coming * NUM_QUESTIONS)
@@ -119,7 +119,7 @@ def test_a_question_leaves_room_for_its_answer() -> None:
 
 
 def test_an_answer_never_runs_past_what_the_language_model_has_learned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the default, it is as long as there is room; a prompt that leaves less than 64 places is refused."""
+    """By default an answer fills the context length; a prompt that leaves fewer than 64 tokens is refused."""
     predictor, picture = Predictor(*build_model()), draw_sample(0).frames[0]
     text = predictor.model.mllm.native.config.get_text_config()
     stream, _ = predictor.engine.prefill([predictor.engine.open(Request(picture, "What is it?"), Options())], 1)

@@ -1,4 +1,4 @@
-"""Check that the embedded model says once that a user's media lie outside its world, and never of scenes we drew."""
+"""Check that the embedded model warns once about a user's media, and never about synthetic scenes."""
 
 import sys
 import warnings
@@ -18,8 +18,8 @@ PHOTO = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a process that has said nothing yet."""
-    monkeypatch.setattr("sa2va.inference.embedded._said", False)
+    """Reset the warning, as in a new process."""
+    monkeypatch.setattr("sa2va.inference.embedded._warned", False)
 
 
 @pytest.fixture(scope="module")
@@ -77,4 +77,4 @@ def test_commands_say_it_in_one_line(
     assert cli.main(words) == 0
     remarks = capsys.readouterr().err
     assert remarks.count("--model ByteDance/Sa2VA-4B") == (not quiet)
-    assert quiet or any(line.startswith("sa2va: the embedded model knows drawn") for line in remarks.splitlines())
+    assert quiet or any(line.startswith("sa2va: the embedded model was trained on") for line in remarks.splitlines())

@@ -1,4 +1,4 @@
-"""Check what a server needs: options, errors and stop flags per request, memory that runs out, encoders run once."""
+"""Check batches as a server runs them: options, errors, stop flags per request, out of memory, encoders run once."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -102,7 +102,7 @@ def test_a_bad_request_fails_alone(tiny: Predictor, tmp_path: Path) -> None:
 
 
 class Flag:
-    """A stop flag that is set when it has been asked a number of times."""
+    """Stop flag that is set after a number of calls."""
 
     def __init__(self, after: int) -> None:
         self.after, self.num_asked = after, 0
@@ -198,7 +198,7 @@ def test_a_cancelled_track_ends_before_the_next_frame(tiny: Predictor, monkeypat
 
 @contextmanager
 def too_large(predictor: Predictor, most: int, error: Callable[[], BaseException]) -> Iterator[list[int]]:
-    """Let memory run out wherever the language model is given more than a number of rows; list the rows it is given."""
+    """Make the language model run out of memory beyond a number of rows; list the rows of each call."""
     rows: list[int] = []
 
     def check(_: nn.Module, args: tuple[torch.Tensor, ...]) -> None:

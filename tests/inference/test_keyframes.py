@@ -1,4 +1,4 @@
-"""Check which frames the language model reads."""
+"""Check the choice of key frames."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Check how a model is found, and where and in which precision it goes."""
+"""Check how a model is found, and on which device and in which precision it is loaded."""
 
 import json
 from pathlib import Path

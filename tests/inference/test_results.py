@@ -1,4 +1,4 @@
-"""Check what is saved of an answer: frames, times and names; what is replaced and what never is."""
+"""Check the saved files of an answer: frames, times, names, and which earlier files are replaced."""
 
 import copy
 import dataclasses

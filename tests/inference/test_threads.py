@@ -1,4 +1,4 @@
-"""Check that threads that ask one predictor at once get the answers of one after the other, bit for bit."""
+"""Check that concurrent calls of one predictor give the results of sequential calls, bit for bit."""
 
 import sys
 import warnings
@@ -83,7 +83,7 @@ JOBS: list[Job] = [predict, sample, predict_batch, talk, track]
 
 
 def run_at_once(predictor: Predictor, jobs: list[Job]) -> list[list[Any]]:
-    """Run every job in a thread of its own, all from the same moment on."""
+    """Run every job in a thread of its own, started at the same moment."""
     start = Barrier(len(jobs))
 
     def run(job: Job) -> list[Any]:

@@ -1,6 +1,6 @@
-"""Turn a command line into one call, and every way it can fail into one line and an exit code.
+"""Run the command line: parse it, call one command, turn each failure into one line and an exit code.
 
-Flow: sys.argv -> typer -> apps/commands/*.py -> sa2va; 0 done, 1 a check failed or a fault of ours, 2 bad input,
+Flow: sys.argv -> typer -> apps/commands/*.py -> sa2va; 0 done, 1 a check failed or an internal error, 2 bad input,
     130 interrupted, 143 terminated, 129 hung up. SA2VA_DEBUG=1 shows the traceback.
 """
 
@@ -67,7 +67,7 @@ def root(
 
 
 def build_app() -> typer.Typer:
-    """Put the commands of the core and those of extensions together.
+    """Build the app from the commands of the core and of extensions.
 
     Raises:
         ValueError: an extension cannot be imported.
@@ -88,7 +88,7 @@ def build_app() -> typer.Typer:
 
 
 class Terminated(BaseException):
-    """A signal has arrived; as with KeyboardInterrupt, nothing but clean-up stops it on its way to `main`."""
+    """Raised when a signal arrives; a BaseException like KeyboardInterrupt, so that only `main` catches it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -97,9 +97,9 @@ class Terminated(BaseException):
 
 @contextmanager
 def terminable() -> Generator[None]:
-    """Make SIGTERM and SIGHUP end the block as Ctrl-C does, so that scratch files go.
+    """Make SIGTERM and SIGHUP end the block as Ctrl-C does, so that scratch files are removed.
 
-    A handler of the caller's stays, and so does the wish of `nohup` to ignore SIGHUP.
+    Handlers of the caller stay, and so does SIGHUP ignored by `nohup`.
     """
 
     def end(number: int, frame: object) -> None:
@@ -118,12 +118,12 @@ def terminable() -> Generator[None]:
 
 
 def fill_closed_streams() -> None:
-    """Open standard streams that are closed, as after `>&-` in a shell, on the null device.
+    """Open closed standard streams, as after `>&-` in a shell, on the null device.
 
-    Else the next file that is opened, a result even, takes the stream's number, and libraries write into it.
+    Otherwise the next opened file, even a result, gets the stream's descriptor, and libraries write into it.
     """
     if sys.stdin is None:
-        os.open(os.devnull, os.O_RDONLY)  # sys.stdin stays None: a command that needs it says so
+        os.open(os.devnull, os.O_RDONLY)  # sys.stdin stays None: a command that needs it raises an error
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it stays open to the end
     if sys.stderr is None:
@@ -131,12 +131,12 @@ def fill_closed_streams() -> None:
 
 
 def is_usage_error(error: BaseException) -> bool:
-    """Tell whether typer refused the command line; the class it raises differs between its versions."""
+    """Return whether typer rejected the command line; the class of its error differs between versions."""
     return hasattr(error, "format_message")
 
 
 def one_line(error: BaseException) -> str:
-    """Put an error into one line that names the file or value, as a user wants to read it."""
+    """Format an error as one line that names the file or value."""
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror if error.filename is None else f"{error.strerror}: {os.fspath(error.filename)!r}"
     elif is_usage_error(error):
@@ -152,14 +152,14 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: the words after `sa2va`; None takes those of the process.
+        argv: arguments after `sa2va`; None = those of the process.
 
     Returns:
-        The exit code: 0 done, 1 a check failed or a fault of ours, 2 bad input, 130 interrupted, 143 terminated, 129
+        The exit code: 0 done, 1 a check failed or an internal error, 2 bad input, 130 interrupted, 143 terminated, 129
         hung up.
     """
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what it warns about is not the user's business
-    # Threads that spin while they wait make a small model many times slower on a busy machine (LOG.md).
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its warnings do not concern users
+    # Spinning threads make a small model many times slower on a busy machine (LOG.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     argv = sys.argv[1:] if argv is None else argv
     fill_closed_streams()
@@ -172,14 +172,14 @@ def main(argv: list[str] | None = None) -> int:
         return INTERRUPTED
     except Terminated as error:
         return ENDED_BY_SIGNAL + error.number
-    except BrokenPipeError:  # the reader of our output has left, as in `sa2va ... | head -1`
+    except BrokenPipeError:  # the reader of the pipe has exited, as in `sa2va ... | head -1`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the interpreter flushes it at exit
         return DONE
     except Exception as error:
         if os.environ.get("SA2VA_DEBUG") == "1":
             raise
         if extension := missing_import(error):
-            print(f"sa2va: this needs the extension {extension}, which is not here", file=sys.stderr)
+            print(f"sa2va: this needs the extension {extension}, which is not installed", file=sys.stderr)
             return BAD_INPUT
         if isinstance(error, ValueError | OSError) or is_usage_error(error):
             print(f"sa2va: {one_line(error)}", file=sys.stderr)

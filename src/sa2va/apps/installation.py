@@ -1,6 +1,6 @@
-"""Look at what is installed: does every library import, and which extras are there.
+"""Check the installation: imports of required libraries, versions of extras.
 
-Flow: PARTS -> inspect_installation -> Part (version, or what is wrong and the fix) -> commands/doctor.py.
+Flow: REQUIRED, EXTRAS -> inspect_installation -> Part (version, or problem and fix) -> commands/doctor.py.
 """
 
 import platform
@@ -29,34 +29,34 @@ class Part:
     name: str
     version: str | None  # None = not installed
     problem: str | None = None  # in one line, with the fix
-    extra: str | None = None  # the extra that it belongs to; without it the rest works
+    extra: str | None = None  # the optional extra that it belongs to
 
     @property
     def is_broken(self) -> bool:
-        """Something that is needed does not work, or something that is there breaks the rest."""
+        """Whether a required library fails to import, or an installed optional one has a problem."""
         return self.problem is not None and (self.extra is None or self.version is not None)
 
 
 def inspect_installation() -> list[Part]:
-    """Import every library that the package needs, and look whether those of the extras are there."""
+    """Import every required library, and look up the versions of those of the extras."""
     parts = [Part("Python", platform.python_version())]
     parts += [try_import(name, module, "pip install --force-reinstall sa2va") for name, module in REQUIRED.items()]
     for name, extra in EXTRAS.items():
         number = find_version(name)
         hint = None if number else f"optional: pip install 'sa2va[{extra}]'"
         parts.append(Part(name, number, hint, extra))
-    # Not needed. But Transformers imports it wherever it finds it, and a build for another torch then breaks all.
+    # Not required, but Transformers imports it if it is installed, and fails if it was built for another torch.
     if find_version("torchvision"):
         parts.append(try_import("torchvision", "torchvision", "pip uninstall torchvision, which is not needed"))
     return parts
 
 
 def try_import(name: str, module: str, fix: str) -> Part:
-    """Import a module and report how that went."""
+    """Import a module and return the library's version or problem."""
     number = find_version(name)
     try:
         import_module(module)
-    except Exception as error:  # a library can fail in any way, and this is where a user hears of it
+    except Exception as error:  # an import can fail in any way, and each is to be reported
         reason = " ".join(str(error).split())
         return Part(name, number, f"cannot be imported ({type(error).__name__}: {reason}); {fix}")
     return Part(name, number or "unknown")

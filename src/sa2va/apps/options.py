@@ -1,4 +1,4 @@
-"""Name the options that several commands share, and read their values.
+"""Define command-line options shared by several commands, and their parsers.
 
 Flow: command line -> Annotated types of apps/commands/*.py -> numbers, paths and the chosen model.
 """
@@ -31,14 +31,14 @@ HELP = {"help_option_names": ["-h", "--help"]}
 
 
 def build_group(about: str) -> typer.Typer:
-    """Create a group of commands that shows its help where no command is given."""
+    """Create a group of commands that shows its help if no command is given."""
     group = typer.Typer(help=about, no_args_is_help=True, context_settings=HELP)
     group.callback()(lambda: None)  # keeps a group of one command a group
     return group
 
 
 def parse_path(text: str | Path) -> Path:
-    """Read a path; an empty one, as of a shell variable that is not set, would stand for the current folder.
+    """Parse a path; an empty one, as of an unset shell variable, would mean the current folder.
 
     Raises:
         typer.BadParameter: it is empty.
@@ -104,7 +104,7 @@ def model_option(name: str, metavar: str | None, text: str) -> Any:
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """The model of a command and how to load it: the arguments of `sa2va.load`, as options."""
+    """Model of a command: the arguments of `sa2va.load` as options."""
 
     model: Annotated[
         str, typer.Option("--model", "-m", metavar="NAME", help=MODEL_HELP, rich_help_panel=MODEL_PANEL)
@@ -125,7 +125,7 @@ class ModelChoice:
         return sa2va.load(self.model, **self.arguments())
 
     def arguments(self) -> dict[str, Any]:
-        """Return what `sa2va.load` takes beside the name."""
+        """Return the arguments of `sa2va.load` other than the name."""
         return {
             "adapter": self.adapter,
             "sam": self.sam,
@@ -137,11 +137,11 @@ class ModelChoice:
         }
 
     def sources(self) -> dict[str, Any]:
-        """Return what an evaluation names beside the model and cannot ask of it once it is loaded."""
+        """Return the settings that an evaluation records and a loaded model no longer has."""
         return {name: self.arguments()[name] for name in ("adapter", "sam", "quantize", "revision")}
 
     def folder(self) -> Path:
-        """Return where its files are."""
+        """Return the model's folder, downloaded if it is not on this machine."""
         from sa2va.checkpoints.find import find_model
 
         return find_model(self.model, revision=self.revision, offline=self.offline)
@@ -153,12 +153,12 @@ def takes(
     options: Mapping[str, tuple[Any, Any]],
     gather: Callable[[dict[str, Any]], Any],
 ) -> Callable[..., Any]:
-    """Give a command further options, whose values it receives as one argument.
+    """Add options to a command, which receives their values as one argument.
 
     Args:
         command: the function that implements it.
-        name: its keyword argument that typer does not see.
-        options: annotation and default by name; what the command itself has as a parameter is taken from there.
+        name: keyword argument for the values; typer does not see it.
+        options: annotation and default by name; a parameter of the command with the same name comes first.
         gather: values of `options` by name -> that argument.
     """
     own = inspect.signature(command).parameters
@@ -181,14 +181,14 @@ def takes(
 
 
 def takes_model(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command an option for each field of the ModelChoice that it receives as `choice`."""
+    """Add an option per field of ModelChoice to a command, which receives it as `choice`."""
     hints = get_type_hints(ModelChoice, include_extras=True)
     options = {field.name: (hints[field.name], field.default) for field in fields(ModelChoice)}
     return takes(command, "choice", options, lambda values: ModelChoice(**values))
 
 
 def require_finite(number: float) -> float:
-    """Refuse NaN and infinity, which float() reads; the callback of every option that takes a number with a point.
+    """Reject NaN and infinity, which float() accepts; callback of every float option.
 
     Raises:
         typer.BadParameter: the number is not finite.
@@ -199,7 +199,7 @@ def require_finite(number: float) -> float:
 
 
 def parse_region(text: str) -> Region:
-    """Read "x0,y0,x1,y1" (a box) or "x,y" (a point), in px of the picture.
+    """Parse "x0,y0,x1,y1" (a box) or "x,y" (a point), in px of the picture.
 
     Raises:
         ValueError: not two or four numbers, or a box without area.
@@ -220,10 +220,10 @@ def parse_regions(texts: list[str] | None) -> list[Region] | None:
 
 
 def require_text(text: str, name: str) -> str:
-    """Strip a text and refuse an empty one.
+    """Strip a text and reject an empty one.
 
     Raises:
-        ValueError: there is nothing but white space, or bytes that are not UTF-8.
+        ValueError: there is only white space, or bytes that are not UTF-8.
     """
     if not text.strip():
         raise ValueError(f"{name} is empty; write what to look for, as in 'the red car'")
@@ -231,10 +231,10 @@ def require_text(text: str, name: str) -> str:
 
 
 def require_expression(text: str) -> str:
-    """Strip an expression of white space and of what ends a sentence, and refuse one that is then empty.
+    """Strip white space and closing punctuation from an expression, and reject one without a word.
 
     Raises:
-        ValueError: there is nothing but white space, full stops and question marks, or bytes that are not UTF-8.
+        ValueError: there are only white space, periods and question marks, or bytes that are not UTF-8.
     """
     expression = re.sub(r"[\s.?]+\Z", "", require_text(text, "EXPRESSION"))
     if not expression:
@@ -243,10 +243,10 @@ def require_expression(text: str) -> str:
 
 
 def standard_input(content: str) -> TextIO:
-    """Return standard input, which hands on bytes that are not UTF-8, so that `require_utf8` can name their line.
+    """Return standard input with undecodable bytes as surrogates, so that `require_utf8` can name their line.
 
     Args:
-        content: what is read from it, for the message.
+        content: name of its content, for the error message.
 
     Raises:
         ValueError: it is closed, as after `<&-` in a shell.

@@ -1,6 +1,6 @@
-"""Tell a user what the model answered, as text or as JSON.
+"""Print answers as text or JSON, and remarks to standard error.
 
-Flow: Prediction, files -> standard output (the answer) and standard error (remarks); warnings of ours -> remarks.
+Flow: Prediction, files -> standard output (the answer) and standard error (remarks); our warnings -> remarks.
 """
 
 import json
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
     from sa2va.inference.results import Prediction
 
 PACKAGE = Path(sa2va.__file__).parent
-SHOWN_NAMES = 4  # of the files just written, in the closing line
+SHOWN_NAMES = 4  # file names in the closing line
 
 
 @dataclass
 class Manner:
-    """How a command speaks; --quiet sets it, and what wraps the command reads it."""
+    """Verbosity of a command: set by --quiet, read by the code around the command."""
 
     quiet: bool = False
 
 
 def remark(text: str, quiet: bool = False) -> None:
-    """Say something beside the answer; it goes to standard error, so that a pipe carries the answer alone."""
+    """Print a remark to standard error, so that a pipe carries only the answer."""
     if not quiet:
-        with suppress(OSError):  # no answer is lost because nobody can be told of it
+        with suppress(OSError):  # a remark that cannot be printed must not cost the answer
             print(shown(text), file=sys.stderr)
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Print an answer as text, at once, so that a pipe can follow."""
+    """Print an answer as text, flushed so that the reader of a pipe gets it at once."""
     print(shown(text, lines=True), end=end, flush=True)
 
 
 @contextmanager
 def warnings_as_remarks(manner: Manner) -> Generator[None]:
-    """Say what our own code warns of as a remark, in one line; warnings of other libraries stay as they are."""
+    """Print warnings of this package as one-line remarks; leave warnings of other libraries as they are."""
     show_as_before = warnings.showwarning
 
     def show(
@@ -59,10 +59,10 @@ def warnings_as_remarks(manner: Manner) -> Generator[None]:
             return
         from tqdm import tqdm
 
-        with tqdm.external_write_mode(file=sys.stderr):  # a progress bar makes way
+        with tqdm.external_write_mode(file=sys.stderr):  # clears a progress bar first
             remark(f"sa2va: {' '.join(str(message).split())}", manner.quiet)
 
-    setattr(warnings, "showwarning", show)  # noqa: B010 - for a type checker it is no variable
+    setattr(warnings, "showwarning", show)  # noqa: B010 - a type checker forbids the assignment
     try:
         yield
     finally:
@@ -102,7 +102,7 @@ def object_lines(prediction: "Prediction") -> list[str]:
 
 
 def print_prediction(prediction: "Prediction", *, as_json: bool, quiet: bool, files: Sequence[Path] = ()) -> None:
-    """Print an answer; the lines about its objects are remarks."""
+    """Print an answer, and a remark for each of its objects."""
     from sa2va.metrics.text import plain_text
 
     if as_json:
@@ -114,7 +114,7 @@ def print_prediction(prediction: "Prediction", *, as_json: bool, quiet: bool, fi
 
 
 def describe_files(files: Sequence[Path], scratch: Path, folder: Path) -> str:
-    """Say in one line what was written and where.
+    """Describe the written files in one line.
 
     Args:
         files: the files, in the scratch folder.

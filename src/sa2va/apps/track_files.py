@@ -1,7 +1,7 @@
 """Write a track while it runs: overlay MP4, one mask PNG per object and frame, COCO-video JSON.
 
-Flow: (frame, FrameResult) -> TrackWriter.add -> files; close() joins the JSON. What a frame leaves behind in
-    memory is nothing: the run lengths wait in a scratch file until the track has ended.
+Flow: (frame, FrameResult) -> TrackWriter.add -> files; close() joins the JSON. Memory does
+    not grow with the frames: run lengths are spooled to scratch files until the track ends.
 Source: the COCO-video layout of YouTube-VIS (https://youtube-vos.org/dataset/vis/): per object a list over frames.
 Shapes: N objects, H W picture.
 """
@@ -28,15 +28,15 @@ ABSENT: list[Any] = [None, None, 0.0, 0.0]  # run lengths, box, score, presence 
 
 
 class TrackWriter:
-    """Writes the results of a track frame by frame; use as a context manager."""
+    """Writer of a track's results, frame by frame; a context manager."""
 
     def __init__(self, folder: Path, media: Media, expressions: Sequence[str]) -> None:
-        """Open the video.
+        """Open the overlay video.
 
         Args:
-            folder: where the files go; it exists.
+            folder: existing folder for the files.
             media: the video that is tracked; gives size, rate and name.
-            expressions: what is tracked, the categories of the JSON; an object belongs to the one that is its
+            expressions: tracked expressions, the categories of the JSON; an object belongs to the one equal to its
                 phrase, or else to the first.
         """
         self.folder = folder
@@ -64,9 +64,9 @@ class TrackWriter:
             self._start_object(found.id, found.phrase)
             record = [found.rle if found.mask.any() else None, bbox(found.mask), found.score, found.presence]
             self._spool(found.id, record)
-            place = self.folder / f"mask_{found.id}" / f"{result.index:0{FRAME_DIGITS}d}.png"
-            save_image(place, found.mask)
-            self.files.append(place)
+            path = self.folder / f"mask_{found.id}" / f"{result.index:0{FRAME_DIGITS}d}.png"
+            save_image(path, found.mask)
+            self.files.append(path)
         for number in self.phrases.keys() - {found.id for found in result.objects}:
             self._spool(number, ABSENT)
         self._video.write(self._paint(frame, result), result.time)
@@ -75,7 +75,7 @@ class TrackWriter:
     def _paint(self, frame: NDArray[np.uint8], result: FrameResult) -> NDArray[np.uint8]:
         if not result.objects:
             return frame
-        order = list(self.phrases)  # an object keeps its color, also when another one has left
+        order = list(self.phrases)  # an object keeps its color when another one leaves
         return overlay(
             frame,
             np.stack([found.mask for found in result.objects]),  # (N, H, W)
@@ -87,7 +87,7 @@ class TrackWriter:
         if number not in self._spools:
             self.phrases[number] = phrase
             self._spools[number] = TemporaryFile("w+", encoding="utf-8", dir=self.folder)
-            for _ in range(self.num_frames):  # it was not known before
+            for _ in range(self.num_frames):  # absent from all earlier frames
                 self._spool(number, ABSENT)
 
     def _spool(self, number: int, record: list[Any]) -> None:
@@ -107,15 +107,15 @@ class TrackWriter:
     def _write_json(self) -> None:
         """Write the COCO-video file, one object in memory at a time."""
         video = describe_video(self.media, self.num_frames)
-        place = self.folder / "annotations.json"
-        with whole_file(place) as part, part.open("w", encoding="utf-8") as file:
+        path = self.folder / "annotations.json"
+        with whole_file(path) as part, part.open("w", encoding="utf-8") as file:
             file.write(f'{{"videos": [{json.dumps(video)}],\n')
             categories = [{"id": count, "name": name} for count, name in enumerate(self.expressions, start=1)]
             file.write(f'"categories": {json.dumps(categories)},\n"annotations": [')
             for count, number in enumerate(self._spools):
                 file.write((",\n" if count else "\n") + json.dumps(self._annotation(number)))
             file.write("\n]}\n")
-        self.files.append(place)
+        self.files.append(path)
 
     def _annotation(self, number: int) -> dict[str, Any]:
         spool = self._spools[number]

@@ -1,7 +1,7 @@
 """Merge a LoRA adapter, as PEFT saves it, into the MLLM.
 
-Flow: adapter_config.json + adapter_model.safetensors -> merge_adapter -> the same model with other weights.
-Source: LoRA, arXiv:2106.09685, as the peft library has it.
+Flow: adapter_config.json + adapter_model.safetensors -> merge_adapter -> the model with merged weights.
+Source: LoRA, arXiv:2106.09685, as implemented in the peft library.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ from sa2va.model.sa2va import Sa2VA
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 RANK, SCALE, USUAL_RANK = Limit(1, 4096), Limit(0, 1e6, whole=False), 64
-# Fields that name modules; a text among them is a regular expression, but for this one of peft's own.
+# Fields that select modules. A string there is a regular expression, except peft's keyword.
 MODULES, EVERY_LINEAR = ("target_modules", "exclude_modules", "layers_pattern", "modules_to_save"), "all-linear"
 FLAGS = ("fan_in_fan_out", "use_rslora", "use_dora", "lora_bias", "inference_mode")
-# They change the base model's layers, import other packages or read other files.
+# Refused: they change the base model's layers, import other packages or read other files.
 REFUSED = (
     "layer_replication", "megatron_config", "runtime_config", "target_parameters", "use_qalora",
     "alora_invocation_tokens", "eva_config", "corda_config", "lora_ga_config", "velora_config", "monteclora_config",
@@ -34,7 +34,7 @@ def merge_adapter(model: Sa2VA, folder: Path) -> None:
     """Merge the weights of a LoRA adapter into the MLLM.
 
     Args:
-        model: not packed into fewer bits yet.
+        model: not quantized yet.
         folder: of an adapter that was trained on the native MLLM (`model.mllm.native`).
 
     Raises:
@@ -51,7 +51,7 @@ def merge_adapter(model: Sa2VA, folder: Path) -> None:
     try:
         config = PeftConfig.from_pretrained(str(folder))
         tensors = load_file(folder / WEIGHTS_FILE)
-    except Exception as error:  # peft raises whatever a wrong value leads to
+    except Exception as error:  # a wrong value can raise anything in peft
         raise ValueError(f"{folder} is damaged ({one_line(error)}); fetch it again") from error
     if not isinstance(config, LoraConfig):
         raise ValueError(f"{folder} is a {config.peft_type} adapter; only LoRA adapters can be merged")
@@ -68,7 +68,7 @@ def merge_adapter(model: Sa2VA, folder: Path) -> None:
         raise ValueError(f"{folder} does not fit this model: it {found} tensor {name}")
     try:
         model.mllm.native = wrapped.merge_and_unload(safe_merge=True)
-    except ValueError as error:  # the only check that it makes
+    except ValueError as error:  # its only check
         raise ValueError(f"{folder} holds values that are not finite; it is damaged") from error
 
 
@@ -77,11 +77,11 @@ def check_settings(values: Mapping[str, Any], tensors: Mapping[str, Tensor], whe
 
     Args:
         values: of adapter_config.json.
-        tensors: of the adapter; its ranks must be among theirs.
-        where: what begins a message.
+        tensors: of the adapter; they bound the rank.
+        where: prefix of error messages.
 
     Raises:
-        ValueError: a value has another type or range than it can have, or is not supported.
+        ValueError: a value has the wrong type, is out of range or is not supported.
     """
     for name in REFUSED:
         if values.get(name):

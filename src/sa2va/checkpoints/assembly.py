@@ -43,9 +43,9 @@ def assemble(
     Args:
         mllm_folder: an MLLM as Transformers itself writes it.
         sam_path: folder with a SAM 2 as Transformers writes it, or a checkpoint file of SAM 2's authors.
-        dtype: None takes that of the MLLM.
-        seed: of the projector and of the rows for new tokens.
-        unsafe_pickle: a checkpoint file may be opened.
+        dtype: None = that of the MLLM.
+        seed: random seed of the projector and of the embeddings of new tokens.
+        unsafe_pickle: allow a checkpoint file, which is a pickle.
 
     Raises:
         ValueError: a part is missing, damaged or of an unknown kind.
@@ -85,7 +85,7 @@ def load_mllm(folder: Path, dtype: torch.dtype | None) -> tuple[PreTrainedModel,
         mllm, report = load_native(AutoModelForImageTextToText, folder, config, dtype or "auto")
         with silent_transformers():
             mllm.resize_token_embeddings(max(tokenizer.get_vocab().values()) + 1, mean_resizing=False)
-    except Exception as error:  # the library raises whatever a wrong value leads to
+    except Exception as error:  # a wrong value can raise anything in the library
         raise ValueError(f"{folder} holds no MLLM that can be read ({one_line(error)})") from error
     refuse_problems(report, folder, "wrong or mixed files")
     mllm.lm_head.weight = nn.Parameter(mllm.lm_head.weight.detach().clone())
@@ -97,8 +97,8 @@ def load_mllm(folder: Path, dtype: torch.dtype | None) -> tuple[PreTrainedModel,
 def describe_mllm(mllm: PreTrainedModel, family: str, tokenizer: PreTrainedTokenizerBase) -> Sa2VAConfig:
     """Return the config of a Sa2VA around an MLLM, with the large SAM 2.0.
 
-    It is the one that the published layout would give, so that an assembled model is prepared for input as a
-    published one is.
+    It equals the config of the published layout, so that an assembled model preprocesses its input as a published one
+    does.
     """
     values = mllm.config.to_dict()
     vision = values["vision_config"]
@@ -108,10 +108,10 @@ def describe_mllm(mllm: PreTrainedModel, family: str, tokenizer: PreTrainedToken
 
 
 def load_sam2(path: Path, dtype: torch.dtype, *, unsafe_pickle: bool) -> tuple[Sam2, dict[str, Any]]:
-    """Load SAM 2 with its configuration. What only SAM 2.1 has stays enabled.
+    """Load SAM 2 and its configuration; the additions of SAM 2.1 stay enabled.
 
     Raises:
-        ValueError: there is no SAM 2, or it is a pickle that may not be opened.
+        ValueError: there is no SAM 2, or it is a pickle and `unsafe_pickle` is False.
     """
     if path.is_dir():
         sam2 = load_original_sam2(path, CPU, dtype)

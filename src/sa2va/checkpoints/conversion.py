@@ -1,4 +1,4 @@
-"""Rewrite a model folder: from the published layout to ours, back, or in another precision.
+"""Convert a model folder: from the published layout to ours, back, or to another precision.
 
 Flow: folder -> open_checkpoint -> one tensor after the other -> write_shards + config.json + tokenizer -> new folder.
 """
@@ -18,7 +18,7 @@ from sa2va.checkpoints.published import layout
 from sa2va.checkpoints.shards import SHARD_BYTES, write_shards
 from sa2va.files.atomic import refusals, write_text
 
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]  # (tensors, how many) -> the same tensors
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]  # (tensors, their number) -> the same tensors
 
 
 def quietly(tensors: Iterable[Any], count: int) -> Iterable[Any]:
@@ -26,7 +26,7 @@ def quietly(tensors: Iterable[Any], count: int) -> Iterable[Any]:
 
 
 def open_source(folder: Path, *, unsafe_pickle: bool = False) -> Checkpoint:
-    """Open a model folder, with pickled weights where a user allowed that and there are no others.
+    """Open a model folder; pickled weights are read only if allowed and there are no safetensors.
 
     Raises:
         ValueError: as `open_checkpoint`.
@@ -53,12 +53,12 @@ def write_folder(
         checkpoint: the model.
         target: exists and is empty.
         to_published: write the published layout instead of ours.
-        dtype: None keeps what each tensor has.
+        dtype: None keeps the dtype of each tensor.
         shard_bytes: largest size of a weight file.
-        progress: told of every tensor that is written.
+        progress: wraps the iterator over the written tensors, for a progress bar.
 
     Raises:
-        ValueError: the published layout has no words for the model, or a tensor is not finite in this precision.
+        ValueError: the published layout cannot express the model, or a tensor is not finite in this precision.
     """
     config = describe(checkpoint, to_published=to_published, dtype=dtype)
 
@@ -71,7 +71,7 @@ def write_folder(
         return changed
 
     outlines = checkpoint.files.outlines
-    # Wide types first, so that every tensor of a file lies at a multiple of its own width.
+    # Wide types first, so that every tensor of a file is aligned to its own width.
     steps = sorted(
         checkpoint.steps(published_layout=to_published),
         key=lambda step: -cast(step.sources[0], outlines[step.sources[0]]).element_size(),
@@ -85,10 +85,10 @@ def write_folder(
 
 
 def describe(checkpoint: Checkpoint, *, to_published: bool, dtype: torch.dtype | None) -> dict[str, Any]:
-    """Return the config.json of a model that is about to be written.
+    """Return the content of config.json for the converted model.
 
     Raises:
-        ValueError: the published layout has no words for the model.
+        ValueError: the published layout cannot express the model.
     """
     if not to_published:
         return checkpoint.config.to_dict()

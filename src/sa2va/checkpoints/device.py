@@ -1,6 +1,6 @@
 """Choose the device and precision of a model, and list the memory of this machine.
 
-Flow: what a user asks for ("auto" as well), this machine -> torch.device, torch.dtype; GPUs and RAM -> Places.
+Flow: requested names or "auto", this machine -> torch.device, torch.dtype; GPUs and RAM -> Places.
 """
 
 import os
@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 
 GIB = 2**30
-SHARE = 0.9  # of the free memory, which a model may plan with; fragments and the libraries' buffers take the rest
+SHARE = 0.9  # of the free memory that a model may use; the rest is for fragmentation and buffers of libraries
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device called `name`; "auto" is the fastest of this machine.
+    """Return the device called `name`; "auto" is the fastest one of this machine.
 
     Raises:
         ValueError: the name is unknown, or this machine has no such device.
@@ -29,7 +29,7 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device {name!r:.60} is unknown; use auto, {', '.join(available)}") from error
-    # A type without a number is the first of its kind; the CPU and a Mac's GPU are one each, whatever the number.
+    # A type without an index is the first of its kind; there is one CPU and one MPS device, with index 0 at most.
     whole = f"{device.type}:{device.index or 0}" if device.type == "cuda" else str(device).removesuffix(":0")
     if whole not in available:
         raise ValueError(f"device {name!r:.60} is not available on this machine; use auto, {', '.join(available)}")
@@ -37,13 +37,13 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def list_devices() -> list[str]:
-    """Return the names of the devices of this machine that models run on, the fastest first."""
+    """List the devices of this machine that models run on, fastest first."""
     gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     return [*gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """Turn "auto" into float32 on a CPU, bfloat16 on a GPU that has it, and else float16.
+    """Return a torch dtype; "auto" is float32 on a CPU, bfloat16 on a GPU that supports it, else float16.
 
     Raises:
         ValueError: the name is unknown.
@@ -59,7 +59,7 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Tell whether a device is a CPU with native bfloat16 products; others emulate them, many times slower."""
+    """Return whether a device is a CPU with native bfloat16 products; other CPUs emulate them slowly."""
     if device.type != "cpu":
         return False
     abilities = torch.cpu.get_capabilities()
@@ -81,7 +81,7 @@ class Place:
 
 
 def list_places() -> list[Place]:
-    """List the memory of this machine, the fastest first; a Mac's GPU shares that of its CPU."""
+    """List the memory of each device, fastest first; MPS shares the RAM of the CPU."""
     places = []
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
@@ -93,7 +93,7 @@ def list_places() -> list[Place]:
 
 
 def read_ram(root: Path = Path("/")) -> tuple[int, int]:
-    """Return the RAM of this machine, or of the container that it is, in bytes: all and free; 0 where unknown."""
+    """Return total and free RAM in bytes, of the container if there is one; 0 if unknown."""
     if not hasattr(os, "sysconf"):
         return 0, 0
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,6 +1,6 @@
-"""Spread an MLLM over several GPUs and the RAM where it does not fit one of them.
+"""Dispatch an MLLM that does not fit one GPU over several GPUs and RAM.
 
-Flow: Need + places -> plan_layers -> which module goes where -> spread; SAM 2 and the projector stay on the first GPU.
+Flow: Need, places -> budgets -> plan_layers -> device map -> spread; SAM 2 and the projector stay on the first GPU.
 Source: big-model inference of accelerate; its plan fills one device after the other, in the order of the layers.
 """
 
@@ -18,9 +18,9 @@ Plan = dict[str, int | str]  # name of a module -> index of a GPU, or "cpu"
 
 
 def budgets(need: Need, places: Sequence[Place]) -> dict[int | str, int]:
-    """Return the bytes of MLLM weights that each GPU and the RAM may hold.
+    """Return the bytes of MLLM weights that each GPU and RAM may hold.
 
-    Every GPU keeps room for what is computed, the first one also for SAM 2 and the KV cache.
+    Every GPU reserves memory for activations, the first one also for SAM 2 and the KV cache.
     """
     room: dict[int | str, int] = {}
     for place in places:
@@ -37,8 +37,8 @@ def plan_layers(native: nn.Module, dtype: torch.dtype, room: Mapping[int | str, 
 
     Args:
         native: the model; its weights may be on the meta device.
-        dtype: that it will have.
-        room: bytes of each device, the fastest first.
+        dtype: of the weights once they are loaded.
+        room: bytes of each device, fastest first.
 
     Raises:
         ValueError: accelerate is not installed, or all devices together have too little memory.
@@ -56,9 +56,9 @@ def plan_layers(native: nn.Module, dtype: torch.dtype, room: Mapping[int | str, 
 
 
 def spread(model: Sa2VA, plan: Plan, first: torch.device) -> None:
-    """Put the MLLM's parts where the plan says and the rest of the model on `first`."""
+    """Dispatch the MLLM by its device map, and move the rest of the model to `first`."""
     accelerate = import_accelerate()
-    # The MLLM's parts are called one by one, past the model itself: each needs hooks of its own, also on the CPU.
+    # We call submodules of the MLLM directly, so each needs hooks of its own, also on the CPU.
     model.mllm.native = accelerate.dispatch_model(model.mllm.native, device_map=plan, force_hooks=True)
     model.sam2.to(first)
     model.projector.to(first)

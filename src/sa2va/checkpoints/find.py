@@ -1,6 +1,6 @@
-"""Find the folder of a model by its name: embedded, on this machine, or fetched from a hub.
+"""Find the folder of a model by its name: embedded, on this machine, or downloaded from a hub.
 
-Flow: name -> find_model -> hub.py where nothing is here yet -> folder -> folder.py.
+Flow: name -> find_model -> hub.py for a name that is no folder -> folder -> folder.py.
 """
 
 from pathlib import Path
@@ -11,12 +11,12 @@ EMBEDDED = {"tiny": Path(__file__).parents[1] / "weights" / "tiny"}
 
 
 def find_model(name: str | Path, *, revision: str | None = None, offline: bool = False) -> Path:
-    """Return the folder of a model, fetched from a hub where it is not here yet.
+    """Return the folder of a model; download it if it is not on this machine.
 
     Args:
         name: of an embedded model, a folder, or "org/name" on a hub.
         revision: branch, tag or commit of the hub's model.
-        offline: fetch nothing.
+        offline: no downloads.
 
     Raises:
         ValueError: there is no such model, or it cannot be fetched.

@@ -51,14 +51,14 @@ def build_empty(config: Sa2VAConfig) -> Sa2VA:
     try:
         with torch.device("meta"):
             return Sa2VA(config)
-    except Exception as error:  # whatever a native class raises, the configuration is its only input
+    except Exception as error:  # a native class can raise anything, but the configuration is its only input
         kind, reason = type(error).__name__, one_line(error)
         raise ValueError(f"{CONFIG_FILE} does not describe a model ({kind}: {reason})") from error
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An opened and checked model folder. Only names and shapes of the weights have been read."""
+    """Opened and checked model folder; only names and shapes of its tensors have been read."""
 
     folder: Path
     config: Sa2VAConfig
@@ -98,7 +98,7 @@ class Checkpoint:
 
 
 def is_finite(value: Tensor) -> bool:
-    """Tell whether a tensor is free of NaN and infinity, without a second tensor of its size."""
+    """Return whether a tensor is free of NaN and infinity, without allocating a second one of its size."""
     if not value.numel() or not value.is_floating_point():
         return True
     low, high = value.aminmax()
@@ -109,7 +109,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Read and check the config.json of either layout.
 
     Raises:
-        ValueError: it is missing or damaged, or a value has another type or range than any model has.
+        ValueError: it is missing or damaged, or a value has a type or range that no model has.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
@@ -139,7 +139,7 @@ def _own_config(values: dict[str, Any], folder: Path) -> Sa2VAConfig:
 
 
 def has_weights(folder: Path) -> bool:
-    """Tell whether a folder has safetensors."""
+    """Return whether a folder has safetensors."""
     return (folder / WEIGHTS_FILE).is_file() or (folder / INDEX_FILE).is_file()
 
 
@@ -166,7 +166,7 @@ def open_checkpoint(folder: Path, files: TensorFiles | None = None) -> Checkpoin
 
     Args:
         folder: in our layout or the published one.
-        files: its weights, where they are not safetensors.
+        files: its weights, if they are not safetensors.
 
     Raises:
         ValueError: a file is missing or damaged, the architecture is unknown, config and tokenizer disagree, or a
@@ -210,7 +210,7 @@ def check_outlines(checkpoint: Checkpoint) -> None:
             raise ValueError(f"{files.file_of(source)}: tensor {source} is unknown; wrong or mixed files")
         if made[name].shape != wanted[name].shape:
             shape, expected = tuple(files.outlines[source].shape), tuple(wanted[name].shape)
-            part = "" if shape == tuple(made[name].shape) else f" for {name}, part of it or made of it"
+            part = "" if shape == tuple(made[name].shape) else f" for {name}, which is converted from it"
             raise ValueError(f"{files.file_of(source)}: {source} has shape {shape}, expected {expected}{part}")
     for name in sorted(wanted.keys() - made.keys()):
         known_as = _name_in_files(checkpoint, name)
@@ -229,7 +229,7 @@ def _name_in_files(checkpoint: Checkpoint, name: str) -> str:
 def load_checkpoint(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Sa2VA, Processor]:
     """Load a model from its folder, in our layout or the published one.
 
-    Memory never exceeds the finished model by more than one tensor; buffers such as rotary frequencies stay float32.
+    Peak memory is that of the model and one tensor. Buffers such as rotary frequencies stay float32.
 
     Raises:
         ValueError: as `open_checkpoint`, or a tensor is not finite.
@@ -237,7 +237,7 @@ def load_checkpoint(folder: Path, device: torch.device, dtype: torch.dtype) -> t
     checkpoint = open_checkpoint(folder)
     values = {}
     for name, value in checkpoint.tensors():
-        # A copy always: a tensor mapped from the file would change with it.
+        # Always a copy: a memory-mapped tensor would change with its file.
         values[name] = value.to(device, dtype if value.is_floating_point() else value.dtype, copy=True).contiguous()
         if dtype == torch.float16 and not is_finite(values[name]):
             raise ValueError(f"{folder}: {name} holds values beyond the range of float16; use bfloat16 or float32")
@@ -254,7 +254,7 @@ def load_checkpoint(folder: Path, device: torch.device, dtype: torch.dtype) -> t
 def save_checkpoint(model: Sa2VA, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: torch.dtype) -> None:
     """Write a model folder. Shared weights are written once per name.
 
-    Files of an earlier model in `folder` are replaced when the new ones are complete; what else lies there stays.
+    Files of an earlier model in `folder` are replaced when the new ones are complete; other files stay.
 
     Raises:
         ValueError: the disk refuses a file.
@@ -266,5 +266,5 @@ def save_checkpoint(model: Sa2VA, tokenizer: PreTrainedTokenizerBase, folder: Pa
         write_text(draft / CONFIG_FILE, json.dumps(model.config.to_dict(), indent=1) + "\n")
         tokenizer.save_pretrained(draft)
         is_sharded = (draft / INDEX_FILE).is_file()
-    # What the folder would be read by, were it left: the one file or the index of an earlier model.
+    # A single file or an index of an earlier model would be read in place of the new weights.
     (folder / (WEIGHTS_FILE if is_sharded else INDEX_FILE)).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Estimate the memory that a model takes, before any of its weights are there, and where it fits.
+"""Estimate a model's memory from its configuration, and the device that it fits.
 
 Flow: Sa2VAConfig -> model on the meta device -> measure -> Size -> memory_need(size, choice) -> Need; with
     device.list_places() -> find_place.
@@ -17,8 +17,8 @@ from sa2va.checkpoints.folder import build_empty
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.families.catalog import find_family
 
-TEXT_TOKENS = 1_000  # a conversation's text, beside the pictures
-# 4 bits, one byte of scale for 64 weights, and 4 bytes for 256 of those scales.
+TEXT_TOKENS = 1_000  # text of a conversation, in addition to image tokens
+# 4 bits per weight, 1 byte of scale per 64 weights, 4 bytes per 256 of those scales.
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 
 
@@ -30,7 +30,7 @@ class Choice:
     quantize: str | None
     language: float  # linear weights of the language model
     vision: float  # linear weights of the vision tower
-    rest: float  # every other weight, and what is computed
+    rest: float  # all other weights, KV cache and activations
 
 
 CHOICES = {
@@ -43,16 +43,16 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Size:
-    """Parameter counts by part, and what inference needs on top."""
+    """Parameter counts by part, and sizes of KV cache and activations."""
 
-    vision_linear: int  # weights that quantize.py packs
+    vision_linear: int  # weights that quantize.py quantizes
     vision_other: int
     language_linear: int
     language_other: int  # embeddings, norms and the output layer
     sam2: int  # with the [SEG] projector
-    cache_per_token: int  # numbers that one token leaves in the KV cache
-    picture_tokens: int  # most visual tokens of one picture
-    working: int  # most numbers alive at once while one picture is answered, weights and cache aside
+    cache_per_token: int  # values of one token in the KV cache
+    picture_tokens: int  # maximum number of image tokens of one picture
+    working: int  # peak number of activations for one picture
 
     @property
     def parameters(self) -> int:
@@ -61,7 +61,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that a model takes, by part."""
+    """Memory of a model by part, in bytes."""
 
     vision: int
     language: int
@@ -79,7 +79,7 @@ class Need:
 
 
 def measure(config: Sa2VAConfig) -> Size:
-    """Count the parameters of a model without its weights."""
+    """Count parameters, KV cache values and activations of a model on the meta device."""
     model = build_empty(config)
     native = model.mllm.native
     language = find_family(config.family).language_model(native)
@@ -114,11 +114,11 @@ def count_patches(config: Sa2VAConfig, patch: int | Sequence[int]) -> int:
     if config.max_pixels:
         return config.max_pixels // patch**2
     side = config.tile_size // patch
-    return count_tiles(config) * (side * side + 1)  # one more that stands for the whole tile
+    return count_tiles(config) * (side * side + 1)  # plus the class token
 
 
 def count_picture_tokens(config: Sa2VAConfig) -> int:
-    """Return the largest number of visual tokens of one picture."""
+    """Return the largest number of image tokens of one picture."""
     if not config.max_pixels:
         return count_tiles(config) * config.tokens_per_tile
     vision = config.mllm["vision_config"]
@@ -126,11 +126,11 @@ def count_picture_tokens(config: Sa2VAConfig) -> int:
 
 
 def count_working(config: Sa2VAConfig, native: Any) -> int:
-    """Estimate the peak number of activations. The three stages follow each other, so the largest counts.
+    """Estimate the peak number of activations: the maximum over three stages, which run one after the other.
 
-    Each is the peak within one layer, counted while layers of the released sizes ran: in a block of the vision
-    tower 5 D + 2 I a patch, of the language model 3 D + 3 I a token, in the first stage of SAM 2's encoder 12 widths
-    for each of its (S/4)^2 places.
+    Each is the peak within one layer, measured on layers of the released sizes: 5 D + 2 I per patch in the vision
+    tower, 3 D + 3 I per token in the language model, 12 D per cell of the (S/4)^2 grid in the first stage of SAM 2's
+    encoder.
 
     Args:
         config: of the whole model.
@@ -159,9 +159,9 @@ def memory_need(size: Size, choice: Choice) -> Need:
 
 
 def find_place(need: Need, choice: Choice, places: Sequence[Place]) -> str | None:
-    """Return the device that a model fits, "cuda" for all GPUs and the RAM together, or None.
+    """Return the device that a model fits, "cuda" for all GPUs and RAM together, or None.
 
-    Packed weights stay on one device, and not on an Apple GPU.
+    Quantized weights stay on one device, and do not run on MPS.
     """
     gpus = [place for place in places if place.device.startswith("cuda")]
     others = [place for place in places if place not in gpus and not (choice.quantize and place.device == "mps")]

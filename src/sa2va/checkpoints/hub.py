@@ -1,6 +1,6 @@
-"""Fetch a model from a hub: tensors, configs and tokenizer files, never code.
+"""Download a model from a hub: weights, configs and tokenizer files, never code.
 
-Flow: "org/name" -> snapshot in the hub's cache, resumed where it broke off -> local folder -> folder.py.
+Flow: "org/name" -> snapshot in the hub's cache, resumed after an interruption -> local folder -> folder.py.
 """
 
 import errno
@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any
 
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
-DESCRIPTIONS = ("*.json", "*.jinja", "*.model", "merges.txt")  # configs and what makes a tokenizer
+DESCRIPTIONS = ("*.json", "*.jinja", "*.model", "merges.txt")  # configs and tokenizer files
 WEIGHTS = ("*.safetensors",)
 OFFLINE_SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 _WAIT: ContextVar[float | None] = ContextVar("seconds that a hub may be silent", default=None)
 _LOCK = threading.Lock()
-_limited: Any = None  # the client factory that is ours
+_limited: Any = None  # our client factory, once it is installed
 
 
 @contextmanager
 def limited_waiting(seconds: float) -> Generator[None]:
-    """Limit how long requests of this thread wait for a hub, where the library sets no limit itself.
+    """Set a timeout for the hub requests of this thread that have none.
 
-    The library asks for a repository and its files without any limit; files have limits of their own.
+    The library lists a repository and its files without a timeout; downloads have one of their own.
     """
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils import _http
@@ -40,7 +40,7 @@ def limited_waiting(seconds: float) -> Generator[None]:
 
     global _limited
     with _LOCK:
-        make = _http._GLOBAL_CLIENT_FACTORY  # of the library or of a user; the library has no call that tells it
+        make = _http._GLOBAL_CLIENT_FACTORY  # of the library or a user; there is no public getter
         if make is not _limited:
 
             def make_limited() -> Any:
@@ -59,25 +59,25 @@ def limited_waiting(seconds: float) -> Generator[None]:
 
 
 def is_hub_name(name: str) -> bool:
-    """Tell whether a name has the form "org/name"; a folder on this machine may have it too."""
+    """Return whether a name has the form "org/name", which a local folder may have too."""
     return HUB_NAME.fullmatch(name) is not None
 
 
 def fetch(name: str, *, revision: str | None = None, offline: bool = False, weights: bool = True) -> Path:
-    """Fetch the files of a model once and return their folder.
+    """Download the files of a model, unless they are cached, and return their folder.
 
-    Only files at the top of the repository whose names say safetensors, config or tokenizer are fetched; a file that
-    could hold code (.py, .bin, .pt) never is. Where the hub cannot be reached, a complete earlier copy is used.
+    Only safetensors, configs and tokenizer files at the top of the repository are downloaded, never a file that could
+    hold code (.py, .bin, .pt). If the hub cannot be reached, a complete cached copy is used.
 
     Args:
-        name: "org/name"; the hub is the one HF_ENDPOINT names, or huggingface.co.
+        name: "org/name"; the hub is HF_ENDPOINT, or else huggingface.co.
         revision: branch, tag or commit; None = "main".
-        offline: use only what was fetched before.
-        weights: False fetches what describes the model and none of its tensors.
+        offline: use only cached files.
+        weights: False leaves out the safetensors.
 
     Raises:
-        ValueError: the model or revision is unknown or closed to this user, nothing answers in time and nothing was
-            fetched before, the disk is full, or the model has no safetensors.
+        ValueError: the model or revision is unknown or gated, the hub does not answer in time and no copy is cached,
+            the disk is full, or the model has no safetensors.
     """
     from httpx2 import TimeoutException
     from huggingface_hub import constants, errors, snapshot_download
@@ -109,15 +109,13 @@ def fetch(name: str, *, revision: str | None = None, offline: bool = False, weig
         reason = f"{host} " + (f"did not answer within {wait} s" if silent else "cannot be reached")
         raise ValueError(_why_not_here(wanted, reason, offline=offline)) from error
     except TimeoutException as error:
-        raise ValueError(
-            f"{host} stopped answering while {name} was fetched; the same call again goes on from there"
-        ) from error
+        raise ValueError(f"{host} stopped answering while {name} was downloaded; repeat the call to resume") from error
     except (OSError, errors.HTTPError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             cache = constants.HF_HUB_CACHE
             raise ValueError(f"no space left in {cache} for {name}; make room or set HF_HOME elsewhere") from error
         reason = " ".join(str(error).split())
-        raise ValueError(f"fetching {name} broke off ({reason}); the same call again goes on from there") from error
+        raise ValueError(f"the download of {name} was interrupted ({reason}); repeat the call to resume") from error
     if not any(path.suffix in (".json", ".safetensors") for path in folder.glob("*")):
         raise ValueError(f"{name} holds no model: no config and no safetensors")
     if weights and not any(folder.glob("*.safetensors")):
@@ -126,7 +124,7 @@ def fetch(name: str, *, revision: str | None = None, offline: bool = False, weig
 
 
 def _why_not_here(wanted: str, reason: str, *, offline: bool) -> str:
-    """Explain why a model that was never fetched is not fetched now, and what to do."""
+    """Explain why a model is neither cached nor downloaded, and what to do."""
     from huggingface_hub import constants
 
     if offline:

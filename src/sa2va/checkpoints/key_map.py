@@ -1,4 +1,4 @@
-"""Rename and reshape tensors between two layouts by rules that work both ways.
+"""Rename and reshape tensors between two layouts by reversible rules.
 
 Flow: rules (sam2_keys.py, published/*.py) + names of a file -> plan -> Steps -> convert, one step's tensors at a time.
 """
@@ -37,7 +37,7 @@ def divide(parts: int) -> Change:
 
 
 def take_equal(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Return the first of several tensors that must be equal. On the meta device there is nothing to compare."""
+    """Return the first of several equal tensors; equality is checked except on the meta device."""
     if not tensors[0].is_meta and not all(torch.equal(tensors[0], other) for other in tensors[1:]):
         raise ValueError("tensors that must be equal differ")
     return tensors[:1]
@@ -45,10 +45,10 @@ def take_equal(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
 
 @dataclass(frozen=True)
 class Rule:
-    """Official and native names of one group of tensors, and how their shapes change.
+    """Conversion rule: official and native names of a group of tensors, and the change of their shapes.
 
-    Names are templates: `{rest}` stands for any text, every other `{letter}` for digits. Of several rules that
-    fit a name the first one counts.
+    Names are templates: `{rest}` stands for any text, every other `{letter}` for digits. The first rule that
+    matches a name applies.
     """
 
     official: tuple[str, ...]
@@ -73,11 +73,11 @@ class Rule:
 
     @classmethod
     def copy(cls, official: str, native: Sequence[str]) -> Self:
-        """Copy one official tensor to several native places."""
+        """Copy one official tensor to several native names."""
         return cls((official,), tuple(native), lambda tensors: [tensors[0].clone() for _ in native], take_equal)
 
     def under(self, official: str, native: str) -> Self:
-        """Return the same rule below these prefixes of a larger model."""
+        """Return the rule with a prefix before the names of each side."""
         return replace(
             self,
             official=tuple(official + name for name in self.official),
@@ -87,7 +87,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Step:
-    """Tensors that are read together, and the tensors made from them."""
+    """Conversion step: source tensors, and the target tensors made from them."""
 
     sources: tuple[str, ...]
     targets: tuple[str, ...]
@@ -109,10 +109,10 @@ class Step:
 @cache
 def _pattern(template: str) -> re.Pattern[str]:
     parts = re.split(r"\{(\w+)\}", template)  # text, placeholder, text, placeholder, ...
-    for place in range(0, len(parts), 2):
-        parts[place] = re.escape(parts[place])
-    for place in range(1, len(parts), 2):
-        parts[place] = f"(?P<{parts[place]}>{'.+' if parts[place] == 'rest' else '[0-9]+'})"
+    for index in range(0, len(parts), 2):
+        parts[index] = re.escape(parts[index])
+    for index in range(1, len(parts), 2):
+        parts[index] = f"(?P<{parts[index]}>{'.+' if parts[index] == 'rest' else '[0-9]+'})"
     return re.compile("".join(parts))
 
 
@@ -131,26 +131,26 @@ def _plan(sides: Sequence[tuple[tuple[str, ...], tuple[str, ...], Change]], name
         if sources in steps:
             continue
         for missing in sorted(set(sources) - given):
-            raise ValueError(f"tensor {missing} is missing beside {name}; wrong or mixed files")
+            raise ValueError(f"tensor {missing} is missing, although {name} is there; wrong or mixed files")
         for target in targets:
             if target in maker:
-                raise ValueError(f"tensors {maker[target]} and {name} both stand for {target}; wrong or mixed files")
+                raise ValueError(f"tensors {maker[target]} and {name} both map to {target}; wrong or mixed files")
             maker[target] = name
         steps[sources] = Step(sources, targets, change)
     return tuple(steps.values())
 
 
 def to_native(rules: Sequence[Rule], names: Sequence[str]) -> tuple[Step, ...]:
-    """Plan the native tensors from official ones.
+    """Plan the conversion of official tensors to native ones.
 
     Raises:
-        ValueError: no rule knows a name, or a rule lacks one of its tensors, or two names mean the same tensor.
+        ValueError: no rule matches a name, a rule lacks one of its tensors, or two names map to the same tensor.
     """
     return _plan([(rule.official, rule.native, rule.to_native) for rule in rules], names)
 
 
 def to_official(rules: Sequence[Rule], names: Sequence[str]) -> tuple[Step, ...]:
-    """Plan the official tensors from native ones; raises as `to_native` does."""
+    """Plan the conversion of native tensors to official ones; raises as `to_native` does."""
     return _plan([(rule.native, rule.official, rule.to_official) for rule in rules], names)
 
 

@@ -1,4 +1,4 @@
-"""Load models that Transformers itself has written, and compute the buffers that no file holds.
+"""Load models saved by Transformers, and compute their non-persistent buffers.
 
 Flow: folder -> load_native -> native model and report -> refuse_problems; empty model -> compute_buffers.
 """
@@ -20,7 +20,7 @@ def one_line(error: Exception) -> str:
 
 @contextmanager
 def silent_transformers() -> Generator[None]:
-    """Silence the reports and progress bars of Transformers. Problems become errors instead."""
+    """Silence load reports and progress bars of Transformers; `refuse_problems` raises instead."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -33,7 +33,7 @@ def silent_transformers() -> Generator[None]:
 
 
 def load_native(kind: Any, folder: Path, config: Any, dtype: torch.dtype | str) -> tuple[Any, dict[str, Any]]:
-    """Load a folder with `kind.from_pretrained`, from safetensors alone.
+    """Load a folder with `kind.from_pretrained`, from safetensors only.
 
     Returns:
         The model and the library's report, for `refuse_problems`.
@@ -50,7 +50,7 @@ def load_native(kind: Any, folder: Path, config: Any, dtype: torch.dtype | str) 
 
 
 def refuse_problems(report: Mapping[str, Collection[Any]], folder: Path, advice: str) -> None:
-    """Refuse a model that was not loaded whole.
+    """Refuse a model that was not loaded completely.
 
     Raises:
         ValueError: a tensor is missing, unexpected or of another shape.
@@ -61,7 +61,7 @@ def refuse_problems(report: Mapping[str, Collection[Any]], folder: Path, advice:
 
 
 def compute_buffers(native: PreTrainedModel, device: torch.device) -> None:
-    """Compute the buffers that no file holds, as the native class does when it builds a model."""
+    """Compute the non-persistent buffers, as the native class does on construction."""
     for name, buffer in list(native.named_non_persistent_buffers()):
         parent, _, leaf = name.rpartition(".")
         native.get_submodule(parent)._buffers[leaf] = torch.empty_like(buffer, device=device)

@@ -1,7 +1,7 @@
 """Load an original SAM 2, which propagates the masks of the fine-tuned one in mode "consistent".
 
 Flow: folder in the native Transformers layout -> Sam2 -> Predictor(original_sam2=...) -> mode "consistent".
-Source: SAM 2, arXiv:2408.00714; Sa2VA-i, arXiv:2509.19082, for propagating with the weights nobody fine-tuned.
+Source: SAM 2, arXiv:2408.00714; Sa2VA-i, arXiv:2509.19082, for propagation with the original weights.
 """
 
 from pathlib import Path
@@ -21,10 +21,10 @@ EXAMPLE = "facebook/sam2-hiera-large"
 
 @plain_defaults()
 def load_original_sam2(folder: Path, device: torch.device, dtype: torch.dtype) -> Sam2:
-    """Load SAM 2 as it was published for Transformers, facebook/sam2-hiera-large for example, or EdgeTAM.
+    """Load SAM 2, EdgeTAM or the tracker of SAM 3 from a folder in the native Transformers layout.
 
     Raises:
-        ValueError: the folder holds no such model, or one without the parts that remember a video.
+        ValueError: the folder holds no such model, or one without memory modules.
     """
     described = read_config(folder)
     kind = described.get("model_type")
@@ -36,7 +36,7 @@ def load_original_sam2(folder: Path, device: torch.device, dtype: torch.dtype) -
             check_sam2_layers(described, open_files(folder).outlines)
         config = variant.build_config(described)
         native, report = load_native(variant.NATIVE_CLASS, folder, config, dtype)
-    except Exception as error:  # the library raises whatever a wrong value leads to
+    except Exception as error:  # a wrong value can raise anything in the library
         raise ValueError(f"{folder} holds no SAM 2 that can be read ({one_line(error)}); take {EXAMPLE}") from error
     _share_positions(native, report["missing_keys"])
     refuse_problems(report, folder, f"sam needs a whole SAM 2, as in {EXAMPLE}")
@@ -47,13 +47,13 @@ def load_original_sam2(folder: Path, device: torch.device, dtype: torch.dtype) -
 
 
 def _share_positions(native: Any, missing: set[str]) -> None:
-    """Fill in the position matrix that older Transformers wrote only once, and drop it from the missing names."""
-    places = {
+    """Copy the position matrix that older Transformers saved only once, and drop it from the missing names."""
+    holders = {
         "prompt_encoder.shared_embedding.positional_embedding": native.prompt_encoder.shared_embedding,
         "shared_image_embedding.positional_embedding": native.shared_image_embedding,
     }
-    absent = [name for name in places if name in missing]
+    absent = [name for name in holders if name in missing]
     if len(absent) == 1:
-        (given,) = [place for name, place in places.items() if name not in missing]
-        places[absent[0]].positional_embedding.copy_(given.positional_embedding)
+        (given,) = [holder for name, holder in holders.items() if name not in missing]
+        holders[absent[0]].positional_embedding.copy_(given.positional_embedding)
         missing.discard(absent[0])

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 
 MAX_CHARACTERS = 2_000
-MAX_REPEATS = 3  # long ones that follow each other
-MAX_WAYS = 10_000  # product of the choices that follow each other
+MAX_REPEATS = 3  # long repeats in a row
+MAX_WAYS = 10_000  # combinations of choices in a row
 LONG, LONGEST = 16, 1_000  # times; from LONG on a repeat counts as unbounded
 
 _REPEAT = re.compile(r"[*+?]|\{(\d*)(,?)(\d*)\}")
@@ -17,30 +17,30 @@ _REFERENCE = re.compile(r"\?(?:[R(&]|P[>=]|[+-]?\d)")
 
 
 def check_pattern(pattern: str, name: str) -> None:
-    """Refuse a pattern that can backtrack without a useful bound.
+    """Refuse a pattern whose backtracking has no useful bound.
 
     Repeated groups that hold a repeat or a choice, more than MAX_REPEATS long repeats in a row, more than MAX_WAYS
     combinations of choices, references and recursion are refused. Published tokenizers and adapters have none of them.
 
     Args:
         pattern: in the syntax of re or of Oniguruma.
-        name: what a message calls it.
+        name: its name in an error message.
 
     Raises:
-        ValueError: the pattern is one of these.
+        ValueError: the pattern has one of them.
     """
     if len(pattern) > MAX_CHARACTERS:
         raise ValueError(f"{name} has {len(pattern)} characters; expected at most {MAX_CHARACTERS}")
     reason = _find_explosion(pattern)
     if reason is not None:
-        raise ValueError(f"{name} {pattern!r:.80} {reason}, which can take for ever; take the file from its source")
+        raise ValueError(f"{name} {pattern!r:.80} {reason}, which can take exponential time; fetch the file again")
 
 
 @dataclass
 class _Group:
-    """Counts of a group, or of the whole pattern, as far as it has been read."""
+    """Counts of a group, or of the whole pattern, up to the current character."""
 
-    repeats: int = 0  # long ones of this alternative
+    repeats: int = 0  # long repeats in this alternative
     ways: int = 1  # to match this alternative
     most_repeats: int = 0  # of any alternative before
     all_ways: int = 0  # of the alternatives before
@@ -53,21 +53,21 @@ class _Group:
 
 def _find_explosion(pattern: str) -> str | None:
     """Return why a pattern can explode, or None."""
-    groups, place = [_Group()], 0
-    while place < len(pattern):
-        letter, closed = pattern[place], None
-        place += 1
+    groups, position = [_Group()], 0
+    while position < len(pattern):
+        letter, closed = pattern[position], None
+        position += 1
         if letter == "\\":
-            if pattern[place : place + 1] in tuple("123456789kg"):
+            if pattern[position : position + 1] in tuple("123456789kg"):
                 return "refers to its own groups"
-            place += 1
+            position += 1
         elif letter == "[":
-            place = _skip_set(pattern, place)
+            position = _skip_set(pattern, position)
         elif letter == "(":
-            if _REFERENCE.match(pattern, place):
+            if _REFERENCE.match(pattern, position):
                 return "refers to its own groups"
-            opening = _OPENING.match(pattern, place)
-            place = opening.end() if opening else place
+            opening = _OPENING.match(pattern, position)
+            position = opening.end() if opening else position
             if not (opening and opening[0].endswith(")")):
                 groups.append(_Group())
             continue
@@ -81,14 +81,14 @@ def _find_explosion(pattern: str) -> str | None:
             groups[-1].end_alternative()
             groups[-1].varies = True
             continue
-        repeat = _REPEAT.match(pattern, place)
+        repeat = _REPEAT.match(pattern, position)
         if repeat is not None:
-            place = repeat.end()
+            position = repeat.end()
             reason = _count_repeat(groups[-1], closed, repeat)
             if reason is not None:
                 return reason
-            place += pattern[place : place + 1] in ("?", "+")  # lazy or possessive
-            if pattern[place : place + 1] in ("*", "+"):
+            position += pattern[position : position + 1] in ("?", "+")  # lazy or possessive
+            if pattern[position : position + 1] in ("*", "+"):
                 return "repeats a repeat"
         if groups[-1].repeats > MAX_REPEATS or groups[-1].ways > MAX_WAYS:
             return "has too many repeats or choices after each other"
@@ -115,17 +115,17 @@ def _count_repeat(group: _Group, closed: _Group | None, repeat: re.Match[str]) -
     return None
 
 
-def _skip_set(pattern: str, place: int) -> int:
-    """Return the end of the set of characters that begins at `place`; a set may hold others."""
+def _skip_set(pattern: str, position: int) -> int:
+    """Return the end of the set of characters that begins at `position`; a set may hold others."""
     depth, first = 1, True
-    while place < len(pattern) and depth:
-        letter = pattern[place]
+    while position < len(pattern) and depth:
+        letter = pattern[position]
         if letter == "\\":
-            place += 1
+            position += 1
         elif letter == "[" and not first:
             depth += 1
         elif letter == "]" and not first:
             depth -= 1
         first = first and letter == "^"
-        place += 1
-    return place
+        position += 1
+    return position

@@ -1,7 +1,7 @@
-"""Read tensors from pickled PyTorch files, only for a conversion that a user asks for by name.
+"""Read tensors from pickled PyTorch files, only where a user allows it (--unsafe-pickle-ok).
 
 Flow: .bin, .pt or .pth -> PickledFiles -> conversion.py or assembly.py; nothing else in the project opens such a file.
-Source: weights_only keeps PyTorch from calling anything the file names; CVE-2025-32434 is what older ones got wrong.
+Source: weights_only keeps PyTorch from calling what the file names; CVE-2025-32434 affects older versions.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from sa2va.files.json_file import read_json
 
 MAIN_FILE, INDEX_FILE = "pytorch_model.bin", "pytorch_model.bin.index.json"
 SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
-NO_WEIGHTS = ("training_args", "optimizer", "scheduler", "rng_state", "scaler")  # what training leaves beside them
+NO_WEIGHTS = ("training_args", "optimizer", "scheduler", "rng_state", "scaler")  # other files of a training run
 WRAPPERS = ("model", "state_dict")  # keys under which a file may keep its tensors
 
 
@@ -37,7 +37,7 @@ def list_pickles(folder: Path) -> list[Path]:
 
 
 class PickledFiles:
-    """The tensors of PyTorch files, mapped from the disk."""
+    """Tensors of PyTorch files, memory-mapped."""
 
     def __init__(self, paths: list[Path]) -> None:
         self._tensors: dict[str, Tensor] = {}

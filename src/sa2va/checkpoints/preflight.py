@@ -1,7 +1,7 @@
 """Check that the parts of a model fit each other, before any weight is read.
 
-Flow: names of the tensors that are there -> check_layers; empty model -> rehearse: image encoder and SAM 2 run once on
-    the meta device, which computes shapes alone.
+Flow: tensor names of the weights -> check_layers; empty model -> rehearse: image encoder and SAM 2 run once on
+    the meta device, which computes only shapes.
 """
 
 import math
@@ -53,7 +53,7 @@ def check_sam2_layers(values: Mapping[str, Any], names: Iterable[str]) -> None:
     """Compare the layer counts of a separate SAM 2 with its tensors' names.
 
     Raises:
-        ValueError: there are fewer than the configuration says; a part that is missing altogether is told elsewhere.
+        ValueError: they differ; a part without any layer is reported when the model is loaded.
     """
     names = tuple(names)
     for field, prefix in SAM2_LAYER_NAMES.items():
@@ -69,13 +69,13 @@ def count_layers(names: Iterable[str], prefix: str) -> int:
 
 @torch.no_grad()
 def rehearse(model: Sa2VA) -> None:
-    """Run the image encoder and SAM 2 of an empty model once, to compute their shapes.
+    """Run the image encoder and SAM 2 once on the meta device, to check the shapes.
 
     Args:
         model: on the meta device.
 
     Raises:
-        ValueError: a number of the configuration does not fit another one.
+        ValueError: two values of the configuration contradict each other.
     """
     config = model.config
     find_template(config.template)
@@ -86,12 +86,12 @@ def rehearse(model: Sa2VA) -> None:
         raise ValueError(f"max_pixels is {config.max_pixels}; expected {expected}")
     try:
         _check_patches(model) if takes_any_size else _encode_tile(model)
-        side = _draw(model)
+        side = _decode_mask(model)
     except ValueError:
         raise
-    except Exception as error:  # whatever shapes that do not fit lead to
+    except Exception as error:  # mismatched shapes can raise anything
         kind, reason = type(error).__name__, one_line(error)
-        raise ValueError(f"its numbers do not fit each other ({kind}: {reason})") from error
+        raise ValueError(f"its values contradict each other ({kind}: {reason})") from error
     grid = config.sam2.get("memory_attention_rope_feat_sizes")
     if grid is not None and list(grid) != [side, side]:
         raise ValueError(f"sam2.memory_attention_rope_feat_sizes is {grid}; expected {[side, side]}, the coarsest grid")
@@ -101,7 +101,7 @@ def _encode_tile(model: Sa2VA) -> None:
     """Encode one black tile.
 
     Raises:
-        ValueError: it becomes another number of visual tokens than the configuration says, or of another width.
+        ValueError: number or width of its image tokens differ from the configuration.
     """
     config, family = model.config, find_family(model.config.family)
     picture = np.zeros((config.tile_size, config.tile_size, 3), dtype=np.uint8)
@@ -116,10 +116,10 @@ def _encode_tile(model: Sa2VA) -> None:
 
 
 def _check_patches(model: Sa2VA) -> None:
-    """Check the numbers of an image encoder for pictures of any size, which cannot run on the meta device.
+    """Check the configuration of an image encoder for any picture size, which cannot run on the meta device.
 
     Raises:
-        ValueError: its numbers do not fit each other.
+        ValueError: its values contradict each other.
     """
     vision, depth = model.mllm.native.config.vision_config, model.mllm.native.config.vision_config.depth
     if vision.hidden_size % (4 * vision.num_heads):
@@ -138,8 +138,8 @@ def _check_patches(model: Sa2VA) -> None:
         raise ValueError(f"vision_config: out_hidden_size is {vision.out_hidden_size}; expected {model.mllm.width}")
 
 
-def _draw(model: Sa2VA) -> int:
-    """Decode one mask and return the side of SAM 2's coarsest grid."""
+def _decode_mask(model: Sa2VA) -> int:
+    """Decode one mask on the meta device and return the side of SAM 2's coarsest feature grid."""
     sam2 = model.sam2
     frames = sam2.encode_frames(torch.empty(1, 3, sam2.size, sam2.size, device="meta"))
     states = torch.empty(1, model.mllm.width, device="meta")
@@ -150,10 +150,10 @@ def _draw(model: Sa2VA) -> int:
 
 
 def _check_text(text: Any) -> None:
-    """Check heads and rotary positions, which show in no shape of a weight.
+    """Check attention heads and rotary embeddings, which no weight shape reveals.
 
     Raises:
-        ValueError: they do not fit each other.
+        ValueError: they contradict each other.
     """
     heads = text.num_attention_heads
     groups = getattr(text, "num_key_value_heads", None) or heads

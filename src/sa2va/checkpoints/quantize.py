@@ -1,8 +1,8 @@
-"""Pack the linear layers of the MLLM into 8 or 4 bits, for machines with little memory.
+"""Quantize the linear layers of the MLLM to 8 or 4 bits, for machines with little memory.
 
-Flow: a model on the CPU -> quantize_mllm(model, "int4", device) -> the same model, packed and moved to the device.
-Source: LLM.int8(), arXiv:2208.07339; QLoRA, arXiv:2305.14314 (NF4 with double quantization); both as bitsandbytes
-    has them, the one library of several tried that does both on a CPU and on CUDA.
+Flow: a model on the CPU -> quantize_mllm(model, "int4", device) -> the same model, quantized and moved to the device.
+Source: LLM.int8(), arXiv:2208.07339; QLoRA, arXiv:2305.14314 (NF4 with double quantization); both as implemented
+    in bitsandbytes, the only library of several tried that runs both on a CPU and on CUDA.
 """
 
 import logging
@@ -20,7 +20,7 @@ OUTLIER = 6.0  # int8: input columns beyond this are multiplied in 16 bits, as i
 
 
 def import_quantizer(kind: str, device: torch.device) -> Any:
-    """Import the library that packs weights, or explain at once why it cannot.
+    """Check that a quantization runs on a device, and import its library.
 
     Raises:
         ValueError: the kind is unknown, the device has no kernels for it or the library is not installed.
@@ -29,7 +29,7 @@ def import_quantizer(kind: str, device: torch.device) -> Any:
         raise ValueError(f"unknown quantize {kind!r}; use {', '.join(KINDS)} or leave it out")
     if device.type not in DEVICES:
         raise ValueError(f"quantize={kind!r} runs on {' and '.join(DEVICES)}, not on {device.type}; leave it out")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns of every cast to float16 that it was built for
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of every cast to float16
     try:
         import bitsandbytes
     except ImportError as error:
@@ -38,15 +38,15 @@ def import_quantizer(kind: str, device: torch.device) -> Any:
 
 
 def quantize_mllm(model: Sa2VA, kind: str, device: torch.device) -> None:
-    """Pack the MLLM's linear weights, layer by layer, and move the model to a device.
+    """Quantize the MLLM's linear weights, layer by layer, and move the model to a device.
 
-    With "int4" the language model has 4 bits and the vision tower 8: it is small beside the language model, and what
-    it loses no later layer can mend. The output layer, embeddings, [SEG] projector and SAM 2 keep their precision.
+    With "int4" the language model gets 4 bits and the vision tower 8: the tower is comparatively small, and no later
+    layer can repair its errors. The output layer, embeddings, [SEG] projector and SAM 2 keep their precision.
 
     Args:
         model: on the CPU, in the precision that it will compute in.
         kind: "int8" or "int4".
-        device: where it will run; only the packed weights ever get there.
+        device: target; of the linear weights it receives only the quantized ones.
     """
     library = import_quantizer(kind, device)
     native = model.mllm.native
@@ -61,7 +61,7 @@ def quantize_mllm(model: Sa2VA, kind: str, device: torch.device) -> None:
 
 
 def _pack(layer: nn.Linear, bits: int, library: Any) -> nn.Linear:
-    """Return a quantized layer, which packs the weights of `layer` when it is moved to its device."""
+    """Return a layer that quantizes the weights of `layer` when it is moved to its device."""
     shape = (layer.in_features, layer.out_features)
     weight, options = layer.weight.data, {"bias": layer.bias is not None, "device": "meta"}
     if bits == 4:

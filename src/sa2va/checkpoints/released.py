@@ -11,7 +11,7 @@ from sa2va.checkpoints.published.qwen_vl import MAX_PIXELS, MIN_PIXELS
 from sa2va.checkpoints.sam2_sizes import sam2_config
 from sa2va.model.config import Sa2VAConfig
 
-LICENSE = "Apache-2.0"  # what the cards say
+LICENSE = "Apache-2.0"  # of all model cards
 # Terms of a part that go beyond the license of the whole.
 RESEARCH = "Qwen Research: no commercial use of the language part"
 
@@ -64,7 +64,7 @@ VISION: dict[str, dict[str, Any]] = {
     },
 }
 INTERN_VIT = {"image_size": [448, 448], "patch_size": [14, 14], "use_mean_pooling": True}
-INTERNLM_WORDS, INTERNVL_WORDS, QWEN2_5_VL_WORDS, QWEN3_VL_WORDS = 92_558, 151_679, 151_670, 151_674
+INTERNLM_VOCABULARY, INTERNVL_VOCABULARY, QWEN2_5_VL_VOCABULARY, QWEN3_VL_VOCABULARY = 92_558, 151_679, 151_670, 151_674
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Released:
 
     @property
     def config(self) -> Sa2VAConfig:
-        """Configuration with all that decides the model's size; ids of tokens are left out."""
+        """Configuration with every field that decides the model's size; token ids are left out."""
         kind, width, inner, layers, heads, key_heads = LANGUAGE[self.language]
         text = {
             "model_type": kind,
@@ -103,19 +103,19 @@ class Released:
 
 
 RELEASED: dict[str, Released] = {
-    "ByteDance/Sa2VA-1B": Released("internvl", "InternViT-300M", "Qwen2.5-0.5B", INTERNVL_WORDS),
+    "ByteDance/Sa2VA-1B": Released("internvl", "InternViT-300M", "Qwen2.5-0.5B", INTERNVL_VOCABULARY),
     "ByteDance/Sa2VA-4B": Released(
-        "internvl", "InternViT-300M", "Qwen2.5-3B", INTERNVL_WORDS, terms=f"{LICENSE}; {RESEARCH}"
+        "internvl", "InternViT-300M", "Qwen2.5-3B", INTERNVL_VOCABULARY, terms=f"{LICENSE}; {RESEARCH}"
     ),
-    "ByteDance/Sa2VA-8B": Released("internvl", "InternViT-300M", "InternLM2.5-7B", INTERNLM_WORDS),
-    "ByteDance/Sa2VA-26B": Released("internvl", "InternViT-6B", "InternLM2.5-20B", INTERNLM_WORDS),
-    "ByteDance/Sa2VA-InternVL3-2B": Released("internvl", "InternViT-300M", "Qwen2.5-1.5B", INTERNVL_WORDS),
-    "ByteDance/Sa2VA-InternVL3-8B": Released("internvl", "InternViT-300M", "Qwen2.5-7B", INTERNVL_WORDS),
-    "ByteDance/Sa2VA-InternVL3-14B": Released("internvl", "InternViT-300M", "Qwen2.5-14B", INTERNVL_WORDS),
+    "ByteDance/Sa2VA-8B": Released("internvl", "InternViT-300M", "InternLM2.5-7B", INTERNLM_VOCABULARY),
+    "ByteDance/Sa2VA-26B": Released("internvl", "InternViT-6B", "InternLM2.5-20B", INTERNLM_VOCABULARY),
+    "ByteDance/Sa2VA-InternVL3-2B": Released("internvl", "InternViT-300M", "Qwen2.5-1.5B", INTERNVL_VOCABULARY),
+    "ByteDance/Sa2VA-InternVL3-8B": Released("internvl", "InternViT-300M", "Qwen2.5-7B", INTERNVL_VOCABULARY),
+    "ByteDance/Sa2VA-InternVL3-14B": Released("internvl", "InternViT-300M", "Qwen2.5-14B", INTERNVL_VOCABULARY),
     "ByteDance/Sa2VA-Qwen2_5-VL-3B": Released(
-        "qwen2_5_vl", "Qwen2.5-VL", "Qwen2.5-3B", QWEN2_5_VL_WORDS, terms=f"{LICENSE}; {RESEARCH}"
+        "qwen2_5_vl", "Qwen2.5-VL", "Qwen2.5-3B", QWEN2_5_VL_VOCABULARY, terms=f"{LICENSE}; {RESEARCH}"
     ),
-    "ByteDance/Sa2VA-Qwen2_5-VL-7B": Released("qwen2_5_vl", "Qwen2.5-VL", "Qwen2.5-7B", QWEN2_5_VL_WORDS),
-    "ByteDance/Sa2VA-Qwen3-VL-2B": Released("qwen3_vl", "Qwen3-VL", "Qwen3-1.7B", QWEN3_VL_WORDS),
-    "ByteDance/Sa2VA-Qwen3-VL-4B": Released("qwen3_vl", "Qwen3-VL", "Qwen3-4B", QWEN3_VL_WORDS),
+    "ByteDance/Sa2VA-Qwen2_5-VL-7B": Released("qwen2_5_vl", "Qwen2.5-VL", "Qwen2.5-7B", QWEN2_5_VL_VOCABULARY),
+    "ByteDance/Sa2VA-Qwen3-VL-2B": Released("qwen3_vl", "Qwen3-VL", "Qwen3-1.7B", QWEN3_VL_VOCABULARY),
+    "ByteDance/Sa2VA-Qwen3-VL-4B": Released("qwen3_vl", "Qwen3-VL", "Qwen3-4B", QWEN3_VL_VOCABULARY),
 }

@@ -23,7 +23,7 @@ def rope_to_official(rope: dict[str, Any], kind_key: str) -> dict[str, Any]:
 
     Args:
         rope: native `rope_parameters`.
-        kind_key: what the kind of scaling is called: "type" in code older than "rope_type".
+        kind_key: name of the field with the scaling type: "rope_type", or "type" in older code.
     """
     scaling = dict(rope)
     theta, kind = scaling.pop("rope_theta"), scaling.pop("rope_type", "default")

@@ -12,12 +12,12 @@ DOWNSAMPLER_STEPS = 4  # convolution, norm and activation each, then a last conv
 
 
 def _head(official: str, native: str) -> dict[str, str]:
-    """Return the names of a three-layer MLP: a list in the release, two named ends and a list natively."""
+    """Map the layers of a three-layer MLP: one list in the release; proj_in, a list and proj_out natively."""
     return {f"{official}.{there}": f"{native}.{here}" for there, here in HEAD_LAYERS.items()}
 
 
-# Starts of names, official and native, and what follows them. The first name that fits counts, in both directions;
-# {rest} stands for all that comes after it.
+# Official prefix, native prefix, and the names below them. In both directions the first match applies; {rest} is the
+# remainder of a name.
 RENAMED: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("image_encoder.trunk", "vision_encoder.backbone", {
         "patch_embed.proj": "patch_embed.projection",
@@ -92,7 +92,7 @@ def sam2_rules(*, raw: bool = False) -> tuple[Rule, ...]:
 
     Args:
         raw: a checkpoint of SAM 2 itself, where the fuser's scale is "gamma"; Sa2VA calls it "g_weight" because
-            older Transformers took any "gamma" for the weight of a norm.
+            older Transformers renamed any "gamma" to a norm weight.
     """
     scale = "gamma" if raw else "g_weight"
     prompt = "prompt_encoder.shared_embedding.positional_embedding"

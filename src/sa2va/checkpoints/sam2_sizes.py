@@ -1,8 +1,8 @@
 """Describe the four sizes of SAM 2, from a published config.json or from the tensors of a raw checkpoint.
 
 Flow: sizes -> configuration dictionary for Sa2VAConfig.sam2 <-> the override in a published config.json.
-Source: SAM 2, arXiv:2408.00714, and the configuration files of its release; 2.1 adds an embedding of occlusion and
-    a projection of the pointers' time.
+Source: SAM 2, arXiv:2408.00714, and the configuration files of its release; 2.1 adds an occlusion embedding and a
+    projection of the temporal encoding of object pointers.
 """
 
 import json
@@ -108,7 +108,7 @@ def config_to_official(config: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a published config.json for a SAM 2 configuration.
 
     Raises:
-        ValueError: the published layout has no words for it, as for any SAM 2.1.
+        ValueError: the published layout cannot express it, as is the case for SAM 2.1.
     """
     native = Sam2.build_config(config).to_dict()
     backbone = native["vision_config"]["backbone_config"]
@@ -132,7 +132,7 @@ def config_to_official(config: dict[str, Any]) -> dict[str, Any]:
     return {TINY_OVERRIDE: {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(size).items()}}
 
 
-# Start values and dropout, and what Transformers notes about itself.
+# Initialization, dropout and bookkeeping of Transformers: without effect on inference.
 NO_MATTER = {
     "initializer_range",
     "memory_attention_dropout",
@@ -145,7 +145,7 @@ NO_MATTER = {
 
 
 def same_config(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Tell whether two SAM 2 configurations describe the same model, with defaults filled in."""
+    """Return whether two SAM 2 configurations describe the same model, with defaults filled in."""
 
     def essence(values: Any) -> Any:
         if isinstance(values, dict):
@@ -160,7 +160,7 @@ def config_from_shapes(shapes: Mapping[str, Size]) -> dict[str, Any]:
     """Recognize the size and version of a raw SAM 2 checkpoint from the names and shapes of its tensors.
 
     Raises:
-        ValueError: it is none of the released models.
+        ValueError: it is no released model.
     """
     first = "image_encoder.trunk.patch_embed.proj.weight"
     if first not in shapes:

@@ -1,6 +1,6 @@
-"""Read tensors by name from one safetensors file or many, and write them back without holding them all.
+"""Read tensors by name from safetensors shards, and write shards with one tensor in memory at a time.
 
-Flow: model folder -> SafetensorFiles (headers only) -> read(name), mapped from the disk; named tensors -> write_shards.
+Flow: model folder -> SafetensorFiles (headers only) -> read(name), memory-mapped; named tensors -> write_shards.
 Source: the safetensors format, https://huggingface.co/docs/safetensors; index files as Transformers writes them.
 """
 
@@ -45,11 +45,11 @@ class TensorFiles(Protocol):
         ...
 
     def read(self, name: str) -> Tensor:
-        """Return one tensor; it may be mapped from the file, so copy what is to be kept or changed."""
+        """Return one tensor; it may be memory-mapped, so copy it to keep or change it."""
         ...
 
     def file_of(self, name: str) -> Path:
-        """Return where a tensor lies, for messages."""
+        """Return the file of a tensor, for error messages."""
         ...
 
 
@@ -76,10 +76,10 @@ def list_shards(folder: Path) -> list[Path]:
 
 
 class SafetensorFiles:
-    """Tensors of a folder's safetensors files. Only headers are read until a tensor is asked for."""
+    """Tensors of a folder's safetensors files; only headers are read before the first `read`."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._places: dict[str, tuple[Path, Any]] = {}
+        self._sources: dict[str, tuple[Path, Any]] = {}
         self.outlines: dict[str, Tensor] = {}
         for path in paths:
             try:
@@ -90,9 +90,9 @@ class SafetensorFiles:
             if len(self.outlines) + len(names) > MAX_TENSORS:
                 raise ValueError(f"{path} holds more than {MAX_TENSORS} tensors; fetch it again")
             for name in names:
-                if name in self._places:
-                    raise ValueError(f"{path}: tensor {name} is also in {self._places[name][0].name}; wrong files")
-                self._places[name] = path, file
+                if name in self._sources:
+                    raise ValueError(f"{path}: tensor {name} is also in {self._sources[name][0].name}; wrong files")
+                self._sources[name] = path, file
                 header = file.get_slice(name)
                 if header.get_dtype() not in DTYPES:
                     raise ValueError(f"{path}: {name} has type {header.get_dtype()}; expected {', '.join(DTYPES)}")
@@ -100,14 +100,14 @@ class SafetensorFiles:
                 self.outlines[name] = torch.empty(header.get_shape(), dtype=dtype, device="meta")
 
     def read(self, name: str) -> Tensor:
-        path, file = self._places[name]
+        path, file = self._sources[name]
         try:
             return file.get_tensor(name)
         except (SafetensorError, RuntimeError) as error:
             raise ValueError(f"{path}: {name} cannot be read ({error}); fetch the file again") from error
 
     def file_of(self, name: str) -> Path:
-        return self._places[name][0]
+        return self._sources[name][0]
 
 
 def plan_shards(outlines: Mapping[str, Tensor], limit: int = SHARD_BYTES) -> dict[str, list[str]]:
@@ -128,12 +128,12 @@ def plan_shards(outlines: Mapping[str, Tensor], limit: int = SHARD_BYTES) -> dic
 def write_shards(
     folder: Path, outlines: Mapping[str, Tensor], tensors: Iterable[tuple[str, Tensor]], limit: int = SHARD_BYTES
 ) -> None:
-    """Write tensors as they come, with one in memory at a time.
+    """Write shards from an iterator of tensors, with one tensor in memory at a time.
 
     Args:
         folder: exists and holds no weights.
-        outlines: shape and dtype of each tensor to come; wide types before narrow ones, which keeps every
-            tensor of a file at a multiple of its own width.
+        outlines: shape and dtype of each tensor; wide types before narrow ones, so that every tensor of a
+            file is aligned to its own width.
         tensors: the same names in the same order.
         limit: bytes, largest size of a file.
     """

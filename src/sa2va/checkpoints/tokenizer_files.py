@@ -16,11 +16,11 @@ from sa2va.model.config_limits import MAX_TEXT, TOKEN_ID
 
 FAST_FILE, SETTINGS_FILE, ADDED_FILE = "tokenizer.json", "tokenizer_config.json", "added_tokens.json"
 SPECIAL_FILE, VOCABULARY_FILE, MERGES_FILE = "special_tokens_map.json", "vocab.json", "merges.txt"
-# They name other files or give the library an object of its own.
+# Refused: they name other files or pass objects to the library.
 REFUSED = ("fast_tokenizer_files", "gguf_file", "tokenizer_object", "post_processor", "_spm_precompiled_charsmap")
-MAX_GROWTH = 64  # characters that one of the text may become; NFKC makes 18 of one
+MAX_GROWTH = 64  # characters that one may become; NFKC makes up to 18
 MAX_TOKEN = 1_000  # characters of a special token
-MAX_INSERTED = 64  # characters that a step adds or puts in the place of a match, tokens around a text
+MAX_INSERTED = 64  # characters that a step may insert
 MAX_STEPS = 64
 STEPS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 FIXED_GROWTH = {"NFKC": 18, "NFKD": 18, "NFC": 3, "NFD": 4, "ByteLevel": 4, "BertNormalizer": 3, "Lowercase": 3}
@@ -30,7 +30,7 @@ def check_files(folder: Path) -> None:
     """Check every file of a tokenizer that a library would read.
 
     Raises:
-        ValueError: a file is too large, is damaged, or holds what no published tokenizer does.
+        ValueError: a file is too large, is damaged, or holds something that no published tokenizer has.
     """
     files = {
         name: read_json(folder / name)
@@ -144,7 +144,7 @@ def _measure_replacement(step: Mapping[str, Any], name: str) -> float:
     if not isinstance(content, str):
         raise ValueError(f"{name}.content is {content!r:.60}; expected a text")
     if fixed is not None:
-        # An empty text is found between all letters, and what stands there stays.
+        # An empty string matches between all characters, and none is removed.
         return max(1.0, len(content) / len(fixed)) if fixed else 1.0 + len(content)
     return 1.0 + len(content) if len(content) > 1 else 1.0
 

@@ -32,7 +32,7 @@ BYTE_LEVEL_FILES = (VOCABULARY_FILE, MERGES_FILE)
 SENTENCEPIECE_FILE = "tokenizer.model"
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 CODE_KEY = "auto_map"  # names Python files of the folder, which are never run nor passed on
-SPACE = "\u2581"  # how SentencePiece writes a space
+SPACE = "\u2581"  # SentencePiece's symbol for a space
 MAX_SENTENCEPIECE_BYTES = 8 * 2**20  # the largest published model has 5 MB
 
 
@@ -66,11 +66,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def _load_native(kind: type[PreTrainedTokenizerFast], folder: Path) -> PreTrainedTokenizerFast:
     try:
         tokenizer = kind.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # the libraries below raise nothing narrower for a damaged file
+    except Exception as error:  # the libraries raise nothing narrower for a damaged file
         raise ValueError(
             f"{folder}: the tokenizer's files are damaged ({one_line(error)}); fetch them again"
         ) from error
-    # A file may ask for texts to be cut or filled up; prompts never are.
+    # A file may enable truncation or padding, which prompts must not get.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     return tokenizer
@@ -112,7 +112,7 @@ def _text(token: str | dict[str, Any]) -> str:
 
 
 def _list_added_tokens(folder: Path, settings: dict[str, Any]) -> dict[int, AddedToken]:
-    """Return the tokens beside the model's own, by id."""
+    """Return the added tokens by id."""
     added = {
         index: AddedToken(token, special=True, normalized=False)
         for token, index in _read_if_there(folder / ADDED_FILE).items()
@@ -150,12 +150,12 @@ def read_sentencepiece(path: Path) -> Any:
 def build_bpe(path: Path, renamed: Mapping[int, str]) -> Tokenizer:
     """Build a native BPE tokenizer from a SentencePiece model, with the same ids.
 
-    Pieces that the model's makers defined by hand become added tokens: text that spells one out literally gets
-    a space before and after it where SentencePiece would write only one at the start.
+    User-defined pieces become added tokens. Known difference: text that spells one out gets a space before and after
+    it, where SentencePiece writes only one at the start.
 
     Args:
         path: of the model file.
-        renamed: tokens that a tokenizer's configuration puts in the place of a piece, by id.
+        renamed: tokens that replace a piece in the tokenizer's configuration, by id.
 
     Raises:
         ValueError: the file is damaged, or of a kind that cannot be rebuilt exactly.
@@ -190,13 +190,13 @@ def build_bpe(path: Path, renamed: Mapping[int, str]) -> Tokenizer:
     if rules.add_dummy_prefix:
         readers.append(decoders.Strip(content=" ", left=1))
     tokenizer.decoder = decoders.Sequence(readers)
-    by_hand = [piece.piece for piece in own if piece.type == kinds.USER_DEFINED]
-    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in by_hand])
+    user_defined = [piece.piece for piece in own if piece.type == kinds.USER_DEFINED]
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in user_defined])
     return tokenizer
 
 
 def list_merges(scores: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Return every pair of pieces that makes up another piece, best score first."""
+    """List every pair of pieces whose concatenation is a piece, best score first."""
     found = [
         (score, text[:cut], text[cut:])
         for text, score in scores.items()

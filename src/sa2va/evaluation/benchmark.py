@@ -18,28 +18,28 @@ from sa2va.inference.tracking.session import TrackSession
 from sa2va.metrics.interval import Groups, Rows, bootstrap_interval, compare_with_bar
 from sa2va.types import Sample
 
-Record = dict[str, Any]  # what one item contributes, as JSON holds it
+Record = dict[str, Any]  # scores of one item, as JSON values
 
 
 class Answers(Protocol):
     """Methods of a predictor that evaluation calls."""
 
     def predict_batch(self, requests: Sequence[Request], options: Options = ...) -> list[Prediction]:
-        """Answer each request as `predict` would."""
+        """Answer each request as `predict` does."""
         ...
 
     def probe_batch(self, requests: Sequence[Request], options: Options = ...) -> list[Prediction]:
-        """Answer each request with one mask, whether or not the model would have drawn any."""
+        """Predict exactly one mask per request; [SEG] is given, not generated."""
         ...
 
     def track(self, source: Any) -> TrackSession:
-        """Follow objects, which are added to the session, through a source."""
+        """Start a tracking session without objects."""
         ...
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A figure to reach."""
+    """Threshold of a figure."""
 
     threshold: float
     at_most: bool = False
@@ -61,9 +61,9 @@ class Figure:
         low: lower end of the 95 % interval.
         high: upper end of it.
         num_items: independent items that count: pictures, clips.
-        chance: what the baseline reaches on the same items; None where there is no honest one.
+        chance: value of the chance baseline on the same items; None if there is no honest one.
         baseline: the baseline in words.
-        bar: what to reach, if anything.
+        bar: threshold, if any.
     """
 
     name: str
@@ -77,14 +77,14 @@ class Figure:
 
     @property
     def passed(self) -> bool | None:
-        """Whether the bar is reached; None without a bar. No items is a miss."""
+        """Whether the bar is reached; None without a bar, False without items."""
         if self.bar is None:
             return None
         return self.value is not None and self.bar.holds(self.value)
 
     @property
     def verdict(self) -> str:
-        """Hold the whole interval against the bar: "reached", "missed", or "about" where the bar lies inside it."""
+        """Comparison of the interval with the bar: "reached", "missed", or "about" if it contains the bar."""
         if self.bar is None:
             return ""
         if self.value is None or self.low is None or self.high is None:
@@ -94,7 +94,7 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """One family of items and its figures.
+    """Benchmark: items, requests, scores and figures.
 
     Attributes:
         name: key in the catalog.
@@ -105,7 +105,7 @@ class Benchmark:
         score: Sample and its predictions, one per request -> Record.
         summarize: all records, in order -> figures.
         options: of every request.
-        forced: request a mask even where the model would call the object absent.
+        forced: request exactly one mask, even if the model would call the object absent.
         batch_size: items that go through the model together.
         seed: of its items, where they are generated.
     """
@@ -125,7 +125,7 @@ class Benchmark:
 
 @dataclass(frozen=True, kw_only=True)
 class LiveBenchmark:
-    """One family of items that are too long for memory: each is streamed to a tracking session, frame by frame.
+    """Benchmark of clips too long for memory, streamed frame by frame to a tracking session.
 
     Attributes:
         name: key in the catalog.
@@ -135,7 +135,7 @@ class LiveBenchmark:
         summarize: all records, in order -> figures.
         batch_size: items between two writes of the journal.
         seed: of its items, where they are generated.
-        on_request: run only when it is named, since it takes minutes.
+        on_request: run only if named, since it takes minutes.
     """
 
     name: str
@@ -149,23 +149,23 @@ class LiveBenchmark:
 
 
 def ask_first(sample: Sample) -> list[Request]:
-    """Ask the first question of a sample alone."""
+    """Return the request for the first question of a sample."""
     return ask_each(sample)[:1]
 
 
 def ask_each(sample: Sample) -> list[Request]:
-    """Ask every question of a sample on its own, without the answers before it."""
+    """Return one request per question of a sample, without the earlier turns."""
     media = sample.frames if len(sample.frames) > 1 else sample.frames[0]  # (T, H, W, 3) or (H, W, 3)
     return [Request(media=media, prompt=turn.question, regions=list(turn.regions) or None) for turn in sample.turns]
 
 
 def mean_of(rows: NDArray[np.float64]) -> float:
-    """Mean over items."""
+    """Return the mean over items."""
     return float(np.mean(rows))
 
 
 def share_of(rows: NDArray[np.float64]) -> float:
-    """Sum of the first column over sum of the second: (E, 2), parts and wholes."""
+    """Return the sum of parts over the sum of wholes, rows (E, 2)."""
     return float(rows[:, 0].sum() / rows[:, 1].sum())
 
 
@@ -179,23 +179,23 @@ def measure(
     baseline: str = "",
     bar: Bar | None = None,
 ) -> Figure:
-    """Compute one figure with its interval; what is not finite is None.
+    """Compute one figure with its interval; values that are not finite become None.
 
     Args:
         name: what is measured.
         rows: E rows.
         statistic: rows -> number.
-        groups: E labels, the picture or clip of each row; None where each row has its own.
-        chance: what the baseline reaches.
+        groups: E labels, the picture or clip of each row; None if each row has its own.
+        chance: value of the baseline.
         baseline: the baseline in words.
-        bar: what to reach.
+        bar: threshold, if any.
     """
     value = low = high = None
     if len(rows):
         value = _finite(statistic(rows))
         low, high = map(_finite, bootstrap_interval(rows, statistic, groups))
     else:
-        chance = None  # it is of the same items
+        chance = None  # the baseline has no items either
     return Figure(
         name=name, value=value, low=low, high=high, num_items=len(rows if groups is None else set(groups)),
         chance=_finite(chance), baseline=baseline, bar=bar,

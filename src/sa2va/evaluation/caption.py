@@ -1,4 +1,4 @@
-"""Score descriptions: of a marked region, of a picture, of a clip, and captions grounded in masks.
+"""Score descriptions of a region, a picture or a clip, and captions grounded in masks.
 
 Flow: a benchmark -> *_record per item -> *_figures over records.
 Source: AP50 and mean IoU of grounded captions as in GLaMM, arXiv:2311.03356; ours counts unmatched objects as 0.
@@ -21,12 +21,12 @@ ANOTHER_MASKS = "the masks of another scene"
 
 
 def grounded_record(prediction: Prediction, target: NDArray[np.bool_], other: NDArray[np.bool_]) -> Record:
-    """Match the masks of a caption with the true ones.
+    """Match the masks of a caption with the ground truth.
 
     Args:
         prediction: P masks.
         target: (G, H, W), every object of the picture.
-        other: (K, H, W), every object of another picture: what a caption that never looked could draw.
+        other: (K, H, W), every object of another picture, as image-blind baseline.
     """
     similarity = pairwise_iou(prediction.masks[:, 0], target)
     blind = pairwise_iou(other, target)
@@ -49,7 +49,7 @@ def _pictures(records: Sequence[Record], name: str) -> list[Detections]:
 
 
 def grounded_figures(records: Sequence[Record]) -> list[Figure]:
-    """AP50 with every score 1, as published figures have it, and ranked by the model's own; mean IoU."""
+    """Compute AP50 with every score 1 (as published) and ranked by the model's scores, and mean IoU."""
     chance = average_precision(_pictures(records, "chance")) if records else None
     blind = float(np.mean([r["chance_iou"] for r in records])) if records else None
     ious = np.array([r["iou"] for r in records])
@@ -65,20 +65,20 @@ def grounded_figures(records: Sequence[Record]) -> list[Figure]:
     ]
 
 
-Described = Sequence[Mapping[str, str]]  # attributes of each object of a text
+Described = Sequence[Mapping[str, str]]  # attributes of each object in a text
 
 
 def described_record(said: Described, gold: Described, text: str) -> Record:
-    """Keep what a text says of each object and what it should say."""
+    """Record the attributes found in a text and those expected."""
     return {"said": [dict(one) for one in said], "gold": [dict(one) for one in gold], "text": text}
 
 
 def attribute_f1(records: Sequence[Record], bar: Bar | None, name: str, only: Collection[str] | None = None) -> Figure:
-    """F1 over all attributes of all objects of all items, beside that of the next item's description.
+    """Compute F1 over all attributes of all objects; the baseline is the description of the next item.
 
     Args:
         records: of `described_record`.
-        bar: what to reach.
+        bar: threshold, if any.
         name: of the figure.
         only: the attributes that count; None is all.
     """
@@ -86,10 +86,10 @@ def attribute_f1(records: Sequence[Record], bar: Bar | None, name: str, only: Co
     shifted = [*records[1:], *records[:1]]
     blind = [attribute_counts(o["gold"], r["gold"], only) for r, o in zip(records, shifted, strict=True)]
     chance = pooled_f1(np.array(blind, float)) if len(blind) > 1 else None
-    counts = rows[rows[:, 1:].any(1)]  # an item that neither says nor has such an attribute is no evidence
+    counts = rows[rows[:, 1:].any(1)]  # an item without such an attribute in text and truth does not count
     return measure(name, counts, pooled_f1, chance=chance, baseline=ANOTHER_CAPTION, bar=bar)
 
 
 def pooled_f1(rows: NDArray[np.float64]) -> float:
-    """F1 of counts (E, 3) summed over items: agreed, said, true."""
+    """Return F1 of counts (E, 3) summed over items: matched, predicted, true."""
     return f1(*rows.sum(0))

@@ -1,4 +1,4 @@
-"""List every benchmark by name. Open this first.
+"""List every benchmark by name.
 
 Flow: a command names benchmarks -> build_benchmarks -> runner.evaluate.
 """
@@ -31,7 +31,7 @@ def build_benchmarks(
     """Build benchmarks by name.
 
     Args:
-        names: from list_benchmarks; None takes all of them but those that run on request only.
+        names: from list_benchmarks; None takes all except those that run on request only.
         extension: None takes those of the core and of all extensions.
         split: test set of each benchmark: "dev" to choose by, "report" for figures to quote.
         seed: of generated items; None takes the split's own.

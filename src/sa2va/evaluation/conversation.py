@@ -16,7 +16,7 @@ USUAL = "the most frequent answer of its kind"
 
 
 def answers_record(predictions: Sequence[Prediction], answers: Sequence[str], kinds: Sequence[str]) -> Record:
-    """Judge each answer of a conversation."""
+    """Compare each answer of a conversation with the expected one."""
     return {
         "kinds": list(kinds),
         "gold": list(answers),
@@ -26,14 +26,14 @@ def answers_record(predictions: Sequence[Prediction], answers: Sequence[str], ki
 
 
 def answer_figures(records: Sequence[Record], bar: Bar) -> list[Figure]:
-    """Exact match over all questions, then per kind; intervals are over whole conversations."""
+    """Compute exact match over all questions and per kind; intervals resample whole conversations."""
     usual = most_frequent(records)
     kinds = sorted(usual)
     return [_exact(records, "exact match", kinds, usual, bar), *(_exact(records, k, [k], usual) for k in kinds)]
 
 
 def most_frequent(records: Sequence[Record]) -> dict[str, str]:
-    """Find the answer that is right most often for each kind of question."""
+    """Return the most frequent correct answer of each kind of question."""
     counts: dict[str, Counter[str]] = {}
     for record in records:
         for kind, gold in zip(record["kinds"], record["gold"], strict=True):

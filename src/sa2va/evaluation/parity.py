@@ -1,11 +1,11 @@
-"""Compare a model with tensors that a reference implementation recorded, step by step along the way to its masks.
+"""Compare a model with tensors recorded from a reference implementation, step by step up to the masks.
 
 Flow: folder (checkpoint, `<case>.json`, `<case>.safetensors`) -> check_folder -> one Comparison per recorded tensor.
 Source: the cases hold what the released Sa2VA code computes for one picture, one clip and one prompt with marked
     regions. Masks are compared twice: from the recorded prompt embedding, which tests SAM 2 alone, and end to end.
-    A random mask decoder enlarges the last bit of a float32 product some fifty times, and processors differ in it.
-    So where a limit is passed, the case runs again with weights moved in their last bit: a difference counts as
-    rounding while it is not much larger than what that does to our own result. Every known mistake is far larger.
+    A random mask decoder amplifies float32 rounding about fifty times, and rounding differs between processors. If a
+    limit is exceeded, the case runs again with each weight moved by one unit in the last place. A difference counts as
+    rounding if it is at most ROUNDING_FACTOR times the change of our own result. Every known mistake is far larger.
 Shapes: L tokens, D MLLM width, C SAM 2 width, N objects, T frames, K of them prompted, h w logit grid.
 """
 
@@ -38,15 +38,15 @@ from sa2va.tokens import REGION_TOKENS
 from sa2va.types import Turn
 
 CASES = ("image", "video", "visual_prompt")
-INPUTS = ("images_uint8", "mask_prompts", "forced_ids")  # recorded to be given, not to be compared
+INPUTS = ("images_uint8", "mask_prompts", "forced_ids")  # inputs, not compared
 PIXELS = "px"
-# The largest difference allowed, by name; the first pattern that fits decides. float32 on both sides.
+# Tolerance by name, float32 on both sides; the first matching pattern applies.
 LIMITS: tuple[tuple[str, float], ...] = (
     (r"(input_ids|attention_mask|image_grid_thw|sequences)$", 0.0),
     (r"(tiles_uint8|pixel_values_u8|sam_frames_uint8)$", 1e-6),
     (r"final_mask$", 12),
     (r"^seg_embed$", 2e-5),
-    (r"^image: .*mem_feat.*end to end", 2e-2),  # SAM 2 multiplies mask logits by 20 before it remembers them
+    (r"^image: .*mem_feat.*end to end", 2e-2),  # SAM 2 multiplies mask logits by 20 before the memory encoder
     (r"^video: .*mem_feat.*end to end", 6e-2),
     (r"mem_feat.*tracked", 6e-3),
     (r"mem_feat", 2e-4),
@@ -55,29 +55,29 @@ LIMITS: tuple[tuple[str, float], ...] = (
     (r"tracked", 3e-4),
     (r"", 1e-5),
 )
-ROUNDING_RUNS, ROUNDING_FACTOR = 4, 4  # the reference has rounded too, in another order
+ROUNDING_RUNS, ROUNDING_FACTOR = 4, 4  # the reference rounds too, in another order
 Recorded = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One recorded tensor beside ours."""
+    """Difference between a recorded tensor and ours."""
 
     case: str
     name: str
-    difference: float  # the largest of any element
+    difference: float  # maximum over all elements
     limit: float
     unit: str = ""
-    rounding: float | None = None  # how far our own result moves with the last bit of the weights; None = not needed
+    rounding: float | None = None  # change of our result with the last bit of the weights; None = not measured
 
     @property
     def ok(self) -> bool:
-        """Tell whether the difference is within the limit or explained by rounding; NaN is neither."""
+        """Whether the difference is within the limit or explained by rounding; NaN is neither."""
         return self.difference <= max(self.limit, ROUNDING_FACTOR * (self.rounding or 0.0))
 
 
 def limit_of(case: str, name: str) -> float:
-    """Return the largest difference that is allowed."""
+    """Return the tolerance of a tensor."""
     return next(limit for pattern, limit in LIMITS if re.search(pattern, f"{case}: {name}") or re.search(pattern, name))
 
 
@@ -86,7 +86,7 @@ def check_folder(folder: Path, *, strict: bool = False) -> Iterator[Comparison]:
 
     Args:
         folder: a model in the published layout or ours, with one or more cases beside it.
-        strict: rounding is no excuse.
+        strict: no allowance for rounding.
 
     Raises:
         ValueError: the folder has no case, a case cannot be read, or the model cannot be loaded.
@@ -130,14 +130,14 @@ def check_case(predictor: Predictor, case: str, prompt: str, recorded: Recorded)
         checked.add(key)
         yield _compare(case, name, mine, ours.theirs(name))
     for name in sorted(set(recorded) - checked):
-        raise ValueError(f"case {case} has a tensor {name} that is not known; remove it or name it as the others")
+        raise ValueError(f"case {case} has an unknown tensor {name}; remove or rename it")
 
 
 @torch.no_grad()
 def _measure_rounding(
     predictor: Predictor, prompt: str, recorded: Recorded, rows: list[Comparison]
 ) -> list[Comparison]:
-    """Measure, for each row, how far our own result moves with the last bit of the weights."""
+    """Measure per row how far our own result moves when each weight moves by one unit in the last place."""
     kept = {name: value.clone() for name, value in predictor.model.state_dict().items()}
     ours = list(Case(predictor, prompt, recorded).steps())
     found: dict[str, float] = {}
@@ -152,7 +152,7 @@ def _measure_rounding(
 
 
 def _move_last_bits(model: Sa2VA, seed: int) -> None:
-    """Add or subtract, at random, about one bit in the last place of every weight."""
+    """Move every weight up or down, at random, by about one unit in the last place."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         sign = torch.randint(0, 2, parameter.shape, generator=generator) * 2 - 1
@@ -160,7 +160,7 @@ def _move_last_bits(model: Sa2VA, seed: int) -> None:
 
 
 def _kind(name: str) -> str:
-    """Strip object and frame from a tensor's name; rounding is alike for all of them."""
+    """Strip object and frame number from a tensor's name; they share one rounding estimate."""
     return re.sub(r"^seg\d+_|_frame\d+$", "", name)
 
 
@@ -187,7 +187,7 @@ class Case:
         self._turn = Turn(question=self._question(prompt), answer="", regions=regions)
 
     def _question(self, prompt: str) -> str:
-        """Cut the user's words out of a recorded prompt."""
+        """Extract the user's question from a recorded prompt."""
         template = find_template(self._model.config.template)
         head, found, _ = prompt.rpartition(template.before_answer)
         if not found:
@@ -199,11 +199,11 @@ class Case:
         return words.rpartition(f"{REGION_TOKENS[1]}.\n")[2]
 
     def theirs(self, name: str) -> Tensor:
-        """Return the recorded tensor that a step is compared with; prompted and tracked frames are apart."""
+        """Return the recorded tensor for a step, cut to its prompted or tracked frames."""
         value = self._recorded[name.split(" ")[0]]
         if name in ("input_ids", "attention_mask"):
             return value.reshape(1, -1)
-        if name == "sam_frames_uint8":  # the released code rounds these constants, whatever its dtype
+        if name == "sam_frames_uint8":  # the released code rounds these constants in any dtype
             return _normalize(value, *(torch.tensor(v).bfloat16() for v in (IMAGENET_MEAN, IMAGENET_STD)))
         if name in ("llm_tiles_uint8", "pixel_values_u8"):
             return _normalize(value, *map(torch.tensor, (self._family.pixel_mean, self._family.pixel_std)))
@@ -218,7 +218,7 @@ class Case:
         return sum((frame < self._num_prompted) is prompted for frame in frames)
 
     def _frames_of(self, name: str) -> list[int]:
-        """Return the frames of a recorded tensor: all, or the ends of the two phases, or those with a memory."""
+        """Return the frames of a recorded tensor: all, the first of each phase and the last, or the tracked ones."""
         number, total, k = len(self._recorded[name]), len(self._frames), self._num_prompted
         if number == total:
             return list(range(total))
@@ -226,7 +226,7 @@ class Case:
             return [0, k, total - 1][:number]
         return list(range(k, k + number))
 
-    # ---- what the language model sees and says
+    # ---- language model
 
     def steps(self) -> Iterator[tuple[str, Tensor]]:
         """Yield our tensors by the recorded names, in order."""
@@ -265,7 +265,7 @@ class Case:
         for level, tokens in enumerate(visual.deepstack):
             yield f"deepstack{level}", tokens
 
-    # ---- what SAM 2 draws
+    # ---- SAM 2
 
     def _masks(self, prompt_embeds: Tensor) -> Iterator[tuple[str, Tensor]]:
         pixels = self._processor.sam_pixel_values(self._frames)
@@ -277,22 +277,22 @@ class Case:
         recorded = self._recorded["seg_embed"].to(prompt_embeds)
         for origin, embeds in (("recorded embedding", recorded), ("end to end", prompt_embeds)):
             for row in range(len(embeds)):  # one by one, as the reference runs: a batch rounds otherwise
-                drawn = _follow(self._predictor, features, embeds[row : row + 1], self._num_prompted)
-                yield from self._object(row, drawn, origin)
+                track = _track_object(self._predictor, features, embeds[row : row + 1], self._num_prompted)
+                yield from self._object(row, track, origin)
         request = Request(self._frames[0] if len(self._frames) == 1 else self._frames, self._turn.question)
         prediction = self._predictor.predict_forced([request], self._recorded["forced_ids"].tolist())[0]
         for row, found in enumerate(prediction.objects):
             yield f"seg{row}_final_mask", torch.from_numpy(np.ascontiguousarray(found.masks))
 
-    def _object(self, row: int, drawn: "_Drawn", origin: str) -> Iterator[tuple[str, Tensor]]:
+    def _object(self, row: int, track: "_Track", origin: str) -> Iterator[tuple[str, Tensor]]:
         values = {
-            "low": [o.mask_logits[:, None] for o in drawn.outputs],
-            "low3": [o.candidates for o in drawn.outputs],
-            "iou": [o.candidate_scores for o in drawn.outputs],
-            "ptr": [o.pointers for o in drawn.outputs],
-            "score": [o.presence_logits[:, None] for o in drawn.outputs],
-            "mem_feat_f32": [features for features, _ in drawn.memories],
-            "pix_with_mem": drawn.conditioned,
+            "low": [o.mask_logits[:, None] for o in track.outputs],
+            "low3": [o.candidates for o in track.outputs],
+            "iou": [o.candidate_scores for o in track.outputs],
+            "ptr": [o.pointers for o in track.outputs],
+            "score": [o.presence_logits[:, None] for o in track.outputs],
+            "mem_feat_f32": [features for features, _ in track.memories],
+            "pix_with_mem": track.conditioned,
         }
         for name, frames in values.items():
             key = f"seg{row}_{name}"
@@ -304,7 +304,7 @@ class Case:
                 if part:
                     yield f"{key} {phase}, {origin}", torch.cat(part)
         if row == 0 and origin == "recorded embedding":
-            yield "mem_pos", drawn.memories[0][1]
+            yield "mem_pos", track.memories[0][1]
 
 
 def _normalize(levels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -314,36 +314,36 @@ def _normalize(levels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """Outputs of one object, per frame."""
+class _Track:
+    """Outputs of one tracked object, per frame."""
 
     outputs: list[MaskOutput]
     memories: list[tuple[Tensor, Tensor]]  # features and positions (1, 64, g, g), before they are stored in bfloat16
-    conditioned: list[Tensor]  # (1, C, g, g), features after the memory was read
+    conditioned: list[Tensor]  # (1, C, g, g), features after memory attention
 
 
-def _follow(predictor: Predictor, features: FrameFeatures, prompt_embeds: Tensor, num_prompted: int) -> _Drawn:
-    """Prompt the first frames with an embedding (1, C) and track the rest, as a clip is."""
+def _track_object(predictor: Predictor, features: FrameFeatures, prompt_embeds: Tensor, num_prompted: int) -> _Track:
+    """Prompt the first frames with an embedding (1, C) and track the object through the rest."""
     model, tracker = predictor.model, Tracker(predictor.model.sam2)
-    drawn = _Drawn([], [], [])
+    track = _Track([], [], [])
     encoder = model.sam2.native.memory_encoder
-    hook = encoder.register_forward_hook(lambda module, inputs, output: drawn.memories.append(output))
+    hook = encoder.register_forward_hook(lambda module, inputs, output: track.memories.append(output))
     for frame in range(len(features.embeds)):
         one = features.select(slice(frame, frame + 1))
         if frame < num_prompted:
             output = model.decode_prompts(prompt_embeds, one, torch.zeros(1, 3, dtype=torch.long))
-            drawn.conditioned.append(model.sam2.without_memory(one.embeds))
+            track.conditioned.append(model.sam2.without_memory(one.embeds))
             tracker.prompt(frame, one, output)
         else:
-            drawn.conditioned.append(tracker.condition(frame, one, [0]))
+            track.conditioned.append(tracker.condition(frame, one, [0]))
             output = tracker.step(frame, one)
-        drawn.outputs.append(output)
+        track.outputs.append(output)
     hook.remove()
-    return drawn
+    return track
 
 
 def as_dict(row: Comparison) -> dict[str, Any]:
-    """Return a row for JSON."""
+    """Return a row as a JSON object."""
     return {
         "case": row.case,
         "name": row.name,

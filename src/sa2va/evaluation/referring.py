@@ -1,4 +1,4 @@
-"""Score referring segmentation: masks of pictures, groups, absent objects, and calibration.
+"""Score referring segmentation: masks in pictures, groups, absent objects, and calibration.
 
 Flow: a benchmark -> *_record per item -> *_figures over records.
 Source: cIoU and gIoU as in RefCOCO and gRefCOCO (metrics/iou.py); calibration as in metrics/calibration.py.
@@ -21,7 +21,7 @@ RANDOM_OBJECT = "a random object of the scene"
 
 
 def choices(candidates: Masks, number: int) -> NDArray[np.bool_]:
-    """Unite every choice of `number` objects out of M: (M, T, H, W) -> (choices, T, H, W)."""
+    """Return the union of every `number` of M objects, as baseline: (M, T, H, W) -> (choices, T, H, W)."""
     return np.stack(
         [np.any(candidates[list(chosen)], axis=0) for chosen in combinations(range(len(candidates)), number)]
     )
@@ -34,10 +34,10 @@ def overlap_record(prediction: Prediction, target: NDArray[np.bool_], candidates
         prediction: any number of masks.
         target: (T, H, W), the true pixels.
         candidates: (M, T, H, W), every object of the scene.
-        number: how many of them the expression means.
+        number: how many of them the expression refers to.
 
     Returns:
-        Pixels shared and covered by the prediction, and their expectation for `number` random objects.
+        Intersection and union in px, and their expectation for `number` random objects.
     """
     intersection, union = intersection_union(np.any(prediction.masks, axis=0), target)
     blind = choices(candidates, number)
@@ -55,24 +55,24 @@ def overlap_record(prediction: Prediction, target: NDArray[np.bool_], candidates
 
 
 def overlap_rows(records: Sequence[Record]) -> NDArray[np.float64]:
-    """Collect (E, 2): pixels shared and covered."""
+    """Collect (E, 2): intersection and union, px."""
     return np.array([[r["intersection"], r["union"]] for r in records], float).reshape(-1, 2)
 
 
 def cumulative(rows: NDArray[np.float64]) -> float:
-    """cIoU of rows (E, 2)."""
+    """Return the cIoU of rows (E, 2)."""
     return ciou(rows[:, 0], rows[:, 1])
 
 
 def averaged(rows: NDArray[np.float64]) -> float:
-    """gIoU of rows (E, 2)."""
+    """Return the gIoU of rows (E, 2)."""
     return giou(rows[:, 0], rows[:, 1])
 
 
 def overlap_figures(
     records: Sequence[Record], name: str, *, ciou_bar: Bar | None = None, giou_bar: Bar | None = None
 ) -> list[Figure]:
-    """Compute cIoU and gIoU, beside those of a random object."""
+    """Compute cIoU and gIoU, with a random object as baseline."""
     rows = overlap_rows(records)
     blind = [(r["chance_intersection"], r["chance_union"]) for r in records]
     chance = ciou(*zip(*blind, strict=True)) if blind else None
@@ -107,7 +107,7 @@ def group_figures(records: Sequence[Record]) -> list[Figure]:
 
 
 def balanced(rows: NDArray[np.float64]) -> float:
-    """Mean recall of both classes from rows (E, 2), class and right or wrong; a class without items is left out."""
+    """Return the mean recall over classes of rows (E, 2), class and correctness; skip a class without items."""
     recalls = [rows[rows[:, 0] == value, 1].mean() for value in (0, 1) if (rows[:, 0] == value).any()]
     return float(np.mean(recalls))
 
@@ -132,11 +132,11 @@ def absent_figures(records: Sequence[Record]) -> list[Figure]:
 
 
 def probe_record(prediction: Prediction, target: NDArray[np.bool_], present: bool) -> Record:
-    """Compare presence and expected IoU of a forced mask with the truth.
+    """Compare presence and expected IoU of a forced mask with the ground truth.
 
     Args:
         prediction: exactly one object.
-        target: (T, H, W), empty where the object is absent.
+        target: (T, H, W), empty if the object is absent.
         present: whether it is there.
     """
     found = prediction.objects[0]
@@ -151,12 +151,12 @@ def probe_record(prediction: Prediction, target: NDArray[np.bool_], present: boo
 
 
 def paired_ece(rows: NDArray[np.float64]) -> float:
-    """Calibration error of rows (E, 2): confidence and outcome."""
+    """Return the calibration error of rows (E, 2): confidence and outcome."""
     return ece(rows[:, 0], rows[:, 1])
 
 
 def score_rows(records: Sequence[Record]) -> tuple[NDArray[np.float64], list[int]]:
-    """Collect (E, 2), expected and reached IoU of every frame, and the picture or clip of each."""
+    """Collect (E, 2), expected and actual IoU of every frame, and the picture or clip of each row."""
     pairs = [pair for record in records for pair in zip(record["scores"], record["ious"], strict=True)]
     owners = [owner for owner, record in enumerate(records) for _ in record["scores"]]
     return np.array(pairs, float).reshape(-1, 2), owners

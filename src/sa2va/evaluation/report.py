@@ -1,4 +1,4 @@
-"""Report an evaluation: one table for people, one JSON for programs.
+"""Report an evaluation as a table (terminal, text, Markdown) and as JSON.
 
 Flow: runner.py -> Report -> table, to_dict, save.
 """
@@ -46,12 +46,12 @@ class Section:
     name: str
     title: str
     figures: tuple[Figure, ...]
-    seconds: float  # this run took, kept records not counted
+    seconds: float  # of this run, without records from the journal
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All figures of an evaluation and what they were computed with."""
+    """Figures of an evaluation, with its run and environment."""
 
     sections: tuple[Section, ...]
     stamp: Run
@@ -63,7 +63,7 @@ class Report:
         return all(figure.passed is not False for section in self.sections for figure in section.figures)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON holds it."""
+        """Return the report as a JSON object."""
         sections = []
         for section in self.sections:
             figures = [
@@ -76,7 +76,7 @@ class Report:
         return {"passed": self.passed, "environment": self.environment | self.stamp.to_dict(), "sections": sections}
 
     def table(self) -> Table:
-        """Lay out all figures, a heading per benchmark."""
+        """Build the table of all figures, with a heading per benchmark."""
         table = Table(title=in_markup(f"sa2va eval: {self.stamp.in_words()}"), title_justify="left")
         table.add_column("figure")
         for name in ("value", "95 % interval", "items", "chance", "bar"):
@@ -95,13 +95,13 @@ class Report:
         return table
 
     def to_text(self) -> str:
-        """Write the table as plain text."""
+        """Format the table as plain text."""
         console = Console(width=_WIDTH, file=open(os.devnull, "w"), record=True)  # noqa: SIM115
         console.print(self.table())
         return console.export_text()
 
     def to_markdown(self) -> str:
-        """Write the table as Markdown, for the card of a model."""
+        """Format the table as Markdown, for a model card."""
         rows: list[tuple[str, ...]] = [
             ("figure", "value", "95 % interval", "items", "chance", "bar", "verdict"),
             ("---", "--:", "--:", "--:", "--:", "--:", "---"),
@@ -114,12 +114,12 @@ class Report:
         return f"{self.stamp.in_words()}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
     def save(self, folder: Path) -> None:
-        """Write the report as JSON, text and Markdown, each whole or not at all, whoever else writes there."""
+        """Write the report as JSON, text and Markdown; each file atomically."""
         for name, text in zip(FILES, (self.to_json(), self.to_text(), self.to_markdown()), strict=True):
             write_text(folder / name, text)
 
     def to_json(self) -> str:
-        """Write the report as JSON."""
+        """Format the report as JSON."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
 

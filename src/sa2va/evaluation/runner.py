@@ -1,8 +1,8 @@
-"""Evaluate a model on every item of every benchmark, keep each score, and report.
+"""Evaluate a model on every item of every benchmark, store each score in a journal, and report.
 
 Flow: Benchmark -> run (load, ask in batches, score, journal) -> records -> figures -> report.Report.
-    A stopped run resumes: the journal keeps one record per item, under a key made of everything that decides the
-    record (stamp.py). Several processes may share a folder, each with its own benchmarks. A further run of all of
+    A stopped run resumes: the journal holds one record per item, under a key of everything that decides the record
+    (stamp.py). Several processes may share a folder, each with its own benchmarks. A further run of all of
     them then finds every score in the journal.
 """
 
@@ -36,11 +36,11 @@ def run(
     """Score every item of a benchmark.
 
     Args:
-        benchmark: what to ask and how to score it.
-        predictor: who answers.
-        journal: where records are kept and found again; None keeps nothing.
+        benchmark: items, requests and scores.
+        predictor: model under test.
+        journal: stores records and returns those of earlier runs; None stores nothing.
         key: item number -> its key in the journal.
-        batch_size: items that go through the model together; None takes the benchmark's. No score depends on it.
+        batch_size: items that go through the model together; None takes the benchmark's. Scores do not depend on it.
         progress: show a bar on standard error.
 
     Returns:
@@ -67,7 +67,7 @@ def _chunks(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 
 
 def score_items(benchmark: Benchmark | LiveBenchmark, predictor: Answers, indices: Sequence[int]) -> list[Record]:
-    """Load some items, ask all their questions in one batch, and score each; play those that are played."""
+    """Load items, answer all their requests in one batch, and score each; live benchmarks are streamed."""
     if isinstance(benchmark, LiveBenchmark):
         return [_as_json(benchmark.play(predictor, index)) for index in indices]
     samples = [benchmark.load(index) for index in indices]
@@ -83,15 +83,15 @@ def score_items(benchmark: Benchmark | LiveBenchmark, predictor: Answers, indice
 
 
 def _as_json(record: Record) -> Record:
-    """Return a record the same whether just made or read back."""
+    """Pass a record through JSON, so that new and stored ones are equal."""
     return json.loads(json.dumps(record))
 
 
 def require_own_report(folder: Path) -> None:
-    """Refuse a folder whose report is that of a model's card, or a user's.
+    """Refuse a folder whose report is of a model card or a user.
 
     Raises:
-        ValueError: there is a report, and no journal beside it.
+        ValueError: there is a report without a journal.
     """
     for name in FILES:
         if (folder / name).exists() and not (folder / JOURNAL).exists():
@@ -114,20 +114,20 @@ def evaluate(
     """Run benchmarks and report their figures.
 
     Args:
-        predictor: who answers.
+        predictor: model under test.
         benchmarks: from the catalog, built as `stamp` says.
         stamp: describes predictor and benchmarks; goes into the report and into the keys of the journal.
-        folder: where the journal and the report go; None writes nothing. The same folder again resumes.
+        folder: for journal and report; None writes nothing. The same folder again resumes.
         batch_size: see `run`.
         progress: show bars on standard error.
 
     Raises:
-        ValueError: the folder cannot be written, holds a journal.jsonl that is something else, or a report that no
+        ValueError: the folder cannot be written, holds a journal.jsonl of another kind, or a report that no
             evaluation wrote there, such as that of a model's card.
     """
     begin = time.perf_counter()
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)  # a place that cannot be written shows before any work is done
+        folder.mkdir(parents=True, exist_ok=True)  # fail on a folder that cannot be written before any work is done
         require_own_report(folder)
     sections = []
     with Journal(folder / JOURNAL) if folder is not None else nullcontext() as journal:

@@ -1,7 +1,7 @@
-"""Describe an evaluation run by everything that decides its answers.
+"""Identify an evaluation run by everything that decides its scores.
 
 Flow: predictor, the names it was loaded by, benchmarks, split -> describe_run -> Run -> keys of the journal, stamp of
-    the report. Weights count by their content, code without its comments.
+    the report. Weights are hashed by content, code without its comments.
 """
 
 import ast
@@ -23,7 +23,7 @@ from sa2va.extensions import load_extensions, missing_extensions
 from sa2va.inference.predictor import Predictor
 from sa2va.journal import content_key
 
-SCORING_VERSION = 1  # raise it where kept scores become wrong and `hash_code` does not tell
+SCORING_VERSION = 1  # raise it if stored scores become wrong and `hash_code` does not change
 PACKAGE = Path(sa2va.__file__).parent
 _NO_PART = {"apps", "training"}  # rooms that no score depends on; a new room counts until it is listed here
 _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "opencv-python-headless")
@@ -34,7 +34,7 @@ _HASH_LETTERS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What answers, how, and to which questions. Two runs with the same keys give the same scores.
+    """Identity of a run: model, settings, code and items. Two runs with the same keys give the same scores.
 
     Attributes:
         model: its name, as given.
@@ -48,9 +48,9 @@ class Run:
         device: the kind in use: "cpu", "cuda", "mps".
         libraries: name -> version.
         code_hash: see `hash_code`.
-        seed: of generated items; None where the benchmarks have different ones, or none.
+        seed: of generated items; None if the benchmarks have none or different ones.
         split: test set of the benchmarks.
-        num_items: asked of each benchmark.
+        num_items: number of items of each benchmark.
     """
 
     model: str
@@ -69,7 +69,7 @@ class Run:
     num_items: int
 
     def key(self, benchmark: Benchmark | LiveBenchmark, item: int) -> str:
-        """Return where the journal keeps the score of an item."""
+        """Return the journal key of an item's score."""
         decides = {name: value for name, value in asdict(self).items() if name not in _SHOWN_ONLY}
         asked = (benchmark.options, benchmark.forced) if isinstance(benchmark, Benchmark) else None
         return content_key(
@@ -89,7 +89,7 @@ class Run:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a report says of the run, a library a field."""
+        """Return the report's fields about the run, one per library."""
         values = asdict(self)
         return values.pop("libraries") | values
 
@@ -141,14 +141,14 @@ def _hash_sam(folder: Path) -> str:
 
 
 def list_model_files(folder: Path) -> list[Path]:
-    """Return the files of a model folder that decide an answer: config, weights, tokenizer."""
+    """List the files of a model folder that decide an answer: config, weights, tokenizer."""
     place = tokenizer_folder(folder)
     words = {path for pattern in _TOKENIZER_FILES for path in place.glob(pattern) if path.is_file()}
     return [folder / CONFIG_FILE, *list_shards(folder), *sorted(words)]
 
 
 def hash_files(folder: Path, files: Iterable[Path]) -> str:
-    """Hash names, relative to a folder, and bytes of files."""
+    """Hash the relative paths and the content of files."""
     total = hashlib.sha256()
     for path in files:
         total.update(path.relative_to(folder).as_posix().encode())
@@ -158,7 +158,7 @@ def hash_files(folder: Path, files: Iterable[Path]) -> str:
 
 
 def hash_code(package: Path = PACKAGE) -> str:
-    """Hash the source that decides a score, behind SCORING_VERSION; see `hash_sources`."""
+    """Hash the source code that decides a score, prefixed by SCORING_VERSION; see `hash_sources`."""
     extensions = {name for name, module in load_extensions().items() if not hasattr(module, "BENCHMARKS")}
     left_out = extensions.union(_NO_PART, missing_extensions())
     files = (path for path in package.rglob("*.py") if left_out.isdisjoint(path.relative_to(package).parts))
@@ -166,7 +166,7 @@ def hash_code(package: Path = PACKAGE) -> str:
 
 
 def hash_sources(files: Iterable[Path], package: Path = PACKAGE) -> str:
-    """Hash Python files by their names below the package and their code: no comments, docstrings or layout."""
+    """Hash the relative paths and the code of Python files, without comments, docstrings and layout."""
     total = hashlib.sha256()
     for path in sorted(files):
         tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
-"""Score mask tracks asked for in words: J&F over a clip, and over the frames after an object was hidden.
+"""Score referring video segmentation: J&F over a clip, and over the frames after an object was hidden.
 
 Flow: a benchmark -> track_record per clip -> track_figures over records.
-Source: DAVIS (metrics/boundary.py); every frame counts, a frame rightly left empty scores 1.
+Source: DAVIS (metrics/boundary.py); every frame counts, and a correct empty frame scores 1.
 Shapes: M objects of a scene, T frames, H W picture.
 """
 
@@ -26,11 +26,11 @@ def track_record(
         prediction: any number of tracks.
         target: (T, H, W), the true visible pixels.
         candidates: (M, T, H, W), every object of the clip.
-        number: how many of them the expression means.
-        frames: the frames that count; none stands for all.
+        number: how many of them the expression refers to.
+        frames: indices of the frames to score; empty = all.
 
     Returns:
-        J and F, their expectation for `number` random objects, and expected against reached IoU per frame.
+        J and F, their expectation for `number` random objects, and expected and actual IoU per frame.
     """
     counted = list(frames) or list(range(len(target)))
     pred, target = np.any(prediction.masks, axis=0)[counted], target[counted]
@@ -52,7 +52,7 @@ def track_record(
 
 
 def frames_after_gap(track: NDArray[np.bool_]) -> list[int]:
-    """List the frames from where an object is back after having been out of sight: (T, H, W) -> frames."""
+    """List the frames in which an object is visible again after it was hidden: (T, H, W) -> frames."""
     visible = np.any(track, axis=(1, 2))
     seen = np.flatnonzero(visible)
     if not len(seen):
@@ -62,14 +62,14 @@ def frames_after_gap(track: NDArray[np.bool_]) -> list[int]:
 
 
 def track_figure(records: Sequence[Record], name: str, bar: Bar | None = None) -> Figure:
-    """J&F of all records, beside that of a random object."""
+    """Compute J&F of all records, with a random object as baseline."""
     values = np.array([(r["j"] + r["f"]) / 2 for r in records])
     chance = float(np.mean([r["chance"] for r in records])) if records else None
     return measure(name, values, chance=chance, baseline=RANDOM_OBJECT, bar=bar)
 
 
 def track_figures(records: Sequence[Record]) -> list[Figure]:
-    """J&F over all clips, over those where only the motion tells, and J and F apart."""
+    """Compute J&F over all clips and over those that only motion decides, and J and F separately."""
     moving = [r for r in records if r["needs_motion"]]
     scored, clips = score_rows([r for r in records if "scores" in r])
     return [

@@ -1,6 +1,6 @@
-"""Hold a conversation about one picture or clip: pictures and text stay cached between questions.
+"""Hold a conversation about one image or clip; the KV cache is kept between questions.
 
-Flow: question -> the new part of the prompt -> TextStream (KV cache of everything before) -> Decoding -> Prediction.
+Flow: question -> new tokens of the prompt -> TextStream (KV cache of earlier turns) -> Decoding -> Prediction.
 Source: Sa2VA, arXiv:2501.04001, for the order of the steps.
 """
 
@@ -25,11 +25,11 @@ from sa2va.model.torch_defaults import plain_inference
 
 
 class Conversation(Unpicklable):
-    """Questions and answers about one picture or clip.
+    """Conversation about one image or clip.
 
-    The KV cache keeps the pictures and the text; SAM 2's features of a picture are kept too. A clip has too many
-    frames for that: each answer with masks tracks it anew. A question whose answer was not read to its end, was
-    cancelled or failed is forgotten.
+    The KV cache holds the image tokens and the text of all turns. SAM 2's features of an image are cached too. A clip
+    has too many frames for that, so each answer with masks tracks it again. A question that fails, is cancelled or
+    whose answer is not read to its end is removed from the cache.
     """
 
     instead = "begin another with open(media), in a process of its own after sa2va.load(...)"
@@ -40,9 +40,9 @@ class Conversation(Unpicklable):
         if not self.media.seekable:
             raise ValueError(f"{self.media.name}: a conversation needs a source that can be rewound; pass a file")
         self._stream: TextStream | None = None
-        self._is_ended = False  # the last answer said its own end
+        self._is_ended = False  # the last answer ended in a stop string
         self._answering = Lock()
-        self._features: FrameFeatures | None = None  # of a picture, once a mask has been asked for
+        self._features: FrameFeatures | None = None  # of an image, after the first answer with masks
 
     def ask(
         self,
@@ -51,11 +51,11 @@ class Conversation(Unpicklable):
         options: Options | None = None,
         stop: StopFlag = never,
     ) -> Prediction:
-        """Ask the next question; regions can be marked in the first one.
+        """Answer the next question; only the first one can have regions.
 
         Raises:
-            ValueError: an empty or overlong question, a region that is not on the picture or comes too late, or an
-                answer that is still being streamed.
+            ValueError: the question is empty or too long, a region lies outside the image or comes after the first
+                question, or the previous answer is still being streamed.
             Cancelled: the stop flag was set.
         """
         with self._question():
@@ -69,10 +69,10 @@ class Conversation(Unpicklable):
         options: Options | None = None,
         stop: StopFlag = never,
     ) -> Generator[str, None, Prediction]:
-        """Ask the next question and yield the answer's text piece by piece; return the whole prediction.
+        """Answer the next question: yield the text piece by piece and return the prediction.
 
         Raises:
-            ValueError, Cancelled: as `ask`, once the first piece is asked for.
+            ValueError, Cancelled: as `ask`, at the first `next()`.
         """
         request = Request(self.media, prompt, regions, options=options, stop=stop)
         with self._question():
@@ -82,15 +82,15 @@ class Conversation(Unpicklable):
 
     @contextmanager
     def _question(self) -> Generator[None]:
-        """Answer one question at a time; forget a question whose answer does not come to its end."""
+        """Lock the conversation during a question; remove a failed or unfinished one from the cache."""
         if not self._answering.acquire(blocking=False):
-            raise ValueError("the answer before is still being streamed; read it to its end, or close() it")
+            raise ValueError("the previous answer is still being streamed; read it to its end, or close() it")
         stream, is_ended = self._stream, self._is_ended
         mark = None if stream is None else stream.mark()
         try:
             with advise_on_memory():
                 yield
-        except BaseException:  # also where a stream is left unread
+        except BaseException:  # also when a stream is abandoned
             self._stream, self._is_ended = stream, is_ended
             if stream is not None and mark is not None:
                 stream.go_back(mark)
@@ -112,7 +112,7 @@ class Conversation(Unpicklable):
 
     @plain_inference()
     def _begin(self, request: Request) -> tuple[Query, Decoding]:
-        """Prefill what is new, and prepare to decode the answer."""
+        """Prefill the new tokens and prepare the decoding of the answer."""
         engine = self._engine
         query = engine.open(request)
         if self._stream is None:
@@ -127,7 +127,7 @@ class Conversation(Unpicklable):
         return query, engine.decode(self._stream, last, [query.options], [query.stop])
 
     def _end(self, query: Query, decoding: Decoding) -> Prediction:
-        """Draw the masks of a finished answer."""
+        """Decode the masks of a finished answer."""
         engine = self._engine
         answer = engine.read_answer(decoding, 0, query.options, len(query.keyframes))
         self._is_ended = decoding.said_end[0]

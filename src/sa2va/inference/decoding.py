@@ -20,11 +20,11 @@ from sa2va.model.families.protocol import TextInput
 from sa2va.model.mllm import Mllm
 from sa2va.model.torch_defaults import plain_inference
 
-StreamMark = tuple[Tensor | None, Tensor | None]  # of a TextStream: its mask and its next position
+StreamMark = tuple[Tensor | None, Tensor | None]  # attention mask and next positions of a TextStream
 
 
 class TextStream:
-    """KV cache of a conversation: append tokens, read their states, probe a side branch and drop it.
+    """KV cache of a conversation: append tokens, read their hidden states, probe a side branch and drop it.
 
     All rows of the batch share one length; shorter prompts are padded on the left.
     """
@@ -33,7 +33,7 @@ class TextStream:
         self._mllm = mllm
         self._cache = DynamicCache()
         self._mask: Tensor | None = None  # (B, length so far)
-        self._next: Tensor | None = None  # (B,) position of the next token; a picture may take fewer than it has tokens
+        self._next: Tensor | None = None  # (B,) position of the next token; image tokens may share positions
 
     @property
     def length(self) -> int:
@@ -46,12 +46,12 @@ class TextStream:
         return [] if self._next is None else self._next.tolist()
 
     def start(self, inputs: TextInput) -> Tensor:
-        """Feed whole prompts, pictures included, to an empty stream; return their states (B, L, D)."""
+        """Prefill an empty stream with whole prompts, pictures included; return their hidden states (B, L, D)."""
         assert self._mask is None
         return self._feed(inputs)
 
     def append(self, inputs_embeds: Tensor) -> Tensor:
-        """Feed (B, L, D) embeddings of text that goes on in every row; return their states (B, L, D)."""
+        """Append (B, L, D) text embeddings to every row; return their hidden states (B, L, D)."""
         new = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
         first = new.new_zeros(len(new)) if self._next is None else self._next
         inputs = TextInput(
@@ -67,7 +67,7 @@ class TextStream:
         return states
 
     def probe(self, inputs_embeds: Tensor) -> Tensor:
-        """Feed a side branch, return its states (B, L, D), and leave the stream as it was."""
+        """Run a side branch (B, L, D), return its hidden states (B, L, D), and restore the stream."""
         mark = self.mark()
         states = self.append(inputs_embeds)
         self.go_back(mark)
@@ -81,20 +81,20 @@ class TextStream:
         self._cache.batch_select_indices(index)
 
     def mark(self) -> StreamMark:
-        """Return a mark of the stream's present end, for `go_back`."""
+        """Return a bookmark of the end of the cache, for `go_back`."""
         return self._mask, self._next
 
     def go_back(self, mark: StreamMark) -> None:
-        """Drop everything fed since a mark was made."""
+        """Truncate the cache to a bookmark."""
         self._mask, self._next = mark
-        for layer in self._cache.layers:  # one by one: a forward pass that failed has filled some of them
+        for layer in self._cache.layers:  # one by one: a failed forward pass has filled only some of them
             assert isinstance(layer, DynamicLayer)
             if (added := layer.get_seq_length() - self.length) > 0:
                 layer.crop(-added)
 
 
 def replace_text(inputs: TextInput, start: int, embeds: Tensor) -> TextInput:
-    """Replace the text of a prompt (1, L, D) from column `start` on, after its last picture."""
+    """Replace the text embeddings of a prompt (1, L, D) from column `start` on, after its last picture."""
     number, known = embeds.shape[1], inputs.position_ids[..., :start]
     added = known.max() + torch.arange(1, number + 1, device=known.device)
     places = inputs.visual_places
@@ -111,41 +111,41 @@ def replace_text(inputs: TextInput, start: int, embeds: Tensor) -> TextInput:
 class DecodingRules:
     """Sampling and stopping rules of one row."""
 
-    end_ids: tuple[int, ...]  # any of them ends the row
-    has_ended: Callable[[Sequence[int]], bool] = lambda token_ids: False  # whether an answer ends in closing words
+    end_ids: tuple[int, ...]  # end-of-answer tokens; any of them ends the row
+    has_ended: Callable[[Sequence[int]], bool] = lambda token_ids: False  # whether an answer ends in a stop string
     seg_ids: Collection[int]  # mask tokens, whose states are kept
     max_new_tokens: int
     temperature: float = 0.0  # 0 = greedy
     seed: int = 0
-    stop: StopFlag = never  # asked before each token; True cancels the row
+    stop: StopFlag = never  # called before each token; True cancels the row
 
 
 class Decoding:
-    """Batched decoding: iterate for one token per step and row; hidden states at [SEG] are kept on the way.
+    """Iterator over the decoding steps of a batch: one token per step and row, hidden states at [SEG] kept.
 
-    A row that has ended leaves the batch while others go on.
+    A finished row leaves the batch while others continue.
 
     Attributes:
         token_ids: per row, the answer without prompt and end token.
-        seg_states: per row, the (D,) state of each [SEG] so far.
-        said_end: per row, whether the answer ended in words, which are then part of `token_ids` and of the stream.
-        cancelled: per row, whether its stop flag ended it.
+        seg_states: per row, the (D,) hidden state of each [SEG] so far.
+        said_end: per row, whether the answer ended in a stop string, which is then part of `token_ids` and the stream.
+        cancelled: per row, whether its stop flag was set.
     """
 
     def __init__(self, mllm: Mllm, stream: TextStream, last_state: Tensor, rules: Sequence[DecodingRules]) -> None:
-        """Start from the last states (B, D) of the prompts, with one set of rules per row."""
+        """Start from the last hidden states (B, D) of the prompts, with one set of rules per row."""
         assert len(rules) == len(last_state)
         self._mllm, self._stream, self._state, self._rules = mllm, stream, last_state, rules
         self.token_ids: list[list[int]] = [[] for _ in rules]
         self.seg_states: list[list[Tensor]] = [[] for _ in rules]
         self.said_end = [False] * len(rules)
         self.cancelled = [False] * len(rules)
-        # One generator per row, so that a row draws the same alone as in a batch.
+        # One generator per row, so that a row samples the same tokens by itself as in a batch.
         self._generators = [torch.Generator(last_state.device).manual_seed(rule.seed) for rule in rules]
-        self._rows = list(range(len(rules)))  # of the batch, those that go on, in the order of the stream
+        self._rows = list(range(len(rules)))  # unfinished rows, in the order of the stream
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield, step by step, the new token of each row that goes on."""
+        """Yield per step the new token of each unfinished row."""
         while self._keep([self._goes_on(row) for row in self._rows]):
             picked = self._pick()
             going = [token not in self._rules[row].end_ids for row, token in zip(self._rows, picked, strict=True)]
@@ -164,7 +164,7 @@ class Decoding:
 
     @plain_inference()
     def _feed(self, tokens: list[int]) -> None:
-        """Append one token to each row that goes on."""
+        """Append one token to each unfinished row."""
         ids = torch.tensor(tokens, dtype=torch.long, device=self._state.device)[:, None]
         self._state = self._stream.append(self._mllm.embed_tokens(ids))[:, 0]
         for row, token, state in zip(self._rows, tokens, self._state, strict=True):
@@ -175,33 +175,33 @@ class Decoding:
 
     @plain_inference()
     def _keep(self, going: list[bool]) -> bool:
-        """Drop the rows that have ended, or return False where all have and the stream stays as it is."""
+        """Drop finished rows; return False, and keep the stream as it is, if all are finished."""
         if any(going) and not all(going):
-            places = [place for place, goes_on in enumerate(going) if goes_on]
-            self._stream.keep_rows(places)
-            self._state = self._state[places]
-            self._rows = [self._rows[place] for place in places]
+            kept = [index for index, goes_on in enumerate(going) if goes_on]
+            self._stream.keep_rows(kept)
+            self._state = self._state[kept]
+            self._rows = [self._rows[index] for index in kept]
         return any(going)
 
     @plain_inference()
     def _pick(self) -> list[int]:
-        """Choose the next token of each row that goes on."""
+        """Choose the next token of each unfinished row."""
         logits = self._mllm.logits(self._state).float()  # (B, V)
         tokens = logits.argmax(-1).tolist()
-        for place, row in enumerate(self._rows):
+        for index, row in enumerate(self._rows):
             if self._rules[row].temperature > 0:
-                tokens[place] = self._sample(row, logits[place])
+                tokens[index] = self._sample(row, logits[index])
         return tokens
 
     def _sample(self, row: int, logits: Tensor) -> int:
         """Sample one row's next token from its logits (V,)."""
-        # In this order no temperature above 0, however small, makes infinite numbers meet.
+        # Subtract the maximum first: at a tiny temperature logits would overflow, and softmax would return NaN.
         below = (logits - logits.amax()).double()
         probabilities = (below / self._rules[row].temperature).float().softmax(-1)
         return int(torch.multinomial(probabilities, 1, generator=self._generators[row]))
 
     def finish(self) -> Self:
-        """Decode to the end."""
+        """Decode every row to its end."""
         for _ in self:
             pass
         return self

@@ -1,6 +1,6 @@
-"""Warn once per process that the embedded model knows drawn shapes only.
+"""Warn once per process when the embedded model gets media other than synthetic scenes.
 
-Flow: Engine, GazeStream with media -> warn_once(), which says nothing within drawn_scenes().
+Flow: Engine, GazeStream with media -> warn_once(), silent within drawn_scenes().
 """
 
 import threading
@@ -10,36 +10,36 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 NOTE = (
-    "the embedded model knows drawn shapes and nothing else, so what it says of other pictures is a guess; take a "
-    "published model for them, as in sa2va segment photo.jpg 'the dog' --model ByteDance/Sa2VA-4B, or in Python "
+    "the embedded model was trained on synthetic scenes only, so its answers on other media are guesses; use a "
+    "published model, as in sa2va segment photo.jpg 'the dog' --model ByteDance/Sa2VA-4B, or in Python "
     "sa2va.load('ByteDance/Sa2VA-4B')"
 )
 
-_shows_drawn_scenes = ContextVar("_shows_drawn_scenes", default=False)
+_within_drawn_scenes = ContextVar("_within_drawn_scenes", default=False)
 _lock = threading.Lock()
-_said = False
+_warned = False
 
 
 class OutOfWorldWarning(UserWarning):
-    """The embedded model is used on media other than drawn scenes."""
+    """The embedded model got media other than synthetic scenes."""
 
 
 def warn_once(stacklevel: int = 2) -> None:
-    """Warn that answers are guesses, unless this process has warned before or shows drawn scenes."""
-    global _said
-    if _shows_drawn_scenes.get():
+    """Emit OutOfWorldWarning once per process, never within `drawn_scenes`."""
+    global _warned
+    if _within_drawn_scenes.get():
         return
     with _lock:
-        first, _said = not _said, True
+        first, _warned = not _warned, True
     if first:
         warnings.warn(NOTE, OutOfWorldWarning, stacklevel=stacklevel + 1)
 
 
 @contextmanager
 def drawn_scenes() -> Generator[None]:
-    """Mark media within the block as drawn scenes, which need no warning."""
-    token = _shows_drawn_scenes.set(True)
+    """Mark media within the block as synthetic scenes, which need no warning."""
+    token = _within_drawn_scenes.set(True)
     try:
         yield
     finally:
-        _shows_drawn_scenes.reset(token)
+        _within_drawn_scenes.reset(token)

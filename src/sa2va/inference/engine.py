@@ -1,4 +1,4 @@
-"""Run the steps of an answer: open the request, prefill, decode, draw the masks, track.
+"""Run the steps of a prediction: open the request, prefill, decode text, decode masks, track.
 
 Flow: Request -> open -> Query -> prefill -> decode -> GroundedAnswer -> draw -> Prediction, or track -> TrackSession.
     predictor.py and conversation.py call these steps; a server may call them too.
@@ -40,9 +40,9 @@ from sa2va.types import Frames, Turn
 
 
 class Engine(Unpicklable):
-    """A model with its processor, and the steps of an answer.
+    """Model, processor and the steps of a prediction.
 
-    Every call may be made from several threads at once: a model is only read, and what changes belongs to the call.
+    Thread-safe: calls only read the model, and all changing state belongs to the call.
     """
 
     instead = "let each process load its own with sa2va.load(...)"
@@ -59,10 +59,10 @@ class Engine(Unpicklable):
         """Put a model into eval mode.
 
         Args:
-            model, processor: answer.
+            model, processor: of one checkpoint.
             original_sam2: tracks in mode "consistent", where the model's own SAM 2 only decodes key frames.
-            is_embedded: the model knows drawn shapes only, and a warning says so.
-            allow_paths: False refuses paths and addresses as media, for requests that come from strangers.
+            is_embedded: the model was trained on synthetic scenes only; other media cause a warning.
+            allow_paths: False refuses paths and URLs as media, for untrusted requests.
         """
         self.model = model.eval()
         self.processor = processor
@@ -74,7 +74,7 @@ class Engine(Unpicklable):
 
     @property
     def device(self) -> torch.device:
-        return self.model.projector.fc1.weight.device  # the MLLM may be packed, or spread over several devices
+        return self.model.projector.fc1.weight.device  # the MLLM may be quantized, or dispatched to several devices
 
     @property
     def dtype(self) -> torch.dtype:
@@ -94,11 +94,11 @@ class Engine(Unpicklable):
         """Check a request, open its media and decode its key frames.
 
         Args:
-            request: with options of its own, or without.
-            options: of a request that has none.
+            request: its own options come first.
+            options: of a request without its own; None = the defaults.
 
         Raises:
-            ValueError: the media cannot be read, a region lies outside the picture, or these are no options.
+            ValueError: the media cannot be read, a region lies outside the picture, or `options` has another type.
         """
         options = Options.read(options if request.options is None else request.options)
         sources: tuple[Path, ...] = ()
@@ -128,15 +128,15 @@ class Engine(Unpicklable):
         )
 
     def choose_mode(self, media: Media, options: Options) -> str:
-        """Choose whose SAM 2 tracks: the original one where it is loaded, unless the options say otherwise."""
+        """Choose the video mode: "consistent" if the original SAM 2 is loaded, unless `options.mode` is "official"."""
         if options.mode == "official" or (options.mode == "auto" and self.original_sam2 is None):
             return "official"
         if options.mode == "consistent" and media.is_image:
-            warnings.warn("mode consistent is for clips; a picture is drawn in mode official", stacklevel=2)
+            warnings.warn("mode consistent is for clips; a picture is segmented in mode official", stacklevel=2)
         elif self.original_sam2 is None:
             warnings.warn(
                 "mode consistent needs the original SAM 2, as in load(..., sam='facebook/sam2-hiera-large'); "
-                "going on in mode official",
+                "falling back to mode official",
                 stacklevel=2,
             )
         return "official" if media.is_image or self.original_sam2 is None else "consistent"
@@ -144,7 +144,7 @@ class Engine(Unpicklable):
     def read_keyframes(
         self, media: Media, mode: str, options: Options, choice: str | None = None
     ) -> tuple[list[int], Frames]:
-        """Decode the frames that the MLLM reads: as many and where the model was trained to, unless a caller says so.
+        """Decode the key frames for the MLLM, chosen as in training unless mode or caller say otherwise.
 
         Returns:
             K indices and the frames (K, H, W, 3).
@@ -154,24 +154,24 @@ class Engine(Unpicklable):
         return choose_keyframes(media, choice, self.num_keyframes(options))
 
     def num_keyframes(self, options: Options) -> int:
-        """Return K: the model's own number of key frames unless the options say otherwise."""
+        """Return K, the number of key frames: `options.num_keyframes`, else the model's default."""
         return self.model.config.num_keyframes if options.num_keyframes is None else options.num_keyframes
 
     # ---- prefill and decode
 
     @plain_inference()
     def prefill(self, queries: Sequence[Query], room: int | None = None) -> tuple[TextStream, Tensor]:
-        """Run all prompts, padded on the left.
+        """Prefill the prompts as one batch, padded on the left.
 
         Args:
             queries: B of them.
-            room: tokens that each answer needs; None = by its options.
+            room: number of tokens reserved for each answer; None = by its options.
 
         Returns:
-            The stream, and the last states (B, D).
+            The stream, and the last hidden states (B, D).
 
         Raises:
-            ValueError: a prompt leaves less room than its answer needs.
+            ValueError: a prompt leaves too few tokens for its answer.
         """
         prompts = self.processor.prompts([(query.turn, query.pictures) for query in queries])
         rooms = [query.options.room if room is None else room for query in queries]
@@ -186,13 +186,13 @@ class Engine(Unpicklable):
     def decode(
         self, stream: TextStream, last: Tensor, options: Sequence[Options], stops: Sequence[StopFlag] | None = None
     ) -> Decoding:
-        """Prepare to decode the answers; iterate the result, or finish() it.
+        """Build the Decoding of a batch of prompts; iterate it, or call its finish().
 
         Args:
             stream: of B prompts.
-            last: (B, D) their last states.
+            last: (B, D) their last hidden states.
             options: B of them.
-            stops: B of them; None = nobody cancels.
+            stops: B of them; None = not cancellable.
         """
         most, processor = self.model.mllm.max_places, self.processor
         rules = [
@@ -213,7 +213,7 @@ class Engine(Unpicklable):
         """Return one row's answer so far, about K key frames.
 
         Raises:
-            Cancelled: its stop flag ended it.
+            Cancelled: its stop flag was set.
         """
         if decoding.cancelled[row]:
             raise Cancelled("the answer was cancelled")
@@ -225,13 +225,13 @@ class Engine(Unpicklable):
     def ground_tokens(
         self, token_ids: Sequence[int], seg_states: Tensor, options: Options, num_frames: int
     ) -> GroundedAnswer:
-        """Turn an answer into text and objects.
+        """Convert an answer's tokens to text and objects with [SEG] states.
 
         Args:
             token_ids: of the answer.
-            seg_states: (M, D) at its mask tokens.
-            options: with the most objects.
-            num_frames: K, key frames that it is about.
+            seg_states: (M, D), hidden states at its mask tokens.
+            options: limit the number of objects.
+            num_frames: K, number of key frames.
         """
         groups = self.processor.group_objects(token_ids, num_frames)[: options.max_objects]
         per_object = len(self.model.design.object_tokens(num_frames))
@@ -240,7 +240,7 @@ class Engine(Unpicklable):
         return GroundedAnswer(text, seg_states[index], self.processor.phrases(token_ids, len(groups), num_frames))
 
     def answer(self, queries: Sequence[Query]) -> list[GroundedAnswer | Cancelled]:
-        """Prefill and decode a batch to its end; each answer is the one that the query has alone."""
+        """Prefill and decode a batch; each answer equals that of its query run by itself."""
         stream, last = self.prefill(queries)
         stops = [query.stop for query in queries]
         decoding = self.decode(stream, last, [query.options for query in queries], stops).finish()
@@ -256,9 +256,10 @@ class Engine(Unpicklable):
     def answer_about(
         self, frames: Frames, prompts: Sequence[str], options: Options, stop: StopFlag = never
     ) -> list[GroundedAnswer]:
-        """Answer several prompts about the same key frames, which the vision encoder reads once.
+        """Answer several prompts about the same key frames; the vision encoder runs once.
 
-        Each prompt is prefilled by itself: padded into a batch, its last bits and so the edges of masks would move.
+        Each prompt is prefilled by itself: padding in a batch would change the last bits of its states and, with them,
+        the edges of masks.
 
         Args:
             frames: (K, H, W, 3).
@@ -287,7 +288,7 @@ class Engine(Unpicklable):
             answers.append(self.read_answer(decoding, 0, options, len(frames)))
         return answers
 
-    # ---- draw
+    # ---- decode masks
 
     @plain_inference()
     def encode_pictures(self, queries: Sequence[Query]) -> FrameFeatures:
@@ -332,10 +333,10 @@ class Engine(Unpicklable):
     def draw(
         self, queries: Sequence[Query], answers: Sequence[GroundedAnswer | Exception]
     ) -> list[Prediction | Exception]:
-        """Draw the masks of a batch: pictures together, clips one after the other.
+        """Decode the masks of a batch: pictures in one decoder batch, clips one at a time.
 
         Returns:
-            A prediction per query, or the error of its answer or its own.
+            Per query a prediction, or the error of its answer or of its mask decoding.
         """
         found: dict[int, Prediction | Exception] = {}
         pairs: dict[int, tuple[Query, GroundedAnswer]] = {}
@@ -355,7 +356,7 @@ class Engine(Unpicklable):
         return [found[i] for i in range(len(queries))]
 
     def run(self, queries: Sequence[Query]) -> list[Prediction | Exception]:
-        """Answer a batch with masks; what does not fit the memory at once is answered in halves.
+        """Predict a batch with masks; a batch that fails or runs out of memory is retried in halves.
 
         Returns:
             A prediction per query, or its ValueError or Cancelled.
@@ -374,13 +375,13 @@ class Engine(Unpicklable):
         stop: StopFlag = never,
         **how: Any,
     ) -> TrackSession:
-        """Start a track session without objects.
+        """Start a tracking session without objects.
 
         Args:
-            media: is tracked.
+            media: source to track.
             mode: "official" or "consistent".
-            options: of the masks, and of expressions that are added later.
-            max_conditioning: prompted frames that an object may read at once; None = DEFAULT_CONDITIONING, K at least.
+            options: of the masks and of expressions added later.
+            max_conditioning: prompted frames that memory attention reads; None = DEFAULT_CONDITIONING, at least K.
             stop: cancels the session.
             how: `chunk` and `prefetch` of TrackSession.
         """

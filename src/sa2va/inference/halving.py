@@ -1,6 +1,6 @@
-"""Run a batch, and its halves where it does not fit the memory or where one of its items fails.
+"""Run a batch; if it fails or runs out of memory, run its halves.
 
-Flow: engine.py: items, function of a batch -> one result or error per item.
+Flow: engine.py, predictor.py: items, function of a batch -> run_halving -> one result or error per item.
 """
 
 import re
@@ -13,12 +13,12 @@ import torch
 T = TypeVar("T")
 R = TypeVar("R")
 
-ADVICE = "the memory does not suffice for this request; ask about a smaller or shorter input, or free memory"
-_ALLOCATOR = re.compile(r"not enough memory|can't allocate", re.IGNORECASE)  # what torch's CPU allocator says
+ADVICE = "out of memory for this request; use a smaller or shorter input, or free memory"
+_ALLOCATOR = re.compile(r"not enough memory|can't allocate", re.IGNORECASE)  # messages of torch's CPU allocator
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether memory ran out on a GPU or in RAM."""
+    """Return whether an error means that memory ran out, on a GPU or in RAM."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and _ALLOCATOR.search(str(error)) is not None
@@ -26,7 +26,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def advise_on_memory() -> Generator[None]:
-    """Turn memory that runs out within a block or a function into a ValueError that says what to do."""
+    """Convert out-of-memory errors to a ValueError with advice (context manager and decorator)."""
     try:
         yield
     except Exception as error:
@@ -36,14 +36,14 @@ def advise_on_memory() -> Generator[None]:
 
 
 def run_halving(run: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> list[R | ValueError]:
-    """Run a batch; where it fails, run its halves, so that only what fails alone has an error.
+    """Run a batch; if it fails, run its halves, so that only items that fail by themselves get an error.
 
     Args:
         run: takes a batch and returns one result per item.
         items: the batch.
 
     Returns:
-        A result per item, or the ValueError of an item that failed alone.
+        Per item a result, or its ValueError if it failed by itself.
     """
     if not items:
         return []
@@ -51,7 +51,7 @@ def run_halving(run: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -
         with advise_on_memory():
             return list(run(items))
     except ValueError as caught:
-        error = caught.with_traceback(None)  # its frames would hold the tensors that did not fit
+        error = caught.with_traceback(None)  # the traceback would keep the tensors that did not fit alive
     if len(items) == 1:
         return [error]
     if torch.cuda.is_available():

@@ -1,6 +1,6 @@
-"""Choose the frames of a clip that the language model reads.
+"""Choose the key frames of a clip, which the MLLM reads.
 
-Flow: Media -> choose_keyframes -> indices and frames -> processor.py, session.py.
+Flow: Media -> choose_keyframes -> indices and frames -> engine.py.
 Source: Sa2VA, arXiv:2501.04001 ("first"); Sa2VA-i, arXiv:2509.19082 ("uniform"); "content" is the farthest-point
     rule of Gonzalez, Clustering to minimize the maximum intercluster distance (1985), on color histograms.
 Shapes: T frames, K key frames, H W picture.
@@ -16,22 +16,22 @@ from sa2va.media.source import Media, uniform_indices
 from sa2va.model.config import KEYFRAME_CHOICES
 from sa2va.types import Frames
 
-MAX_CANDIDATES = 1024  # frames that "content" compares, spread evenly over a longer clip
-SMALL_SIDE = 64  # px, side of the reduced frame whose colors are counted
-LEVELS = 4  # per color channel
-PARTS = 2  # per side: there is a histogram for each quarter of the frame
+MAX_CANDIDATES = 1024  # maximum number of frames that "content" compares, uniform over a longer clip
+SMALL_SIDE = 64  # px, side of the downscaled frame for the histograms
+LEVELS = 4  # histogram bins per color channel
+PARTS = 2  # per side: one histogram for each quadrant of the frame
 
 
 def choose_keyframes(media: Media, choice: str, number: int) -> tuple[list[int], Frames]:
-    """Pick the frames that the MLLM reads.
+    """Choose and decode the key frames of a clip.
 
     Args:
-        media: a source without a length can only give its first frames.
-        choice: "uniform" over the whole clip, "first", or "content": those whose colors differ most.
-        number: K, at most.
+        media: of a source without a length the first frames are taken, whatever the choice.
+        choice: "uniform" over the whole clip, "first", or "content": those with the most different colors.
+        number: K, the maximum.
 
     Returns:
-        Their indices and the frames (K, H, W, 3); the media still has all frames to give.
+        Indices and frames (K, H, W, 3). The media can still be iterated from its first frame.
 
     Raises:
         ValueError: the choice is unknown.
@@ -49,7 +49,7 @@ def choose_keyframes(media: Media, choice: str, number: int) -> tuple[list[int],
 
 
 def content_indices(frames: Iterable[NDArray[np.uint8]], num_frames: int, number: int) -> list[int]:
-    """Choose frame 0, then repeatedly the frame farthest from those chosen; evenly where all frames are alike.
+    """Sample frames farthest-first by color, from frame 0; fill up with uniform ones when all distances are 0.
 
     Args:
         frames: all T frames, read once.
@@ -57,7 +57,7 @@ def content_indices(frames: Iterable[NDArray[np.uint8]], num_frames: int, number
         number: K.
 
     Returns:
-        Increasing indices.
+        Indices, in increasing order.
     """
     if num_frames <= number:
         return list(range(num_frames))
@@ -65,21 +65,21 @@ def content_indices(frames: Iterable[NDArray[np.uint8]], num_frames: int, number
     wanted = set(candidates)
     colors = np.stack([count_colors(frame) for index, frame in enumerate(frames) if index in wanted])
     chosen = [0]
-    distance = np.abs(colors - colors[0]).sum(1)  # (candidates,) to the nearest chosen one
+    distance = np.abs(colors - colors[0]).sum(1)  # (candidates,) to the nearest chosen frame
     while len(chosen) < number and distance.any():
         chosen.append(int(distance.argmax()))
         distance = np.minimum(distance, np.abs(colors - colors[chosen[-1]]).sum(1))
-    picked = [candidates[place] for place in chosen]
+    picked = [candidates[index] for index in chosen]
     spare = [index for index in uniform_indices(num_frames, 2 * number) if index not in picked]
     return sorted([*picked, *spare[: number - len(picked)]])
 
 
 def count_colors(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the histogram of LEVELS^3 colors for each quarter of a frame; it sums to 1 over the frame."""
+    """Return color histograms of LEVELS^3 bins for the four quadrants of a frame; together they sum to 1."""
     small = cv2.resize(frame, (SMALL_SIDE, SMALL_SIDE), interpolation=cv2.INTER_AREA)
     levels = small.astype(np.int64) * LEVELS // 256
     color = (levels[..., 0] * LEVELS + levels[..., 1]) * LEVELS + levels[..., 2]
-    part = np.arange(SMALL_SIDE) * PARTS // SMALL_SIDE
-    place = (part[:, None] * PARTS + part) * LEVELS**3
-    counts = np.bincount((color + place).ravel(), minlength=PARTS**2 * LEVELS**3)
+    half = np.arange(SMALL_SIDE) * PARTS // SMALL_SIDE
+    offset = (half[:, None] * PARTS + half) * LEVELS**3
+    counts = np.bincount((color + offset).ravel(), minlength=PARTS**2 * LEVELS**3)
     return counts.astype(np.float32) / SMALL_SIDE**2

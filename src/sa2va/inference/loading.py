@@ -1,4 +1,4 @@
-"""Load a model by its name.
+"""Load a model by its name, for inference.
 
 Flow: name -> find.py, device.py -> folder.py -> adapter.py, quantize.py, device_map.py -> Predictor.
 """
@@ -34,28 +34,28 @@ def load(
     offline: bool = False,
     allow_paths: bool = True,
 ) -> Predictor:
-    """Load a model.
+    """Load a model as a Predictor.
 
     Args:
         name: "tiny", the embedded model, a model folder in our layout or the published one, or "org/name" on a hub.
         adapter: LoRA adapter for the MLLM, as PEFT saves it: a folder or "org/name".
         sam: original SAM 2 for the video mode "consistent", as in "facebook/sam2-hiera-large".
-        device: "auto", "cpu", "cuda", "cuda:1", "mps". "auto" takes the best one, and where the model does not fit
-            the GPU, all GPUs and the RAM.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps". "auto" takes the fastest one; a model too large for one GPU
+            is dispatched over all GPUs and RAM.
         dtype: "auto", "float32", "bfloat16", "float16".
         quantize: None, "int8" or "int4" for the MLLM's linear layers.
         revision: branch, tag or commit of `name` on the hub.
-        offline: take everything from this machine.
-        allow_paths: False refuses paths and addresses as media, for requests that come from strangers.
+        offline: no downloads.
+        allow_paths: False refuses paths and URLs as media, for untrusted requests.
 
     Raises:
-        ValueError: there is no such model, its files are damaged, an extra is not installed, the memory does not
-            suffice, or an argument is unknown.
+        ValueError: there is no such model, its files are damaged, an extra is not installed, memory is too
+            small, or an argument is unknown.
     """
     where = choose_device(device)
     kind = choose_dtype(dtype, where)
     if quantize is not None:
-        import_quantizer(quantize, where)  # says what is missing before anything is fetched
+        import_quantizer(quantize, where)  # fails before anything is downloaded
     folder = find_model(name, revision=revision, offline=offline)
     extra = None if adapter is None else find_model(adapter, offline=offline)
     original = None if sam is None else find_model(sam, offline=offline)
@@ -66,14 +66,14 @@ def load(
         model, processor = _build(folder, extra, quantize, where, kind, plan)
         sam2 = None if original is None else load_original_sam2(original, where, kind)
     except torch.OutOfMemoryError as error:
-        raise ValueError(f"{name} does not fit the memory of {where}; `sa2va doctor {name}` says what does") from error
-    # An adapter may have taught it more.
+        raise ValueError(f"{name} does not fit the memory of {where}; `sa2va doctor {name}` lists what does") from error
+    # With an adapter it may know more than synthetic scenes.
     is_embedded = extra is None and folder.resolve() in {place.resolve() for place in EMBEDDED.values()}
     return Predictor(model, processor, original_sam2=sam2, is_embedded=is_embedded, allow_paths=allow_paths)
 
 
 def _choose_gpus(folder: Path, dtype: torch.dtype, *, may_spread: bool) -> tuple[torch.device, Plan | None]:
-    """Return the GPU with most room and, for a model that does not fit it, where each of its layers goes."""
+    """Return the GPU with the most free memory and, if the model does not fit it, a device map."""
     places = sorted(list_places(), key=lambda place: (place.device == "cpu", -place.free))
     first, config = torch.device(places[0].device), load_config(folder)
     need = memory_need(measure(config), CHOICES["float32" if dtype == torch.float32 else "bfloat16"])
@@ -90,7 +90,7 @@ def _build(
     dtype: torch.dtype,
     plan: Plan | None,
 ) -> tuple[Sa2VA, Processor]:
-    """Load the weights where they stay, or on the CPU if they are quantized or spread first."""
+    """Load the weights on their final device, or on the CPU if they are then quantized or dispatched."""
     model, processor = load_checkpoint(folder, CPU if plan or quantize else where, dtype)
     if adapter is not None:
         merge_adapter(model, adapter)

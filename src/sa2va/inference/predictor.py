@@ -1,4 +1,4 @@
-"""Answer questions about pictures and clips, with masks: the library's main class.
+"""Answer questions about images and clips, with masks: the library's main class.
 
 Flow: media + prompt -> Predictor -> engine.py -> Prediction, Conversation or TrackSession.
 Source: Sa2VA, arXiv:2501.04001, for the order of the steps.
@@ -33,12 +33,12 @@ FORCED_ANSWER = Turn(question="", answer="It is .", spans=(Span(start=6, end=6, 
 
 
 class Predictor(Unpicklable):
-    """Answers about pictures and clips; `sa2va.load` makes one.
+    """Predictor for images and clips, as `sa2va.load` returns it.
 
-    It may be asked from several threads at once. A Conversation or a TrackSession belongs to one thread at a time.
+    Thread-safe; a Conversation or a TrackSession belongs to one thread at a time.
 
     Attributes:
-        engine: the steps of an answer, one by one.
+        engine: the single steps of a prediction.
         model, processor: of the engine.
     """
 
@@ -84,7 +84,7 @@ class Predictor(Unpicklable):
         options: Options | None = None,
         stop: StopFlag = never,
     ) -> Prediction:
-        """Answer one question.
+        """Answer one question or request, with masks.
 
         Args:
             media: see `sa2va.media.source.open_media`.
@@ -93,11 +93,11 @@ class Predictor(Unpicklable):
                 (x0, y0, x1, y1) px, a point (x, y) px or a scribble (K, 2) px, on the first frame; or an array of
                 boxes (R, 4), points (R, 2), scribbles (R, K, 2) or masks (R, H, W).
             options: see Options.
-            stop: asked before each token and each frame, as in `threading.Event().is_set`; True cancels the answer.
+            stop: called before each token and each frame, as in `threading.Event().is_set`; True cancels the answer.
 
         Raises:
-            ValueError: the media cannot be read, the prompt is empty, a region lies outside the picture or the
-                memory does not suffice.
+            ValueError: the media cannot be read, the prompt is empty, a region lies outside the image or
+                memory runs out.
             Cancelled: the stop flag was set.
         """
         return self.predict_batch([Request(media, prompt, regions, stop=stop)], options)[0]
@@ -106,10 +106,10 @@ class Predictor(Unpicklable):
     def predict_batch(
         self, requests: Sequence[Request], options: Options | Sequence[Options] | None = None
     ) -> list[Prediction]:
-        """Answer many questions at once; each answer is the one `predict` gives.
+        """Answer a batch of requests; results equal those of `predict`.
 
         Args:
-            requests: answered together; a batch that does not fit the memory is answered in halves.
+            requests: one batch; if it does not fit into memory, its halves are run.
             options: of all requests, or one for each; a request's own options come first.
 
         Raises:
@@ -122,7 +122,7 @@ class Predictor(Unpicklable):
     def answer_batch(
         self, requests: Sequence[Request], options: Options | Sequence[Options] | None = None
     ) -> list[BatchResult]:
-        """Answer many questions at once, where a bad or cancelled request fails alone.
+        """Answer a batch of requests; a bad or cancelled one gets an error of its own.
 
         Args:
             requests, options: as in `predict_batch`.
@@ -141,9 +141,9 @@ class Predictor(Unpicklable):
 
     @plain_defaults()
     def probe_batch(self, requests: Sequence[Request], options: Options | None = None) -> list[Prediction]:
-        """Answer each request with exactly one mask, whether or not the model would have drawn any.
+        """Predict exactly one mask per request: the answer with [SEG] is given, not generated.
 
-        The answer is forced; presence then says how likely the object is to be there.
+        Presence is then the probability that the object is there.
         """
         ids, _ = self.processor.encode_answer(FORCED_ANSWER)
         return self.predict_forced(requests, ids[: ids.index(self.processor.seg_id) + 1], options)
@@ -152,16 +152,16 @@ class Predictor(Unpicklable):
     def predict_forced(
         self, requests: Sequence[Request], answer_ids: Sequence[int], options: Options | None = None
     ) -> list[Prediction]:
-        """Answer each request with the given tokens, as if the model had chosen them."""
+        """Predict with the given answer tokens, as if the model had generated them."""
         ids, engine = list(answer_ids), self.engine
-        places = [place for place, token in enumerate(ids) if token in self.processor.seg_tokens]
+        seg_positions = [index for index, token in enumerate(ids) if token in self.processor.seg_tokens]
 
         def force(queries: Sequence[Query]) -> list[GroundedAnswer]:
             stream, _ = engine.prefill(queries, len(ids))
             forced = self.model.mllm.embed_tokens(torch.tensor([ids], device=self.device))
             states = stream.append(forced.expand(len(queries), -1, -1))  # (B, L, D)
             return [
-                engine.ground_tokens(ids, row[places], one.options, len(one.keyframes))
+                engine.ground_tokens(ids, row[seg_positions], one.options, len(one.keyframes))
                 for one, row in zip(queries, states, strict=True)
             ]
 
@@ -170,14 +170,14 @@ class Predictor(Unpicklable):
 
     @plain_defaults()
     def open(self, media: Any) -> Conversation:
-        """Start a conversation about a picture or clip; what has been seen and said is kept between questions."""
+        """Start a conversation about an image or clip; the KV cache is kept between questions."""
         return Conversation(self.engine, media)
 
     @plain_defaults()
     def segment_regions(
         self, media: Any, regions: Sequence[Any] | NDArray[Any], options: Options | None = None
     ) -> Prediction:
-        """Cut out what regions mark, without the language model: one object per region, in a clip through all frames.
+        """Segment one object per region with SAM 2 alone, without the MLLM; track it through a clip.
 
         Args:
             media: see `sa2va.media.source.open_media`.
@@ -185,7 +185,7 @@ class Predictor(Unpicklable):
             options: see Options.
 
         Raises:
-            ValueError: the media cannot be read, or a region lies outside the picture.
+            ValueError: the media cannot be read, or a region lies outside the image.
         """
         with self.track(media, options=options) as session:
             for region in masks.split_regions(regions, session.media.height, session.media.width):
@@ -208,24 +208,24 @@ class Predictor(Unpicklable):
         options: Options | None = None,
         stop: StopFlag = never,
     ) -> TrackSession:
-        """Find what a prompt asks for and follow it through a clip or an endless stream, in constant memory.
+        """Segment what a prompt refers to and track it through a clip or an endless stream, in constant memory.
 
         Args:
             source: see `sa2va.media.source.open_media`; one that cannot be rewound is prompted on its first frames.
-            prompt: a request for masks, or several that are followed together, or {request: name of its objects};
+            prompt: a request for masks, or several that are tracked together, or {request: name of its objects};
                 None = start without objects and add them to the session.
-            keyframes: "uniform" over the whole clip, "first", or "content", those that differ most; None = as the
+            keyframes: "uniform" over the whole clip, "first", or "content", the most different; None = as the
                 model was trained.
-            num_keyframes: K, frames that the MLLM reads; None = as the options say, else as the model was trained.
-            max_conditioning: prompted frames that an object may read at once; the nearest in time are kept.
-            chunk: frames that SAM 2's image encoder takes at once.
+            num_keyframes: K, number of frames for the MLLM; None = as the options say, else as the model was trained.
+            max_conditioning: prompted frames that memory attention reads per object, the nearest in time.
+            chunk: number of frames per batch of SAM 2's image encoder.
             prefetch: decode a file ahead of time.
-            allow_stream: open a camera (its number) or an address (http, rtsp); else they are refused.
+            allow_stream: allow a camera (its number) or a URL (http, rtsp) as source.
             options: see Options.
-            stop: asked before each token and each frame; True cancels the session, which then raises Cancelled.
+            stop: called before each token and each frame; True cancels the session, which then raises Cancelled.
 
         Returns:
-            A session; iterate it for one FrameResult per frame.
+            A session, to be iterated: one FrameResult per frame.
 
         Raises:
             ValueError: the source cannot be read, or a prompt is empty or too long.
@@ -237,7 +237,7 @@ class Predictor(Unpicklable):
         prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
         if prompt is not None and not prompts:
             raise ValueError("prompt: expected a request, or a list with at least one")
-        with ExitStack() as opened:  # a source is handed back where no session comes of it
+        with ExitStack() as opened:  # an error closes the source
             media = opened.enter_context(closing(engine.open_media(source, allow_stream=allow_stream)))
             mode = engine.choose_mode(media, options)
             how: dict[str, Any] = {"max_conditioning": max_conditioning, "chunk": chunk, "prefetch": prefetch}
@@ -251,7 +251,7 @@ class Predictor(Unpicklable):
         return session
 
     def stream(self, source: Any, prompt: str) -> Iterator[FrameResult]:
-        """Yield the results of `track` alone."""
+        """Yield the frame results of `track` and close its session."""
         with self.track(source, prompt) as session:
             yield from session
 
@@ -259,7 +259,7 @@ class Predictor(Unpicklable):
 def _pair_options(
     requests: Sequence[Request], options: Options | Sequence[Options] | None
 ) -> list[tuple[Request, Options | None]]:
-    """Give each request its options.
+    """Pair each request with its options.
 
     Raises:
         ValueError: there are more or fewer options than requests.

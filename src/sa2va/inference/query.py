@@ -1,4 +1,4 @@
-"""Hold a request that has been checked: its media is open and its key frames are decoded.
+"""Define Query, a validated request with open media and decoded key frames.
 
 Flow: Request -> Engine.open -> Query -> Engine.prefill, Engine.draw.
 Shapes: K key frames.
@@ -15,17 +15,17 @@ from sa2va.types import Frames, Turn
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """A checked request: its media is open and its key frames are decoded."""
+    """Validated request with open media and decoded key frames."""
 
-    media: Media  # gives all frames
-    pictures: list[Frames]  # read by the MLLM: one array per picture, or one with the K key frames
+    media: Media  # source of all frames
+    pictures: list[Frames]  # for the MLLM: one array per image, or one with the K key frames
     keyframes: list[int]  # K indices
     turn: Turn
     mode: str  # "official" or "consistent"
     options: Options
     stop: StopFlag = never
-    sources: tuple[Path, ...] = ()  # files of further pictures
-    features: FrameFeatures | None = None  # of its picture, where SAM 2 has encoded it before
+    sources: tuple[Path, ...] = ()  # files of further images
+    features: FrameFeatures | None = None  # of its image, if SAM 2 has encoded it before
 
     @property
     def is_clip(self) -> bool:

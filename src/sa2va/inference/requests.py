@@ -1,4 +1,4 @@
-"""Hold requests: media, prompt and regions, with options that are checked where they are made.
+"""Define requests (media, prompt, regions) and their options, which are validated on construction.
 
 Flow: apps, evaluation, a server -> Request, Options -> engine.py.
 """
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from sa2va.tokens import check_text
 
 MODES = ("auto", "official", "consistent")
-DEFAULT_NEW_TOKENS = 512  # of an answer, or as many as the prompt leaves room for
-LEAST_ROOM = 64  # tokens; with less left of what the language model has learned, a prompt is refused
+DEFAULT_NEW_TOKENS = 512  # per answer, or fewer if the context length ends before
+LEAST_ROOM = 64  # tokens; a prompt that leaves less of the context length is refused
 MAX_SEED = 2**64 - 1
 _COUNTS = ("max_new_tokens", "max_objects")
 
 
 def check_count(name: str, value: Any) -> int:
-    """Return a count as an int.
+    """Validate a count and return it as an int.
 
     Raises:
         ValueError: it is not a whole number of at least 1.
@@ -47,30 +47,30 @@ def _is_whole(value: Any) -> bool:
 
 
 def _to_finite(value: Any) -> float:
-    """Return a number as a float; NaN where it is none or not finite."""
+    """Convert a number to float; return NaN if it is no number or not finite."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return math.nan
     try:
         number = float(value)
-    except OverflowError:  # a whole number of hundreds of digits
+    except OverflowError:  # an int of hundreds of digits
         return math.nan
     return number if math.isfinite(number) else math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Every knob of a prediction; numbers of NumPy are taken like those of Python.
+    """Options of a prediction; NumPy scalars are accepted.
 
     Raises:
         ValueError: a value has the wrong type or lies outside its range.
     """
 
-    max_new_tokens: int = DEFAULT_NEW_TOKENS  # any other number is room that a prompt must leave
+    max_new_tokens: int = DEFAULT_NEW_TOKENS  # any other value must fit after the prompt
     temperature: float = 0.0  # 0 = greedy
-    seed: int = 0  # of sampling, where temperature > 0
+    seed: int = 0  # of sampling, if temperature > 0
     mask_threshold: float = 0.0  # a pixel with a larger logit belongs to the mask
     max_objects: int = 64  # of one answer; [SEG] tokens beyond it get no mask
-    num_keyframes: int | None = None  # frames of a clip that the model reads; None = the model's own
+    num_keyframes: int | None = None  # frames of a clip that the MLLM reads; None = the model's default
     mode: str = "auto"  # "auto" | "official" | "consistent"
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ class Options:
             raise ValueError(f"temperature is {self.temperature!r}; expected a finite number, 0 (greedy) or more")
         numbers["mask_threshold"] = _to_finite(self.mask_threshold)
         if math.isnan(numbers["mask_threshold"]):
-            raise ValueError(f"mask_threshold is {self.mask_threshold!r}; expected a finite logit, 0 for even odds")
+            raise ValueError(f"mask_threshold is {self.mask_threshold!r}; expected a finite logit, as in 0.0")
         if not isinstance(self.mode, str) or self.mode not in MODES:
             raise ValueError(f"mode {self.mode!r} is unknown; use one of {', '.join(MODES)}")
         for name, value in numbers.items():
@@ -96,7 +96,7 @@ class Options:
         """Return the caller's options, or the defaults.
 
         Raises:
-            ValueError: these are no options.
+            ValueError: `options` has another type.
         """
         if options is not None and not isinstance(options, cls):
             raise ValueError(f"options {options!r:.60}: expected Options(...), got {type(options).__name__}")
@@ -104,7 +104,7 @@ class Options:
 
     @property
     def room(self) -> int:
-        """How many tokens a prompt must leave to its answer."""
+        """Number of tokens reserved for the answer."""
         return LEAST_ROOM if self.max_new_tokens == DEFAULT_NEW_TOKENS else self.max_new_tokens
 
 
@@ -112,17 +112,17 @@ StopFlag = Callable[[], bool]  # as in threading.Event().is_set
 
 
 class Cancelled(Exception):
-    """The stop flag of a request was set: there is no answer, and no more work is done for it."""
+    """The stop flag of a request was set, and no answer was computed."""
 
 
 def never() -> bool:
-    """Return False: the stop flag of a request that nobody can cancel."""
+    """Return False: the stop flag of a request that cannot be cancelled."""
     return False
 
 
 @dataclass(frozen=True)
 class Request:
-    """One question about one picture or clip, or about several pictures at once.
+    """Question or request about one image or clip, or about several images at once.
 
     With `images`, masks and regions belong to the first of them.
     """
@@ -132,7 +132,7 @@ class Request:
     regions: Sequence[Any] | NDArray[Any] | None = None  # see `sa2va.masks.split_regions`
     images: Sequence[Any] | None = None
     options: Options | None = None  # of this request alone; None = those of the call
-    stop: StopFlag = never  # asked before each token and each frame; True cancels the request
+    stop: StopFlag = never  # called before each token and each frame; True cancels the request
 
     def __post_init__(self) -> None:
         if (self.media is None) == (self.images is None):

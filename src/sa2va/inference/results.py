@@ -1,4 +1,4 @@
-"""Hold predictions: text, masks per object and frame, drawings and COCO JSON.
+"""Define predictions: text, masks per object and frame, overlays, COCO JSON.
 
 Flow: engine.py, tracking/session.py -> FrameResult -> Prediction -> apps, evaluation.
 Shapes: N objects, T frames, H W the input's own size.
@@ -31,11 +31,11 @@ CLIP_FILES = (r"overlay\.mp4", r"annotations\.json", r"mask_\d+/\d+\.png")
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectMasks:
-    """One object of an answer."""
+    """Masks of one object of an answer, in all frames."""
 
     id: int  # counts from 1 in the order of the answer
-    phrase: str | None  # the grounded phrase, where the answer has one
-    presence: float  # 0..1, the object is there at all
+    phrase: str | None  # the grounded phrase, if the answer has one
+    presence: float  # 0..1, probability that the object is there at all
     scores: NDArray[np.float32]  # (T,) expected IoU, 0..1
     rles: tuple[masks.RLE, ...]  # T of them, COCO run lengths
 
@@ -51,7 +51,7 @@ class FrameObject:
 
     id: int
     phrase: str | None
-    presence: float  # 0..1, the object is in this frame
+    presence: float  # 0..1, probability that the object is in this frame
     score: float  # expected IoU, 0..1
     mask: NDArray[np.bool_]  # (H, W)
 
@@ -74,8 +74,8 @@ class Prediction:
     """Text and masks of one answer."""
 
     text: str
-    media: Media = field(repr=False)  # what was asked about, for drawing
-    sources: tuple[Path, ...] = field(default=(), repr=False)  # files that were read beside those of `media`
+    media: Media = field(repr=False)  # the input, for overlays
+    sources: tuple[Path, ...] = field(default=(), repr=False)  # further input files
     num_frames: int = 1
     objects: tuple[ObjectMasks, ...] = ()
 
@@ -89,14 +89,14 @@ class Prediction:
         media: Media,
         sources: tuple[Path, ...] = (),
     ) -> "Prediction":
-        """Keep the results of a whole track as run lengths.
+        """Collect the frame results of a whole track as RLE masks.
 
         Args:
             results: one per frame, read once; each has every object.
             presence: of each object by its id, 0..1.
             text: of the answer.
             media: what was tracked.
-            sources: files that were read beside those of `media`.
+            sources: input files other than those of `media`.
         """
         tracks: dict[int, list[tuple[str | None, float, masks.RLE]]] = {key: [] for key in presence}
         num_frames = 0
@@ -124,7 +124,7 @@ class Prediction:
         return np.stack([item.masks for item in self.objects])
 
     def labels(self) -> list[str]:
-        """Return what is written on each object: its number, its phrase or the expected IoU."""
+        """Return the overlay label of each object: its id with the phrase or the expected IoU."""
         return [f"{o.id} {o.phrase}" if o.phrase else f"{o.id}  {o.scores.max():.2f}" for o in self.objects]
 
     def plot(self, frame: int = 0) -> NDArray[np.uint8]:
@@ -142,8 +142,8 @@ class Prediction:
     def save(self, folder: str | Path) -> list[Path]:
         """Write the overlay (PNG, or MP4 for a clip), one mask PNG per object and frame, and COCO JSON.
 
-        All files appear or none. What an earlier answer left in the folder goes; files of a user stay. A source that
-        cannot be read twice, such as an iterator, has no overlay; a warning says so.
+        All files appear or none. Files of an earlier answer in the folder are deleted; files of a user stay. For a
+        source that cannot be read twice, such as an iterator, a warning replaces the overlay.
 
         Returns:
             The paths of all files.
@@ -192,7 +192,7 @@ class Prediction:
         return path
 
     def to_coco(self) -> dict[str, Any]:
-        """Return COCO JSON: one annotation per object for a picture, COCO-video tracks for a clip."""
+        """Return COCO JSON: one annotation per object for an image, COCO-video tracks for a clip."""
         names = list(dict.fromkeys(item.phrase or "object" for item in self.objects))
         categories = [{"id": index + 1, "name": name} for index, name in enumerate(names)]
         info = {"description": self.text}
@@ -263,7 +263,7 @@ class BatchResult:
 
 
 def claim_files(*, is_image: bool) -> Claim:
-    """Say which files the results of a picture or clip may be."""
+    """Return the Claim to the files that hold the results of an image or clip."""
     return Claim(PICTURE_FILES, CLIP_FILES) if is_image else Claim(CLIP_FILES, PICTURE_FILES)
 
 
@@ -281,7 +281,7 @@ def describe_video(media: Media, num_frames: int) -> dict[str, Any]:
 
 
 def _box_and_area(rle: masks.RLE) -> dict[str, Any]:
-    """Return COCO's x, y, width, height and the number of pixels."""
+    """Return the COCO box (x, y, width, height) and the area of a mask, in px."""
     box = masks.bbox(masks.decode_rle(rle))
     x0, y0, x1, y1 = box if box is not None else (0.0, 0.0, 0.0, 0.0)
     return {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": masks.area(rle)}

@@ -1,16 +1,16 @@
-"""Refuse to copy or pickle what belongs to one process: weights, caches, open sources.
+"""Forbid copying and pickling of objects bound to one process: weights, caches, open sources.
 
-Flow: Predictor, Conversation, TrackSession, gaze's predictor and streams inherit Unpicklable.
+Flow: Engine, Predictor, Conversation, TrackSession and classes of extensions inherit Unpicklable.
 """
 
 from typing import NoReturn, SupportsIndex
 
 
 class Unpicklable:
-    """Refuse to be copied or pickled, in one line.
+    """Base class whose objects can be neither copied nor pickled.
 
     Attributes:
-        instead: advice that ends the message.
+        instead: advice at the end of the error message.
     """
 
     instead: str

@@ -1,4 +1,4 @@
-"""Check `sa2va assemble`: every family with every form of SAM 2 gives a model that loads, answers and draws."""
+"""Check `sa2va assemble`: every family with every form of SAM 2 loads, answers and predicts masks."""
 
 import copy
 import json
@@ -29,7 +29,7 @@ FAMILIES = ("internvl_qwen2", "qwen2_5_vl", "qwen3_vl")
 
 
 def write_mllm(folder: Path, kind: str, *, tied: bool = False) -> None:
-    """Write an MLLM as Transformers does, with a tokenizer that has not heard of Sa2VA and spare rows."""
+    """Write an MLLM as Transformers does, with a tokenizer without Sa2VA's tokens and spare rows."""
     whole = build_tokenizer().backend_tokenizer.to_str()
     values = json.loads(whole)
     values["added_tokens"] = [token for token in values["added_tokens"] if token["content"] not in ADDED_TOKENS]

@@ -74,7 +74,7 @@ def test_a_bad_question_in_a_pipe_is_bad_input(
 def test_bytes_that_are_not_utf8_are_named(
     errors: str, toy: Any, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What Python makes of them differs between locales; what we say does not."""
+    """Python decodes them differently per locale; our error message is the same."""
     piped = io.TextIOWrapper(io.BytesIO(b"how many?\ncaf\xe9 \xff?\n"), encoding="utf-8", errors=errors)
     monkeypatch.setattr("sys.stdin", piped)
     assert cli.main(["chat", str(photo), "--quiet"]) == 2

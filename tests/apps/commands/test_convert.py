@@ -1,4 +1,4 @@
-"""Check `sa2va convert`: what it writes, what it says, and that a failure leaves nothing behind."""
+"""Check `sa2va convert`: its files, its output, and that a failure leaves no files."""
 
 from pathlib import Path
 

@@ -70,11 +70,11 @@ def test_without_extensions_own_media_are_shown_and_what_is_missing_is_said(
     out = ["-o", str(tmp_path / "demo")]
     assert cli.main(["demo", *out, "--media", str(tmp_path / "photo.png")]) == 0
     told, remarks = capsys.readouterr()
-    assert "Your own" in told and remarks.count("not shown, since the extensions are not here: gone\n") == 1
+    assert "Your own" in told and remarks.count("left out, since the extensions are not installed: gone\n") == 1
     assert (tmp_path / "demo" / "index.html").is_file()
     assert cli.main(["demo", *out]) == 2
     error = capsys.readouterr().err
-    assert error == "sa2va: the extensions gone are not here, whose scenes the demo shows; add --media PATH\n"
+    assert error == "sa2va: the demo needs the extensions gone, which are not installed; add --media PATH\n"
 
 
 def test_own_media_come_with_a_warning(
@@ -85,7 +85,7 @@ def test_own_media_come_with_a_warning(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     register()
-    monkeypatch.setattr("sa2va.inference.embedded._said", False)
+    monkeypatch.setattr("sa2va.inference.embedded._warned", False)
     Image.new("RGB", (64, 48), "gray").save(tmp_path / "photo.png")
     words = ["demo", "-o", str(tmp_path / "demo"), "--items", "0", "--media", str(tmp_path / "photo.png")]
     assert cli.main(words) == 0

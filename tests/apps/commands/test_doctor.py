@@ -1,4 +1,4 @@
-"""Check what the doctor says of models, machines and installations, and its exit codes."""
+"""Check the doctor's reports on models, machines and installations, and its exit codes."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ LARGE = "ByteDance/Sa2VA-8B"
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
-    """An installation without faults, whatever this machine has."""
+    """Simulate an installation without faults."""
     parts = [Part("torch", "2.13.0"), Part("peft", None, "optional: pip install 'sa2va[adapter]'", "adapter")]
     monkeypatch.setattr(doctor_module, "inspect_installation", lambda: parts)
     return parts
@@ -29,7 +29,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
 
 @pytest.fixture
 def few_released(monkeypatch: pytest.MonkeyPatch) -> dict[str, Released]:
-    """A short list of released models; to build each of the real one takes seconds."""
+    """Shorten the list of released models; building each of them takes seconds."""
     few = {name: RELEASED[name] for name in ("ByteDance/Sa2VA-1B", "ByteDance/Sa2VA-4B")}
     monkeypatch.setattr(released, "RELEASED", few)
     return few
@@ -37,7 +37,7 @@ def few_released(monkeypatch: pytest.MonkeyPatch) -> dict[str, Released]:
 
 @pytest.fixture
 def have(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let the machine have this many free GiB: have(cpu=64, cuda=24)."""
+    """Simulate a machine with this much free memory, GiB: have(cpu=64, cuda=24)."""
 
     def set_memory(**gibs: float) -> None:
         places = [Place("cuda:0" if k == "cuda" else k, k, 100 * GIB, int(v * GIB)) for k, v in sorted(gibs.items())]

@@ -1,4 +1,4 @@
-"""Check that every family passes through every command, and both ways between the two layouts."""
+"""Check every family with every command, and its conversion between the two layouts."""
 
 import io
 import json
@@ -27,7 +27,7 @@ KINDS = {"internvl": "internvl_qwen2", "qwen2_5_vl": "qwen2_5_vl", "qwen3_vl": "
 
 @pytest.fixture(scope="module", params=KINDS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model of one family in the published layout, which reads enough places for any picture."""
+    """Write a random model of one family in the published layout, with context for any picture."""
     path = tmp_path_factory.mktemp("family") / request.param
     write_published(path, KINDS[request.param])
     values = json.loads((path / "config.json").read_text())
@@ -79,7 +79,7 @@ def test_every_family_is_examined(folder: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_every_family_meets_its_recording(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A recording of all that the command compares: pixels, visual tokens, states and what SAM 2 draws."""
+    """A recording has every compared tensor: pixels, image tokens, hidden states and outputs of SAM 2."""
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     predictor = Predictor(*load_checkpoint(copy, torch.device("cpu"), torch.float32))
     recorded = {"image": record(predictor, copy, "image", 1), "video": record(predictor, copy, "video", 7)}

@@ -1,4 +1,4 @@
-"""Check that the demo page is one file, says what was measured, and shows text as text."""
+"""Check that the demo page is one file, contains the figures, and escapes text."""
 
 import re
 from html.parser import HTMLParser
@@ -15,7 +15,7 @@ PICTURE = np.zeros((8, 10, 3), np.uint8)
 
 
 class Structure(HTMLParser):
-    """Collects tags and checks that they close in order."""
+    """HTML parser that collects tags and checks that they close in order."""
 
     VOID = {"meta", "img", "br"}
 

@@ -1,4 +1,4 @@
-"""Check names and settings of the published layout: both ways, nothing lost, every bit kept."""
+"""Check names and settings of the published layout: converted in both directions without loss."""
 
 from typing import Any
 
@@ -149,7 +149,7 @@ def test_older_names_of_qwen_are_read() -> None:
 
 
 def agree(ours: Any, theirs: Any) -> bool:
-    """Tell whether two configurations say the same where both speak."""
+    """Return whether two configurations agree in the fields that both have."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         return all(agree(ours[key], theirs[key]) for key in ours.keys() & theirs.keys())
     return ours == theirs

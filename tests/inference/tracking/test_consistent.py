@@ -1,4 +1,4 @@
-"""Check consistent tracking against the library's own session, given the same masks."""
+"""Check mode consistent against the session of Transformers, for the same mask prompts."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ NUM_FRAMES, KEYFRAMES, NUM_OBJECTS = 24, (0, 6, 11, 17, 23), 3
 def track_given(
     sam2: Sam2, pixels: Tensor, masks: dict[int, Tensor], policy: TrackPolicy = STOCK, *, known: bool = True
 ) -> Tracked:
-    """Give masks (N, S, S) on some frames, all at once, and follow all objects in one batch."""
+    """Prompt with masks (N, S, S) on some frames, and track all objects in one batch."""
     tracker, found = Tracker(sam2, policy, num_frames=len(pixels)), {}
     for frame, given in masks.items():
         features = sam2.encode_frames(pixels[frame : frame + 1])
@@ -38,7 +38,7 @@ def track_given(
 
 
 def rows(masks: dict[int, Tensor], *objects: int) -> dict[int, dict[int, Tensor]]:
-    """Write masks by frame as masks by object and frame."""
+    """Regroup masks by frame to masks by object and frame."""
     return {n: {frame: mask[n] for frame, mask in masks.items()} for n in objects}
 
 
@@ -49,7 +49,7 @@ def difference(one: Tracked, other: Tracked) -> float:
 
 @pytest.fixture(scope="module", params=["2.0", "2.1"])
 def case(request: pytest.FixtureRequest) -> tuple[Sam2, Tensor, dict[int, Tensor]]:
-    """A model, a clip, and the masks of three objects, one of which is missing on one key frame."""
+    """Make a model, a clip, and masks of three objects, one of them absent on one key frame."""
     masks = draw_masks(NUM_OBJECTS, *KEYFRAMES)
     masks[KEYFRAMES[2]][1] = False
     return build_sam2(request.param), draw_clip(NUM_FRAMES), masks
@@ -91,7 +91,7 @@ def answer(model: Sa2VA, number: int) -> GroundedAnswer:
 
 @pytest.fixture
 def predictor(small: Small, original: Sam2, monkeypatch: pytest.MonkeyPatch) -> Predictor:
-    """A predictor whose language model always finds two objects, and which shows each mask it draws."""
+    """Make a predictor whose language model always finds two objects and whose masks are not gated by presence."""
     monkeypatch.setattr(small[0], "config", replace(small[0].config, gate_absent=False))
     predictor = Predictor(*small, original_sam2=original)
     monkeypatch.setattr(predictor.engine, "answer_about", lambda *asked: [answer(predictor.model, 2)])
@@ -128,7 +128,7 @@ def test_auto_takes_the_original_where_it_is(predictor: Predictor, frames: np.nd
 
 def test_without_the_original_it_says_so_and_goes_on(small: Small, frames: np.ndarray, predictor: Predictor) -> None:
     alone = Predictor(*small)
-    with pytest.warns(UserWarning, match="needs the original SAM 2.*going on in mode official") as warned:
+    with pytest.warns(UserWarning, match="needs the original SAM 2.*falling back to mode official") as warned:
         alone.track(frames, options=Options(mode="consistent"))
     assert len(warned) == 1 and "\n" not in str(warned[0].message)
     with pytest.warns(UserWarning, match="mode consistent is for clips"):

@@ -1,4 +1,4 @@
-"""Check sessions on every kind of source, whole or damaged, and that nothing is left behind."""
+"""Check sessions on every kind of source, intact or damaged, and that all resources are released."""
 
 import gc
 import threading
@@ -78,7 +78,7 @@ def encode_clip(path: Path, *, rotation: int = 0, ticks: list[int] | None = None
 
 
 def cut_in_the_middle(path: Path) -> Path:
-    """Damage a packet: what does not decode repeats its neighbour."""
+    """Damage a packet: a frame that cannot be decoded repeats its neighbor."""
     data = bytearray(encode_clip(path).read_bytes())
     start = data.index(b"mdat")
     data[start + 200 : start + 260] = bytes(60)

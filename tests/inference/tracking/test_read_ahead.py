@@ -1,4 +1,4 @@
-"""Check that reading ahead changes nothing but the time at which items are prepared."""
+"""Check that prefetching changes only when items are prepared."""
 
 import gc
 import threading
@@ -55,7 +55,7 @@ def test_an_error_comes_where_it_was_due() -> None:
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_closing_from_another_thread_wakes_the_reader(depth: int) -> None:
-    """Also while the next item is still being made, and however many read."""
+    """close() also works while the next item is being prepared, for any number of readers."""
     asked, made = threading.Event(), threading.Event()
 
     def items() -> Iterator[int]:

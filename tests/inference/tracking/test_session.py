@@ -1,4 +1,4 @@
-"""Check the session: objects that are added, corrected and removed between frames, and that leave and return."""
+"""Check the session: add, correct and remove objects between frames; objects leave and return."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -193,7 +193,7 @@ BAD: list[tuple[Callable[[TrackSession], Any], str]] = [
     (lambda s: s.add(mask=square() * 0.9), "got float64 of shape"),
     (lambda s: s.correct(1, mask=np.full((64, 64), np.nan)), "got float64 of shape"),
     (lambda s: s.add(expression="the moon"), "no language model"),
-    (lambda s: s.correct(7, point=(1, 1)), r"there is no object 7; the session follows \[1\]"),
+    (lambda s: s.correct(7, point=(1, 1)), r"there is no object 7; the session tracks \[1\]"),
     (lambda s: s.correct(1), "expected exactly one of point, box, mask, expression"),
     (lambda s: s.remove(2), "there is no object 2"),
     (lambda s: s.rewind(2), "there is no object 2"),

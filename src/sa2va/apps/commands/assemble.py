@@ -1,6 +1,6 @@
-"""Put a new model together: `sa2va assemble --mllm OpenGVLab/InternVL3-2B-hf --sam facebook/sam2.1-hiera-large DST`.
+"""Assemble a new model: `sa2va assemble --mllm OpenGVLab/InternVL3-2B-hf --sam facebook/sam2.1-hiera-large DST`.
 
-Flow: MLLM, SAM 2 -> model/assembly.py -> a new model folder that appears only when it is complete.
+Flow: MLLM, SAM 2 -> checkpoints/assembly.py -> a new model folder that appears only when it is complete.
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ def assemble(
     unsafe_pickle: PickleOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Assemble a model from an MLLM and a SAM 2; it answers at once, and draws masks after training."""
+    """Assemble an untrained model from an MLLM and a SAM 2; it answers questions, masks need training."""
     with new_folder(target) as scratch:
         import torch
 

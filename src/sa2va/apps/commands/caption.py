@@ -35,7 +35,7 @@ def caption(
     """Describe an image, a video, or one region of it."""
     regions = parse_regions(region)
     if regions and (grounded or len(regions) > 1):
-        raise ValueError("--region: caption describes one region and masks nothing; leave out --grounded, give one")
+        raise ValueError("--region: caption takes one region and gives no masks for it; leave out --grounded, give one")
     from sa2va.data.prompts import CAPTION, GROUNDED_CAPTION, REGION, VIDEO_CAPTION
     from sa2va.inference.results import claim_files
     from sa2va.media.source import open_media

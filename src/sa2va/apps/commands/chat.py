@@ -1,6 +1,6 @@
-"""Talk about one image or video: `sa2va chat photo.jpg`, a question a line.
+"""Chat about one image or video: `sa2va chat photo.jpg`, one question per line.
 
-Flow: standard input -> Conversation.ask, which keeps what was seen and said -> answer on standard output.
+Flow: standard input -> Conversation.ask, which keeps the KV cache -> answer on standard output.
 """
 
 import json
@@ -54,7 +54,7 @@ def chat(
     opened = open_media(media)
     claim = claim_files(is_image=opened.is_image)
     former = [path for path in output.glob("answer_*") if path.is_dir()] if output else []
-    with staged(output, Claim()):  # a folder that cannot be written is an error now, not after the first answer
+    with staged(output, Claim()):  # fail on a folder that cannot be written before the model is loaded
         for folder in former:
             claim.check(folder, opened.files)
         conversation = choice.load().open(opened)
@@ -62,7 +62,7 @@ def chat(
         clear(folder, claim)  # answers of an earlier conversation
     interactive = source.isatty()
     if interactive:
-        remark('ask away; "exit" or Ctrl-D ends', quiet)
+        remark('type a question; "exit" or Ctrl-D ends', quiet)
     for number, question in enumerate(read_questions(interactive), 1):
         try:
             folder = output / f"answer_{number:02d}" if output else None
@@ -71,12 +71,12 @@ def chat(
         except ValueError as error:
             if not interactive:
                 raise
-            remark(f"sa2va: {' '.join(str(error).split())}")  # a person at the keyboard may simply ask again
+            remark(f"sa2va: {' '.join(str(error).split())}")  # at the keyboard the question can be asked again
         regions = None
 
 
 def read_questions(interactive: bool) -> Iterator[str]:
-    """Yield the lines of standard input that are not blank, until it ends or says goodbye."""
+    """Yield the non-blank lines of standard input, until it ends or a line is in LEAVE."""
     while True:
         try:
             line = input("> " if interactive else "").strip()
@@ -97,7 +97,7 @@ def answer(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Answer one question: print the words as they come, then what was masked; save masks to `folder`."""
+    """Answer one question: stream the text, or print it with its objects and save the masks to `folder`."""
     if not (as_json or folder or regions):
         for piece in conversation.stream(question):
             say(piece, end="")

@@ -1,6 +1,6 @@
-"""Rewrite a model folder in another layout or precision: `sa2va convert ByteDance/Sa2VA-4B my-4b --dtype bfloat16`.
+"""Convert a model folder to another layout or precision: `sa2va convert ByteDance/Sa2VA-4B my-4b --dtype bfloat16`.
 
-Flow: folder, published or ours -> model/conversion.py -> a new folder that appears only when it is complete.
+Flow: folder, published or ours -> checkpoints/conversion.py -> a new folder that appears only when it is complete.
 """
 
 from enum import StrEnum

@@ -1,7 +1,7 @@
 """Check a dataset before it is used: `sa2va data check NAME PATH`.
 
 Flow: name, file -> a function that an extension lists under DATASET_CHECKS -> data/check.py -> table or JSON.
-    Exit code 1 where a figure is too far from the known one.
+    Exit code 1 if a figure is out of tolerance.
 """
 
 import json
@@ -36,7 +36,7 @@ def check(
     items: Annotated[int, typer.Option(min=1, help="Number of items of generated data.")] = 300,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a dataset and compare it with the figures that are known of it."""
+    """Measure a dataset and compare it with known figures."""
     found: Check = find_part("dataset check", name, {})(name, path, seed, items)
     if as_json:
         checks = [as_dict(row) for row in found.rows]
@@ -49,14 +49,14 @@ def check(
 
 
 def as_dict(row: "Row") -> dict[str, Any]:
-    """Return one figure as JSON holds it; null where the dataset has nothing to measure."""
+    """Return one figure for JSON; null if the dataset has nothing to measure."""
     value = None if math.isnan(row.value) else row.value
     expected = {"expected": row.expected.value, "tolerance": row.expected.tolerance}
     return {"name": row.name, "value": value, **expected, "ok": row.passed}
 
 
 def show(found: "Check") -> None:
-    """Print every figure, the known ones beside the expected value, and the source of those."""
+    """Print every figure, with the expected value if one is known, and the source of the expected values."""
     from rich.console import Console
     from rich.table import Table
 

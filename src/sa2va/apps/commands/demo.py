@@ -53,7 +53,7 @@ def demo(
     *,
     choice: ModelChoice,
 ) -> None:
-    """Chat, caption, segment and track on scenes never seen before; measure; write one HTML page."""
+    """Chat, caption, segment and track on new scenes, evaluate, and write one HTML page."""
     from rich.console import Console
 
     from sa2va.apps.demo.page import Page, render_page
@@ -63,13 +63,13 @@ def demo(
     start = time.perf_counter()
     missing = ", ".join(missing_extensions())
     if missing and not media and not collect("EXHIBITS"):
-        raise ValueError(f"the extensions {missing} are not here, whose scenes the demo shows; add --media PATH")
+        raise ValueError(f"the demo needs the extensions {missing}, which are not installed; add --media PATH")
     seed = secrets.randbelow(MAX_SEED) if seed is None else seed
     own = open_media(media) if media is not None else None  # a damaged file is reported before the work
     with staged(output, FILES, own.files if own else ()) as scratch:
         assert scratch is not None
         if missing:
-            remark(f"not shown, since the extensions are not here: {missing}", quiet)
+            remark(f"left out, since the extensions are not installed: {missing}", quiet)
         if own and choice.model == "tiny":
             warn_once()  # before the model is loaded
         console = Console(quiet=quiet, highlight=False)
@@ -94,13 +94,13 @@ def demo(
         write_text(scratch / PAGE, render_page(page))
     # A path that is broken over two lines can be neither clicked nor copied.
     console.print(f"\n[bold]{in_markup(str(output / PAGE))}[/bold]  the page: open it in a browser", soft_wrap=True)
-    console.print(f"{in_markup(str(output / SHEET))}  all pictures at a glance", soft_wrap=True)
+    console.print(f"{in_markup(str(output / SHEET))}  all pictures on one sheet", soft_wrap=True)
 
 
 def run_sections(
     console: "Console", predictor: "Predictor", seed: int, scratch: Path, own: "Media | None", folder: Path
 ) -> list["Exhibit"]:
-    """Show a user's media, then the exhibits of extensions, and print each as it is done."""
+    """Run on the user's media, then the exhibits of extensions, and print each when it is done."""
     from sa2va.apps.demo.exhibits import show_own
     from sa2va.inference.embedded import drawn_scenes
 
@@ -110,7 +110,7 @@ def run_sections(
         for exhibit in source:
             if not exhibits or exhibit.section != exhibits[-1].section:
                 console.print(f"\n[bold]{in_markup(exhibit.section)}[/bold]")
-            tell(console, exhibit)
+            print_exhibit(console, exhibit)
             exhibits.append(exhibit)
 
     if own:
@@ -121,8 +121,8 @@ def run_sections(
     return exhibits
 
 
-def tell(console: "Console", exhibit: "Exhibit") -> None:
-    """Print one exhibit as a short dialogue."""
+def print_exhibit(console: "Console", exhibit: "Exhibit") -> None:
+    """Print the questions, answers and notes of one exhibit."""
     marks = {True: "[green]right[/green]", False: "[red]wrong[/red]", None: ""}
     for exchange in exhibit.exchanges:
         console.print(f"  [dim]{in_markup(exchange.question)}[/dim]")
@@ -134,7 +134,7 @@ def tell(console: "Console", exhibit: "Exhibit") -> None:
 
 
 def measure(predictor: "Predictor", choice: ModelChoice, seed: int, items: int, quiet: bool) -> list["Row"]:
-    """Compute all figures anew on scenes of this seed, and lay the card's beside them."""
+    """Evaluate on scenes of this seed, and add the figures of the model card."""
     from sa2va.apps.demo.page import Row
     from sa2va.evaluation.catalog import build_benchmarks
     from sa2va.evaluation.runner import evaluate
@@ -154,7 +154,7 @@ def measure(predictor: "Predictor", choice: ModelChoice, seed: int, items: int, 
 
 
 def read_card(folder: Path) -> dict[tuple[str, str], float]:
-    """Read the figures of a model's card: (benchmark, figure) -> value; empty where there is no report.
+    """Read the figures of a model's card: (benchmark, figure) -> value; empty without a report.
 
     Raises:
         ValueError: report.json is something else.
@@ -184,13 +184,13 @@ def write_pictures(exhibits: Sequence["Exhibit"], scratch: Path) -> None:
     shown = [(exhibit.picture, exhibit.title) for exhibit in exhibits if exhibit.picture is not None]
     for number, (picture, title) in enumerate(shown, 1):
         save_image(scratch / PICTURES / f"{number:02d}_{title.replace(' ', '_').replace('.', '_')}.png", picture)
-    shown.sort(key=lambda entry: entry[0].shape[0] != entry[0].shape[1])  # drawings first; they set the cell's shape
+    shown.sort(key=lambda entry: entry[0].shape[0] != entry[0].shape[1])  # square ones first; they set the cell's shape
     pictures, titles = zip(*shown, strict=True)
     save_image(scratch / SHEET, contact_sheet(list(pictures), SHEET_COLUMNS, list(titles)))
 
 
 def figure_table(rows: Sequence["Row"]) -> object:
-    """Lay the figures out for the terminal: here, on the card, by chance."""
+    """Build the terminal table of figures: measured here, on the model card, chance baseline."""
     from rich.table import Table
 
     table = Table(title="\nMeasured just now", title_justify="left", box=None, pad_edge=False)

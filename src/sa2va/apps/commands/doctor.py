@@ -1,7 +1,7 @@
-"""Say what runs on this machine before anything large is fetched: `sa2va doctor ByteDance/Sa2VA-4B`.
+"""Report which models run on this machine, before weights are downloaded: `sa2va doctor ByteDance/Sa2VA-4B`.
 
-Flow: name -> config alone (table of released models, folder, or hub) -> model/memory.py -> what each choice needs,
-    what the machine has, what fits; exit code 1 if nothing does, or if the installation is broken.
+Flow: name -> config alone (table of released models, folder, or hub) -> checkpoints/footprint.py -> memory of
+    each precision and of the machine, what fits; exit code 1 if nothing does, or if the installation is broken.
 """
 
 import json
@@ -29,9 +29,9 @@ def doctor(
     offline: Annotated[bool, typer.Option("--offline", help="No downloads, not even of a config.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the models that run here, and their precision; with MODEL, the memory that each choice needs.
+    """List the models that run on this machine, by precision; with MODEL, the memory of each precision.
 
-    Weights are never fetched for this. The exit code is 1 if nothing fits or a library is broken.
+    No weights are downloaded. The exit code is 1 if nothing fits or a library is broken.
     """
     parts = inspect_installation()
     if any(part.is_broken for part in parts if part.name in ("torch", "transformers")):
@@ -56,7 +56,7 @@ def doctor(
 
 
 def read_config(model: str, revision: str | None, offline: bool) -> "Sa2VAConfig":
-    """Return the config of a model: of a released one from the table, of others from their small files."""
+    """Return the config of a model, from the table of released models or from its config files."""
     from sa2va.checkpoints.find import find_model
     from sa2va.checkpoints.folder import has_weights, load_config, open_checkpoint
     from sa2va.checkpoints.hub import fetch, is_hub_name
@@ -71,7 +71,7 @@ def read_config(model: str, revision: str | None, offline: bool) -> "Sa2VAConfig
 
 
 def examine(name: str, config: "Sa2VAConfig", places: "list[Place]") -> dict[str, Any]:
-    """Work out what a model needs in each precision, and where it fits."""
+    """Estimate a model's memory in each precision, and the device that it fits."""
     from sa2va.checkpoints.footprint import CHOICES, find_place, measure, memory_need, to_gib
     from sa2va.checkpoints.released import RELEASED
 
@@ -98,12 +98,12 @@ def examine(name: str, config: "Sa2VAConfig", places: "list[Place]") -> dict[str
 
 
 def load_options(dtype: str, quantize: str | None) -> str:
-    """Write a choice as options of a command."""
+    """Format a precision as command-line options."""
     return f"--dtype {dtype}" + (f" --quantize {quantize}" if quantize else "")
 
 
 def free_disk() -> int:
-    """Return the bytes that are free where models are kept."""
+    """Return the free space of the hub's cache folder, in bytes."""
     from huggingface_hub import constants
 
     folder = Path(constants.HF_HUB_CACHE)
@@ -112,7 +112,7 @@ def free_disk() -> int:
     return shutil.disk_usage(folder).free
 
 
-# ---- for people
+# ---- tables and text
 
 
 def show(reports: list[dict[str, Any]], places: "list[Place]", parts: list[Part], *, in_detail: bool) -> None:
@@ -133,7 +133,7 @@ def show(reports: list[dict[str, Any]], places: "list[Place]", parts: list[Part]
 
 
 def needs_table(report: dict[str, Any]) -> "Table":
-    """Lay out the memory of one model, a row for each choice."""
+    """Build the memory table of one model, a row for each precision."""
     from rich.table import Table
 
     number = report["parameters"]
@@ -154,14 +154,14 @@ def needs_table(report: dict[str, Any]) -> "Table":
 
 
 def overview_table(reports: list[dict[str, Any]]) -> "Table":
-    """Lay out the totals of the released models, and where each choice fits."""
+    """Build the table of released models: total memory and fitting device of each precision."""
     from rich.table import Table
 
     table = Table(title="GiB in memory, and where that fits", title_justify="left", box=None, pad_edge=False)
     table.add_column("model", no_wrap=True)
     for key in reports[0]["choices"]:
         table.add_column(key, justify="right")
-    marks: dict[str, str] = {}  # terms -> what marks the models that have them; most have the same
+    marks: dict[str, str] = {}  # license terms -> footnote mark; most models share the first
     for report in reports:
         mark = marks.setdefault(report["terms"], "*" * len(marks))
         cells = [f"{c['gib']['total']:.1f} {c['fits'] or '-'}" for c in report["choices"].values()]
@@ -172,16 +172,16 @@ def overview_table(reports: list[dict[str, Any]]) -> "Table":
 
 
 def advice(report: dict[str, Any], places: "list[Place]") -> str:
-    """Say what to do next with one model."""
+    """Suggest a command for one model, with notes on its memory."""
     largest = f"largest possible download: {report['largest_download_gib']} GiB"
     cache = ", ".join(
         f"{c['cache_mib_per_1000_tokens']} MiB in {key}" for key, c in list(report["choices"].items())[:2]
     )
-    notes = f"KV cache: {cache} for each 1,000 tokens more; working: one picture at its finest; {largest}"
+    notes = f"KV cache: {cache} per 1,000 further tokens; working: one picture at full resolution; {largest}"
     fitting = [choice for choice in report["choices"].values() if choice["fits"]]
     if not fitting:
         return f"{notes}\nNothing fits. Take a smaller model: sa2va doctor lists them."
-    # The best that fits: on a GPU not float32, which is twice as slow and says the same.
+    # On a GPU float32 is twice as slow and gives the same answers, so it is not suggested.
     full = load_options("float32", None)
     best = next((c for c in fitting if c["fits"] != "cpu" and c["options"] != full), fitting[0])
     is_default = best["fits"].startswith("cuda") or best["fits"] == places[0].device

@@ -1,4 +1,4 @@
-"""Measure a model: `sa2va eval MODEL --benchmark NAME`, or `--EXTENSION` for all benchmarks of an extension.
+"""Evaluate a model: `sa2va eval MODEL --benchmark NAME`, or `--EXTENSION` for all benchmarks of an extension.
 
 Flow: model, names of benchmarks -> evaluation/runner.py -> table or JSON; with -o, a journal that resumes.
 """
@@ -22,9 +22,9 @@ from sa2va.extensions import load_extensions, missing_extensions
 
 
 def takes_extensions(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command `--NAME` for each extension with benchmarks; it receives the chosen names as `extensions`.
+    """Add an option `--NAME` per extension with benchmarks; the command gets the chosen names as `extensions`.
 
-    An extension that was deleted keeps a hidden option, which says so.
+    A deleted extension keeps a hidden option, whose use is an error that names it.
     """
     options = {
         name: (Annotated[bool, typer.Option(f"--{name}", help=f"All benchmarks of the extension {name}.")], False)
@@ -57,11 +57,11 @@ def evaluate(
 ) -> None:
     """Evaluate a model: every figure with its 95 % interval and its chance baseline.
 
-    With -o, each score is kept in FOLDER/journal.jsonl, and the same command again goes on where it stopped. Commands
+    With -o, each score is kept in FOLDER/journal.jsonl, and the same command again resumes. Commands
     with different benchmarks may write to one folder at the same time; one with all of them then reports them together.
     """
     if absent := [name for name in extensions if name in missing_extensions()]:
-        raise ValueError(f"--{absent[0]}: the extension {absent[0]} is not here; install the whole package again")
+        raise ValueError(f"--{absent[0]}: the extension {absent[0]} is not installed; install the whole package again")
     if not (extensions or benchmark):
         flags = [f"--{name}" for name, module in load_extensions().items() if hasattr(module, "BENCHMARKS")]
         raise ValueError(f"nothing to evaluate; add {', '.join([*flags, '--benchmark NAME'])}")

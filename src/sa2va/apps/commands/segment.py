@@ -1,4 +1,4 @@
-"""Find what an expression refers to: `sa2va segment photo.jpg "the red car" -o out/`.
+"""Segment what an expression refers to: `sa2va segment photo.jpg "the red car" -o out/`.
 
 Flow: media, expression -> Predictor.predict -> text; overlay PNG, one mask PNG per object, COCO JSON.
 """
@@ -48,7 +48,7 @@ def segment(
     from sa2va.inference.results import claim_files
     from sa2va.media.source import open_media
 
-    opened = open_media(media)  # before the model: a damaged file is reported at once
+    opened = open_media(media)  # before the model is loaded: a damaged file fails at once
     with staged(output, claim_files(is_image=opened.is_image), opened.files) as scratch:
         options = Options(max_objects=max_objects, mask_threshold=threshold)
         predictor = choice.load()

@@ -1,4 +1,4 @@
-"""Follow what expressions refer to through a video: `sa2va track clip.mp4 "the red car" "the dog" -o out/`.
+"""Track what expressions refer to through a video: `sa2va track clip.mp4 "the red car" "the dog" -o out/`.
 
 Flow: video, expressions -> Predictor.track -> FrameResult by FrameResult -> TrackWriter -> files.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Keyframes(StrEnum):
-    """Choice of the frames that the language model reads."""
+    """Choice of the key frames, which the MLLM reads."""
 
     UNIFORM = "uniform"
     FIRST = "first"
@@ -89,12 +89,12 @@ def track(
 
 
 def follow(session: Iterable["FrameResult"], media: "Media", writer: "TrackWriter", quiet: bool) -> dict[int, int]:
-    """Write a track as it runs; return in how many frames each object was seen, by id."""
+    """Write a track while it runs; return the number of frames in which each object is visible, by id."""
     from tqdm import tqdm
 
     seen: dict[int, int] = {}
     results = tqdm(session, total=media.num_frames, desc="track", unit="frame", disable=quiet, file=sys.stderr)
-    # The video is decoded a second time beside the tracker, which costs little and keeps memory flat.
+    # Decoding the video a second time costs little and keeps memory constant.
     for frame, result in zip(media, results, strict=True):
         writer.add(frame, result)
         for found in result.objects:

@@ -1,6 +1,6 @@
 """Train a model from a recipe: `sa2va train tiny seed=1`.
 
-Flow: recipe name, name=value words -> training/run.py -> checkpoint folder; a second call resumes.
+Flow: recipe name, name=value overrides -> training/run.py -> checkpoint folder; a second call resumes.
 """
 
 from typing import Annotated

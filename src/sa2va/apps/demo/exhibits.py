@@ -1,4 +1,4 @@
-"""Ask a model about a user's own media, and draw its answers; extensions draw theirs with the same functions.
+"""Run a model on a user's media and render its answers; extensions render theirs with the same functions.
 
 Flow: Predictor, Media -> show_own -> Exhibits -> page.py and the terminal.
 Shapes: N objects, T frames, H W picture.
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from sa2va.inference.predictor import Predictor
     from sa2va.inference.results import FrameResult, Prediction
 
-SCALE = 2  # of pictures that are small
+SCALE = 2  # enlargement of small pictures
 SMALL = 320  # px; a picture with a longer side is shown as it is
-CRF = 24  # the page carries its clips, so they are kept small
+CRF = 24  # H.264 quality; clips are embedded in the page, so they must be small
 OWN_QUESTIONS = ("How many objects are there?",)
 OWN_TARGET = "Please segment the largest object."
 Picture = NDArray[np.uint8]  # (H, W, 3)
 
 
 def enlarge(frame: Picture) -> Picture:
-    """Show a small drawing large enough for labels: (H, W, 3) -> (SCALE*H, SCALE*W, 3); a photo stays as it is."""
+    """Enlarge a small picture for readable labels: (H, W, 3) -> (SCALE*H, SCALE*W, 3); keep a large one."""
     if max(frame.shape[:2]) > SMALL:
         return frame
     return np.asarray(cv2.resize(frame, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC), np.uint8)
@@ -58,7 +58,7 @@ def describe_objects(prediction: "Prediction") -> list[str]:
 
 
 def show_caption(predictor: "Predictor", frame: Picture, title: str, expected: str | None = None) -> Exhibit:
-    """Describe a picture in words, then with a mask for each phrase."""
+    """Caption a picture as plain text, then with a mask for each phrase."""
     plain = predictor.predict(frame, prompts.CAPTION[0])
     grounded = predictor.predict(frame, prompts.GROUNDED_CAPTION[0])
     said = plain_text(plain.text)
@@ -82,7 +82,7 @@ def stack_masks(result: "FrameResult", media: Media) -> NDArray[np.bool_]:
 
 
 def show_own(predictor: "Predictor", media: Media, scratch: Path) -> Iterator[Exhibit]:
-    """Run every task on a user's own picture or clip, whose truth nobody knows."""
+    """Run every task on a user's own picture or clip, without ground truth."""
     section, title = "Your own", Path(media.name).name
     talk = predictor.open(media)
     question = prompts.CAPTION[0] if media.is_image else prompts.VIDEO_CAPTION[0]

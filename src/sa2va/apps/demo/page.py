@@ -1,6 +1,6 @@
-"""Lay out the demo as one HTML file that needs nothing else: no network, no second file.
+"""Render the demo as one self-contained HTML file: no network, no second file.
 
-Flow: list[Exhibit], list[Row] -> render_page -> text of index.html; pictures and clips travel inside it.
+Flow: list[Exhibit], list[Row] -> render_page -> text of index.html; pictures and clips are embedded.
 Shapes: H W picture.
 """
 
@@ -22,24 +22,24 @@ from sa2va.evaluation.benchmark import Figure
 
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
-    """One question, what the model said, and what would have been right."""
+    """Question, answer of the model, and expected answer."""
 
     question: str
     answer: str
-    expected: str | None = None  # None where nobody knows, as on a user's own photo
+    expected: str | None = None  # None without ground truth, as for a user's own photo
     right: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exhibit:
-    """One picture or clip with what was asked about it."""
+    """Picture or clip, with questions and answers about it."""
 
     section: str
     title: str
     exchanges: tuple[Exchange, ...] = ()
     picture: NDArray[np.uint8] | None = None  # (H, W, 3)
     clip: Path | None = None  # an MP4
-    notes: tuple[str, ...] = ()  # a line per mask: what was found, how sure, how right
+    notes: tuple[str, ...] = ()  # a line per mask: phrase, presence, expected and actual IoU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +48,12 @@ class Row:
 
     task: str
     figure: Figure
-    card: float | None = None  # what the model card says
+    card: float | None = None  # value on the model card
 
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """Everything the page shows."""
+    """Content of the page."""
 
     title: str
     introduction: Sequence[str]
@@ -108,7 +108,7 @@ def render_exchange(exchange: Exchange) -> str:
 
 
 def render_rows(rows: Sequence[Row]) -> str:
-    """Return the table of figures, one group a task."""
+    """Return the table of figures, grouped by task."""
     names = ("figure", "here", "95 % interval", "card", "chance", "items")
     text = f"<tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>"
     for task, group in groupby(rows, key=lambda row: row.task):
@@ -132,7 +132,7 @@ def format_number(value: float | None) -> str:
 
 
 def picture_to_uri(picture: NDArray[np.uint8]) -> str:
-    """Pack a picture (H, W, 3) into a data URI; WebP, since flat drawings shrink most in it."""
+    """Encode a picture (H, W, 3) as a data URI, in WebP, which compresses flat drawings best."""
     buffer = BytesIO()
     Image.fromarray(picture).save(buffer, format="WEBP", quality=88)
     return f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""Hold the looks of the demo page, light and dark.
+"""Define the CSS of the demo page, light and dark.
 
 Flow: STYLE -> page.py -> the <style> element of index.html.
 """

@@ -15,7 +15,7 @@ TEXT_KEYS = (
     "rms_norm_eps", "initializer_range", "attention_bias", "use_sliding_window", "sliding_window",
     "max_window_layers",
 )  # fmt: skip
-TOKEN_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id")  # None says something: there is no such token
+TOKEN_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id")  # None is kept: it means that there is no such token
 
 
 def text_to_native(text: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sa2va.checkpoints.published.fields import header, side_of, text_to_native, 
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.families.internvl import IMAGE_TOKEN
 
-MAX_TILES = 12  # the released inference takes this number whatever its config says
+MAX_TILES = 12  # the released code ignores the number in its config
 # Architecture of the published text model -> its own name and the native one's. InternLM2 is a Llama whose query,
 # key and value rows are stored in one tensor.
 _TEXT_MODELS = {
@@ -55,10 +55,10 @@ def config_from_official(
     Args:
         official: the file's content.
         tokenizer_ids: token -> id of its tokenizer.
-        chat_template: of its tokenizer; the released code of this family has templates of its own.
+        chat_template: unused; the released code of this family has templates of its own.
 
     Raises:
-        ValueError: the text model or a setting is one that no published model has.
+        ValueError: no published model has this text model or setting.
     """
     llm, vision = official["llm_config"], official["vision_config"]
     architecture = (llm.get("architectures") or [None])[0]

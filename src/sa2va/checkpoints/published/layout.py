@@ -19,7 +19,7 @@ from sa2va.model.config import Sa2VAConfig
 from sa2va.model.families.catalog import find_family
 from sa2va.tokens import ADDED_TOKENS
 
-EXTRA_KEY = "sa2va"  # of a config.json that we wrote: what the published layout has no words for
+EXTRA_KEY = "sa2va"  # of a published config.json: fields that the published layout lacks
 SAM2_PREFIX = "grounding_encoder.sam2_model."
 EXTRA_FIELDS = tuple(field.name for field in fields(Sa2VAConfig) if field.name not in ("family", "mllm", "sam2"))
 PROJECTOR = {"text_hidden_fcs.0.{rest}": "projector.fc1.{rest}", "text_hidden_fcs.2.{rest}": "projector.fc2.{rest}"}
@@ -27,7 +27,7 @@ PROJECTOR = {"text_hidden_fcs.0.{rest}": "projector.fc1.{rest}", "text_hidden_fc
 
 @dataclass(frozen=True)
 class FamilyLayout:
-    """Translation of one family's config.json and tensor names, SAM 2 and projector aside."""
+    """Translation of one family's config.json and tensor names, without SAM 2 and projector."""
 
     # (official config.json, token -> id, chat template) -> fields of a Sa2VAConfig
     config_from_official: Callable[[dict[str, Any], dict[str, int], str], dict[str, Any]]
@@ -45,16 +45,16 @@ LAYOUTS: dict[str, FamilyLayout] = {
 
 
 def is_published(values: dict[str, Any]) -> bool:
-    """Tell whether a config.json describes a Sa2VA model in the published layout."""
+    """Return whether a config.json describes a Sa2VA model in the published layout."""
     architectures = values.get("architectures") or ()
     return values.get("model_type") == MODEL_TYPE or any(str(a).startswith(ARCHITECTURE) for a in architectures)
 
 
 def recognize_family(official: dict[str, Any]) -> str:
-    """Return which MLLM family a published config.json describes.
+    """Return the MLLM family of a published config.json.
 
     Raises:
-        ValueError: none that is known here.
+        ValueError: the family is unknown.
     """
     kinds = [str((official.get(part) or {}).get("model_type", "")) for part in ("vision_config", "text_config")]
     if kinds[0].startswith("intern_vit") and "llm_config" in official:
@@ -77,8 +77,8 @@ def check_tokens(config: Sa2VAConfig, tokenizer: PreTrainedTokenizerBase, *, exa
     Args:
         config: of the model.
         tokenizer: of the same folder.
-        exact: the tokenizer has to fill the vocabulary, as in every published folder; a smaller one would name
-            another row [SEG].
+        exact: the tokenizer has to fill the vocabulary, as in every published folder; a smaller one would map [SEG]
+            to another embedding row.
 
     Raises:
         ValueError: a token is missing or has another id than the config says, or the sizes disagree.
@@ -110,10 +110,10 @@ def config_from_official(official: dict[str, Any], tokenizer: PreTrainedTokenize
     family = recognize_family(official)
     try:
         template = str(tokenizer.chat_template or "")
-        told = LAYOUTS[family].config_from_official(official, tokenizer.get_vocab(), template)
+        translated = LAYOUTS[family].config_from_official(official, tokenizer.get_vocab(), template)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"config.json: not a complete {family} configuration ({error!r})") from error
-    values = told | _extra_fields(official)
+    values = translated | _extra_fields(official)
     config = Sa2VAConfig(family=family, sam2=sam2_sizes.config_from_official(official), **values)
     check_tokens(config, tokenizer, exact=True)
     return config
@@ -123,23 +123,23 @@ def config_to_official(config: Sa2VAConfig) -> dict[str, Any]:
     """Return the config.json of a model in the published layout.
 
     Raises:
-        ValueError: the published layout has no words for a part of the model.
+        ValueError: the published layout cannot express a part of the model.
     """
     family = LAYOUTS[config.family]
     official = family.config_to_official(config) | sam2_sizes.config_to_official(config.sam2)
     ids = {find_family(config.family).image_token: config.mllm.get("image_token_id", -1)}
-    told = family.config_from_official(official, ids, "")
-    usual = {field.name: field.default for field in fields(Sa2VAConfig)} | told
+    defaults = {field.name: field.default for field in fields(Sa2VAConfig)}
+    restored = defaults | family.config_from_official(official, ids, "")
     own = {name: getattr(config, name) for name in EXTRA_FIELDS}
-    extra = {name: value for name, value in own.items() if value != usual[name]}
+    extra = {name: value for name, value in own.items() if value != restored[name]}
     return official | ({EXTRA_KEY: extra} if extra else {})
 
 
 def _extra_fields(official: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields that a file of ours has beside the published layout.
+    """Return the fields of a config.json that the published layout lacks.
 
     Raises:
-        ValueError: it is none of our fields.
+        ValueError: a field is unknown.
     """
     extra = official.get(EXTRA_KEY) or {}
     unknown = sorted(set(extra) - set(EXTRA_FIELDS)) if isinstance(extra, dict) else [str(extra)]

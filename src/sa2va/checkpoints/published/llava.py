@@ -21,7 +21,7 @@ def config_from_official(
 ) -> dict[str, Any]:
     """Return the fields of a Sa2VAConfig from a published config.json, without `family` and `sam2`.
 
-    What the file leaves out has the default of the native class, as in the code that wrote it.
+    Missing fields get the defaults of the native class, as in the code that wrote the file.
     """
     text, vision = official["text_config"], official["vision_config"]
     native = text_to_native(text) | {"model_type": "llama"}

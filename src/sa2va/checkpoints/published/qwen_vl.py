@@ -21,9 +21,9 @@ _MARK_KEYS = ("image_token_id", "video_token_id", "vision_start_token_id", "visi
 
 
 def find_system_turn(chat_template: str) -> str:
-    """Return the default system turn of a published chat template.
+    """Return the default system turn of a published chat template, or "".
 
-    The one of Qwen2.5-VL does so, that of Qwen3-VL does not. The template is searched, never run.
+    Qwen2.5-VL has one, Qwen3-VL has none. The template is searched, never run.
     """
     found = re.search(r"<\|im_start\|>system(?:\n|\\n)([^'\"{}<]+)<\|im_end\|>", chat_template)
     return found.group(1) if found else ""
@@ -65,8 +65,8 @@ def config_to_official(config: Sa2VAConfig) -> dict[str, Any]:
 def key_rules(mllm: dict[str, Any]) -> tuple[Rule, ...]:
     """Return the rules between published and native names.
 
-    The native model lies inside a module called "model". Transformers before 4.52 had text layers and image encoder
-    elsewhere. The first rule that fits counts, so files are written in the newer way.
+    The native model is a submodule named "model". The last two rules read files of Transformers before 4.52. The first
+    match applies, so files are written with the newer names.
     """
     return (
         Rule.rename("model.model.visual.{rest}", "model.visual.{rest}"),

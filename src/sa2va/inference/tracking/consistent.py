@@ -1,8 +1,8 @@
-"""Track as SAM 2 was trained to: the fine-tuned decoder draws the key frames, the original SAM 2 tracks.
+"""Track in mode "consistent": the fine-tuned SAM 2 decodes the key frames, the original SAM 2 propagates them.
 
 Flow: [SEG] states -> masks on K key frames, by the fine-tuned decoder -> mask prompts of the original SAM 2
     -> Tracker with the stock policy.
-Source: Sa2VA-i, arXiv:2509.19082: memory is frozen while the decoder is fine-tuned, so the two no longer fit.
+Source: Sa2VA-i, arXiv:2509.19082: memory is frozen while the decoder is fine-tuned, so the two no longer match.
 Shapes: N objects, K frames, D MLLM width, H W picture, S SAM 2 input side.
 """
 
@@ -20,12 +20,12 @@ from sa2va.types import Frames
 
 
 class ConsistentMaskPrompting(MaskPrompting):
-    """Decode masks with the fine-tuned SAM 2 and give them to the original one as mask prompts."""
+    """Mask prompting of two SAM 2: the fine-tuned one decodes masks, which prompt the original one."""
 
     policy = STOCK
 
     def __init__(self, model: Sa2VA, original: Sam2, options: Options) -> None:
-        """Check that both SAM 2 read the same pixels.
+        """Check that both SAM 2 have the same input size.
 
         Raises:
             ValueError: the two have different input sizes.
@@ -45,12 +45,12 @@ class ConsistentMaskPrompting(MaskPrompting):
     def decode(
         self, seg_states: Tensor, features: FrameFeatures, sam_pixel_values: Tensor, frames: Frames
     ) -> tuple[MaskOutput, Tensor | None]:
-        """Decode masks, threshold them at the frames' own size and give them as prompts; see `MaskPrompting.decode`."""
+        """Decode masks and threshold them at the frame size, as mask prompts; see `MaskPrompting.decode`."""
         tuned = self.decode_states(seg_states, encode_frames(self.model.sam2, sam_pixel_values))
         gate = self.model.config.gate_absent
         masks = to_masks(self.model.sam2, tuned, frames.shape[1:3], self.options.mask_threshold, gate)
         given = self.sam2.squeeze_masks(torch.from_numpy(masks).to(features.embeds.device))
         rows = torch.arange(len(frames), device=features.embeds.device).repeat(len(seg_states))  # (N * K,)
         taken = self.sam2.take_masks(features.select(rows), given)
-        # SAM 2 takes a given mask for certain; the decoder that drew it knows its own confidence.
+        # SAM 2 gives a mask prompt full confidence; keep the scores of the decoder that predicted it.
         return replace(taken, candidate_scores=tuned.scores[:, None].to(given.device)), given

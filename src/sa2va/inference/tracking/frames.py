@@ -20,12 +20,12 @@ from sa2va.model.processor import Processor
 from sa2va.model.sam.sam2 import FrameFeatures
 
 Encode = Callable[[Tensor], FrameFeatures]  # (F, 3, S, S) -> features
-BACKWARD_BLOCK = 16  # frames that are decoded at once on the way back
+BACKWARD_BLOCK = 16  # frames decoded at once when reading backwards
 
 
 @dataclass(eq=False)
 class Chunk:
-    """Frames that are encoded together, when the features of one of them are first needed."""
+    """Batch of frames that is encoded when the features of any of them are first requested."""
 
     pixels: list[Tensor]  # each (1, 3, S, S)
     encode: Encode
@@ -41,7 +41,7 @@ class Chunk:
 
 @dataclass(frozen=True, eq=False)
 class SeenFrame:
-    """One frame of a source."""
+    """Frame of a source, with its SAM 2 input and features."""
 
     index: int
     time: float  # s from the first frame
@@ -61,18 +61,18 @@ class SeenFrame:
 
 
 class FrameStream:
-    """All frames from the first one on. Iterate once; close() hands back files, connections and the thread."""
+    """Iterator over all frames. Single use; close() releases files, connections and the thread."""
 
     def __init__(
         self, media: Media, processor: Processor, encode: Encode, *, chunk: int = 1, prefetch: bool = True
     ) -> None:
-        """Start nothing before the first frame is asked for.
+        """Prepare the stream; nothing is read before the first `next()`.
 
         Args:
-            media: gives the frames.
+            media: source of the frames.
             processor: resizes and normalizes for SAM 2.
             encode: runs SAM 2's image encoder.
-            chunk: frames that are encoded at once.
+            chunk: number of frames encoded at once.
             prefetch: decode and resize ahead of time in a thread. A source without a length is never read ahead:
                 its next frame may depend on the result of the last one.
         """
@@ -98,11 +98,11 @@ class FrameStream:
         return self._ready.pop(0)
 
     def time(self, index: int) -> float:
-        """Return when a frame is shown, s from the first one."""
+        """Return the presentation time of a frame, s from the first one."""
         return index / self._media.fps if self._times is None else float(self._times[index])
 
     def close(self) -> None:
-        """Stop; there is no next frame."""
+        """End the iteration and release the source and the thread."""
         self._ready.clear()
         if isinstance(self._groups, ReadAhead | Generator):
             self._groups.close()
@@ -122,7 +122,7 @@ def _prepare(
 
 
 def read_backwards(media: Media, before: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield index and frame (H, W, 3) from `before` - 1 down to 0, a few frames in memory at a time."""
+    """Yield index and frame (H, W, 3) from `before` - 1 down to 0, BACKWARD_BLOCK frames in memory at a time."""
     for end in range(before, 0, -BACKWARD_BLOCK):
         indices = range(max(end - BACKWARD_BLOCK, 0), end)
         yield from zip(reversed(indices), media.frames(indices)[::-1], strict=True)

@@ -1,8 +1,8 @@
-"""Decode [SEG] states to masks on key frames, which prompt a tracker, and describe masks to the user.
+"""Decode [SEG] states to masks on key frames, prompt a tracker with them, and convert masks to results.
 
 Flow: [SEG] states, key frames -> MaskPrompting.decode -> MaskOutput -> Tracker.prompt;
     MaskOutput, of a picture or of a tracked frame -> describe -> FrameObject.
-Source: Sa2VA, arXiv:2501.04001: one SAM 2 decodes and tracks, and a memory keeps each pixel's confidence.
+Source: Sa2VA, arXiv:2501.04001: one SAM 2 decodes and tracks, and the memory stores soft masks.
 Shapes: N objects, K frames, D MLLM width, H W picture, S SAM 2 input side, h w logit grid.
 """
 
@@ -21,7 +21,7 @@ from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput, Sam2
 from sa2va.model.sam.tracker import SOFT, TrackPolicy
 from sa2va.types import Frames
 
-MASKS_AT_ONCE = 8  # at the picture's size a mask's logits are large
+MASKS_AT_ONCE = 8  # full-size logits of many masks would take too much memory
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class GroundedAnswer:
 
     @staticmethod
     def join(answers: Sequence["GroundedAnswer"], *names: str) -> "GroundedAnswer":
-        """Concatenate the objects of several answers about the same frames; `names` replace phrases, one per answer."""
+        """Concatenate the objects of answers about the same key frames; `names`, one per answer, replace phrases."""
         phrases = [answer.phrases for answer in answers]
         if names:
             phrases = [[name] * len(own) for name, own in zip(names, phrases, strict=True)]
@@ -55,14 +55,14 @@ def encode_frames(sam2: Sam2, sam_pixel_values: Tensor) -> FrameFeatures:
 
 
 def to_masks(sam2: Sam2, output: MaskOutput, size: tuple[int, int], threshold: float, gate: bool) -> NDArray[np.bool_]:
-    """Threshold the best candidates at the picture's size.
+    """Upsample the mask logits to the picture's size and threshold them.
 
     Args:
-        sam2: that decoded them.
+        sam2: the model that decoded the masks.
         output: N masks.
         size: H, W.
         threshold: a pixel with a larger logit belongs to the mask.
-        gate: whether an object that is not in the frame gets an empty mask.
+        gate: whether an object without presence in the frame gets an empty mask.
 
     Returns:
         bool (N, H, W).
@@ -78,7 +78,7 @@ def to_masks(sam2: Sam2, output: MaskOutput, size: tuple[int, int], threshold: f
 
 
 class MaskPrompting:
-    """Prompt SAM 2 with [SEG] states as Sa2VA was released: one SAM 2 decodes the prompts and tracks."""
+    """Mask prompting of the released Sa2VA: one SAM 2 decodes the [SEG] states and tracks."""
 
     policy: TrackPolicy = SOFT
 
@@ -111,14 +111,14 @@ class MaskPrompting:
             frames: the same frames at their own size, (K, H, W, 3).
 
         Returns:
-            N * K rows, those of one object together, and bool (N * K, S, S) where the tracker is given masks.
+            N * K rows, those of one object together, and the tracker's mask prompts, bool (N * K, S, S), if any.
         """
         return self.decode_states(seg_states, features), None
 
     def describe(
         self, output: MaskOutput, ids: Sequence[int], phrases: Sequence[str | None], size: tuple[int, int]
     ) -> tuple[FrameObject, ...]:
-        """Turn the masks of one frame into what the user gets.
+        """Convert the masks of one frame to FrameObjects.
 
         Args:
             output: N masks.

@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 class ReadAhead(Generic[T]):
-    """The same items in the same order, up to `depth` of them prepared ahead.
+    """Prefetching iterator: the same items in the same order, up to `depth` of them ready.
 
-    An error comes where its item was due. The thread starts with the first item and ends with close(), which any
-    thread may call, or when nobody holds this object any more.
+    An error is raised in place of its item. The thread starts with the first item. It ends with close(), which any
+    thread may call, or when this object is garbage-collected.
     """
 
     def __init__(self, items: Iterator[T], depth: int = 3) -> None:
@@ -46,7 +46,7 @@ class ReadAhead(Generic[T]):
             raise
 
     def close(self) -> None:
-        """End the thread and close the iterator; a reader that waits for an item is told that there is none."""
+        """Stop the thread and close the iterator; a waiting reader gets StopIteration."""
         with self._lock:
             is_first = not self._closed.done()
             if is_first:

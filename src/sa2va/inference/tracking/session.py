@@ -2,7 +2,7 @@
 
 Flow: engine.py (answer about the key frames) -> TrackSession -> FrameResult, one per frame, in constant memory;
     add, correct and remove between two frames.
-Source: SAM 2, arXiv:2408.00714, for prompts that come while tracking.
+Source: SAM 2, arXiv:2408.00714, for prompts during tracking.
 Shapes: N objects, K key frames, D MLLM width, H W picture, S SAM 2 input side, h w logit grid.
 """
 
@@ -33,10 +33,10 @@ DEFAULT_CONDITIONING = 16  # prompted frames that an object may read at once, un
 
 
 class TrackSession(Unpicklable):
-    """The frames of a source with the masks of any number of objects, computed as they are asked for.
+    """Tracking session: an iterator over frames with the masks of any number of objects.
 
-    Iterate once; leaving a loop and entering another goes on where the first one stopped. Between two frames objects
-    can be added, corrected and removed. Use it as a context manager, or close() it, to stop before the end.
+    Single use: a second loop continues where the first one stopped. Between two frames objects can be added, corrected
+    and removed. Use it as a context manager, or close() it, to stop before the end.
 
     Attributes:
         media: the source.
@@ -62,12 +62,12 @@ class TrackSession(Unpicklable):
         Args:
             prompting: decodes [SEG] states to masks; its SAM 2 tracks.
             processor: of the model.
-            media: gives every frame, once.
-            ask: asks the language model about some frames, for add(expression=...).
-            max_conditioning: prompted frames that an object may read at once; the nearest in time are kept.
-            chunk: frames that are encoded at once.
+            media: source; each frame is read once.
+            ask: runs the language model on frames, for add(expression=...).
+            max_conditioning: prompted frames that memory attention reads per object, the nearest in time.
+            chunk: number of frames encoded at once.
             prefetch: whether a file is decoded ahead of time.
-            stop: asked before each frame; True closes the session and raises Cancelled.
+            stop: called before each frame; True closes the session and raises Cancelled.
         """
         self.media, self.text = media, ""
         self._prompting, self._processor, self._ask, self._stop = prompting, processor, ask, stop
@@ -75,13 +75,13 @@ class TrackSession(Unpicklable):
         self._tracker = Tracker(prompting.sam2, policy, num_frames=media.num_frames)
         self._stream = FrameStream(media, processor, prompting.encode, chunk=chunk, prefetch=prefetch)
         self._phrases: dict[int, str | None] = {}  # by id, in the order of creation
-        self._presence: dict[int, float] = {}  # by id, 0..1, the highest of its prompted frames
+        self._presence: dict[int, float] = {}  # by id, 0..1, maximum over its prompted frames
         self._next_id = 1
-        self._ahead: dict[int, dict[int, MaskOutput]] = {}  # frame -> id -> mask, prompted ahead of the present frame
+        self._ahead: dict[int, dict[int, MaskOutput]] = {}  # frame -> id -> mask, of prompted frames to come
         self._here: SeenFrame | None = None
-        self._shown = True  # whether the present frame has been given out
-        self._found: dict[int, MaskOutput] = {}  # by id, on the present frame
-        self._clicks: dict[int, Clicks] = {}  # by id, on the present frame
+        self._shown = True  # whether the current frame has been yielded
+        self._found: dict[int, MaskOutput] = {}  # by id, on the current frame
+        self._clicks: dict[int, Clicks] = {}  # by id, on the current frame
 
     # ---- frames
 
@@ -101,11 +101,11 @@ class TrackSession(Unpicklable):
         self.close()
 
     def close(self) -> None:
-        """End the session: there is no next frame. Files, connections and threads are released."""
+        """End the session and release files, connections and threads."""
         self._stream.close()
 
     def finish(self) -> Prediction:
-        """Track to the last frame and return all masks as run lengths; without objects no frame is decoded.
+        """Track to the last frame and return all masks as RLE; without objects no frame is decoded.
 
         Raises:
             Cancelled: the stop flag was set.
@@ -114,12 +114,12 @@ class TrackSession(Unpicklable):
 
     @property
     def frame(self) -> NDArray[np.uint8]:
-        """The present frame, (H, W, 3): the one given out last, or the first one."""
+        """Current frame, (H, W, 3): the last one yielded; before iteration, the first."""
         return self._present().image
 
     @property
     def current(self) -> FrameResult:
-        """The present frame's result, with objects added and corrected since it was given out."""
+        """Result of the current frame, including later additions and corrections."""
         here = self._present()
         return self._describe(here.index, here.time, here.image, self._found)
 
@@ -130,7 +130,7 @@ class TrackSession(Unpicklable):
 
     @property
     def presence(self) -> dict[int, float]:
-        """Highest presence over an object's prompted frames, by id, 0..1."""
+        """Maximum presence over each object's prompted frames, by id, 0..1."""
         return dict(self._presence)
 
     def _present(self) -> SeenFrame:
@@ -164,7 +164,7 @@ class TrackSession(Unpicklable):
 
     @plain_inference()
     def prompt(self, answer: GroundedAnswer, indices: Sequence[int], frames: Frames) -> None:
-        """Prompt key frames with the objects of an answer about them, before the first frame is given out.
+        """Prompt key frames with the objects of an answer about them, before iteration.
 
         Args:
             answer: N objects.
@@ -185,10 +185,10 @@ class TrackSession(Unpicklable):
         box: ArrayLike | None = None,
         mask: ArrayLike | None = None,
     ) -> int | None:
-        """Start to track an object of the present frame, given by exactly one of the four arguments.
+        """Add an object on the current frame, given by exactly one of the four arguments.
 
         Args:
-            expression: asks the language model, which sees this frame alone.
+            expression: referring expression; the language model reads only this frame.
             point: (x, y) px on the object, or a scribble (K, 2) px.
             box: (x0, y0, x1, y1) px around the object.
             mask: bool (H, W).
@@ -210,7 +210,7 @@ class TrackSession(Unpicklable):
         return keys[0] if keys else None
 
     def add_region(self, region: ArrayLike) -> int:
-        """Start to track the object that a region marks: a mask, a box, a point or a scribble, by its shape."""
+        """Add the object that a region marks: a mask, box, point or scribble, distinguished by shape."""
         array = np.asarray(region)
         if array.dtype == bool or (array.dtype == np.uint8 and array.ndim == 2):
             return self._prompt_by_hand(None, None, None, region, inside=True)
@@ -228,18 +228,18 @@ class TrackSession(Unpicklable):
         expression: str | None = None,
         inside: bool = True,
     ) -> FrameObject:
-        """Correct an object's mask on the present frame; tracking goes on from the corrected mask.
+        """Correct an object's mask on the current frame; tracking continues from the corrected mask.
 
-        Clicks refine the mask, one after the other. A box, a mask or an expression defines the object anew: its memory
-        is dropped, as it is where the memory keeps the mask from following a click.
+        Successive clicks refine the mask. A box, a mask or an expression redefines the object and drops its memory. A
+        click drops the memory only if the mask follows it better without.
 
         Args:
             key: id of the object.
             point: (x, y) px or a scribble (K, 2) px.
             box: (x0, y0, x1, y1) px around it.
             mask: bool (H, W).
-            expression: asks the language model, which sees this frame alone; its first mask counts.
-            inside: whether the point is on the object or beside it.
+            expression: referring expression; the language model reads only this frame, and its first mask counts.
+            inside: whether the point is on the object (positive click) or not (negative).
 
         Returns:
             The corrected object.
@@ -261,7 +261,7 @@ class TrackSession(Unpicklable):
         return next(found for found in self.current.objects if found.id == key)
 
     def remove(self, key: int) -> None:
-        """Stop tracking an object; its id is not given again.
+        """Stop tracking an object; its id is not reused.
 
         Raises:
             ValueError: there is no such object.
@@ -306,7 +306,7 @@ class TrackSession(Unpicklable):
 
     def _check_known(self, key: int) -> None:
         if key not in self._phrases:
-            raise ValueError(f"there is no object {key}; the session follows {self.ids or 'none'}")
+            raise ValueError(f"there is no object {key}; the session tracks {self.ids or 'none'}")
 
     def _forget(self, key: int) -> None:
         self._tracker.remove(key)
@@ -363,7 +363,7 @@ class TrackSession(Unpicklable):
     def _prompt_by_hand(
         self, key: int | None, point: ArrayLike | None, box: ArrayLike | None, mask: ArrayLike | None, inside: bool
     ) -> int:
-        """Prompt an object, or a new one, on the present frame by hand; return its id."""
+        """Prompt a known or new object on the current frame with a click, box or mask; return its id."""
         here, sam2, policy = self._present(), self._prompting.sam2, self._tracker.policy
         features, size, clicks, given = here.features, here.image.shape[:2], Clicks(), None
         anew = point is None  # the object's memory is dropped
