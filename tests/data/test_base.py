@@ -1,6 +1,6 @@
-"""Check that mixtures keep their shares, and that an item depends on the seed and its number alone.
+"""Check that mixtures keep their shares, and that an item depends only on the seed and its index.
 
-Flow: datasets that tell their own name and index -> Take, Repeat, Mixture -> which items come, in which order.
+Flow: datasets whose items carry name and index -> Take, Repeat, Mixture -> order of the items.
 """
 
 import pickle
@@ -58,7 +58,7 @@ def test_repeat_shuffles_every_round_and_misses_nothing() -> None:
 
 @pytest.mark.parametrize("size", [5, 700, 5000])
 def test_a_mixture_makes_no_shuffle_twice(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many datasets take turns; a shuffle of a long one costs far more than an item."""
+    """Permutations are cached for any number of datasets, since a long one costs far more than an item."""
     made: list[tuple[int, ...]] = []
     real = np.random.default_rng
 

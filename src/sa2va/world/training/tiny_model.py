@@ -148,8 +148,8 @@ def load_tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerBase:
 def init_positions(model: Sa2VA) -> None:
     """Initialize the vision tower's position embeddings with sines and cosines of row and column, in place.
 
-    The native class starts them at zero. Learning from that what "next to" means took the tower most of its
-    training; shapes, which are nothing but that, came last.
+    The native class initializes them to zero. From zero, learning neighborhood relations took most of the training,
+    and shapes, which depend on them, were learned last.
     """
     table = model.mllm.native.model.vision_tower.embeddings.position_embeddings
     side, width = TILE_SIZE // PATCH_SIZE, table.shape[-1]
