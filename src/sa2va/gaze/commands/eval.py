@@ -324,7 +324,8 @@ def make_rows(
             )
     rows.append(people_row(cases, jobs=settings.jobs))
     for make in tqdm(makers, desc="baselines", disable=quiet or not sys.stderr.isatty(), leave=False):
-        rows.append(baseline_row(make, cases, parts, num_samples=settings.samples, seed=settings.seed, jobs=settings.jobs))
+        sampling = {"num_samples": settings.samples, "seed": settings.seed}
+        rows.append(baseline_row(make, cases, parts, **sampling, jobs=settings.jobs))
     tested = next((row.name for row in rows if row.kind == "baseline" and "bits" in row.figures), "")
     return finish_rows(rows, ours=tested), cases
 
