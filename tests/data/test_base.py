@@ -1,6 +1,6 @@
-"""Check that mixtures keep their shares, and that an item depends on the seed and its number alone.
+"""Check that mixtures keep their shares, and that an item depends only on the seed and its index.
 
-Flow: datasets that tell their own name and index -> Take, Repeat, Mixture -> which items come, in which order.
+Flow: datasets whose items carry name and index -> Take, Repeat, Mixture -> order of the items.
 """
 
 import pickle
@@ -58,7 +58,7 @@ def test_repeat_shuffles_every_round_and_misses_nothing() -> None:
 
 @pytest.mark.parametrize("size", [5, 700, 5000])
 def test_a_mixture_makes_no_shuffle_twice(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many datasets take turns; a shuffle of a long one costs far more than an item."""
+    """Permutations are cached for any number of datasets, since a long one costs far more than an item."""
     made: list[tuple[int, ...]] = []
     real = np.random.default_rng
 
@@ -103,11 +103,11 @@ def test_a_mixture_repeats_a_finite_dataset() -> None:
     [
         (lambda: Mixture([], []), "one weight each"),
         (lambda: Mixture([name_items("a")], [1, 2]), "one weight each"),
-        (lambda: Mixture([name_items("a")], [0]), "not all zero"),
-        (lambda: Mixture([name_items("a"), name_items("b")], [1, -1]), "must not be negative"),
+        (lambda: Mixture([name_items("a")], [0]), "a sum above 0"),
+        (lambda: Mixture([name_items("a"), name_items("b")], [1, -1]), "expected numbers >= 0"),
         (lambda: Mixture([name_items("a"), name_items("b")], [1, 1e-9]), "below 1/1000"),
         (lambda: Repeat(name_items("a")), "a finite dataset"),
-        (lambda: Take(Take(name_items("a"), 3), 4), "the dataset has 3"),
+        (lambda: Take(Take(name_items("a"), 3), 4), "expected 1 to 3"),
     ],
 )
 def test_bad_mixtures_are_refused(make, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Masks kept as run lengths are decoded one by one."""
+"""Check that masks stored as RLE are decoded one by one."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Check the losses on masks by hand-made cases."""
+"""Check the mask losses on constructed cases."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ ALL_TERMS = LossConfig(place=0.5, iou=1.0, presence=1.0, candidate="real", skip_
 
 
 def square(n: int = 2, side: int = 64) -> torch.Tensor:
-    """(n, side, side) bool with a square in the upper left quarter."""
+    """Build masks (n, side, side) with a square in the upper left quarter."""
     masks = torch.zeros(n, side, side, dtype=torch.bool)
     masks[:, : side // 2, : side // 2] = True
     return masks

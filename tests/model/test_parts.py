@@ -1,4 +1,4 @@
-"""A process runs the parts that another one has rows for, and they count for nothing."""
+"""Check that a process runs the parts of other processes, with loss 0."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ TEXT = Sample(turns=(Turn(question="red or blue?", answer="It is red."),))
 
 
 def clip_batch(processor: Processor) -> Batch:
-    """Two clips with key frames 0 and 3; the object of the second is followed through frames 1 and 2."""
+    """Build two clips with key frames 0 and 3; the object of the second is tracked through frames 1 and 2."""
     samples = [draw_sample(seed, num_frames=4) for seed in range(2)]
     tracks = Tracks(
         keyframes=(0, 3),

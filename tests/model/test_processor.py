@@ -1,4 +1,4 @@
-"""Check pixels and prompts: tiles, regions, labels, places of the mask token."""
+"""Check pixels and prompts: tiles, regions, labels, positions of the mask tokens."""
 
 import copy
 import dataclasses

@@ -1,4 +1,4 @@
-"""Check that training and inference are one model: same masks, any padding, any batch."""
+"""Check that training and inference give the same masks, for any padding and batch."""
 
 from dataclasses import replace
 from typing import Any
@@ -27,7 +27,7 @@ Small = tuple[Sa2VA, Processor]
 
 @torch.no_grad()
 def forced_states(small: Small, sample: Sample) -> torch.Tensor:
-    """States at [SEG] of a teacher-forced sample."""
+    """Return the [SEG] states of a teacher-forced sample."""
     model, processor = small
     batch = processor([sample])
     return model.gather_seg_states(model.mllm.run_text(model.encode(batch)), batch)
@@ -35,7 +35,7 @@ def forced_states(small: Small, sample: Sample) -> torch.Tensor:
 
 @torch.no_grad()
 def stepwise_states(small: Small, sample: Sample) -> torch.Tensor:
-    """The same, as generation gets them: the prompt at once, then token after token."""
+    """Return the same states from generation: prefill, then token by token."""
     model, processor = small
     answer, _ = processor.encode_answer(sample.turns[0])
     stream = TextStream(model.mllm)
@@ -115,7 +115,7 @@ def test_predict_batch_equals_predict(predictor: Predictor) -> None:
 
 
 def test_a_row_that_has_ended_costs_nothing_more(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One row ends at its end token, one in closing words, one at the limit; each says what it says alone."""
+    """Rows end at an end token, a stop string and the limit; each result equals that of the row alone."""
     prompts = ["the red square", "a star?", "It is a circle, is it not?"]
     requests = [Request(draw_sample(seed).frames[0], prompt) for seed, prompt in enumerate(prompts)]
     queries = [predictor.engine.open(request, Options()) for request in requests]

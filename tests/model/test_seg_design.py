@@ -1,4 +1,4 @@
-"""Check how mask tokens stand for objects on several frames."""
+"""Check how mask tokens map to objects and frames."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ def test_only_multiple_adds_tokens() -> None:
     ("name", "tokens", "groups"),
     [
         ("single", [SEG_TOKEN] * 3, [[0], [1], [2]]),
-        ("repeat", [SEG_TOKEN] * 5, [[0, 1], [2, 3]]),  # the last object breaks off
+        ("repeat", [SEG_TOKEN] * 5, [[0, 1], [2, 3]]),  # the last object is incomplete
         ("multiple", ["[SEG_1]", "[SEG_2]", "[SEG_1]", "[SEG_1]", "[SEG_2]", "[SEG_2]"], [[0, 1], [3, 4]]),
     ],
 )
@@ -67,7 +67,7 @@ def test_every_design_trains_on_pictures_and_clips_in_one_batch(name: str) -> No
 
 
 def test_single_gives_one_state_to_all_frames(small: tuple[Sa2VA, Processor]) -> None:
-    """The masks of a shared state equal those of the state repeated once per frame."""
+    """Masks of a shared state equal those of the state repeated once per frame."""
     model, processor = small
     frames = model.sam2.encode_frames(processor.sam_pixel_values(draw_sample(0, num_frames=3).frames))
     states = torch.randn(2, model.mllm.width)
@@ -84,7 +84,7 @@ def test_an_unknown_design_is_refused(small: tuple[Sa2VA, Processor]) -> None:
 
 @pytest.mark.parametrize("name", SEG_DESIGNS)
 def test_every_design_draws_on_clips_what_it_was_taught(name: str) -> None:
-    """Taught one clip by heart, a model says the mask tokens of its design and draws one object on every frame."""
+    """A model overfitted to one clip generates the mask tokens of its design and decodes one object per frame."""
     model, processor = build_model(seed=1, seg_design=name)
     model.train()
     sample = draw_sample(0, num_frames=4)

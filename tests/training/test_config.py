@@ -1,4 +1,4 @@
-"""Overrides are typed and checked; a config out of range is refused."""
+"""Check that overrides are typed and validated, and configs out of range refused."""
 
 from dataclasses import dataclass
 from pathlib import Path

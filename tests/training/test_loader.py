@@ -1,4 +1,4 @@
-"""Batches arrive in order and unchanged, inline or from workers; each process gets its share; failures are told."""
+"""Check order and content of batches, inline and from workers, the share of each process, and failures."""
 
 import multiprocessing
 import os
@@ -22,7 +22,7 @@ CONFIG = StageConfig(name="toy", steps=9, batch_size=1, lr=0.1, num_workers=0)
 
 
 class OnePiece:
-    """Data of a stage whose batch is one piece."""
+    """Data of a stage with an indivisible batch."""
 
     def keys(self, step: int) -> list[Key]:
         return [(step,)]
@@ -36,7 +36,7 @@ class OnePiece:
 
 
 class OddBatches(OnePiece):
-    """One batch of everything a batch may hold; at step 5 the process dies, at step 9 it fails."""
+    """Data of every supported type; at step 5 the process dies, at step 9 it fails."""
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
         step = int(key[0])
@@ -61,7 +61,7 @@ class OddBatches(OnePiece):
 
 
 class StartMethod(OnePiece):
-    """Tell how the process that reads an item was started, and whether it has a memory of its parent's."""
+    """Return how the process of an item was started, and whether it inherited its parent's memory."""
 
     def __getitem__(self, key: Key) -> tuple[str, bool]:
         return getattr(multiprocessing.current_process(), "_start_method", ""), "left by a parent" in MEMORY
@@ -116,7 +116,7 @@ def test_a_batch_of_one_piece_is_refused_in_two_processes():
 
 
 def test_workers_are_started_afresh_after_the_parent_has_used_its_threads() -> None:
-    """A fork would inherit the locks of threads that it does not have, and hang at its first product of matrices."""
+    """A fork inherits locks of threads that it does not have, and would hang at its first matrix product."""
     kept = torch.get_num_threads()
     torch.set_num_threads(2)
     MEMORY.append("left by a parent")
@@ -152,7 +152,7 @@ def test_everything_crosses_and_a_dead_worker_is_told():
 
 @pytest.mark.parametrize(("free", "shared"), [(1e9, True), (500_000, False)])
 def test_tensors_are_shared_while_there_is_plenty_of_memory(free, shared, monkeypatch):
-    """A container's /dev/shm holds 64 MB by default, and a process that finds it full is killed."""
+    """A container's /dev/shm has 64 MB by default, and a process is killed when it is full."""
     monkeypatch.setattr(loader, "free_shared_memory", lambda: free)
     whole = torch.arange(100_000, dtype=torch.float)
     for tensor in (whole, whole[10:90_000], whole.reshape(100, 1000).T):

@@ -1,4 +1,4 @@
-"""The log keeps one line per record, forgets what a killed run wrote too much, and stays quiet when asked."""
+"""Check that the log has one line per record, drops lines after the resumed step, and respects `quiet`."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The schedule, the groups, the clipping and the averaged weights are what they say, number by number."""
+"""Check the values of schedule, parameter groups, clipping and averaged weights."""
 
 import math
 from dataclasses import replace
@@ -23,7 +23,7 @@ CONFIG = StageConfig(name="s", steps=10, batch_size=1, lr=0.1, weight_decay=0.2)
 
 
 def rates(config: StageConfig, first: int = 0) -> list[float]:
-    """Return the learning rate of each step from `first` on, as shares of the peak."""
+    """Return the learning rate of each step from `first` on, relative to the peak."""
     weight = nn.Linear(2, 2)
     optimizer = build_optimizer(weight, weight.parameters(), config)
     schedule = build_schedule(optimizer, config, first)
@@ -136,7 +136,7 @@ def test_tensors_of_other_names_are_refused():
 
 
 def test_optimizer_goes_on_from_its_tensors():
-    """What has never been updated has no moments before and none after."""
+    """Parameters that were never updated have no moments before or after restoring."""
     torch.manual_seed(0)
     inputs = torch.randn(6, 3)
 

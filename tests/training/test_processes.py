@@ -1,4 +1,4 @@
-"""Two processes train as one does, also where only one has a part, and after one of them was killed."""
+"""Check that two processes train as one, also if only one runs a part, and after one was killed."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def read_losses(folder: Path) -> list[tuple[int, dict[str, float]]]:
 
 
 def launch(program: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Train the stage of a program in two processes under torchrun."""
+    """Train the stage of a script in two processes under torchrun."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.run(
@@ -31,7 +31,7 @@ def launch(program: str, folder: Path, *words: str) -> subprocess.CompletedProce
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one process; every third step has a mark, in one row alone."""
+    """Train in one process; every third step has a mark in a single row."""
     folder = tmp_path_factory.mktemp("alone")
     run_toy(ToyStage(toy_config(), dropout=0.0, mark_every=3), folder)
     return folder
@@ -54,11 +54,11 @@ def test_a_killed_process_ends_the_run_and_a_restart_gives_the_curve_of_one_proc
     assert restarted.returncode == 0, restarted.stderr
     compare(tmp_path, alone)
     assert [step for step, losses in read_losses(tmp_path) if "mark" in losses] == [3, 6, 9, 12]
-    assert restarted.stderr.count("toy: 5 of 12 steps done") == 1  # one process alone speaks
+    assert restarted.stderr.count("toy: 5 of 12 steps done") == 1  # only one process prints
 
 
 def test_a_sa2va_of_which_one_process_alone_has_masks_gives_the_curve_of_one_process(tmp_path):
-    """Each of two samples a step goes to a process of its own: one has a mask, the other a picture or text alone."""
+    """Each process gets one of two samples: one has a mask, the other only a picture or text."""
     run_toy(SmallStage(*build_model(seed=1)), tmp_path / "alone")
     together = launch("small_stage.py", tmp_path / "together")
     assert together.returncode == 0, together.stderr
@@ -73,7 +73,7 @@ def test_without_accelerate_the_error_says_how_to_install_it(tmp_path, monkeypat
 
 
 def test_gradients_are_accumulated(tmp_path, alone):
-    """Two batches a step in one process, of as many rows, are the mean of one twice as large."""
+    """Two accumulated batches of equal size give the mean of one batch twice as large."""
     run_toy(ToyStage(toy_config(accumulate=2), dropout=0.0), tmp_path / "parts")
     run_toy(ToyStage(toy_config(), dropout=0.0), tmp_path / "whole")
     for (_, one), (_, other) in zip(read_losses(tmp_path / "parts"), read_losses(tmp_path / "whole"), strict=True):

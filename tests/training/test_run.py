@@ -1,4 +1,4 @@
-"""A run trains the stages of its recipe in order, saves the model, and has nothing to do when it is called again."""
+"""Check that a run trains its stages in order, saves the model, and does nothing when repeated."""
 
 import os
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from sa2va.training.stage import RunContext, StageConfig
 
 @dataclass(frozen=True, kw_only=True)
 class SmallConfig(StageConfig):
-    """Build the stage on the model of the run, and note that it was there."""
+    """Build the stage on the model of the run, and record the call."""
 
     def build(self, context: RunContext) -> SmallStage:
         context.kept[self.name] = torch.nn.Identity()

@@ -1,4 +1,4 @@
-"""Chance of a step is a function of its number; chance of a block leaves that of the process alone."""
+"""Check that random numbers depend on the step alone, and that a seeded block restores the generators."""
 
 import random
 

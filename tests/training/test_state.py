@@ -1,4 +1,4 @@
-"""A state comes back as it was written, is replaced only by a complete one, and is refused when it is not whole."""
+"""Check that a state is restored exactly, replaced only by a complete one, and refused if incomplete."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def test_a_save_that_fails_leaves_the_state_before_it(tmp_path, monkeypatch):
 
 
 def test_a_draft_left_by_a_kill_is_cleared(tmp_path):
-    """A process is killed while it writes the weights; the next save takes its draft away."""
+    """A process is killed while writing the weights; the next save removes its temporary files."""
     code = (
         "import os, signal, sys, sa2va.training.state as state, torch\n"
         "state.write_text = lambda path, text: os.kill(os.getpid(), signal.SIGKILL)\n"

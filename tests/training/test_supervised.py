@@ -1,4 +1,4 @@
-"""Any family learns from any mixture through the same stage; what the paper freezes stays as it is."""
+"""Check that the supervised stage trains every family on any mixture, and freezes what the paper freezes."""
 
 import copy
 import json

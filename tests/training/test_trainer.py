@@ -1,4 +1,4 @@
-"""A run learns, resumes to the same numbers after a kill, skips what is done and refuses what does not fit."""
+"""Check that a stage learns, resumes exactly after a kill, skips finished work and refuses other states."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def first_weight(stage: ToyStage) -> torch.Tensor:
 
 
 def start_slow_run(folder, *, num_workers: int, until: int) -> subprocess.Popen:
-    """Start a run in a process of its own and return once it has logged step `until`."""
+    """Start a run in a subprocess and return once it has logged step `until`."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, str(SLOW_RUN), str(folder), "wait_s=0.1", f"num_workers={num_workers}"]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""Check that the demo shows and measures the drawn world."""
+"""Check the demo on synthetic scenes."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from sa2va.apps import cli
 
 @pytest.fixture(autouse=True)
 def model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model without weights of other extensions."""
+    """Find a model folder without weights of other extensions."""
     monkeypatch.setattr("sa2va.checkpoints.find.find_model", lambda name, **options: tmp_path)
 
 

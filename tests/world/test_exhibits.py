@@ -1,4 +1,4 @@
-"""Check that the demo shows every task on drawn scenes, and judges what it can."""
+"""Check that the demo shows every task on synthetic scenes, and scores those with a ground truth."""
 
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,6 @@
-"""Give a model another design of mask tokens, with rows of its embeddings for tokens that are new.
+"""Change the [SEG] design of a model; add embeddings for its new mask tokens.
 
-Flow: SupervisedRun.build_model -> change_seg_design -> a model that can be trained with the design.
+Flow: SupervisedRun.build_model -> change_seg_design -> a model to train with the design.
 """
 
 import copy
@@ -14,11 +14,11 @@ from sa2va.model.seg_design import SEG_DESIGNS
 
 
 def change_seg_design(model: Sa2VA, processor: Processor, name: str) -> tuple[Sa2VA, Processor]:
-    """Change how mask tokens stand for objects; new tokens start as copies of the present mask token.
+    """Change the [SEG] design of a model; embeddings of new tokens are copied from the current mask token.
 
     Args:
-        model: is changed in place.
-        processor: of the model; its tokenizer gets the new tokens.
+        model: modified in place.
+        processor: processor of the model; the new tokens are added to its tokenizer.
         name: a key of SEG_DESIGNS.
 
     Returns:

@@ -81,7 +81,7 @@ def run_stage(stage: Stage, folder: str | Path, device: str | torch.device, logg
 
 
 def fit_stage(stage: Stage) -> None:
-    """Train a stage on the CPU and keep nothing but its weights; the random generators go on as if it had not run."""
+    """Train a stage on the CPU without saving a state; restore the random generators afterwards."""
     with tempfile.TemporaryDirectory() as scratch, seeded(stage.config.seed):
         with RunLogger(scratch, main=False) as logger:
             run_stage(stage, scratch, "cpu", logger)

@@ -1,6 +1,6 @@
-"""Ask a model about drawn scenes it has never seen, and judge its answers.
+"""Build the demo sections on unseen synthetic scenes: answers of a model, with their scores.
 
-Flow: world/extension.py lists one function a section -> Exhibits -> apps/commands/demo.py.
+Flow: world/extension.py lists one function per section -> Exhibits -> apps/commands/demo.py.
 Shapes: N objects, T frames, H W picture.
 """
 
@@ -32,8 +32,8 @@ from sa2va.world.tasks.catalog import TASKS
 if TYPE_CHECKING:
     from sa2va.inference.predictor import Predictor
 
-SPLIT = "test"  # never drawn in training
-RIGHT_IOU = 0.5  # from here on a mask counts as right
+SPLIT = "test"  # not used in training
+RIGHT_IOU = 0.5  # least IoU of a correct mask
 KINDS = ("attribute", "relation", "ordinal", "superlative", "negation", "place", "group", "absent")
 CLIP_FPS = 8.0
 
@@ -46,7 +46,7 @@ def write_clip(path: Path, frames: Iterable[Picture]) -> Path:
 
 
 def converse(predictor: "Predictor", sample: Sample) -> tuple[Exchange, ...]:
-    """Ask all questions of a sample in one conversation, in which it is looked at once."""
+    """Ask all questions of a sample in one conversation, which encodes the media once."""
     talk = predictor.open(sample.frames)
     exchanges = []
     for turn in sample.turns:
@@ -57,7 +57,7 @@ def converse(predictor: "Predictor", sample: Sample) -> tuple[Exchange, ...]:
 
 
 def show_conversations(predictor: "Predictor", folder: Path, seed: int, scratch: Path) -> Iterator[Exhibit]:
-    """Several questions about one picture."""
+    """Show conversations of several questions about one picture."""
     for index in range(2):
         sample = TASKS["conversation"](seed, SPLIT, index)
         yield Exhibit(
@@ -69,7 +69,7 @@ def show_conversations(predictor: "Predictor", folder: Path, seed: int, scratch:
 
 
 def show_segmentation(predictor: "Predictor", folder: Path, seed: int, scratch: Path) -> Iterator[Exhibit]:
-    """One expression of each kind, one that means several objects and one that means none included."""
+    """Show referring segmentation with one expression of each kind, groups and absent objects included."""
     for index, kind in enumerate(KINDS):
         sample = TASKS["refseg"](seed, SPLIT, index, num_turns=1, kind=kind, empty_share=0.0)
         question = sample.turns[0].question
@@ -79,12 +79,12 @@ def show_segmentation(predictor: "Predictor", folder: Path, seed: int, scratch: 
         answer = Exchange(
             question=question,
             answer=plain_text(prediction.text),
-            expected=None if is_there else "no mask: it is not there",
+            expected=None if is_there else "no mask: the object is absent",
             right=reached >= RIGHT_IOU if is_there else not prediction.objects,
         )
-        truth = [f"IoU with the truth {reached:.2f}"] if is_there else []
+        truth = [f"IoU with the ground truth {reached:.2f}"] if is_there else []
         yield Exhibit(
-            section="Segment what an expression means",
+            section="Segment objects by an expression",
             title=kind,
             exchanges=(answer,),
             picture=paint(sample.frames[0], prediction.masks[:, 0], labels_of(prediction)),
@@ -93,12 +93,12 @@ def show_segmentation(predictor: "Predictor", folder: Path, seed: int, scratch: 
 
 
 def judge(union: ArrayLike, sample: Sample) -> float:
-    """Return the IoU of all masks laid together, (T, H, W), with all that the first turn means."""
+    """Return the IoU of the union of predicted masks, (T, H, W), with the union of the first turn's objects."""
     return iou(np.asarray(union, bool), sample.masks[sample.meta["targets"][0]].any(0))
 
 
 def show_captions(predictor: "Predictor", folder: Path, seed: int, scratch: Path) -> Iterator[Exhibit]:
-    """A picture described, and described with a mask for each phrase."""
+    """Show captions of pictures, plain and with a mask for each phrase."""
     for index in range(2):
         sample = TASKS["gcg"](seed, SPLIT, index)
         title = f"caption {index + 1}"
@@ -106,7 +106,7 @@ def show_captions(predictor: "Predictor", folder: Path, seed: int, scratch: Path
 
 
 def show_regions(predictor: "Predictor", folder: Path, seed: int, scratch: Path) -> Iterator[Exhibit]:
-    """Marked regions, described."""
+    """Show descriptions of marked regions."""
     for index, form in enumerate(("mask", "box", "point")):
         sample = TASKS["region"](seed, SPLIT, index, num_regions=1, form=form)
         turn = sample.turns[0]
@@ -122,20 +122,20 @@ def show_regions(predictor: "Predictor", folder: Path, seed: int, scratch: Path)
 
 
 def show_clips(predictor: "Predictor", folder: Path, seed: int, scratch: Path) -> Iterator[Exhibit]:
-    """Clips in which motion alone tells which object is meant, and a conversation about a clip."""
-    section = "Follow it through a video"
+    """Show tracking with expressions that only motion resolves, and a conversation about a clip."""
+    section = "Track an object through a video"
     for index in range(3):
         sample = TASKS["video_refseg"](seed, SPLIT, index, num_turns=1, kind="motion", empty_share=0.0)
         question = sample.turns[0].question
         painted, masks = follow(predictor, open_media(sample.frames, fps=CLIP_FPS), question)
         reached = judge(masks, sample)
-        answer = f"followed through {int(masks.any((1, 2)).sum())} of {len(masks)} frames"
+        answer = f"tracked through {int(masks.any((1, 2)).sum())} of {len(masks)} frames"
         yield Exhibit(
             section=section,
             title=f"clip {index + 1}",
             exchanges=(Exchange(question=question, answer=answer, right=reached >= RIGHT_IOU),),
             clip=write_clip(scratch / f"track_{index + 1}.mp4", painted),
-            notes=(f"IoU with the truth over all frames {reached:.2f}",),
+            notes=(f"IoU with the ground truth over all frames {reached:.2f}",),
         )
     sample = TASKS["video_conversation"](seed, SPLIT, 0)
     clip = write_clip(scratch / "conversation.mp4", map(enlarge, sample.frames))
@@ -143,7 +143,7 @@ def show_clips(predictor: "Predictor", folder: Path, seed: int, scratch: Path) -
 
 
 def follow(predictor: "Predictor", media: Media, question: str) -> tuple[list[Picture], NDArray[np.bool_]]:
-    """Track what a question asks for through a short clip.
+    """Track the object of a question through a short clip.
 
     Returns:
         The T painted frames, and the union of all masks, (T, H, W).

@@ -1,4 +1,4 @@
-"""Check `sa2va data check`: the table, its exit codes, and one line for everything that can be wrong."""
+"""Check `sa2va data check`: table, exit codes, and one line per kind of bad input."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from sa2va.gaze import catalog, statistics
 
 
 def write_osie(folder: Path, people: int = 15) -> Path:
-    """A file in the JSON layout of OSIE: one picture, nine fixations of 213 ms each."""
+    """Write a file in OSIE's JSON layout: one picture, nine fixations of 213 ms each."""
     looks = [{"subject": k, "x": [400.0] * 9, "y": [300.0] * 9, "duration": [213.0] * 9} for k in range(people)]
     path = folder / "fixations.json"
     path.write_text(json.dumps({"images": {"1001.jpg": {"width": 800, "height": 600, "scanpaths": looks}}}))

@@ -1,4 +1,4 @@
-"""Check `sa2va gaze eval`: one table, its JSON, exit codes, and one line for everything that can be wrong."""
+"""Check `sa2va gaze eval`: table, JSON, exit codes, and one line per kind of bad input."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from sa2va.apps import cli
 
 
 def person(case: int, name: str, rng: np.random.Generator) -> dict[str, Any]:
-    """One record: two words, one fixation before, one of each word, one after them, on the target."""
+    """Build a record of two words: one fixation before, one per word, and one after them on the target."""
     goal = np.array([60 + 80 * case, 80.0])
     points = np.array([256, 160]) + np.array([0, 0.3, 0.7, 1])[:, None] * (goal - [256, 160]) + rng.normal(0, 5, (4, 2))
     return {
@@ -41,7 +41,7 @@ def words(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def predictions(tmp_path: Path, data: Path) -> Path:
-    """What person a did, as if a system had predicted it; one case is left out."""
+    """Write the scanpaths of observer a as predictions; one case is left out."""
     records = [record for record in json.loads(data.read_text()) if record["SUBJECT_ID"] == "a" and record["REF_ID"]]
     named = [
         {

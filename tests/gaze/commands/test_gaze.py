@@ -1,4 +1,4 @@
-"""Check `sa2va gaze predict` and `stream` with a stand-in for the model that looks along the diagonal."""
+"""Check `sa2va gaze predict` and `stream` with a stand-in model that fixates along the diagonal."""
 
 import io
 import json
@@ -18,7 +18,7 @@ SIZE = (64, 40)
 
 
 class Diagonal:
-    """Everybody looks 5 px further along the diagonal with every word."""
+    """Stream whose fixations move 5 px along the diagonal with every word."""
 
     def __init__(self, num_samples: int) -> None:
         self.words: list[str] = []
@@ -51,7 +51,7 @@ class Diagonal:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the commands asked of the model."""
+    """Record the arguments that the commands pass to the model."""
     seen: dict[str, Any] = {}
 
     def start(image: str, **options: Any) -> Diagonal:

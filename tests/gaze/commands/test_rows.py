@@ -1,4 +1,4 @@
-"""Check that reports of gaze show names from files, and obey no markup of them."""
+"""Check that gaze reports print names from files without interpreting their markup."""
 
 import pytest
 

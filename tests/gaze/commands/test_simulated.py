@@ -1,4 +1,4 @@
-"""Check `sa2va gaze eval --world` and `--images`: what is printed, and one line for what is wrong."""
+"""Check `sa2va gaze eval --world` and `--images`: output, and one line per kind of bad input."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Recipes of gaze training: named, overridden by words, run to gaze weights that load."""
+"""Check the recipes of gaze training: names, overrides, and runs whose gaze weights load."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -53,13 +53,13 @@ def test_a_setting_that_would_do_nothing_is_refused(words: list[str], told: str)
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
-    """Inode and time of change of everything in a folder, of which any write changes one."""
+    """Return inode and change time of every file in a folder, to detect writes."""
     return {path.as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns) for path in [folder, *folder.rglob("*")]}
 
 
 @pytest.fixture
 def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Settings of a run of seconds on a small model in `tmp_path / "model"`."""
+    """Return settings for a run of seconds on a small model in `tmp_path / "model"`."""
     model, processor = build_model()
     save_checkpoint(model, processor.tokenizer, tmp_path / "model", torch.float32)
     monkeypatch.setattr(stores, "SHARD", 4)
@@ -82,7 +82,7 @@ def test_a_short_run_gives_weights_that_load(tmp_path: Path, words: list[str]) -
 
 
 def test_a_chain_of_runs_documents_itself(tmp_path: Path, words: list[str]) -> None:
-    """Each card holds the cards of all runs before it; a run of no steps gives back the weights it begins with."""
+    """Each card contains the cards of all previous runs; a run of 0 steps returns its initial weights."""
     words = [*words, "device=cpu"]
     first = train_gaze("tiny_gaze", words, str(tmp_path / "first"), quiet=True)
     second = train_gaze(
@@ -115,7 +115,7 @@ def test_an_ancestor_that_cannot_be_is_refused_before_the_work(tmp_path: Path, w
 
 
 def test_the_embedded_weights_say_where_they_come_from() -> None:
-    """All that one run can repeat is the recipe's own; the card names the runs before the last one."""
+    """The recipe reproduces the settings of the last run; the card lists the runs before it."""
     card, recipe = read_card(find_model("tiny")), configure("tiny_gaze")
     ancestors = card["ancestors"]
     named_then = {"last_fixation": "landing", "stop_off_target": "astray"}

@@ -1,4 +1,4 @@
-"""Gaze with an adapter: the language model learns by it alone, prefix masks count, and what is saved loads."""
+"""Check gaze training with an adapter: only the adapter is trained, prefix masks count, saved weights load."""
 
 from pathlib import Path
 

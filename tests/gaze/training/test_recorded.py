@@ -1,4 +1,4 @@
-"""Training on recordings: it learns, resumes, and refuses what teaches nothing."""
+"""Check that training on recordings learns, resumes, and refuses trials without fixations."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -36,7 +36,7 @@ SMALL = DecoderConfig(width=16, place_width=8, cell=32, num_observers=2, num_lay
 
 
 def make_trials(count: int = 12) -> list[Trial]:
-    """People who walk about at random but end on the target."""
+    """Simulate random scanpaths that end on the target."""
     trials = []
     for seed in range(count):
         path = draw_path(WORDS, TIMING, seed)
@@ -72,7 +72,7 @@ def test_people_become_more_likely(baseline: EventBaseline) -> None:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Several threads add up gradients in an order of their own."""
+    """Use one thread, since several add gradients in varying order."""
     kept = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""Gaze of the drawn world as tensors: words rule out and never add, maps of people sum to 1."""
+"""Check the tensors of simulated gaze: words only rule objects out, fixation maps sum to 1."""
 
 import numpy as np
 import pytest

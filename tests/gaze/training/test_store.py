@@ -1,4 +1,4 @@
-"""A store gives back what Sa2VA said, is filled once, and refuses what belongs to another model or run."""
+"""Check that a store returns the outputs of Sa2VA, is filled once, and refuses another model or run."""
 
 import math
 from dataclasses import replace
@@ -106,7 +106,7 @@ def test_shards_of_another_model_or_run_are_refused(
 
 
 def test_shards_of_another_clock_are_refused(made: tuple[Path, Store], tmp_path: Path) -> None:
-    """Stores of before ended the first pack at 50 ms; theirs are other tokens."""
+    """Older stores ended the first pack at 50 ms, so their tokens differ."""
     with safe_open(made[0] / "drawn-00000.safetensors", "pt") as shard:
         metadata = {name: value for name, value in shard.metadata().items() if name != "first pack"}
         save_file(

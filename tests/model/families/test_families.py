@@ -26,7 +26,7 @@ TALK = (
 
 
 def draw(*shape: int, seed: int = 0) -> Frames:
-    """Noise: (T, H, W, 3)."""
+    """Return random pixels: (T, H, W, 3)."""
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
 
 
@@ -38,7 +38,7 @@ QUESTIONS = [
 
 
 def stock_model(kind: str) -> Any:
-    """A second native model with the same weights, which none of our code has touched."""
+    """Build a second native model with the same weights, independent of our code."""
     native = build_family(kind)[0].mllm.native
     stock = type(native)(native.config).eval()
     stock.load_state_dict(native.state_dict())
@@ -46,7 +46,7 @@ def stock_model(kind: str) -> Any:
 
 
 def stock_inputs(stock: Any, prompts: Prompts) -> dict[str, Any]:
-    """What the stock class wants for the same prompts."""
+    """Return the inputs of the stock class for the same prompts."""
     inputs: dict[str, Any] = {"input_ids": prompts.input_ids, "attention_mask": prompts.attention_mask}
     inputs["pixel_values"] = prompts.pixel_values
     if len(prompts.grids):
@@ -121,7 +121,7 @@ def test_left_padding_equals_right_padding(kind: str) -> None:
 
 
 def stream_states(kind: str, sample: Sample) -> list[Tensor]:
-    """States at [SEG] of a talk, held open: prompt, answer, follow-up, answer, each on top of the cache."""
+    """Return the states at [SEG] of a conversation on a KV cache: prompt, answer, follow-up, answer."""
     model, processor = build_family(kind)
     stream, found = TextStream(model.mllm), []
     for number, turn in enumerate(sample.turns):

@@ -1,4 +1,4 @@
-"""Run every family through every member of `Family`; a member that is added needs a check here."""
+"""Check every member of `Family` for every family."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ PICTURES = [np.random.default_rng(seed).integers(0, 256, (1, 50, 80, 3), dtype=n
 
 
 def two_prompts(processor: Processor) -> Prompts:
-    """A short and a long question, so that the first row is padded."""
+    """Build a short and a long question, so that the first row is padded."""
     turns = [Turn(question=words, answer="") for words in ("What?", "Which of these is the larger one?")]
     return processor.prompts([(turn, [picture]) for turn, picture in zip(turns, PICTURES, strict=True)])
 
@@ -53,7 +53,7 @@ def check_takes_any_size(family: Family, model: Sa2VA, processor: Processor) -> 
 
 
 def check_pixels(family: Family, model: Sa2VA, processor: Processor) -> None:
-    """A picture of the mean color is 0, one a deviation away is 1, but for the rounding of colors."""
+    """Pixels of the mean color become 0, those one standard deviation above it 1, up to rounding."""
     for distance in (0, 1):
         color = [round(255 * (m + distance * s)) for m, s in zip(family.pixel_mean, family.pixel_std, strict=True)]
         picture = np.full((40, 60, 3), color, np.uint8)

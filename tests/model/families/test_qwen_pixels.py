@@ -1,4 +1,4 @@
-"""Compare Qwen pixels with the stock processor, and sizes with its rule."""
+"""Compare the pixels and sizes of Qwen pictures with the stock processor."""
 
 import numpy as np
 import pytest

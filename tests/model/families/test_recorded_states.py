@@ -1,4 +1,4 @@
-"""Compare pixels, visual tokens and states at [SEG] with those recorded from the released inference code."""
+"""Compare pixels, visual tokens and [SEG] states with recordings of the released inference code."""
 
 import json
 from functools import cache

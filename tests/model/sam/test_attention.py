@@ -1,4 +1,4 @@
-"""Check attention in blocks against the library's, and that it steps aside where it gains nothing."""
+"""Compare blockwise attention with the library's, and check when it falls back to it."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from sa2va.model.sam.attention import BLOCKWISE, attend, attend_blockwise
 
 
 class Layer(nn.Module):
-    """What the library asks of a module that attends."""
+    """Minimal module with the attributes that the library's attention reads."""
 
     is_causal = False
     num_key_value_groups = 1

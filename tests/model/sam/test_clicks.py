@@ -1,4 +1,4 @@
-"""Check clicks and boxes against the library's own video model, and the px they stand for."""
+"""Compare clicks and boxes with the library's video model, and check their coordinates in px."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def sam2() -> Sam2:
 
 @torch.no_grad()
 def native_clicks(sam2: Sam2, pixels: Tensor, clicks: Clicks) -> dict[int, tuple[Tensor, Tensor]]:
-    """Let the library decode clicks on frame 0 and propagate."""
+    """Decode clicks on frame 0 with the library and propagate."""
     session = open_session(pixels)
     places, labels = clicks.to_tensors(SIDE, *SIZE, pixels.device)
     inputs = {"point_coords": places[:, None], "point_labels": labels[:, None]}
@@ -123,7 +123,7 @@ def test_who_points_at_an_object_says_that_it_is_there(sam2: Sam2, size: tuple[i
 
 
 def paint(sam2: Sam2, *, left: bool) -> MaskOutput:
-    """A mask of the left or of the right half."""
+    """Build a mask of the left or right half."""
     logits = torch.full((1, 1, SIDE // 4, SIDE // 4), -9.0)
     logits[..., : SIDE // 8] = 9.0
     logits = logits if left else -logits
@@ -142,7 +142,7 @@ WAYS = {
 def test_clicks_are_followed_until_they_are_heeded(
     sam2: Sam2, monkeypatch: pytest.MonkeyPatch, heeds: list[bool], chosen: int | None, forgets: bool
 ) -> None:
-    """A click on the right half, of an object whose mask is the left one."""
+    """Click on the right half, for an object whose mask is the left half."""
     features, found = sam2.encode_frames(draw_clip(1)), paint(sam2, left=True)
     answers = [paint(sam2, left=not heeded) for heeded in heeds]
     asked: list[tuple[bool, bool]] = []

@@ -1,4 +1,4 @@
-"""Check EdgeTAM behind our tracker against the library's own session."""
+"""Compare EdgeTAM behind our tracker with the library's session."""
 
 import copy
 from pathlib import Path
@@ -22,7 +22,7 @@ GRID = SIDE // 16
 
 
 def build_edgetam() -> EdgeTam:
-    """Build a very small EdgeTAM with random weights; SAM 2's image encoder stands in for the one that needs timm."""
+    """Build a very small EdgeTAM with random weights, and SAM 2's image encoder instead of the one that needs timm."""
     sam2 = copy.deepcopy(build_model()[0].config.sam2)
     for part, key in [("vision_config", "fpn_hidden_size"), ("prompt_encoder_config", "hidden_size")]:
         sam2[part][key] = WIDTH

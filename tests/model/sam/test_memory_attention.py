@@ -1,4 +1,4 @@
-"""Check the quick way of reading memories against the library's module."""
+"""Compare our memory attention with the library's module."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Check that each part of SAM 2's configuration is read as what it is, whatever Transformers makes of it."""
+"""Check that each part of SAM 2's configuration is parsed with its own class."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Check SAM 3's tracker behind our tracker against the library's own session."""
+"""Compare SAM 3's tracker behind ours with the library's session."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from sa2va.model.sam.sam3 import Sam3Tracker
 from sa2va.model.sam.tracker import STOCK, Tracker
 
 NUM_FRAMES, KEYFRAMES = 12, (0, 5, 11)
-SIDE, PATCH, WIDTH = 56, 14, 128  # masks are remembered at 64 px
+SIDE, PATCH, WIDTH = 56, 14, 128  # memory masks have 64 px
 
 
 def build_sam3() -> Sam3Tracker:

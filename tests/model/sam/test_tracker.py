@@ -1,4 +1,4 @@
-"""Check the tracker against the library's own, unbounded session, and its bounds."""
+"""Compare the tracker with the library's unbounded session, and check its bounds."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ def clip() -> Tensor:
 
 @pytest.fixture(scope="module")
 def seen(sam2: Sam2, clip: Tensor) -> list[FrameFeatures]:
-    """Each frame, encoded once for all tests."""
+    """Features of each frame, encoded once for all tests."""
     with torch.no_grad():
         return [sam2.encode_frames(frame[None]) for frame in clip]
 
@@ -43,7 +43,7 @@ def embeddings(number: int) -> Tensor:
 
 @torch.no_grad()
 def prompt_all(tracker: Tracker, frame: int, features: FrameFeatures, prompts: Tensor, ids: Iterable[int]) -> Tensor:
-    """Prompt some objects on one frame: (N, h, w)."""
+    """Prompt objects on one frame; return their masks (N, h, w)."""
     sam2, rows = tracker._sam2, features.expand(len(prompts))
     sparse = sam2.language_prompt(prompts, len(prompts))
     output = sam2.decode(sam2.without_memory(rows.embeds), rows.high_res, sparse)
@@ -53,7 +53,7 @@ def prompt_all(tracker: Tracker, frame: int, features: FrameFeatures, prompts: T
 
 @torch.no_grad()
 def track(sam2: Sam2, seen: list[FrameFeatures], starts: dict[int, int]) -> dict[int, dict[int, Tensor]]:
-    """Follow objects in one batch, each prompted once, at its own frame: object -> frame -> (h, w)."""
+    """Track objects in one batch, each prompted once on its own frame: object -> frame -> (h, w)."""
     tracker, found = Tracker(sam2), {key: {} for key in starts}
     for t, features in enumerate(seen):
         ids = list(tracker.objects)
@@ -93,7 +93,7 @@ def test_attention_in_another_precision_goes_back_to_that_of_the_features(
 ) -> None:
     tracker = Tracker(sam2)
     prompt_all(tracker, 0, seen[0], embeddings(2), [0, 1])
-    prompt_all(tracker, 1, seen[1], embeddings(1), [0])  # one remembers more than the other
+    prompt_all(tracker, 1, seen[1], embeddings(1), [0])  # one object has more memories
     whole = tracker.condition(2, seen[2], [1, 0])
     attend = sam2.attend
     monkeypatch.setattr(sam2, "attend", lambda *tensors, **sizes: attend(*tensors, **sizes).double())  # as autocast may
@@ -184,7 +184,7 @@ def test_prompted_frames_are_chosen_as_the_library_does(prompted: set[int], fram
 @settings(max_examples=30)
 @given(frames, st.integers(1, 4))
 def test_what_is_dropped_is_never_missed(sam2: Sam2, prompted: set[int], number: int) -> None:
-    """Prompts may lie ahead of the frame; dropping them as time goes by changes no choice."""
+    """Prompted frames may be ahead; dropping past ones does not change the selection."""
     memory, blank = ObjectMemory(sam2, number), Memory(*torch.zeros(3, 1))
     for index in sorted(prompted):
         memory.prompt(index, blank)

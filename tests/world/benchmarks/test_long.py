@@ -1,4 +1,4 @@
-"""Test the figures of long clips with trackers whose mistakes are known."""
+"""Check the figures of long clips with trackers that make known errors."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ SCENE = make_long_clip(11, 0, T)
 NAMES = name_objects(SCENE)
 TRUTH = list(SCENE.stream(SIDE, T))
 
-Draw = Callable[[np.ndarray, int], np.ndarray]  # masks of one frame (N, S, S), frame -> what the tracker says
+Draw = Callable[[np.ndarray, int], np.ndarray]  # masks of one frame (N, S, S), frame -> output of the tracker
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class FakeSession:
-    """Know the truth, and say of each frame what `draw` makes of it."""
+    """Tracker that knows the ground truth and returns `draw` of it for each frame."""
 
     def __init__(self, source: Iterator[np.ndarray], draw: Draw, deaf: bool) -> None:
         self._truth = TRUTH

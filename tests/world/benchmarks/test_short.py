@@ -144,7 +144,7 @@ def test_read_objects(text: str, expected: list[tuple]) -> None:
 
 
 def test_the_true_captions_are_read_in_full() -> None:
-    """An object that stays still is not said to move; every other word of every object counts."""
+    """A static object has no motion word; every other word of every object counts."""
     video = world.video_caption("dev", 2, 8)
     for index in range(8):
         sample = video.load(index)

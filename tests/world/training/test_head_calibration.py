@@ -1,4 +1,4 @@
-"""Tests of calibration: known scales come back, folded heads give calibrated logits, presence means what it says."""
+"""Check that calibration recovers known scales, folds them into heads and calibrates presence."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Branches behind one picture are as good as alone, and none shows what training must not see."""
+"""Check that branches behind one picture equal separate rows, and contain no held-out pair."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tests of the words that visual tokens say: cells, labels, the loss."""
+"""Check the word labels of visual tokens: cells, labels, loss."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A finished run writes nothing, a changed or damaged one is noticed, and no setting is accepted and dropped."""
+"""Check that finished runs write nothing, changes and damage are noticed, and every setting has an effect."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
-    """Inode and time of change of everything in a folder, of which any write changes one."""
+    """Return inode and change time of every file in a folder, to detect writes."""
     return {path.as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns) for path in [folder, *folder.rglob("*")]}
 
 
@@ -30,7 +30,7 @@ def test_a_finished_run_writes_nothing_and_one_that_is_not_is_finished(
     folder, run = tmp_path / "run" / "model", str(tmp_path / "run")
     assert train("short", output=run, quiet=True) == folder
     before, weights = snapshot(tmp_path), (folder / "model.safetensors").read_bytes()
-    for words in ([], ["save_every.vision=7", "threads=1"]):  # how often it is saved changes nothing in the end
+    for words in ([], ["save_every.vision=7", "threads=1"]):  # saving more often does not change the result
         assert train("short", words, output=run) == folder
         assert capsys.readouterr().err == f"{folder}: done already, nothing was written\n"
     assert snapshot(tmp_path) == before

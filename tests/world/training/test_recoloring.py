@@ -1,4 +1,4 @@
-"""Tests of pictures painted in other colors."""
+"""Check the recoloring of pictures."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Check the stages of the embedded model: pure batches, finite losses, and gradients only where they belong."""
+"""Check the stages of the embedded model: reproducible batches, finite losses, gradients only of trained parameters."""
 
 import dataclasses
 from pathlib import Path
@@ -35,7 +35,7 @@ STAGES: dict[str, StageConfig] = {
         PackedConfig(name="packed", branch_tokens=300, least_branches=2, **SHORT),
     )
 }
-RESTING = {  # what a stage must leave as it is
+RESTING = {  # parts that a stage must not change
     "vision": "language_model",
     "masks": "vision_encoder",
     "tracking": "mask_decoder",
@@ -62,7 +62,7 @@ def make_batch(stage: Stage, step: int):
 
 
 def tensors_of(batch: object) -> list[torch.Tensor]:
-    """All tensors of a batch, in order."""
+    """Return all tensors of a batch, in order."""
     if isinstance(batch, torch.Tensor):
         return [batch]
     if dataclasses.is_dataclass(batch):
@@ -80,7 +80,7 @@ def test_a_batch_is_a_pure_function_of_its_step(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", list(STAGES)[:-1])  # packed ones draw nothing in most steps, see test_packed.py
+@pytest.mark.parametrize("name", list(STAGES)[:-1])  # packed ones decode no masks in most steps, see test_packed.py
 def test_a_step_trains_what_it_should(name: str) -> None:
     stage = make_stage(name)
     trained = trained_parameters(stage.module, build_optimizer(stage.module, stage.parameters(), stage.config))
@@ -94,7 +94,7 @@ def test_a_step_trains_what_it_should(name: str) -> None:
         seen |= {n for n, p in trained.items() if p.grad is not None and bool(p.grad.any())}
     assert len(seen) > len(trained) // 2, sorted(set(trained) - seen)[:9]
     resting = [n for n, p in stage.module.named_parameters() if n not in trained and p.requires_grad]
-    assert not resting, resting[:9]  # what is not trained has no gradient either
+    assert not resting, resting[:9]  # frozen parameters get no gradient
 
 
 def test_shares_of_the_tasks_are_complete() -> None:
@@ -105,7 +105,7 @@ def test_shares_of_the_tasks_are_complete() -> None:
 
 
 def test_each_process_gets_its_share_of_a_step() -> None:
-    """Two halves of a step hold its terms: sums and counts add up to those of the whole."""
+    """The terms of two halves of a step add up to those of the whole: sums and counts."""
     stage = make_stage("cotrain")
     pictures = [step for step in range(20) if stage.data.plan(step)[0].group in ("refseg", "region")]
     for step in pictures[:3]:
@@ -141,7 +141,7 @@ def test_only_objects_that_were_found_are_followed() -> None:
     tracks, truth = clip.batch.tracks, clip.batch.seg_targets
     masks = torch.where(truth, 5.0, -5.0)[:, None]
     surest = tracks.key_rows[:, 1]
-    masks[surest[0]] *= -1  # wrong, where it is surest
+    masks[surest[0]] *= -1  # wrong on the key frame with the highest score
     scores = torch.full((len(truth), 1), 0.3)
     scores[surest] = 0.9
     output = MaskOutput(masks, scores, torch.ones(len(truth)), torch.zeros(len(truth), 1))
@@ -161,7 +161,7 @@ def test_recipes_name_each_stage_once_and_calibrate(recipe) -> None:
 
 
 def test_a_place_starts_out_reading_what_was_there_before() -> None:
-    """Where one place of a memory changes, features change there far more than at most other places."""
+    """A change at one position of a memory changes the features there far more than at most other positions."""
     torch.manual_seed(0)
     model, _ = build_model(seed=2)
     sam2, grid = model.sam2, model.sam2.size // 16
@@ -173,7 +173,7 @@ def test_a_place_starts_out_reading_what_was_there_before() -> None:
             return sam2.attend(embeds, tokens, torch.zeros_like(tokens), num_memories=1, num_pointer_tokens=0)
 
     def focus() -> float:
-        """Change at the changed place, in medians over all places; averaged over places."""
+        """Return the change at a changed position over the median of all positions, averaged over positions."""
         ratios = []
         for place in range(grid * grid):
             changed = memory.clone()
@@ -189,7 +189,7 @@ def test_a_place_starts_out_reading_what_was_there_before() -> None:
 
 def test_objects_that_come_back_are_followed_first() -> None:
     masks = torch.zeros(3, 4, 2, 2, dtype=torch.bool)
-    masks[0] = True  # rests
+    masks[0] = True  # static
     masks[1, :2, 0], masks[1, 2:, 1] = True, True  # moves
     masks[2, [0, 3]] = True  # is hidden for two frames
     assert rank_objects(masks).tolist() == [0, 1, 2]

@@ -1,4 +1,4 @@
-"""The words of a question are found in its tokens, each with the objects that it may still mean."""
+"""Check that the words of a question are located in its tokens, each with the objects still possible."""
 
 import numpy as np
 import pytest
@@ -72,7 +72,7 @@ def test_the_cover_is_the_share_of_each_cell(processor):
     torch.testing.assert_close(found.possible.cover, expected)
     torch.testing.assert_close(
         found.attended.cover, expected
-    )  # without a noun phrase, words attend to what is possible
+    )  # without a noun phrase, words attend to the objects still possible
 
 
 def test_a_word_looks_at_what_its_own_name_fits(processor):
@@ -100,7 +100,7 @@ def test_words_of_plain_questions_look_as_well(processor):
     assert len(found.possible.positions) == 0 and len(found.attended.positions) > 10
     assert (
         len(found.asked) == len(found.exists) > len(found.attended.positions) == found.exists.sum()
-    )  # some ask for what is not there
+    )  # some ask for absent objects
 
 
 def test_questions_without_words_to_hear_give_nothing(processor):
@@ -125,7 +125,7 @@ def test_clips_without_masks_are_left_out(processor):
 
 
 def test_attention_is_held_against_the_objects_of_a_word():
-    """Two rows with a picture of four tokens at different places; words look right, wrong, and half right."""
+    """Attention on a picture of four tokens at different positions in two rows: right, wrong and half right."""
     is_visual = torch.zeros(2, 10, dtype=torch.bool)
     is_visual[0, 1:5] = is_visual[1, 3:7] = True
     attention = torch.zeros(2, 2, 10, 10)

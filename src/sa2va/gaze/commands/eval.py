@@ -172,13 +172,13 @@ def evaluate(
         raise ValueError("nothing to score; add --oracle-target, --images FOLDER, or --predictions FILE")
     makers = [pixel_baseline(choice, gaze, images)] if images is not None else []
     makers += choose_baselines(oracle=oracle_target, learned=learned)
-    drawn = Drawing(folds, samples or SAMPLES, seed or 0, jobs or -1)
-    rows, cases = make_rows(trials, files, makers, drawn, quiet=quiet)
-    show_recorded(rows, cases, drawn, data, output, as_json=as_json, quiet=quiet)
+    settings = ScoringSettings(folds, samples or SAMPLES, seed or 0, jobs or -1)
+    rows, cases = make_rows(trials, files, makers, settings, quiet=quiet)
+    show_recorded(rows, cases, settings, data, output, as_json=as_json, quiet=quiet)
 
 
 @dataclass(frozen=True)
-class Drawing:
+class ScoringSettings:
     """Options of sampling and scoring scanpaths."""
 
     folds: int
@@ -190,7 +190,7 @@ class Drawing:
 def show_recorded(
     rows: "Sequence[Row]",
     cases: "Sequence[Case]",
-    drawn: Drawing,
+    settings: ScoringSettings,
     data: Path,
     output: Path | None,
     *,
@@ -202,9 +202,9 @@ def show_recorded(
     from sa2va.gaze.evaluation.table import as_record
 
     num_people = sum(len(case.people) for case in cases)
-    page = recorded_page(rows, f"{len(cases)} cases, {num_people} scanpaths, {drawn.samples} samples of each case.")
-    settings = {"folds": drawn.folds, "samples": drawn.samples, "seed": drawn.seed}
-    record = as_record(rows, cases, data=str(data), **settings)
+    page = recorded_page(rows, f"{len(cases)} cases, {num_people} scanpaths, {settings.samples} samples of each case.")
+    shown = {"folds": settings.folds, "samples": settings.samples, "seed": settings.seed}
+    record = as_record(rows, cases, data=str(data), **shown)
     if output is not None:
         for path in write_page(output, record, page):
             remark(f"wrote {path}", quiet)
@@ -298,7 +298,7 @@ def make_rows(
     trials: "Sequence[Trial]",
     files: Sequence[Path],
     makers: "Sequence[Callable[[], Baseline]]",
-    drawn: Drawing,
+    settings: ScoringSettings,
     *,
     quiet: bool,
 ) -> "tuple[list[Row], list[Case]]":
@@ -310,9 +310,9 @@ def make_rows(
     from sa2va.gaze.evaluation.table import baseline_row, finish_rows, folds_of, people_row, prediction_row
 
     predicted = {str(path): read_predictions(path) for path in files}  # report a bad file before scoring
-    parts = folds_of(trials, drawn.folds)
+    parts = folds_of(trials, settings.folds)
     cases = read_cases(trials)
-    rows = [prediction_row(name, cases, found, jobs=drawn.jobs) for name, found in predicted.items()]
+    rows = [prediction_row(name, cases, found, jobs=settings.jobs) for name, found in predicted.items()]
     for row, found in zip(rows, predicted.values(), strict=True):
         if row.num_cases < len(cases) or len(found) > row.num_cases:
             remark(f"{row.name}: {row.num_cases} of {len(cases)} cases, {len(found)} in the file", quiet)
@@ -322,9 +322,10 @@ def make_rows(
                 "the number of words + 2; missing packs count as empty, extra ones are merged into the last",
                 quiet,
             )
-    rows.append(people_row(cases, jobs=drawn.jobs))
+    rows.append(people_row(cases, jobs=settings.jobs))
     for make in tqdm(makers, desc="baselines", disable=quiet or not sys.stderr.isatty(), leave=False):
-        rows.append(baseline_row(make, cases, parts, num_samples=drawn.samples, seed=drawn.seed, jobs=drawn.jobs))
+        sampling = {"num_samples": settings.samples, "seed": settings.seed}
+        rows.append(baseline_row(make, cases, parts, **sampling, jobs=settings.jobs))
     tested = next((row.name for row in rows if row.kind == "baseline" and "bits" in row.figures), "")
     return finish_rows(rows, ours=tested), cases
 

@@ -1,4 +1,4 @@
-"""Adapt a benchmark of the drawn world to the arguments that evaluation passes to every benchmark.
+"""Adapt the benchmarks on synthetic scenes to the arguments of every benchmark: split, seed, limit.
 
 Flow: evaluation/catalog.py (split name, seed, limit) -> drawn -> short.py, long.py (Split, number of items).
 """
@@ -15,9 +15,9 @@ B = TypeVar("B", Benchmark, LiveBenchmark)
 
 
 def drawn(build: Callable[..., B]) -> Callable[..., B]:
-    """Turn a function of (Split, num_items) into one of (split, seed, limit) that records the seed in use.
+    """Turn a function of (Split, num_items) into one of (split, seed, limit) that records the seed.
 
-    The result raises ValueError for an unknown split, and for a seed that the split does not have.
+    The result raises ValueError for an unknown split, and for a seed that the split does not allow.
     """
 
     @wraps(build)

@@ -1,7 +1,7 @@
-"""Follow objects through drawn clips of 500 frames, from their true first masks and from words, beside short clips.
+"""Define the long-clip benchmark: track objects through 500 frames, prompted by mask and by words, next to short clips.
 
-Flow: data/world/tour.py, frame by frame -> one session for both ways of asking -> TrackScore -> Record -> figures.
-Source: J&F as in metrics/boundary.py, every frame counts; identity switches as in metrics/identity.py.
+Flow: scenes/long_clips.py, frame by frame -> one session for both kinds of prompt -> TrackScore -> Record -> figures.
+Source: J&F as in metrics/boundary.py, over all frames; identity switches as in metrics/identity.py.
 Shapes: N objects, T frames, S side of the picture in px.
 """
 
@@ -21,15 +21,15 @@ from sa2va.world.scenes.scene import Scene
 from sa2va.world.scenes.splits import Split
 from sa2va.world.tasks.items import CLIP_FRAMES, SIDE, draw_item
 
-ITEMS_A_CLIP = 100  # a long clip takes about as long as so many items of other benchmarks
-SHORT_CLIPS = 6  # beside each long one
+ITEMS_A_CLIP = 100  # items of other benchmarks that take about as long as one long clip
+SHORT_CLIPS = 6  # per long clip
 RATIO = Bar(0.6)
 WAYS = {"mask": "from the first masks", "words": "from words", "still": "masks that stay where they were"}
 STILL = WAYS["still"]
 
 
 class TrackScore:
-    """How well N tracks fit N objects, added up frame by frame."""
+    """Running sums of tracking quality: J&F and identity switches of N tracks against N objects."""
 
     def __init__(self, number: int) -> None:
         self._seen, self._gone = np.zeros(number, bool), np.zeros(number, bool)
@@ -37,16 +37,16 @@ class TrackScore:
         self._sums = dict.fromkeys(("jf", "frames", "back_jf", "back_frames", "away_masks", "away_frames"), 0.0)
 
     def update(self, pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> None:
-        """Take in one frame: (N, S, S) each."""
+        """Add one frame: (N, S, S) each."""
         scores = (jaccard(pred, target) + boundary_f(pred, target)) / 2  # (N,)
         here = target.any((1, 2))
         self._gone |= self._seen & ~here
         self._seen |= here
         back, away = here & self._gone, self._seen & ~here
-        drawn = pred.any((1, 2))
+        has_mask = pred.any((1, 2))
         for name, value in (
             ("jf", scores.sum()), ("frames", len(scores)), ("back_jf", scores[back].sum()), ("back_frames", back.sum()),
-            ("away_masks", (drawn & away).sum()), ("away_frames", away.sum()),
+            ("away_masks", (has_mask & away).sum()), ("away_frames", away.sum()),
         ):  # fmt: skip
             self._sums[name] += float(value)
         self._switches.update(pred, target)
@@ -59,17 +59,17 @@ class TrackScore:
 def follow_scene(
     predictor: Answers, scene: Scene, num_frames: int, rows: Sequence[int], names: Sequence[str]
 ) -> Record:
-    """Track some objects of a scene, prompted on its first frame in two ways at once; they do not see each other.
+    """Track objects of a scene twice, prompted on the first frame by mask and by words; the two are independent.
 
     Args:
-        predictor: who tracks.
-        scene: what is drawn, frame by frame.
+        predictor: model under test.
+        scene: scene to render frame by frame.
         num_frames: T.
-        rows: the objects, all of them seen on the first frame.
-        names: an expression for each of the first of them; those without one are not asked for in words.
+        rows: indices of the objects, all visible on the first frame.
+        names: expressions of the first objects in `rows`; the others are only prompted by mask.
 
     Returns:
-        By way of asking, the sums of a TrackScore.
+        Sums of a TrackScore, by kind of prompt.
     """
     chosen, named = list(rows), len(names)
     truth: deque[NDArray[np.bool_]] = deque()
@@ -90,14 +90,14 @@ def follow_scene(
 
 
 def _show(scene: Scene, num_frames: int, truth: deque[NDArray[np.bool_]]) -> Iterator[NDArray[np.uint8]]:
-    """Draw frame by frame, and put the true masks of each where the scorer finds them."""
+    """Yield rendered frames; append their ground-truth masks to `truth` for the scorer."""
     for frame, masks in scene.stream(SIDE, num_frames):
         truth.append(masks)
         yield frame
 
 
 def _add_words(session: Any, expression: str) -> list[int]:
-    """Ask for an object; return the ids of all that the model found."""
+    """Prompt with an expression; return the ids of the objects that the model added."""
     before = set(session.ids)
     session.add(expression=expression)
     return [key for key in session.ids if key not in before]
@@ -106,22 +106,22 @@ def _add_words(session: Any, expression: str) -> list[int]:
 def _lay(
     found: dict[int, NDArray[np.bool_]], groups: Iterable[Sequence[int | None]], like: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Lay the masks of each group of ids together: (N, S, S), empty where there are none."""
-    laid = np.zeros_like(like)
+    """Return the union of the masks of each group of ids: (N, S, S), empty for an empty group."""
+    unions = np.zeros_like(like)
     for row, keys in enumerate(groups):
         for key in keys:
             if key is not None:
-                laid[row] |= found[key]
-    return laid
+                unions[row] |= found[key]
+    return unions
 
 
 def _add(records: Sequence[Record]) -> Record:
-    """Add up the sums of several scenes."""
+    """Add the sums of several scenes."""
     return {way: {name: sum(one[way][name] for one in records) for name in records[0][way]} for way in WAYS}
 
 
 def play_short(predictor: Answers, split: Split, index: int) -> Record:
-    """Track the objects of a short clip of the drawn world; those whose looks are their own also by words."""
+    """Track the objects of a short clip by mask, and those with a unique color-shape pair also by words."""
     scene, _ = draw_item("video_refseg", split.seed, split.name, index)
     first = next(scene.stream(SIDE, CLIP_FRAMES))[1]
     pairs = [item.pair for item in scene.objects]
@@ -132,7 +132,7 @@ def play_short(predictor: Answers, split: Split, index: int) -> Record:
 
 @drawn
 def long_clips(split: Split, num_items: int, *, num_frames: int = FRAMES) -> LiveBenchmark:
-    """Follow objects that leave, return and cross; a clip for every ITEMS_A_CLIP items, at least one."""
+    """Benchmark tracking of objects that leave, return and cross; one clip per ITEMS_A_CLIP items, at least one."""
 
     def play(predictor: Answers, index: int) -> Record:
         scene = make_long_clip(split.seed, index, num_frames)
@@ -147,7 +147,7 @@ def long_clips(split: Split, num_items: int, *, num_frames: int = FRAMES) -> Liv
 
 
 def long_figures(records: Sequence[Record]) -> list[Figure]:
-    """Compute the same figures for both ways of asking; items are clips, each with its objects and its short clips."""
+    """Compute the same figures for both kinds of prompt; an item is a long clip with its short clips."""
     return [figure for way in ("mask", "words") for figure in _way_figures(records, way)]
 
 
@@ -173,6 +173,6 @@ def _way_figures(records: Sequence[Record], way: str) -> list[Figure]:
 
 
 def _ratio(rows: NDArray[np.float64]) -> float:
-    """Divide two shares: (E, 4), parts and wholes of the long and of the short clips."""
+    """Return the ratio of two shares: (E, 4), part and whole of the long clips, then of the short ones."""
     short = share_of(rows[:, 2:])
     return share_of(rows[:, :2]) / short if short else 0.0

@@ -1,4 +1,4 @@
-"""Put the questions of the drawn world: which items, what to ask, how each is scored.
+"""Define the benchmarks on synthetic scenes: items, requests, scores.
 
 Flow: world/tasks (Sample and its meta) -> one Benchmark per task -> world/extension.py lists them.
 Shapes: M objects of a scene, T frames, H W picture.
@@ -32,30 +32,30 @@ from sa2va.world.tasks import catalog as tasks
 from sa2va.world.tasks.items import draw_item, render_item
 from sa2va.world.tasks.referring import BALANCED
 
-REFERRING_KINDS = ("attribute", "place", "relation", "ordinal", "superlative", "negation")  # of one object each
-NUM_KEYFRAMES = 4  # frames of a clip that may be prompted
+REFERRING_KINDS = ("attribute", "place", "relation", "ordinal", "superlative", "negation")  # that refer to one object
+NUM_KEYFRAMES = 4  # key frames of a clip
 _CLIP_BATCH = 8
 _SHORT = Options(max_new_tokens=48)
 _LONG = Options(max_new_tokens=256)
 _CLIP_SHORT = replace(_SHORT, num_keyframes=NUM_KEYFRAMES)
 _CLIP_LONG = replace(_LONG, num_keyframes=NUM_KEYFRAMES)
-PASSES = "passes behind"  # the one motion that another object hides wholly for some frames
-_PASSERS_FROM, _PASSERS_STEP = 10_000_000, 1000  # clips searched for objects that pass behind others
-_KEPT = 64  # samples in memory, so that an item and its neighbor are drawn once
+PASSES = "passes behind"  # the only motion with a full occlusion
+_PASSERS_FROM, _PASSERS_STEP = 10_000_000, 1000  # clips to search for objects that pass behind others
+_KEPT = 64  # cached samples, so that an item and its neighbor are rendered once
 
 
 def keep(load: Callable[[int], Sample]) -> Callable[[int], Sample]:
-    """Remember the last samples."""
+    """Cache the last samples of a loader."""
     return lru_cache(maxsize=_KEPT)(load)
 
 
 def draw(task: str, split: Split, **options: Any) -> Callable[[int], Sample]:
-    """Return what draws item i of a task."""
+    """Return the loader of the items of a task."""
     return partial(tasks.TASKS[task], split.seed, split.name, **options)
 
 
 def refer(task: str, split: Split, index: int, *, shares: Mapping[str, float] | None = None, **options: Any) -> Sample:
-    """Draw an item with one expression, whose kind is chosen by shares unless `options` names it."""
+    """Generate an item with one expression; its kind is sampled by `shares`, unless `options` gives it."""
     if shares is not None:
         weights = np.array(list(shares.values()))
         kind = np.random.default_rng([split.seed, index]).choice(list(shares), p=weights / weights.sum())
@@ -64,7 +64,7 @@ def refer(task: str, split: Split, index: int, *, shares: Mapping[str, float] | 
 
 
 def true_mask(sample: Sample) -> NDArray[np.bool_]:
-    """Return what the first expression means: (T, H, W), empty where it means nothing."""
+    """Return the ground-truth mask of the first expression: (T, H, W), empty if it refers to nothing."""
     targets = sample.meta["targets"][0]
     return np.any(sample.masks[list(targets)], axis=0) if targets else np.zeros(sample.frames.shape[:3], bool)
 
@@ -100,7 +100,7 @@ _ONE_OBJECT = {kind: KINDS[kind] for kind in REFERRING_KINDS}
 
 @drawn
 def referring(split: Split, num_items: int) -> Benchmark:
-    """Ask for one object of a picture, whose pair of color and shape training has shown."""
+    """Benchmark referring segmentation of one object whose color-shape pair occurs in training."""
     load = partial(refer, "refseg", split, shares=_ONE_OBJECT, require_heldout=False)
     summarize = partial(masks.overlap_figures, name="seen pairs", ciou_bar=Bar(0.75))
     return _referring("world/referring", "Referring segmentation, seen pairs", num_items, load, summarize)
@@ -108,7 +108,7 @@ def referring(split: Split, num_items: int) -> Benchmark:
 
 @drawn
 def heldout(split: Split, num_items: int) -> Benchmark:
-    """Ask for one object of a picture, whose pair of color and shape training has never shown."""
+    """Benchmark referring segmentation of one object whose color-shape pair is held out of training."""
     load = partial(refer, "refseg", split, shares=_ONE_OBJECT, require_heldout=True)
     summarize = partial(masks.overlap_figures, name="held-out pairs", ciou_bar=Bar(0.60))
     return _referring("world/heldout", "Referring segmentation, held-out pairs", num_items, load, summarize)
@@ -116,7 +116,7 @@ def heldout(split: Split, num_items: int) -> Benchmark:
 
 @drawn
 def reserved(split: Split, num_items: int) -> Benchmark:
-    """Ask for one object of a picture, whose pair of color and shape no other benchmark has shown either."""
+    """Benchmark referring segmentation of one object whose color-shape pair is reserved for this benchmark."""
     load = partial(refer, "refseg", Split(RESERVED, split.seed), shares=_ONE_OBJECT, require_heldout=True)
     summarize = partial(masks.overlap_figures, name="reserved pairs")
     return _referring("world/reserved", "Referring segmentation, reserved pairs", num_items, load, summarize)
@@ -124,7 +124,7 @@ def reserved(split: Split, num_items: int) -> Benchmark:
 
 @drawn
 def kinds(split: Split, num_items: int) -> Benchmark:
-    """Ask for one object of a picture, by every kind of expression as often."""
+    """Benchmark referring segmentation of one object, with equal numbers of each kind of expression."""
 
     def load(index: int) -> Sample:
         return refer("refseg", split, index, kind=REFERRING_KINDS[index % len(REFERRING_KINDS)], require_heldout=False)
@@ -136,14 +136,14 @@ def kinds(split: Split, num_items: int) -> Benchmark:
 
 @drawn
 def groups(split: Split, num_items: int) -> Benchmark:
-    """Ask for several objects of a picture in one expression."""
+    """Benchmark referring segmentation of several objects with one expression."""
     load = partial(refer, "refseg", split, kind="group")
     return _referring("world/groups", "Groups", num_items, load, masks.group_figures)
 
 
 @drawn
 def absent(split: Split, num_items: int) -> Benchmark:
-    """Ask for objects that are there or not, as often; an answer without a pixel says that it is not there."""
+    """Benchmark recognition of absent objects; half are present, and an empty mask means "absent"."""
 
     def score(sample: Sample, predictions: list[Prediction]) -> Record:
         present, answer = sample.meta["present"][0], predictions[0]
@@ -162,7 +162,7 @@ def absent(split: Split, num_items: int) -> Benchmark:
 
 @drawn
 def calibration(split: Split, num_items: int) -> Benchmark:
-    """Force a mask for the same objects, whether the model would draw one or not."""
+    """Benchmark calibration of presence and scores on the requests of `absent`, with exactly one mask each."""
 
     def score(sample: Sample, predictions: list[Prediction]) -> Record:
         return masks.probe_record(predictions[0], true_mask(sample), sample.meta["present"][0])
@@ -191,13 +191,13 @@ def _conversation(name: str, title: str, split: Split, num_items: int, task: str
 
 @drawn
 def conversation(split: Split, num_items: int) -> Benchmark:
-    """Ask questions about a picture, each on its own."""
+    """Benchmark question answering about a picture; every question is asked by itself."""
     return _conversation("world/conversation", "Conversation", split, num_items, "conversation", Bar(0.90))
 
 
 @drawn
 def video_conversation(split: Split, num_items: int) -> Benchmark:
-    """Ask questions about a clip, each on its own."""
+    """Benchmark question answering about a clip; every question is asked by itself."""
     title = "Video conversation"
     return _conversation("world/video_conversation", title, split, num_items, "video_conversation", Bar(0.80))
 
@@ -206,11 +206,11 @@ def video_conversation(split: Split, num_items: int) -> Benchmark:
 
 
 def read_objects(text: str, *, moving: bool = False) -> list[dict[str, str]]:
-    """Find what a text says of each object.
+    """Parse the attributes of each object that a text describes.
 
     Args:
         text: a caption or an answer.
-        moving: read also how each object moves.
+        moving: also parse the motion of each object.
     """
     found = []
     for piece in re.split(r",|\band\b", plain_text(text).lower()):
@@ -255,27 +255,27 @@ def _motion_figures(records: list[Record]) -> list[Figure]:
 
 @drawn
 def region(split: Split, num_items: int) -> Benchmark:
-    """Describe one object that is marked by a mask, a box or a point."""
+    """Benchmark description of one object marked by a mask, a box or a point."""
     load = draw("region", split, num_regions=1)
     return _described("world/region", "Region description", num_items, load, _look_figures)
 
 
 @drawn
 def caption(split: Split, num_items: int) -> Benchmark:
-    """Describe a picture."""
+    """Benchmark captions of pictures."""
     return _described("world/caption", "Caption", num_items, draw("caption", split), _look_figures)
 
 
 @drawn
 def video_caption(split: Split, num_items: int) -> Benchmark:
-    """Describe a clip."""
+    """Benchmark captions of clips."""
     load = draw("video_caption", split)
     return _described("world/video_caption", "Video caption", num_items, load, _motion_figures, moving=True)
 
 
 @drawn
 def grounded_caption(split: Split, num_items: int) -> Benchmark:
-    """Describe a picture with a mask for every phrase."""
+    """Benchmark grounded captions of pictures, with a mask for every phrase."""
     load = keep(draw("gcg", split))
 
     def score(sample: Sample, predictions: list[Prediction]) -> Record:
@@ -315,36 +315,36 @@ def _tracks(
 
 @drawn
 def video(split: Split, num_items: int) -> Benchmark:
-    """Ask for one object or group of a clip; every frame counts."""
+    """Benchmark referring segmentation of one object or group in a clip, over all frames."""
     shares = {kind: share for kind, share in CLIP_KINDS.items() if kind != "absent"}
     load = partial(refer, "video_refseg", split, shares=shares)
     return _tracks("world/video", "Video", num_items, load, tracks.track_figures, lambda target: [])
 
 
 def find_passer(split: Split, index: int) -> Sample:
-    """Draw a clip and an expression whose one object is wholly hidden by another for some frames."""
+    """Generate a clip and an expression for an object that another one fully occludes for some frames."""
     start = _PASSERS_FROM + index * _PASSERS_STEP
     for item in range(start, start + _PASSERS_STEP):
         scene, _ = draw_item("video_refseg", split.seed, split.name, item)
         if all(obj.motion.kind != PASSES for obj in scene.objects):
-            continue  # drawing the pictures takes longer than drawing up the scene
+            continue  # before rendering, which takes much longer than generating the scene
         sample = tasks.video_refseg(split.seed, split.name, item, num_turns=6, empty_share=0.0)
         if [PASSES] in sample.meta["motions"]:
             return only_turn(sample, sample.meta["motions"].index([PASSES]))
     raise ValueError(
-        f"seed {split.seed}, item {index}: no clip of {_PASSERS_STEP} hides an object that can be asked for"
+        f"seed {split.seed}, item {index}: none of {_PASSERS_STEP} clips fully occludes an object with an expression"
     )
 
 
 def only_turn(sample: Sample, turn: int) -> Sample:
-    """Keep one turn of a sample and what `meta` says of it."""
+    """Return a sample with one of its turns and the entries of `meta` for that turn."""
     meta = {name: [value[turn]] if isinstance(value, list) else value for name, value in sample.meta.items()}
     return replace(sample, turns=(sample.turns[turn],), meta=meta)
 
 
 @drawn
 def occlusion(split: Split, num_items: int) -> Benchmark:
-    """Ask for an object that passes behind another; only the frames after it was wholly hidden count."""
+    """Benchmark segmentation of an object that passes behind another, on the frames after a full occlusion."""
 
     def summarize(records: list[Record]) -> list[Figure]:
         return [tracks.track_figure(records, "J&F after a full occlusion", Bar(0.45))]

@@ -1,7 +1,7 @@
-"""Add auxiliary losses of the drawn world to Sa2VA: word grounding, attention targets, patch labels, object codes.
+"""Add auxiliary losses on synthetic scenes to Sa2VA: word grounding, attention targets, patch labels, object codes.
 
-Flow: WorldBatch -> GroundedSa2VA -> Sa2VA.forward, which calls GroundingLosses with what it computes on the way.
-Source: our own; none of it is kept in the model.
+Flow: WorldBatch -> GroundedSa2VA -> Sa2VA.forward, which calls GroundingLosses with its intermediate results.
+Source: our own; the heads are not saved with the model.
 Shapes: B samples, L tokens, N objects of answers, Z visual tokens on objects, V visual tokens of a sample.
 """
 
@@ -26,30 +26,30 @@ from sa2va.world.training.word_grounding import QuestionWords, Words, attention_
 
 @dataclass(frozen=True)
 class PatchLabels:
-    """What lies on the visual tokens of first frames."""
+    """Labels of the visual tokens of first frames."""
 
-    cells: Tensor  # (Z, 2) row and cell
+    cells: Tensor  # (Z, 2) row of the batch and cell of each labeled token
     attributes: Tensor  # (Z, 4)
-    marks: Tensor  # (B, cells) 1 or 0 where centers of objects are, UNMARKED where that is not known
+    marks: Tensor  # (B, cells) 1 at centers of objects, else 0; UNMARKED in samples without masks of all objects
 
 
 @dataclass(frozen=True)
 class Grounding:
-    """What the drawn world knows of a batch beside its labels and masks."""
+    """Ground truth of a batch of synthetic scenes beyond labels and masks."""
 
     questions: QuestionWords
-    objects: Words  # the first mask token of each object of an answer; no cover where there is no such object
-    seg_index: Tensor  # (N,) which of the batch's mask tokens these are
-    boxes: Tensor  # (N, 4) of the objects on the first key frame: center x, y, width, height, 0..1
-    alignment: float = 0.0  # weight of the pull of prompt embeddings towards object codes
+    objects: Words  # first mask token of each object of an answer; cover is 0 for an absent object
+    seg_index: Tensor  # (N,) indices of these among the batch's mask tokens
+    boxes: Tensor  # (N, 4) boxes of the objects on the first key frame: center x, y, width, height, 0..1
+    alignment: float = 0.0  # weight of the loss that aligns prompt embeddings with object codes
     patches: PatchLabels | None = None
-    answers: Words | None = None  # tokens that answers in words are predicted from, and what these are about
-    answer_labels: Tensor | None = None  # (B, L) labels of answers in words, where they have a weight of their own
+    answers: Words | None = None  # tokens that predict the answers in words, with the objects these are about
+    answer_labels: Tensor | None = None  # (B, L) labels of answers in words, if these are weighted separately
 
 
 @dataclass(frozen=True)
 class WorldBatch:
-    """A batch of drawn samples."""
+    """Batch of samples on synthetic scenes, with their ground truth."""
 
     batch: Batch
     grounding: Grounding
@@ -66,11 +66,11 @@ class WorldBatch:
 
 
 class LocationHead(nn.Module):
-    """Read from a state where its object is, and whether there is one.
+    """Heads on a hidden state: location of its object and whether it exists.
 
-    A choice among the cells of the visual grid is a far sharper lesson than a mask, and comes long before the first
-    good mask. It sees nothing but the state: compared with the visual tokens, a state that only repeats the words
-    would do, and nothing that SAM 2 could draw from.
+    Classification over the cells of the visual grid is a much stronger signal than a mask loss, and converges long
+    before the first good mask. The input is only the state. With a comparison to visual tokens, a state that repeats
+    the words would suffice, and SAM 2 could not decode a mask from it.
     """
 
     def __init__(self, width: int, num_cells: int) -> None:
@@ -79,31 +79,31 @@ class LocationHead(nn.Module):
         self.find = nn.Linear(width, 1)
 
     def location_loss(self, states: Tensor, cover: Tensor) -> LossTerm:
-        """Cross-entropy between where each state (N, D) points and the cells (N, V) that its objects cover."""
+        """Compute the cross-entropy between the location predicted from states (N, D) and the covered cells (N, V)."""
         logits = self.place(states)[:, : cover.shape[1]].float()
         return LossTerm.of(F.cross_entropy(logits, cover / cover.sum(1, keepdim=True), reduction="none"))
 
     def existence_loss(self, states: Tensor, exists: Tensor) -> LossTerm:
-        """Cross-entropy of whether there is anything that states (N, D) stand for: (N,) bool."""
+        """Compute the cross-entropy of whether the object of each state (N, D) exists: (N,) bool."""
         logits = self.find(states)[:, 0].float()
         return LossTerm.of(F.binary_cross_entropy_with_logits(logits, exists.float(), reduction="none"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuxiliaryConfig:
-    """Depths in the text model, 0..1, of the layers whose first heads learn to attend, and weights."""
+    """Relative depths, 0..1, of the text layers with supervised attention, and weights of the language loss."""
 
-    noun_depth: float = 1 / 3  # from a word to what its noun phrase fits
-    referent_depth: float = 2 / 3  # from a word to the objects still possible, which takes all words before it
-    seg_depth: float = 5 / 6  # from [SEG] to its object
-    # Of the language loss where answers to requests and answers in words are weighed apart: a request's answer has
-    # words enough but nothing to decide.
+    noun_depth: float = 1 / 3  # attention from a word to the objects that its noun phrase fits
+    referent_depth: float = 2 / 3  # attention from a word to the objects still possible, given all words before it
+    seg_depth: float = 5 / 6  # attention from [SEG] to its object
+    # Weights of the language loss, if answers to segmentation requests and answers in words are weighted separately.
+    # The former have many tokens but carry no information.
     request_weight: float = 0.5
     answer_weight: float = 1.5
 
 
 class GroundedSa2VA(nn.Module):
-    """Sa2VA with auxiliary heads, as a stage trains it."""
+    """Training module: Sa2VA with auxiliary heads."""
 
     def __init__(
         self,
@@ -121,25 +121,25 @@ class GroundedSa2VA(nn.Module):
         model.mllm.record_attention()
 
     def forward(self, batch: WorldBatch) -> dict[str, LossTerm]:
-        """Return the terms of Sa2VA and of its heads."""
+        """Return the loss terms of Sa2VA and of the heads."""
         is_split = batch.grounding.answer_labels is not None
         losses = replace(self.losses, lm=self.auxiliary.request_weight) if is_split else self.losses
         return self.model(batch.batch, losses, auxiliary=GroundingLosses(self, batch.grounding))
 
 
 class GroundingLosses:
-    """The auxiliary losses of one batch; see `model.auxiliary.Auxiliary`."""
+    """Auxiliary losses of one batch; see `model.auxiliary.Auxiliary`."""
 
     def __init__(self, trained: GroundedSa2VA, targets: Grounding) -> None:
         self.trained, self.targets = trained, targets
         text: Any = trained.model.mllm.text_model.config
         depths = trained.auxiliary.noun_depth, trained.auxiliary.referent_depth, trained.auxiliary.seg_depth
         self.attention_layers = [int(depth * text.num_hidden_layers) for depth in depths]
-        # Heads that share the first key head learn to attend; the others stay free.
+        # Only the query heads of the first key head are supervised.
         self.num_heads = text.num_attention_heads // text.num_key_value_heads
 
     def __call__(self, view: ForwardView) -> dict[str, LossTerm]:
-        """Return all terms; those without rows count for nothing."""
+        """Return all terms; a term without rows is 0."""
         targets, words, head = self.targets, self.targets.questions, self.trained.location
         states, there = view.hidden_states, targets.objects.cover.any(1)
         nouns, referents, segs = (view.attentions[layer][:, : self.num_heads] for layer in self.attention_layers)
@@ -167,9 +167,9 @@ class GroundingLosses:
         return terms
 
     def _patch_losses(self, patches: PatchLabels, view: ForwardView) -> dict[str, LossTerm]:
-        """Compare visual tokens of first frames with the words that are true of them; see patch_labels.py."""
+        """Classify visual tokens of first frames by the attribute words of their objects; see patch_labels.py."""
         trained, tokens = self.trained, view.input_embeds
-        first = view.is_visual.int().argmax(dim=1)  # the picture's tokens stand in one run
+        first = view.is_visual.int().argmax(dim=1)  # the picture's tokens are contiguous
         rows, cells = patches.cells.unbind(1)
         embeddings = trained.model.mllm.word_embeddings
         terms = word_losses(tokens[rows, first[rows] + cells], patches.attributes, trained.attribute_words, embeddings)
@@ -179,7 +179,7 @@ class GroundingLosses:
         return terms | {"center": center_loss(tokens[marked, cells], marks, embeddings[trained.center_word])}
 
     def _alignment(self, code: ObjectCode, prompt_embeds: Tensor, boxes: Tensor) -> LossTerm:
-        """Squared distance between prompt embeddings (N, C) and the codes of where their objects are."""
+        """Compute the squared distance between prompt embeddings (N, C) and the codes of their objects' boxes."""
         unknown = torch.full((len(boxes), len(ATTRIBUTE_SIZES)), UNKNOWN, device=boxes.device)
         with torch.no_grad():
             placed = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)

@@ -1,8 +1,8 @@
-"""Train all tasks of the drawn world together: text on every sample, masks where an answer has them, tracked clips.
+"""Train all tasks on synthetic scenes jointly: text on every sample, masks where an answer has them, tracked clips.
 
 Flow: CotrainConfig -> CotrainData (tasks -> Processor -> WorldBatch) -> GroundedSa2VA -> LossTerms.
-Source: Sa2VA, arXiv:2501.04001, section 3.3 (one joint stage; both image encoders stay frozen). Ours lets SAM 2's
-    encoder learn along at a part of the rate, and adds auxiliary losses and a few tracked frames per clip.
+Source: Sa2VA, arXiv:2501.04001, section 3.3 (one joint stage, both image encoders frozen). Here SAM 2's encoder is
+    trained at a lower rate, with auxiliary losses and a few tracked frames per clip.
 Shapes: B samples, N objects of answers, K key frames, T tracked frames.
 """
 
@@ -45,15 +45,15 @@ class CotrainConfig(StageConfig):
     shares: TaskShares = COTRAIN_SHARES
     losses: LossConfig = TINY_LOSSES
     auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
-    decodes_masks: bool = True  # False trains the MLLM and the projector alone, several times cheaper
-    trains_sam_encoder: bool = True  # where masks are decoded
-    pretrained_lr_scale: float = 0.3  # of the rate, for what has been trained before
-    clips_per_picture: float = 3 / 8  # of a batch: a clip has as many visual tokens as four pictures
-    # Number of tracked frames, and of tracked objects per clip: long spans hold whole occlusions, and all objects at
-    # once would take too long.
+    decodes_masks: bool = True  # False trains only the MLLM and the projector, several times cheaper
+    trains_sam_encoder: bool = True  # only if masks are decoded
+    pretrained_lr_scale: float = 0.3  # factor of the learning rate of pretrained parts
+    clips_per_picture: float = 3 / 8  # clips in a batch, relative to pictures; a clip has four times the visual tokens
+    # (tracked frames, tracked objects per clip), sampled uniformly. Long spans contain whole occlusions; tracking all
+    # objects through them takes too long.
     tracked: tuple[tuple[int, float], ...] = ((3, 1.5), (9, 0.5))
-    alignment: float = 1.0  # weight of the pull towards object codes, at the start
-    alignment_share: float = 0.5  # of the stage, during which it fades out; 0 = it stays
+    alignment: float = 1.0  # initial weight of the alignment with object codes
+    alignment_share: float = 0.5  # share of the stage over which that weight decays to 0; 0 = constant
 
     def build(self, context: RunContext) -> "CotrainStage":
         return CotrainStage(self, context, CotrainData(self, context.processor))
@@ -61,25 +61,25 @@ class CotrainConfig(StageConfig):
 
 @dataclass(frozen=True)
 class StepPlan:
-    """What a step has, the same in all processes."""
+    """Composition of a step: tasks, tracked frames and objects; equal in all processes."""
 
     group: str
-    tasks: list[str]  # of each sample
-    num_followed: float = 0.0  # objects per clip
-    tracked: tuple[int, ...] = ()  # frames
+    tasks: list[str]  # task of each sample
+    num_followed: float = 0.0  # tracked objects per clip
+    tracked: tuple[int, ...] = ()  # tracked frames
 
 
 @dataclass(frozen=True)
 class DrawnItem:
-    """One sample, and the step it is for."""
+    """One sample and its step."""
 
     step: int
-    seed: int  # of its random points
+    seed: int  # seed of its random points
     sample: Sample
 
 
 class CotrainData:
-    """Samples of a step, all of one group of tasks."""
+    """Data of the stage: the samples of a step belong to one group of tasks."""
 
     def __init__(self, config: CotrainConfig, processor: Processor) -> None:
         self.config, self.processor = config, processor
@@ -90,7 +90,7 @@ class CotrainData:
         return self.config.steps
 
     def keys(self, step: int) -> list[Key]:
-        # Every sample has an index of its own; tasks draw different scenes from the same index.
+        # Sample indices are unique; different tasks generate different scenes from the same index.
         tasks = self.plan(step)[0].tasks
         return [(step, task, step * self.config.batch_size + i) for i, task in enumerate(tasks)]
 
@@ -100,16 +100,16 @@ class CotrainData:
         return DrawnItem(step, index * len(TASK_ORDER) + TASK_ORDER.index(task), sample)
 
     def plan(self, step: int) -> tuple[StepPlan, np.random.Generator]:
-        """Draw what a step has; the generator goes on for what is drawn later."""
+        """Sample the composition of a step; return it with the generator, which later sampling continues."""
         config, rng = self.config, np.random.default_rng([self.config.seed, step])
         num_clips = max(1, round(config.batch_size * config.clips_per_picture))
         group, tasks = draw_tasks(config.shares, config.batch_size, num_clips, rng)
         if not group.startswith("video"):
             return StepPlan(group, tasks), rng
         num_tracked, num_followed = config.tracked[int(rng.integers(len(config.tracked)))]
-        # From right after a key frame, so that memories have the distances they have in use.
+        # Start right after a key frame, so that the temporal distances of memories are those of inference.
         rest = [frame for frame in range(CLIP_FRAMES) if frame not in self.keyframes]
-        begins = [place for place, frame in enumerate(rest[: 1 - num_tracked]) if frame - 1 in self.keyframes]
+        begins = [index for index, frame in enumerate(rest[: 1 - num_tracked]) if frame - 1 in self.keyframes]
         begin = int(rng.choice(begins))
         return StepPlan(group, tasks, num_followed, tuple(rest[begin : begin + num_tracked])), rng
 
@@ -133,7 +133,7 @@ class CotrainData:
         return WorldBatch(batch, grounding)
 
     def _track(self, batch: Batch, items: Sequence[DrawnItem], plan: StepPlan, rng: np.random.Generator) -> Batch:
-        """Choose objects to follow: first those that come back, then those that move."""
+        """Add objects to track to a batch: first those that reappear, then those that move."""
         frames = list(plan.tracked)
         owners, parts, seeds = [], [], []
         for clip, item in enumerate(items):
@@ -145,14 +145,14 @@ class CotrainData:
         targets = torch.cat([part for part in parts if len(part)])  # (N, T, H, W)
         order = np.lexsort([rng.random(len(targets)), -rank_objects(targets)])
         followed = torch.from_numpy(order[: max(1, round(plan.num_followed * len(items)))])
-        clips, places = torch.tensor(owners)[followed].unique(return_inverse=True)
+        clips, clip_rows = torch.tensor(owners)[followed].unique(return_inverse=True)
         seen = [items[clip].sample.media[0].frames(frames) for clip in clips.tolist()]
         num_keyframes = len(self.keyframes)
         tracks = Tracks(
             keyframes=tuple(self.keyframes),
             frames=plan.tracked,
             pixel_values=self.processor.sam_pixel_values(np.concatenate(seen)),
-            frame_index=places[:, None] * len(frames) + torch.arange(len(frames)),
+            frame_index=clip_rows[:, None] * len(frames) + torch.arange(len(frames)),
             key_rows=followed[:, None] * num_keyframes + torch.arange(num_keyframes),
             targets=targets[followed],
             seeds=torch.cat(seeds)[followed],
@@ -174,14 +174,14 @@ def ground(
     processor: Processor,
     alignment: float,
 ) -> Grounding:
-    """Look up what the drawn world knows of a batch.
+    """Collect the ground truth of a batch beyond labels and masks.
 
     Args:
-        samples: B of them.
-        batch: made of them.
-        keyframes: K, that it shows.
-        side: of the grid of visual tokens.
-        processor: that made it.
+        samples: B samples.
+        batch: batch of these samples.
+        keyframes: K, indices of the key frames in it.
+        side: side of the grid of visual tokens.
+        processor: processor that built the batch.
         alignment: see `Grounding`.
     """
     covers, boxes = [torch.zeros(0, len(keyframes) * side**2)], [torch.zeros(0, 4)]
@@ -204,7 +204,7 @@ def ground(
 
 
 class CotrainStage:
-    """Train the MLLM, the projector and, where masks are decoded, SAM 2; the vision tower rests."""
+    """Stage that trains the MLLM, the projector and, if masks are decoded, SAM 2; the vision tower is frozen."""
 
     def __init__(self, config: CotrainConfig, context: RunContext, data: Any) -> None:
         self.config, self.data = config, data
@@ -217,8 +217,8 @@ class CotrainStage:
         _choose_trained(self.module, config)
 
     def parameters(self) -> Iterator[dict[str, Any]]:
-        # At the full rate the projector's output grew to a hundred times a word's embedding, and no layer could add
-        # to it.
+        # At the full rate the norm of visual tokens grew to a hundred times that of word embeddings, and the
+        # contributions of the layers became negligible.
         model = self.module.model
         slow = list(model.mllm.vision_projector.parameters()) + list(model.sam2.native.vision_encoder.parameters())
         apart = {id(p) for p in slow}
@@ -227,10 +227,10 @@ class CotrainStage:
 
 
 def _choose_trained(module: GroundedSa2VA, config: CotrainConfig) -> None:
-    """Mark what is trained."""
+    """Select the trained parameters."""
     model = module.model
     module.requires_grad_(True)
-    # The vision tower rests, as in the paper: left free, it forgot its shapes within 400 steps.
+    # The vision tower is frozen, as in the paper. When trained here, it forgot shapes within 400 steps.
     model.mllm.vision_tower.requires_grad_(False)
     if not config.decodes_masks:
         model.sam2.requires_grad_(False)

@@ -1,9 +1,9 @@
-"""Pre-train the two image encoders on patch labels: attributes, box and outline of the object under each patch.
+"""Pretrain the two image encoders on patch labels: attributes, box and outline of the object under each patch.
 
-Flow: drawn scenes -> encoder -> linear heads -> attributes, box and outline of the object under each patch;
+Flow: synthetic scenes -> encoder -> linear heads -> attributes, box and outline of the object under each patch;
     vision tower -> projector -> visual tokens -> attribute words (patch_labels.py).
-Source: the paper's encoders come pre-trained; ours learn the world's objects densely, which is far cheaper than
-    learning them through captions and masks.
+Source: the paper starts from pretrained encoders. Dense labels train ours at a fraction of the cost of captions and
+    masks.
 Shapes: B scenes, N objects, G patches a side, g visual tokens a side, D encoder width, h side of SAM 2's finest grid.
 """
 
@@ -38,28 +38,28 @@ from sa2va.world.training.patch_labels import (
 from sa2va.world.training.recoloring import recolor
 from sa2va.world.training.scene_batch import ATTRIBUTE_SIZES, NUM_BACKGROUNDS, SceneBatch, render_scene
 
-NOTHING = -100  # owner of a patch on the background
+NOTHING = -100  # owner of a background patch
 COLOR = list(ATTRIBUTE_WEIGHTS).index("color")
 SILHOUETTE_SIDE = 8
 
 
 @dataclass(frozen=True)
 class PatchBatch:
-    """Pixels and patch labels of B scenes."""
+    """Batch of pixels and patch labels of B scenes."""
 
     pixel_values: Tensor  # (B, 3, s, s)
-    attributes: Tensor  # (N, 4) long, of all objects of the batch
-    offsets: Tensor  # (B, G*G, 4) offset from the patch to the object's box: x0, y0, x1, y1 in pictures
-    owners: Tensor  # (B, G*G) long, which of the N objects a patch lies on, NOTHING on the background
+    attributes: Tensor  # (N, 4) long, attributes of all objects of the batch
+    offsets: Tensor  # (B, G*G, 4) offset from the patch center to the object's box: x0, y0, x1, y1, 0..1 of the picture
+    owners: Tensor  # (B, G*G) long, index (of N) of the object under a patch, NOTHING on the background
     token_owners: Tensor  # (B, g*g) the same for visual tokens
-    token_marks: Tensor  # (B, g*g) 1 where the center of an object is
+    token_marks: Tensor  # (B, g*g) 1 at cells with the center of an object, else 0
     silhouettes: Tensor  # (N, cells) share of each cell of the object's box that it covers
-    fine: Tensor  # (B, 2, h, h) share of object and of outline, for SAM 2
+    fine: Tensor  # (B, 2, h, h) share of object and of outline per cell, for SAM 2
     backgrounds: Tensor  # (B,)
 
 
 class PatchHeads(nn.Module):
-    """Linear heads that only this stage has."""
+    """Linear heads of this stage; not kept."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -72,19 +72,19 @@ class PatchHeads(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class PatchConfig(StageConfig):
-    """Settings of pre-training an image encoder on patches."""
+    """Settings of pretraining an image encoder on patch labels."""
 
-    least_cover: float  # share of a patch that an object must cover to own it
-    recolored: float = 0.6  # share of the pictures that are painted in colors without a name
-    for_sam: bool = False  # whether SAM 2's encoder is trained, which also learns outlines, or the MLLM's
+    least_cover: float  # least share of a patch that an object must cover to be its label
+    recolored: float = 0.6  # share of the pictures that are recolored with colors outside the vocabulary
+    for_sam: bool = False  # True trains SAM 2's encoder, also on outlines; False trains the MLLM's
 
 
 class PatchData:
-    """Drawn pictures of a step with their patch labels."""
+    """Data of the stage: rendered pictures with patch labels."""
 
     def __init__(self, config: PatchConfig, processor: Processor, grid: int) -> None:
         self.config, self.processor, self.grid = config, processor, grid  # G
-        # SAM 2 has no visual tokens; a grid of one cell stands for them and is not looked at.
+        # SAM 2 has no visual tokens; a grid of one cell is a placeholder.
         self.token_grid = 1 if config.for_sam else int(processor.config.tokens_per_tile**0.5)  # g
 
     def __len__(self) -> int:
@@ -100,7 +100,7 @@ class PatchData:
         counts = torch.tensor([0, *(len(item.attributes) for item in items)]).cumsum(0)[:-1].tolist()
 
         def own(name: str) -> list[Tensor]:
-            """Number the owners of each picture's patches among the objects of the batch."""
+            """Offset the owners of each picture's patches to index the objects of the batch."""
             owners = [getattr(item, name) for item in items]
             return [torch.where(o == NOTHING, o, o + first) for o, first in zip(owners, counts, strict=True)]
 
@@ -108,7 +108,7 @@ class PatchData:
         return PatchBatch(**joined | {name: torch.cat(own(name)) for name in ("owners", "token_owners")})
 
     def _label(self, scene: Scene, index: int) -> PatchBatch:
-        """Draw one picture: B = 1."""
+        """Render and label one picture: B = 1."""
         grid = self.grid
         batch = self._recolor(render_scene(scene), scene, index)
         owners = own_cells(batch, 1, grid, self.config.least_cover)
@@ -130,7 +130,7 @@ class PatchData:
         )
 
     def _recolor(self, batch: SceneBatch, scene: Scene, index: int) -> SceneBatch:
-        """Paint some of the pictures in colors that have no name."""
+        """Recolor some of the pictures with colors outside the vocabulary."""
         rng = np.random.default_rng([self.config.seed, index])
         painted = recolor(batch.frames, scene, rng) if rng.random() < self.config.recolored else None
         if painted is None:
@@ -145,7 +145,7 @@ class PatchData:
         return torch.cat([picture.pixel_values for picture in self.processor.read_pictures(frames)])
 
     def _fine(self, batch: SceneBatch) -> Tensor:
-        """Share of each cell that is object, and that is outline: (B, 2, h, h)."""
+        """Return the shares of object and of outline in each cell: (B, 2, h, h)."""
         masks = batch.masks[:, 0].float()  # (N, S, S)
         outline = masks - 1 + F.max_pool2d(1 - masks, 5, stride=1, padding=2)
         both = torch.stack([masks, outline], dim=1)
@@ -155,7 +155,7 @@ class PatchData:
 
 
 def own_cells(batch: SceneBatch, num_scenes: int, grid: int, least_cover: float) -> Tensor:
-    """Say which object covers most of each cell, if any covers enough: (B, grid * grid) long, NOTHING elsewhere."""
+    """Return the object that covers most of each cell, if above `least_cover`: (B, grid * grid) long, else NOTHING."""
     cover = F.adaptive_avg_pool2d(batch.masks[:, 0].float(), grid).flatten(1)  # (N, cells)
     owners = torch.full((num_scenes, grid * grid), NOTHING)
     best = torch.full((num_scenes, grid * grid), least_cover)
@@ -167,21 +167,21 @@ def own_cells(batch: SceneBatch, num_scenes: int, grid: int, least_cover: float)
 
 
 def silhouette(mask: Tensor) -> Tensor:
-    """Squeeze a visible mask (S, S) from its box to a small square: (cells,) in 0..1."""
+    """Crop a visible mask (S, S) to its box and resize it to a small square: (cells,) in 0..1."""
     rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
     crop = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].float()
     return F.adaptive_avg_pool2d(crop[None], SILHOUETTE_SIDE).flatten()
 
 
 class PatchModule(nn.Module):
-    """An image encoder with the heads that label its patches."""
+    """Base of the training modules: an image encoder with heads for patch labels."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.heads = PatchHeads(width)
 
     def patch_losses(self, states: Tensor, batch: PatchBatch) -> dict[str, LossTerm]:
-        """Losses of the heads on patch states (B, G*G, D)."""
+        """Compute the losses of the heads on patch states (B, G*G, D)."""
         heads = self.heads
         there = batch.owners != NOTHING
         owners, on_object = batch.owners[there], states[there]
@@ -191,7 +191,7 @@ class PatchModule(nn.Module):
             terms[name] = label_loss(heads.attributes[index](on_object), batch.attributes[owners, index], weight)
         offsets = heads.offsets(on_object).float()
         terms["offset"] = LossTerm.of(F.smooth_l1_loss(offsets, batch.offsets[there], beta=0.1, reduction="none"), 2.0)
-        # The outline says far more per patch than the name of the shape, and the name follows from it.
+        # The silhouette has more information per patch than the shape's name, and determines the name.
         drawn = heads.silhouette(on_object).float()
         outline = F.binary_cross_entropy_with_logits(drawn, batch.silhouettes[owners], reduction="none")
         terms["silhouette"] = LossTerm.of(outline, 4.0)
@@ -201,7 +201,7 @@ class PatchModule(nn.Module):
 
 
 class VisionModule(PatchModule):
-    """The MLLM's vision tower and the projector of its visual tokens."""
+    """Training module of the MLLM's vision tower and projector."""
 
     def __init__(self, model: Sa2VA, processor: Processor) -> None:
         native: Any = model.mllm.native
@@ -222,7 +222,7 @@ class VisionModule(PatchModule):
 
 
 class SamVisionModule(PatchModule):
-    """SAM 2's image encoder, whose finest grid also learns what is an object."""
+    """Training module of SAM 2's image encoder; its finest grid also predicts object and outline."""
 
     def __init__(self, sam2: Sam2) -> None:
         super().__init__(sam2.width)
@@ -239,7 +239,7 @@ class SamVisionModule(PatchModule):
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig(PatchConfig):
-    """Settings of pre-training the MLLM's vision tower."""
+    """Settings of pretraining the MLLM's vision tower."""
 
     least_cover: float = 0.4
 
@@ -253,7 +253,7 @@ class VisionConfig(PatchConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class SamVisionConfig(PatchConfig):
-    """Settings of pre-training SAM 2's image encoder."""
+    """Settings of pretraining SAM 2's image encoder."""
 
     least_cover: float = 0.2
     for_sam: bool = True
@@ -265,7 +265,7 @@ class SamVisionConfig(PatchConfig):
 
 
 class PatchStage:
-    """Train an image encoder and its heads; all else rests."""
+    """Stage that trains an image encoder and its heads; everything else is frozen."""
 
     def __init__(self, config: PatchConfig, module: PatchModule, data: PatchData, trained: Sequence[nn.Module]) -> None:
         self.config, self.module, self.data = config, module, data

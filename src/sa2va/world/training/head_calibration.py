@@ -1,8 +1,8 @@
-"""Calibrate presence and IoU scores after training: a slope and an offset for each head.
+"""Calibrate the presence and IoU heads by Platt scaling after training.
 
-Flow: drawn requests, half of them for absent objects -> Predictor.probe_batch -> fit -> the heads' last layers.
-Source: Platt scaling (Platt, 1999; Guo et al., arXiv:1706.04599), here folded into the weights, so that a calibrated
-    model is an ordinary checkpoint. The order of presences and of scores stays as it was.
+Flow: requests on synthetic scenes, half for absent objects -> Predictor.probe_batch -> fit -> last layers of the heads.
+Source: Platt scaling (Platt, 1999; Guo et al., arXiv:1706.04599), folded into the weights, so that a calibrated
+    model is an ordinary checkpoint. Rankings by presence and by score do not change.
 Shapes: R requests.
 """
 
@@ -20,15 +20,15 @@ from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.world.tasks.referring import BALANCED, refseg
 
-FIRST_REQUEST = 30_000_000  # of the training split, which has no held-out pairs; others than those of the tasks
+FIRST_REQUEST = 30_000_000  # index in the training split, which has no held-out pairs; not used by the tasks
 _EDGE = 1e-6  # a probability this close to 0 or 1 has no finite logit in float32
-_LEAST_SPREAD = 0.01  # a head that hardly moves is not blown up without end
+_LEAST_SPREAD = 0.01  # bounds the slope of a nearly constant head
 _BATCH = 16
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Platt scaling of a logit: slope * logit + offset, with slope > 0."""
+    """Platt scaling of one head: slope * logit + offset, with slope > 0."""
 
     slope: float
     offset: float
@@ -48,10 +48,10 @@ def fit(logits: Tensor, truth: Tensor) -> Scale:
 
     Args:
         logits: (R,).
-        truth: (R,) 0..1; what the sigmoid should be on average.
+        truth: (R,) 0..1, target probabilities.
     """
     log_slope, offset = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
-    # The optimizer starts from logits of mean 0 and deviation 1, where the valley is round.
+    # Standardized logits, for which the optimization is well conditioned.
     center, spread = logits.mean(), logits.std().clamp(min=_LEAST_SPREAD)
     units = (logits - center) / spread
     optimizer = torch.optim.LBFGS([log_slope, offset], max_iter=100, line_search_fn="strong_wolfe")
@@ -68,29 +68,29 @@ def fit(logits: Tensor, truth: Tensor) -> Scale:
 
 
 def calibrate(model: Sa2VA, processor: Processor, *, seed: int, num_requests: int) -> None:
-    """Fit both heads on drawn requests and change them in place.
+    """Calibrate both heads in place, on requests about synthetic scenes.
 
     Args:
-        model: trained; goes back to the mode it was in.
-        processor: of the model.
-        seed: of the world.
-        num_requests: R; half of them ask for something that is not there.
+        model: trained model; its train or eval mode is restored.
+        processor: processor of the model.
+        seed: random seed of the scenes.
+        num_requests: R; half of them ask for absent objects.
     """
     training = model.training
     predictor, heads = Predictor(model.eval(), processor), model.sam2.native.mask_decoder
     presence, _, there, _ = probe(predictor, seed, num_requests)
     fit(presence, there.float()).fold_into(heads.pred_obj_score_head.proj_out)
-    # Once more, because presence decides which masks are given at all.
+    # Probe again, because presence decides which masks are returned.
     _, scores, there, ious = probe(predictor, seed, num_requests)
     fit(scores[there], ious[there]).fold_into(heads.iou_prediction_head.proj_out)
     model.train(training)
 
 
 def probe(predictor: Predictor, seed: int, num_requests: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Force one mask per drawn request and compare presence and score with the truth.
+    """Predict exactly one mask per request, for present and absent objects.
 
     Returns:
-        (R,) logits of presence, (R,) logits of the scores, (R,) bool whether it is there, (R,) real IoU.
+        (R,) logits of presence, (R,) logits of the scores, (R,) bool whether the object is present, (R,) actual IoU.
     """
     rows: list[tuple[float, float, bool, float]] = []
     for first in range(0, num_requests, _BATCH):

@@ -1,10 +1,10 @@
-"""Pre-train SAM 2's prompts and decoder: points, boxes and object codes on pictures.
+"""Pretrain SAM 2's prompt encoder and mask decoder: points, boxes and object codes on pictures.
 
-Flow: drawn scenes -> image encoder -> prompts -> decoder -> mask losses.
-Source: the paper's SAM 2 comes pre-trained on points and boxes; ours gets the same here. The object code
-    is our own addition: one token, in the place of the [SEG] embedding, made from what an object looks like and
-    where it is. It teaches the decoder that place before there is a language model, and later tells the projector
-    what a good embedding is (see cotrain.py).
+Flow: synthetic scenes -> image encoder -> prompts -> decoder -> mask losses.
+Source: the paper starts from a SAM 2 pretrained on points and boxes, which this stage replaces. The object code
+    is our own addition: one token in place of the [SEG] embedding, computed from the attributes and box of an object.
+    It trains the decoder on that token before the language model exists, and is later the target that prompt
+    embeddings are aligned with (see cotrain.py).
 Shapes: B scenes, N objects, S SAM 2 input side, H W picture, C SAM 2 width.
 """
 
@@ -24,12 +24,12 @@ from sa2va.world.scenes.sampling import make_scene
 from sa2va.world.training.scene_batch import ATTRIBUTE_SIZES, render_scene
 from sa2va.world.training.tiny_losses import TINY_LOSSES
 
-UNKNOWN = -1  # an attribute that a code does not give
+UNKNOWN = -1  # attribute withheld from a code
 CODE, POINT, BOX = 0, 1, 2  # kinds of prompt
 
 
 class ObjectCode(nn.Module):
-    """Embed the known attributes and the box of an object as one SAM 2 prompt token."""
+    """Embedding of an object's known attributes and box as one SAM 2 prompt token."""
 
     def __init__(self, out_dim: int, width: int = 192) -> None:
         super().__init__()
@@ -42,8 +42,8 @@ class ObjectCode(nn.Module):
         """Return (N, C) codes.
 
         Args:
-            sam2: embeds places; the code begins as the embedding of the object's center.
-            attributes: (N, 4) long, UNKNOWN where not given.
+            sam2: embeds points; the code is a residual on the embedding of the object's center.
+            attributes: (N, 4) long, UNKNOWN if withheld.
             boxes: (N, 4) center x, y, width, height, 0..1.
             placed: (N,) bool, whether the box is given.
         """
@@ -56,37 +56,37 @@ class ObjectCode(nn.Module):
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """Pictures of B scenes and N prompted objects."""
+    """Batch of B pictures with N prompted objects."""
 
     sam_pixel_values: Tensor  # (B, 3, S, S)
     scene_index: Tensor  # (N,)
     kinds: Tensor  # (N,) CODE, POINT or BOX
-    attributes: Tensor  # (N, 4) long, as given by a code
-    boxes: Tensor  # (N, 4) as given: center x, y, width, height, 0..1
-    placed: Tensor  # (N,) bool, whether a code gives the box
+    attributes: Tensor  # (N, 4) long, input of a code
+    boxes: Tensor  # (N, 4) with noise: center x, y, width, height, 0..1
+    placed: Tensor  # (N,) bool, whether a code includes the box
     points: Tensor  # (N, 2) px of the SAM 2 input
     targets: Tensor  # (N, H, W) bool
-    seeds: Tensor  # (N,) long, of the random points of each mask
+    seeds: Tensor  # (N,) long, seeds of the random points of each mask
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskDecoderConfig(StageConfig):
-    """Settings of pre-training SAM 2's prompts and decoder."""
+    """Settings of pretraining SAM 2's prompt encoder and mask decoder."""
 
     losses: LossConfig = TINY_LOSSES
-    objects_per_scene: int = 4  # at most, each with one prompt
-    kind_shares: tuple[float, float, float] = (0.6, 0.2, 0.2)  # of codes, points and boxes
-    placed_share: float = 0.5  # of the codes that give the box although the attributes tell the object apart
-    box_noise: float = 0.01  # standard deviation, of the picture
-    least_pixels: int = 24  # of an object that is prompted
-    first_scene: int = 10_000_000  # other scenes than those the encoders have seen
+    objects_per_scene: int = 4  # maximum, each with one prompt
+    kind_shares: tuple[float, float, float] = (0.6, 0.2, 0.2)  # shares of codes, points and boxes
+    placed_share: float = 0.5  # share of codes with a box, among those whose attributes identify the object
+    box_noise: float = 0.01  # standard deviation, relative to the picture
+    least_pixels: int = 24  # least visible area of a prompted object
+    first_scene: int = 10_000_000  # index of the first scene; the encoders are trained on other scenes
 
     def build(self, context: RunContext) -> "MaskDecoderStage":
         return MaskDecoderStage(self, context)
 
 
 class PromptData:
-    """Drawn pictures of a step with prompts for some of their objects."""
+    """Data of the stage: rendered pictures with prompts for some of their objects."""
 
     def __init__(self, config: MaskDecoderConfig, processor: Processor) -> None:
         self.config, self.processor = config, processor
@@ -107,11 +107,11 @@ class PromptData:
         number = len(rows)
         given = torch.from_numpy(rng.random((number, len(ATTRIBUTE_SIZES))) < rng.random((number, 1)))
         placed = torch.from_numpy(rng.random(number) < config.placed_share)
-        for place, row in enumerate(rows.tolist()):
-            placed[place] |= _is_ambiguous(scene.attributes, row, given[place])
+        for n, row in enumerate(rows.tolist()):
+            placed[n] |= _is_ambiguous(scene.attributes, row, given[n])
         points = torch.zeros(number, 2)
-        for place, row in enumerate(rows.tolist()):
-            points[place] = _draw_point(scene.masks[row, 0], rng)
+        for n, row in enumerate(rows.tolist()):
+            points[n] = _draw_point(scene.masks[row, 0], rng)
         return PromptBatch(
             sam_pixel_values=self.processor.sam_pixel_values(scene.frames),
             scene_index=torch.zeros(number, dtype=torch.long),
@@ -131,18 +131,18 @@ class PromptData:
 
 
 def _is_ambiguous(attributes: Tensor, row: int, given: Tensor) -> bool:
-    """Tell whether another object shares all attributes that are given, so that the place is needed."""
+    """Tell whether another object shares all given attributes, so that the code needs the box."""
     return int(((attributes == attributes[row]) | ~given).all(1).sum()) > 1
 
 
 def _draw_point(mask: Tensor, rng: np.random.Generator) -> Tensor:
-    """Draw a pixel of a mask: (2,) xy."""
-    places = torch.nonzero(mask)
-    return places[int(rng.integers(len(places)))].flip(0).float()
+    """Sample a pixel of a mask: (2,) xy."""
+    pixels = torch.nonzero(mask)
+    return pixels[int(rng.integers(len(pixels)))].flip(0).float()
 
 
 class MaskDecoderModule(nn.Module):
-    """SAM 2 with the object code."""
+    """Training module: SAM 2 with the object code."""
 
     def __init__(self, sam2: Sam2, code: ObjectCode, losses: LossConfig) -> None:
         super().__init__()
@@ -163,7 +163,7 @@ class MaskDecoderModule(nn.Module):
         return mask_losses(MaskOutput.concatenate(outputs), batch.targets[order], self.losses, batch.seeds[order])
 
     def _prompt(self, batch: PromptBatch, rows: Tensor) -> Tensor:
-        """Build the sparse prompt of some objects that share a kind: (n, Q, C)."""
+        """Build the sparse prompt of objects with prompts of one kind: (n, Q, C)."""
         kind = int(batch.kinds[rows[0]])
         encoder = self.sam2.native.prompt_encoder
         if kind == POINT:
@@ -178,7 +178,7 @@ class MaskDecoderModule(nn.Module):
 
 
 class MaskDecoderStage:
-    """Train SAM 2's prompts and decoder and the object code; its image encoder rests."""
+    """Stage that trains SAM 2, except its image encoder, and the object code."""
 
     def __init__(self, config: MaskDecoderConfig, context: RunContext) -> None:
         code = context.kept.setdefault("object_code", ObjectCode(context.model.sam2.width))

@@ -1,8 +1,9 @@
-"""Pre-train SAM 2's memory: follow objects from their true masks through a few frames.
+"""Pretrain SAM 2's memory modules: track objects from ground-truth masks through a few frames.
 
-Flow: drawn clips -> image encoder (frozen) -> true masks as prompts -> Tracker -> mask losses on the frames after.
-Source: the paper's SAM 2 comes pre-trained on tracking; ours gets the same here. Without a language model a step is
-    cheap, and a true mask leaves nothing to learn but the following.
+Flow: synthetic clips -> image encoder (frozen) -> ground-truth masks as prompts -> Tracker -> mask losses on later
+    frames.
+Source: the paper starts from a SAM 2 pretrained on tracking, which this stage replaces. Steps without a language model
+    are cheap, and with ground-truth prompts only tracking is learned.
 Shapes: B clips, T frames of each, the first of them prompted, N objects, S SAM 2 input side, H W picture.
 """
 
@@ -28,18 +29,18 @@ from sa2va.world.training.tiny_losses import TINY_LOSSES
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """Frames of B clips and N objects to follow."""
+    """Batch of B clips with N objects to track."""
 
     sam_pixel_values: Tensor  # (B*T, 3, S, S)
     clip_index: Tensor  # (N,)
-    given: Tensor  # (N, S, S) bool, on the first frame
-    targets: Tensor  # (N, T - 1, H, W) bool, on the others
-    seeds: Tensor  # (N, T - 1) long, of the random points of each mask
+    given: Tensor  # (N, S, S) bool, mask prompts on the first frame
+    targets: Tensor  # (N, T - 1, H, W) bool, masks on the other frames
+    seeds: Tensor  # (N, T - 1) long, seeds of the random points of each mask
 
 
 @dataclass(frozen=True)
 class DrawnClip:
-    """Chosen frames of one clip, and what its random points depend on."""
+    """Selected frames of one clip, with its step and index."""
 
     step: int
     index: int
@@ -48,22 +49,22 @@ class DrawnClip:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryConfig(StageConfig):
-    """Settings of pre-training SAM 2's memory."""
+    """Settings of pretraining SAM 2's memory modules."""
 
     losses: LossConfig = TINY_LOSSES
-    # Number of frames, and the distance from one to the next: more than one is faster motion. Long spans hold whole
-    # occlusions; from four frames after the given one, no model learned to find anything again.
+    # (frames, stride), sampled uniformly; a larger stride means faster motion. Long spans contain whole occlusions;
+    # with only four frames after the prompt, no model learned to find objects again.
     spans: tuple[tuple[int, int], ...] = ((5, 1), (5, 2), (5, 3), (8, 2), (12, 1))
-    followed: int = 72  # objects times frames of a step, whatever the span
-    least_pixels: int = 24  # of an object that is followed, on the first frame
-    first_clip: int = 20_000_000  # other clips than those of the tasks
+    followed: int = 72  # tracked objects times tracked frames per step, for any span
+    least_pixels: int = 24  # least visible area of a tracked object on the first frame
+    first_clip: int = 20_000_000  # index of the first clip; the tasks use other clips
 
     def build(self, context: RunContext) -> "MemoryStage":
         return MemoryStage(self, context)
 
 
 class ClipData:
-    """Drawn clips of a step, and some of their objects: first those that reappear, then those that move."""
+    """Data of the stage: rendered clips with objects to track, first those that reappear, then those that move."""
 
     def __init__(self, config: MemoryConfig, processor: Processor) -> None:
         self.config, self.processor = config, processor
@@ -105,7 +106,7 @@ class ClipData:
 
 
 class MemoryModule(nn.Module):
-    """SAM 2, following objects from their true masks."""
+    """Training module: SAM 2 tracking objects from ground-truth masks."""
 
     def __init__(self, sam2: Sam2, losses: LossConfig) -> None:
         super().__init__()
@@ -125,7 +126,7 @@ class MemoryModule(nn.Module):
 
 
 class MemoryStage:
-    """Train what SAM 2 remembers with; its image encoder, prompts and decoder rest."""
+    """Stage that trains memory encoder, memory attention and pointers; encoder, prompts and decoder are frozen."""
 
     def __init__(self, config: MemoryConfig, context: RunContext) -> None:
         sam2 = context.model.sam2

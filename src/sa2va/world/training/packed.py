@@ -1,8 +1,8 @@
-"""Pack many question-answer pairs per picture into one row: one shared picture prefix, mutually masked branches.
+"""Pack many question-answer pairs per picture into one row: shared picture prefix, branches that mask each other.
 
 Flow: exchanges.py -> PackedData -> WorldBatch whose rows have branches -> GroundedSa2VA -> LossTerms.
-Source: rows of several texts that do not see each other: arXiv:2107.02027; branches that share a picture are our own.
-    A picture and its question cost some 90 tokens, 70 of them the picture's; here those serve some twenty questions.
+Source: packing of texts that do not attend to each other, arXiv:2107.02027; branches with a shared picture are our own.
+    A picture with one question takes about 90 tokens, 70 of them visual; here these serve about twenty questions.
 Shapes: B pictures, L = P + R tokens of a row: the picture's P and those of its branches.
 """
 
@@ -32,20 +32,20 @@ PICTURE = "packed"  # first part of the key of a packed picture
 
 @dataclass(frozen=True, kw_only=True)
 class PackedConfig(CotrainConfig):
-    """Settings of training on packed pictures, between which batches of the ordinary kind come."""
+    """Settings of training on packed pictures, interleaved with ordinary batches."""
 
     shares: TaskShares = BESIDE_PACKED_SHARES
     trains_sam_encoder: bool = False
     alignment: float = 0.0
-    branch_tokens: int = 640  # budget of a picture's branches
-    tokens_per_branch: int = 20  # about; how many are drawn for the budget
-    least_branches: int = 8  # of a picture
-    requests_per_branch: float = 0.6  # drawn for each branch of the budget; more than fit, so that some are left out
+    branch_tokens: int = 640  # token limit of a picture's branches
+    tokens_per_branch: int = 20  # estimate, for the number of branches that fit
+    least_branches: int = 8  # least number of a picture
+    requests_per_branch: float = 0.6  # requests per branch that fits; with the questions, more than fit
     questions_per_branch: float = 0.5
-    ordinary_every: int = 4  # steps, of which one has conversations and masks, so that they are not forgotten
-    hard_from: float = 0.3  # of the stage: before that no word is asked for together with its opposite
-    first_scene: int = 20_000_000  # far from the scenes of other stages
-    scenes_per_picture: int = 2  # tried; few offer too little
+    ordinary_every: int = 4  # one ordinary batch (conversations and masks) per so many steps, against forgetting
+    hard_from: float = 0.3  # share of the stage before which one word of each opposite pair is left out
+    first_scene: int = 20_000_000  # index of the first scene; other stages use other scenes
+    scenes_per_picture: int = 2  # scenes to try until one has enough exchanges
 
     def build(self, context: RunContext) -> CotrainStage:
         return CotrainStage(self, context, PackedData(self, context.processor))
@@ -53,7 +53,7 @@ class PackedConfig(CotrainConfig):
 
 @dataclass(frozen=True)
 class PackedItem:
-    """One picture with its exchanges; none where no scene that was tried offers enough."""
+    """One picture with its exchanges; empty if none of the tried scenes has enough."""
 
     step: int
     sample: Sample | None
@@ -61,7 +61,7 @@ class PackedItem:
 
 
 class PackedData:
-    """Pictures of a step, or now and then an ordinary batch."""
+    """Data of the stage: packed pictures, and an ordinary batch every `ordinary_every` steps."""
 
     def __init__(self, config: PackedConfig, processor: Processor) -> None:
         self.config, self.processor = config, processor
@@ -109,7 +109,7 @@ class PackedData:
         return scene, self._fit(draw_exchanges(scene, rng, requests, questions, hard=hard))
 
     def _fit(self, exchanges: Sequence[Exchange]) -> list[Exchange]:
-        """Keep the first exchanges that the budget holds."""
+        """Keep the first exchanges that fit into `branch_tokens`."""
         kept, left = [], self.config.branch_tokens
         for exchange in exchanges:
             question = self.processor.encode_follow_up(exchange.turn)  # about as long as the branch
@@ -122,22 +122,22 @@ class PackedData:
 
 def _render(scene: Scene, exchanges: Sequence[Exchange]) -> Sample:
     picture = render_item(scene, "refseg")
-    masks = np.concatenate([picture.masks, np.zeros_like(picture.masks[:1])])  # the last row is nothing
+    masks = np.concatenate([picture.masks, np.zeros_like(picture.masks[:1])])  # the last object is absent
     turns = [exchange.turn for exchange in exchanges]
     return Sample.of_arrays(frames=picture.frames, turns=turns, masks=masks, task="world/packed")
 
 
 @dataclass
 class _Row:
-    """What is written of one picture so far."""
+    """Row under construction: token ids, branches and labels of one picture."""
 
     ids: list[int] = field(default_factory=list)
     branches: list[int] = field(default_factory=list)
     request_labels: list[int] = field(default_factory=list)
     answer_labels: list[int] = field(default_factory=list)
     seg_columns: list[int] = field(default_factory=list)
-    objects: list[int] = field(default_factory=list)  # of each mask token
-    about: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)  # token that an answer is said from, objects
+    objects: list[int] = field(default_factory=list)  # object of each mask token
+    about: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)  # column that predicts an answer, objects
 
     def add(self, ids: list[int], labels: list[int], branch: int, *, is_request: bool) -> None:
         self.ids += ids
@@ -148,11 +148,11 @@ class _Row:
 
 
 def pack(processor: Processor, samples: Sequence[Sample], exchanges: Sequence[Sequence[Exchange]]) -> WorldBatch:
-    """Write the exchanges of each picture behind its tokens.
+    """Build a batch with one row per picture and one branch per exchange.
 
     Args:
-        processor: of the model.
-        samples: B, of one picture each, their turns those of `exchanges`.
+        processor: processor of the model.
+        samples: B samples of one picture each, whose turns are those of `exchanges`.
         exchanges: at least one per picture.
     """
     pictures = [processor.read_pictures(sample.frames) for sample in samples]
@@ -168,7 +168,7 @@ def pack(processor: Processor, samples: Sequence[Sample], exchanges: Sequence[Se
     positions = [(index, column) for index, row in enumerate(rows) for column in row.seg_columns]
     batch = Batch(
         **prompts,
-        **MaskRows(processor.design, None).tensors(),  # nothing is drawn
+        **MaskRows(processor.design, None).tensors(),  # no masks are decoded
         labels=processor.pad([row.request_labels for row in rows], IGNORE_INDEX, left=False),
         sam_pixel_values=torch.zeros(0),
         seg_positions=torch.tensor(positions, dtype=torch.long).reshape(-1, 2),
@@ -190,28 +190,28 @@ def pack(processor: Processor, samples: Sequence[Sample], exchanges: Sequence[Se
 
 
 def _write(row: _Row, processor: Processor, number: int, exchange: Exchange, num_tokens: list[int]) -> None:
-    """Write a branch at the end of a row, and the picture before the first one."""
+    """Append a branch to a row; the first one is preceded by the picture."""
     question, _ = processor.encode_question(exchange.turn, num_tokens)
     answer, objects = processor.encode_answer(exchange.turn)
-    # The prefix ends with the token after the last image place, which closes the picture.
+    # The prefix ends with the token after the last image token, which closes the picture.
     prefix = len(question) - question[::-1].index(processor.image_id) + 1
     if number == 1:
         row.add(question[:prefix], [IGNORE_INDEX] * prefix, 0, is_request=True)
     asked, begin = question[prefix:], len(row.ids)
-    said = begin + len(asked)  # column of the answer's first token
-    row.seg_columns += [said + place for place, token in enumerate(answer) if token == processor.seg_id]
+    first = begin + len(asked)  # column of the answer's first token
+    row.seg_columns += [first + n for n, token in enumerate(answer) if token == processor.seg_id]
     row.objects += objects
     if exchange.targets and not exchange.is_request:
-        # An answer that names the object begins with an article, which tells nothing yet.
-        columns = [said - 1] + [said] * exchange.turn.answer.startswith("the ")
+        # If the answer begins with an article, the column of the article predicts the object as well.
+        columns = [first - 1] + [first] * exchange.turn.answer.startswith("the ")
         row.about += [(column, exchange.targets) for column in columns]
     answer = answer + processor.encode_end()
-    taught = answer if exchange.turn.supervised else [IGNORE_INDEX] * len(answer)
-    row.add(asked + answer, [IGNORE_INDEX] * len(asked) + taught, number, is_request=exchange.is_request)
+    labels = answer if exchange.turn.supervised else [IGNORE_INDEX] * len(answer)
+    row.add(asked + answer, [IGNORE_INDEX] * len(asked) + labels, number, is_request=exchange.is_request)
 
 
 def _answer_words(samples: Sequence[Sample], rows: Sequence[_Row], side: int) -> list[Placed]:
-    """Find what answers in words are about."""
+    """List the columns that predict answers in words, with the cover of the objects these are about."""
     return [
         (index, column, cell_cover(sample, objects, [0], side).sum(0))
         for index, (sample, row) in enumerate(zip(samples, rows, strict=True))

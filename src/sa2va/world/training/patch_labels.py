@@ -1,8 +1,8 @@
-"""Label visual tokens with the attribute words of what lies on them, compared in the space of word embeddings.
+"""Classify visual tokens by the attribute words of their objects, in the space of word embeddings.
 
 Flow: visual tokens (encoders.py, auxiliary_heads.py) -> word embeddings -> cross-entropy per attribute.
-Source: our own. Attention finds equal words long before it learns that a look and a word mean the same; color came
-    by itself, the shape never did, though a linear map reads it from the tokens.
+Source: our own. Attention learns to match equal embeddings long before it matches an appearance with its word. Without
+    this loss colors were matched, shapes never, although a linear probe reads shapes from the tokens.
 Shapes: B scenes, Z visual tokens that lie on an object, D width of the text model, V vocabulary.
 """
 
@@ -18,15 +18,15 @@ from sa2va.types import Sample
 from sa2va.world.scenes.scene import COLORS, SHAPES, SIZES, TEXTURES
 from sa2va.world.training.scene_batch import attribute_ids, mask_boxes
 
-ATTRIBUTE_WEIGHTS = {"color": 1.0, "shape": 2.0, "size": 0.5, "texture": 0.5}  # shape is the one that takes long
-CENTER_WEIGHT = 4.0  # a few of many cells are centers
+ATTRIBUTE_WEIGHTS = {"color": 1.0, "shape": 2.0, "size": 0.5, "texture": 0.5}  # shape is learned most slowly
+CENTER_WEIGHT = 4.0  # only a few of many cells are centers
 UNMARKED = -1.0
 UNKNOWN_LABEL = -100
-LEAST_COVER = 0.2  # of a visual token's cell, for it to name an object
+LEAST_COVER = 0.2  # least share of a visual token's cell that an object must cover to be its label
 
 
 def attribute_words(tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, ...]:
-    """Return the tokens of the words for each color, shape, size and texture, in the order of their numbers."""
+    """Return the token ids of the words for each color, shape, size and texture, in the order of `attribute_ids`."""
     words = []
     for values in (COLORS, SHAPES, SIZES, TEXTURES):
         encoded = [tokenizer.encode(f" {value}", add_special_tokens=False) for value in values]
@@ -35,24 +35,24 @@ def attribute_words(tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, ...]:
 
 
 def center_word(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the token of the word that fits every object."""
+    """Return the token id of " object", the label of object centers."""
     return tokenizer.encode(" object", add_special_tokens=False)[0]
 
 
 def label_loss(logits: Tensor, labels: Tensor, weight: float = 1.0) -> LossTerm:
-    """Cross-entropy of logits (Z, values) and labels (Z,); UNKNOWN_LABEL counts for nothing."""
+    """Compute the cross-entropy of logits (Z, values) and labels (Z,), ignoring UNKNOWN_LABEL."""
     total = F.cross_entropy(logits.float(), labels, ignore_index=UNKNOWN_LABEL, reduction="sum")
     return LossTerm(total, (labels != UNKNOWN_LABEL).sum(), weight)
 
 
 def word_losses(tokens: Tensor, attributes: Tensor, words: Sequence[Tensor], embeddings: Tensor) -> dict[str, LossTerm]:
-    """Cross-entropy between the words of each attribute, by visual token.
+    """Compute the cross-entropy over the words of each attribute, for each visual token.
 
     Args:
-        tokens: (Z, D) visual tokens as the text model gets them.
-        attributes: (Z, 4) what lies on them, UNKNOWN_LABEL where that has no name.
-        words: of each attribute the tokens of its words.
-        embeddings: (V, D) of the words.
+        tokens: (Z, D) visual tokens, as input of the text model.
+        attributes: (Z, 4) attributes of their objects, UNKNOWN_LABEL for a color outside the vocabulary.
+        words: for each attribute the token ids of its words.
+        embeddings: (V, D) word embeddings.
     """
     terms = {}
     for index, (name, weight) in enumerate(ATTRIBUTE_WEIGHTS.items()):
@@ -64,14 +64,13 @@ def word_losses(tokens: Tensor, attributes: Tensor, words: Sequence[Tensor], emb
 def mark_centers(boxes: Tensor, owners: Tensor, num_scenes: int, side: int) -> Tensor:
     """Mark the cell that holds the center of each object's box.
 
-    A picture's objects can be counted and listed one by one only where something tells them apart, however many cells
-    each of them lies on.
+    One marked cell per object, whatever its size, allows the model to count and enumerate objects.
 
     Args:
-        boxes: (N, 4) center x, y, width, height, 0..1; of no width where nothing is to be seen.
-        owners: (N,) which of the scenes an object belongs to.
+        boxes: (N, 4) center x, y, width, height, 0..1; width 0 for invisible objects.
+        owners: (N,) scene index of each object.
         num_scenes: B.
-        side: of the grid.
+        side: side of the grid.
 
     Returns:
         (B, cells) 1 or 0.
@@ -84,27 +83,27 @@ def mark_centers(boxes: Tensor, owners: Tensor, num_scenes: int, side: int) -> T
 
 
 def center_loss(tokens: Tensor, marks: Tensor, word: Tensor) -> LossTerm:
-    """Cross-entropy of whether each visual token says that the center of an object is there.
+    """Compute the cross-entropy of whether each visual token marks the center of an object.
 
     Args:
         tokens: (..., D).
         marks: (...) 1 or 0.
-        word: (D,) the embedding that tokens of centers resemble.
+        word: (D,) word embedding whose dot product with a token is the logit.
     """
     logits = tokens @ word / tokens.shape[-1] ** 0.5
     return LossTerm.of(F.binary_cross_entropy_with_logits(logits.float(), marks, reduction="none"), CENTER_WEIGHT)
 
 
 def label_cells(samples: Sequence[Sample], side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """List the cells of first frames that objects lie on, with the attributes of the objects.
+    """List the cells of first frames that objects cover, with the attributes of the objects.
 
     Args:
-        samples: B drawn pictures or clips; those without masks of their objects are passed over.
-        side: of the grid of visual tokens.
+        samples: B samples on synthetic scenes; those without masks of their objects are skipped.
+        side: side of the grid of visual tokens.
 
     Returns:
-        (Z, 2) row of the sample and cell of its grid, (Z, 4) attributes, (B, cells) where the center of an object is:
-        1 or 0, UNMARKED in samples that were passed over.
+        (Z, 2) row of the sample and cell of its grid, (Z, 4) attributes, (B, cells) 1 at centers of objects, else 0,
+        and UNMARKED in skipped samples.
     """
     cells: list[tuple[int, int]] = []
     attributes: list[tuple[int, ...]] = []

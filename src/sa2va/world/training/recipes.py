@@ -1,6 +1,6 @@
-"""Define the runs of the embedded model: from random weights, or on from those in the package.
+"""Define the recipes of the embedded model: from random weights, or continued from the packaged weights.
 
-Flow: `sa2va train tiny` -> RunConfig -> training/run.py, which builds the model, trains the stages and finishes.
+Flow: `sa2va train tiny` -> RunConfig -> training/run.py, which builds the model, trains the stages and calibrates.
 """
 
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from sa2va.model.processor import Processor
     from sa2va.model.sa2va import Sa2VA
 
-MIN_CALIBRATION = 50  # requests; fewer may hold too few absent objects to fit anything
+MIN_CALIBRATION = 50  # requests; fewer may contain too few absent objects for a fit
 
 
 @dataclass(frozen=True, kw_only=True)
 class TinyRun(RunConfig):
-    """A run of the embedded model; `start=""` begins with random weights."""
+    """Run of the embedded model; `start=""` begins with random weights."""
 
-    calibration: int = 600  # drawn requests that presence and scores are calibrated on in the end; 0 = not at all
+    calibration: int = 600  # requests for the final calibration of presence and scores; 0 = no calibration
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,7 +49,7 @@ class TinyRun(RunConfig):
 
 
 def tiny() -> RunConfig:
-    """Train the embedded model: the parts first, as the paper's come pre-trained, then all tasks together."""
+    """Train the embedded model: pretrain the parts, which the paper takes pretrained, then all tasks jointly."""
     return TinyRun(
         name="tiny",
         output="runs/tiny",
@@ -65,7 +65,7 @@ def tiny() -> RunConfig:
 
 
 def tiny_more() -> RunConfig:
-    """Go on with the embedded model from the weights in the package, on two CPU cores."""
+    """Continue training the packaged weights of the embedded model on two CPU cores."""
     return _go_on(
         "tiny_more",
         VisionConfig(name="vision", steps=2500, batch_size=16, lr=1e-3, warmup_steps=50),
@@ -75,7 +75,7 @@ def tiny_more() -> RunConfig:
 
 
 def tiny_gpu() -> RunConfig:
-    """Go on with the embedded model on one GPU whose machine has 16 cores to draw with, in an hour."""
+    """Continue training the packaged weights on one GPU, with 16 CPU cores for rendering, in an hour."""
     return _go_on(
         "tiny_gpu",
         VisionConfig(name="vision", steps=1000, batch_size=128, lr=1e-3, warmup_steps=50, num_workers=15),
@@ -85,7 +85,7 @@ def tiny_gpu() -> RunConfig:
 
 
 def _language(*, steps: int, batch_size: int, lr: float, warmup_steps: int) -> CotrainConfig:
-    """Describe the stage before masks are decoded: it talks, points and imitates the object code."""
+    """Configure the stage without mask decoding: text, location and object-code losses."""
     return CotrainConfig(
         name="language", steps=steps, batch_size=batch_size, lr=lr, warmup_steps=warmup_steps,
         shares=LANGUAGE_SHARES, decodes_masks=False, alignment_share=0.0,
@@ -93,5 +93,5 @@ def _language(*, steps: int, batch_size: int, lr: float, warmup_steps: int) -> C
 
 
 def _go_on(name: str, *stages: StageConfig) -> RunConfig:
-    """Describe a run that begins with the weights in the package and is calibrated anew."""
+    """Configure a run that starts from the packaged weights and ends with a calibration."""
     return TinyRun(name=name, output=f"runs/{name}", start="tiny", stages=stages)

@@ -1,4 +1,4 @@
-"""Turn drawn scenes into arrays for the pre-training of parts.
+"""Render synthetic scenes to tensors for pretraining.
 
 Flow: world/scenes -> SceneBatch (frames, masks, attributes) -> encoders.py, mask_decoder.py, memory.py.
 Shapes: B scenes, T frames, N objects of all scenes, S side of the picture in px.
@@ -22,18 +22,18 @@ _COLOR_INDEX = {name: index for index, name in enumerate(COLORS)}
 
 @dataclass(frozen=True)
 class SceneBatch:
-    """Frames of B scenes and what is known of their N objects."""
+    """Frames of B scenes and the ground truth of their N objects."""
 
     frames: Frames  # (B*T, S, S, 3)
-    scene_index: Tensor  # (N,) which scene an object belongs to
+    scene_index: Tensor  # (N,) scene index of each object
     attributes: Tensor  # (N, 4) color, shape, size, texture
     masks: Tensor  # (N, T, S, S) bool, visible pixels
-    boxes: Tensor  # (N, T, 4) center x, y, width, height of the visible part, 0..1; zeros where invisible
+    boxes: Tensor  # (N, T, 4) center x, y, width, height of the visible part, 0..1; zeros if invisible
     backgrounds: Tensor  # (B,)
 
 
 def attribute_ids(thing: WorldObject) -> tuple[int, int, int, int]:
-    """Number an object's color, shape, size and texture."""
+    """Return the indices of an object's color, shape, size and texture."""
     return (
         _COLOR_INDEX[thing.color],
         SHAPES.index(thing.shape),
@@ -43,7 +43,7 @@ def attribute_ids(thing: WorldObject) -> tuple[int, int, int, int]:
 
 
 def mask_boxes(masks: Tensor) -> Tensor:
-    """Box each mask: bool (..., S, S) -> float (..., 4) center x, y, width, height in 0..1."""
+    """Return the box of each mask: bool (..., S, S) -> float (..., 4) center x, y, width, height in 0..1."""
     side = masks.shape[-1]
     edges = []
     for profile in (masks.any(-2), masks.any(-1)):  # columns, then rows
@@ -56,7 +56,7 @@ def mask_boxes(masks: Tensor) -> Tensor:
 
 
 def rank_objects(masks: Tensor) -> NDArray[np.int64]:
-    """Rank objects by what tracking them teaches: (N, T, H, W) -> 2 reappears, 1 changes, 0 stays as it is."""
+    """Rank objects by their value for training a tracker: (N, T, H, W) -> 2 reappears, 1 changes, 0 static."""
     visible = masks.flatten(2).any(2)
     returns = (~visible[:, :-1] & visible[:, 1:]).any(1)
     changes = (masks[:, 0] ^ masks[:, -1]).flatten(1).any(1)
@@ -67,9 +67,9 @@ def render_scene(scene: Scene, num_frames: int = 1, chosen: Sequence[int] | None
     """Render one scene, B = 1.
 
     Args:
-        scene: with N objects.
-        num_frames: of the clip.
-        chosen: the T frames to keep; None = all.
+        scene: scene of N objects.
+        num_frames: number of frames of the clip.
+        chosen: indices of the T frames to keep; None = all.
     """
     keep = list(range(num_frames)) if chosen is None else list(chosen)
     rendering = scene.render(num_frames=num_frames)
@@ -85,7 +85,7 @@ def render_scene(scene: Scene, num_frames: int = 1, chosen: Sequence[int] | None
 
 
 def join_scenes(scenes: Sequence[SceneBatch]) -> SceneBatch:
-    """Put scenes that were rendered one by one into one batch."""
+    """Concatenate scenes that were rendered one by one."""
     owners = [torch.full_like(scene.scene_index, index) for index, scene in enumerate(scenes)]
     return SceneBatch(
         frames=np.concatenate([scene.frames for scene in scenes]),

@@ -1,6 +1,6 @@
-"""Say how often each task of the drawn world is asked while all are trained together.
+"""Define the sampling rates of the tasks in joint training.
 
-Flow: a stage's config -> TaskShares -> CotrainData, which draws a group of tasks per step and the task of each sample.
+Flow: config of a stage -> TaskShares -> CotrainData, which samples a group of tasks per step and a task per sample.
 """
 
 from dataclasses import dataclass, fields
@@ -12,7 +12,7 @@ import numpy as np
 class TaskShares:
     """Shares of the steps by group of tasks; they sum to 1.
 
-    Tasks of one group share a batch: their answers have about one length, and a batch of pure text needs no SAM 2.
+    Tasks of one group share a batch: their answers have similar lengths, and a batch without masks skips SAM 2.
     """
 
     region: float
@@ -36,18 +36,18 @@ GROUPS: dict[str, dict[str, float]] = {  # the tasks of a group, with their shar
     "video_refseg": {"video_refseg": 1.0},
     "video_text": {"video_conversation": 0.65, "video_caption": 0.35},
 }
-# A marked region is the plainest lesson in reading visual tokens, so the language begins with many; a request for a
-# mask teaches no word of its answer.
+# Region description is the simplest task that needs visual tokens, so the language stage has more of it. Answers to
+# segmentation requests train no words.
 LANGUAGE_SHARES = TaskShares(region=0.06, gcg=0.16, refseg=0.38, text=0.22, video_refseg=0.12, video_text=0.06)
 COTRAIN_SHARES = TaskShares(region=0.05, gcg=0.15, refseg=0.33, text=0.18, video_refseg=0.20, video_text=0.09)
-# Between packed batches, which ask for objects and compare them, captions and clips have more.
+# Packed batches contain requests and comparisons, so the ordinary batches between them have more captions and clips.
 BESIDE_PACKED_SHARES = TaskShares(region=0.05, gcg=0.15, refseg=0.22, text=0.14, video_refseg=0.27, video_text=0.17)
 
 
 def draw_tasks(
     shares: TaskShares, num_pictures: int, num_clips: int, rng: np.random.Generator
 ) -> tuple[str, list[str]]:
-    """Draw the group of tasks of a step, and the task of each of its samples."""
+    """Sample the group of tasks of a step, and the task of each of its samples."""
     names = [one.name for one in fields(shares)]
     group = str(rng.choice(names, p=[getattr(shares, name) for name in names]))
     tasks = GROUPS[group]

@@ -1,7 +1,7 @@
-"""Define the embedded model: its size and its tokenizer.
+"""Define the embedded model: sizes, tokenizer and initial weights.
 
 Flow: corpus -> train_tokenizer -> build_tiny_config -> Sa2VA with random weights -> recipes.py.
-Source: sizes are our own, chosen so that the weights fit 30 MB in bfloat16 and train on two CPU cores.
+Source: sizes are our own: the weights take at most 30 MB in bfloat16, and two CPU cores can train them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,7 +28,7 @@ VISION_WIDTH, TEXT_WIDTH = 192, 256
 
 
 def build_tiny_config(tokenizer: PreTrainedTokenizerBase) -> Sa2VAConfig:
-    """Return the configuration of the embedded model for a given tokenizer."""
+    """Return the configuration of the embedded model for a tokenizer."""
     vision = {
         "hidden_size": VISION_WIDTH,
         "num_hidden_layers": 4,
@@ -108,8 +108,8 @@ def _sam2_config() -> dict[str, object]:
             "iou_head_hidden_dim": SAM_WIDTH,
         },
         "image_size": SAM_SIZE,
-        "initializer_range": 0.06,  # 0.02 is for widths of a thousand; here attention would start out flat
-        # As SAM 2.0, which the published models contain.
+        "initializer_range": 0.06,  # 0.02 suits widths of a thousand; at this width initial attention would be uniform
+        # As in SAM 2.0, which the published models contain.
         "enable_occlusion_spatial_embedding": False,
         "enable_temporal_pos_encoding_for_object_pointers": False,
         "memory_attention_hidden_size": SAM_WIDTH,
@@ -128,7 +128,7 @@ def _sam2_config() -> dict[str, object]:
 
 
 def build_tiny_model(tokenizer: PreTrainedTokenizerBase) -> tuple[Sa2VA, Processor]:
-    """Build the embedded model with random weights, as its training begins."""
+    """Build the embedded model with its initial random weights."""
     model = Sa2VA(build_tiny_config(tokenizer))
     init_positions(model)
     init_text(model)
@@ -138,7 +138,7 @@ def build_tiny_model(tokenizer: PreTrainedTokenizerBase) -> tuple[Sa2VA, Process
 
 
 def load_tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerBase:
-    """Train the tokenizer of a run once; a resumed run reads the one it began with."""
+    """Train the tokenizer of a run, or load it if the run is resumed."""
     if not (folder / "tokenizer.json").is_file():
         with whole_folder(folder) as draft:
             train_tokenizer(corpus(seed)).save_pretrained(draft)
@@ -146,10 +146,10 @@ def load_tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerBase:
 
 
 def init_positions(model: Sa2VA) -> None:
-    """Initialize the vision tower's learned positions as sines and cosines of row and column, in place.
+    """Initialize the vision tower's position embeddings with sines and cosines of row and column, in place.
 
-    The native class starts them at zero. Learning from that what "next to" means took the tower most of its
-    training; shapes, which are nothing but that, came last.
+    The native class initializes them to zero. From zero, learning neighborhood relations took most of the training,
+    and shapes, which depend on them, were learned last.
     """
     table = model.mllm.native.model.vision_tower.embeddings.position_embeddings
     side, width = TILE_SIZE // PATCH_SIZE, table.shape[-1]
@@ -165,9 +165,9 @@ def init_positions(model: Sa2VA) -> None:
 def init_text(model: Sa2VA) -> None:
     """Initialize the text model's residual stream so that no layer outweighs the others, in place.
 
-    With the native initialization a word has norm 0.8, and within a few hundred steps the first layer adds 200 to every
-    position alike, in which the content of a position is lost. Here words and visual tokens start with the norm that
-    the norms give them, and each layer adds little.
+    With the native initialization, a word embedding has norm 0.8, and within a few hundred steps the first layer adds
+    a common vector of norm 200 to every position, which hides their differences. Here words and visual tokens start
+    with norms comparable to normalized states, and each layer adds little.
     """
     native = model.mllm.native
     text, projector = native.model.language_model, native.model.multi_modal_projector
@@ -182,11 +182,11 @@ def init_text(model: Sa2VA) -> None:
 
 
 def init_place_attention(model: Sa2VA, scale: float = 1.5) -> None:
-    """Initialize the mask decoder's cross-attention so that a place attends to itself, in place.
+    """Initialize the mask decoder's cross-attention so that every position attends to itself, in place.
 
-    Queries and keys carry the same position embedding, but through two random projections nothing of their likeness
-    is left. From there the decoder drew all objects at once for thousands of prompts before it found the one
-    prompted; with one projection for both, large enough to tell places apart, it starts out knowing where.
+    Queries and keys contain the same position encoding, but two different random projections destroy the similarity.
+    The decoder then segmented all objects at once for thousands of prompts before it selected the prompted one. With
+    one projection for both, scaled to separate positions, it locates the prompt from the start.
     """
     transformer = model.sam2.native.mask_decoder.transformer
     attentions: list[Any] = [transformer.final_attn_token_to_image]
@@ -199,10 +199,10 @@ def init_place_attention(model: Sa2VA, scale: float = 1.5) -> None:
 
 
 def init_memory_attention(model: Sa2VA, bias: float = 1.0) -> None:
-    """Initialize SAM 2's memory attention so that a place attends to the same place in memory, in place.
+    """Initialize SAM 2's memory attention so that a position attends to the same one in memory, in place.
 
-    A constant query and a constant key differ, after the rotary positions, only by how far apart their places are.
-    From random projections alone, tracks of different objects ran together into one within a frame.
+    After the rotary encoding, the product of a constant query and a constant key depends only on their distance. With
+    random projections alone, the tracks of different objects merged within a frame.
     """
     with torch.no_grad():
         for layer in model.sam2.native.memory_attention.layers:
@@ -211,7 +211,7 @@ def init_memory_attention(model: Sa2VA, bias: float = 1.0) -> None:
 
 
 def corpus(seed: int, num_samples: int = 60) -> Iterator[str]:
-    """Yield the questions and answers of some training samples, and every word that an expression may use."""
+    """Yield the questions and answers of some training samples, and every word of the grammar."""
     for name, build in TASKS.items():
         for index in range(num_samples if not name.startswith("video") else num_samples // 4):
             for turn in build(seed, "train", index).turns:
@@ -224,10 +224,10 @@ def corpus(seed: int, num_samples: int = 60) -> Iterator[str]:
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 1536) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE: every word of the texts becomes one token, any other text falls back to bytes.
+    """Train a byte-level BPE tokenizer: every word of the texts becomes one token, other text falls back to bytes.
 
     Args:
-        texts: a sample of questions and answers.
+        texts: questions and answers to train on.
         vocab_size: upper bound before the special tokens are added.
     """
     core = Tokenizer(models.BPE())

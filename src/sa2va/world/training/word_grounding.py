@@ -1,8 +1,8 @@
-"""Ground words in visual tokens: targets for auxiliary losses on where their objects are and where attention goes.
+"""Ground words in visual tokens: targets of auxiliary losses on referent location and attention.
 
-Flow: GroundedTurn (tasks) + input_ids (processor.py) -> ground_questions, ground_answers -> auxiliary_heads.py.
-Source: our own. The answer's [SEG] tells once per question which object was meant; its words tell it one after the
-    other, and the first of them need no composition at all.
+Flow: GroundedTurn (tasks) + input_ids (processor.py) -> ground_questions -> auxiliary_heads.py.
+Source: our own. The [SEG] of an answer supervises the referent once per question. Supervising every word gives more
+    signal, and the first words need no composition.
 Shapes: B samples, L tokens, M masks of a sample, K key frames, g side of the grid of visual tokens, V = K g g visual
     tokens, W words.
 """
@@ -19,24 +19,24 @@ from sa2va.model.losses import LossTerm
 from sa2va.types import Sample
 from sa2va.world.tasks.grounded_turn import GroundedTurn
 
-Placed = tuple[int, int, Tensor]  # row and column of a token, and the cover (V,) of what it means
+Placed = tuple[int, int, Tensor]  # row and column of a token, and the cover (V,) of its referents
 
 
 @dataclass(frozen=True)
 class Words:
-    """Tokens of a batch, and the share of each visual token's cell that is covered by what they mean."""
+    """Tokens of a batch, with the share of each visual token's cell that their referents cover."""
 
     positions: Tensor  # (W, 2) row and column
     cover: Tensor  # (W, V)
 
     @classmethod
     def of(cls, placed: Sequence[Placed], size: int) -> "Words":
-        """Stack words; `size` is V, for when there are none."""
+        """Stack words; `size` is V, which an empty sequence cannot give."""
         positions = torch.tensor([(row, column) for row, column, _ in placed], dtype=torch.long).reshape(-1, 2)
         return cls(positions, torch.stack([cover for _, _, cover in placed]) if placed else torch.zeros(0, size))
 
     def visible(self) -> "Words":
-        """Leave out words whose objects cannot be seen."""
+        """Drop words without visible referents."""
         there = self.cover.any(1)
         return Words(self.positions[there], self.cover[there])
 
@@ -45,10 +45,10 @@ class Words:
 class QuestionWords:
     """Targets of the words of questions."""
 
-    possible: Words  # where the objects lie that are still possible after a word
-    attended: Words  # attention targets: what a word's noun phrase fits, or else the objects still possible
-    asked: Tensor  # (A, 2) row and column of words of both kinds, those that fit nothing too
-    exists: Tensor  # (A,) bool, whether something in sight fits so far
+    possible: Words  # words with the objects still possible after them
+    attended: Words  # attention targets: objects that match the word's own noun phrase, else those still possible
+    asked: Tensor  # (A, 2) row and column of all these words, including those without referents
+    exists: Tensor  # (A,) bool, whether a visible object matches
 
 
 def cell_cover(sample: Sample, objects: Sequence[int], keyframes: Sequence[int], side: int) -> Tensor:
@@ -64,14 +64,14 @@ def ground_questions(
     side: int,
     tokenizer: PreTrainedTokenizerBase,
 ) -> QuestionWords:
-    """Find the words of all questions and what they mean.
+    """Locate the words of all questions and compute the cover of their referents.
 
     Args:
         samples: B conversations.
-        input_ids: (B, L) their tokens.
-        keyframes: K, the frames that are seen.
+        input_ids: (B, L) token ids of the conversations.
+        keyframes: K, indices of the frames that the MLLM reads.
         side: g.
-        tokenizer: that `input_ids` come from.
+        tokenizer: tokenizer of `input_ids`.
     """
     possible: list[Placed] = []
     attended: list[Placed] = []
@@ -93,38 +93,38 @@ def ground_questions(
 
 
 def attention_loss(attention: Tensor, is_visual: Tensor, words: Words) -> LossTerm:
-    """Attract the attention of words to their objects: -log of the share of attention that falls on them.
+    """Compute the attention loss: -log of the share of a word's attention on its referents.
 
     Args:
-        attention: (B, H, L, L) of the heads that are trained, query before key.
-        is_visual: (B, L) bool, the visual tokens.
-        words: on V visual tokens.
+        attention: (B, H, L, L) probabilities of the supervised heads, query before key.
+        is_visual: (B, L) bool, True at visual tokens.
+        words: words with the cover of their referents on V visual tokens.
     """
     (rows, columns), cover = words.positions.unbind(1), words.cover
     attended = attention[rows, :, columns].mean(1).float()  # (W, L)
-    places = is_visual.int().argsort(dim=1, descending=True, stable=True)[:, : cover.shape[1]]  # (B, V)
+    columns_of_visual = is_visual.int().argsort(dim=1, descending=True, stable=True)[:, : cover.shape[1]]  # (B, V)
     there = cover >= 0.5 * cover.amax(1, keepdim=True).clamp(max=0.4)
-    return LossTerm.of(-((attended.gather(1, places[rows]) * there).sum(1) + 1e-6).log())
+    return LossTerm.of(-((attended.gather(1, columns_of_visual[rows]) * there).sum(1) + 1e-6).log())
 
 
 def _place_questions(
     sample: Sample, ids: list[int], tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[tuple[GroundedTurn, dict[int, int]]]:
-    """Yield the turns with grounded words: with each, the column of the token that ends at a character."""
+    """Yield each turn with grounded words, and a map from character ends to token columns."""
     begin = 0
     for turn in sample.turns:
         if not (isinstance(turn, GroundedTurn) and (turn.possible or turn.nouns)):
             continue
         encoded = tokenizer(turn.question, add_special_tokens=False, return_offsets_mapping=True)
-        # The first token may differ in the prompt, where a newline comes before it; the rest is the question's own.
+        # Skip the first token: it may differ in the prompt, where a newline precedes it.
         tokens, offsets = encoded["input_ids"][1:], encoded["offset_mapping"][1:]
         start = _find(ids, tokens, begin)
         yield turn, {end: start + place for place, (_, end) in enumerate(offsets)}
-        begin = start + len(tokens)  # another question may contain the words of this one
+        begin = start + len(tokens)  # a later question may contain the same words
 
 
 def _find(ids: list[int], part: list[int], begin: int) -> int:
-    """Return where `part` begins in `ids`, not before `begin`."""
+    """Return the first index >= `begin` at which `part` occurs in `ids`."""
     for start in range(begin, len(ids) - len(part) + 1):
         if ids[start] == part[0] and ids[start : start + len(part)] == part:
             return start
