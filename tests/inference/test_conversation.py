@@ -102,9 +102,8 @@ def test_a_question_leaves_room_for_its_answer() -> None:
     picture = draw_sample(0).frames[0]
     stream, _ = predictor.engine.prefill([predictor.engine.open(Request(picture, "What is it?"), Options())], 1)
     room = most - stream.next_positions[0]
-    message = (
-        f"take {stream.next_positions[0]} positions and the answer needs {room + 1},.*at most {most};.*at most {room} or"
-    )
+    used = stream.next_positions[0]
+    message = f"take {used} positions and the answer needs {room + 1},.*at most {most};.*at most {room} or"
     for ask in (predictor.predict, lambda media, prompt, options: predictor.open(media).ask(prompt, options=options)):
         with pytest.raises(ValueError, match=message):
             ask(picture, "What is it?", options=Options(max_new_tokens=room + 1))

@@ -61,11 +61,11 @@ def demo(
     from sa2va.media.source import open_media
 
     start = time.perf_counter()
+    own = open_media(media) if media is not None else None  # a damaged file is reported before the work
     missing = ", ".join(missing_extensions())
-    if missing and not media and not collect("EXHIBITS"):
+    if missing and not own and not collect("EXHIBITS"):
         raise ValueError(f"the demo needs the extensions {missing}, which are not installed; add --media PATH")
     seed = secrets.randbelow(MAX_SEED) if seed is None else seed
-    own = open_media(media) if media is not None else None  # a damaged file is reported before the work
     with staged(output, FILES, own.files if own else ()) as scratch:
         assert scratch is not None
         if missing:
