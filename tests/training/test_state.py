@@ -94,7 +94,7 @@ def change_format(path):
         (lambda p: (p / "state.json").unlink(), "state.json is missing"),
         (lambda p: (p / "state.json").write_text('{"format": '), "state.json is missing or damaged"),
         (lambda p: (p / "state.json").write_text("[1]"), "not a training state"),
-        (lambda p: (p / "state.json").write_text('{"format": "sa2va-training-state-1"}'), "not a training state"),
+        (lambda p: (p / "state.json").write_text('{"format": "sa2va-training-state-2"}'), "not a training state"),
         (change_format, "not a training state"),
     ],
 )

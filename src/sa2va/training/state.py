@@ -30,7 +30,7 @@ from sa2va.files.atomic import refusals, whole_folder, write_text
 from sa2va.training.optim import trained_parameters
 from sa2va.training.stage import FREE_FIELDS
 
-FORMAT = "sa2va-training-state-1"
+FORMAT = "sa2va-training-state-2"
 FINAL = "final"
 ALIASES = "aliases"
 FINISHED_FILE = "finished.json"
