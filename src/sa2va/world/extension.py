@@ -22,6 +22,7 @@ RECIPES = {
     "tiny": "sa2va.world.training.recipes:tiny",
     "tiny_more": "sa2va.world.training.recipes:tiny_more",
     "tiny_gpu": "sa2va.world.training.recipes:tiny_gpu",
+    "world_supervised": "sa2va.world.training.recipes:world_supervised",
 }
 
 # Functions of (split, seed, limit) that return an evaluation.benchmark.Benchmark or LiveBenchmark.

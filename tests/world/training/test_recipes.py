@@ -1,10 +1,14 @@
 """Check that finished runs write nothing, changes and damage are noticed, and every setting has an effect."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
+import torch
+from support.small_families import build_family
 
+from sa2va.checkpoints.folder import load_checkpoint, save_checkpoint
 from sa2va.training.recipes import RECIPES
 from sa2va.training.run import train
 from sa2va.world.training.encoders import VisionConfig
@@ -61,3 +65,19 @@ def test_a_setting_that_would_do_nothing_is_refused(
 def test_an_unknown_recipe_is_named() -> None:
     with pytest.raises(ValueError, match="recipe 'huge' is unknown: use one of short, tiny"):
         train("huge")
+
+
+@pytest.mark.parametrize("family", ["internvl_internlm2", "qwen3_vl"])
+def test_one_recipe_trains_random_models_of_other_families(family: str, tmp_path: Path) -> None:
+    model, processor = build_family(family)
+    save_checkpoint(model, processor.tokenizer, tmp_path / family, torch.float32)
+    words = [
+        f"start={tmp_path / family}", "device=cpu", "steps.supervised=20", "batch_size.supervised=2", "warmup_steps.supervised=2",
+        "lr.supervised=3e-3", "lora_rank.supervised=4", "num_frames.supervised=2", "losses.num_points.supervised=200",
+        "log_every.supervised=5", "num_workers.supervised=0", "autocast.supervised=false",
+    ]  # fmt: skip
+    folder = train("world_supervised", words, output=str(tmp_path / "run"), quiet=True)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    totals = [line["losses"]["total"] for line in lines if "losses" in line]
+    assert len(totals) == 4 and totals[-1] < totals[0], totals
+    load_checkpoint(folder, torch.device("cpu"), torch.float32)  # adapters are merged: an ordinary model

@@ -1,4 +1,4 @@
-"""Define the recipes of the embedded model: from random weights, or continued from the packaged weights.
+"""Define the recipes of the embedded model, and supervised training of any model on the drawn tasks.
 
 Flow: `sa2va train tiny` -> RunConfig -> training/run.py, which builds the model, trains the stages and calibrates.
 """
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sa2va.training.config import RunConfig
 from sa2va.training.stage import StageConfig
+from sa2va.training.supervised import DatasetShare, SupervisedConfig, SupervisedRun
 from sa2va.world.training.cotrain import CotrainConfig
 from sa2va.world.training.encoders import SamVisionConfig, VisionConfig
 from sa2va.world.training.head_calibration import calibrate
@@ -82,6 +83,22 @@ def tiny_gpu() -> RunConfig:
         CotrainConfig(name="cotrain", steps=4000, batch_size=128, lr=1.2e-3, ema=0.998, num_workers=15),
         PackedConfig(name="packed", steps=4000, batch_size=64, lr=1e-3, warmup_steps=60, ema=0.998, num_workers=15),
     )
+
+
+def world_supervised() -> RunConfig:
+    """Train any model (`start=FOLDER`) on the drawn tasks with the paper's losses and trainable parts.
+
+    Marked regions are left out, since only InternVL models take them.
+    """
+    weights = {
+        "refseg": 0.35, "gcg": 0.15, "caption": 0.06, "conversation": 0.14,
+        "video_refseg": 0.20, "video_caption": 0.03, "video_conversation": 0.07,
+    }  # fmt: skip
+    datasets = tuple(DatasetShare(name=f"world/{name}", weight=weight) for name, weight in weights.items())
+    stage = SupervisedConfig(
+        name="supervised", steps=2000, batch_size=8, lr=4e-5, warmup_steps=100, min_lr_ratio=0.0, datasets=datasets
+    )
+    return SupervisedRun(name="world_supervised", output="runs/world_supervised", start="tiny", stages=(stage,))
 
 
 def _language(*, steps: int, batch_size: int, lr: float, warmup_steps: int) -> CotrainConfig:
