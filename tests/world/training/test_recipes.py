@@ -72,7 +72,8 @@ def test_one_recipe_trains_random_models_of_other_families(family: str, tmp_path
     model, processor = build_family(family)
     save_checkpoint(model, processor.tokenizer, tmp_path / family, torch.float32)
     words = [
-        f"start={tmp_path / family}", "device=cpu", "steps.supervised=20", "batch_size.supervised=2", "warmup_steps.supervised=2",
+        f"start={tmp_path / family}", "device=cpu", "steps.supervised=20", "batch_size.supervised=2",
+        "warmup_steps.supervised=2",
         "lr.supervised=3e-3", "lora_rank.supervised=4", "num_frames.supervised=2", "losses.num_points.supervised=200",
         "log_every.supervised=5", "num_workers.supervised=0", "autocast.supervised=false",
     ]  # fmt: skip

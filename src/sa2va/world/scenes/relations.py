@@ -16,7 +16,6 @@ RATIO = 1.25  # minimum clear ratio of radii or distances
 
 SETTLED = frozenset({"stays still", "grows", "shrinks", "blinks"})  # motions that keep the position
 RESIZING = frozenset({"grows", "shrinks"})
-DIRECTIONS = ("left", "right", "above", "below")
 
 _SIDE, _SIDE_OUT = 0.38, 0.48  # clearly on the left below the first, clearly not above the second
 _CENTER, _CENTER_OUT = 0.14, 0.22  # half width of the middle
