@@ -299,11 +299,11 @@ class Engine(Unpicklable):
     @plain_inference()
     def draw_pictures(self, pairs: Sequence[tuple[Query, GroundedAnswer]]) -> list[Prediction]:
         """Decode the masks of pictures, all in one decoder batch."""
-        drawn = [(query, answer) for query, answer in pairs if len(answer.seg_states)]
-        if drawn:
-            features = drawn[0][0].features or self.encode_pictures([query for query, _ in drawn])
-            owner = [row for row, (_, answer) in enumerate(drawn) for _ in answer.seg_states]
-            states = torch.cat([answer.seg_states for _, answer in drawn]).flatten(0, -2)
+        masked = [(query, answer) for query, answer in pairs if len(answer.seg_states)]
+        if masked:
+            features = masked[0][0].features or self.encode_pictures([query for query, _ in masked])
+            owner = [row for row, (_, answer) in enumerate(masked) for _ in answer.seg_states]
+            states = torch.cat([answer.seg_states for _, answer in masked]).flatten(0, -2)
             output = self.model.decode_masks(states, features, one_frame_rows(torch.tensor(owner)))
         predictions, done = [], 0
         for query, answer in pairs:

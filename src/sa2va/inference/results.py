@@ -216,8 +216,8 @@ class Prediction:
         }
 
     def _coco_object(self, item: ObjectMasks, names: list[str]) -> dict[str, Any]:
-        place = {"image_id": 1, "segmentation": item.rles[0]}
-        return self._coco_base(item, names) | place | _box_and_area(item.rles[0])
+        annotation = {"image_id": 1, "segmentation": item.rles[0]}
+        return self._coco_base(item, names) | annotation | _box_and_area(item.rles[0])
 
     def _coco_track(self, item: ObjectMasks, names: list[str]) -> dict[str, Any]:
         frames = [_box_and_area(rle) for rle in item.rles]

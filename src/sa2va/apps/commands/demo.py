@@ -173,7 +173,7 @@ def read_card(folder: Path) -> dict[tuple[str, str], float]:
         }
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = str(error).removeprefix(f"{path}: ").splitlines()[0]
-        raise ValueError(f"{path}: not a report of sa2va eval ({reason}); move it away or write it anew") from error
+        raise ValueError(f"{path}: not a report of sa2va eval ({reason}); move it away or evaluate again") from error
 
 
 def write_pictures(exhibits: Sequence["Exhibit"], scratch: Path) -> None:

@@ -29,7 +29,7 @@ from sa2va.model.torch_defaults import plain_inference
 from sa2va.tokens import check_text
 from sa2va.types import Frames
 
-DEFAULT_CONDITIONING = 16  # prompted frames that an object may read at once, unless there are more key frames
+DEFAULT_CONDITIONING = 16  # prompted frames that memory attention reads per object, unless there are more key frames
 
 
 class TrackSession(Unpicklable):
@@ -366,7 +366,7 @@ class TrackSession(Unpicklable):
         """Prompt a known or new object on the current frame with a click, box or mask; return its id."""
         here, sam2, policy = self._present(), self._prompting.sam2, self._tracker.policy
         features, size, clicks, given = here.features, here.image.shape[:2], Clicks(), None
-        anew = point is None  # the object's memory is dropped
+        drops_memory = point is None
         if mask is not None:
             given = sam2.squeeze_masks(read_mask(mask, *size)[None].to(features.embeds.device))
             output = sam2.take_masks(features, given)
@@ -379,10 +379,10 @@ class TrackSession(Unpicklable):
                 output = decode_clicks(sam2, policy, clicks, size, features, present=True)
             else:  # start from its mask on this frame and from its memory
                 embeds, found = self._tracker.condition(here.index, features, [key]), self._found[key]
-                output, anew = refine_mask(sam2, policy, clicks, size, features, embeds=embeds, found=found)
+                output, drops_memory = refine_mask(sam2, policy, clicks, size, features, embeds=embeds, found=found)
         if key is None:
             key = self._new_object(None)
-        elif anew:
+        elif drops_memory:
             self._forget(key)
         self._remember(here.index, [key], features, output, given)
         self._found |= self._ahead.pop(here.index)
