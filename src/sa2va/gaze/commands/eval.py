@@ -63,7 +63,10 @@ LearnedOption = Annotated[
 ]
 WorldOption = Annotated[bool, typer.Option("--world", help="Evaluate a model on held-out synthetic scenes.")]
 SplitOption = Annotated[
-    str, typer.Option("--split", metavar="NAME", help="Test set: dev for development, report for final results.")
+    str,
+    typer.Option(
+        "--split", metavar="NAME", help="Test set (with --world): dev for development, report for final results."
+    ),
 ]
 SeedOption = Annotated[
     int | None, typer.Option(min=0, help="Random seed: of the scenes (with --world), of the samples (with --data).")
