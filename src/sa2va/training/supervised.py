@@ -63,7 +63,7 @@ class SupervisedConfig(StageConfig):
 class SupervisedRun(RunConfig):
     """Run whose adapters are merged into the model before it is saved."""
 
-    seg_design: Literal["", "single", "repeat", "multiple"] = ""  # of mask tokens; "" = as the model has it
+    seg_design: Literal["", "single", "repeat", "multiple"] = ""  # [SEG] design; "" = that of the start model
 
     def build_model(self, folder: Path) -> tuple[Sa2VA, Processor]:
         model, processor = super().build_model(folder)

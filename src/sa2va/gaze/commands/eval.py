@@ -63,7 +63,10 @@ LearnedOption = Annotated[
 ]
 WorldOption = Annotated[bool, typer.Option("--world", help="Evaluate a model on held-out synthetic scenes.")]
 SplitOption = Annotated[
-    str, typer.Option("--split", metavar="NAME", help="Test set: dev for development, report for final results.")
+    str,
+    typer.Option(
+        "--split", metavar="NAME", help="Test set (with --world): dev for development, report for final results."
+    ),
 ]
 SeedOption = Annotated[
     int | None, typer.Option(min=0, help="Random seed: of the scenes (with --world), of the samples (with --data).")
@@ -148,7 +151,7 @@ def evaluate(
     With -o, FOLDER/report.json holds every figure, and FOLDER/table.md the tables.
     """
     if (golden is not None) + (data is not None) + world != 1:
-        raise ValueError("expected one of --data FILE, --world and --golden FOLDER")
+        raise ValueError("expected exactly one input; give one of --data FILE, --world and --golden FOLDER")
     refuse_idle(context, "golden" if golden is not None else "world" if world else "data")
     ready = prepare()
     if output is not None:
@@ -324,8 +327,8 @@ def make_rows(
             )
     rows.append(people_row(cases, jobs=settings.jobs))
     for make in tqdm(makers, desc="baselines", disable=quiet or not sys.stderr.isatty(), leave=False):
-        sampling = {"num_samples": settings.samples, "seed": settings.seed}
-        rows.append(baseline_row(make, cases, parts, **sampling, jobs=settings.jobs))
+        samples, seed = settings.samples, settings.seed
+        rows.append(baseline_row(make, cases, parts, num_samples=samples, seed=seed, jobs=settings.jobs))
     tested = next((row.name for row in rows if row.kind == "baseline" and "bits" in row.figures), "")
     return finish_rows(rows, ours=tested), cases
 

@@ -1,4 +1,4 @@
-"""Define the recipes of the embedded model, and supervised training of any model on the drawn tasks.
+"""Define the recipes of the embedded model, and supervised training of any model on synthetic scenes.
 
 Flow: `sa2va train tiny` -> RunConfig -> training/run.py, which builds the model, trains the stages and calibrates.
 """
@@ -86,7 +86,7 @@ def tiny_gpu() -> RunConfig:
 
 
 def world_supervised() -> RunConfig:
-    """Train any model (`start=FOLDER`) on the drawn tasks with the paper's losses and trainable parts.
+    """Train any model (`start=FOLDER`) on the tasks on synthetic scenes, with the paper's losses and trained parts.
 
     Marked regions are left out, since only InternVL models take them.
     """
