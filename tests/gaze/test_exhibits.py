@@ -24,4 +24,4 @@ def test_people_look_at_drawn_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     film, picture = gaze.show_gaze(predictor, tmp_path, 1, tmp_path)
     assert film.clip is not None and open_media(film.clip).num_frames > 3 and film.picture is None
     assert picture.picture is not None and picture.picture.shape[1] == 960 and picture.clip is None
-    assert "of 10 imagined people" in picture.exchanges[0].answer
+    assert "of 10 sampled scanpaths" in picture.exchanges[0].answer

@@ -197,7 +197,7 @@ def test_bad_input_is_refused_in_one_line(predictor: GazePredictor) -> None:
     calls = {
         "at least one word": lambda: predictor.predict(image, "  "),
         "at most 256; shorten it": lambda: predictor.predict(image, "a " * 300),
-        "timing of 2: expected as many": lambda: predictor.predict(image, "red", clock([300, 300])),
+        "timing of 2: expected equal counts": lambda: predictor.predict(image, "red", clock([300, 300])),
         "expected a word, got no text": lambda: stream.hear(" "),
         "one word at a time": lambda: stream.hear("red circle"),
         "onset 100.0 ms lies before 350.0 ms": lambda: stream.hear("circle", 100),

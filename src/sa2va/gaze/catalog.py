@@ -41,8 +41,8 @@ class Metric:
 
 INF = float("inf")
 
-# SS and FED take cluster symbols (clusters.py), SemSS and SemFED the labels of a segmentation (strings.label_symbols);
-# their timed variants take strings.repeated_by_time.
+# SS and FED take cluster symbols (clusters.py). SemSS and SemFED take the labels of a segmentation
+# (strings.label_symbols). For the timed variants, strings.repeated_by_time repeats the symbols by duration.
 METRICS: dict[str, Metric] = {
     "SS": Metric(sequence.sequence_score, "higher", 0, 1, "share", "Yang et al., CVPR 2020"),
     "FED": Metric(sequence.fixation_edit_distance, "lower", 0, INF, "symbols", "Mondal et al., CVPR 2023"),
@@ -77,7 +77,7 @@ METRICS: dict[str, Metric] = {
 
 
 def read_simulated(**options: Any) -> list[Trial]:
-    """Simulate trials on drawn scenes, importing the extension `world`, which recorded datasets do not need."""
+    """Simulate trials on synthetic scenes; imports the extension `world`, so that recorded datasets work without it."""
     from sa2va.gaze.simulator import dataset
 
     return dataset.read_simulated(**options)

@@ -1,6 +1,6 @@
-"""Let imagined people look at drawn scenes while they listen, and draw where; shown where a model has gaze weights.
+"""Show predicted scanpaths over synthetic scenes in the demo, for models with gaze weights.
 
-Flow: Predictor and its gaze weights, seed -> show_gaze -> Exhibits of scanpaths, the first one as a film.
+Flow: Predictor and its gaze weights, seed -> show_gaze -> Exhibits of scanpaths, the first one as a video.
 Shapes: H W picture.
 """
 
@@ -20,9 +20,9 @@ from sa2va.gaze.sheet import Sheet
 if TYPE_CHECKING:
     from sa2va.inference.predictor import Predictor
 
-SPLIT = "test"  # never drawn in training
+SPLIT = "test"  # not among the training scenes
 SCENES, PEOPLE = 3, 10
-FPS = 6.0  # of the film, which is drawn picture by picture
+FPS = 6.0  # frames per second of the video; low, because every frame is rendered anew
 
 
 def show_gaze(predictor: "Predictor", folder: Path, seed: int, scratch: Path) -> Iterator[Exhibit]:
@@ -56,16 +56,18 @@ def show_gaze(predictor: "Predictor", folder: Path, seed: int, scratch: Path) ->
             film = scratch / "gaze.mp4"
             save_film(film, film_scanpath(replace(sheet, others=()), FPS), FPS)
         yield Exhibit(
-            section="Look where they look, word by word",
+            section="Predict human gaze, word by word",
             title=f"gaze {index + 1}",
             exchanges=(
                 Exchange(
                     question=case.expression.text,
-                    answer=f"{sum(hits)} of {PEOPLE} imagined people end on the target",
+                    answer=f"{sum(hits)} of {PEOPLE} sampled scanpaths end on the target",
                     right=2 * sum(hits) > PEOPLE,
                 ),
             ),
             picture=None if film else draw_scanpath(sheet),
             clip=film,
-            notes=("numbers and colors: fixations of one of them, by word; small dots: the others; frame: the target",),
+            notes=(
+                "numbers and colors: fixations of one sample, by word; small dots: other samples; frame: the target",
+            ),
         )

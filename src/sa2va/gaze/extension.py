@@ -1,6 +1,6 @@
-"""Register gaze: its part of the public face, commands, checks of datasets and exhibits.
+"""Register the gaze extension: public API, commands, dataset checks and demo exhibits.
 
-Flow: sa2va/extensions.py reads the dictionaries; a reference is imported when its name is used.
+Flow: sa2va/extensions.py reads the dictionaries; a `module:name` reference is imported on first use.
 """
 
 FLOOR = 7

@@ -30,7 +30,7 @@ class Letterbox:
 
     @property
     def exact_scale(self) -> Fraction:
-        """Canvas px per image px as a fraction, so that the bar is exactly 0 where image and canvas touch."""
+        """Canvas px per image px as a fraction, so that rounding adds no bar where the image fills the canvas."""
         return min(Fraction(canvas, image) for canvas, image in zip(self.canvas_size, self.image_size, strict=True))
 
     @property

@@ -141,10 +141,10 @@ def load_gaze(name: str | Path = "tiny", *, gaze: str | Path | None = None, **op
 
 
 def check_base_model(folder: Path, model: Sa2VA) -> None:
-    """Check that gaze weights were trained on this model, since another model's states have other meanings.
+    """Check that gaze weights were trained on this model; hidden states of models are not interchangeable.
 
     A mismatch is an error rather than a warning: the predictions would look plausible and be wrong. The check does not
-    depend on precision. A card without a model, or with a fingerprint of an older kind, passes.
+    depend on precision. A card without a fingerprint, or with one in an older format, passes.
 
     Raises:
         ValueError: the card beside the weights names another model.
@@ -171,7 +171,7 @@ class GazePredictor(Unpicklable):
     instead = "let each process load its own with sa2va.load_gaze(...)"
 
     def __init__(self, model: ScanpathModel, *, is_embedded: bool = False) -> None:
-        self.is_embedded = is_embedded  # trained on drawn shapes only; warns once
+        self.is_embedded = is_embedded  # trained on synthetic shapes only; `start` warns once
         self.model = model.eval()
 
     def start(
@@ -240,11 +240,11 @@ class GazePredictor(Unpicklable):
             S scanpaths in px of the image; one with mode "consensus".
 
         Raises:
-            ValueError: as for `start`; an empty or too long expression, or a timing of another number of words.
+            ValueError: as for `start`; an empty or too long expression, or a timing for a different number of words.
         """
         words = [check_word(word) for word in split_words(expression)]
         if timing is not None and len(timing.onsets) != len(words):
-            raise ValueError(f"expression of {len(words)} words, timing of {len(timing.onsets)}: expected as many")
+            raise ValueError(f"expression of {len(words)} words, timing of {len(timing.onsets)}: expected equal counts")
         before, *following = pack_words(words, timing)
         assert before.end is not None
         _check_time("end of the sound", following[-1].onset)
@@ -258,7 +258,7 @@ class GazePredictor(Unpicklable):
 class GazeStream(Unpicklable):
     """One image and the words so far, with S scanpaths being sampled."""
 
-    instead = "begin another with start(image) and the same words, in a process of its own after sa2va.load_gaze(...)"
+    instead = "call sa2va.load_gaze(...) and start(image) in the other process, then pass the same words"
 
     @plain_defaults()
     @torch.no_grad()
@@ -308,7 +308,7 @@ class GazeStream(Unpicklable):
         if len(self.words) == MAX_WORDS:
             raise ValueError(f"word {word!r:.40}: expected at most {MAX_WORDS} words; start a new stream")
         begin = self._clock if onset is None else _check_time("onset", onset)
-        if begin < self._clock:  # fixations up to there have been returned
+        if begin < self._clock:  # fixations up to the clock have been returned
             limit = "the end of the last word" if self.words else "the first_onset of start(); pass a smaller one there"
             raise ValueError(f"word {word!r:.40}: onset {begin} ms lies before {self._clock} ms, {limit}")
         length = predict_duration(word) if duration is None else _check_time("duration", duration)
@@ -354,7 +354,7 @@ class GazeStream(Unpicklable):
             self._grounding.append(word.text)
             self.words.append(word.text)
             self.onsets.append(word.onset)
-        if word.end is not None:  # the belief after the words is that of the last word
+        if word.end is not None:  # the pack after the words reuses the last word's belief
             self._clock = word.end
             self._logits: Tensor = self._grounding.probe()
             self._belief = self._model.belief(self._logits[None], self._box.image_size)[0]
@@ -371,7 +371,7 @@ class GazeStream(Unpicklable):
 
 
 def choose_consensus(paths: Sequence[Scanpath]) -> Scanpath:
-    """Choose the medoid of scanpaths by dynamic time warping per fixation.
+    """Choose the medoid scanpath under dynamic time warping, normalized by the longer length.
 
     Args:
         paths: At least one, each with a fixation.

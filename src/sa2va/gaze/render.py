@@ -23,7 +23,7 @@ from sa2va.media.writer import VideoWriter
 from sa2va.types import Frame
 
 WHITE: Color = (255, 255, 255)
-SILENCE: Color = (196, 199, 206)  # words that are not heard yet
+SILENCE: Color = (196, 199, 206)  # color of words not spoken yet
 LEAST_LETTERS = 8  # px
 LEGEND = (100.0, 250.0, 500.0)  # ms
 FPS = 15

@@ -136,7 +136,9 @@ class Scanpath:
         """
         names = (None, *words, None)
         if len(fixations) != len(indices):
-            raise ValueError(f"scanpath: {len(fixations)} fixations and {len(indices)} pack indices, expected as many")
+            raise ValueError(
+                f"scanpath: {len(fixations)} fixations and {len(indices)} pack indices, expected equal counts"
+            )
         if any(not 0 <= index < len(names) for index in indices):
             raise ValueError(f"scanpath: pack indices {list(indices)}, expected 0..{len(names) - 1}")
         if any(later < earlier for earlier, later in zip(indices, indices[1:], strict=False)):
@@ -158,9 +160,9 @@ class Scanpath:
         height: int,
         image: str = "",
     ) -> Self:
-        """Group fixations by speech timing: each joins the word that is spoken at its onset."""
+        """Group fixations by speech timing: each belongs to the word spoken at the fixation's onset."""
         if len(words) != len(timing.onsets):
-            raise ValueError(f"scanpath: {len(words)} words and {len(timing.onsets)} onsets, expected as many")
+            raise ValueError(f"scanpath: {len(words)} words and {len(timing.onsets)} onsets, expected equal counts")
         indices = pack_indices([fixation.start for fixation in fixations], timing)
         return cls.from_packs(fixations, indices, words, width=width, height=height, image=image)
 

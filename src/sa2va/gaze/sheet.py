@@ -20,12 +20,12 @@ from sa2va.gaze.speech import predict_timing
 from sa2va.types import Frame
 
 LONGER_SIDE = 960  # px of the picture on the sheet
-LEAST_SIZE = (430, 240)  # px, least width and height above the words; bars pad a narrower picture
+LEAST_SIZE = (430, 240)  # px, minimum width and height above the words; bars pad a smaller picture
 BAR: Color = (226, 228, 232)
 SUPERSAMPLING = 2  # the sheet is drawn this many times larger
 QUIET: Color = (112, 117, 128)  # fixations before and after the words
 FADED = 0.34  # how much color and contrast the picture loses, so that fixations stand out
-RADIUS, USUAL = 0.026, 250.0  # radius of a fixation of 250 ms, in longer sides; area is proportional to duration
+RADIUS, USUAL = 0.026, 250.0  # radius of a fixation of USUAL ms, as a share of the longer side
 RADII = (0.6, 1.9)  # least and largest radius, in units of RADIUS
 LEGEND_WIDTH = 0.34  # of the longer side
 MAX_LETTERS = 24  # of a word; a longer one is cut
@@ -44,7 +44,7 @@ class Chip:
 
     @property
     def bottom(self) -> int:
-        """Height of the sheet below the picture, px, if this is the last word."""
+        """Height of the area below the picture, px, if this is the last label."""
         return round(self.top + 2.9 * self.height)
 
 
@@ -66,7 +66,7 @@ class Sheet:
                     f"scanpath over {path.width} x {path.height} px, expected the picture's {width} x {height}"
                 )
         if self.onsets is not None and len(self.onsets) != len(self.scanpath.words):
-            raise ValueError(f"{len(self.onsets)} onsets for {len(self.scanpath.words)} words, expected as many")
+            raise ValueError(f"{len(self.onsets)} onsets for {len(self.scanpath.words)} words, expected one per word")
 
     @cached_property
     def scale(self) -> float:
@@ -111,7 +111,7 @@ class Sheet:
 
     @property
     def legend_width(self) -> float:
-        """px to the right of the words; 0 if the picture is too narrow for a legend."""
+        """Width of the legend at the right of the words, px; 0 if the picture is too narrow for it."""
         return LEGEND_WIDTH * LONGER_SIDE if self.size[0] > 2 * LEGEND_WIDTH * LONGER_SIDE else 0.0
 
     @cached_property

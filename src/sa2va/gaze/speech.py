@@ -41,7 +41,7 @@ class _DurationModel:
 
 
 _WORD_ALONE = _DurationModel(172.6, 29.4, 60.7, -113.5, -102.1, 73.9)
-_IN_EXPRESSION = _DurationModel(139.5, 27.9, 68.2, -85.3, -100.2, 36.0)  # residual: SD of one word said twice
+_IN_EXPRESSION = _DurationModel(139.5, 27.9, 68.2, -85.3, -100.2, 36.0)  # residual: SD between repetitions of a word
 _LENGTHENING = 112.3  # ms, of the last word of an expression
 
 _PAUSE_SHARE = 0.05  # probability of a pause between two words

@@ -104,7 +104,7 @@ MEASURED_ON_HALF = ("refcoco_gaze", "osie")  # datasets whose reference values c
 # Origin of the reference values, printed below the table.
 ORIGINS = {
     "refcoco_gaze": "Reference values: 305 scanpaths of one half of the validation photos; checked on the other half.",
-    "osie": "Reference values: 15 people from Xu et al., 2014, the others from 22 images; checked on the other images.",
+    "osie": "Reference values: 15 people from Xu et al., 2014, the rest from 22 images; checked on the other images.",
     "coco_search18": "Reference value: 10 people, from Chen et al., 2021.",
     "world": "The simulator was fitted to these values of RefCOCO-Gaze: agreement is no evidence for it.",
 }
@@ -180,7 +180,7 @@ def _motion(trials: Sequence[Trial]) -> dict[str, float]:
         "duration mean, ms": _mean(durations),
         "duration, shortest 5 %, ms": _quantile(durations, 0.05),
         "duration, longest 5 %, ms": _quantile(durations, 0.95),
-        "gap median, ms": _quantile(gaps, 0.5) if np.any(gaps) else float("nan"),  # all 0: onsets are summed durations
+        "gap median, ms": _quantile(gaps, 0.5) if np.any(gaps) else float("nan"),  # all 0: no recorded onsets
         "saccade median, px": _quantile(saccades, 0.5),
         "saccade mean, px": _mean(saccades),
         "saccade, shortest 25 %, px": _quantile(saccades, 0.25),

@@ -23,7 +23,7 @@ class SpeechTiming:
 
     def __post_init__(self) -> None:
         if len(self.onsets) != len(self.ends):
-            raise ValueError(f"timing: {len(self.onsets)} onsets and {len(self.ends)} ends, expected as many")
+            raise ValueError(f"timing: {len(self.onsets)} onsets and {len(self.ends)} ends, expected equal counts")
         clock = [moment for word in zip(self.onsets, self.ends, strict=True) for moment in word] + [self.duration]
         for earlier, later in zip(clock, clock[1:], strict=False):
             if not earlier <= later:
@@ -73,7 +73,7 @@ def pack_indices_from_words(word_indices: Sequence[int], num_words: int) -> list
     """Convert recorded word indices to pack indices, for data without speech timing.
 
     Args:
-        word_indices: (K,) 0..N - 1, AFTER, or BEFORE_OR_PAUSE, which in a pause takes the pack of the fixation before.
+        word_indices: (K,) 0..N - 1, AFTER, or BEFORE_OR_PAUSE, which repeats the previous fixation's pack.
         num_words: N.
 
     Returns:

@@ -90,7 +90,7 @@ def test_without_a_target(tmp_path: Path, changes: dict) -> None:
         ({"bbox": [10**400, 114, 78, 42]}, "record 0: bbox is .* expected a list of finite numbers"),
         ({"bbox": 5}, "record 0: bbox is 5, expected a list of finite numbers"),
         ({"bbox": [67, 114, 0, 42]}, "record 0: bbox is .* the last two above 0"),
-        ({"X": [1e9, 2]}, "record 0: a fixation at .* lies far off 1680 x 1050 px"),
+        ({"X": [1e9, 2]}, "record 0: a fixation at .* is far outside 1680 x 1050 px"),
         ({"X": [10**400, 2]}, "record 0: X is .* expected a list of finite numbers"),
         ({"subject": True}, "record 0: subject is True, expected a whole number"),
     ],

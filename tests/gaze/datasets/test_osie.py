@@ -87,7 +87,7 @@ def test_matlab_file_reads_alike(tmp_path: Path) -> None:
         (one_scanpath(x=None), "scanpath 1: x is None, expected a list"),
         (one_scanpath(x=5), "scanpath 1: x is 5, expected a list"),
         (one_scanpath(x=["5"]), "scanpath 1: x is .* expected a list of finite numbers"),
-        (one_scanpath(x=[1e9]), "scanpath 1: a fixation at .* lies far off 800 x 600 px"),
+        (one_scanpath(x=[1e9]), "scanpath 1: a fixation at .* is far outside 800 x 600 px"),
         (one_scanpath(duration=[-5]), "scanpath 1: fixation: duration is -5.0 ms"),
     ],
 )

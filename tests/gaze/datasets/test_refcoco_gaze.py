@@ -102,7 +102,7 @@ def test_an_address_that_is_null_is_no_photo(tmp_path: Path) -> None:
         ([record(FIX_X=None)], "record 0: FIX_X is None, expected a list"),
         ([record(FIX_X=[10**400, 2, 3])], "record 0: FIX_X is .* expected a list of finite numbers"),
         ([record(FIX_X=[True, 2, 3])], "record 0: FIX_X is .* expected a list of finite numbers"),
-        ([record(FIX_X=[1e9, 2, 3])], r"record 0: a fixation at 1e\+09, 525 px lies far off 1680 x 1050 px"),
+        ([record(FIX_X=[1e9, 2, 3])], r"record 0: a fixation at 1e\+09, 525 px is far outside 1680 x 1050 px"),
         ([record(FIX_WORDINDEX=[math.inf, 0, 99])], "record 0: FIX_WORDINDEX is .* expected a list of finite numbers"),
         ([record(FIX_WORDINDEX=[math.nan, 0, 99])], "record 0: FIX_WORDINDEX is .* expected a list of finite numbers"),
         ([record(FIX_WORDINDEX=[-99, 0.5, 99])], "record 0: FIX_WORDINDEX is .* expected whole numbers"),

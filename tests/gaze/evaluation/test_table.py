@@ -200,7 +200,7 @@ def test_predictions_of_some_cases() -> None:
     row = prediction_row("ours", cases, {"2": [crowd[8].scanpath.pack_points], "unknown": []})
     assert row.num_cases == 1 and 0 < row.figures["SS"] <= 1
     assert people_row(cases).num_cases == 4
-    with pytest.raises(ValueError, match="no REF_ID of the data"):
+    with pytest.raises(ValueError, match="contains no REF_ID of the data"):
         prediction_row("ours", cases, {"unknown": []})
 
 

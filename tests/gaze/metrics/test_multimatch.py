@@ -72,5 +72,5 @@ def test_without_a_saccade_it_is_undefined(points: list) -> None:
 
 @pytest.mark.parametrize("times", [[1], [1, -1], [1, float("nan")]])
 def test_bad_durations(times: list[float]) -> None:
-    with pytest.raises(ValueError, match="expected one >= 0 each"):
+    with pytest.raises(ValueError, match="expected one >= 0 ms per fixation"):
         compare([[0, 0], [1, 1]], [[0, 0], [1, 1]], times, [1, 1], WIDTH, HEIGHT)

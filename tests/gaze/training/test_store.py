@@ -71,7 +71,7 @@ def test_beliefs_can_be_given(made: tuple[Path, Store]) -> None:
     target, possible = (store.grounding(index, kind).beliefs for kind in ("target", "possible"))
     assert target.shape == possible.shape
     assert torch.equal(target[:, 0], target[:, -1]) and not torch.equal(possible[:, 0], possible[:, -1])
-    with pytest.raises(ValueError, match="the store holds 8 of train/0"):
+    with pytest.raises(ValueError, match="the store holds cases 0..7 of train/0"):
         store.find("world/val/0/1")
     assert store.find("world/train/0/7") == 7
 

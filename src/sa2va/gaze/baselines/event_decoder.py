@@ -181,7 +181,7 @@ class StoredBaseline(_DecoderBaseline):
         return self._read(case)[1]
 
     def pack_size_log_prob(self, trial: Trial) -> None:
-        """Return None: the Monte Carlo estimate is slow, and the table estimates sizes from samples for all rows."""
+        """Return None: the Monte Carlo estimate is slow. The table estimates sizes of all rows from samples anyway."""
         return None
 
     def _scene(self, grounding: Grounding, trial: Trial) -> SceneMaps:

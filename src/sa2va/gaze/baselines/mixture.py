@@ -21,8 +21,8 @@ from sa2va.gaze.trial import Trial
 STEPS = (7.0, 18.0, 40.0, 80.0)  # px, SD of components around the previous fixation
 TARGET_SPREADS = (0.12, 0.25, 0.5)  # SD of components around the target's center, in widths and heights of its box
 MIN_SPREAD = 4.0  # px
-MAX_LEFT = 4  # words left that are distinguished
-PHASES = MAX_LEFT + 5  # first fixation, others before the words, by words left, first and later ones after the words
+MAX_LEFT = 4  # words left; this many or more share one phase
+PHASES = MAX_LEFT + 5  # first and later fixations before the words, 0..MAX_LEFT words left, first and later after
 ROUNDS, PRIOR = 40, 1.0  # expectation maximization: iterations, pseudocount per component
 FIRST_SIGMA, SIGMA = 6.0, 20.0  # px, kernel of the center bias; the first fixation varies less
 ATTEMPTS = 1000  # samples until one lies on the canvas
@@ -55,8 +55,8 @@ class MixtureBaseline:
         Args:
             name: Name of the row in a table.
             by_word: Fit weights by the number of words left; otherwise one set of weights.
-            ordered: Distinguish the first fixation before the words, which starts near the center, and the first one
-                after them from later ones.
+            ordered: Use separate phases for the first fixation before the words, which is near the center, and for the
+                first one after them.
             previous: Add components around the previous fixation.
             target: Add components around the given target box.
         """

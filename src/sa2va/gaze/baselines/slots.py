@@ -53,7 +53,7 @@ class SlotConfig:
     num_slots: int
     history: bool  # past fixations are inputs
     stochastic: bool  # positions are sampled
-    only_on_target: bool  # in the last pack only fixations on the target are trained on
+    only_on_target: bool  # the last pack is trained on fixations on the target alone
     width: int = 64
     num_layers: int = 2
     steps: int = 400
@@ -153,7 +153,7 @@ class SlotTargets:
 
 @dataclass(frozen=True)
 class SlotData:
-    """Random packs; a key is the number of one."""
+    """Data of the stage: random packs. A key is the index of a pack."""
 
     packs: SlotTargets
     seed: int

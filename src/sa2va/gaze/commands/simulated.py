@@ -1,7 +1,7 @@
 """Evaluate gaze on held-out synthetic scenes: `sa2va gaze eval --world [--split report]`.
 
-Flow: a model with gaze weights -> gaze/evaluation/simulated.py -> one table, confidence intervals, target figures of
-    our rows, and bits as a function of word delay; with -o, report.json and table.md.
+Flow: a model with gaze weights -> gaze/evaluation/simulated.py -> one table, confidence intervals, criteria for our
+    rows, and bits as a function of word delay; with -o, report.json and table.md.
 """
 
 import json
@@ -51,7 +51,7 @@ class WorldRequest:
 
     @property
     def drawn(self) -> "Split":
-        """The split; raises ValueError if it does not exist, or for another seed of the report split."""
+        """The split; raises ValueError for an unknown name, or for a report split with a seed other than its own."""
         from sa2va.world.scenes.splits import find_split
 
         return find_split(self.split, self.seed)

@@ -1,8 +1,8 @@
 """Read .npz and .mat archives with size limits that are checked before decompression.
 
 Flow: .npz -> read_arrays -> evaluation/golden.py; .mat -> read_mat -> osie.py.
-Source: zip members and .npy headers declare their sizes, and zip readers stop there. Compressed elements of a MATLAB 5
-    file declare none, so they are decompressed once in chunks to count their bytes.
+Source: zip members and .npy headers declare their sizes, and zip readers read no further. Compressed elements of a
+    MATLAB 5 file declare none, so they are decompressed once in chunks to count their bytes.
 """
 
 import math

@@ -4,7 +4,7 @@ Flow: coco_search18_fixations_*.json (1680 x 1050, or a 512 x 320 version) -> Tr
     after the words, which name the category.
 Source: Chen et al., Scientific Reports 2021. Only durations are recorded, so onsets are their cumulative sums.
     Published files mix both sizes: the target-absent test split is 1680 x 1050, others are 512 x 320, and in some files
-    fixations and boxes differ.
+    the boxes have another size than the fixations.
 Shapes: K fixations.
 """
 
@@ -71,7 +71,7 @@ def read_coco_search18(path: Path, size: tuple[int, int] | None = None) -> list[
 
 
 def _size_of(fixations: Sequence[Fixation]) -> tuple[int, int]:
-    """Infer the stimulus size from all fixations of a file; the center of the larger size lies outside the smaller."""
+    """Infer the stimulus size from all fixations of a file: the center of SCREEN lies outside CANVAS."""
     inside = sum(one.x <= CANVAS[0] and one.y <= CANVAS[1] for one in fixations)
     return CANVAS if inside >= NEARLY_ALL * len(fixations) else SCREEN
 
@@ -79,7 +79,7 @@ def _size_of(fixations: Sequence[Fixation]) -> tuple[int, int]:
 def _size_of_boxes(
     records: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[Fixation]], size: tuple[int, int]
 ) -> tuple[int, int]:
-    """Infer the size that a file's boxes refer to: the one with more correct trials that fixate the box."""
+    """Infer the size that a file's boxes refer to: the one at which more correct trials fixate their box."""
     if size not in (CANVAS, SCREEN):
         return size
     other = SCREEN if size == CANVAS else CANVAS
@@ -101,7 +101,7 @@ def _is_box(value: Any) -> bool:
 
 
 def _scaled(box: Sequence[float], drawn: tuple[int, int], size: tuple[int, int]) -> Box:
-    """Convert left, top, width, height in px of one size to x0, y0, x1, y1 in px of another of the same shape."""
+    """Convert left, top, width, height in px of one size to x0, y0, x1, y1 in px of another of the same aspect."""
     left, top, width, height = (float(value) * size[0] / drawn[0] for value in box)
     return left, top, left + width, top + height
 
@@ -132,6 +132,6 @@ def _read_trial(
 def timed_by_duration(x: list[float], y: list[float], durations: list[float]) -> list[Fixation]:
     """Build fixations from durations alone; each begins at the end of the previous one."""
     if not len(x) == len(y) == len(durations):
-        raise ValueError(f"{len(x)} x, {len(y)} y and {len(durations)} durations, expected as many")
+        raise ValueError(f"{len(x)} x, {len(y)} y and {len(durations)} durations, expected equal counts")
     starts = accumulate(durations, initial=0.0)
     return [Fixation(*values) for values in zip(x, y, starts, durations, strict=False)]

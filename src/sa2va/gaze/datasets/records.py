@@ -116,7 +116,7 @@ def check_entries(values: Sequence[Any], name: str) -> None:
         ValueError: more than MAX_ENTRIES entries.
     """
     if len(values) > MAX_ENTRIES:
-        raise ValueError(f"{name} has {len(values)} entries, expected at most {MAX_ENTRIES} of one scanpath")
+        raise ValueError(f"{name} has {len(values)} entries, expected at most {MAX_ENTRIES} per scanpath")
 
 
 def numbers(record: Mapping[str, Any], name: str) -> list[float]:
@@ -157,7 +157,7 @@ def number(record: Mapping[str, Any], name: str) -> float:
 
 
 def check_places(points: ArrayLike, size: tuple[int, int]) -> None:
-    """Check that no point is so far off the stimulus that its unit must be wrong; fixations beside it are valid.
+    """Check that points are near the stimulus: distant ones have a wrong unit. Points beside it are valid.
 
     Args:
         points: (K, 2) xy, px.
@@ -170,7 +170,9 @@ def check_places(points: ArrayLike, size: tuple[int, int]) -> None:
     far = (np.abs(places - np.array(size) / 2) > 2 * np.array(size)).any(1)
     if far.any():
         x, y = places[far][0]
-        raise ValueError(f"a fixation at {x:g}, {y:g} px lies far off {size[0]} x {size[1]} px: give px of this size")
+        raise ValueError(
+            f"a fixation at {x:g}, {y:g} px is far outside {size[0]} x {size[1]} px; give positions in px of this size"
+        )
 
 
 def is_finite(value: Any) -> bool:

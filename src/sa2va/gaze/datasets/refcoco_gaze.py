@@ -107,7 +107,7 @@ def _timing_of(record: Mapping[str, Any], clocks: Mapping[int, SpeechTiming], so
     timing = clocks[name]
     if len(timing.onsets) != len(words):
         raise ValueError(
-            f"REF_ID {name} has {len(words)} words, but {source} times {len(timing.onsets)}; expected as many"
+            f"REF_ID {name} has {len(words)} words, but {source} times {len(timing.onsets)}; expected equal counts"
         )
     return timing
 
@@ -116,7 +116,7 @@ def _read_trial(record: Mapping[str, Any], timing: SpeechTiming | None, size: tu
     sound = number(record, "SOUND_ON")
     columns = [numbers(record, f"FIX_{name}") for name in ("X", "Y", "START", "DURATION", "WORDINDEX")]
     if len({len(column) for column in columns}) != 1:
-        raise ValueError(f"FIX_ lists of {[len(column) for column in columns]} entries, expected as many in each")
+        raise ValueError(f"FIX_ lists of {[len(column) for column in columns]} entries, expected equal lengths")
     x, y, start, duration, recorded = columns
     if any(index != int(index) for index in recorded):
         raise ValueError(f"FIX_WORDINDEX is {recorded!r:.40}, expected whole numbers")

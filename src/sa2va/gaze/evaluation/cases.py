@@ -104,7 +104,7 @@ def count_other_packs(cases: Sequence[Case], samples: Mapping[str, Sequence[Pack
 
 
 def other_scanpaths(scanpaths: Sequence[EncodedScanpath], seat: int, num_people: int) -> list[EncodedScanpath]:
-    """Select the scanpaths to compare with one person: all but that person's seat, as many as there are other people.
+    """Select the scanpaths to compare with one person: skip index `seat`, and take as many as there are other people.
 
     Args:
         scanpaths: S scanpaths of a system, or those of the people themselves.

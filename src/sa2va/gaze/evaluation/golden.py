@@ -120,7 +120,9 @@ def _matched_cases(inputs: Path, outputs: Path) -> list[tuple[str, Any]]:
         asked, recorded = (record["cases"] for record in both)
         names = [case["REF_ID"] for case in asked], [case["REF_ID"] for case in recorded]
     if names[0] != names[1]:
-        raise ValueError(f"{outputs}: its cases differ from those of {INPUTS}; expected the same cases in one order")
+        raise ValueError(
+            f"{outputs}: its cases differ from those of {INPUTS}; expected the same cases in the same order"
+        )
     return [(f"REF_ID {case['REF_ID']}", (case, known)) for case, known in zip(asked, recorded, strict=True)]
 
 

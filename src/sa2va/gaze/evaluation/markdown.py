@@ -109,13 +109,13 @@ def table_notes(rows: Sequence[Row], *, in_pictures: bool = False) -> list[str]:
 
     Args:
         rows: Rows of the table.
-        in_pictures: All images are letterboxed alike, so that knowing the bars alone is worth PICTURE_BITS.
+        in_pictures: All images are letterboxed alike; knowing the letterbox bars alone is worth PICTURE_BITS.
     """
     reference = strongest_reference(rows)
     notes = ["bits: per fixation, above a uniform density over the canvas of 512 x 320 px."]
     if in_pictures:
         notes.append(
-            f"All drawn images have bars at both sides; knowing these alone is worth {PICTURE_BITS:.2f} bits "
+            f"All drawn images have letterbox bars at both sides; knowing these alone is worth {PICTURE_BITS:.2f} bits "
             '("random, in the picture"). in picture: bits above a uniform density over the image.'
         )
     if reference is not None:

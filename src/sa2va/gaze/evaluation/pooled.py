@@ -30,7 +30,7 @@ def statistics_of(cases: Sequence[Case], scanpaths: ScanpathRows, *, own: bool) 
     Args:
         cases: N.
         scanpaths: Scanpaths of a system, or of the people themselves.
-        own: These are the people; figures of the difference from people are left out.
+        own: The scanpaths are the people's own; figures of the difference from people are left out.
     """
     people = [case.people for case in cases]
     found = {

@@ -32,13 +32,13 @@ def packs_of(record: Mapping[str, Any]) -> Packs:
     """
     columns, rows = record.get("X"), record.get("Y")
     if not isinstance(columns, list) or not isinstance(rows, list) or len(columns) != len(rows):
-        raise ValueError("X and Y: expected one list per pack in both, and equally many in both")
+        raise ValueError("X and Y: expected two lists of equal length, with one list per pack")
     check_entries(columns, "X")
     packs = []
     for number, (x, y) in enumerate(zip(columns, rows, strict=True)):
         places = to_numbers(x, f"pack {number}: X"), to_numbers(y, f"pack {number}: Y")
         if len(places[0]) != len(places[1]):
-            raise ValueError(f"pack {number}: {len(places[0])} X and {len(places[1])} Y, expected as many")
+            raise ValueError(f"pack {number}: {len(places[0])} X and {len(places[1])} Y, expected equal counts")
         packs.append(np.array(places, float).T.reshape(-1, 2))
     check_entries(range(sum(map(len, packs))), "X")
     return packs

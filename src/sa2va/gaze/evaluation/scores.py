@@ -24,7 +24,7 @@ from sa2va.gaze.letterbox import CANVAS
 from sa2va.gaze.metrics import diversity, maps, scanmatch, sequence, sizes, target
 
 Figures = dict[str, float]
-Task = tuple[Callable[..., Figures], tuple[Any, ...], dict[str, Any]]  # what `delayed` makes
+Task = tuple[Callable[..., Figures], tuple[Any, ...], dict[str, Any]]  # a call deferred by joblib's `delayed`
 MANY = 100  # number of cases from which a process pool is faster
 EVERY_CORE = -1
 
@@ -61,7 +61,7 @@ def _score(cases: Sequence[Case], scanpaths: Sequence[Sequence[EncodedScanpath]]
 def _case_figures(
     ours: Sequence[EncodedScanpath], people: Sequence[EncodedScanpath], box: target.Box | None, own: bool
 ) -> Figures:
-    """Average the figures over the scanpaths of one case, each in place of one person, against the other people."""
+    """Average figures over the scanpaths of a case; each replaces one person and is compared with the others."""
     if own and len(people) < 2:
         return {}
     pairs = [(one, other_scanpaths(people, seat % len(people), len(people))) for seat, one in enumerate(ours)]

@@ -1,6 +1,6 @@
 """Evaluate gaze models on simulated trials of held-out scenes, against people, the oracle and baselines.
 
-Flow: stores of training expressions and of a split (world/scenes/splits.py) -> baselines are trained, ours are given
+Flow: stores of training expressions and of a split (world/scenes/splits.py) -> trained baselines, our given decoders
     -> rows of table.py -> SimulatedReport: the table, our bars, and bits by the delay of the words.
 Source: the upper bound is the oracle likelihood of gaze/simulator/likelihood.py.
 Shapes: N expressions, V people of each, P packs.
@@ -74,7 +74,7 @@ def prepare(
 def oracle_row(
     held: HeldOut, *, particles: int = NUM_PARTICLES, repeats: int = REPEATS, seed: int = 0, jobs: int = EVERY_CORE
 ) -> tuple[Row, Estimate]:
-    """Estimate the oracle's row: the generative model of the trials without the observers' identities."""
+    """Estimate the oracle's row: likelihoods under the simulator itself, with unknown observers."""
     scanpaths = [(one.case.stimulus, [step.fixation for step in one.steps]) for group in held.viewings for one in group]
     area = float(CANVAS[0] * CANVAS[1])
     found = estimate_bits(scanpaths, count=particles, repeats=repeats, seed=seed, area=area, jobs=jobs)

@@ -97,7 +97,9 @@ def prediction_row(
     """
     known = [case for case in cases if case.name in samples]
     if not known:
-        raise ValueError(f"{name}: no REF_ID of the data, such as {cases[0].name}; expected predictions for its cases")
+        raise ValueError(
+            f"{name}: contains no REF_ID of the data, such as {cases[0].name}; give predictions for the same cases"
+        )
     return measured_row(name, "predictions", score_samples(known, samples, jobs=jobs))
 
 

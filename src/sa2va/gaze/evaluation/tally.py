@@ -21,7 +21,7 @@ Statistic = Callable[[Weights], float]
 
 
 def mean_of_cases(values: ArrayLike) -> Statistic:
-    """Build the mean over cases, (N,), without nan."""
+    """Build the mean over cases, (N,), ignoring nan."""
     row = np.asarray(values, float)
     known = np.isfinite(row)
     filled = np.where(known, row, 0.0)

@@ -51,7 +51,7 @@ def saccade_kinds(points: ArrayLike, objects: Sequence[int | None]) -> SaccadeKi
     """
     places = as_points(points)
     if len(objects) != len(places):
-        raise ValueError(f"saccades: {len(objects)} objects for {len(places)} fixations, expected as many")
+        raise ValueError(f"saccades: {len(objects)} objects for {len(places)} fixations, expected one per fixation")
     kinds = SaccadeKinds()
     seen = {objects[0]} if objects else set()
     for length, before, here in zip(amplitudes(places), objects, objects[1:], strict=False):

@@ -2,8 +2,8 @@
 
 Flow: all people's fixations of a case -> fit_clusters -> centers -> strings.nearest_symbols.
 Source: the procedure of Yang et al., CVPR 2020 (COCO-Search18): choose the bandwidth with the most saccades between
-    clusters minus saccades within, per cluster. The centers set the scale of SS (the default bandwidth alone moves it
-    by 0.2), so they are reported with every result. Mean shift as in scikit-learn, with all points moved at once.
+    clusters minus saccades within, per cluster. SS depends on the centers (using only the default bandwidth
+    changes it by 0.2), so they are reported with every result. Mean shift follows scikit-learn, vectorized over points.
 Shapes: P people, K fixations of one of them, C clusters.
 """
 
@@ -44,7 +44,7 @@ def fit_clusters(scanpaths: Sequence[ArrayLike], factors: Sequence[float] = FACT
     paths = [as_points(path) for path in scanpaths]
     points = np.concatenate([*paths, np.zeros((0, 2))])
     if not len(points):
-        raise ValueError("clusters: no fixations, expected at least one person with at least one")
+        raise ValueError("clusters: no fixations, expected at least one of any person")
     estimate = float(estimate_bandwidth(points))
     bandwidths = [factor * estimate for factor in factors] if estimate else [DEFAULT_BANDWIDTH]
     fits = [Clusters(centers=mean_shift(points, bandwidth), bandwidth=bandwidth) for bandwidth in bandwidths]

@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 
 from sa2va.gaze.metrics.strings import as_points
 
-SEGMENT = 20  # boxes of the shorter trace per matching
+SEGMENT = 20  # number of boxes of the shorter trace that are matched at once
 FORBIDDEN = 1e9  # cost of a pair outside the window, above any distance of boxes in 0..1
 
 
@@ -59,7 +59,7 @@ def closest_dtw(pred: ArrayLike, humans: Sequence[ArrayLike], width: int, height
 
 
 def time_delay_embedding(pred: ArrayLike, human: ArrayLike, k: int) -> float:
-    """Compute the mean distance of each k successive predicted fixations to the nearest k human ones, per fixation.
+    """Compute TDE: the mean distance of predicted windows of k fixations to their nearest human windows, over k.
 
     Args:
         pred: (K, 2) xy, px.
@@ -84,8 +84,8 @@ def _windows(points: NDArray[np.float64], k: int) -> NDArray[np.float64]:
 def local_bipartite_matching(one: ArrayLike, other: ArrayLike, window: int = 1) -> float:
     """Compute LBM: the mean L1 of boxes after the best one-to-one matching within a time window.
 
-    The shorter trace is matched in segments of SEGMENT boxes. Box i of p may match the boxes from (i - window) m / p up
-    to, but excluding, (i + 1 + window) m / p of the m boxes of the longer trace.
+    The shorter trace is matched in segments of SEGMENT boxes. In a segment of p boxes against m boxes of the longer
+    trace, box i may match boxes (i - window) m / p to (i + 1 + window) m / p, the latter excluded.
 
     Args:
         one: (T, 4) boxes in 0..1.

@@ -1,4 +1,4 @@
-"""Score the diversity of samples relative to people's, and the recall of people by samples.
+"""Score the diversity of sampled scanpaths relative to people's, and the share of people that samples resemble.
 
 Flow: strings of all samples and all people of a case -> diversity_score, recall_score.
 Source: ScanDiff, arXiv:2507.23021, for both scores.

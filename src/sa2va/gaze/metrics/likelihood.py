@@ -20,14 +20,16 @@ def bits_per_fixation(log_density: ArrayLike, log_baseline: ArrayLike) -> float:
 
     Args:
         log_density: (K,) natural log of the model's density per px^2, -inf for density 0.
-        log_baseline: (K,) the same of the baseline, finite.
+        log_baseline: (K,) natural log of the baseline's density, finite.
 
     Returns:
         bits, higher is better; 0 for the baseline itself.
     """
     ours, base = np.asarray(log_density, float), np.asarray(log_baseline, float)
     if ours.shape != base.shape or not ours.size:
-        raise ValueError(f"bits per fixation: {ours.size} and {base.size} log densities, expected as many, at least 1")
+        raise ValueError(
+            f"bits per fixation: {ours.size} and {base.size} log densities, expected equal counts, at least 1"
+        )
     if not np.isfinite(base).all() or np.isnan(ours).any():
         raise ValueError("bits per fixation: log densities must be numbers, and finite for the baseline")
     return float((ours - base).mean() / math.log(2))

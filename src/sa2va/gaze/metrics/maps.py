@@ -103,7 +103,7 @@ def _mean_at(values: Map, marked: Map) -> float:
 class PackMaps:
     """CC and NSS of one case, pack by pack."""
 
-    cc_samples: tuple[tuple[float, ...], ...]  # per pack of the longest scanpath: one value per sample
+    cc_samples: tuple[tuple[float, ...], ...]  # per pack of the longest human scanpath: one value per sample
     nss_people: tuple[tuple[tuple[float, ...], ...], ...]  # per pack, per person: one value per sample, or ()
 
     @property
@@ -138,8 +138,8 @@ def score_packs(
         height: H of the canvas, px.
         sigma: SD of the blur, px.
         pooled: Score the mean map of all samples instead of each sample's own map.
-        published: Exclude a sample from the packs after its end, as the published code does, which favors early ends.
-            Otherwise these packs are empty.
+        published: Exclude a sample from packs after its last one, as the published code does. This favors samples that
+            end early. Otherwise such packs count as empty.
 
     Raises:
         ValueError: there are no samples or no people.
@@ -200,7 +200,7 @@ class _Smooth:
 class _Blurring:
     """Blur matrices of rows and columns with their inner products."""
 
-    across: Map  # (W, W) value at the first column of a blurred unit impulse at the second
+    across: Map  # (W, W) [i, j]: value at column i of a blurred unit impulse at column j
     down: Map  # (H, H) the same for rows
     across_sums: Map  # (W,) over all columns
     down_sums: Map  # (H,)
@@ -257,7 +257,7 @@ def _blurring(width: int, height: int, sigma: float) -> _Blurring:
 def score_image(
     preds: Sequence[ArrayLike], humans: Sequence[ArrayLike], width: int, height: int, *, sigma: float = SIGMA
 ) -> tuple[float, float]:
-    """Compute CC and NSS of one image without words, with pooled and counted fixations.
+    """Compute CC and NSS of one image without words, from fixation counts pooled over samples and over people.
 
     Args:
         preds: S arrays (K, 2) xy, px.

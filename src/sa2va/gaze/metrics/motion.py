@@ -92,16 +92,16 @@ def earth_mover(human: ArrayLike, pred: ArrayLike) -> float:
 def weighted_earth_mover(
     human: ArrayLike, pred: ArrayLike, human_owner: ArrayLike, pred_owner: ArrayLike
 ) -> Callable[[NDArray[np.float64]], float]:
-    """Build `earth_mover` as a function of the weights of the values' owners.
+    """Build the earth mover's distance as a function of case weights, for bootstrap resampling.
 
     Args:
         human: (V,).
         pred: (W,).
-        human_owner: (V,) owner index of each value.
+        human_owner: (V,) index of the case that each value belongs to.
         pred_owner: (W,).
 
     Returns:
-        A function of the owners' weights; with all weights 1 it equals `earth_mover`.
+        A function of the case weights; with all weights 1 it equals `earth_mover`.
     """
     values = np.concatenate([_values(human), _values(pred)])
     order = np.argsort(values, kind="stable")

@@ -107,7 +107,9 @@ def align_saccades(one: ArrayLike, other: ArrayLike) -> tuple[list[int], list[in
 def _read(points: ArrayLike, durations: ArrayLike, published: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     places, times = as_points(points), np.asarray(durations, float).reshape(-1)
     if len(places) != len(times) or not (times >= 0).all():
-        raise ValueError(f"MultiMatch: {len(places)} fixations with durations {times.tolist()}, expected one >= 0 each")
+        raise ValueError(
+            f"MultiMatch: {len(places)} fixations with durations {times.tolist()}, expected one >= 0 ms per fixation"
+        )
     missing = max(MIN_FIXATIONS - len(places), 0) if published else 0
     return np.concatenate([places, np.ones((missing, 2))]), np.concatenate([times, np.ones(missing)])
 

@@ -66,8 +66,8 @@ def scanmatch(
         other: Cells of the second.
         scores: (G, G) substitution scores; None = substitution_scores().
         gap: Score of an unmatched fixation, negative for a cost.
-        published: Use the maximum of the alignment table instead of its last cell, which rewards partial matches.
-            Identical for gap 0.
+        published: Use the maximum of the alignment table, which rewards partial matches, instead of its last cell. The
+            two are equal for gap 0.
 
     Returns:
         At most 1; at least 0 with gap 0. 1 for two empty strings.

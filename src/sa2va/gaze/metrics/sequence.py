@@ -2,8 +2,8 @@
 
 Flow: strings.py -> sequence_score, fixation_edit_distance, pack_..., against all people of a case.
 Source: RefCOCO-Gaze, arXiv:2407.19605 (per pack); Yang et al., CVPR 2020 (SS); Mondal et al., CVPR 2023 (FED, not
-    normalized). The published per-pack code fills empty packs with a stand-in fixation, so that correctly empty packs
-    never count. Ours compares packs as they are; `published=True` reproduces the published numbers.
+    normalized). The published per-pack code fills empty packs with a stand-in fixation, so that a correctly empty
+    pack is not rewarded as such. Ours compares packs as they are; `published=True` reproduces the published numbers.
 Shapes: P people, N + 2 packs.
 """
 
@@ -105,7 +105,7 @@ def _lengthened(pred: PackStrings, human: PackStrings) -> tuple[list[Symbols], l
 
 
 def _filled_up(pred: PackStrings, human: PackStrings) -> tuple[list[Symbols], list[Symbols]]:
-    """Fill missing packs with the last symbol: once per human fixation in the prediction, once in the human packs."""
+    """Fill missing packs with the last symbol: predicted ones once per human fixation, human ones once."""
     ours = [*pred, *([pred[-1][-1]] * len(pack) for pack in human[len(pred) :])]
     theirs = [*human, *([human[-1][-1]] for _ in pred[len(human) :])]
     return ours, theirs

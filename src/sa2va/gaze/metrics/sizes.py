@@ -79,7 +79,7 @@ def size_mae(pred: ArrayLike, human: ArrayLike) -> float:
     """
     ours, theirs = np.asarray(pred, float), np.asarray(human, float)
     if ours.shape != theirs.shape or not ours.size:
-        raise ValueError(f"pack sizes: {ours.size} predicted and {theirs.size} human ones, expected as many")
+        raise ValueError(f"pack sizes: {ours.size} predicted and {theirs.size} human ones, expected equal counts")
     return float(np.abs(ours - theirs).mean())
 
 

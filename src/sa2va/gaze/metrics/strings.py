@@ -85,7 +85,7 @@ def repeated_by_time(symbols: Symbols, durations: Sequence[float], bin_ms: float
         bin_ms: Width of a bin, ms.
     """
     if len(symbols) != len(durations):
-        raise ValueError(f"symbols: {len(symbols)} symbols and {len(durations)} durations, expected as many")
+        raise ValueError(f"symbols: {len(symbols)} symbols and {len(durations)} durations, expected equal counts")
     if not bin_ms > 0:
         raise ValueError(f"symbols: time bins of {bin_ms} ms, expected more than 0")
     return [symbol for symbol, duration in zip(symbols, durations, strict=True) for _ in range(int(duration // bin_ms))]

@@ -111,7 +111,7 @@ def curve_gap(pred: HitCurve, human: HitCurve) -> float:
 
 
 def latency_to_target(starts: ArrayLike, on_target: ArrayLike, onset: float) -> float:
-    """Compute the time from the noun's onset to the first fixation on the target from then on.
+    """Compute the time from the noun's onset to the onset of the next fixation on the target.
 
     Args:
         starts: (K,) fixation onsets, ms.
@@ -123,6 +123,6 @@ def latency_to_target(starts: ArrayLike, on_target: ArrayLike, onset: float) -> 
     """
     times, flags = np.asarray(starts, float), np.asarray(on_target, bool)
     if times.shape != flags.shape:
-        raise ValueError(f"latency: {times.size} starts and {flags.size} hits, expected as many")
+        raise ValueError(f"latency: {times.size} starts and {flags.size} hits, expected equal counts")
     reached = times[flags & (times >= onset)]
     return float(reached.min() - onset) if len(reached) else float("nan")

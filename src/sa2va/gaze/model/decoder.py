@@ -263,7 +263,7 @@ class EventDecoder(nn.Module):
         """Predict the position of the next fixation.
 
         Args:
-            context: (Z' * E, D), observer type by observer type.
+            context: (Z' * E, D), grouped by observer type.
             facts: (Z' * E, F) of the same tokens.
             start: (Z' * E,) ms, onset of the fixation.
             cells: (E, features + M, C) from `cell_features`, shared by the observer types.

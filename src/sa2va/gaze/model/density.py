@@ -107,7 +107,7 @@ class GridDensity:
 
 
 def _tent(number: Tensor, *, first: Tensor, last: Tensor) -> Tensor:
-    """Map uniform numbers to offsets from the cell center, in cells: a tent, with a box for its half at an edge."""
+    """Map uniform numbers to offsets from the cell center, in cells: a tent; its half at a canvas edge is a box."""
     left = torch.where(first, number - 0.5, (2 * number).sqrt() - 1)
     right = torch.where(last, number - 0.5, 1 - (2 * (1 - number)).clamp(min=0).sqrt())
     return torch.where(number < 0.5, left, right)

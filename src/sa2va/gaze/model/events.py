@@ -24,7 +24,7 @@ MIN_GAP = 1.0  # ms between two fixations
 
 
 class Next(IntEnum):
-    """What follows a token when packs end by a token instead of by the clock."""
+    """Event after a token in unclocked packs, which end by a token instead of at a word's end."""
 
     FIXATION = 0
     PACK = 1

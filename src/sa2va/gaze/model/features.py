@@ -34,7 +34,7 @@ class Belief:
     middle: Tensor  # (..., 2) mean, xy px
     spread: Tensor  # (..., 2) SD in x and y, px
     box: Tensor  # (..., 4) x0 y0 x1 y1 px, with subcell precision from partly covered cells
-    peak: Tensor  # (..., 1) largest belief of a cell, 0..1; masks of wrong objects are fainter
+    peak: Tensor  # (..., 1) largest belief of a cell, 0..1; lower for masks of wrong objects
 
     @classmethod
     def of(cls, maps: Tensor, grid: Grid) -> "Belief":
@@ -48,7 +48,7 @@ class Belief:
         return cls(shares, middle, spread, _surround(maps.float(), grid), peak)
 
     def each(self, function: Callable[[Tensor], Tensor]) -> "Belief":
-        """Apply a function to every field; it may change the leading axes."""
+        """Apply a function, which may change the leading axes, to every field."""
         known = (self.shares, self.middle, self.spread, self.box, self.peak)
         return Belief(*map(function, known))
 

@@ -30,7 +30,7 @@ from sa2va.types import Frames
 
 REQUEST = "Please segment"  # prefix of every expression
 MAX_WORDS = 256
-_SAMPLES = 4  # per side of a cell when a map is resampled on the canvas
+_SAMPLES = 4  # sampling points per side of a cell when a map is resampled
 
 
 def check_word(word: str) -> str:
@@ -61,7 +61,7 @@ def split_words(expression: str) -> list[str]:
 
 
 def canvas_maps(maps: Tensor, image_size: tuple[int, int], grid: Grid) -> Tensor:
-    """Resample maps of an image resized to a square onto the cells of the canvas; the bars beside the image are 0.
+    """Resample maps of an image resized to a square onto the cells of the canvas; letterbox bars are 0.
 
     Args:
         maps: (B, I, h, w), in any unit.

@@ -32,7 +32,7 @@ class EventLossConfig:
     stop: float = 1.0
     next: float = 0.3
     last_fixation: float = 0.15  # target mass under the density of the last fixation
-    stop_off_target: float = 5.0  # continuing while the fixation is off the target, on top of `stop`
+    stop_off_target: float = 5.0  # extra weight on continuing while the fixation is off the target
     crowd: float = 0.1  # cross-entropy of the priority map with the fixations of all people
 
 
@@ -127,9 +127,9 @@ def _is_off_target(batch: EventBatch, grid: Grid) -> Tensor:
 
 
 def crowd_loss(priority: Tensor, crowd: Tensor, weight: float = 1.0) -> LossTerm:
-    """Cross-entropy between the priority map and the fixations of all people during a word.
+    """Compute the cross-entropy between the priority map and the fixations of all people during a word.
 
-    The priority map is a separate output: a person's next position also depends on the last one.
+    The priority map is a separate output because position densities also depend on a person's last fixation.
 
     Args:
         priority: (N, C) from `SceneEncoder.priority`.

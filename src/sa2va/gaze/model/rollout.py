@@ -60,7 +60,7 @@ class Rollout:
             mode: "sample" draws every step. "mode" takes the most likely position and the median times, identical for
                 all samples, and stops at the median number of fixations. Stopping at the most likely decision of each
                 step would never stop: the hazard of a single step rarely exceeds one half.
-            last_fixation: "hard" forbids stopping off the target, where the belief has one; "soft" does not.
+            last_fixation: "hard" forbids stopping off the target, if the belief map shows one; "soft" does not.
             image_maps: (1, hidden, g h, g w) from `canvas_features`.
         """
         self.decoder, self.seed, self.mode = decoder, seed, mode
@@ -215,7 +215,7 @@ class Rollout:
                 )
 
     def first_start(self, number: float) -> float:
-        """Map a uniform number to the onset of the first fixation, ms, which has no gap before it."""
+        """Map a uniform number to the first fixation's onset, ms; no gap precedes it."""
         low, high = self.decoder.first_start.tolist()
         return low + (high - low) * (0.5 if self.mode == "mode" else number)
 
@@ -301,7 +301,7 @@ class Rollout:
 
     @staticmethod
     def _onset(sample: _Sample) -> float:
-        """Return a decided onset, moved to its pack's onset if the word came late."""
+        """Return the decided onset, or the pack's onset if that is later."""
         assert sample.start is not None
         is_first = sample.history.pack == 0
         return (

@@ -29,8 +29,8 @@ from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.sam2 import FrameFeatures
 from sa2va.types import Frames
 
-SIGNS = 2**20  # weights per tensor in a fingerprint; a second for a model of billions
-SIGNED = "signs-"  # prefix of fingerprints of this kind; older cards have others, which are not comparable
+SIGNS = 2**20  # weights per tensor in a fingerprint; takes one second for billions of weights
+SIGNED = "signs-"  # prefix of these fingerprints; older cards have another kind, which is not comparable
 LARGEST = 32  # maximum side of the coarser image features, in cells
 
 
@@ -63,7 +63,7 @@ class ScanpathModel(nn.Module):
         if given != wanted:
             raise ValueError(
                 f"gaze decoder: made for states and image features of widths {given}, this model has {wanted}; "
-                "take the gaze weights that were trained on it"
+                "use gaze weights that were trained on this model"
             )
 
     def belief(self, mask_logits: Tensor, image_size: tuple[int, int]) -> Tensor:
@@ -188,7 +188,7 @@ def gaze_losses(
 
 
 def prefix_mask_loss(mask_logits: Tensor, targets: Tensor, weight: float = 1.0) -> LossTerm:
-    """Cross-entropy and dice loss between prefix masks and the objects that their words leave possible.
+    """Compute cross-entropy and dice loss between prefix masks and the objects still possible after each prefix.
 
     Args:
         mask_logits: (B, P, h, w).

@@ -18,7 +18,7 @@ from sa2va.gaze.model.density import Grid
 
 NUM_HISTORY = 4  # beliefs of a moment: now, one word ago, two words ago, before any word
 NUM_QUERIES = 4  # attention queries of the language-model state over the cells of the image
-FAINT = 0.02  # share of the mean belief that counts as none
+FAINT = 0.02  # belief that counts as none; for features relative to the map's mean
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class SceneMaps:
         return self.maps[self.index[row, pack.clamp(max=self.index.shape[1] - 1)]]
 
     def of(self, owner: Tensor) -> "SceneMaps":
-        """Repeat the maps of expressions for their scanpaths: owner (V,)."""
+        """Assign the maps of expressions to their scanpaths: owner (V,)."""
         return SceneMaps(self.maps, self.index[owner])
 
 

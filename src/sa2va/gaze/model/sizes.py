@@ -81,7 +81,7 @@ def _kinds(
 def _draw_pending(
     rollout: Rollout, steps: StepPrediction, batch: EventBatch, before: Tensor, word: Word, rng: np.random.Generator
 ) -> None:
-    """Sample the undisclosed decision at the end of a pack: stopped, or the onset of a fixation in a later pack.
+    """Sample the pending decision at the end of a pack: to stop, or the onset of a fixation in a later pack.
 
     If the last fixation outlasts the pack, nothing has been decided yet. Otherwise the decision was made within the
     pack, and it is only known that no fixation followed before the pack's end.

@@ -26,13 +26,13 @@ from sa2va.world.tasks.items import SIDE, is_heldout
 # Targets of RefCOCO-Gaze cover about a fifteenth of the canvas, so large objects are preferred.
 TARGET_SIZES = {"small": 0.05, "medium": 0.2, "large": 0.75}
 MIN_OBJECTS = 6  # enough distractors for a search
-COMMON_WORDS, MAX_WORDS = 5, 8  # expressions get rarer with length between the two, and are never longer
+COMMON_WORDS, MAX_WORDS = 5, 8  # longer expressions than the first get rarer; none exceeds the second
 LETTERBOX = Letterbox(image_size=(SIDE, SIDE))
 
-# Kinds of expressions with their shares in human use.
+# Kinds of expressions with their frequencies in human use.
 KINDS = {"attribute": 0.24, "place": 0.44, "superlative": 0.06, "relation": 0.06, "ordinal": 0.09, "negation": 0.11}
 NO_ARTICLE = 0.8  # share of expressions without a leading "the", as in RefCOCO
-_CENTRAL = 0.2  # share kept of the targets at the center, where viewing starts
+_CENTRAL = 0.2  # share of central targets that is kept, since viewing starts at the center
 _ATTEMPTS = 256  # scenes tried per item
 SALIENCY_SPREAD = 0.36  # SD of ln(saliency) of an object before the first word
 

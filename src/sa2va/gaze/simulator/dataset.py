@@ -66,7 +66,7 @@ def read_simulated(
         seed: Random seed of scenes and observers, >= 0.
         split: Any name.
         num_cases: Number of expressions.
-        people_per_case: Observers per expression, out of NUM_PEOPLE; all observers see about as many cases.
+        people_per_case: Observers per expression, out of NUM_PEOPLE; each sees about the same number of cases.
 
     Raises:
         ValueError: an argument is out of range.

@@ -246,7 +246,7 @@ class _ParticleFilter:
             self._aims[rows, np.where(there, second, first)] += verify
 
     def _normal(self, point: Array, centers: Array, spreads: Array) -> Array:
-        """Compute the density of G Gaussians truncated to the image at a point: (G, 2) -> (G,)."""
+        """Compute the density at a point of G Gaussians truncated to the image: (G, 2) -> (G,)."""
         bounds = np.array(self.stimulus.bounds)
         mass = (ndtr((bounds[2:] - centers) / spreads) - ndtr((bounds[:2] - centers) / spreads)).prod(1)
         z = (point - centers) / spreads

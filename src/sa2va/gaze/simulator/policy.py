@@ -25,7 +25,7 @@ CLEAR = 0.5  # belief above which one object is the clear candidate
 INHIBITION = 0.93  # inhibition of return: factor on the attraction of recently fixated objects
 INHIBITION_SPAN = 2  # number of recent saccade goals that it applies to
 CLEAR_EXPLORE = 0.2  # factor on exploring with a clear candidate
-CLEAR_WAIT = 0.23  # factor on waiting off the clear candidate
+CLEAR_WAIT = 0.23  # factor on waiting while not on the clear candidate
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def choose(goals: Sequence[Goal], rng: np.random.Generator) -> Goal:
 
 
 def draw_point(goal: Goal, bounds: Box, rng: np.random.Generator) -> tuple[float, float]:
-    """Sample an end point by rejection outside the image."""
+    """Sample an end point; points outside the image are rejected."""
     while True:
         x, y = rng.normal((goal.x, goal.y), (goal.spread_x, goal.spread_y))
         if holds(bounds, (x, y)):

@@ -66,8 +66,8 @@ def simulate_scanpath(stimulus: Stimulus, observer: Observer, seed: Sequence[int
     Args:
         stimulus: Scene and speech.
         observer: Traits of the observer.
-        seed: Random seed. Latencies and saccades have separate random streams, so that other later words leave
-            everything before them unchanged.
+        seed: Random seed. Latencies and saccades have separate random streams, so that a change of later words
+            leaves everything before them unchanged.
 
     Returns:
         K >= 1 steps; the last one is on the target.

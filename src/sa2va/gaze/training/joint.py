@@ -72,7 +72,7 @@ class JointData:
 
 
 class JointModule(nn.Module):
-    """Word grounding and gaze decoder, as at prediction, with their losses."""
+    """Word grounding and gaze decoder with their losses; the forward pass is that of prediction."""
 
     def __init__(self, model: ScanpathModel, losses: EventLossConfig | None, prefix_weight: float) -> None:
         super().__init__()

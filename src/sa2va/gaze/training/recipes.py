@@ -48,7 +48,7 @@ class GazeRunConfig:
     gaze: StageConfig
     losses: EventLossConfig = field(
         default_factory=lambda: EventLossConfig(stop_off_target=12.0)
-    )  # as the embedded weights
+    )  # as for the embedded weights
     num_people: int = 10  # observers of each expression in a batch
     lora_rank: int = 0  # rank of the language model's adapter in the second stage; 0 = frozen language model
     prefix_weight: float = 0.5  # weight of the loss on masks of prefixes, with an adapter
@@ -59,7 +59,7 @@ class GazeRunConfig:
 
 
 def tiny_gaze() -> GazeRunConfig:
-    """Train gaze of the embedded model on synthetic scenes, with the total step count of the packaged weights.
+    """Train the embedded model's gaze decoder on synthetic scenes, for as many steps as the packaged weights.
 
     The packaged weights were trained in several runs while the language model changed; their card lists the runs. They
     cannot be reproduced exactly, because the earlier language models are not kept.
@@ -145,7 +145,7 @@ def train_gaze(name: str, overrides: Sequence[str] = (), output: str | None = No
         the recipe trains them.
 
     Raises:
-        ValueError: unknown recipe or setting, no such model, or a state of another run.
+        ValueError: unknown recipe or setting, no such model, or a saved state of another run.
     """
     config = configure(name, overrides)
     refuse_two_outputs(overrides, output)
@@ -235,7 +235,7 @@ def adopt(decoder: EventDecoder, folder: Path) -> None:
     with torch.no_grad():
         for name, known in eyes.state_dict().items():
             if state[name].shape != known.shape:
-                state[name].mul_(NEW)  # image channels follow those of the pretrained decoder
+                state[name].mul_(NEW)  # new input channels come after the pretrained ones
             state[name][tuple(slice(size) for size in known.shape)] = known
         if decoder.hear is not None and eyes.hear is None:
             decoder.hear.weight.zero_()
@@ -243,7 +243,7 @@ def adopt(decoder: EventDecoder, folder: Path) -> None:
 
 
 def describe(config: GazeRunConfig, stage: StageConfig) -> dict[str, Any]:
-    """Return the training record for the card: settings that differ between the runs of a chain."""
+    """Return the training record for the card: settings that may differ between successive runs."""
     return {
         "recipe": config.name,
         "start": config.start,

@@ -22,7 +22,8 @@ from sa2va.gaze.simulator.dataset import NUM_PEOPLE, Viewing, make_viewing
 from sa2va.gaze.trial import on_canvas
 from sa2va.world.tasks.items import SIDE
 
-Beliefs = Literal["model", "possible", "target"]  # Sa2VA's; the objects still possible; the target from the start
+# Source of belief maps: the masks of Sa2VA, the objects still possible, or the target from the start.
+Beliefs = Literal["model", "possible", "target"]
 CROWD_SIGMA = 9.0  # px, blur of the fixation map of all observers, as in the metrics
 
 

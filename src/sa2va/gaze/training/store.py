@@ -74,7 +74,9 @@ class Store:
         *_, seed, index = case.split("/")
         split = case.removeprefix("world/").removesuffix(f"/{seed}/{index}")
         if (split, int(seed)) != (self.config.split, self.config.seed) or int(index) >= len(self):
-            raise ValueError(f"case {case}: the store holds {len(self)} of {self.config.split}/{self.config.seed}")
+            raise ValueError(
+                f"case {case}: the store holds cases 0..{len(self) - 1} of {self.config.split}/{self.config.seed}"
+            )
         return int(index)
 
     def grounding(self, index: Tensor, beliefs: Beliefs) -> Grounding:
@@ -191,7 +193,7 @@ def _heard_tensors(config: StoreConfig, indices: Sequence[int], model: ScanpathM
 
 
 def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Concatenate shards; shorter ones are padded, by repeating their last pack or with blank packs and tokens."""
+    """Concatenate shards; shorter ones repeat their last pack, or are padded with blank packs and tokens."""
     joined = {}
     for name in parts[0]:
         values = [part[name] for part in parts]
