@@ -8,8 +8,9 @@ Flow: StageData.keys(step) -> StepSampler (the share of this process) -> StageIt
 import math
 import os
 import signal
+import threading
 import traceback
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
@@ -127,18 +128,61 @@ def load_batches(
     try:
         with _one_thread_environment():
             batches = iter(loader)
+        _WORKER_DEATHS.install()
     except Exception as error:
         error.add_note("the data of a stage must be picklable for workers; else set num_workers to 0")
         raise
-    for number in range(len(steps) * config.accumulate):
-        step = steps[number // config.accumulate]
+    try:
+        for number in range(len(steps) * config.accumulate):
+            step = steps[number // config.accumulate]
+            try:
+                with _WORKER_DEATHS.reported():
+                    batch = next(batches)
+            except (RuntimeError, OSError, EOFError) as error:  # a worker died
+                raise RuntimeError(f"the batch of step {step} failed: {' '.join(str(error).split())}") from error
+            if isinstance(batch, Failure):
+                raise batch.to_exception(step)
+            yield batch
+    finally:
+        # Until then torch reports a dead worker of this loader again and again.
+        getattr(batches, "_shutdown_workers", lambda: None)()
+
+
+class _WorkerDeaths:
+    """Handle SIGCHLD: let torch's handler raise only while a batch is awaited, not at any line of the process."""
+
+    def __init__(self) -> None:
+        self._report: Callable[[int, Any], Any] | None = None  # torch's; it raises if a worker of any loader has died
+        self._is_awaited = False
+
+    def install(self) -> None:
+        """Replace torch's handler, which the first loader of a process has set."""
+        current = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+        if callable(current) and current is not self and threading.current_thread() is threading.main_thread():
+            self._report = current
+            signal.signal(signal.SIGCHLD, self)
+
+    def __call__(self, number: int, frame: Any) -> None:
         try:
-            batch = next(batches)
-        except (RuntimeError, OSError, EOFError) as error:  # a worker died
-            raise RuntimeError(f"the batch of step {step} failed: {' '.join(str(error).split())}") from error
-        if isinstance(batch, Failure):
-            raise batch.to_exception(step)
-        yield batch
+            assert self._report is not None
+            self._report(number, frame)
+        except RuntimeError:
+            if self._is_awaited:
+                raise
+
+    @contextmanager
+    def reported(self) -> Generator[None]:
+        """Raise RuntimeError in this block if a worker has died, before it or in it."""
+        self._is_awaited = True
+        try:
+            if self._report is not None:
+                self._report(signal.SIGCHLD, None)
+            yield
+        finally:
+            self._is_awaited = False
+
+
+_WORKER_DEATHS = _WorkerDeaths()
 
 
 def _unchanged(batch: Any) -> Any:
