@@ -21,7 +21,7 @@ from sa2va.gaze.trial import Trial
 MAX_SIZE = 20  # fixations of a sampled pack
 NUM_KINDS = 3  # kinds of packs: before the words, of a word, after the words
 BEFORE, WORD, AFTER = range(NUM_KINDS)
-TYPICAL_FIXATION, LEAD = 220.0, 200.0  # ms, fixation duration after the words; start before the sound
+TYPICAL_FIXATION, LEAD = 220.0, 200.0  # ms, fixation duration after the words; start of viewing before the sound
 
 
 def timing_of(trial: Trial) -> SpeechTiming:

@@ -53,7 +53,7 @@ class SlotConfig:
     num_slots: int
     history: bool  # past fixations are inputs
     stochastic: bool  # positions are sampled
-    only_on_target: bool  # the last pack is trained on fixations on the target alone
+    only_on_target: bool  # train the last pack on target fixations only
     width: int = 64
     num_layers: int = 2
     steps: int = 400

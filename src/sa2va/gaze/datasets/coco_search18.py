@@ -4,7 +4,7 @@ Flow: coco_search18_fixations_*.json (1680 x 1050, or a 512 x 320 version) -> Tr
     after the words, which name the category.
 Source: Chen et al., Scientific Reports 2021. Only durations are recorded, so onsets are their cumulative sums.
     Published files mix both sizes: the target-absent test split is 1680 x 1050, others are 512 x 320, and in some files
-    the boxes have another size than the fixations.
+    boxes and fixations refer to different sizes.
 Shapes: K fixations.
 """
 
@@ -101,7 +101,7 @@ def _is_box(value: Any) -> bool:
 
 
 def _scaled(box: Sequence[float], drawn: tuple[int, int], size: tuple[int, int]) -> Box:
-    """Convert left, top, width, height in px of one size to x0, y0, x1, y1 in px of another of the same aspect."""
+    """Convert left, top, width, height to x0, y0, x1, y1, and scale them to another size of the same aspect ratio."""
     left, top, width, height = (float(value) * size[0] / drawn[0] for value in box)
     return left, top, left + width, top + height
 

@@ -1,6 +1,6 @@
 """Evaluate gaze models on simulated trials of held-out scenes, against people, the oracle and baselines.
 
-Flow: stores of training expressions and of a split (world/scenes/splits.py) -> trained baselines, our given decoders
+Flow: stores of training expressions and of a split (world/scenes/splits.py) -> baselines to train, our trained decoders
     -> rows of table.py -> SimulatedReport: the table, our bars, and bits by the delay of the words.
 Source: the upper bound is the oracle likelihood of gaze/simulator/likelihood.py.
 Shapes: N expressions, V people of each, P packs.

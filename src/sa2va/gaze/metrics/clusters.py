@@ -44,7 +44,7 @@ def fit_clusters(scanpaths: Sequence[ArrayLike], factors: Sequence[float] = FACT
     paths = [as_points(path) for path in scanpaths]
     points = np.concatenate([*paths, np.zeros((0, 2))])
     if not len(points):
-        raise ValueError("clusters: no fixations, expected at least one of any person")
+        raise ValueError("clusters: no fixations, expected at least one")
     estimate = float(estimate_bandwidth(points))
     bandwidths = [factor * estimate for factor in factors] if estimate else [DEFAULT_BANDWIDTH]
     fits = [Clusters(centers=mean_shift(points, bandwidth), bandwidth=bandwidth) for bandwidth in bandwidths]

@@ -59,7 +59,7 @@ def closest_dtw(pred: ArrayLike, humans: Sequence[ArrayLike], width: int, height
 
 
 def time_delay_embedding(pred: ArrayLike, human: ArrayLike, k: int) -> float:
-    """Compute TDE: the mean distance of predicted windows of k fixations to their nearest human windows, over k.
+    """Compute TDE: the mean distance of each predicted window of k fixations to its nearest human one, divided by k.
 
     Args:
         pred: (K, 2) xy, px.

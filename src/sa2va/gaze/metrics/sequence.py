@@ -2,8 +2,8 @@
 
 Flow: strings.py -> sequence_score, fixation_edit_distance, pack_..., against all people of a case.
 Source: RefCOCO-Gaze, arXiv:2407.19605 (per pack); Yang et al., CVPR 2020 (SS); Mondal et al., CVPR 2023 (FED, not
-    normalized). The published per-pack code fills empty packs with a stand-in fixation, so that a correctly empty
-    pack is not rewarded as such. Ours compares packs as they are; `published=True` reproduces the published numbers.
+    normalized). The published per-pack code fills empty packs with a stand-in fixation, so that no pack is
+    compared as empty. Ours compares packs as they are; `published=True` reproduces the published numbers.
 Shapes: P people, N + 2 packs.
 """
 

@@ -119,7 +119,7 @@ class _Block(nn.Module):
 class StepPrediction:
     """A token's prediction of the next step."""
 
-    next: Tensor  # (..., 3) logits of Next, for packs without a clock
+    next: Tensor  # (..., 3) logits of Next, for unclocked packs
     stop: Tensor  # (...) logit of stopping after the last fixation, for clocked packs
     gap: LogNormalMixture  # ms from the last fixation to the next
 

@@ -60,7 +60,7 @@ class Rollout:
             mode: "sample" draws every step. "mode" takes the most likely position and the median times, identical for
                 all samples, and stops at the median number of fixations. Stopping at the most likely decision of each
                 step would never stop: the hazard of a single step rarely exceeds one half.
-            last_fixation: "hard" forbids stopping off the target, if the belief map shows one; "soft" does not.
+            last_fixation: "hard" forbids stopping off the target, unless the belief map is empty; "soft" allows it.
             image_maps: (1, hidden, g h, g w) from `canvas_features`.
         """
         self.decoder, self.seed, self.mode = decoder, seed, mode

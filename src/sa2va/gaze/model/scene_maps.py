@@ -18,7 +18,7 @@ from sa2va.gaze.model.density import Grid
 
 NUM_HISTORY = 4  # beliefs of a moment: now, one word ago, two words ago, before any word
 NUM_QUERIES = 4  # attention queries of the language-model state over the cells of the image
-FAINT = 0.02  # belief that counts as none; for features relative to the map's mean
+FAINT = 0.02  # belief treated as none; features apply it relative to the map's mean
 
 
 @dataclass(frozen=True)

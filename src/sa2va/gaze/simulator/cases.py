@@ -26,7 +26,7 @@ from sa2va.world.tasks.items import SIDE, is_heldout
 # Targets of RefCOCO-Gaze cover about a fifteenth of the canvas, so large objects are preferred.
 TARGET_SIZES = {"small": 0.05, "medium": 0.2, "large": 0.75}
 MIN_OBJECTS = 6  # enough distractors for a search
-COMMON_WORDS, MAX_WORDS = 5, 8  # longer expressions than the first get rarer; none exceeds the second
+COMMON_WORDS, MAX_WORDS = 5, 8  # words of an expression: rarer above the first, none above the second
 LETTERBOX = Letterbox(image_size=(SIDE, SIDE))
 
 # Kinds of expressions with their frequencies in human use.
