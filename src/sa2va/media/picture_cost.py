@@ -18,7 +18,7 @@ BARE_MARKERS = (0x01, *range(0xD0, 0xD9))  # markers without a length
 NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # in coded data 0xff is followed by 0 or a restart marker
 GIF_FRAME, GIF_END, GIF_TIMING = b",", b";", b"\xf9"
 SMALL_BLOCK = 32  # bytes; encoders fill every sub-block of a GIF but the last one to 255
-COST_OF_BLOCK = 8  # bytes of comment that a needlessly small sub-block counts as
+COST_OF_BLOCK = 8  # cost of a needlessly small sub-block, in bytes of comment
 GIF_BLOCK = re.compile(rb"[!,;]")  # a decoder searches byte by byte for the next of these
 SCANS_PER_PASS = 4  # scans of a progressive JPEG that cost as much as decoding the picture once
 
