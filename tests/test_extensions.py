@@ -70,7 +70,7 @@ def test_a_broken_extension_is_named_in_one_line(
 
 def test_two_extensions_cannot_add_the_same_name(register: Register) -> None:
     register(one="DATASETS = {'a': 'm:a'}", two="DATASETS = {'a': 'm:b'}")
-    with pytest.raises(ValueError, match="extension 'two' adds 'a' to DATASETS, which m:a has taken"):
+    with pytest.raises(ValueError, match="extension 'two': the name 'a' in DATASETS is taken by m:a"):
         extensions.collect("DATASETS")
 
 

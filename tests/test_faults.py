@@ -72,7 +72,7 @@ def check_transparent(path: Path, scratch: Path) -> None:
 
 
 def check_cover(path: Path, scratch: Path) -> None:
-    with pytest.raises(ValueError, match=r"cover\.m4a: sound with a cover picture and no video; .*") as caught:
+    with pytest.raises(ValueError, match=r"cover\.m4a: audio with a cover picture and no video; .*") as caught:
         open_media(path)
     assert "\n" not in str(caught.value)
 

@@ -1,9 +1,9 @@
 """Find the extensions of the package and the parts that each adds to the core.
 
-Flow: entry points of the group "sa2va.extensions" -> load_extensions -> the modules' dictionaries, one kind of part
-    each (BENCHMARKS, GROUPS, DATASETS, ...) -> collect -> {name: "module:attribute"} -> resolve, find_part.
+Flow: entry points of the group "sa2va.extensions" -> load_extensions -> extension modules with one dictionary
+    per kind of part (BENCHMARKS, GROUPS, DATASETS, ...) -> collect -> {name: "module:attribute"} -> resolve, find_part.
     An extension module holds literal dictionaries and imports nothing, so that listing names imports no library.
-    It may state FLOOR, a number: extensions are listed from the lowest floor up, then by name.
+    Extensions are ordered by their number FLOOR, then by name; those without a FLOOR come last.
 """
 
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ GROUP = "sa2va.extensions"
 
 @cache
 def registered_extensions() -> dict[str, str]:
-    """Return the module of every registered extension by name, including those whose folder was deleted."""
+    """Return all registered extensions as name -> module path, including those whose folder was deleted."""
     return {point.name: point.value for point in entry_points(group=GROUP)}
 
 
 @cache
 def load_extensions() -> dict[str, ModuleType]:
-    """Import the installed extensions, in the order of their floors; a deleted one is left out.
+    """Import the installed extensions, ordered by FLOOR; skip those whose folder was deleted.
 
     Raises:
         ValueError: an extension cannot be imported.
@@ -58,7 +58,7 @@ def missing_import(error: BaseException) -> str | None:
 
 
 def collect(kind: str) -> dict[str, str]:
-    """Return the parts of one kind that all extensions add, as name -> "module:attribute".
+    """Merge the parts of one kind from all extensions into one dictionary: name -> "module:attribute".
 
     Args:
         kind: name of a dictionary of extension modules: "BENCHMARKS", "GROUPS", "DATASETS", "RECIPES", ...
@@ -71,7 +71,7 @@ def collect(kind: str) -> dict[str, str]:
         for name, reference in getattr(module, kind, {}).items():
             if name in parts:
                 raise ValueError(
-                    f"extension {extension!r} adds {name!r} to {kind}, which {parts[name]} has taken; uninstall one"
+                    f"extension {extension!r}: the name {name!r} in {kind} is taken by {parts[name]}; uninstall one"
                 )
             parts[name] = reference
     return parts
@@ -101,7 +101,7 @@ def resolve(reference: str) -> Any:
     """Import the object that a "module:attribute" reference names.
 
     Raises:
-        ValueError: the module or one of its imports is missing or broken, or it lacks the attribute.
+        ValueError: the module cannot be imported, or it lacks the attribute.
     """
     module, _, attribute = reference.partition(":")
     try:

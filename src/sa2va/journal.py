@@ -53,7 +53,7 @@ class Journal:
         """Open a journal; the first append creates the file.
 
         Raises:
-            ValueError: a line is no record, or the last line is not the beginning of one.
+            ValueError: a complete line is not a record, or a partial last line does not begin like one.
         """
         self.path = Path(path)
         self._places: dict[str, int] = {}  # key -> byte offset of its latest line
@@ -61,7 +61,7 @@ class Journal:
         if self.path.is_file():
             self._index()
         elif self.path.exists():
-            raise ValueError(f"{self.path}: is not a file; choose another folder")
+            raise ValueError(f"{self.path}: exists and is not a file; move it away or choose another folder")
 
     def done(self, key: str) -> bool:
         """Return whether there is a record for a key."""
@@ -96,7 +96,7 @@ class Journal:
                 try:
                     written = os.write(self._descriptor, line)
                     if written != len(line):
-                        raise CannotWrite(self.path, f"{written} of {len(line)} bytes")
+                        raise CannotWrite(self.path, f"only {written} of {len(line)} bytes written")
                 except BaseException:
                     os.ftruncate(self._descriptor, place)
                     raise
@@ -192,7 +192,7 @@ def _plain(value: Any) -> Any:
 
 
 def _canonical(value: Any) -> Any:
-    """Convert a value of no JSON type to one that represents its content."""
+    """Convert a value without a JSON type to a JSON value that identifies its content."""
     if isinstance(value, np.ndarray):
         digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         return {"dtype": value.dtype.str, "shape": value.shape, "sha256": digest}

@@ -154,7 +154,7 @@ def split_regions(regions: Any, height: int, width: int) -> list[Any]:
         R regions for `region_to_mask`.
 
     Raises:
-        ValueError: unsupported type, or an array of another shape.
+        ValueError: unsupported type or array shape.
     """
     if regions is None:
         return []
@@ -225,7 +225,8 @@ def _draw_stroke(points: NDArray[np.float64], height: int, width: int) -> Mask:
     # Clip far points, since OpenCV computes in 32-bit integers.
     reach = 4 * max(height, width)
     corners = np.floor(np.clip(points, -reach, reach)).astype(np.int32)
-    corners = np.where(corners == (width, height), corners - 1, corners)  # the far border counts to the last pixel
+    # The right and bottom borders belong to the last pixel.
+    corners = np.where(corners == (width, height), corners - 1, corners)
     canvas = np.zeros((height, width), np.uint8)
     if len(corners) > 1:
         cv2.polylines(canvas, [corners], False, 1, thickness=2 * radius + 1)

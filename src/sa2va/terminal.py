@@ -13,7 +13,7 @@ JOINERS = "\u200c\u200d"  # they shape letters and emoji and cannot reorder text
 
 
 def shown(text: str, *, lines: bool = False) -> str:
-    """Escape characters that a terminal would interpret: ESC becomes the four characters of backslash x1b.
+    """Replace characters that a terminal would interpret by their Python escapes, as `repr` does.
 
     Args:
         text: any text.
@@ -27,7 +27,7 @@ def shown(text: str, *, lines: bool = False) -> str:
 
 
 def in_markup(text: str) -> str:
-    """Escape a text for markup of rich, as in a table cell: `[red]` stays those five letters."""
+    """Escape control characters and rich markup, as for a table cell: `[red]` is shown literally."""
     from rich.markup import escape
 
     return escape(shown(text))

@@ -13,7 +13,7 @@ ADDED_TOKENS = (SEG_TOKEN, *PHRASE_TOKENS, *REGION_TOKENS)
 
 SEGMENT_REQUEST = "Please segment {}."  # prompt for the mask of an expression
 
-IGNORE_INDEX = -100  # label without a language loss
+IGNORE_INDEX = -100  # label of tokens excluded from the language loss
 
 
 def check_text(text: object, name: str) -> str:

@@ -82,9 +82,9 @@ class ArrayTracks:
 class Span:
     """Span of an answer that is grounded in masks.
 
-    `answer[start:end]` is the phrase. With an empty phrase (start == end) the mask tokens are inserted at that
-    position alone, as in the answer "It is ." of referring segmentation. The processor writes
-    the mask tokens of each object; a dataset never does.
+    `answer[start:end]` is the phrase. An empty phrase (start == end) inserts mask tokens without a phrase, as in
+    the answer "It is ." of referring segmentation. The processor writes the mask tokens of each object; a dataset
+    never does.
     """
 
     start: int
@@ -92,7 +92,7 @@ class Span:
     objects: tuple[int, ...]  # rows of Sample.tracks, in the order of their mask tokens
 
     def check(self, text: str, name: str) -> None:
-        """Raise ValueError if the span lies outside `text`; `name` is what the message calls the text."""
+        """Raise ValueError if the span lies outside `text`; `name` is the name of the text in the message."""
         if not 0 <= self.start <= self.end <= len(text):
             raise ValueError(f"span {self.start}:{self.end} lies outside the {name} of {len(text)} characters")
 
@@ -101,8 +101,8 @@ class Span:
 class Turn:
     """One question and its answer.
 
-    `supervised=False` excludes the answer from the language loss; its masks still train presence. Absent
-    objects train the presence head in this way: their mask is empty in every frame.
+    `supervised=False` excludes the answer from the language loss; its masks keep their mask losses. Such
+    turns train the presence head on absent objects, whose mask is empty in every frame.
     """
 
     question: str
@@ -114,7 +114,9 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Conversation without media, about one clip, or about one or more pictures. Independent of the tokenizer.
+    """Training or evaluation sample: a conversation about one clip, about pictures, or without media.
+
+    A sample does not depend on the tokenizer.
 
     Masks need exactly one clip or picture, since a mask track does not name its medium.
     """
@@ -134,7 +136,7 @@ class Sample:
         if any(turn.spans for turn in self.turns) and len(self.media) != 1:
             raise ValueError(f"{self.task or 'sample'}: masks need one picture or clip, got {len(self.media)}")
         if len(self.media) > 1 and any(one.num_frames != 1 for one in self.media):
-            raise ValueError(f"{self.task or 'sample'}: several media must be pictures; give a clip alone")
+            raise ValueError(f"{self.task or 'sample'}: several media must all be pictures; give a clip its own sample")
 
     @classmethod
     def of_arrays(cls, frames: Frames, turns: Sequence[Turn], masks: Masks | None = None, **more: Any) -> Self:

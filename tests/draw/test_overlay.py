@@ -89,7 +89,7 @@ def test_nothing_to_draw() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@pytest.mark.filterwarnings("ignore:no font on this machine")
+@pytest.mark.filterwarnings("ignore:no installed font")
 @given(
     height=st.integers(1, 90),
     width=st.integers(1, 90),

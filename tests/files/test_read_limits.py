@@ -162,7 +162,7 @@ def jpeg(side: int, progressive: bool, folder: Path, segment: bytes = b"", num_s
 TEXT = b"c" * 65_000
 COMMENT = b"!\xfe" + (b"\xff" + b"c" * 255) * 30_000 + b"\0"  # 8 MB
 FINE_FRAME = b",\0\0\0\0\1\0\1\0\0\2" + b"\1x" * 600_000 + b"\0"  # a sub-block for each byte
-METADATA = "before the pixels; save it again without its metadata"
+METADATA = "allowed for a header; save it again without its metadata"
 HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "frames.gif": (lambda folder: gif(9000, 200), "200 frames of 9000x9000 are more than a file of"),
     "frames.png": (lambda folder: png(9000, num_frames=200), "200 frames of 9000x9000 are more than a file of"),

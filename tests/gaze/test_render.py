@@ -68,7 +68,7 @@ def test_numbers_stay_visible_where_all_look_at_one_place() -> None:
 
 @pytest.mark.parametrize("shape", [(60, 100), (300, 20), (20, 900), (1, 1)])
 @pytest.mark.parametrize("words", [("a",), tuple("long words" + "x" * 40 for _ in range(30)), ("\U0001f600", "\u676f")])
-@pytest.mark.filterwarnings("ignore:no font on this machine")
+@pytest.mark.filterwarnings("ignore:no installed font")
 def test_any_shape_and_any_words(shape: tuple[int, int], words: tuple[str, ...]) -> None:
     height, width = shape
     path = Scanpath.from_packs([Fixation(-50, 9e3, 0, 0)], [1], words, width=width, height=height)

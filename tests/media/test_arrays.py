@@ -82,8 +82,8 @@ def test_an_iterator_of_images() -> None:
         (GRAY > 99, r"got bool \(8, 12\)"),
         (CLIP[..., 0], r"got uint8 \(5, 8, 12\)"),
         (CLIP[None], r"got uint8 \(1, 5, 8, 12, 3\)"),
-        (torch.zeros(3, 5, 3), r"either end could be the channels"),
-        (np.zeros((3, 5, 4), np.uint8), r"either end could be the channels"),
+        (torch.zeros(3, 5, 3), r"the channel axis is ambiguous"),
+        (np.zeros((3, 5, 4), np.uint8), r"the channel axis is ambiguous"),
         (np.zeros((2, 0, 3), np.uint8), "0x2"),
         (torch.zeros(3, 200, 300), "300x200 is more than 1000 pixels"),
         (b"", "bytes: 0 of them"),
@@ -99,7 +99,7 @@ def test_what_is_not_plain_is_one_line(source: Any, message: str) -> None:
 
 def test_an_open_file_is_refused(tmp_path: Path) -> None:
     save_image(tmp_path / "a.png", PICTURE)
-    with (tmp_path / "a.png").open("rb") as file, pytest.raises(ValueError, match="pass its path, or what it reads"):
+    with (tmp_path / "a.png").open("rb") as file, pytest.raises(ValueError, match="or its content as bytes"):
         open_media(file)
 
 

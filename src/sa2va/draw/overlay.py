@@ -58,8 +58,8 @@ def overlay(
     Args:
         frame: uint8 (H, W, 3); not modified.
         masks: bool (N, H, W). Smaller objects are drawn over larger ones; empty masks are skipped.
-        labels: N short texts; an empty one draws no label. If no installed font has the letters of a label, its number
-            is drawn and a warning holds the text.
+        labels: N short texts; an empty one draws no label. A label that no installed font can write is replaced by the
+            number of its object, with a warning that lists the text.
         alpha: opacity of the tint, 0..1.
         colors: N palette indices, such as the ids of tracked objects; None = 0..N-1.
 
@@ -96,13 +96,14 @@ def contact_sheet(frames: Sequence[Frame], columns: int, captions: Sequence[str]
     Args:
         frames: at least one uint8 (H, W, 3). Pictures of another size are fitted into the cell of the first one.
         columns: pictures per row.
-        captions: a text below each picture, wrapped to its width; its number if no font has its letters.
+        captions: one text per picture, written below it and wrapped to its width. A caption that no installed font can
+            write is replaced by the number of its picture.
 
     Returns:
         uint8 (height, width, 3), no side longer than LARGEST_SHEET.
 
     Raises:
-        ValueError: there are no frames, or another number of captions.
+        ValueError: there are no frames, or not one caption per frame.
     """
     if not len(frames):
         raise ValueError("contact_sheet: expected at least one frame, got none")

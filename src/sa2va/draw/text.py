@@ -22,7 +22,7 @@ PREFERRED = ("notosans-", "notosans[", "notosansarabic", "notosanscjk", "notoemo
 OTHER_STYLES = ("bold", "italic", "oblique", "light", "thin", "black", "condensed", "mono", "serif")
 NO_FONTS = ("lastresort", "notdef", "blank")  # fonts that draw a box, or nothing, for every letter
 USUAL_WEIGHT = 400  # for variable fonts, some of which start at the thinnest
-PROBE_SIZE = 24  # px, of the letters drawn to find a font
+PROBE_SIZE = 24  # px, font size of the letters drawn to find a font
 NOWHERE = "\U0010fffe"  # a noncharacter, for which every font draws its box
 SHAPED = {"R", "AL"}  # bidirectional classes of scripts that run from right to left
 Run = tuple[str, ImageFont.FreeTypeFont]  # letters of one font
@@ -54,9 +54,9 @@ def write(
     Args:
         pen: drawing context of the picture.
         place: (x, y) px.
-        text: in any script.
+        text: one line in any script.
         ink: color.
-        size: of the letters, px.
+        size: font size, px.
         anchor: "la" or "mm", as in Pillow, with the metrics of the base font.
     """
     runs = _runs(text, size)
@@ -87,7 +87,7 @@ def replace_unwritable(texts: Sequence[str], instead: Sequence[str], stacklevel:
     if unwritable:
         pairs = ", ".join(f"{short} = {' '.join(text.split()):.60}" for short, text in unwritable.items())
         warnings.warn(
-            f"no font on this machine has the letters of a label, the picture shows instead: {pairs}; install one, as "
+            f"no installed font has all letters of some labels; the picture shows instead: {pairs}; install a font, as "
             "with pip install 'sa2va[fonts]', or pip install manimgx-fonts-cjk for Chinese, Japanese and Korean",
             stacklevel=stacklevel + 1,
         )
@@ -159,7 +159,7 @@ def _find_font(letter: str) -> Path | None:
 
 @lru_cache(maxsize=4096)
 def _has(path: Path | None, letter: str) -> bool:
-    """Return whether a font has a letter: it draws neither nothing nor its box."""
+    """Return whether a font has a letter: it draws pixels other than those of its missing-glyph box."""
     font = _probe(path)
     return font is not None and (drawn := _draw(font, letter)) is not None and drawn != _box(path)
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from sa2va.files.scratch import open_scratch
 
-# Error codes of a disk, for errors without a file name. Others may come from a pipe or the network.
+# Error codes that mean a disk error even without a file name; others may come from a pipe or the network.
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 FROM_RUST = re.compile(r"\(os error \d+\)")  # in the text of SafetensorError and other exceptions
 
 
 class CannotWrite(ValueError):
-    """A write that the disk refused, in one line that names the file."""
+    """Error of a write that the disk refused; the message is one line that names the file."""
 
     def __init__(self, path: Path, reason: object) -> None:
         super().__init__(f"{path}: cannot be written ({reason}); free the disk or choose another folder")

@@ -29,8 +29,8 @@ class Claim:
             names: files that will be written; None = not known yet, so all names of the claim.
 
         Raises:
-            ValueError: a name is taken by an input, by a file that is not ours or was changed since, by a folder in
-                place of a file, or the reverse.
+            ValueError: a name belongs to an input, to a file that sa2va did not write or that has changed since, to a
+                folder where a file is expected, or to a file where a folder is expected.
         """
         if not folder.is_dir():
             return

@@ -17,7 +17,8 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        ValueError: no regular file, too large, nested too deeply, not a JSON object, or a number is not finite.
+        ValueError: the file is not regular, too large, nested too deeply or not a JSON object, or a number is not
+            finite.
     """
     content = read_bounded(path, max_bytes)
     try:

@@ -28,7 +28,7 @@ REMARK_SECONDS = 2.0  # until the first progress warning; the interval doubles a
 
 # Pixels that may be decoded just to open a source. A small file needs few, whatever its header says.
 FREE_WORK, WORK_PER_BYTE, MAX_WORK = 2**28, 1000, 2**33
-VIDEO_WORK_PER_BYTE = 4096  # for a video that is counted by decoding; a skipped MPEG-4 frame takes half of that
+VIDEO_WORK_PER_BYTE = 4096  # px per byte if frames are counted by decoding; skipped MPEG-4 frames reach half
 MIN_WORK = 2**16  # px, least cost of a frame
 MAX_TEXT_PIXELS = 2**24  # per picture written as decimal numbers
 

@@ -36,7 +36,7 @@ def staged(folder: str | Path | None, claim: Claim, sources: Sequence[Path] = ()
         yield None
         return
     if not str(folder):
-        raise ValueError("the name of the output folder is empty; give a folder, as in out")
+        raise ValueError("the name of the output folder is empty; give a folder such as 'out'")
     folder = Path(folder)
     with _made(folder, folder), ExitStack() as stack:
         with refusals(folder):
@@ -106,7 +106,7 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 
 
 def _move_files(source: Path, target: Path, aside: Path, claim: Claim, sources: Sequence[Path] = ()) -> None:
-    """Move all files of `source` to the same places in `target`, or none; remove those of earlier runs.
+    """Move all files of `source` to the same names in `target`, or none; remove the files of earlier runs.
 
     Args:
         source: folder to empty.

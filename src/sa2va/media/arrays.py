@@ -44,8 +44,9 @@ def is_tensor(source: Any) -> bool:
 def as_frames(source: Any, name: str, max_pixels: int) -> NDArray[Any] | None:
     """View an array or a tensor as frames (T, H, W, C), values unchanged; return None for anything else.
 
-    Channels are the last axis, or the first axis of a frame if only that fits. If both fit, three entries in the last
-    axis of an array are channels; other arrays, and all tensors, are ambiguous.
+    The channel axis of a frame has 1, 3 or 4 entries and is the last or the first one. If both axes qualify, a NumPy
+    array with 3 entries in the last axis is read as channels-last. Any other array, and any tensor, is then ambiguous,
+    which is an error.
 
     Args:
         source: uint8 0..255 or float 0..1; (H, W), (H, W, C), (C, H, W), (T, H, W, C) or (T, C, H, W).
@@ -66,7 +67,7 @@ def as_frames(source: Any, name: str, max_pixels: int) -> NDArray[Any] | None:
     elif array.ndim in (3, 4):
         last, first = array.shape[-1] in CHANNELS, array.shape[-3] in CHANNELS
         if last and first and (is_tensor(source) or array.shape[-1] != 3):
-            raise ValueError(f"{name}: {got}: either end could be the channels; make them the last of more pixels")
+            raise ValueError(f"{name}: {got}: the channel axis is ambiguous; pass a NumPy array (..., H, W, 3)")
         if not last and not first:
             raise ValueError(f"{name}: {EXPECTED}, {got}")
         frames = array if last else np.moveaxis(array, -3, -1)

@@ -16,7 +16,7 @@ Kind = Literal["video", "heif", "avif", "picture"]
 
 HEAD_BYTES = 512  # enough to recognize a container
 TS_PACKET = 188  # bytes between two sync bytes of an MPEG transport stream
-MAX_BOXES = 4096  # at the top level; a fragmented video has two per second and names its moov first
+MAX_BOXES = 4096  # top-level boxes to read; a fragmented video has two per second, but its moov box comes first
 
 AVIF_BRANDS = frozenset((b"avif", b"avis"))  # Pillow reads these
 STILL_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"avci", b"mif1", b"mif2", b"avif", b"jpeg", b"j2ki"))
@@ -27,8 +27,9 @@ PICTURE_BRANDS = STILL_BRANDS | SEQUENCE_BRANDS
 def kind_of(path: Path) -> Kind:
     """Choose the decoder of a file: FFmpeg (video), libheif (heif) or Pillow (avif, picture).
 
-    A file of boxes is a still picture if its main brand says so, or if a compatible brand says so and it has no track:
-    FFmpeg would show only the first tile of a tiled picture. An image sequence has a track and is a video.
+    An ISO base media file is a picture if its major brand names a still picture, or if any brand names a picture and
+    the file has no track. FFmpeg would decode only the first tile of a tiled picture. An image sequence has a track and
+    is decoded as video, except in AVIF, which Pillow decodes.
 
     Raises:
         ValueError: the file cannot be opened.

@@ -1,7 +1,7 @@
 """Scale pictures with more than eight bits per color to eight, by the range that the file states.
 
-Flow: PIL image of mode I or F, 16-bit array -> to_eight_bits -> pictures.py. If no range is stated, or the stated one
-    would make the picture black, a warning names the assumed range.
+Flow: PIL image of mode I or F, 16-bit array -> to_eight_bits -> pictures.py. Without a stated range, bright 16-bit
+    integers are scaled from the full 16-bit range. The range of other values is guessed, with a warning.
 Source: TIFF 6.0, tags 258 (bits), 281 and 341 (largest value).
 """
 
@@ -19,8 +19,8 @@ from sa2va.media.orientation import EXIF_ORIENTATION
 
 BITS_PER_SAMPLE, MAX_SAMPLE_VALUES = 258, (341, 281)
 USUAL_BITS = (8, 10, 12, 16, 32)
-OVERSHOOT = 2.0  # floats up to here mean 0..1: filters overshoot, and in 0..255 they would be black
-BLACK_BELOW = 1 << 12  # 16-bit values all below this would look black, so 16 bits cannot be their range
+OVERSHOOT = 2.0  # floats with a maximum up to this are read as 0..1, since resizing overshoots
+BLACK_BELOW = 1 << 12  # 16-bit integers with a maximum below this would look black at full range
 
 
 def is_deep(image: Image.Image) -> bool:

@@ -46,7 +46,7 @@ def from_matrix(matrix: bytes) -> int:
     if len(matrix) < 36:
         return 1
     a, b, _, c, d, *_ = struct.unpack("=9i", matrix[:36])
-    # Round odd angles to the nearer diagonal of the matrix.
+    # Round other angles to a multiple of 90 degrees: keep the diagonal of the matrix with the larger entries.
     straight = abs(a) + abs(d) >= abs(b) + abs(c)
     signs = (np.sign(a), 0, 0, np.sign(d)) if straight else (0, np.sign(b), np.sign(c), 0)
     return ORIENTATIONS.get(tuple(int(sign) for sign in signs), 1)

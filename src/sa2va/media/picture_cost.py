@@ -18,7 +18,7 @@ BARE_MARKERS = (0x01, *range(0xD0, 0xD9))  # markers without a length
 NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # in coded data 0xff is followed by 0 or a restart marker
 GIF_FRAME, GIF_END, GIF_TIMING = b",", b";", b"\xf9"
 SMALL_BLOCK = 32  # bytes; encoders fill every sub-block of a GIF but the last one to 255
-COST_OF_BLOCK = 8  # bytes of comment that a needless sub-block counts as
+COST_OF_BLOCK = 8  # cost of a needlessly small sub-block, in bytes of comment
 GIF_BLOCK = re.compile(rb"[!,;]")  # a decoder searches byte by byte for the next of these
 SCANS_PER_PASS = 4  # scans of a progressive JPEG that cost as much as decoding the picture once
 
@@ -32,7 +32,7 @@ class HeaderLimitedFile(io.FileIO):
         self._num_bytes = self._num_reads = 0
 
     def read(self, size: int | None = -1) -> bytes:
-        """Read as any file does. A single read of the whole file counts as no header bytes.
+        """Read, and count the requested bytes toward the header limit; a read of the whole file (-1) counts as 0 bytes.
 
         Raises:
             OSError: the header is too long.
@@ -60,7 +60,7 @@ def check_comments(path: Path) -> None:
 
 
 def check_cost(image: Image.Image, path: Path, num_bytes: int) -> None:
-    """Refuse a file that costs more to decode than any picture of its size and bytes needs.
+    """Refuse a file whose decoding cost is out of proportion to its pixels and bytes.
 
     Args:
         image: opened picture, not decoded.
@@ -130,7 +130,12 @@ def _palette_bytes(data: mmap.mmap, place: int) -> int:
 
 
 def _after_blocks(data: mmap.mmap, place: int) -> tuple[int, int]:
-    """Skip sub-blocks up to the empty one that ends them; count needless ones, beyond one per SMALL_BLOCK bytes."""
+    """Skip the sub-blocks up to the empty terminator.
+
+    Returns:
+        The position after the terminator, and the number of needless sub-blocks: those beyond one per SMALL_BLOCK
+        bytes.
+    """
     start, size, num_blocks = place, len(data), 0
     while place < size and data[place]:
         place += data[place] + 1

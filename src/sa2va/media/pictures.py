@@ -2,7 +2,7 @@
 
 Flow: a file or PIL image -> to_rgb -> uint8 (H, W, 3) -> source.py; overlays and masks -> save_image -> a file.
     orientation.py turns pictures upright, depth.py scales them to eight bits per color.
-Source: Pillow decodes, and pillow-heif decodes HEIF. Transparent parts become white, as in videos; that is our rule.
+Source: Pillow decodes, and pillow-heif decodes HEIF. Our own rule: transparent parts become white, as in videos.
 Shapes: T frames, H W picture, 3 colors in RGB order.
 """
 
@@ -34,7 +34,7 @@ ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # the pictures of MPO and TIFF files 
 SUFFIXES = frozenset(".jpg .jpeg .png .webp .avif .heic .heif .hif .gif .bmp .tif .tiff .ppm .pgm".split())
 READABLE = "give JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF, MP4, MOV, MKV, WebM, AVI or a folder of pictures"
 SAVED_AS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".avif": "AVIF"}
-_WARNINGS = threading.RLock()  # one thread at a time changes the filters of warnings, which are the whole process's
+_WARNINGS = threading.RLock()  # held while warning filters change, since they are global to the process
 STILL_SECONDS = 0.1  # s, duration of a frame that states none, as in browsers
 
 
@@ -88,8 +88,8 @@ def _open_image(file: picture_cost.HeaderLimitedFile, path: Path, max_pixels: in
     except Exception as error:  # a broken file can make a decoder raise anything
         if file.refused:
             raise ValueError(
-                f"{path}: more than the {read_limits.MAX_HEADER_BYTES} bytes or {read_limits.MAX_HEADER_READS} parts "
-                "allowed before the pixels; save it again without its metadata"
+                f"{path}: more than the {read_limits.MAX_HEADER_BYTES} bytes or {read_limits.MAX_HEADER_READS} reads "
+                "allowed for a header; save it again without its metadata"
             ) from None
         raise ValueError(f"{path}: {_complaint(path, error)}") from None
 
@@ -109,7 +109,7 @@ def is_animation(path: Path, max_pixels: int) -> bool:
 
 def to_rgb(image: Image.Image, name: str = "image") -> Frame:
     """Convert any PIL image to uint8 (H, W, 3): upright, eight bits per color, transparent parts white."""
-    image.load()  # which turns TIFF files upright and drops their orientation
+    image.load()  # loading turns a TIFF file upright and drops its orientation
     turn = image.getexif().get(orientation.EXIF_ORIENTATION, 1)
     if depth.is_deep(image):
         image = depth.to_gray(image, name)

@@ -36,7 +36,7 @@ DEFAULT_FPS = 25.0  # for sources without a clock: arrays, folders and iterators
 
 
 class Reader(Protocol):
-    """Interface of a kind of source: constants, and frames by increasing index."""
+    """Interface of a reader: properties of the source, and frames by increasing index."""
 
     @property
     def name(self) -> str: ...
@@ -165,7 +165,7 @@ class Media:
         """
         wanted = [int(index) for index in indices]
         if self.num_frames is None:
-            raise ValueError(f"{self.name}: frames come one after the other and cannot be asked for; pass a file")
+            raise ValueError(f"{self.name}: a stream cannot be read by frame index; pass a file")
         for index in wanted:
             if not 0 <= index < self.num_frames:
                 raise ValueError(f"{self.name}: there is no frame {index}, only 0..{self.num_frames - 1}")
@@ -207,11 +207,11 @@ def open_media(
             eight bits are scaled by the range that the file states, or else by one that a warning names.
         fps: frames per second of a source without a clock (array, folder, iterator); None = DEFAULT_FPS.
         allow_stream: whether a camera or the network may be used.
-        allow_paths: False refuses paths, addresses and cameras, for sources that come from strangers.
-        max_frames: one more is an error, for a stream when that frame arrives. None = read_limits.MAX_FRAMES, and no
-            limit for a stream.
-        max_pixels: a frame with more than this H * W is an error, raised before it is decoded. For video frames the
-            limit is at most read_limits.MAX_VIDEO_PIXELS, since a decoder holds many.
+        allow_paths: False refuses paths, addresses and cameras, for untrusted sources.
+        max_frames: maximum number of frames; a stream is refused when the first frame beyond it arrives. None =
+            read_limits.MAX_FRAMES for files and arrays, no limit for streams.
+        max_pixels: maximum H * W of a frame, checked before decoding. For video frames the limit is at most
+            read_limits.MAX_VIDEO_PIXELS, since a decoder holds many frames.
         max_bytes: a larger file is an error.
 
     Raises:
@@ -286,7 +286,7 @@ def _complaint(source: Any) -> str:
             "a list could mean one video or several pictures; stack it to (T, H, W, 3) for a video, "
             "or pass the pictures as Request(images=[...])"
         )
-    advice = "; pass its path, or what it reads" if isinstance(source, io.IOBase) else ""
+    advice = "; pass its path, or its content as bytes" if isinstance(source, io.IOBase) else ""
     return (
         "expected a path, bytes, a PIL image, an array, a tensor or an iterator of frames, "
         f"got {type(source).__name__}{advice}"

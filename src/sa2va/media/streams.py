@@ -1,8 +1,8 @@
 """Read sources without a length frame by frame: iterators, cameras and network addresses.
 
-Flow: iterator -> IteratorReader, camera number or address -> LiveReader -> frames, uint8 (H, W, 3) -> source.py.
-Source: FFmpeg (https://ffmpeg.org) through PyAV for addresses. It may use network protocols only, so that no
-    playlist can reach a local file. OpenCV for cameras.
+Flow: iterator -> IteratorReader; camera number or address -> LiveReader. Both -> frames, uint8 (H, W, 3) -> source.py.
+Source: FFmpeg (https://ffmpeg.org) through PyAV for addresses, OpenCV for cameras. FFmpeg may use network protocols
+    only, so that no playlist can reach a local file.
 Shapes: H W picture.
 """
 
@@ -30,7 +30,7 @@ TIMEOUT = 10.0  # s, to connect and between two packets
 
 
 def is_address(source: Any) -> bool:
-    """Tell a camera number or a network address from everything else."""
+    """Return whether a source is a camera number or a network address."""
     if isinstance(source, str):
         return "://" in source and urlsplit(source).scheme.lower() in SCHEMES
     return isinstance(source, int) and not isinstance(source, bool)
@@ -47,9 +47,9 @@ class StreamReader:
 
         Args:
             name: the source, for messages.
-            frames: closed at the end.
-            fps: frames per second, unless `frames` finds a rate and sets it.
-            max_frames: one more is an error; None = no limit.
+            frames: generator of frames, closed at the end.
+            fps: frames per second; a rate stated by the source replaces it.
+            max_frames: maximum number of frames; None = no limit.
 
         Raises:
             ValueError: there is no frame.
@@ -121,8 +121,8 @@ class LiveReader(StreamReader):
         Args:
             source: number of a camera, or an address of one of SCHEMES.
             fps: frames per second if the source states no rate.
-            max_frames: one more is an error; None = no limit.
-            max_pixels: a frame with more than this H * W is an error.
+            max_frames: maximum number of frames; None = no limit.
+            max_pixels: maximum H * W of a frame.
 
         Raises:
             ValueError: the source cannot be opened or gives no frame.

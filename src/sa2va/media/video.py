@@ -156,7 +156,7 @@ class VideoReader:
 
     def _seek(self, container: InputContainer, stream: av.VideoStream, key: int) -> int | None:
         """Seek to a key frame; return the first time stamp that decodes completely, None if seeking fails."""
-        # Demuxers that seek by decoding time can land late: look where we are, and ask for less.
+        # A demuxer that seeks by decoding time can land too late: check the position, then retry an earlier key frame.
         for place in range(bisect_right(self._keys, key) - 1, 0, -1)[:3]:
             asked = self._stamps[self._keys[place]]
             try:
@@ -185,7 +185,7 @@ class VideoReader:
 
 
 class _Cursor:
-    """A pass over decoded frames that stops at chosen indices and looks ahead only if one is missing."""
+    """Forward cursor over decoded frames; it reads beyond a target only if the target is missing."""
 
     def __init__(self, pictures: Iterator[Indexed]) -> None:
         self._pictures = pictures
@@ -212,7 +212,7 @@ class _Cursor:
 
 
 def find_video(container: InputContainer, name: str, max_pixels: int) -> av.VideoStream:
-    """Return the video stream of an open container; the cover picture of a sound file does not count.
+    """Return the video stream of an open container; the cover picture of an audio file is not one.
 
     Raises:
         ValueError: there is no video, or its frames are too large.
@@ -220,7 +220,7 @@ def find_video(container: InputContainer, name: str, max_pixels: int) -> av.Vide
     videos = [stream for stream in container.streams.video if stream.codec_context is not None]
     moving = [stream for stream in videos if not stream.disposition & Disposition.attached_pic]
     if videos and not moving:
-        raise ValueError(f"{name}: sound with a cover picture and no video; give a video, or the cover as a picture")
+        raise ValueError(f"{name}: audio with a cover picture and no video; give a video, or the cover as a picture")
     if not moving:
         raise ValueError(f"{name}: there is no video that can be decoded; convert it to MP4 (H.264)")
     best = container.streams.best("video")

@@ -59,7 +59,9 @@ class Detections:
 
 
 def detections(similarity: NDArray[np.float64], scores: Sequence[float]) -> Detections:
-    """Mark each mask, best score first, as a true positive if it matches an object no better-scored mask has matched.
+    """Match masks to objects by decreasing score, as in COCO.
+
+    A mask is a true positive if its best unmatched object has an IoU of at least THRESHOLD.
 
     Args:
         similarity: (P, G) IoU.

@@ -57,7 +57,7 @@ def jaccard(pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> NDArray[np.fl
 
 
 def boundary_f(pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Compute F per frame: the harmonic mean of the shares of each contour that lie near the other one.
+    """Compute F per frame: the harmonic mean of contour precision and recall within the tolerance.
 
     F is 1 if both masks have no contour, and 0 if only one has none.
 

@@ -1,8 +1,8 @@
 """Count identity switches of tracks.
 
 Flow: world/benchmarks/long.py -> SwitchCounter.update per frame -> number of switches.
-Source: CLEAR MOT, Bernardin and Stiefelhagen, 2008, with masks instead of boxes. A match needs an IoU above 0.5, and
-    true masks must not overlap, so a predicted mask matches one of them at most.
+Source: CLEAR MOT, Bernardin and Stiefelhagen, 2008, with masks instead of boxes. A match is an IoU
+    above 0.5. True masks must be disjoint, so that a predicted mask matches at most one of them.
 Shapes: P predicted masks, G true masks, H W picture.
 """
 
@@ -15,7 +15,7 @@ MATCH = 0.5  # IoU above which a predicted mask matches a true one
 
 
 class SwitchCounter:
-    """The track that last matched each object, and how often it changed."""
+    """Counter of identity switches: how often the track that matches an object changes."""
 
     def __init__(self) -> None:
         self._last: dict[int, int] = {}  # true object -> predicted track

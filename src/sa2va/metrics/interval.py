@@ -27,8 +27,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Compute the 95 % percentile bootstrap interval of a statistic, resampling groups of rows with replacement.
 
-    All rows of a group are drawn together, since several questions about one picture are not independent. The interval
-    is extended to the estimate itself if needed: resampled calibration errors are biased upwards.
+    All rows of a group are drawn together, since several questions about one picture are not independent. An interval
+    that misses the estimate is extended to it, since resampled calibration errors are biased upward.
 
     Args:
         rows: N rows, an array (N, ...) or a sequence.
@@ -79,7 +79,7 @@ def bootstrap_test(
 
 
 def compare_with_bar(reaches: Callable[[float], bool], value: float, low: float, high: float) -> str:
-    """Compare a figure and its interval with a bar: "reached", "missed", or "about" if the interval holds both."""
+    """Compare a metric and its interval with a criterion: "reached", "missed", or "about" if its ends disagree."""
     found = {reaches(value), reaches(low), reaches(high)}
     return "about" if len(found) == 2 else "reached" if found == {True} else "missed"
 

@@ -67,9 +67,9 @@ class Expression:
         text: Lower-case words separated by single spaces.
         targets: Indices into `scene.objects`, left to right; empty for an absent object.
         kind: One of KINDS or "motion".
-        form: `kind`; for "absent", the kind that the phrase was built as.
-        needs_motion: The expression is ambiguous without its motion.
-        names_unseen: It names a pair of color and shape that training never shows.
+        form: Same as `kind`; for "absent", the kind of phrase.
+        needs_motion: Without its motion words the expression would be ambiguous or denote other objects.
+        names_unseen: The expression names a pair of color and shape that training never shows.
     """
 
     text: str
@@ -102,7 +102,7 @@ def expressions(
         n: Number of expressions; fewer if the scene allows fewer.
         kinds: Kinds to use, in their usual proportions; None = all.
         moving: The scene is shown as a clip.
-        only: Indices that must contain a target; None = all. Does not apply to absent objects.
+        only: Indices of objects, at least one of which must be a target; None = all. Ignored for absent objects.
         withheld: Pairs of color and shape that absent objects may not have; see splits.withheld_pairs.
 
     Returns:
@@ -281,7 +281,7 @@ def _propose_superlative(scene: Scene, rng: np.random.Generator, target: int, mo
 
 
 def _propose_negation(scene: Scene, rng: np.random.Generator, target: int, moving: bool) -> Phrase | None:
-    """Propose a negation of an attribute that another object of the same remaining attributes has."""
+    """Propose "the circle that is not red" if another circle is red."""
     name = str(rng.choice(_FIELDS))
     attributes = _shared_attributes(scene, rng, target, (name,))
     others = sorted({getattr(o, name) for o in scene.objects if attributes.is_true(o)})
@@ -338,7 +338,7 @@ def _propose_group(scene: Scene, rng: np.random.Generator, moving: bool) -> Phra
 
 
 def _propose_absent(scene: Scene, rng: np.random.Generator, moving: bool, withheld: Pairs) -> tuple[Phrase | None, str]:
-    """Propose a phrase for an absent object whose words each fit some object: a hard negative."""
+    """Propose a hard negative: a phrase for an absent object, built mostly from words that fit some object."""
     forms = {"attribute": 0.5, "motion": 0.35, "place": 0.15} if moving else _ABSENT_FORMS
     form = str(rng.choice(list(forms), p=list(forms.values())))
     target = int(rng.integers(len(scene.objects)))
@@ -365,7 +365,7 @@ def _propose_absent(scene: Scene, rng: np.random.Generator, moving: bool, withhe
 
 
 def _name_unseen(rng: np.random.Generator, attributes: Attributes, pairs: Pairs) -> Attributes:
-    """Replace color and shape by one of these pairs with probability _UNSEEN_ABSENT, keeping one of the two."""
+    """With probability _UNSEEN_ABSENT, change the color or the shape to get one of `pairs`."""
     if not pairs or rng.random() >= _UNSEEN_ABSENT:
         return attributes
     near = sorted(pair for pair in pairs if pair[0] == attributes.color or pair[1] == attributes.shape)

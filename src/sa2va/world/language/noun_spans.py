@@ -1,7 +1,7 @@
 """Find the noun spans of a question: "the circle left of the red star" has "circle" and "red star".
 
 Flow: a question of expressions.py or questions.py + Scene -> find_noun_spans -> GroundedTurn.nouns.
-    Unlike `denotes`, which interprets the whole expression, a span denotes all objects that it fits.
+    `denotes` interprets the whole expression; a noun span holds all objects that fit its own noun phrase.
 """
 
 import re

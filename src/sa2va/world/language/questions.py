@@ -52,7 +52,8 @@ def ask(
         n: Number of questions; fewer if the scene allows fewer.
         moving: The scene is shown as a clip.
         kinds: Kinds to use; empty = all.
-        withheld: Pairs of color and shape that existence questions never name when absent; see splits.withheld_pairs.
+        withheld: Pairs of color and shape never named by existence questions with the answer "no"; see
+            splits.withheld_pairs.
 
     Returns:
         At most `n` questions.
@@ -117,7 +118,7 @@ def _ask_size(scene: Scene, rng: np.random.Generator) -> Made:
 
 
 def _exists(scene: Scene, rng: np.random.Generator, withheld: Pairs = UNSEEN_PAIRS) -> Made:
-    """Ask for existence, with balanced answers; withheld pairs are never asked for when absent."""
+    """Ask whether an object exists, with balanced answers; questions with the answer "no" name no withheld pair."""
     obj = scene.objects[int(rng.integers(len(scene.objects)))]
     if rng.random() < 0.5:
         return f"Is there {with_article(' '.join(obj.pair))}?", "yes", scene.objects.index(obj)
@@ -177,7 +178,7 @@ def _ask_motion(scene: Scene, rng: np.random.Generator) -> Made:
 
 
 def _ask_who(scene: Scene, rng: np.random.Generator) -> Made:
-    """Ask for the only object with a kind of motion, if it is unambiguous."""
+    """Ask "Which object blinks?", for a kind of motion that exactly one object has."""
     fitting = {}
     for kind in MOTIONS[1:]:
         truths = [moves_as(obj, kind) for obj in scene.objects]

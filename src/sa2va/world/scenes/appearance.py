@@ -59,7 +59,7 @@ def _shares(appearance: Appearance, other: Appearance) -> bool:
 def _draw_pair(
     rng: np.random.Generator, colors: list[str], shapes: list[str], pairs: tuple[tuple[str, str], ...]
 ) -> tuple[str, str]:
-    """Sample a pair of `pairs`, mostly with color and shape from the scene's palette."""
+    """Sample a (color, shape) pair, preferring colors and shapes of the scene's small palette."""
     color = pick(rng, colors) if rng.random() < _FROM_PALETTE else None
     shape = pick(rng, shapes) if rng.random() < _FROM_PALETTE else None
     fitting = [pair for pair in pairs if color in (None, pair[0]) and shape in (None, pair[1])]

@@ -126,7 +126,7 @@ def _draw_screen(rng: np.random.Generator, passer: Appearance) -> Appearance:
 
 
 def _place_all(rng: np.random.Generator, plan: _Plan) -> list[WorldObject] | None:
-    """Place every object on a free path, or return None if one has none."""
+    """Place every object on a free path; return None if an object finds no free path."""
     placed: dict[int, WorldObject] = {}
     paths: dict[int, _Path] = {}
     order = sorted(range(len(plan.appearances)), key=lambda index: (index != plan.screen, index != plan.passer, index))
@@ -202,7 +202,7 @@ def _draw_motion(
 
 
 def _draw_off(rng: np.random.Generator) -> tuple[tuple[float, float], ...]:
-    """Sample the two spans in which a blinking object is off; 4 and 5 uniformly sampled frames both hit them."""
+    """Sample the two spans in which a blinking object is off; 4 or 5 uniformly spaced frames hit both spans."""
     edges = np.array([0.20, 0.42, 0.60, 0.80]) + rng.uniform(-0.02, 0.02, 4)
     return (float(edges[0]), float(edges[1])), (float(edges[2]), float(edges[3]))
 
@@ -213,7 +213,7 @@ def _hides(screen: WorldObject, item: WorldObject) -> bool:
     edges = np.roll(corners, -1, axis=0) - corners
     normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1) / np.hypot(*edges.T)[:, None]  # outwards: y is down
     body = place_outline(item.shape, item.x, item.y, item.radius, item.angle)[0]
-    surely = maybe = 0  # frames hidden with and without a margin of one pixel of a small image
+    surely = maybe = 0  # frames hidden at any resolution, and frames that may look hidden in a small image
     for frame in range(16):
         points = body + item.motion.shift_at(frame / 15)
         outside = ((points[:, None] - corners[None]) * normals[None]).sum(-1).max()  # largest over (K, E)

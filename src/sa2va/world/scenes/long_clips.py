@@ -18,7 +18,7 @@ from sa2va.world.scenes.scene import BACKGROUNDS, ObjectState, Scene, WorldObjec
 FRAMES = 500  # T of a long clip
 BEAT = 25  # frames of one straight walk, at the speed of a short clip
 MIN_BEATS = 6
-_EVENTS_EVERY = 8  # beats that contain at least one crossing and one leave with a return
+_EVENTS_EVERY = 8  # beats per required crossing, and per required return
 _SWAP, _LEAVE, _RETURN, _WANDER = 0.35, 0.5, 0.6, 0.5  # probabilities per beat
 _BESIDE = 1.3  # distance of an absent object from the border, in radii
 _MARGIN = 0.012  # free border of the image
@@ -67,11 +67,10 @@ def make_long_clip(seed: int, index: int, num_frames: int = FRAMES) -> Scene:
         num_frames: T of the rendering, at least MIN_BEATS * BEAT.
 
     Returns:
-        A scene of 3 or 4 objects. In every _EVENTS_EVERY beats at least one pair crosses, and one object leaves and
-        returns.
+        A scene of 3 or 4 objects, with at least one crossing and one return per _EVENTS_EVERY beats on average.
 
     Raises:
-        ValueError: a number is too small.
+        ValueError: a negative seed or index, or too few frames.
     """
     num_beats = num_frames // BEAT
     if seed < 0 or index < 0 or num_beats < MIN_BEATS:
@@ -154,7 +153,7 @@ def _go_on(rng: np.random.Generator, walk: _Walk) -> None:
 def _free_place(
     rng: np.random.Generator, radii: Sequence[float], index: int, others: Mapping[int, Place]
 ) -> Place | None:
-    """Sample a place inside the image apart from the others' ends, or return None."""
+    """Sample a place inside the image, apart from the end places of the other objects; None if none is found."""
     border = radii[index] + _MARGIN
     for _ in range(_TRIES):
         x, y = (float(value) for value in rng.uniform(border, 1 - border, 2))

@@ -17,7 +17,8 @@ RATIO = 1.25  # minimum clear ratio of radii or distances
 SETTLED = frozenset({"stays still", "grows", "shrinks", "blinks"})  # motions that keep the position
 RESIZING = frozenset({"grows", "shrinks"})
 
-_SIDE, _SIDE_OUT = 0.38, 0.48  # clearly on the left below the first, clearly not above the second
+# Maximum distance at which an object is clearly at a place, and minimum distance at which it clearly is not.
+_SIDE, _SIDE_OUT = 0.38, 0.48  # from a side of the image
 _CENTER, _CENTER_OUT = 0.14, 0.22  # half width of the middle
 _CORNER, _CORNER_OUT = 0.34, 0.44
 
@@ -77,7 +78,7 @@ def _offset(first: WorldObject, second: WorldObject, direction: str) -> tuple[fl
 def is_beside(first: WorldObject, second: WorldObject, direction: str) -> Truth:
     """Tell whether `first` is left of, right of, above or below `second`.
 
-    True needs at least MARGIN in that direction, and half of the perpendicular offset.
+    True requires an offset in that direction of at least MARGIN and at least half the perpendicular offset.
     """
     if first is second:
         return False
@@ -114,7 +115,7 @@ SUPERLATIVES: dict[str, Callable[[WorldObject, WorldObject], bool]] = {
 
 
 def find_most(objects: Sequence[WorldObject], word: str) -> int | None:
-    """Find the index in `objects` of the largest, leftmost, ... of at least two; None if ambiguous."""
+    """Find the index in `objects` that a superlative denotes; None if ambiguous, or with fewer than two objects."""
     beats = SUPERLATIVES[word]
     for index, obj in enumerate(objects):
         if len(objects) > 1 and all(beats(obj, other) for other in objects if other is not obj):

@@ -89,7 +89,7 @@ def _draw_still(rng: np.random.Generator, held_out: Pairs) -> list[WorldObject]:
 
 
 def _shrink_one(appearances: list[Appearance]) -> list[Appearance]:
-    """Make the objects of one appearance, of the largest size, one size smaller."""
+    """Shrink one of the largest objects by one size class, with all objects of its color, shape and size."""
     rank = max(SIZES.index(one.size) for one in appearances)
     if rank == 0:
         return appearances

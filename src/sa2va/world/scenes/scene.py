@@ -1,4 +1,4 @@
-"""Represent a drawn scene, and render it with the exact visible mask of every object.
+"""Represent a drawn (synthetic) scene, and render it with the exact visible mask of every object.
 
 Flow: sampling.make_scene -> Scene -> Scene.render -> frames and masks; world/language/ describes its objects.
 Shapes: N objects, T frames, S side of the image in px; places and lengths are fractions of the side, y down.
@@ -71,7 +71,7 @@ HELD_OUT_PAIRS: frozenset[tuple[str, str]] = frozenset(
         ("red", "hourglass"),
     }
 )
-# A second set, with each shape once, shown only in the split "reserved", so that no decision depends on it.
+# A second set, with each shape once, shown only in the split "reserved": no design choice is based on it.
 RESERVED_PAIRS: frozenset[tuple[str, str]] = frozenset(
     {
         ("red", "pentagon"),

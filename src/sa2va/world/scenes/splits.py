@@ -50,10 +50,10 @@ def find_split(name: str, seed: int | None = None) -> Split:
 
 
 def withheld_pairs(split: str) -> Pairs:
-    """Return the unseen pairs that a split's absent objects may not have.
+    """Return the pairs of color and shape that may not be asked for in a split when they are absent.
 
-    In training, absent unseen pairs would teach that such pairs never exist. In other splits they are named, to
-    penalize a model that takes every unseen pair for present.
+    In training, questions about absent unseen pairs would teach that such pairs never exist. Other splits do ask for
+    them, to penalize a model that takes every unseen pair for present.
     """
     return {TRAIN: UNSEEN_PAIRS, RESERVED: frozenset()}.get(split, RESERVED_PAIRS)
 

@@ -66,17 +66,17 @@ def _caption(task: str, seed: int, split: str, index: int, questions: tuple[str,
 
 
 def caption(seed: int, split: str, index: int) -> Sample:
-    """Caption an image: the background and all objects from left to right."""
+    """Build an image captioning sample; the caption names the background and all objects from left to right."""
     return _caption("caption", seed, split, index, prompts.CAPTION)
 
 
 def video_caption(seed: int, split: str, index: int) -> Sample:
-    """Caption a clip, with the motion of each object."""
+    """Build a video captioning sample; the caption also names the motion of each object."""
     return _caption("video_caption", seed, split, index, prompts.VIDEO_CAPTION)
 
 
 def gcg(seed: int, split: str, index: int) -> Sample:
-    """Caption an image with a mask for every noun phrase (grounded conversation generation)."""
+    """Build a grounded captioning sample (GCG): a caption with a mask for every noun phrase."""
     return _caption("gcg", seed, split, index, prompts.GROUNDED_CAPTION)
 
 
@@ -97,12 +97,12 @@ def _conversation(task: str, seed: int, split: str, index: int, num_turns: int |
 
 
 def conversation(seed: int, split: str, index: int, *, num_turns: int | None = None) -> Sample:
-    """Answer questions about an image, 3 to 6 unless `num_turns` is given."""
+    """Build a conversation of `num_turns` questions about an image; None = 3 to 6."""
     return _conversation("conversation", seed, split, index, num_turns)
 
 
 def video_conversation(seed: int, split: str, index: int, *, num_turns: int | None = None) -> Sample:
-    """Answer questions about a clip, 3 to 6 unless `num_turns` is given."""
+    """Build a conversation of `num_turns` questions about a clip; None = 3 to 6."""
     return _conversation("video_conversation", seed, split, index, num_turns)
 
 

@@ -17,8 +17,8 @@ def build_dataset(task: Callable[..., Sample], *, seed: int = 0, split: str = "t
 
     Args:
         task: a function of catalog.TASKS.
-        seed: of the drawn world.
-        split: "train" never shows held-out pairs; any other name is another split.
+        seed: random seed of the scenes.
+        split: "train" shows no held-out pair; any other name does in some scenes.
         options: passed on to the task ("num_turns", "kind", ...).
     """
     return Generated(partial(task, seed, split, **options))

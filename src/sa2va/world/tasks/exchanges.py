@@ -2,7 +2,7 @@
 
 Flow: Scene -> draw_exchanges -> Exchanges, each with the objects its answer is about -> world/training/packed.py.
 Source: our own. A word and its opposite ("larger", "smaller") carry no information about the answer without the rest
-    of the question. Trained together from scratch their gradients cancel, so `hard=False` leaves one of them out.
+    of the question. Their gradients cancel if a model trains on both from scratch, so `hard=False` leaves one out.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ QUESTIONS = {  # kind -> share of questions with a text answer
     "place": 0.02,
 }
 OPPOSITES = ("smaller", "fewer")  # the second word of each pair of opposites
-SIDES_LEFT_OUT = 0.5  # share of relations with a side that are dropped, since "nearest to" is harder
+SIDES_LEFT_OUT = 0.5  # share of relations other than "nearest to" that are dropped, since they are easier
 EMPTY = 0.3  # share of absent objects answered with an empty mask
 
 

@@ -1,4 +1,4 @@
-"""Add to a turn what only the drawn world knows of its question: which objects each word may refer to.
+"""Define GroundedTurn: a turn of the drawn world with the objects that each question word may refer to.
 
 Flow: tasks -> GroundedTurn -> world/training/word_grounding.py.
 """

@@ -46,7 +46,7 @@ def draw_item(
         split: "train" shows no held-out pair; any other name does in some scenes.
         index: Item of the split.
         require_heldout: The scene has an object with a held-out pair.
-        attempt: Retry of this item, if earlier scenes do not allow what is asked.
+        attempt: Number of the retry, counted up while the scene does not allow the requested kind.
 
     Returns:
         The scene and a new generator.

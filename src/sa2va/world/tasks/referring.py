@@ -33,7 +33,7 @@ _ATTEMPTS = 50
 
 @dataclass(frozen=True)
 class _Ask:
-    """An expression to ask for; `shown` is False for an absent object in a turn outside the language loss."""
+    """Expression to ask for. `shown=False` answers an absent object with an empty mask, without language loss."""
 
     expression: Expression
     shown: bool = True
@@ -51,14 +51,14 @@ def refseg(
 ) -> Sample:
     """Ask for the masks of objects in an image, one expression per turn.
 
-    An absent object is answered with "There is no ...". With probability `empty_share` per expression, another absent
-    object is asked for in a turn outside the language loss whose answer has an empty mask, to train the presence head.
+    An absent object is answered with "There is no ...". With probability `empty_share` per expression, a further turn
+    asks for an absent object. Its empty mask trains the presence head; its answer has no language loss.
 
     Args:
         seed: Random seed of the scenes.
         split: "train", or any other name.
         index: Item of the split.
-        num_turns: Number of expressions without those of `empty_share`; fewer if the scene allows fewer.
+        num_turns: Number of expressions, not counting those of `empty_share`; fewer if the scene allows fewer.
         kind: One of expressions.KINDS, BALANCED, or None for the usual mixture.
         require_heldout: True = only objects whose color-shape pair training never shows, False = only others, None =
             any.
@@ -154,7 +154,7 @@ def _build(task: str, index: int, scene: Scene, rng: np.random.Generator, asks: 
     picture = render_item(scene, task)
     masks, nothing = picture.masks, len(picture.masks)
     if not all(ask.shown for ask in asks):
-        masks = np.concatenate([masks, np.zeros_like(masks[:1])])  # the last row is nothing
+        masks = np.concatenate([masks, np.zeros_like(masks[:1])])  # the last mask is empty
     turns = tuple(_build_turn(ask, scene, nothing, rng) for ask in asks)
     written = [ask.expression for ask in asks]
     meta = {
@@ -177,8 +177,8 @@ def _build(task: str, index: int, scene: Scene, rng: np.random.Generator, asks: 
 def write_request(scene: Scene, expression: Expression, rng: np.random.Generator, *, shown: bool = True) -> Turn:
     """Ask for the mask of an expression's targets.
 
-    An absent object is answered in words. If not `shown`, it is answered by a [SEG] of the empty mask after those of
-    the scene's objects, in a turn outside the language loss.
+    An absent object is answered in words. With `shown=False` it is answered with a [SEG] token instead. The mask
+    of this token is empty (the row after those of the scene's objects), and the answer has no language loss.
     """
     return _build_turn(_Ask(expression, shown), scene, len(scene.objects), rng)
 
