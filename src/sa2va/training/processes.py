@@ -69,7 +69,7 @@ def end_process() -> None:
 
 
 def build_accelerator(config: StageConfig, device: torch.device) -> "Accelerator":
-    """Build the Accelerator of a stage; autocast to bfloat16 if configured and the hardware multiplies it.
+    """Build the Accelerator of a stage; use bfloat16 autocast if configured and supported by the hardware.
 
     Raises:
         ValueError: Accelerate is not installed.
@@ -86,7 +86,7 @@ def build_accelerator(config: StageConfig, device: torch.device) -> "Accelerator
         device_placement=False,
         mixed_precision="bf16" if half else "no",
         gradient_accumulation_steps=config.accumulate,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # steps differ in parts
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # a step may skip parts
     )
 
 

@@ -100,7 +100,7 @@ class CotrainData:
         return DrawnItem(step, index * len(TASK_ORDER) + TASK_ORDER.index(task), sample)
 
     def plan(self, step: int) -> tuple[StepPlan, np.random.Generator]:
-        """Sample the composition of a step; return it with the generator, which later sampling continues."""
+        """Sample the composition of a step; return it with its random generator, for further sampling."""
         config, rng = self.config, np.random.default_rng([self.config.seed, step])
         num_clips = max(1, round(config.batch_size * config.clips_per_picture))
         group, tasks = draw_tasks(config.shares, config.batch_size, num_clips, rng)
