@@ -12,7 +12,7 @@ import numpy as np
 from sa2va.types import Sample
 
 ENDLESS = 10**9  # nominal length of an endless dataset
-_BLOCK = 1000  # items in a block of a mixture; in each block the shares hold exactly
+_BLOCK = 1000  # items in a block of a mixture, which holds each dataset exactly by its share
 
 
 @runtime_checkable

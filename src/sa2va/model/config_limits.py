@@ -102,7 +102,7 @@ BUILT_IN = (
     "eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4",
     "batched_mm", "grouped_mm",
 )  # fmt: skip
-# Fields that are refused with the reason, since they change how a model is built or read.
+# Refused fields with the reason. They change how a model is built or read.
 REFUSED = {
     "per_layer_config": "layers of one model are built alike",
     "quantization_config": "packed weights cannot be read; take the model in full precision",

@@ -16,7 +16,7 @@ class EncodedText:
     ids: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)  # IGNORE_INDEX at tokens without language loss
     seg_columns: list[int] = field(default_factory=list)  # index of each mask token in `ids`
-    seg_objects: list[int] = field(default_factory=list)  # objects in order, each once whatever its number of tokens
+    seg_objects: list[int] = field(default_factory=list)  # object of each group of mask tokens, in order
     visual_index: list[int] = field(default_factory=list)  # image token -> index among the sample's visual tokens
 
     def add(self, turn: Self) -> None:

@@ -21,7 +21,7 @@ def choose_prompts(output: MaskOutput, num_frames: int, share: float) -> list[Te
     """Select, per object, the key frames whose masks prompt SAM 2's memory.
 
     One [SEG] represents the object on all key frames. The state of a tiny model may encode the object's location on
-    only one of them. If the object moves, its masks on the other key frames are wrong. Their scores are low.
+    only one of them. If the object moves, its masks on the other key frames are wrong and have low scores.
 
     Args:
         output: N * K masks, grouped by object.

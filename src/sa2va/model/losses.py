@@ -35,7 +35,7 @@ class LossConfig:
     uncertain_share: float = 0.75  # share of the points chosen by uncertainty; the others are uniform
     candidate: Literal["predicted", "real"] = "predicted"  # train the one with the highest predicted or actual IoU
     skip_empty: bool = False  # an empty target trains only presence
-    follow_iou: float = 0.5  # an object is tracked if the mask IoU on its highest-scoring key frame is above
+    follow_iou: float = 0.5  # an object is tracked if the IoU on its highest-scoring key frame exceeds this
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def point_losses(mask_logits: Tensor, targets: Tensor, config: LossConfig, seeds
 
 
 def place_loss(mask_logits: Tensor, targets: Tensor, stride: int = 4) -> Tensor:
-    """Compute the cross-entropy between a target's shares of coarse cells and a softmax of logits over all cells.
+    """Compute the cross-entropy over coarse cells between the target's area and a softmax of the mask logits.
 
     When several objects look alike to the decoder, a mask with a little of each keeps the point losses low. A softmax
     over cells penalizes it, so the decoder learns to select one object long before its masks are accurate.

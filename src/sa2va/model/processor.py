@@ -286,7 +286,7 @@ class Processor:
         """Build the prompts of first turns, padded on the left.
 
         Args:
-            questions: per prompt the turn and its media: pictures, one array each, or the frames of one clip.
+            questions: for each prompt its turn and media: one array per picture, or one with the frames of a clip.
         """
         rows, pictures = [], []
         for turn, seen in questions:

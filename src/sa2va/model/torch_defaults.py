@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 
 _lock = threading.Lock()
-_inside = 0  # number of blocks now under our defaults, in all threads
+_inside = 0  # number of running blocks under our defaults, in all threads
 _outside = torch.float32  # the caller's default dtype, restored after the last block
 
 

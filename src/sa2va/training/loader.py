@@ -61,7 +61,7 @@ class Failure:
     trace: str
 
     def to_exception(self, step: int) -> Exception:
-        """Return the exception to raise in the training loop; bad input stays a ValueError."""
+        """Return the one-line exception to raise in the training loop; bad input stays a ValueError."""
         kind = ValueError if self.is_value_error else RuntimeError
         failure = kind(f"the batch of step {step} failed: {self.text}")
         failure.add_note(self.trace)
@@ -228,7 +228,7 @@ def _send_array(array: np.ndarray) -> tuple[Any, ...]:
 def free_shared_memory() -> float:
     try:
         space = os.statvfs("/dev/shm")
-    except OSError:  # other systems have no /dev/shm with its own limit
+    except OSError:  # no /dev/shm outside Linux; shared memory has no limit of its own
         return math.inf
     return space.f_bavail * space.f_frsize
 

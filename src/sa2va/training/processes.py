@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def start_process(device: str, num_threads: int = 0) -> torch.device:
     """Join the process group, if there is one, and return the device of this process.
 
-    cuDNN attention is disabled on GPUs, since it compiles a plan for every new batch shape and nearly all differ.
+    cuDNN attention is disabled on GPUs, since it compiles a plan for every batch shape and most shapes are new.
 
     Args:
         device: device of the run; with several processes each takes its own GPU.

@@ -74,7 +74,7 @@ class ObjectMemory:
         """Select the prompted frames that a frame attends to; drop past ones that no later frame can select.
 
         A past frame that is not selected now is never selected later, as the selected ones remain nearer. A
-        recent one is kept as a tracked frame.
+        dropped frame that is recent becomes a tracked frame.
         """
         chosen = nearest_frames(self.prompted, frame, self._max_conditioning)
         for index in [i for i in self.prompted if i < frame and i not in chosen]:

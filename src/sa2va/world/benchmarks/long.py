@@ -69,7 +69,7 @@ def follow_scene(
         names: expressions of the first objects in `rows`; the others are only prompted by mask.
 
     Returns:
-        Sums of a TrackScore, by kind of prompt.
+        Sums of a TrackScore, by kind of prompt and for the baseline of still masks.
     """
     chosen, named = list(rows), len(names)
     truth: deque[NDArray[np.bool_]] = deque()

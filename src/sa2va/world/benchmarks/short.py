@@ -40,7 +40,7 @@ _LONG = Options(max_new_tokens=256)
 _CLIP_SHORT = replace(_SHORT, num_keyframes=NUM_KEYFRAMES)
 _CLIP_LONG = replace(_LONG, num_keyframes=NUM_KEYFRAMES)
 PASSES = "passes behind"  # the only motion with a full occlusion
-_PASSERS_FROM, _PASSERS_STEP = 10_000_000, 1000  # first clip of the search for a passer; clips per item
+_PASSERS_FROM, _PASSERS_STEP = 10_000_000, 1000  # first clip searched for PASSES; number of clips searched per item
 _KEPT = 64  # cached samples, so that an item and its neighbor are rendered once
 
 

@@ -133,7 +133,7 @@ class CotrainData:
         return WorldBatch(batch, grounding)
 
     def _track(self, batch: Batch, items: Sequence[DrawnItem], plan: StepPlan, rng: np.random.Generator) -> Batch:
-        """Add objects to track to a batch: first those that reappear, then those that move."""
+        """Add objects to track to a batch; reappearing objects have priority, then moving ones."""
         frames = list(plan.tracked)
         owners, parts, seeds = [], [], []
         for clip, item in enumerate(items):

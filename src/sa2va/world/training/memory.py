@@ -64,7 +64,7 @@ class MemoryConfig(StageConfig):
 
 
 class ClipData:
-    """Data of the stage: rendered clips with objects to track, first those that reappear, then those that move."""
+    """Data of the stage: rendered clips with objects to track; reappearing objects have priority, then moving ones."""
 
     def __init__(self, config: MemoryConfig, processor: Processor) -> None:
         self.config, self.processor = config, processor

@@ -1,4 +1,4 @@
-"""Pack many question-answer pairs per picture into one row: shared picture prefix, branches that mask each other.
+"""Pack many question-answer pairs per picture into one row: shared picture prefix, mutually masked branches.
 
 Flow: exchanges.py -> PackedData -> WorldBatch whose rows have branches -> GroundedSa2VA -> LossTerms.
 Source: packing of texts that do not attend to each other, arXiv:2107.02027; branches with a shared picture are our own.
@@ -40,7 +40,7 @@ class PackedConfig(CotrainConfig):
     branch_tokens: int = 640  # token limit of a picture's branches
     tokens_per_branch: int = 20  # estimate, for the number of branches that fit
     least_branches: int = 8  # least number of branches of a picture
-    requests_per_branch: float = 0.6  # sampled requests per branch that fits; with the questions, more than 1
+    requests_per_branch: float = 0.6  # sampled requests per branch that fits; the sum with the questions exceeds 1
     questions_per_branch: float = 0.5  # sampled questions per branch that fits
     ordinary_every: int = 4  # steps per ordinary batch (conversations and masks), against forgetting
     hard_from: float = 0.3  # share of the stage up to which one word of each opposite pair is left out

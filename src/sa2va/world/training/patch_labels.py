@@ -102,8 +102,8 @@ def label_cells(samples: Sequence[Sample], side: int) -> tuple[Tensor, Tensor, T
         side: side of the grid of visual tokens.
 
     Returns:
-        (Z, 2) row of the sample and cell of its grid, (Z, 4) attributes, (B, cells) 1 at centers of objects, else 0,
-        and UNMARKED in skipped samples.
+        (Z, 2) row of the sample and cell of its grid; (Z, 4) attributes; (B, cells) marks, 1 at centers of objects,
+        0 elsewhere, UNMARKED in skipped samples.
     """
     cells: list[tuple[int, int]] = []
     attributes: list[tuple[int, ...]] = []
