@@ -12,7 +12,7 @@ import numpy as np
 from sa2va.types import Sample
 
 ENDLESS = 10**9  # nominal length of an endless dataset
-_BLOCK = 1000  # items of a mixture in which the shares hold exactly
+_BLOCK = 1000  # items in a block of a mixture, which holds each dataset exactly by its share
 
 
 @runtime_checkable
@@ -54,7 +54,7 @@ class Take:
 
 
 class _Shuffles:
-    """Permutations of a stream, by round: pure functions of seed, round and size.
+    """Permutations by round number: pure functions of seed, round and size.
 
     The cache holds every permutation that one block of a mixture may need in any order: at least two, since a block
     may contain the end of one round and the start of the next.
@@ -66,7 +66,7 @@ class _Shuffles:
         self._kept: dict[int, np.ndarray] = {}
 
     def __reduce__(self) -> tuple[type, tuple[int, int]]:
-        return type(self), (self._seed, self._size)  # a worker process computes its own
+        return type(self), (self._seed, self._size)  # a worker process computes its own permutations
 
     def __getitem__(self, round_number: int) -> np.ndarray:
         if round_number not in self._kept:

@@ -26,7 +26,7 @@ class ForwardView:
 
 
 class Auxiliary(Protocol):
-    """Auxiliary losses: a callable with `attention_layers`. A module may hold heads of its own."""
+    """Callable that computes auxiliary losses. An implementation may be a module with trained heads."""
 
     @property
     def attention_layers(self) -> Sequence[int]:

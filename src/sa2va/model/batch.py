@@ -30,7 +30,7 @@ class Prompts:
     attention_mask: Tensor  # (B, L) long
     pixel_values: Tensor  # pixels of all pictures in order: (P, 3, s, s) tiles, or (patches, values of a patch)
     grids: Tensor  # (pictures, 3) time, rows, columns of patches if the image encoder takes any size, else (0, 3)
-    visual_index: Tensor  # (image tokens,) index of the visual token for each; regions repeat some
+    visual_index: Tensor  # (image tokens,) index of the visual token of each; regions repeat visual tokens
     branches: Tensor | None = None  # (B, L) long, branch of each token in a packed row; see branches.py
 
     def to(self, device: torch.device | str) -> Self:
@@ -61,7 +61,7 @@ class Batch(Prompts):
     seg_targets: Tensor  # (R, h, w) bool, visible pixels
     seg_seeds: Tensor  # (R,) long, seeds of the random points of each mask
     tracks: Tracks | None = None
-    shared_parts: frozenset[str] = frozenset()  # parts that any process runs in this step, see `with_parts`
+    shared_parts: frozenset[str] = frozenset()  # parts that at least one process runs in this step
 
     @property
     def parts(self) -> frozenset[str]:

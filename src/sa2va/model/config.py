@@ -38,11 +38,11 @@ class Sa2VAConfig:
     tile_size: int = 448  # px, side of one MLLM tile, for families with tiles
     tokens_per_tile: int = 256
     max_tiles: int = 12  # 1 = the picture is resized to a single tile
-    min_pixels: int = 0  # least ratio of a prompting key frame's score to the object's best score
-    max_pixels: int = 0  # px, largest area
+    min_pixels: int = 0  # px, least area of a picture, for families that take any size
+    max_pixels: int = 0  # px, largest area of a picture, for families that take any size
     num_keyframes: int = 5  # frames of a clip that the MLLM reads and [SEG] prompts
     keyframes: str = "uniform"  # selection of these frames; one of KEYFRAME_CHOICES
-    sure_keyframes: float = 0.0  # least score of a prompting key frame, relative to the object's best
+    sure_keyframes: float = 0.0  # least ratio of a prompting key frame's score to the object's best score
     seg_design: str = "single"  # a name in seg_design.py: how mask tokens map to frames
     gate_absent: bool = False  # an object with presence < 0.5 in a frame gets an empty mask there
 

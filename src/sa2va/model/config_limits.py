@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-MAX_ITEMS = 4096  # of a list or an object
+MAX_ITEMS = 4096  # items of a list, or fields of an object
 MAX_TEXT = 100_000  # characters
 
 
@@ -22,7 +22,7 @@ class Limit:
 
     def __contains__(self, value: Any) -> bool:
         kind = int if self.whole else (int, float)
-        # A comparison with NaN is false.
+        # NaN is out of every range, since a comparison with it is false.
         return isinstance(value, kind) and not isinstance(value, bool) and self.low <= value <= self.high
 
     def __str__(self) -> str:
@@ -36,8 +36,8 @@ EPSILON, SHARE = Limit(1e-12, 0.1, whole=False), Limit(0, 1, whole=False)
 SPREAD, FACTOR, SCORE = Limit(0, 100, whole=False), Limit(1e-6, 1e6, whole=False), Limit(-1e6, 1e6, whole=False)
 OTHER = Limit(-(2**53), 2**53, whole=False)
 
-# Limits of numbers by field name, in native, published and SAM 2 configurations, several times the values of published
-# models. Items of a list are checked one by one.
+# Limits of numbers by field name, for native, published and SAM 2 configurations. The limits are several times the
+# values of published models. Items of a list are checked one by one.
 _NAMES: tuple[tuple[Limit, str], ...] = (
     (WIDTH, "hidden_size intermediate_size out_hidden_size projection_dim embed_dim d_model mem_ff mem_out mlp_dim "
     "iou_head_hidden_dim fpn_hidden_size memory_attention_hidden_size memory_attention_feed_forward_hidden_size "
@@ -102,7 +102,7 @@ BUILT_IN = (
     "eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4",
     "batched_mm", "grouped_mm",
 )  # fmt: skip
-# Fields that change how a model is built or read.
+# Refused fields with the reason. They change how a model is built or read.
 REFUSED = {
     "per_layer_config": "layers of one model are built alike",
     "quantization_config": "packed weights cannot be read; take the model in full precision",
@@ -141,7 +141,7 @@ def check_values(values: Mapping[str, Any], where: str) -> None:
 
 
 def drop_implementations(values: Any) -> Any:
-    """Return a configuration without the kernel names that it contains."""
+    """Remove the names of attention and expert kernels from a configuration; return a copy."""
     if isinstance(values, Mapping):
         return {k: drop_implementations(v) for k, v in values.items() if k not in IMPLEMENTATION_FIELDS}
     return [drop_implementations(value) for value in values] if isinstance(values, list) else values

@@ -16,7 +16,7 @@ class EncodedText:
     ids: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)  # IGNORE_INDEX at tokens without language loss
     seg_columns: list[int] = field(default_factory=list)  # index of each mask token in `ids`
-    seg_objects: list[int] = field(default_factory=list)  # objects in order; one entry each, whatever its token count
+    seg_objects: list[int] = field(default_factory=list)  # object of each group of mask tokens, in order
     visual_index: list[int] = field(default_factory=list)  # image token -> index among the sample's visual tokens
 
     def add(self, turn: Self) -> None:
@@ -26,7 +26,7 @@ class EncodedText:
             getattr(self, name).extend(getattr(turn, name))
 
     def cut(self, max_tokens: int, task: str) -> "EncodedText":
-        """Truncate the answer of a first turn to `max_tokens`.
+        """Truncate a first turn to `max_tokens` at the end of its answer.
 
         Raises:
             ValueError: the question and the mask tokens do not fit.

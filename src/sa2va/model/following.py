@@ -21,7 +21,7 @@ def choose_prompts(output: MaskOutput, num_frames: int, share: float) -> list[Te
     """Select, per object, the key frames whose masks prompt SAM 2's memory.
 
     One [SEG] represents the object on all key frames. The state of a tiny model may encode the object's location on
-    one of them; after the object has moved, the masks of the others show something else. Low scores reveal them.
+    only one of them. If the object moves, its masks on the other key frames are wrong and have low scores.
 
     Args:
         output: N * K masks, grouped by object.
@@ -38,13 +38,15 @@ def choose_prompts(output: MaskOutput, num_frames: int, share: float) -> list[Te
 
 @torch.no_grad()
 def find_objects(tracks: Tracks, output: MaskOutput, targets: Tensor, least_iou: float) -> Tracks:
-    """Keep objects whose highest-scoring key frame shows them; a wrong prompt would train the memory to forget.
+    """Keep the objects whose mask on the highest-scoring key frame matches its target.
+
+    A wrong prompt would train the memory to forget.
 
     Args:
         tracks: n objects.
         output: masks on the key frames of all objects of the batch.
         targets: (R, h, w) bool, targets of the same rows.
-        least_iou: IoU with the target above which an object counts as shown.
+        least_iou: IoU with the target above which a mask matches.
     """
     best = output.scores[tracks.key_rows].argmax(1, keepdim=True)
     rows = tracks.key_rows.gather(1, best)[:, 0]
@@ -84,7 +86,7 @@ def follow_objects(
 
 
 def nothing_to_follow(sam2: Sam2, targets: Tensor) -> Tracks:
-    """Build one dummy object on blank frames, for a process without objects when another one has some."""
+    """Build one dummy object on blank frames, for a process without tracked objects when another process has some."""
     dtype = next(sam2.parameters()).dtype
     zero = torch.zeros(1, 1, dtype=torch.long, device=targets.device)
     return Tracks(

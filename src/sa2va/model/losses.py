@@ -31,24 +31,24 @@ class LossConfig:
     iou: float = 0.0
     presence: float = 0.0
     num_points: int = 12_544  # P, points per mask
-    oversample: float = 3.0  # random points per mask, as a multiple of P; the uncertain ones are taken from these
-    uncertain_share: float = 0.75
-    candidate: Literal["predicted", "real"] = "predicted"  # train the candidate with the highest IoU of this kind
+    oversample: float = 3.0  # candidate points per mask, as a multiple of P; the most uncertain ones are kept
+    uncertain_share: float = 0.75  # share of the points chosen by uncertainty; the others are uniform
+    candidate: Literal["predicted", "real"] = "predicted"  # train the one with the highest predicted or actual IoU
     skip_empty: bool = False  # an empty target trains only presence
-    follow_iou: float = 0.5  # least IoU of an object's highest-scoring key frame for the object to be tracked
+    follow_iou: float = 0.5  # an object is tracked if the IoU on its highest-scoring key frame exceeds this
 
 
 @dataclass(frozen=True)
 class LossTerm:
     """Loss term: sum over rows, number of rows, and weight of the mean.
 
-    The mean over all processes is not the mean of their means when their numbers of rows differ. Sums and counts can
-    be reduced; the trainer divides.
+    Processes may have different numbers of rows, so their means cannot be averaged. The trainer reduces sums and
+    counts over all processes and then divides.
     """
 
     total: Tensor  # scalar, differentiable; 0 without rows
     count: float | Tensor  # rows that `total` sums over
-    weight: float = 1.0  # of the term's mean in the loss that is minimized
+    weight: float = 1.0  # weight of the term's mean in the minimized loss
 
     @classmethod
     def of(cls, values: Tensor, weight: float = 1.0) -> "LossTerm":
@@ -113,7 +113,7 @@ def point_losses(mask_logits: Tensor, targets: Tensor, config: LossConfig, seeds
 
 
 def place_loss(mask_logits: Tensor, targets: Tensor, stride: int = 4) -> Tensor:
-    """Compute the cross-entropy between a mask's coarse cells and a softmax over all cells.
+    """Compute the cross-entropy over coarse cells between the target's area and a softmax of the mask logits.
 
     When several objects look alike to the decoder, a mask with a little of each keeps the point losses low. A softmax
     over cells penalizes it, so the decoder learns to select one object long before its masks are accurate.
@@ -151,7 +151,7 @@ def mask_losses(
         targets: (N, H, W) bool.
         config: weights, point sampling and the candidate to train.
         seeds: (N,) long, seeds of the random points of each mask.
-        counts: (N,) 1, or 0 for a mask that is decoded only to complete the graph; None = all 1.
+        counts: (N,) 1, or 0 for a mask decoded only so that all processes run the same graph; None = all 1.
 
     Returns:
         "bce", "dice", "place", "iou", "presence"; the last three only with a weight above 0.

@@ -34,7 +34,7 @@ class MaskRows:
 
     def __init__(self, design: SegDesign, side: int | None) -> None:
         self._design, self._side = design, side
-        self._start = torch.zeros(3, dtype=torch.long)  # states, frames and objects so far
+        self._start = torch.zeros(3, dtype=torch.long)  # numbers of states, frames and objects so far
         self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, sample: Sample, objects: Sequence[int], frames: Sequence[int], seed: int) -> None:

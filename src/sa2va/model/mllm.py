@@ -125,7 +125,7 @@ class Mllm(nn.Module):
         return self._family.encode_images(self.native, pixel_values, grids)
 
     def run_text(self, inputs: TextInput, cache: DynamicCache | None = None) -> Tensor:
-        """Return the hidden states (B, L, D) of the new tokens: those from which the family reads [SEG]."""
+        """Run the text model on the new tokens; return the hidden states (B, L, D) from which [SEG] is read."""
         return self._family.run_text(self.native, inputs, cache).states.to(inputs.embeds.device)
 
     def record_attention(self) -> None:

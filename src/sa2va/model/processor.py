@@ -60,7 +60,7 @@ class Processor:
     # ---- pixels
 
     def read_pictures(self, frames: Frames) -> list[Picture]:
-        """Prepare the MLLM's pixels: a picture in full detail, or the frames of a clip, each in less."""
+        """Prepare the MLLM's pixels; a frame of a clip may get fewer visual tokens than a single picture."""
         return [self.family.read_picture(frame, self.config, is_frame=len(frames) > 1) for frame in frames]
 
     def sam_pixel_values(self, frames: Frames) -> Tensor:
@@ -107,7 +107,7 @@ class Processor:
         return cells
 
     def _region_prompt(self, turn: Turn) -> tuple[str, list[int]]:
-        """Write the sentence with the region tokens; return it with the covered cells."""
+        """Build the prompt sentence that marks the regions; return it with the cells they cover."""
         if not turn.regions:
             return "", []
         if not self.family.takes_regions:
@@ -286,7 +286,7 @@ class Processor:
         """Build the prompts of first turns, padded on the left.
 
         Args:
-            questions: per prompt the turn and its media: pictures, one array each, or the frames of one clip.
+            questions: for each prompt its turn and media: one array per picture, or one with the frames of a clip.
         """
         rows, pictures = [], []
         for turn, seen in questions:

@@ -1,7 +1,7 @@
 """Compose Sa2VA: MLLM, projector of [SEG] states, SAM 2.
 
 Flow: Batch -> encode (text and pictures) -> hidden states -> [SEG] states -> decode_masks -> MaskOutput.
-    forward() computes losses, inference/ masks, both through these functions.
+    forward() computes losses and inference/ computes masks, both through these functions.
 Source: Sa2VA, arXiv:2501.04001, figure 2.
 Shapes: B samples, L tokens, D MLLM width, C SAM 2 width, M mask tokens, R masks to decode, F frames of the batch.
 """
@@ -116,7 +116,7 @@ class Sa2VA(nn.Module):
         self, batch: Batch, states: Tensor, prompt_embeds: Tensor, losses: LossConfig
     ) -> dict[str, LossTerm]:
         """Decode every mask, track some objects, and compute the losses against visible pixels."""
-        counts = 1.0  # of each mask
+        counts = 1.0  # count of each mask in the mean, 1 or 0
         if not len(batch.seg_rows):
             prompt_embeds, batch, counts = self.projector(states[:1, 0]), self._with_blank_row(batch), 0.0
         frames = self.sam2.encode_frames(batch.sam_pixel_values)

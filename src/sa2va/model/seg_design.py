@@ -1,4 +1,4 @@
-"""Define how mask tokens map to frames: one shared [SEG], one repeated, or one token per frame.
+"""Define how mask tokens map to frames: a shared [SEG], [SEG] repeated per frame, or a distinct token per frame.
 
 Flow: Sa2VAConfig.seg_design -> SegDesign -> processor.py (tokens of an answer, rows of a batch) and inference/ (states
     grouped by object).

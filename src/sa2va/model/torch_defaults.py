@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import torch
 
 _lock = threading.Lock()
-_inside = 0  # calls that run under our defaults, in all threads
-_outside = torch.float32  # the caller's default, restored after the last of them
+_inside = 0  # number of running blocks under our defaults, in all threads
+_outside = torch.float32  # the caller's default dtype, restored after the last block
 
 
 @contextmanager
@@ -19,8 +19,8 @@ def plain_defaults() -> Generator[None]:
     """Set torch's defaults to float32 and the CPU within a block or a function.
 
     Native classes use the defaults wherever they name no dtype or device, and in type promotion, which no argument
-    controls. The default device belongs to a thread. The default dtype belongs to the process. If it is not float32,
-    the first call sets it and the last one to end restores the caller's.
+    controls. The default device is per thread and the default dtype is per process. If the dtype is not float32, the
+    first block to start sets it and the last block to end restores the caller's.
     """
     global _inside, _outside
     with _lock:

@@ -27,7 +27,7 @@ from sa2va.training.stage import Key, StageConfig, StageData
 
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 PREFETCH = 3  # prefetched batches per worker
-SMALLEST_SHARED = 2**16  # bytes; less is sent by value
+SMALLEST_SHARED = 2**16  # bytes; smaller tensors and arrays are sent by value
 
 
 class StepSampler(Sampler[list[Key]]):
@@ -61,7 +61,7 @@ class Failure:
     trace: str
 
     def to_exception(self, step: int) -> Exception:
-        """Return the exception for the training loop, in one line: bad input stays a ValueError."""
+        """Return the one-line exception to raise in the training loop; bad input stays a ValueError."""
         kind = ValueError if self.is_value_error else RuntimeError
         failure = kind(f"the batch of step {step} failed: {self.text}")
         failure.add_note(self.trace)
@@ -144,12 +144,12 @@ def load_batches(
                 raise batch.to_exception(step)
             yield batch
     finally:
-        # Until then torch reports a dead worker of this loader again and again.
+        # Until the shutdown, torch reports a dead worker of this loader again and again.
         getattr(batches, "_shutdown_workers", lambda: None)()
 
 
 class _WorkerDeaths:
-    """Handle SIGCHLD: let torch's handler raise only while a batch is awaited, not at any line of the process."""
+    """Handle SIGCHLD: let torch's handler raise only while a batch is awaited, not at an arbitrary line."""
 
     def __init__(self) -> None:
         self._report: Callable[[int, Any], Any] | None = None  # torch's; it raises if a worker of any loader has died
@@ -172,7 +172,7 @@ class _WorkerDeaths:
 
     @contextmanager
     def reported(self) -> Generator[None]:
-        """Raise RuntimeError in this block if a worker has died, before it or in it."""
+        """Raise RuntimeError if a worker has died before this block or dies within it."""
         self._is_awaited = True
         try:
             if self._report is not None:
@@ -201,16 +201,16 @@ def _start_worker(number: int) -> None:
 
 
 def send_tensor(tensor: Tensor) -> tuple[Any, ...]:
-    """Send a tensor through shared memory, or by value when /dev/shm, which is small in containers, has little room.
+    """Send a tensor through shared memory, or by value if it is small or shared memory has little room.
 
-    torch's default ends the process when shared memory runs out.
+    /dev/shm is small in containers. torch's default ends the process when shared memory runs out.
     """
     tensor = tensor.detach()
     size = tensor.nbytes
     if SMALLEST_SHARED <= size < free_shared_memory() / 4:
         alone = tensor.untyped_storage().nbytes() == size
         return reduce_tensor(tensor if alone else tensor.clone(memory_format=torch.contiguous_format))
-    if not size:  # may have a stride that view() refuses
+    if not size:  # an empty tensor may have a stride that view() refuses
         return _empty, (tuple(tensor.shape), tensor.dtype)
     return _from_bytes, (
         tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes(),
@@ -228,7 +228,7 @@ def _send_array(array: np.ndarray) -> tuple[Any, ...]:
 def free_shared_memory() -> float:
     try:
         space = os.statvfs("/dev/shm")
-    except OSError:  # not Linux, where /dev/shm has no limit of its own
+    except OSError:  # no /dev/shm outside Linux; shared memory has no limit of its own
         return math.inf
     return space.f_bavail * space.f_frsize
 

@@ -177,7 +177,7 @@ class RunLogger:
 
 
 class _Board:
-    """TensorBoard writer of one stage. An error of its thread is raised here, and reported once."""
+    """TensorBoard writer of one stage. An error of its thread is raised by the next `add`, and reported once."""
 
     def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter

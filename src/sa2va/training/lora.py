@@ -15,7 +15,7 @@ def add_lora(model: Sa2VA, rank: int, dropout: float = 0.0) -> Any:
     """Add LoRA weights to every linear layer of the text model, in place; freeze all other weights.
 
     Args:
-        model: of any family; the language model head gets no adapter.
+        model: model of any family; its language model head gets no adapter.
         rank: rank of the adapters; alpha is 2 * rank, as in the paper.
         dropout: dropout before the adapters, 0..1.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def start_process(device: str, num_threads: int = 0) -> torch.device:
     """Join the process group, if there is one, and return the device of this process.
 
-    cuDNN attention is disabled on GPUs, since it compiles a plan for every new batch shape and nearly all differ.
+    cuDNN attention is disabled on GPUs, since it compiles a plan for every batch shape and most shapes are new.
 
     Args:
         device: device of the run; with several processes each takes its own GPU.
@@ -69,7 +69,7 @@ def end_process() -> None:
 
 
 def build_accelerator(config: StageConfig, device: torch.device) -> "Accelerator":
-    """Build the Accelerator of a stage; autocast to bfloat16 if configured and the hardware multiplies it.
+    """Build the Accelerator of a stage; use bfloat16 autocast if configured and supported by the hardware.
 
     Raises:
         ValueError: Accelerate is not installed.
@@ -86,7 +86,7 @@ def build_accelerator(config: StageConfig, device: torch.device) -> "Accelerator
         device_placement=False,
         mixed_precision="bf16" if half else "no",
         gradient_accumulation_steps=config.accumulate,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # steps differ in parts
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # a step may skip parts
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sa2va.extensions import find_part
 from sa2va.training.config import RunConfig
 
-RECIPES: dict[str, Callable[[], RunConfig]] = {}  # of the core
+RECIPES: dict[str, Callable[[], RunConfig]] = {}  # recipes of the core
 
 
 def find_recipe(name: str) -> Callable[[], RunConfig]:

@@ -19,7 +19,7 @@ from sa2va.training.stage import RunContext
 from sa2va.training.state import is_finished, mark_finished
 from sa2va.training.trainer import run_stage
 
-MODEL = "model"  # folder of the trained model, within that of the run
+MODEL = "model"  # subfolder of the run's folder for the trained model
 
 
 def train(name: str, overrides: Sequence[str] = (), output: str | None = None, quiet: bool = False) -> Path:

@@ -86,7 +86,7 @@ class StageData(Protocol):
         """
 
     def __getitem__(self, key: Key) -> Any:
-        """Prepare one item: a pure function of the key, from which the global random generators are seeded."""
+        """Prepare one item, a pure function of the key. The key also seeds the global random generators."""
 
     def collate(self, items: Sequence[Any]) -> Any:
         """Collate the items of one process, without random numbers."""
@@ -99,8 +99,8 @@ class Stage(Protocol):
     """Stage: module and data. `validate(step) -> dict[str, float] | None` is optional.
 
     A batch is a tensor or a dataclass, whose tensors `model.batch.move` moves to the device. It may have `parts`
-    (frozenset of str) and `with_parts(parts) -> batch`: the module runs every part of the set, even without rows for
-    it. The trainer passes the union over all processes, so that all run the same graph.
+    (frozenset of str) and `with_parts(parts) -> batch`. The module then runs these parts of the model even if the batch
+    has no rows for them. The trainer passes the union over all processes, so that all run the same graph.
     """
 
     @property

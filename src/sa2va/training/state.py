@@ -34,7 +34,7 @@ FORMAT = "sa2va-training-state-2"
 FINAL = "final"
 ALIASES = "aliases"
 FINISHED_FILE = "finished.json"
-# Frozen weights are not saved, since a run rebuilds them. The full state on the CPU goes to the main process only.
+# Frozen weights are not saved, since a run rebuilds them. GATHERED puts the full state on the CPU of the main process.
 TRAINED = StateDictOptions(ignore_frozen_params=True)
 GATHERED = replace(TRAINED, full_state_dict=True, cpu_offload=True)
 SCATTERED = replace(TRAINED, full_state_dict=True, strict=False)
@@ -114,7 +114,7 @@ def read_state(path: Path) -> State:
 
 
 def module_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Return the state dict of a module, sharded or wrapped ones included, without frozen parameters.
+    """Return the state dict of a module, which may be sharded or wrapped, without frozen parameters.
 
     Every process of a run must call it. Entries that are not tensors are refused, since saving them needs pickle.
     """
@@ -244,7 +244,7 @@ def is_finished(folder: Path, config: Any) -> bool:
 
 
 def _decisive(config: Any) -> Any:
-    """Return the part of a configuration that determines the weights, as JSON: without output, speed and logging."""
+    """Return the settings that determine the weights, as JSON; output, speed and logging are left out."""
     idle = {"output", "device", "threads", *FREE_FIELDS}
 
     def without(values: Any) -> Any:

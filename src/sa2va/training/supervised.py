@@ -51,7 +51,7 @@ class SupervisedConfig(StageConfig):
     max_tokens: int = 8192  # limit of a conversation, see `Processor.encode_sample`
     lora_rank: int = 128  # 0 = train the whole language model
     lora_dropout: float = 0.05
-    trains_embeddings: bool = True  # and the head of the language model, since the mask tokens are new
+    trains_embeddings: bool = True  # input embeddings and language model head, since the mask tokens are new
     trains_vision_projector: bool = True
     trains_mask_decoder: bool = True
 
@@ -83,7 +83,7 @@ class ChosenFrames:
 
 
 class SupervisedData:
-    """Data of the stage: samples of a mixture with random key frames."""
+    """Data of the stage: samples of a mixture with their key frames."""
 
     def __init__(self, config: SupervisedConfig, processor: Processor) -> None:
         self.config, self.processor = config, processor

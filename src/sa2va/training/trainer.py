@@ -88,7 +88,7 @@ def fit_stage(stage: Stage) -> None:
 
 
 class _Meter:
-    """Running sums of loss terms since the last log line; part of the saved state, so resuming changes no line."""
+    """Running sums of loss terms since the last log line. They are saved, so a resumed run logs the same lines."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
@@ -124,7 +124,7 @@ class _Signals:
 
 @contextmanager
 def _deferred_signals() -> Generator[_Signals]:
-    """Defer the signals that end a run within a `with` block (in the main thread only)."""
+    """Within a `with` block, defer the signals that end a run (in the main thread only)."""
     signals = _Signals()
     kept: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -261,7 +261,7 @@ class _StageRun:
             figures += terms
         norm = accelerator.clip_grad_norm_(self.trained.values(), config.clip_norm or math.inf)
         figures.append(("grad_norm", norm.detach(), one))
-        # one test, so only one synchronization with the device
+        # A single finiteness test needs only one synchronization with the device.
         if not torch.isfinite(norm + sum(total for name, total, _ in figures if name == "total")):
             self.skip(figures)
             return
@@ -273,7 +273,7 @@ class _StageRun:
             self.meter.add(*figure)
 
     def next_batch(self, batches: Iterator[Any]) -> Any:
-        """Return the next batch on the device, with the parts of all processes in this step."""
+        """Return the next batch on the device, with the parts that any process runs in this step."""
         began = time.monotonic()
         batch = next(batches)
         self.wait_s += time.monotonic() - began
@@ -284,7 +284,7 @@ class _StageRun:
         return move(batch, self.device)
 
     def combine(self, terms: dict[str, LossTerm]) -> tuple[Tensor, list[tuple[str, Tensor, Tensor]]]:
-        """Return the loss to minimize, and total and count of each term over all processes; "total" is the loss.
+        """Return the loss to minimize, and the sum and count of each term over all processes, the loss as "total".
 
         The loss of this process is multiplied by the number of processes, because their gradients are averaged.
         """

@@ -48,7 +48,7 @@ class TextInput:
 
     @property
     def next_positions(self) -> Tensor:
-        """(B,) next position of each row, where a KV cache continues; padding never has the largest position."""
+        """(B,) position of the token after each row, for a KV cache. Padding never has the largest position."""
         flat = self.position_ids.reshape(-1, *self.embeds.shape[:2])
         return flat.amax(dim=(0, 2)) + 1
 
@@ -69,7 +69,7 @@ class Family(Protocol):
     takes_any_size: bool  # the image encoder takes pictures of any size, else square tiles
     pixel_mean: tuple[float, float, float]  # of RGB in 0..1, subtracted before the image encoder
     pixel_std: tuple[float, float, float]
-    # (part, field) of the native configuration with a number of layers -> prefix of the layers' tensor names
+    # (part, field) of the native configuration that gives a number of layers -> prefix of these layers' tensor names
     layer_names: Mapping[tuple[str, str], str]
 
     def build_mllm(self, config: dict[str, Any]) -> PreTrainedModel:

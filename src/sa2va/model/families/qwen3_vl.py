@@ -40,7 +40,7 @@ class Qwen3VL(QwenVL):
         return VisualTokens(output.pooler_output, tuple(output.deepstack_features))
 
     def run_text(self, mllm: Any, inputs: TextInput, cache: DynamicCache | None, **more: Any) -> TextOutput:
-        """Return the states before the final norm, unlike all other families, and the attention."""
+        """Return the states before the final norm (other families: after it), and the attention."""
         if inputs.deepstack:
             more |= {"visual_pos_masks": inputs.visual_places, "deepstack_visual_embeds": list(inputs.deepstack)}
         output = super().run_text(mllm, inputs, cache, **more)

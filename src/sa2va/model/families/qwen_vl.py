@@ -22,7 +22,7 @@ from sa2va.model.families.protocol import Picture
 
 IMAGE_START, IMAGE_TOKEN, IMAGE_END = "<|vision_start|>", "<|image_pad|>", "<|vision_end|>"
 MAX_ASPECT = 200  # longer side over shorter side
-_FIRST_GRID = 28  # px; the first resize rounds to it, whatever the model's own patches are
+_FIRST_GRID = 28  # px; the first resize rounds sides to multiples of it, whatever the model's patch size
 _FIRST_MIN_PIXELS = 4 * 28 * 28
 
 
@@ -66,7 +66,7 @@ class QwenVL(MllmFamily):
         return nn.ModuleList([visual.merger, *getattr(visual, "deepstack_merger_list", ())])
 
     def positions(self, mllm: Any, input_ids: Tensor, attention_mask: Tensor, grids: Tensor) -> Tensor:
-        """Compute 3D position ids (time, row, column); a text token has three equal ones: (3, B, L)."""
+        """Compute 3D position ids (time, row, column): (3, B, L). The three ids of a text token are equal."""
         is_image = input_ids.eq(mllm.config.image_token_id).int()
         positions, _ = mllm.model.get_rope_index(
             input_ids, mm_token_type_ids=is_image, image_grid_thw=grids, attention_mask=attention_mask

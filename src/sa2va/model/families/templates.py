@@ -31,7 +31,7 @@ _INTERNLM2 = Template(
 TEMPLATES = {
     "internlm2_chat": _INTERNLM2,
     "qwen_chat": replace(_INTERNLM2, stops=("<|endoftext|>",)),
-    # Also used by the published 4B model, whose Qwen tokenizer lacks these tokens, so that they are plain text.
+    # Also used by the published 4B model, whose Qwen tokenizer reads these tokens as plain text.
     "phi3_chat": Template(
         system="<|system|>\n{}<|end|>\n",
         before_question="<|user|>\n",

@@ -24,7 +24,8 @@ SCORES_IN_PARTS, ROWS_OF_PARTS = 2**19, 512
 def avoid_cudnn() -> None:
     """Disable cuDNN attention in PyTorch, permanently for the whole process.
 
-    cuDNN, the first choice on an H100, compiles a plan for each new number of keys, and memories and KV caches grow.
+    cuDNN is PyTorch's first choice on an H100. It compiles a plan for each new number of keys, and the number changes
+    as memories and KV caches grow.
     PyTorch has no argument for this per call. Restoring the switch after a call would affect other threads.
     """
     torch.backends.cuda.enable_cudnn_sdp(False)
@@ -42,7 +43,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         (N, Q, V).
     """
     rounded = query.dtype == torch.bfloat16
-    # The fused CPU kernel needs values as wide as the keys; for these it is faster in float32.
+    # The fused CPU kernel requires values as wide as the keys. For such values it is faster in float32.
     if query.device.type != "cpu" or (not rounded and query.shape[-1] == value.shape[-1]):
         return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
     num_queries, num_keys = query.shape[1], key.shape[1]
@@ -93,7 +94,7 @@ def attend_blockwise(
     scaling: float | None = None,
     **other: Any,
 ) -> tuple[Tensor, None]:
-    """Compute attention as Transformers' attention interface; use "sdpa" where blocks are not faster.
+    """Compute attention in Transformers' attention interface; use "sdpa" where blockwise is not faster.
 
     Args:
         module: the attention layer.

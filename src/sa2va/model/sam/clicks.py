@@ -133,11 +133,11 @@ def refine_mask(
     embeds: Tensor,
     found: MaskOutput,
 ) -> tuple[MaskOutput, bool]:
-    """Refine a tracked mask with clicks; stop when it contains the positive and no negative ones.
+    """Refine a tracked mask with clicks until it contains all positive and no negative ones.
 
     Memory can outweigh a click, in particular when a track has drifted to another object. Then the clicks are decoded
-    again without memory and, if one is positive, also without the previous mask. The mask is kept unless a result
-    agrees with more clicks.
+    again without memory and, if one is positive, also without the previous mask. The tracked mask is kept unless a
+    refined one agrees with more clicks.
 
     Args:
         sam2, policy, clicks, size, features: as in `decode_clicks`.

@@ -79,7 +79,8 @@ def _run_layers(
 
 def _rotation(attention: Sam2VideoMemoryAttention | Sam3TrackerVideoMemoryAttention) -> Tensor:
     """Return the rotary position embedding of the grid as complex numbers, (g*g, C/2)."""
-    cos, sin = attention.rotary_emb(attention.layer_norm.weight, attention.position_ids)  # (1, g*g, C), pairs alike
+    # (1, g*g, C), equal in both channels of a pair
+    cos, sin = attention.rotary_emb(attention.layer_norm.weight, attention.position_ids)
     return torch.complex(cos[0, :, ::2].contiguous(), sin[0, :, ::2].contiguous())
 
 

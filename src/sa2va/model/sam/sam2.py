@@ -158,7 +158,7 @@ class Sam2(nn.Module):
         return FrameFeatures(maps[2], (decoder.conv_s0(maps[0]), decoder.conv_s1(maps[1])))
 
     def without_memory(self, embeds: Tensor) -> Tensor:
-        """Mark features as not conditioned on memory: (N, C, g, g) -> (N, C, g, g)."""
+        """Add the no-memory embedding to features: (N, C, g, g) -> (N, C, g, g)."""
         return embeds + self.native.no_memory_embedding[0, 0, :, None, None]
 
     def language_prompt(self, prompt_embeds: Tensor | None, num_masks: int) -> Tensor:
@@ -210,7 +210,7 @@ class Sam2(nn.Module):
             image_positional_embeddings=positions,
             sparse_prompt_embeddings=sparse[:, None],
             dense_prompt_embeddings=dense,
-            # In eval mode the single-mask token without a click would silently fall back to the three candidates.
+            # In eval mode the native decoder silently replaces an unstable single mask by the best of three candidates.
             multimask_output=num_candidates > 1,
             high_resolution_features=list(high_res),
         )
@@ -344,7 +344,7 @@ class Sam2(nn.Module):
 
 
 def _fit(logits: Tensor, sides: Sequence[int]) -> Tensor:
-    """Resize (N, 1, h, w) to the memory's or prompt's grid if it differs, as for patches other than 16 px."""
+    """Resize (N, 1, h, w) to the given sides if they differ, which occurs for patches other than 16 px."""
     if logits.shape[2:] == tuple(sides):
         return logits
     return F.interpolate(logits.float(), list(sides), mode="bilinear", antialias=True).to(logits.dtype)

@@ -2,8 +2,8 @@
 
 Flow: sam2.py (features, prompted masks) -> Tracker.prompt / Tracker.step, frame by frame -> MaskOutput.
 Source: SAM 2, arXiv:2408.00714, section 4: 6 recent memories, up to 15 recent pointers and the prompted frames.
-    Differences from its code: memories are binarized per object instead of per frame, and a prompted frame beyond
-    `max_conditioning` loses its pointer with its memory.
+    Two differences from its code: memories are binarized per object instead of per frame; a prompted frame beyond
+    `max_conditioning` loses both its memory and its pointer.
 Shapes: N objects, C width, g side of the coarsest grid, L memory tokens of one object.
 """
 
@@ -25,7 +25,7 @@ class TrackPolicy:
     overwrite_absent: bool  # empty the mask of an absent object, also in memory
     binarize_prompted: bool  # encode the memory of a prompted frame from a binary mask
     single_mask: bool  # a box or several clicks are unambiguous: decode one mask, not the best of three
-    max_conditioning: int | None = None  # prompted frames that a frame attends to; None = all
+    max_conditioning: int | None = None  # maximum number of prompted frames that a frame attends to; None = all
 
 
 SOFT = TrackPolicy(overwrite_absent=False, binarize_prompted=False, single_mask=False)  # as Sa2VA is trained
@@ -33,7 +33,7 @@ STOCK = TrackPolicy(overwrite_absent=True, binarize_prompted=True, single_mask=T
 
 
 def nearest_frames(frames: Collection[int], frame: int, number: int | None) -> set[int]:
-    """Select the prompted frames for a frame: the last before it, the first not before it, then the nearest.
+    """Select prompted frames to attend to: the last before a frame, the first at or after it, then the nearest.
 
     Args:
         frames: indices of all prompted frames.
@@ -73,8 +73,8 @@ class ObjectMemory:
     def choose(self, frame: int) -> list[int]:
         """Select the prompted frames that a frame attends to; drop past ones that no later frame can select.
 
-        A past frame that is not selected now is never selected later, as the selected ones remain nearer. If it is
-        recent, it continues as a tracked frame.
+        A past frame that is not selected now is never selected later, as the selected ones remain nearer. A
+        dropped frame that is recent becomes a tracked frame.
         """
         chosen = nearest_frames(self.prompted, frame, self._max_conditioning)
         for index in [i for i in self.prompted if i < frame and i not in chosen]:

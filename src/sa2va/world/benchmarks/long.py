@@ -1,4 +1,4 @@
-"""Define the long-clip benchmark: track objects through 500 frames, prompted by mask and by words, next to short clips.
+"""Define the long-clip benchmark: objects tracked through 500 frames from masks and from words, against short clips.
 
 Flow: scenes/long_clips.py, frame by frame -> one session for both kinds of prompt -> TrackScore -> Record -> figures.
 Source: J&F as in metrics/boundary.py, over all frames; identity switches as in metrics/identity.py.
@@ -22,7 +22,7 @@ from sa2va.world.scenes.splits import Split
 from sa2va.world.tasks.items import CLIP_FRAMES, SIDE, draw_item
 
 ITEMS_A_CLIP = 100  # items of other benchmarks that take about as long as one long clip
-SHORT_CLIPS = 6  # per long clip
+SHORT_CLIPS = 6  # number of short clips per long clip
 RATIO = Bar(0.6)
 WAYS = {"mask": "from the first masks", "words": "from words", "still": "masks that stay where they were"}
 STILL = WAYS["still"]
@@ -59,7 +59,7 @@ class TrackScore:
 def follow_scene(
     predictor: Answers, scene: Scene, num_frames: int, rows: Sequence[int], names: Sequence[str]
 ) -> Record:
-    """Track objects of a scene twice, prompted on the first frame by mask and by words; the two are independent.
+    """Track objects of a scene twice, prompted on the first frame by mask and by words; the tracks are independent.
 
     Args:
         predictor: model under test.
@@ -69,7 +69,7 @@ def follow_scene(
         names: expressions of the first objects in `rows`; the others are only prompted by mask.
 
     Returns:
-        Sums of a TrackScore, by kind of prompt.
+        Sums of a TrackScore, by kind of prompt and for the baseline of still masks.
     """
     chosen, named = list(rows), len(names)
     truth: deque[NDArray[np.bool_]] = deque()

@@ -40,7 +40,7 @@ _LONG = Options(max_new_tokens=256)
 _CLIP_SHORT = replace(_SHORT, num_keyframes=NUM_KEYFRAMES)
 _CLIP_LONG = replace(_LONG, num_keyframes=NUM_KEYFRAMES)
 PASSES = "passes behind"  # the only motion with a full occlusion
-_PASSERS_FROM, _PASSERS_STEP = 10_000_000, 1000  # clips to search for objects that pass behind others
+_PASSERS_FROM, _PASSERS_STEP = 10_000_000, 1000  # first clip searched for PASSES; number of clips searched per item
 _KEPT = 64  # cached samples, so that an item and its neighbor are rendered once
 
 
@@ -143,7 +143,7 @@ def groups(split: Split, num_items: int) -> Benchmark:
 
 @drawn
 def absent(split: Split, num_items: int) -> Benchmark:
-    """Benchmark recognition of absent objects; half are present, and an empty mask means "absent"."""
+    """Benchmark recognition of absent objects. Half of the objects are present. An empty mask means "absent"."""
 
     def score(sample: Sample, predictions: list[Prediction]) -> Record:
         present, answer = sample.meta["present"][0], predictions[0]

@@ -30,7 +30,7 @@ class PatchLabels:
 
     cells: Tensor  # (Z, 2) row of the batch and cell of each labeled token
     attributes: Tensor  # (Z, 4)
-    marks: Tensor  # (B, cells) 1 at centers of objects, else 0; UNMARKED in samples without masks of all objects
+    marks: Tensor  # (B, cells) 1 at centers of objects, else 0; UNMARKED in samples without object masks
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Grounding:
 
     questions: QuestionWords
     objects: Words  # first mask token of each object of an answer; cover is 0 for an absent object
-    seg_index: Tensor  # (N,) indices of these among the batch's mask tokens
+    seg_index: Tensor  # (N,) index of each of these tokens among the batch's mask tokens
     boxes: Tensor  # (N, 4) boxes of the objects on the first key frame: center x, y, width, height, 0..1
     alignment: float = 0.0  # weight of the loss that aligns prompt embeddings with object codes
     patches: PatchLabels | None = None
-    answers: Words | None = None  # tokens that predict the answers in words, with the objects these are about
+    answers: Words | None = None  # tokens that predict answers in words, with the objects of each answer
     answer_labels: Tensor | None = None  # (B, L) labels of answers in words, if these are weighted separately
 
 
@@ -66,11 +66,11 @@ class WorldBatch:
 
 
 class LocationHead(nn.Module):
-    """Heads on a hidden state: location of its object and whether it exists.
+    """Heads on a hidden state that predict where its object is and whether the object exists.
 
     Classification over the cells of the visual grid is a much stronger signal than a mask loss, and converges long
-    before the first good mask. The input is only the state. With a comparison to visual tokens, a state that repeats
-    the words would suffice, and SAM 2 could not decode a mask from it.
+    before the first good mask. The input is only the state. If the head compared it with visual tokens, a state
+    that repeats the words would suffice, and SAM 2 could not decode a mask from it.
     """
 
     def __init__(self, width: int, num_cells: int) -> None:
@@ -97,7 +97,7 @@ class AuxiliaryConfig:
     referent_depth: float = 2 / 3  # attention from a word to the objects still possible, given all words before it
     seg_depth: float = 5 / 6  # attention from [SEG] to its object
     # Weights of the language loss, if answers to segmentation requests and answers in words are weighted separately.
-    # The former have many tokens but carry no information.
+    # Answers to requests have many tokens but carry no information.
     request_weight: float = 0.5
     answer_weight: float = 1.5
 
@@ -135,7 +135,7 @@ class GroundingLosses:
         text: Any = trained.model.mllm.text_model.config
         depths = trained.auxiliary.noun_depth, trained.auxiliary.referent_depth, trained.auxiliary.seg_depth
         self.attention_layers = [int(depth * text.num_hidden_layers) for depth in depths]
-        # Only the query heads of the first key head are supervised.
+        # Only the query heads that share the first key-value head are supervised.
         self.num_heads = text.num_attention_heads // text.num_key_value_heads
 
     def __call__(self, view: ForwardView) -> dict[str, LossTerm]:

@@ -100,7 +100,7 @@ class CotrainData:
         return DrawnItem(step, index * len(TASK_ORDER) + TASK_ORDER.index(task), sample)
 
     def plan(self, step: int) -> tuple[StepPlan, np.random.Generator]:
-        """Sample the composition of a step; return it with the generator, which later sampling continues."""
+        """Sample the composition of a step; return it with its random generator, for further sampling."""
         config, rng = self.config, np.random.default_rng([self.config.seed, step])
         num_clips = max(1, round(config.batch_size * config.clips_per_picture))
         group, tasks = draw_tasks(config.shares, config.batch_size, num_clips, rng)
@@ -133,7 +133,7 @@ class CotrainData:
         return WorldBatch(batch, grounding)
 
     def _track(self, batch: Batch, items: Sequence[DrawnItem], plan: StepPlan, rng: np.random.Generator) -> Batch:
-        """Add objects to track to a batch: first those that reappear, then those that move."""
+        """Add objects to track to a batch; reappearing objects have priority, then moving ones."""
         frames = list(plan.tracked)
         owners, parts, seeds = [], [], []
         for clip, item in enumerate(items):

@@ -53,13 +53,13 @@ class PatchBatch:
     owners: Tensor  # (B, G*G) long, index (of N) of the object under a patch, NOTHING on the background
     token_owners: Tensor  # (B, g*g) the same for visual tokens
     token_marks: Tensor  # (B, g*g) 1 at cells with the center of an object, else 0
-    silhouettes: Tensor  # (N, cells) share of each cell of the object's box that it covers
+    silhouettes: Tensor  # (N, cells) share of each cell of an object's box that the object covers
     fine: Tensor  # (B, 2, h, h) share of object and of outline per cell, for SAM 2
     backgrounds: Tensor  # (B,)
 
 
 class PatchHeads(nn.Module):
-    """Linear heads of this stage; not kept."""
+    """Linear heads for patch labels, discarded after the stage."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

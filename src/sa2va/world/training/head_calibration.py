@@ -20,7 +20,7 @@ from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.world.tasks.referring import BALANCED, refseg
 
-FIRST_REQUEST = 30_000_000  # index in the training split, which has no held-out pairs; not used by the tasks
+FIRST_REQUEST = 30_000_000  # first scene of the requests, in the training split (no held-out pairs)
 _EDGE = 1e-6  # a probability this close to 0 or 1 has no finite logit in float32
 _LEAST_SPREAD = 0.01  # bounds the slope of a nearly constant head
 _BATCH = 16
@@ -44,7 +44,7 @@ class Scale:
 
 
 def fit(logits: Tensor, truth: Tensor) -> Scale:
-    """Fit a slope and an offset by cross-entropy (Platt scaling; IoUs are soft outcomes).
+    """Fit a slope and an offset by cross-entropy (Platt scaling; IoUs are soft targets).
 
     Args:
         logits: (R,).

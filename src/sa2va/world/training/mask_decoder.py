@@ -74,7 +74,7 @@ class MaskDecoderConfig(StageConfig):
     """Settings of pretraining SAM 2's prompt encoder and mask decoder."""
 
     losses: LossConfig = TINY_LOSSES
-    objects_per_scene: int = 4  # maximum, each with one prompt
+    objects_per_scene: int = 4  # maximum number of prompted objects, with one prompt each
     kind_shares: tuple[float, float, float] = (0.6, 0.2, 0.2)  # shares of codes, points and boxes
     placed_share: float = 0.5  # share of codes with a box, among those whose attributes identify the object
     box_noise: float = 0.01  # standard deviation, relative to the picture

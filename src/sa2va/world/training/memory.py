@@ -64,7 +64,7 @@ class MemoryConfig(StageConfig):
 
 
 class ClipData:
-    """Data of the stage: rendered clips with objects to track, first those that reappear, then those that move."""
+    """Data of the stage: rendered clips with objects to track; reappearing objects have priority, then moving ones."""
 
     def __init__(self, config: MemoryConfig, processor: Processor) -> None:
         self.config, self.processor = config, processor
@@ -78,7 +78,7 @@ class ClipData:
 
     def __getitem__(self, key: Key) -> DrawnClip:
         step, index = int(key[0]), int(key[1])
-        rng = np.random.default_rng([self.config.seed, step])  # clips of a step share their frames
+        rng = np.random.default_rng([self.config.seed, step])  # all clips of a step use the same frame indices
         num_frames, stride = self.config.spans[int(rng.integers(len(self.config.spans)))]
         begin = int(rng.integers(CLIP_FRAMES - stride * (num_frames - 1)))
         chosen = [begin + stride * i for i in range(num_frames)]
@@ -126,7 +126,7 @@ class MemoryModule(nn.Module):
 
 
 class MemoryStage:
-    """Stage that trains memory encoder, memory attention and pointers; encoder, prompts and decoder are frozen."""
+    """Stage that trains memory encoder, memory attention and pointers; the other modules of SAM 2 are frozen."""
 
     def __init__(self, config: MemoryConfig, context: RunContext) -> None:
         sam2 = context.model.sam2

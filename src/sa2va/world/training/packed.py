@@ -1,9 +1,9 @@
-"""Pack many question-answer pairs per picture into one row: shared picture prefix, branches that mask each other.
+"""Pack many question-answer pairs per picture into one row: shared picture prefix, mutually masked branches.
 
 Flow: exchanges.py -> PackedData -> WorldBatch whose rows have branches -> GroundedSa2VA -> LossTerms.
 Source: packing of texts that do not attend to each other, arXiv:2107.02027; branches with a shared picture are our own.
-    A picture with one question takes about 90 tokens, 70 of them visual; here these serve about twenty questions.
-Shapes: B pictures, L = P + R tokens of a row: the picture's P and those of its branches.
+    A picture with one question takes about 90 tokens, 70 of them visual. Packed, 70 serve about twenty questions.
+Shapes: B pictures, L = P + R tokens of a row, P of the picture prefix and R of the branches.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from sa2va.world.training.scene_batch import mask_boxes
 from sa2va.world.training.task_mixture import BESIDE_PACKED_SHARES, TaskShares
 from sa2va.world.training.word_grounding import Placed, Words, cell_cover, ground_questions
 
-PICTURE = "packed"  # first part of the key of a packed picture
+PICTURE = "packed"  # marks the key of a packed picture: (step, PICTURE, scene index)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,11 @@ class PackedConfig(CotrainConfig):
     alignment: float = 0.0
     branch_tokens: int = 640  # token limit of a picture's branches
     tokens_per_branch: int = 20  # estimate, for the number of branches that fit
-    least_branches: int = 8  # least number of a picture
-    requests_per_branch: float = 0.6  # requests per branch that fits; with the questions, more than fit
-    questions_per_branch: float = 0.5
-    ordinary_every: int = 4  # one ordinary batch (conversations and masks) per so many steps, against forgetting
-    hard_from: float = 0.3  # share of the stage before which one word of each opposite pair is left out
+    least_branches: int = 8  # least number of branches of a picture
+    requests_per_branch: float = 0.6  # sampled requests per branch that fits; the sum with the questions exceeds 1
+    questions_per_branch: float = 0.5  # sampled questions per branch that fits
+    ordinary_every: int = 4  # steps per ordinary batch (conversations and masks), against forgetting
+    hard_from: float = 0.3  # share of the stage up to which one word of each opposite pair is left out
     first_scene: int = 20_000_000  # index of the first scene; other stages use other scenes
     scenes_per_picture: int = 2  # scenes to try until one has enough exchanges
 
@@ -137,7 +137,7 @@ class _Row:
     answer_labels: list[int] = field(default_factory=list)
     seg_columns: list[int] = field(default_factory=list)
     objects: list[int] = field(default_factory=list)  # object of each mask token
-    about: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)  # column that predicts an answer, objects
+    about: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)  # (column that predicts an answer, objects)
 
     def add(self, ids: list[int], labels: list[int], branch: int, *, is_request: bool) -> None:
         self.ids += ids
@@ -211,7 +211,7 @@ def _write(row: _Row, processor: Processor, number: int, exchange: Exchange, num
 
 
 def _answer_words(samples: Sequence[Sample], rows: Sequence[_Row], side: int) -> list[Placed]:
-    """List the columns that predict answers in words, with the cover of the objects these are about."""
+    """List the columns that predict answers in words, with the cells that the objects of each answer cover."""
     return [
         (index, column, cell_cover(sample, objects, [0], side).sum(0))
         for index, (sample, row) in enumerate(zip(samples, rows, strict=True))

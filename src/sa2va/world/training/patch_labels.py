@@ -2,7 +2,7 @@
 
 Flow: visual tokens (encoders.py, auxiliary_heads.py) -> word embeddings -> cross-entropy per attribute.
 Source: our own. Attention learns to match equal embeddings long before it matches an appearance with its word. Without
-    this loss colors were matched, shapes never, although a linear probe reads shapes from the tokens.
+    this loss, colors were matched but shapes were not, although a linear probe reads shapes from the tokens.
 Shapes: B scenes, Z visual tokens that lie on an object, D width of the text model, V vocabulary.
 """
 
@@ -102,8 +102,8 @@ def label_cells(samples: Sequence[Sample], side: int) -> tuple[Tensor, Tensor, T
         side: side of the grid of visual tokens.
 
     Returns:
-        (Z, 2) row of the sample and cell of its grid, (Z, 4) attributes, (B, cells) 1 at centers of objects, else 0,
-        and UNMARKED in skipped samples.
+        (Z, 2) row of the sample and cell of its grid; (Z, 4) attributes; (B, cells) marks, 1 at centers of objects,
+        0 elsewhere, UNMARKED in skipped samples.
     """
     cells: list[tuple[int, int]] = []
     attributes: list[tuple[int, ...]] = []
@@ -114,7 +114,7 @@ def label_cells(samples: Sequence[Sample], side: int) -> tuple[Tensor, Tensor, T
         masks = torch.from_numpy(sample.tracks.masks(range(len(sample.tracks)), [0])[:, 0])
         cover = F.adaptive_avg_pool2d(masks.float(), side).flatten(1)  # (N, cells)
         marks[row] = mark_centers(mask_boxes(masks), torch.zeros(len(masks), dtype=torch.long), 1, side)[0]
-        for thing, mine in zip(sample.meta["scene"].objects, cover, strict=False):  # an empty mask may follow
+        for thing, mine in zip(sample.meta["scene"].objects, cover, strict=False):  # the last mask may be empty
             found = (mine >= LEAST_COVER).nonzero()[:, 0].tolist()
             cells += [(row, cell) for cell in found]
             attributes += [attribute_ids(thing)] * len(found)

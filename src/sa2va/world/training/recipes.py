@@ -50,7 +50,7 @@ class TinyRun(RunConfig):
 
 
 def tiny() -> RunConfig:
-    """Train the embedded model: pretrain the parts, which the paper takes pretrained, then all tasks jointly."""
+    """Train the embedded model: pretrain its parts (pretrained in the paper), then train all tasks jointly."""
     return TinyRun(
         name="tiny",
         output="runs/tiny",

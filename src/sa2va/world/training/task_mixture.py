@@ -37,7 +37,7 @@ GROUPS: dict[str, dict[str, float]] = {  # the tasks of a group, with their shar
     "video_text": {"video_conversation": 0.65, "video_caption": 0.35},
 }
 # Region description is the simplest task that needs visual tokens, so the language stage has more of it. Answers to
-# segmentation requests train no words.
+# segmentation requests teach no vocabulary.
 LANGUAGE_SHARES = TaskShares(region=0.06, gcg=0.16, refseg=0.38, text=0.22, video_refseg=0.12, video_text=0.06)
 COTRAIN_SHARES = TaskShares(region=0.05, gcg=0.15, refseg=0.33, text=0.18, video_refseg=0.20, video_text=0.09)
 # Packed batches contain requests and comparisons, so the ordinary batches between them have more captions and clips.

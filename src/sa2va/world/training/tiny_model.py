@@ -165,9 +165,9 @@ def init_positions(model: Sa2VA) -> None:
 def init_text(model: Sa2VA) -> None:
     """Initialize the text model's residual stream so that no layer outweighs the others, in place.
 
-    With the native initialization, a word embedding has norm 0.8, and within a few hundred steps the first layer adds
-    a common vector of norm 200 to every position, which hides their differences. Here words and visual tokens start
-    with norms comparable to normalized states, and each layer adds little.
+    With the native initialization, a word embedding has norm 0.8. Within a few hundred steps the first layer adds a
+    common vector of norm 200 to every position, which hides the differences between positions. Here words and visual
+    tokens start with norms comparable to normalized states, and each layer adds little.
     """
     native = model.mllm.native
     text, projector = native.model.language_model, native.model.multi_modal_projector

@@ -31,7 +31,7 @@ class Words:
 
     @classmethod
     def of(cls, placed: Sequence[Placed], size: int) -> "Words":
-        """Stack words; `size` is V, which an empty sequence cannot give."""
+        """Stack words; `size` is V, needed for an empty sequence."""
         positions = torch.tensor([(row, column) for row, column, _ in placed], dtype=torch.long).reshape(-1, 2)
         return cls(positions, torch.stack([cover for _, _, cover in placed]) if placed else torch.zeros(0, size))
 
@@ -78,7 +78,7 @@ def ground_questions(
     asked: list[Placed] = []
     for row, sample in enumerate(samples):
         if not any(isinstance(turn, GroundedTurn) and (turn.possible or turn.nouns) for turn in sample.turns):
-            continue  # may have no masks either
+            continue  # such a sample may have no masks
         cells = cell_cover(sample, range(len(sample.tracks)), keyframes, side)
         for turn, ends in _place_questions(sample, input_ids[row].tolist(), tokenizer):
             meant = {span.end: span.objects for span in turn.possible}
