@@ -66,7 +66,7 @@ class Need:
     vision: int
     language: int
     sam2: int
-    cache: int  # of one picture and TEXT_TOKENS tokens
+    cache: int  # KV cache of one picture and TEXT_TOKENS tokens of text
     working: int
 
     @property
@@ -109,7 +109,7 @@ def count_tiles(config: Sa2VAConfig) -> int:
 
 
 def count_patches(config: Sa2VAConfig, patch: int | Sequence[int]) -> int:
-    """Return the largest number of patches of one picture; `patch` is the side of one in px."""
+    """Return the largest number of patches of one picture; `patch` is the side of a patch in px."""
     patch = patch if isinstance(patch, int) else patch[0]
     if config.max_pixels:
         return config.max_pixels // patch**2

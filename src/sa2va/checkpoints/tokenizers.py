@@ -155,7 +155,7 @@ def build_bpe(path: Path, renamed: Mapping[int, str]) -> Tokenizer:
 
     Args:
         path: of the model file.
-        renamed: tokens that replace a piece in the tokenizer's configuration, by id.
+        renamed: id -> token that the tokenizer's configuration puts in place of the piece.
 
     Raises:
         ValueError: the file is damaged, or of a kind that cannot be rebuilt exactly.
