@@ -77,7 +77,7 @@ def check_settings(values: Mapping[str, Any], tensors: Mapping[str, Tensor], whe
 
     Args:
         values: of adapter_config.json.
-        tensors: of the adapter; the largest rank among them limits the configured ranks.
+        tensors: of the adapter; no configured rank may exceed their largest rank or, if larger, USUAL_RANK.
         where: prefix of error messages.
 
     Raises:

@@ -1,7 +1,7 @@
 """Read tensors from pickled PyTorch files, only where a user allows it (--unsafe-pickle-ok).
 
 Flow: .bin, .pt or .pth -> PickledFiles -> conversion.py or assembly.py; nothing else in the project opens such a file.
-Source: weights_only=True keeps PyTorch from calling functions named in the file; older versions have a hole in it
+Source: weights_only=True keeps PyTorch from calling functions named in the file; older versions have a flaw there
     (CVE-2025-32434).
 """
 
@@ -16,7 +16,7 @@ from sa2va.files.json_file import read_json
 
 MAIN_FILE, INDEX_FILE = "pytorch_model.bin", "pytorch_model.bin.index.json"
 SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
-NO_WEIGHTS = ("training_args", "optimizer", "scheduler", "rng_state", "scaler")  # other files of a training
+NO_WEIGHTS = ("training_args", "optimizer", "scheduler", "rng_state", "scaler")  # files without weights
 WRAPPERS = ("model", "state_dict")  # keys under which a file may keep its tensors
 
 

@@ -86,7 +86,7 @@ def attribute_f1(records: Sequence[Record], bar: Bar | None, name: str, only: Co
     shifted = [*records[1:], *records[:1]]
     blind = [attribute_counts(o["gold"], r["gold"], only) for r, o in zip(records, shifted, strict=True)]
     chance = pooled_f1(np.array(blind, float)) if len(blind) > 1 else None
-    counts = rows[rows[:, 1:].any(1)]  # skip items without such an attribute in both text and truth
+    counts = rows[rows[:, 1:].any(1)]  # skip items where neither text nor truth has such an attribute
     return measure(name, counts, pooled_f1, chance=chance, baseline=ANOTHER_CAPTION, bar=bar)
 
 

@@ -113,7 +113,7 @@ class Predictor(Unpicklable):
             options: of all requests, or one for each; a request's own options take precedence.
 
         Raises:
-            ValueError, Cancelled: the first error of any request, see `predict`. `answer_batch` also returns the rest.
+            ValueError, Cancelled: the first error of any request, see `predict`. `answer_batch` returns each.
         """
         queries = [self.engine.open(*pair) for pair in _pair_options(requests, options)]
         return [_to_result(found).unwrap() for found in self.engine.run(queries)]
@@ -211,11 +211,11 @@ class Predictor(Unpicklable):
         """Segment what a prompt refers to and track it through a clip or an endless stream, in constant memory.
 
         Args:
-            source: see `sa2va.media.source.open_media`; without rewinding, its first frames are the key frames.
+            source: see `sa2va.media.source.open_media`; without a known length, its first frames are key frames.
             prompt: a request for masks, or several that are tracked together, or {request: name of its objects};
                 None = start without objects and add them to the session.
             keyframes: choice of the key frames: "uniform" over the whole clip, "first", or "content" (those with the
-                most different colors); None = the choice that the model was trained with.
+                most different colors); None = "uniform" in mode "consistent", else as in training.
             num_keyframes: K, number of frames for the MLLM; None = that of the options, else of the model's training.
             max_conditioning: number of prompted frames that memory attention reads per object (the nearest in time).
             chunk: number of frames per batch of SAM 2's image encoder.

@@ -15,7 +15,7 @@ from sa2va.tokens import check_text
 
 MODES = ("auto", "official", "consistent")
 DEFAULT_NEW_TOKENS = 512  # per answer; the end of the context may cut it short
-LEAST_ROOM = 64  # tokens; with the default, a prompt that leaves fewer for its answer is refused
+LEAST_ROOM = 64  # tokens that a prompt must leave for an answer of the default length
 MAX_SEED = 2**64 - 1
 _COUNTS = ("max_new_tokens", "max_objects")
 

@@ -245,7 +245,7 @@ class TrackSession(Unpicklable):
             The corrected object.
 
         Raises:
-            ValueError: unknown object, not exactly one correction, one outside the picture, or none found by the model.
+            ValueError: unknown id, not exactly one correction, a place outside the picture, or nothing found.
         """
         self._check_known(key)
         check_one_of(point=point, box=box, mask=mask, expression=expression)
