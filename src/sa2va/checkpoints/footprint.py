@@ -159,7 +159,7 @@ def memory_need(size: Size, choice: Choice) -> Need:
 
 
 def find_place(need: Need, choice: Choice, places: Sequence[Place]) -> str | None:
-    """Return the device that a model fits, "cuda" for all GPUs and RAM together, or None.
+    """Return the device that a model fits on ("cuda" = all GPUs and RAM together), or None if it fits nowhere.
 
     Quantized weights stay on one device, and do not run on MPS.
     """
