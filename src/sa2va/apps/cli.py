@@ -118,7 +118,7 @@ def terminable() -> Generator[None]:
 
 
 def fill_closed_streams() -> None:
-    """Open closed standard streams, as after `>&-` in a shell, on the null device.
+    """Redirect closed standard streams (as after `>&-` in a shell) to the null device.
 
     Otherwise the next opened file, even a result, gets the stream's descriptor, and libraries write into it.
     """
@@ -158,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 0 done, 1 a check failed or an internal error, 2 bad input, 130 interrupted, 143 terminated, 129
         hung up.
     """
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its warnings do not concern users
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # warnings of Transformers do not concern users
     # Spinning threads make a small model many times slower on a busy machine (LOG.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     argv = sys.argv[1:] if argv is None else argv

@@ -38,7 +38,7 @@ def build_group(about: str) -> typer.Typer:
 
 
 def parse_path(text: str | Path) -> Path:
-    """Parse a path; an empty one, as of an unset shell variable, would mean the current folder.
+    """Parse a path; reject an empty one (an unset shell variable), which would mean the current folder.
 
     Raises:
         typer.BadParameter: it is empty.
@@ -137,7 +137,7 @@ class ModelChoice:
         }
 
     def sources(self) -> dict[str, Any]:
-        """Return the settings that an evaluation records and a loaded model no longer has."""
+        """Return the load settings that an evaluation records but a loaded model does not keep."""
         return {name: self.arguments()[name] for name in ("adapter", "sam", "quantize", "revision")}
 
     def folder(self) -> Path:
@@ -158,8 +158,8 @@ def takes(
     Args:
         command: the function that implements it.
         name: keyword argument for the values; typer does not see it.
-        options: annotation and default by name; a parameter of the command with the same name comes first.
-        gather: values of `options` by name -> that argument.
+        options: by name, annotation and default; a parameter of the command with the same name takes precedence.
+        gather: builds the argument from the values of `options` by name.
     """
     own = inspect.signature(command).parameters
     hints = get_type_hints(command, include_extras=True)

@@ -24,7 +24,7 @@ SHOWN_NAMES = 4  # file names in the closing line
 
 @dataclass
 class Manner:
-    """Verbosity of a command: set by --quiet, read by the code around the command."""
+    """Verbosity of a command: set by --quiet, read by the code that wraps the command."""
 
     quiet: bool = False
 

@@ -36,8 +36,8 @@ class TrackWriter:
         Args:
             folder: existing folder for the files.
             media: the video that is tracked; gives size, rate and name.
-            expressions: tracked expressions, the categories of the JSON; an object belongs to the one equal to its
-                phrase, or else to the first.
+            expressions: tracked expressions, which become the categories of the JSON. The category of an object is the
+                expression equal to its phrase, or else the first one.
         """
         self.folder = folder
         self.media = media

@@ -19,7 +19,7 @@ from sa2va.model.sa2va import Sa2VA
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 RANK, SCALE, USUAL_RANK = Limit(1, 4096), Limit(0, 1e6, whole=False), 64
-# Fields that select modules. A string there is a regular expression, except peft's keyword.
+# Fields that select modules. A string value is a regular expression, except peft's keyword "all-linear".
 MODULES, EVERY_LINEAR = ("target_modules", "exclude_modules", "layers_pattern", "modules_to_save"), "all-linear"
 FLAGS = ("fan_in_fan_out", "use_rslora", "use_dora", "lora_bias", "inference_mode")
 # Refused: they change the base model's layers, import other packages or read other files.
@@ -68,7 +68,7 @@ def merge_adapter(model: Sa2VA, folder: Path) -> None:
         raise ValueError(f"{folder} does not fit this model: it {found} tensor {name}")
     try:
         model.mllm.native = wrapped.merge_and_unload(safe_merge=True)
-    except ValueError as error:  # its only check
+    except ValueError as error:  # safe_merge checks only for NaN and infinity
         raise ValueError(f"{folder} holds values that are not finite; it is damaged") from error
 
 
@@ -77,7 +77,7 @@ def check_settings(values: Mapping[str, Any], tensors: Mapping[str, Tensor], whe
 
     Args:
         values: of adapter_config.json.
-        tensors: of the adapter; they bound the rank.
+        tensors: of the adapter; no configured rank may exceed their largest rank or, if larger, USUAL_RANK.
         where: prefix of error messages.
 
     Raises:

@@ -108,7 +108,7 @@ def describe_mllm(mllm: PreTrainedModel, family: str, tokenizer: PreTrainedToken
 
 
 def load_sam2(path: Path, dtype: torch.dtype, *, unsafe_pickle: bool) -> tuple[Sam2, dict[str, Any]]:
-    """Load SAM 2 and its configuration; the additions of SAM 2.1 stay enabled.
+    """Load SAM 2 or 2.1 and its configuration; the modules that 2.1 adds are kept.
 
     Raises:
         ValueError: there is no SAM 2, or it is a pickle and `unsafe_pickle` is False.

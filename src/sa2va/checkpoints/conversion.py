@@ -18,7 +18,7 @@ from sa2va.checkpoints.published import layout
 from sa2va.checkpoints.shards import SHARD_BYTES, write_shards
 from sa2va.files.atomic import refusals, write_text
 
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]  # (tensors, their number) -> the same tensors
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]  # takes the tensors and their number; yields the same tensors
 
 
 def quietly(tensors: Iterable[Any], count: int) -> Iterable[Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 GIB = 2**30
-SHARE = 0.9  # of the free memory that a model may use; the rest is for fragmentation and buffers of libraries
+SHARE = 0.9  # usable share of free memory; the rest is for fragmentation and buffers of libraries
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -29,7 +29,7 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device {name!r:.60} is unknown; use auto, {', '.join(available)}") from error
-    # A type without an index is the first of its kind; there is one CPU and one MPS device, with index 0 at most.
+    # "cuda" means "cuda:0". CPU and MPS have a single device, so "cpu:0" means "cpu".
     whole = f"{device.type}:{device.index or 0}" if device.type == "cuda" else str(device).removesuffix(":0")
     if whole not in available:
         raise ValueError(f"device {name!r:.60} is not available on this machine; use auto, {', '.join(available)}")

@@ -14,7 +14,7 @@ def find_model(name: str | Path, *, revision: str | None = None, offline: bool =
     """Return the folder of a model; download it if it is not on this machine.
 
     Args:
-        name: of an embedded model, a folder, or "org/name" on a hub.
+        name: name of an embedded model, path of a folder, or "org/name" on a hub.
         revision: branch, tag or commit of the hub's model.
         offline: no downloads.
 

@@ -109,7 +109,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Read and check the config.json of either layout.
 
     Raises:
-        ValueError: it is missing or damaged, or a value has a type or range that no model has.
+        ValueError: it is missing or damaged, or a value has the wrong type or is out of range.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():

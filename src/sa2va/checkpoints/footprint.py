@@ -66,7 +66,7 @@ class Need:
     vision: int
     language: int
     sam2: int
-    cache: int  # of one picture and TEXT_TOKENS tokens
+    cache: int  # KV cache of one picture and TEXT_TOKENS tokens of text
     working: int
 
     @property
@@ -109,7 +109,7 @@ def count_tiles(config: Sa2VAConfig) -> int:
 
 
 def count_patches(config: Sa2VAConfig, patch: int | Sequence[int]) -> int:
-    """Return the largest number of patches of one picture; `patch` is the side of one in px."""
+    """Return the largest number of patches of one picture; `patch` is the side of a patch in px."""
     patch = patch if isinstance(patch, int) else patch[0]
     if config.max_pixels:
         return config.max_pixels // patch**2
@@ -159,7 +159,7 @@ def memory_need(size: Size, choice: Choice) -> Need:
 
 
 def find_place(need: Need, choice: Choice, places: Sequence[Place]) -> str | None:
-    """Return the device that a model fits, "cuda" for all GPUs and RAM together, or None.
+    """Return the device that a model fits on ("cuda" = all GPUs and RAM together), or None if it fits nowhere.
 
     Quantized weights stay on one device, and do not run on MPS.
     """

@@ -40,7 +40,7 @@ def limited_waiting(seconds: float) -> Generator[None]:
 
     global _limited
     with _LOCK:
-        make = _http._GLOBAL_CLIENT_FACTORY  # of the library or a user; there is no public getter
+        make = _http._GLOBAL_CLIENT_FACTORY  # set by the library or a user; there is no public getter
         if make is not _limited:
 
             def make_limited() -> Any:
@@ -59,7 +59,7 @@ def limited_waiting(seconds: float) -> Generator[None]:
 
 
 def is_hub_name(name: str) -> bool:
-    """Return whether a name has the form "org/name", which a local folder may have too."""
+    """Return whether a name has the form "org/name"; the path of a local folder may have it too."""
     return HUB_NAME.fullmatch(name) is not None
 
 

@@ -66,5 +66,5 @@ def compute_buffers(native: PreTrainedModel, device: torch.device) -> None:
         parent, _, leaf = name.rpartition(".")
         native.get_submodule(parent)._buffers[leaf] = torch.empty_like(buffer, device=device)
     for value in native.state_dict(keep_vars=True).values():
-        value._is_hf_initialized = True  # Transformers leaves these alone when it initializes the rest
+        value._is_hf_initialized = True  # initialize_weights() skips tensors with this flag
     native.initialize_weights()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 MAX_CHARACTERS = 2_000
 MAX_REPEATS = 3  # long repeats in a row
 MAX_WAYS = 10_000  # combinations of choices in a row
-LONG, LONGEST = 16, 1_000  # times; from LONG on a repeat counts as unbounded
+LONG, LONGEST = 16, 1_000  # repetitions: long from LONG on, refused above LONGEST
 
 _REPEAT = re.compile(r"[*+?]|\{(\d*)(,?)(\d*)\}")
 _OPENING = re.compile(r"\?(?:[:=!>~|]|<[=!]|P?<\w+>|[a-zA-Z-]+[:)])")
@@ -27,7 +27,7 @@ def check_pattern(pattern: str, name: str) -> None:
         name: its name in an error message.
 
     Raises:
-        ValueError: the pattern has one of them.
+        ValueError: the pattern has one of these constructs.
     """
     if len(pattern) > MAX_CHARACTERS:
         raise ValueError(f"{name} has {len(pattern)} characters; expected at most {MAX_CHARACTERS}")
@@ -40,11 +40,11 @@ def check_pattern(pattern: str, name: str) -> None:
 class _Group:
     """Counts of a group, or of the whole pattern, up to the current character."""
 
-    repeats: int = 0  # long repeats in this alternative
-    ways: int = 1  # to match this alternative
-    most_repeats: int = 0  # of any alternative before
-    all_ways: int = 0  # of the alternatives before
-    varies: bool = False  # holds a repeat or a choice
+    repeats: int = 0  # long repeats in the current alternative
+    ways: int = 1  # combinations of choices in the current alternative
+    most_repeats: int = 0  # maximum of `repeats` over earlier alternatives
+    all_ways: int = 0  # sum of `ways` over earlier alternatives
+    varies: bool = False  # whether the group holds a repeat or a choice
 
     def end_alternative(self) -> None:
         self.most_repeats, self.all_ways = max(self.most_repeats, self.repeats), self.all_ways + self.ways
@@ -96,7 +96,7 @@ def _find_explosion(pattern: str) -> str | None:
 
 
 def _count_repeat(group: _Group, closed: _Group | None, repeat: re.Match[str]) -> str | None:
-    """Add a repeat to the group it stands in and return why it explodes; `closed` is the group it repeats."""
+    """Count a repeat in the enclosing group; return why it explodes, or None. `closed` is the repeated group."""
     low, comma, high = repeat.groups()
     if max(int(low or 0), int(high or 0)) > LONGEST:
         return f"repeats more than {LONGEST} times"
@@ -116,7 +116,7 @@ def _count_repeat(group: _Group, closed: _Group | None, repeat: re.Match[str]) -
 
 
 def _skip_set(pattern: str, position: int) -> int:
-    """Return the end of the set of characters that begins at `position`; a set may hold others."""
+    """Return the end of the character set that begins at `position`; sets may be nested."""
     depth, first = 1, True
     while position < len(pattern) and depth:
         letter = pattern[position]

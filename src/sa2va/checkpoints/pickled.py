@@ -1,7 +1,8 @@
 """Read tensors from pickled PyTorch files, only where a user allows it (--unsafe-pickle-ok).
 
 Flow: .bin, .pt or .pth -> PickledFiles -> conversion.py or assembly.py; nothing else in the project opens such a file.
-Source: weights_only keeps PyTorch from calling what the file names; CVE-2025-32434 affects older versions.
+Source: weights_only=True keeps PyTorch from calling functions named in the file; older versions have a flaw there
+    (CVE-2025-32434).
 """
 
 from pathlib import Path
@@ -15,7 +16,7 @@ from sa2va.files.json_file import read_json
 
 MAIN_FILE, INDEX_FILE = "pytorch_model.bin", "pytorch_model.bin.index.json"
 SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
-NO_WEIGHTS = ("training_args", "optimizer", "scheduler", "rng_state", "scaler")  # other files of a training run
+NO_WEIGHTS = ("training_args", "optimizer", "scheduler", "rng_state", "scaler")  # files without weights
 WRAPPERS = ("model", "state_dict")  # keys under which a file may keep its tensors
 
 
@@ -68,7 +69,7 @@ def _load(path: Path) -> Any:
 
 
 def _find_tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    """Return the named tensors of a file, also from under a wrapper key."""
+    """Return the named tensors of a file; unwrap them first if they lie under a key of WRAPPERS."""
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]

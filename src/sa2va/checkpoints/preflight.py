@@ -53,7 +53,7 @@ def check_sam2_layers(values: Mapping[str, Any], names: Iterable[str]) -> None:
     """Compare the layer counts of a separate SAM 2 with its tensors' names.
 
     Raises:
-        ValueError: they differ; a part without any layer is reported when the model is loaded.
+        ValueError: they differ. A part without layers passes here and is reported when the model is loaded.
     """
     names = tuple(names)
     for field, prefix in SAM2_LAYER_NAMES.items():
@@ -116,7 +116,7 @@ def _encode_tile(model: Sa2VA) -> None:
 
 
 def _check_patches(model: Sa2VA) -> None:
-    """Check the configuration of an image encoder for any picture size, which cannot run on the meta device.
+    """Check the configuration of an encoder for any picture size; it cannot run on the meta device.
 
     Raises:
         ValueError: its values contradict each other.

@@ -46,7 +46,7 @@ def quantize_mllm(model: Sa2VA, kind: str, device: torch.device) -> None:
     Args:
         model: on the CPU, in the precision that it will compute in.
         kind: "int8" or "int4".
-        device: target; of the linear weights it receives only the quantized ones.
+        device: target; it stores the linear weights in quantized form only.
     """
     library = import_quantizer(kind, device)
     native = model.mllm.native

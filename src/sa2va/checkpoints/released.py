@@ -11,8 +11,8 @@ from sa2va.checkpoints.published.qwen_vl import MAX_PIXELS, MIN_PIXELS
 from sa2va.checkpoints.sam2_sizes import sam2_config
 from sa2va.model.config import Sa2VAConfig
 
-LICENSE = "Apache-2.0"  # of all model cards
-# Terms of a part that go beyond the license of the whole.
+LICENSE = "Apache-2.0"  # stated on every model card
+# Terms of one part, in addition to the license of the model.
 RESEARCH = "Qwen Research: no commercial use of the language part"
 
 # name -> type of the language model; width, inner width, layers, heads, heads of keys and values

@@ -8,11 +8,11 @@ from sa2va.checkpoints.key_map import Rule
 
 NUM_POINT_LABELS = 4
 HEAD_LAYERS = {"layers.0": "proj_in", "layers.1": "layers.0", "layers.2": "proj_out"}
-DOWNSAMPLER_STEPS = 4  # convolution, norm and activation each, then a last convolution
+DOWNSAMPLER_STEPS = 4  # each is convolution, norm, activation; a last convolution follows
 
 
 def _head(official: str, native: str) -> dict[str, str]:
-    """Map the layers of a three-layer MLP: one list in the release; proj_in, a list and proj_out natively."""
+    """Map the layers of a three-layer MLP: official layers.0, 1, 2 to native proj_in, layers.0, proj_out."""
     return {f"{official}.{there}": f"{native}.{here}" for there, here in HEAD_LAYERS.items()}
 
 
@@ -91,8 +91,8 @@ def sam2_rules(*, raw: bool = False) -> tuple[Rule, ...]:
     """Return the rules between official SAM 2 names (without prefix) and those of Sam2VideoModel.
 
     Args:
-        raw: a checkpoint of SAM 2 itself, where the fuser's scale is "gamma"; Sa2VA calls it "g_weight" because
-            older Transformers renamed any "gamma" to a norm weight.
+        raw: whether the names are of a checkpoint by SAM 2's authors, where the fuser's scale is "gamma". Sa2VA
+            calls it "g_weight", because older Transformers renamed any "gamma" to a norm weight.
     """
     scale = "gamma" if raw else "g_weight"
     prompt = "prompt_encoder.shared_embedding.positional_embedding"

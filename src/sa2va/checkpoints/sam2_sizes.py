@@ -14,12 +14,12 @@ from torch import Size
 
 from sa2va.model.sam.sam2 import Sam2
 
-TINY_OVERRIDE = "sam2_tiny_override"  # key of a published config.json whose SAM 2 is not the large one
+TINY_OVERRIDE = "sam2_tiny_override"  # key in a published config.json for a SAM 2 other than the large one
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sam2Size:
-    """Sizes that differ between SAM 2 models, by the names of `TINY_OVERRIDE`."""
+    """Sizes that differ between SAM 2 models; fields are named as under the key `TINY_OVERRIDE`."""
 
     embed_dim: int
     num_heads: int
@@ -90,7 +90,7 @@ def sam2_config(size: Sam2Size = LARGE, *, version: str = "2.0") -> dict[str, An
 
 
 def config_from_official(official: dict[str, Any]) -> dict[str, Any]:
-    """Return the SAM 2 configuration of a published Sa2VA model, which its config.json does not hold.
+    """Return the SAM 2 configuration of a published Sa2VA model: the override's, else the large one of 2.0.
 
     Raises:
         ValueError: the override names unknown or too few sizes.

@@ -19,7 +19,7 @@ from sa2va.files.json_file import read_json
 
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 5 * 10**9
-MAX_TENSORS = 100_000  # of all files; the largest published model has 3,000
+MAX_TENSORS = 100_000  # maximum over all files together; the largest published model has 3,000
 
 DTYPE_NAMES = {
     torch.float64: "F64",

@@ -18,9 +18,9 @@ FAST_FILE, SETTINGS_FILE, ADDED_FILE = "tokenizer.json", "tokenizer_config.json"
 SPECIAL_FILE, VOCABULARY_FILE, MERGES_FILE = "special_tokens_map.json", "vocab.json", "merges.txt"
 # Refused: they name other files or pass objects to the library.
 REFUSED = ("fast_tokenizer_files", "gguf_file", "tokenizer_object", "post_processor", "_spm_precompiled_charsmap")
-MAX_GROWTH = 64  # characters that one may become; NFKC makes up to 18
-MAX_TOKEN = 1_000  # characters of a special token
-MAX_INSERTED = 64  # characters that a step may insert
+MAX_GROWTH = 64  # maximum number of characters that replace one; NFKC needs up to 18
+MAX_TOKEN = 1_000  # maximum length of a special token, in characters
+MAX_INSERTED = 64  # maximum number of characters that one step inserts
 MAX_STEPS = 64
 STEPS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 FIXED_GROWTH = {"NFKC": 18, "NFKD": 18, "NFC": 3, "NFD": 4, "ByteLevel": 4, "BertNormalizer": 3, "Lowercase": 3}
@@ -144,7 +144,7 @@ def _measure_replacement(step: Mapping[str, Any], name: str) -> float:
     if not isinstance(content, str):
         raise ValueError(f"{name}.content is {content!r:.60}; expected a text")
     if fixed is not None:
-        # An empty string matches between all characters, and none is removed.
+        # An empty pattern matches between all characters and removes none.
         return max(1.0, len(content) / len(fixed)) if fixed else 1.0 + len(content)
     return 1.0 + len(content) if len(content) > 1 else 1.0
 

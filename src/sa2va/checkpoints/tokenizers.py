@@ -150,12 +150,12 @@ def read_sentencepiece(path: Path) -> Any:
 def build_bpe(path: Path, renamed: Mapping[int, str]) -> Tokenizer:
     """Build a native BPE tokenizer from a SentencePiece model, with the same ids.
 
-    User-defined pieces become added tokens. Known difference: text that spells one out gets a space before and after
-    it, where SentencePiece writes only one at the start.
+    User-defined pieces become added tokens. Known difference: text that contains such a piece gets a space before
+    and after it; SentencePiece writes one space only, at the start.
 
     Args:
         path: of the model file.
-        renamed: tokens that replace a piece in the tokenizer's configuration, by id.
+        renamed: id -> token that the tokenizer's configuration puts in place of the piece.
 
     Raises:
         ValueError: the file is damaged, or of a kind that cannot be rebuilt exactly.

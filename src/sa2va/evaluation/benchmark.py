@@ -29,7 +29,7 @@ class Answers(Protocol):
         ...
 
     def probe_batch(self, requests: Sequence[Request], options: Options = ...) -> list[Prediction]:
-        """Predict exactly one mask per request; [SEG] is given, not generated."""
+        """Predict exactly one mask per request, from a fixed answer with [SEG]."""
         ...
 
     def track(self, source: Any) -> TrackSession:
@@ -165,7 +165,7 @@ def mean_of(rows: NDArray[np.float64]) -> float:
 
 
 def share_of(rows: NDArray[np.float64]) -> float:
-    """Return the sum of parts over the sum of wholes, rows (E, 2)."""
+    """Return the ratio of sums of rows (E, 2): all parts over all wholes."""
     return float(rows[:, 0].sum() / rows[:, 1].sum())
 
 

@@ -49,7 +49,7 @@ def _pictures(records: Sequence[Record], name: str) -> list[Detections]:
 
 
 def grounded_figures(records: Sequence[Record]) -> list[Figure]:
-    """Compute AP50 with every score 1 (as published) and ranked by the model's scores, and mean IoU."""
+    """Compute mean IoU and two variants of AP50: every score 1 (as published), ranked by the model's scores."""
     chance = average_precision(_pictures(records, "chance")) if records else None
     blind = float(np.mean([r["chance_iou"] for r in records])) if records else None
     ious = np.array([r["iou"] for r in records])
@@ -86,7 +86,7 @@ def attribute_f1(records: Sequence[Record], bar: Bar | None, name: str, only: Co
     shifted = [*records[1:], *records[:1]]
     blind = [attribute_counts(o["gold"], r["gold"], only) for r, o in zip(records, shifted, strict=True)]
     chance = pooled_f1(np.array(blind, float)) if len(blind) > 1 else None
-    counts = rows[rows[:, 1:].any(1)]  # an item without such an attribute in text and truth does not count
+    counts = rows[rows[:, 1:].any(1)]  # skip items where neither text nor truth has such an attribute
     return measure(name, counts, pooled_f1, chance=chance, baseline=ANOTHER_CAPTION, bar=bar)
 
 

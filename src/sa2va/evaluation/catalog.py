@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from sa2va.evaluation.benchmark import Benchmark, LiveBenchmark
 from sa2va.extensions import collect, find_part, load_extensions
 
-# Name -> function of a split name, a seed (None: the split's own) and the number of items. Extensions list theirs under
-# BENCHMARKS in extension.py.
+# Name -> function (split name, seed, number of items) -> benchmark. Seed None means the seed of the split. Extensions
+# list their benchmarks under BENCHMARKS in extension.py.
 BENCHMARKS: dict[str, Callable[[str, int | None, int], Benchmark | LiveBenchmark]] = {}
 
 

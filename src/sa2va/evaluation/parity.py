@@ -68,7 +68,7 @@ class Comparison:
     difference: float  # maximum over all elements
     limit: float
     unit: str = ""
-    rounding: float | None = None  # change of our result with the last bit of the weights; None = not measured
+    rounding: float | None = None  # change of our result when last bits of weights change; None = not measured
 
     @property
     def ok(self) -> bool:
@@ -199,11 +199,11 @@ class Case:
         return words.rpartition(f"{REGION_TOKENS[1]}.\n")[2]
 
     def theirs(self, name: str) -> Tensor:
-        """Return the recorded tensor for a step, cut to its prompted or tracked frames."""
+        """Return the recorded tensor for a step; a name with a phase selects its prompted or tracked frames."""
         value = self._recorded[name.split(" ")[0]]
         if name in ("input_ids", "attention_mask"):
             return value.reshape(1, -1)
-        if name == "sam_frames_uint8":  # the released code rounds these constants in any dtype
+        if name == "sam_frames_uint8":  # the released code always rounds mean and SD to bfloat16
             return _normalize(value, *(torch.tensor(v).bfloat16() for v in (IMAGENET_MEAN, IMAGENET_STD)))
         if name in ("llm_tiles_uint8", "pixel_values_u8"):
             return _normalize(value, *map(torch.tensor, (self._family.pixel_mean, self._family.pixel_std)))
@@ -218,7 +218,7 @@ class Case:
         return sum((frame < self._num_prompted) is prompted for frame in frames)
 
     def _frames_of(self, name: str) -> list[int]:
-        """Return the frames of a recorded tensor: all, the first of each phase and the last, or the tracked ones."""
+        """Return a recorded tensor's frames: all, the tracked ones, or three (the first of each phase, the last)."""
         number, total, k = len(self._recorded[name]), len(self._frames), self._num_prompted
         if number == total:
             return list(range(total))
@@ -308,7 +308,7 @@ class Case:
 
 
 def _normalize(levels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Normalize uint8 (N, 3, ...), or patches (N, 3 * values) plane by plane, to float32 of the same shape."""
+    """Normalize uint8 images (N, 3, ...), or patches (N, 3 * values) stored plane by plane, to float32."""
     planes = levels.reshape(len(levels), 3, -1).float() / 255
     return ((planes - mean[:, None].float()) / std[:, None].float()).reshape(levels.shape)
 

@@ -21,7 +21,7 @@ RANDOM_OBJECT = "a random object of the scene"
 
 
 def choices(candidates: Masks, number: int) -> NDArray[np.bool_]:
-    """Return the union of every `number` of M objects, as baseline: (M, T, H, W) -> (choices, T, H, W)."""
+    """Return the union of each subset of `number` objects, as baseline: (M, T, H, W) -> (choices, T, H, W)."""
     return np.stack(
         [np.any(candidates[list(chosen)], axis=0) for chosen in combinations(range(len(candidates)), number)]
     )

@@ -22,7 +22,7 @@ from sa2va.files.atomic import write_text
 from sa2va.terminal import in_markup
 
 FILES = ("report.json", "report.txt", "report.md")
-_WIDTH = 120  # of the table as text, characters
+_WIDTH = 120  # width of the text table, in characters
 _COLORS = {"reached": "green", "about": "yellow", "missed": "red"}
 
 
@@ -46,7 +46,7 @@ class Section:
     name: str
     title: str
     figures: tuple[Figure, ...]
-    seconds: float  # of this run, without records from the journal
+    seconds: float  # duration of this run; reused records cost no time
 
 
 @dataclass(frozen=True, kw_only=True)

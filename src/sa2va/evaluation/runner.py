@@ -88,7 +88,7 @@ def _as_json(record: Record) -> Record:
 
 
 def require_own_report(folder: Path) -> None:
-    """Refuse a folder whose report is of a model card or a user.
+    """Refuse a folder whose report was not written by an evaluation, such as a model card's.
 
     Raises:
         ValueError: there is a report without a journal.
@@ -122,12 +122,12 @@ def evaluate(
         progress: show bars on standard error.
 
     Raises:
-        ValueError: the folder cannot be written, holds a journal.jsonl of another kind, or a report that no
-            evaluation wrote there, such as that of a model's card.
+        ValueError: the folder cannot be written, its journal.jsonl is of another kind, or its report was not
+            written by an evaluation, such as a model card's.
     """
     begin = time.perf_counter()
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)  # fail on a folder that cannot be written before any work is done
+        folder.mkdir(parents=True, exist_ok=True)  # fail before any work if the folder cannot be written
         require_own_report(folder)
     sections = []
     with Journal(folder / JOURNAL) if folder is not None else nullcontext() as journal:

@@ -23,12 +23,12 @@ from sa2va.extensions import load_extensions, missing_extensions
 from sa2va.inference.predictor import Predictor
 from sa2va.journal import content_key
 
-SCORING_VERSION = 1  # raise it if stored scores become wrong and `hash_code` does not change
+SCORING_VERSION = 1  # increase if stored scores become wrong while `hash_code` stays the same
 PACKAGE = Path(sa2va.__file__).parent
-_NO_PART = {"apps", "training"}  # rooms that no score depends on; a new room counts until it is listed here
+_NO_PART = {"apps", "training"}  # subpackages that no score depends on; a new one counts until it is listed here
 _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "opencv-python-headless")
 _TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "*.jinja")
-_SHOWN_ONLY = ("model", "adapter", "sam", "num_items", "seed")  # no answer depends on them; seeds are of benchmarks
+_SHOWN_ONLY = ("model", "adapter", "sam", "num_items", "seed")  # not in journal keys, which have the benchmark's seed
 _HASH_LETTERS = 16
 
 
@@ -106,7 +106,7 @@ def describe_run(
     split: str,
     num_items: int,
 ) -> Run:
-    """Describe a run of benchmarks on a loaded model; the names are those that `sa2va.load` took.
+    """Describe a run of benchmarks on a loaded model; pass the same names as to `sa2va.load`.
 
     Raises:
         ValueError: the files of a model, adapter or SAM 2 are no longer there.

@@ -69,7 +69,7 @@ def track_figure(records: Sequence[Record], name: str, bar: Bar | None = None) -
 
 
 def track_figures(records: Sequence[Record]) -> list[Figure]:
-    """Compute J&F over all clips and over those that only motion decides, and J and F separately."""
+    """Compute J&F over all clips and over those whose expression only motion decides; J and F separately."""
     moving = [r for r in records if r["needs_motion"]]
     scored, clips = score_rows([r for r in records if "scores" in r])
     return [

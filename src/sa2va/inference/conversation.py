@@ -42,7 +42,7 @@ class Conversation(Unpicklable):
         self._stream: TextStream | None = None
         self._is_ended = False  # the last answer ended in a stop string
         self._answering = Lock()
-        self._features: FrameFeatures | None = None  # of an image, after the first answer with masks
+        self._features: FrameFeatures | None = None  # of an image, cached at the first answer with masks
 
     def ask(
         self,

@@ -1,7 +1,7 @@
 """Decode answers token by token: a KV cache per stream, sampling per row, hidden states kept at [SEG].
 
-Flow: prompts, embedded -> TextStream -> Decoding -> token ids and states at [SEG] -> engine.py.
-Source: Sa2VA, arXiv:2501.04001: the state is read where [SEG] is the *input*.
+Flow: prompt embeddings -> TextStream -> Decoding -> token ids and states at [SEG] -> engine.py.
+Source: Sa2VA, arXiv:2501.04001: the hidden state is that of the step whose *input* is [SEG].
 Shapes: B rows, L tokens, D width of the language model, V vocabulary.
 """
 
@@ -24,7 +24,7 @@ StreamMark = tuple[Tensor | None, Tensor | None]  # attention mask and next posi
 
 
 class TextStream:
-    """KV cache of a conversation: append tokens, read their hidden states, probe a side branch and drop it.
+    """KV cache of a conversation: append tokens and read their hidden states; run a side branch and drop it.
 
     All rows of the batch share one length; shorter prompts are padded on the left.
     """
@@ -94,7 +94,7 @@ class TextStream:
 
 
 def replace_text(inputs: TextInput, start: int, embeds: Tensor) -> TextInput:
-    """Replace the text embeddings of a prompt (1, L, D) from column `start` on, after its last picture."""
+    """Replace the embeddings of a prompt (1, L, D) from position `start` on; only text may follow there."""
     number, known = embeds.shape[1], inputs.position_ids[..., :start]
     added = known.max() + torch.arange(1, number + 1, device=known.device)
     places = inputs.visual_places
@@ -112,7 +112,7 @@ class DecodingRules:
     """Sampling and stopping rules of one row."""
 
     end_ids: tuple[int, ...]  # end-of-answer tokens; any of them ends the row
-    has_ended: Callable[[Sequence[int]], bool] = lambda token_ids: False  # whether an answer ends in a stop string
+    has_ended: Callable[[Sequence[int]], bool] = lambda token_ids: False  # whether tokens end in a stop string
     seg_ids: Collection[int]  # mask tokens, whose states are kept
     max_new_tokens: int
     temperature: float = 0.0  # 0 = greedy
@@ -175,7 +175,7 @@ class Decoding:
 
     @plain_inference()
     def _keep(self, going: list[bool]) -> bool:
-        """Drop finished rows; return False, and keep the stream as it is, if all are finished."""
+        """Drop finished rows. If all are finished, keep the stream as it is and return False."""
         if any(going) and not all(going):
             kept = [index for index, goes_on in enumerate(going) if goes_on]
             self._stream.keep_rows(kept)

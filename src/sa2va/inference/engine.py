@@ -42,7 +42,7 @@ from sa2va.types import Frames, Turn
 class Engine(Unpicklable):
     """Model, processor and the steps of a prediction.
 
-    Thread-safe: calls only read the model, and all changing state belongs to the call.
+    Thread-safe: calls only read the model, and mutable state is local to each call.
     """
 
     instead = "let each process load its own with sa2va.load(...)"
@@ -94,8 +94,8 @@ class Engine(Unpicklable):
         """Check a request, open its media and decode its key frames.
 
         Args:
-            request: its own options come first.
-            options: of a request without its own; None = the defaults.
+            request: media, prompt, regions; its own options take precedence.
+            options: used if the request has none; None = the defaults.
 
         Raises:
             ValueError: the media cannot be read, a region lies outside the picture, or `options` has another type.
@@ -144,7 +144,7 @@ class Engine(Unpicklable):
     def read_keyframes(
         self, media: Media, mode: str, options: Options, choice: str | None = None
     ) -> tuple[list[int], Frames]:
-        """Decode the key frames for the MLLM, chosen as in training unless mode or caller say otherwise.
+        """Decode the key frames for the MLLM: by `choice`, else uniform in mode "consistent", else as in training.
 
         Returns:
             K indices and the frames (K, H, W, 3).
@@ -165,7 +165,7 @@ class Engine(Unpicklable):
 
         Args:
             queries: B of them.
-            room: number of tokens reserved for each answer; None = by its options.
+            room: number of tokens reserved for each answer; None = as the options of its query say.
 
         Returns:
             The stream, and the last hidden states (B, D).
@@ -210,7 +210,7 @@ class Engine(Unpicklable):
         return Decoding(self.model.mllm, stream, last, rules)
 
     def read_answer(self, decoding: Decoding, row: int, options: Options, num_frames: int) -> GroundedAnswer:
-        """Return one row's answer so far, about K key frames.
+        """Return the answer of one row as decoded so far; `num_frames` is K.
 
         Raises:
             Cancelled: its stop flag was set.

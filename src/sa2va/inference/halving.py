@@ -51,7 +51,7 @@ def run_halving(run: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -
         with advise_on_memory():
             return list(run(items))
     except ValueError as caught:
-        error = caught.with_traceback(None)  # the traceback would keep the tensors that did not fit alive
+        error = caught.with_traceback(None)  # drop the traceback, which keeps tensors in memory
     if len(items) == 1:
         return [error]
     if torch.cuda.is_available():

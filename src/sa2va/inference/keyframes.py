@@ -16,7 +16,7 @@ from sa2va.media.source import Media, uniform_indices
 from sa2va.model.config import KEYFRAME_CHOICES
 from sa2va.types import Frames
 
-MAX_CANDIDATES = 1024  # maximum number of frames that "content" compares, uniform over a longer clip
+MAX_CANDIDATES = 1024  # maximum number of frames that "content" compares; a longer clip is sampled uniformly
 SMALL_SIDE = 64  # px, side of the downscaled frame for the histograms
 LEVELS = 4  # histogram bins per color channel
 PARTS = 2  # per side: one histogram for each quadrant of the frame
@@ -26,9 +26,9 @@ def choose_keyframes(media: Media, choice: str, number: int) -> tuple[list[int],
     """Choose and decode the key frames of a clip.
 
     Args:
-        media: of a source without a length the first frames are taken, whatever the choice.
+        media: source of the frames; without a known length, its first frames are taken whatever the choice.
         choice: "uniform" over the whole clip, "first", or "content": those with the most different colors.
-        number: K, the maximum.
+        number: K, maximum number of key frames.
 
     Returns:
         Indices and frames (K, H, W, 3). The media can still be iterated from its first frame.
@@ -49,7 +49,7 @@ def choose_keyframes(media: Media, choice: str, number: int) -> tuple[list[int],
 
 
 def content_indices(frames: Iterable[NDArray[np.uint8]], num_frames: int, number: int) -> list[int]:
-    """Sample frames farthest-first by color, from frame 0; fill up with uniform ones when all distances are 0.
+    """Sample frames farthest-first by color, from frame 0; once all distances are 0, add uniform ones.
 
     Args:
         frames: all T frames, read once.
@@ -65,7 +65,7 @@ def content_indices(frames: Iterable[NDArray[np.uint8]], num_frames: int, number
     wanted = set(candidates)
     colors = np.stack([count_colors(frame) for index, frame in enumerate(frames) if index in wanted])
     chosen = [0]
-    distance = np.abs(colors - colors[0]).sum(1)  # (candidates,) to the nearest chosen frame
+    distance = np.abs(colors - colors[0]).sum(1)  # (candidates,) distance to the nearest chosen frame
     while len(chosen) < number and distance.any():
         chosen.append(int(distance.argmax()))
         distance = np.minimum(distance, np.abs(colors - colors[chosen[-1]]).sum(1))

@@ -37,9 +37,9 @@ def load(
     """Load a model as a Predictor.
 
     Args:
-        name: "tiny", the embedded model, a model folder in our layout or the published one, or "org/name" on a hub.
+        name: "tiny" (the embedded model), a model folder in our layout or the published one, or "org/name" on a hub.
         adapter: LoRA adapter for the MLLM, as PEFT saves it: a folder or "org/name".
-        sam: original SAM 2 for the video mode "consistent", as in "facebook/sam2-hiera-large".
+        sam: original SAM 2 for the video mode "consistent", such as "facebook/sam2-hiera-large".
         device: "auto", "cpu", "cuda", "cuda:1", "mps". "auto" takes the fastest one; a model too large for one GPU
             is dispatched over all GPUs and RAM.
         dtype: "auto", "float32", "bfloat16", "float16".
@@ -67,7 +67,7 @@ def load(
         sam2 = None if original is None else load_original_sam2(original, where, kind)
     except torch.OutOfMemoryError as error:
         raise ValueError(f"{name} does not fit the memory of {where}; `sa2va doctor {name}` lists what does") from error
-    # With an adapter it may know more than synthetic scenes.
+    # An adapter may have been trained on other media than synthetic scenes.
     is_embedded = extra is None and folder.resolve() in {place.resolve() for place in EMBEDDED.values()}
     return Predictor(model, processor, original_sam2=sam2, is_embedded=is_embedded, allow_paths=allow_paths)
 

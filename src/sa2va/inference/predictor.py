@@ -38,7 +38,7 @@ class Predictor(Unpicklable):
     Thread-safe; a Conversation or a TrackSession belongs to one thread at a time.
 
     Attributes:
-        engine: the single steps of a prediction.
+        engine: runs the individual steps of a prediction.
         model, processor: of the engine.
     """
 
@@ -89,11 +89,11 @@ class Predictor(Unpicklable):
         Args:
             media: see `sa2va.media.source.open_media`.
             prompt: question or request; a literal special token in it is plain text.
-            regions: meaning of "region1", "region2", ... in the prompt: each a bool mask (H, W), a box
-                (x0, y0, x1, y1) px, a point (x, y) px or a scribble (K, 2) px, on the first frame; or an array of
-                boxes (R, 4), points (R, 2), scribbles (R, K, 2) or masks (R, H, W).
+            regions: what "region1", "region2", ... in the prompt stand for, on the first frame. Each is a bool mask
+                (H, W), a box (x0, y0, x1, y1) px, a point (x, y) px or a scribble (K, 2) px. An array of boxes
+                (R, 4), points (R, 2), scribbles (R, K, 2) or masks (R, H, W) is accepted too.
             options: see Options.
-            stop: called before each token and each frame, as in `threading.Event().is_set`; True cancels the answer.
+            stop: function such as `threading.Event().is_set`, called before each token and frame; True cancels.
 
         Raises:
             ValueError: the media cannot be read, the prompt is empty, a region lies outside the image or
@@ -109,11 +109,11 @@ class Predictor(Unpicklable):
         """Answer a batch of requests; results equal those of `predict`.
 
         Args:
-            requests: one batch; if it does not fit into memory, its halves are run.
-            options: of all requests, or one for each; a request's own options come first.
+            requests: one batch; its halves are run if it does not fit into memory.
+            options: of all requests, or one for each; a request's own options take precedence.
 
         Raises:
-            ValueError, Cancelled: the first error of any request; see `predict`, and `answer_batch` for the others.
+            ValueError, Cancelled: the first error of any request, see `predict`. `answer_batch` returns each.
         """
         queries = [self.engine.open(*pair) for pair in _pair_options(requests, options)]
         return [_to_result(found).unwrap() for found in self.engine.run(queries)]
@@ -141,9 +141,9 @@ class Predictor(Unpicklable):
 
     @plain_defaults()
     def probe_batch(self, requests: Sequence[Request], options: Options | None = None) -> list[Prediction]:
-        """Predict exactly one mask per request: the answer with [SEG] is given, not generated.
+        """Predict exactly one mask per request, from a fixed answer with [SEG] instead of a generated one.
 
-        Presence is then the probability that the object is there.
+        Presence of this mask is the probability that the object is there.
         """
         ids, _ = self.processor.encode_answer(FORCED_ANSWER)
         return self.predict_forced(requests, ids[: ids.index(self.processor.seg_id) + 1], options)
@@ -211,13 +211,13 @@ class Predictor(Unpicklable):
         """Segment what a prompt refers to and track it through a clip or an endless stream, in constant memory.
 
         Args:
-            source: see `sa2va.media.source.open_media`; one that cannot be rewound is prompted on its first frames.
+            source: see `sa2va.media.source.open_media`; without a known length, its first frames are key frames.
             prompt: a request for masks, or several that are tracked together, or {request: name of its objects};
                 None = start without objects and add them to the session.
-            keyframes: "uniform" over the whole clip, "first", or "content", the most different; None = as the
-                model was trained.
-            num_keyframes: K, number of frames for the MLLM; None = as the options say, else as the model was trained.
-            max_conditioning: prompted frames that memory attention reads per object, the nearest in time.
+            keyframes: choice of the key frames: "uniform" over the whole clip, "first", or "content" (those with the
+                most different colors); None = "uniform" in mode "consistent", else as in training.
+            num_keyframes: K, number of frames for the MLLM; None = that of the options, else of the model's training.
+            max_conditioning: number of prompted frames that memory attention reads per object (the nearest in time).
             chunk: number of frames per batch of SAM 2's image encoder.
             prefetch: decode a file ahead of time.
             allow_stream: allow a camera (its number) or a URL (http, rtsp) as source.

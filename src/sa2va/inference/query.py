@@ -18,14 +18,14 @@ class Query:
     """Validated request with open media and decoded key frames."""
 
     media: Media  # source of all frames
-    pictures: list[Frames]  # for the MLLM: one array per image, or one with the K key frames
-    keyframes: list[int]  # K indices
+    pictures: list[Frames]  # input of the MLLM: one array per image, or one array of the K key frames
+    keyframes: list[int]  # indices of the K key frames
     turn: Turn
     mode: str  # "official" or "consistent"
     options: Options
     stop: StopFlag = never
-    sources: tuple[Path, ...] = ()  # files of further images
-    features: FrameFeatures | None = None  # of its image, if SAM 2 has encoded it before
+    sources: tuple[Path, ...] = ()  # files of all images after the first
+    features: FrameFeatures | None = None  # SAM 2's features of the image, if already computed
 
     @property
     def is_clip(self) -> bool:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from sa2va.tokens import check_text
 
 MODES = ("auto", "official", "consistent")
-DEFAULT_NEW_TOKENS = 512  # per answer, or fewer if the context length ends before
-LEAST_ROOM = 64  # tokens; a prompt that leaves less of the context length is refused
+DEFAULT_NEW_TOKENS = 512  # per answer; the end of the context may cut it short
+LEAST_ROOM = 64  # tokens that a prompt must leave for an answer of the default length
 MAX_SEED = 2**64 - 1
 _COUNTS = ("max_new_tokens", "max_objects")
 
@@ -65,11 +65,11 @@ class Options:
         ValueError: a value has the wrong type or lies outside its range.
     """
 
-    max_new_tokens: int = DEFAULT_NEW_TOKENS  # any other value must fit after the prompt
+    max_new_tokens: int = DEFAULT_NEW_TOKENS  # any value but the default must fit after the prompt
     temperature: float = 0.0  # 0 = greedy
-    seed: int = 0  # of sampling, if temperature > 0
+    seed: int = 0  # random seed of sampling; unused at temperature 0
     mask_threshold: float = 0.0  # a pixel with a larger logit belongs to the mask
-    max_objects: int = 64  # of one answer; [SEG] tokens beyond it get no mask
+    max_objects: int = 64  # per answer; further [SEG] tokens get no mask
     num_keyframes: int | None = None  # frames of a clip that the MLLM reads; None = the model's default
     mode: str = "auto"  # "auto" | "official" | "consistent"
 
@@ -131,7 +131,7 @@ class Request:
     prompt: str = ""
     regions: Sequence[Any] | NDArray[Any] | None = None  # see `sa2va.masks.split_regions`
     images: Sequence[Any] | None = None
-    options: Options | None = None  # of this request alone; None = those of the call
+    options: Options | None = None  # of this request; None = those passed with the call
     stop: StopFlag = never  # called before each token and each frame; True cancels the request
 
     def __post_init__(self) -> None:

@@ -92,11 +92,11 @@ class Prediction:
         """Collect the frame results of a whole track as RLE masks.
 
         Args:
-            results: one per frame, read once; each has every object.
-            presence: of each object by its id, 0..1.
+            results: one per frame, each with all objects; read once.
+            presence: by object id, 0..1.
             text: of the answer.
             media: what was tracked.
-            sources: input files other than those of `media`.
+            sources: further input files, besides those of `media`.
         """
         tracks: dict[int, list[tuple[str | None, float, masks.RLE]]] = {key: [] for key in presence}
         num_frames = 0
@@ -149,8 +149,8 @@ class Prediction:
             The paths of all files.
 
         Raises:
-            ValueError: the folder cannot be written, or a file in it was not written by us, has changed since or is
-                the media itself; or the media is gone.
+            ValueError: the folder cannot be written, or the media no longer exists. Also if a file to be replaced was
+                not written by us, was changed later, or is the media itself.
         """
         if not isinstance(folder, str | Path):
             raise ValueError(f"folder {folder!r:.60}: expected a path, as in 'out'")

@@ -54,7 +54,7 @@ def chat(
     opened = open_media(media)
     claim = claim_files(is_image=opened.is_image)
     former = [path for path in output.glob("answer_*") if path.is_dir()] if output else []
-    with staged(output, Claim()):  # fail on a folder that cannot be written before the model is loaded
+    with staged(output, Claim()):  # check before loading the model that the folder can be written
         for folder in former:
             claim.check(folder, opened.files)
         conversation = choice.load().open(opened)

@@ -100,7 +100,7 @@ def demo(
 def run_sections(
     console: "Console", predictor: "Predictor", seed: int, scratch: Path, own: "Media | None", folder: Path
 ) -> list["Exhibit"]:
-    """Run on the user's media, then the exhibits of extensions, and print each when it is done."""
+    """Run the exhibits: the user's media first, then those of extensions; print each when it is done."""
     from sa2va.apps.demo.exhibits import show_own
     from sa2va.inference.embedded import drawn_scenes
 

@@ -24,7 +24,7 @@ from sa2va.extensions import load_extensions, missing_extensions
 def takes_extensions(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add an option `--NAME` per extension with benchmarks; the command gets the chosen names as `extensions`.
 
-    A deleted extension keeps a hidden option, whose use is an error that names it.
+    A deleted extension keeps a hidden option; using it is an error that names the extension.
     """
     options = {
         name: (Annotated[bool, typer.Option(f"--{name}", help=f"All benchmarks of the extension {name}.")], False)

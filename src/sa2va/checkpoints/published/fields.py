@@ -22,7 +22,7 @@ def text_to_native(text: dict[str, Any]) -> dict[str, Any]:
     """Return the native fields of a published language model."""
     native = {key: text[key] for key in TEXT_KEYS if text.get(key) is not None}
     native |= {key: text[key] for key in TOKEN_KEYS if key in text}
-    # Rope is always written out: the default base of a native class need not be that of the checkpoints.
+    # Always write the rope settings: the default base of a native class may differ from the checkpoint's.
     return native | {"rope_parameters": rope_to_native(text), "tie_word_embeddings": False}
 
 
@@ -35,7 +35,7 @@ def text_to_official(native: dict[str, Any], kind_key: str = "rope_type") -> dic
 
 
 def header(kind: str = "", model_file: str = "modeling_sa2va_chat") -> dict[str, Any]:
-    """Return the class names of a published config.json, for "", "Llava" or "Qwen"."""
+    """Return the class names of a published config.json; `kind`, their suffix, is "", "Llava" or "Qwen"."""
     model = f"{ARCHITECTURE}{kind}"
     return {
         "architectures": [model],

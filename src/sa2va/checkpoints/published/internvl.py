@@ -15,8 +15,8 @@ from sa2va.checkpoints.published.fields import header, side_of, text_to_native, 
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.families.internvl import IMAGE_TOKEN
 
-MAX_TILES = 12  # the released code ignores the number in its config
-# Architecture of the published text model -> its own name and the native one's. InternLM2 is a Llama whose query,
+MAX_TILES = 12  # of the released code, which ignores the number in its config
+# Published architecture of the language model -> published and native model type. InternLM2 is a Llama whose query,
 # key and value rows are stored in one tensor.
 _TEXT_MODELS = {
     "Qwen2ForCausalLM": ("qwen2", "qwen2"),
@@ -73,7 +73,7 @@ def config_from_official(
         text["attention_bias"] = bool(llm.get("bias", False))
     text |= {"model_type": _TEXT_MODELS[architecture][1], "architectures": [architecture]}
     tower = {native: vision[key] for key, native in _VISION_KEYS.items() if key in vision}
-    # Without mean pooling the native tower would end in a norm that the published one does not have.
+    # use_mean_pooling=True removes the native tower's final norm, which the published one does not have.
     tower |= {"use_absolute_position_embeddings": True, "use_mean_pooling": True}
     ratio = official.get("downsample_ratio", 0.5)
     tile_size = official.get("force_image_size") or vision["image_size"]
@@ -154,7 +154,7 @@ def _vision_rules() -> list[Rule]:
 
 
 def _grouped_attention(num_heads: int, num_key_value_heads: int) -> Rule:
-    """Split InternLM2's attention: per key-value head, it stores the rows of the queries, the key and the value."""
+    """Return the rule for InternLM2's fused attention: rows of queries, key and value, per key-value head."""
     group = num_heads // num_key_value_heads
 
     def to_native(tensors: Sequence[Tensor]) -> list[Tensor]:

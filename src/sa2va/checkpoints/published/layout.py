@@ -19,7 +19,7 @@ from sa2va.model.config import Sa2VAConfig
 from sa2va.model.families.catalog import find_family
 from sa2va.tokens import ADDED_TOKENS
 
-EXTRA_KEY = "sa2va"  # of a published config.json: fields that the published layout lacks
+EXTRA_KEY = "sa2va"  # key in a published config.json for fields of ours that its layout lacks
 SAM2_PREFIX = "grounding_encoder.sam2_model."
 EXTRA_FIELDS = tuple(field.name for field in fields(Sa2VAConfig) if field.name not in ("family", "mllm", "sam2"))
 PROJECTOR = {"text_hidden_fcs.0.{rest}": "projector.fc1.{rest}", "text_hidden_fcs.2.{rest}": "projector.fc2.{rest}"}
@@ -136,7 +136,7 @@ def config_to_official(config: Sa2VAConfig) -> dict[str, Any]:
 
 
 def _extra_fields(official: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a config.json that the published layout lacks.
+    """Return our own fields in a published config.json, those under EXTRA_KEY.
 
     Raises:
         ValueError: a field is unknown.

@@ -11,7 +11,7 @@ from sa2va.checkpoints.key_map import Rule
 from sa2va.checkpoints.published.fields import header, text_to_native, text_to_official
 from sa2va.model.config import Sa2VAConfig
 
-MIN_PIXELS, MAX_PIXELS = 512 * 28 * 28, 2048 * 28 * 28  # of a picture as the image encoder reads it
+MIN_PIXELS, MAX_PIXELS = 512 * 28 * 28, 2048 * 28 * 28  # pixels of a picture after resizing
 _VISION_KEYS = (
     "depth", "hidden_size", "hidden_act", "intermediate_size", "num_heads", "in_channels", "patch_size",
     "spatial_merge_size", "temporal_patch_size", "out_hidden_size", "initializer_range", "tokens_per_second",

@@ -45,7 +45,7 @@ class ConsistentMaskPrompting(MaskPrompting):
     def decode(
         self, seg_states: Tensor, features: FrameFeatures, sam_pixel_values: Tensor, frames: Frames
     ) -> tuple[MaskOutput, Tensor | None]:
-        """Decode masks and threshold them at the frame size, as mask prompts; see `MaskPrompting.decode`."""
+        """Decode masks, then threshold them at the frame size to get mask prompts; see `MaskPrompting.decode`."""
         tuned = self.decode_states(seg_states, encode_frames(self.model.sam2, sam_pixel_values))
         gate = self.model.config.gate_absent
         masks = to_masks(self.model.sam2, tuned, frames.shape[1:3], self.options.mask_threshold, gate)

@@ -25,7 +25,7 @@ BACKWARD_BLOCK = 16  # frames decoded at once when reading backwards
 
 @dataclass(eq=False)
 class Chunk:
-    """Batch of frames that is encoded when the features of any of them are first requested."""
+    """Batch of frames, encoded lazily: at the first request for the features of any frame."""
 
     pixels: list[Tensor]  # each (1, 3, S, S)
     encode: Encode
@@ -47,7 +47,7 @@ class SeenFrame:
     time: float  # s from the first frame
     image: NDArray[np.uint8]  # (H, W, 3)
     chunk: Chunk = field(repr=False)
-    row: int = 0  # of this frame in its chunk
+    row: int = 0  # index of this frame in its chunk
 
     @property
     def pixels(self) -> Tensor:

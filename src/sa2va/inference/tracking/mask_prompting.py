@@ -29,12 +29,12 @@ class GroundedAnswer:
     """Text of an answer, with the [SEG] states and the phrases of its objects."""
 
     text: str
-    seg_states: Tensor  # (N, S, D) of the S mask tokens of each object, 1 or one per key frame; see SegDesign
-    phrases: Sequence[str | None]  # N of them
+    seg_states: Tensor  # (N, S, D); an object has S mask tokens, 1 or one per key frame (SegDesign)
+    phrases: Sequence[str | None]  # one per object
 
     @staticmethod
     def join(answers: Sequence["GroundedAnswer"], *names: str) -> "GroundedAnswer":
-        """Concatenate the objects of answers about the same key frames; `names`, one per answer, replace phrases."""
+        """Concatenate the objects of answers about the same key frames; `names` (one per answer) replace phrases."""
         phrases = [answer.phrases for answer in answers]
         if names:
             phrases = [[name] * len(own) for name, own in zip(names, phrases, strict=True)]
@@ -95,7 +95,7 @@ class MaskPrompting:
         return encode_frames(self.sam2, sam_pixel_values)
 
     def decode_states(self, seg_states: Tensor, features: FrameFeatures) -> MaskOutput:
-        """Decode N objects on each of K frames, as in training: N * K rows, those of one object together."""
+        """Decode N objects on each of K frames, as in training: N * K rows, object by object."""
         rows = self.model.design.seg_rows(len(seg_states), len(features.embeds))
         return self.model.decode_masks(seg_states.flatten(0, -2), features, rows)
 
@@ -111,7 +111,7 @@ class MaskPrompting:
             frames: the same frames at their own size, (K, H, W, 3).
 
         Returns:
-            N * K rows, those of one object together, and the tracker's mask prompts, bool (N * K, S, S), if any.
+            The masks, N * K rows, object by object; and the tracker's mask prompts, bool (N * K, S, S), or None.
         """
         return self.decode_states(seg_states, features), None
 

@@ -29,7 +29,7 @@ from sa2va.model.torch_defaults import plain_inference
 from sa2va.tokens import check_text
 from sa2va.types import Frames
 
-DEFAULT_CONDITIONING = 16  # prompted frames that memory attention reads per object, unless there are more key frames
+DEFAULT_CONDITIONING = 16  # prompted frames that memory attention reads per object; at least K
 
 
 class TrackSession(Unpicklable):
@@ -64,7 +64,7 @@ class TrackSession(Unpicklable):
             processor: of the model.
             media: source; each frame is read once.
             ask: runs the language model on frames, for add(expression=...).
-            max_conditioning: prompted frames that memory attention reads per object, the nearest in time.
+            max_conditioning: number of prompted frames that memory attention reads per object (the nearest in time).
             chunk: number of frames encoded at once.
             prefetch: whether a file is decoded ahead of time.
             stop: called before each frame; True closes the session and raises Cancelled.
@@ -77,7 +77,7 @@ class TrackSession(Unpicklable):
         self._phrases: dict[int, str | None] = {}  # by id, in the order of creation
         self._presence: dict[int, float] = {}  # by id, 0..1, maximum over its prompted frames
         self._next_id = 1
-        self._ahead: dict[int, dict[int, MaskOutput]] = {}  # frame -> id -> mask, of prompted frames to come
+        self._ahead: dict[int, dict[int, MaskOutput]] = {}  # frame -> id -> mask, for prompted frames not reached yet
         self._here: SeenFrame | None = None
         self._shown = True  # whether the current frame has been yielded
         self._found: dict[int, MaskOutput] = {}  # by id, on the current frame
@@ -119,7 +119,7 @@ class TrackSession(Unpicklable):
 
     @property
     def current(self) -> FrameResult:
-        """Result of the current frame, including later additions and corrections."""
+        """Result of the current frame, with the additions and corrections made since it was yielded."""
         here = self._present()
         return self._describe(here.index, here.time, here.image, self._found)
 
@@ -231,7 +231,7 @@ class TrackSession(Unpicklable):
         """Correct an object's mask on the current frame; tracking continues from the corrected mask.
 
         Successive clicks refine the mask. A box, a mask or an expression redefines the object and drops its memory. A
-        click drops the memory only if the mask follows it better without.
+        click drops the memory only if a mask decoded without it agrees with more clicks.
 
         Args:
             key: id of the object.
@@ -245,7 +245,7 @@ class TrackSession(Unpicklable):
             The corrected object.
 
         Raises:
-            ValueError: no such object, not exactly one correction, outside the picture, or the model finds nothing.
+            ValueError: unknown id, not exactly one correction, a place outside the picture, or nothing found.
         """
         self._check_known(key)
         check_one_of(point=point, box=box, mask=mask, expression=expression)
@@ -377,7 +377,7 @@ class TrackSession(Unpicklable):
             clicks = (clicks if key is None else self._clicks.get(key, clicks)).at(point, *size, inside=inside)
             if key is None:
                 output = decode_clicks(sam2, policy, clicks, size, features, present=True)
-            else:  # start from its mask on this frame and from its memory
+            else:  # refine the object's mask on this frame, conditioned on its memory
                 embeds, found = self._tracker.condition(here.index, features, [key]), self._found[key]
                 output, drops_memory = refine_mask(sam2, policy, clicks, size, features, embeds=embeds, found=found)
         if key is None:
