@@ -139,10 +139,8 @@ def load_batches(
                 with _WORKER_DEATHS.reported():
                     batch = next(batches)
             except (RuntimeError, OSError, EOFError) as error:  # a worker died, maybe while it sent a tensor
-                words = " ".join(str(error).split())
-                if not isinstance(error, RuntimeError):
-                    words = f"a worker exited unexpectedly ({words or type(error).__name__})"
-                raise RuntimeError(f"the batch of step {step} failed: {words}") from error
+                what = "" if isinstance(error, RuntimeError) else "a worker exited unexpectedly: "
+                raise RuntimeError(f"the batch of step {step} failed: {what}{' '.join(str(error).split())}") from error
             if isinstance(batch, Failure):
                 raise batch.to_exception(step)
             yield batch
