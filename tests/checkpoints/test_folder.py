@@ -23,14 +23,6 @@ from sa2va.model.sa2va import Sa2VA
 Small = tuple[Sa2VA, Processor]
 
 
-@pytest.fixture(scope="session")
-def folder(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model, processor = small
-    path = tmp_path_factory.mktemp("model")
-    save_checkpoint(model, processor.tokenizer, path, torch.float32)
-    return path
-
-
 def test_save_load_predict_is_identical(folder: Path, predictor: Predictor) -> None:
     again = load(str(folder), device="cpu", dtype="float32")
     request = Request(draw_sample(3).frames[0], "Please segment the red square.")

@@ -12,7 +12,6 @@ from support.small_model import build_model, draw_sample
 
 from sa2va.checkpoints.device import GIB, Place
 from sa2va.checkpoints.device_map import Plan
-from sa2va.checkpoints.folder import save_checkpoint
 from sa2va.checkpoints.released import RELEASED
 from sa2va.inference import loading
 from sa2va.inference.loading import load
@@ -23,14 +22,6 @@ from sa2va.model.sa2va import Sa2VA
 
 Small = tuple[Sa2VA, Processor]
 QUESTION = "Please segment the red square."
-
-
-@pytest.fixture(scope="module")
-def folder(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model, processor = small
-    path = tmp_path_factory.mktemp("model")
-    save_checkpoint(model, processor.tokenizer, path, torch.float32)
-    return path
 
 
 def masks_of(predictor: Predictor) -> np.ndarray:

@@ -1,13 +1,8 @@
-import contextlib
-import io
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from support.coco_judge import coco_ap50
 
 from sa2va.metrics.ap import average_precision, detections, greedy_match, matched_iou
 from sa2va.metrics.iou import pairwise_iou
@@ -65,29 +60,6 @@ def random_picture(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, li
     keep = min(len(target), len(pred), int(rng.integers(0, 4)))
     pred[:keep] = np.roll(target[:keep], 1, axis=-1)
     return pred, target, rng.choice([0.2, 0.4, 0.6, 0.8], len(pred)).tolist()
-
-
-def coco_ap50(pictures: list[tuple[np.ndarray, np.ndarray, list[float]]]) -> float:
-    def encode(mask: np.ndarray) -> dict:
-        return coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-
-    truth, found = [], []
-    for index, (pred, target, scores) in enumerate(pictures):
-        for mask in target:
-            ids = {"id": len(truth) + 1, "image_id": index, "category_id": 1}
-            truth.append({**ids, "segmentation": encode(mask), "area": float(mask.sum()), "iscrowd": 0})
-        for mask, score in zip(pred, scores, strict=True):
-            found.append({"image_id": index, "category_id": 1, "segmentation": encode(mask), "score": score})
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        images = [{"id": index, "height": 16, "width": 16} for index in range(len(pictures))]
-        coco.dataset = {"info": {}, "images": images, "annotations": truth, "categories": [{"id": 1}]}
-        coco.createIndex()
-        judge = COCOeval(coco, coco.loadRes(found), "segm")
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return float(judge.stats[1])
 
 
 def test_agrees_with_the_coco_evaluation() -> None:

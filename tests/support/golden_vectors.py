@@ -5,9 +5,7 @@ Run from the root of the repository; tests/data/golden/README.md says what each 
     PYTHONPATH=tests python tests/support/golden_vectors.py metrics davis2017/metrics.py
 """
 
-import contextlib
 import importlib.util
-import io
 import json
 import sys
 import tempfile
@@ -16,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
+from support.coco_judge import coco_ap50, encode
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 FAMILIES_FILE, METRICS_FILE = "families.safetensors", "metrics.json"
@@ -33,13 +33,6 @@ def draw_blobs(rng: np.random.Generator, number: int, height: int, width: int) -
     return ((y - center[:, 0]) / radius[:, 0]) ** 2 + ((x - center[:, 1]) / radius[:, 1]) ** 2 <= 1
 
 
-def encode(masks: np.ndarray) -> list[dict[str, Any]]:
-    from pycocotools import mask as coco
-
-    found = [coco.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in masks]
-    return [{"size": list(rle["size"]), "counts": rle["counts"].decode()} for rle in found]
-
-
 def score_tracks(davis: Any) -> list[dict[str, Any]]:
     """Return tracks with J and F of each frame as the evaluation code of DAVIS 2017 computes them."""
     rng, tracks = np.random.default_rng(1), []
@@ -55,34 +48,17 @@ def score_tracks(davis: Any) -> list[dict[str, Any]]:
 
 def score_pictures() -> dict[str, Any]:
     """Return pictures with the IoU of every pair of masks, and AP at IoU 0.5 over all, as pycocotools computes them."""
-    from pycocotools import mask as coco
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    rng, pictures, truth, found = np.random.default_rng(2), [], [], []
+    rng, pictures, masks = np.random.default_rng(2), [], []
     for index in range(6):
         target = draw_blobs(rng, int(rng.integers(1, 5)), 40, 50)
         pred = np.concatenate([np.roll(target, index + 1, axis=2), draw_blobs(rng, 1, 40, 50)])[int(index == 3) :]
         scores = rng.permutation(len(pred)) / 8 + 0.1
-        iou = coco.iou(encode(pred), encode(target), [0] * len(target))
+        iou = coco_mask.iou(encode(pred), encode(target), [0] * len(target))
         pictures.append(
             {"target": encode(target), "pred": encode(pred), "scores": scores.tolist(), "iou": iou.tolist()}
         )
-        for rle in encode(target):
-            place = {"id": len(truth) + 1, "image_id": index, "category_id": 1, "iscrowd": 0}
-            truth.append({**place, "segmentation": rle, "area": float(coco.area(rle))})
-        for rle, score in zip(encode(pred), scores, strict=True):
-            found.append({"image_id": index, "category_id": 1, "segmentation": rle, "score": float(score)})
-    with contextlib.redirect_stdout(io.StringIO()):
-        judge = COCO()
-        images = [{"id": index, "height": 40, "width": 50} for index in range(len(pictures))]
-        judge.dataset = {"info": {}, "images": images, "annotations": truth, "categories": [{"id": 1}]}
-        judge.createIndex()
-        evaluation = COCOeval(judge, judge.loadRes(found), "segm")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return {"pictures": pictures, "ap50": float(evaluation.stats[1])}
+        masks.append((pred, target, scores.tolist()))
+    return {"pictures": pictures, "ap50": coco_ap50(masks)}
 
 
 def write_metrics(davis_file: str) -> None:

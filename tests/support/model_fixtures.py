@@ -1,6 +1,7 @@
 """Share one very small Sa2VA, a clip and tracking sessions among all tests of the model."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from support.small_model import build_model, draw_sample
 from support.small_session import build_lively, draw_frames
 
+from sa2va.checkpoints.folder import save_checkpoint
 from sa2va.inference.predictor import Predictor
 from sa2va.inference.requests import Options
 from sa2va.inference.tracking.mask_prompting import GroundedAnswer, MaskPrompting
@@ -22,6 +24,15 @@ from sa2va.types import Sample
 @pytest.fixture(scope="session")
 def small() -> tuple[Sa2VA, Processor]:
     return build_model()
+
+
+@pytest.fixture(scope="session")
+def folder(small: tuple[Sa2VA, Processor], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Save the small model."""
+    model, processor = small
+    path = tmp_path_factory.mktemp("model")
+    save_checkpoint(model, processor.tokenizer, path, torch.float32)
+    return path
 
 
 @pytest.fixture(scope="session")

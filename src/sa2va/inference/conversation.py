@@ -132,7 +132,7 @@ class Conversation(Unpicklable):
         answer = engine.read_answer(decoding, 0, query.options, len(query.keyframes))
         self._is_ended = decoding.said_end[0]
         if query.is_clip:
-            return engine.draw_clip(query, answer)
+            return engine.track_clip(query, answer)
         if len(answer.seg_states):
             self._features = self._features or engine.encode_pictures([query])
-        return engine.draw_pictures([(replace(query, features=self._features), answer)])[0]
+        return engine.decode_pictures([(replace(query, features=self._features), answer)])[0]

@@ -297,7 +297,7 @@ class Engine(Unpicklable):
         return MaskPrompting(self.model, queries[0].options).encode(pixels)
 
     @plain_inference()
-    def draw_pictures(self, pairs: Sequence[tuple[Query, GroundedAnswer]]) -> list[Prediction]:
+    def decode_pictures(self, pairs: Sequence[tuple[Query, GroundedAnswer]]) -> list[Prediction]:
         """Decode the masks of pictures, all in one decoder batch."""
         masked = [(query, answer) for query, answer in pairs if len(answer.seg_states)]
         if masked:
@@ -320,7 +320,7 @@ class Engine(Unpicklable):
             )
         return predictions
 
-    def draw_clip(self, query: Query, answer: GroundedAnswer) -> Prediction:
+    def track_clip(self, query: Query, answer: GroundedAnswer) -> Prediction:
         """Decode the masks of a clip on its key frames and track them through all frames.
 
         Raises:
@@ -330,7 +330,7 @@ class Engine(Unpicklable):
             session.prompt(answer, query.keyframes, query.pictures[0])
             return session.finish()
 
-    def draw(
+    def decode_masks(
         self, queries: Sequence[Query], answers: Sequence[GroundedAnswer | Exception]
     ) -> list[Prediction | Exception]:
         """Decode the masks of a batch: pictures in one decoder batch, clips one at a time.
@@ -346,11 +346,11 @@ class Engine(Unpicklable):
             else:
                 pairs[i] = query, answer
         pictures = [i for i, (query, _) in pairs.items() if not query.is_clip]
-        found |= zip(pictures, run_halving(self.draw_pictures, [pairs.pop(i) for i in pictures]), strict=True)
+        found |= zip(pictures, run_halving(self.decode_pictures, [pairs.pop(i) for i in pictures]), strict=True)
         for i, pair in pairs.items():
             try:
                 with advise_on_memory():
-                    found[i] = self.draw_clip(*pair)
+                    found[i] = self.track_clip(*pair)
             except (ValueError, Cancelled) as error:
                 found[i] = error
         return [found[i] for i in range(len(queries))]
@@ -361,7 +361,7 @@ class Engine(Unpicklable):
         Returns:
             A prediction per query, or its ValueError or Cancelled.
         """
-        return self.draw(queries, run_halving(self.answer, queries))
+        return self.decode_masks(queries, run_halving(self.answer, queries))
 
     # ---- track
 

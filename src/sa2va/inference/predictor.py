@@ -166,7 +166,7 @@ class Predictor(Unpicklable):
             ]
 
         queries = [engine.open(request, options) for request in requests]
-        return [_to_result(found).unwrap() for found in engine.draw(queries, run_halving(force, queries))]
+        return [_to_result(found).unwrap() for found in engine.decode_masks(queries, run_halving(force, queries))]
 
     @plain_defaults()
     def open(self, media: Any) -> Conversation:

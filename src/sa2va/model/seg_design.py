@@ -6,6 +6,7 @@ Source: Sa2VA, arXiv:2501.04001, table of [SEG] designs; the released models sha
 Shapes: N objects, K frames, M mask tokens = N times 1 or K, R = N * K masks to decode.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -14,12 +15,12 @@ from torch import Tensor
 from sa2va.tokens import SEG_TOKEN
 
 
-class SegDesign:
+class SegDesign(ABC):
     """Base of the [SEG] designs; a subclass defines the mask tokens of an object."""
 
+    @abstractmethod
     def object_tokens(self, num_frames: int) -> tuple[str, ...]:
         """Return the mask tokens of one object on K frames, in order: one for all frames, or one per frame."""
-        raise NotImplementedError
 
     def added_tokens(self, num_frames: int) -> tuple[str, ...]:
         """Return the tokens for up to K frames that a tokenizer needs in addition to [SEG]."""
