@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.own_process import plain_signals
 
 import sa2va
 from sa2va.apps import cli
@@ -265,7 +266,7 @@ def start_and_signal(words: list[str], *numbers: int, ignored: bool = False) -> 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=(lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) if ignored else None,
+        preexec_fn=(lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) if ignored else plain_signals,
     )
     assert process.stdout is not None and process.stdout.readline() == "loading\n"
     for number in numbers:

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,3 +28,10 @@ def run(code: str, place: Path, *, full_disk: bool = False) -> subprocess.Comple
 def contents(folder: Path) -> dict[str, bytes]:
     found = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def plain_signals() -> None:
+    """Restore the default reaction to SIGINT and SIGHUP (preexec_fn): under nohup or in a script's background a test
+    run inherits that they are ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)

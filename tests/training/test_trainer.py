@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.own_process import plain_signals
 from support.toy_stage import ToyStage, run_toy, toy_config
 
 from sa2va.training.state import latest_state, read_state
@@ -41,7 +42,7 @@ def start_slow_run(folder, *, num_workers: int, until: int) -> subprocess.Popen:
     """Start a run in a subprocess and return once it has logged step `until`."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, str(SLOW_RUN), str(folder), "wait_s=0.1", f"num_workers={num_workers}"]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=plain_signals)
     deadline = time.monotonic() + 240  # a busy machine starts slowly
     while not (folder / "log.jsonl").exists() or len((folder / "log.jsonl").read_text().splitlines()) < until:
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()

@@ -60,9 +60,8 @@ def _train(config: RunConfig, folder: Path, device: torch.device, quiet: bool) -
     # On CPUs the fused kernel is several times slower than eager attention for bfloat16 and short rows.
     for part in (model.mllm.native, model.sam2.native):
         part.set_attn_implementation("eager" if multiplies_bfloat16(device) else "sdpa")
-    context = RunContext(
-        model=model.to(device), processor=processor, seed=config.seed, folder=folder, device=device
-    )  # fmt: skip
+    model.to(device)
+    context = RunContext(model=model, processor=processor, seed=config.seed, folder=folder, device=device)
     with RunLogger(folder, quiet=quiet, main=is_main_process()) as logger:
         for stage in config.stages:
             run_stage(replace(stage, seed=config.seed).build(context), folder, device, logger)
