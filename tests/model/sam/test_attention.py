@@ -25,12 +25,22 @@ def draw(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
 @pytest.mark.parametrize("most", [1, 50, 2**22])
 @pytest.mark.parametrize(("number", "queries", "keys"), [(1, 7, 12), (6, 16, 16), (3, 1, 5)])
 def test_blocks_of_any_size_average_alike(monkeypatch, dtype, most, number, queries, keys):
+    monkeypatch.setattr(attention, "SCORES_TOGETHER", most)
     monkeypatch.setattr(attention, "SCORES_IN_ROWS", most)
     monkeypatch.setattr(attention, "SCORES_IN_PARTS", most)
     monkeypatch.setattr(attention, "ROWS_OF_PARTS", min(most, 3))
     query, key, value = (draw(number, n, d, dtype=dtype) for n, d in ((queries, 8), (keys, 8), (keys, 3)))
     expected = torch.softmax(query @ key.transpose(1, 2), -1) @ value
     torch.testing.assert_close(attend(query, key, value), expected)
+
+
+@pytest.mark.parametrize(("number", "queries", "keys", "width"), [(5, 48, 48, 24), (3, 64, 900, 64), (1, 257, 96, 16)])
+def test_one_by_one_and_together_are_equal_bit_for_bit(monkeypatch, number, queries, keys, width):
+    query, key, value = draw(number, queries, width), draw(number, keys, width), draw(number, keys, width // 2)
+    expected = torch.softmax(query @ key.transpose(1, 2), -1) @ value
+    for together in (1, 2 * queries * keys, number * queries * keys):
+        monkeypatch.setattr(attention, "SCORES_TOGETHER", together)
+        assert torch.equal(attend(query, key, value), expected)
 
 
 def test_scores_of_any_size_are_averaged(monkeypatch):

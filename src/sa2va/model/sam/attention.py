@@ -6,6 +6,7 @@ Source: attention, arXiv:1706.03762; online softmax, arXiv:1805.02867. In bfloat
 Shapes: N sequences (pictures, objects, windows or heads), Q queries, L keys, D width of a key, V of a value.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -16,8 +17,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 BLOCKWISE = "blockwise"
 # Number of scores in a block, such that they fit a CPU's caches. In bfloat16 a block holds whole rows, since partial
-# sums would be rounded. In float32 it holds parts of rows, and its size is per thread.
-SCORES_IN_ROWS = 2**22
+# sums would be rounded: all rows of several short sequences, or some rows of one long sequence. In float32 it holds
+# parts of rows, and its size is per thread.
+SCORES_TOGETHER, SCORES_IN_ROWS = 2**20, 2**23
 SCORES_IN_PARTS, ROWS_OF_PARTS = 2**19, 512
 
 
@@ -46,42 +48,54 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     # The fused CPU kernel requires values as wide as the keys. For such values it is faster in float32.
     if query.device.type != "cpu" or (not rounded and query.shape[-1] == value.shape[-1]):
         return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
-    num_queries, num_keys = query.shape[1], key.shape[1]
-    most = SCORES_IN_ROWS if rounded else _per_thread(SCORES_IN_PARTS)
-    rows = min(num_queries, max(1, most // num_keys) if rounded else _per_thread(ROWS_OF_PARTS))
-    together = max(1, most // (rows * num_keys))
-    found = query.new_empty(len(query), num_queries, value.shape[-1])
-    for n in range(0, len(query), together):
-        some = slice(n, n + together)
-        for row in range(0, num_queries, rows):
-            part = query[some, row : row + rows]
-            if rounded:
-                attended = torch.softmax(part @ key[some].transpose(1, 2), -1) @ value[some]
-            else:
-                attended = _attend_online(part, key[some], value[some])
-            found[some, row : row + rows] = attended
+    found = query.new_empty(*query.shape[:2], value.shape[-1])
+    if rounded:
+        _attend_rows(query, key, value, found)
+        return found
+    rows = ROWS_OF_PARTS * torch.get_num_threads()
+    for queries, keys, values, attended in zip(query, key, value, found, strict=True):
+        for part, into in zip(queries.split(rows), attended.split(rows), strict=True):
+            _attend_online(part, keys, values, into)
     return found
 
 
-def _per_thread(number: int) -> int:
-    """Multiply a per-thread block size by the number of CPU threads."""
-    return number * torch.get_num_threads()
+def _attend_rows(query: Tensor, key: Tensor, value: Tensor, found: Tensor) -> None:
+    """Compute attention in blocks of whole rows, as `attend`, into `found`.
+
+    All blocks share one buffer: the pages of a new one cost as much as its products. Long sequences are multiplied
+    one by one, since PyTorch reorders the operands of batched products in bfloat16.
+    """
+    number, num_queries, num_keys = *query.shape[:2], key.shape[1]
+    together = min(number, max(1, SCORES_TOGETHER // (num_queries * num_keys)))
+    num_blocks = 1 if together > 1 else -(-num_queries * num_keys // SCORES_IN_ROWS)
+    rows = -(-num_queries // num_blocks)
+    buffer = query.new_empty(together * rows * num_keys)
+    for n in range(0, number, together):
+        some = slice(n, n + together) if together > 1 else n
+        for row in range(0, num_queries, rows):
+            part = query[some, row : row + rows]
+            size = part.shape[:-1] + (num_keys,)
+            scores = buffer[: math.prod(size)].view(size)
+            torch.matmul(part, key[some].mT, out=scores)
+            torch.softmax(scores, -1, out=scores)
+            torch.matmul(scores, value[some], out=found[some, row : row + rows])
 
 
-def _attend_online(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Compute attention block of keys by block (online softmax): (N, Q, D), (N, L, D), (N, L, V) -> (N, Q, V)."""
-    size = max(1, _per_thread(SCORES_IN_PARTS) // (query.shape[0] * query.shape[1]))
-    largest = query.new_full((*query.shape[:-1], 1), -torch.inf)
+def _attend_online(query: Tensor, key: Tensor, value: Tensor, attended: Tensor) -> None:
+    """Compute attention block of keys by block (online softmax): (Q, D), (L, D), (L, V) -> `attended`, (Q, V)."""
+    size = min(len(key), max(1, SCORES_IN_PARTS * torch.get_num_threads() // len(query)))
+    buffer = query.new_empty(len(query) * size)
+    largest = query.new_full((len(query), 1), -torch.inf)
     total = torch.zeros_like(largest)
-    attended = query.new_zeros(*query.shape[:-1], value.shape[-1])
-    for keys, values in zip(key.split(size, 1), value.split(size, 1), strict=True):
-        scores = query @ keys.transpose(1, 2)
+    attended.zero_()
+    for keys, values in zip(key.split(size), value.split(size), strict=True):
+        scores = torch.mm(query, keys.T, out=buffer[: len(query) * len(keys)].view(len(query), len(keys)))
         larger = torch.maximum(largest, scores.amax(-1, keepdim=True))
         shrink, weights = largest.sub_(larger).exp_(), scores.sub_(larger).exp_()
         total.mul_(shrink).add_(weights.sum(-1, keepdim=True))
-        torch.baddbmm(attended.mul_(shrink), weights, values, out=attended)
+        attended.mul_(shrink).addmm_(weights, values)
         largest = larger
-    return attended.div_(total)
+    attended.div_(total)
 
 
 def attend_blockwise(
