@@ -27,7 +27,7 @@ from sa2va.model.families.catalog import find_family
 @pytest.mark.parametrize(("choice", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
 def test_weights_are_counted_to_the_byte(choice: str, dtype: torch.dtype) -> None:
     model = build_model()[0].to(dtype)
-    need = memory_need(measure(model.config), CHOICES[choice])
+    need = memory_need(measure(model.config), CHOICES[choice], 1)
     stored = {
         name: sum(p.numel() * p.element_size() for p in part.parameters()) for name, part in model.named_children()
     }
@@ -57,7 +57,8 @@ def test_the_cache_is_counted_to_the_byte() -> None:
     stored = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     size = measure(model.config)
     assert stored == 7 * 4 * size.cache_per_token
-    assert memory_need(size, CHOICES["float32"]).cache == 4 * size.cache_per_token * (size.picture_tokens + TEXT_TOKENS)
+    cache = memory_need(size, CHOICES["float32"], 1).cache
+    assert cache == 4 * size.cache_per_token * (size.picture_tokens + TEXT_TOKENS)
 
 
 # Parameters of the models that the released ones were made from, as their authors give them, in billions. The two
@@ -82,7 +83,7 @@ def test_released_models_have_the_size_of_their_bases(name: str) -> None:
     size = measure(RELEASED[name].config)
     assert (size.parameters - size.sam2) / 1e9 == pytest.approx(BASES[name], rel=0.01)
     assert 0.224e9 < size.sam2 < 0.27e9  # SAM 2 large and the projector
-    totals = [memory_need(size, choice).total for choice in CHOICES.values()]
+    totals = [memory_need(size, choice, 1).total for choice in CHOICES.values()]
     assert totals == sorted(totals, reverse=True)
 
 
@@ -96,10 +97,13 @@ def test_the_vision_tower_works_in_what_is_estimated(monkeypatch: pytest.MonkeyP
 
 def test_sam2_works_in_what_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
     config = RELEASED["ByteDance/Sa2VA-Qwen3-VL-2B"].config  # its vision tower reads few patches
-    model = build_empty(config)
+    model, size = build_empty(config), measure(config)
     frame = torch.empty(1, 3, 1024, 1024, device="meta")
     peak = peak_numbers(model.sam2, lambda: model.sam2.encode_frames(frame), monkeypatch)
-    assert count_working(config, model.mllm.native.config) == pytest.approx(peak, rel=0.05)
+    assert size.encoder == pytest.approx(peak, rel=0.05)
+    features = model.sam2.encode_frames(frame)
+    assert size.features == config.num_keyframes * sum(t.numel() for t in (features.embeds, *features.high_res))
+    assert memory_need(size, CHOICES["bfloat16"], 3).working == 2 * (3 * size.encoder + size.features)
 
 
 def test_a_text_layer_works_in_what_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:

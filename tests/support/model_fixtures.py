@@ -66,13 +66,13 @@ def start(lively: tuple[Sa2VA, Processor]) -> Callable[..., TrackSession]:
         def ask(frames: np.ndarray, expression: str) -> GroundedAnswer:
             assert frames.shape == (1, 64, 64, 3)
             assert num_found is not None
-            return GroundedAnswer(f"about {expression}", states[:num_found], [None] * num_found)
+            return GroundedAnswer(f"about {expression}", states[:num_found, None], [None] * num_found)
 
         media = open_media(source)
         ask_or_none = None if num_found is None else ask
         session = TrackSession(MaskPrompting(model, Options()), processor, media, ask=ask_or_none, **how)
         if prompted:
-            session.prompt(GroundedAnswer("", states[:prompted], [None] * prompted), [0, 1], media.peek(2))
+            session.prompt(GroundedAnswer("", states[:prompted, None], [None] * prompted), [0, 1], media.peek(2))
         return session
 
     return build

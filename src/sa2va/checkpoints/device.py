@@ -1,4 +1,4 @@
-"""Choose the device and precision of a model, and list the memory of this machine.
+"""Choose the device, precision and batch of a model, and list the memory of this machine.
 
 Flow: requested names or "auto", this machine -> torch.device, torch.dtype; GPUs and RAM -> Places.
 """
@@ -11,6 +11,7 @@ import torch
 
 GIB = 2**30
 SHARE = 0.9  # usable share of free memory; the rest is for fragmentation and buffers of libraries
+GPU_FRAMES = 5  # the key frames of the released models
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -64,6 +65,14 @@ def multiplies_bfloat16(device: torch.device) -> bool:
         return False
     abilities = torch.cpu.get_capabilities()
     return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
+
+
+def frames_at_once(device: torch.device) -> int:
+    """Return the number of frames that SAM 2's image encoder takes at once where several are known.
+
+    A single frame keeps a CPU busy, and more of them only take memory. A GPU is kept busy by several.
+    """
+    return 1 if device.type == "cpu" else GPU_FRAMES
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Flow: Sa2VAConfig -> model on the meta device -> measure -> Size -> memory_need(size, choice) -> Need; with
     device.list_places() -> find_place.
 Source: bytes of a packed weight from bitsandbytes' formats; QLoRA, arXiv:2305.14314, section 3, for 4 bits.
-Shapes: D width, I inner width of an MLP, S side of SAM 2's input in px.
+Shapes: D width, I inner width of an MLP, C width of SAM 2's features, S side of its input in px.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,9 @@ class Size:
     sam2: int  # with the [SEG] projector
     cache_per_token: int  # values of one token in the KV cache
     picture_tokens: int  # maximum number of image tokens of one picture
-    working: int  # peak number of activations for one picture
+    working: int  # peak number of activations of the MLLM for one picture
+    encoder: int  # peak number of activations of SAM 2's encoder, per frame
+    features: int  # SAM 2's features of the key frames
 
     @property
     def parameters(self) -> int:
@@ -67,7 +69,7 @@ class Need:
     language: int
     sam2: int
     cache: int  # KV cache of one picture and TEXT_TOKENS tokens of text
-    working: int
+    working: int  # of one picture, or of a clip's key frames
 
     @property
     def weights(self) -> int:
@@ -79,7 +81,11 @@ class Need:
 
 
 def measure(config: Sa2VAConfig) -> Size:
-    """Count parameters, KV cache values and activations of a model on the meta device."""
+    """Count parameters, KV cache values and activations of a model on the meta device.
+
+    SAM 2's encoder holds 12 D numbers per cell of the (S/4)^2 grid, in its first stage. Its features of a frame hold C,
+    C/4 and C/8 channels on grids of side S/16, S/8 and S/4, each C (S/16)^2 or twice that.
+    """
     model = build_empty(config)
     native = model.mllm.native
     language = find_family(config.family).language_model(native)
@@ -89,6 +95,7 @@ def measure(config: Sa2VAConfig) -> Size:
     of_vision = {id(p): p.numel() for p in native.parameters() if id(p) not in of_language}
     text = native.config.get_text_config()
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    backbone, side = config.sam2["vision_config"]["backbone_config"], model.sam2.size
     language_linear = sum(number for key, number in linear.items() if key in of_language)
     vision_linear = sum(number for key, number in linear.items() if key in of_vision)
     return Size(
@@ -100,6 +107,8 @@ def measure(config: Sa2VAConfig) -> Size:
         cache_per_token=2 * text.num_hidden_layers * text.num_key_value_heads * head_dim,
         picture_tokens=count_picture_tokens(config),
         working=count_working(config, native.config),
+        encoder=12 * backbone["hidden_size"] * (side // 4) ** 2,
+        features=config.num_keyframes * 4 * model.sam2.width * (side // 16) ** 2,
     )
 
 
@@ -126,35 +135,39 @@ def count_picture_tokens(config: Sa2VAConfig) -> int:
 
 
 def count_working(config: Sa2VAConfig, native: Any) -> int:
-    """Estimate the peak number of activations: the maximum over three stages, which run one after the other.
+    """Estimate the MLLM's peak number of activations: the maximum over two stages, which run one after the other.
 
     Each is the peak within one layer, measured on layers of the released sizes: 5 D + 2 I per patch in the vision
-    tower, 3 D + 3 I per token in the language model, 12 D per cell of the (S/4)^2 grid in the first stage of SAM 2's
-    encoder.
+    tower, 3 D + 3 I per token in the language model.
 
     Args:
         config: of the whole model.
         native: configuration of the native MLLM.
     """
     vision, text = native.vision_config, native.get_text_config()
-    backbone = config.sam2["vision_config"]["backbone_config"]
     tokens = count_picture_tokens(config) + TEXT_TOKENS
     return max(
         count_patches(config, vision.patch_size) * (5 * vision.hidden_size + 2 * vision.intermediate_size),
         tokens * (3 * text.hidden_size + 3 * text.intermediate_size),
-        12 * backbone["hidden_size"] * (config.sam2["image_size"] // 4) ** 2,
     )
 
 
-def memory_need(size: Size, choice: Choice) -> Need:
-    """Return the bytes that a model of this size takes in this precision."""
+def memory_need(size: Size, choice: Choice, frames_at_once: int) -> Need:
+    """Return the bytes that a model takes.
+
+    Args:
+        size: of the model.
+        choice: its precision.
+        frames_at_once: number of key frames in a batch of SAM 2's encoder, see `device.frames_at_once`.
+    """
     tokens = size.picture_tokens + TEXT_TOKENS
+    working = max(size.working, frames_at_once * size.encoder + size.features)
     return Need(
         vision=round(size.vision_linear * choice.vision + size.vision_other * choice.rest),
         language=round(size.language_linear * choice.language + size.language_other * choice.rest),
         sam2=round(size.sam2 * choice.rest),
         cache=round(tokens * size.cache_per_token * choice.rest),
-        working=round(size.working * choice.rest),
+        working=round(working * choice.rest),
     )
 
 

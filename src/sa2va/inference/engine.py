@@ -23,7 +23,7 @@ from sa2va.inference.query import Query
 from sa2va.inference.requests import Cancelled, Options, Request, StopFlag, never
 from sa2va.inference.results import FrameResult, Prediction
 from sa2va.inference.tracking.consistent import ConsistentMaskPrompting
-from sa2va.inference.tracking.mask_prompting import GroundedAnswer, MaskPrompting
+from sa2va.inference.tracking.mask_prompting import GroundedAnswer, MaskPrompting, encode_in_groups
 from sa2va.inference.tracking.session import DEFAULT_CONDITIONING, TrackSession
 from sa2va.inference.unpicklable import Unpicklable
 from sa2va.media.source import Media, open_media
@@ -294,7 +294,7 @@ class Engine(Unpicklable):
     def encode_pictures(self, queries: Sequence[Query]) -> FrameFeatures:
         """Run SAM 2's image encoder on the picture of each query."""
         pixels = torch.cat([self.processor.sam_pixel_values(query.pictures[0]) for query in queries])
-        return MaskPrompting(self.model, queries[0].options).encode(pixels)
+        return encode_in_groups(self.model.sam2, pixels)
 
     @plain_inference()
     def decode_pictures(self, pairs: Sequence[tuple[Query, GroundedAnswer]]) -> list[Prediction]:

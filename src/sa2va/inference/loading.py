@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from sa2va.checkpoints.adapter import merge_adapter
-from sa2va.checkpoints.device import choose_device, choose_dtype, list_places
+from sa2va.checkpoints.device import choose_device, choose_dtype, frames_at_once, list_places
 from sa2va.checkpoints.device_map import Plan, budgets, plan_layers, spread
 from sa2va.checkpoints.find import EMBEDDED, find_model
 from sa2va.checkpoints.folder import build_empty, load_checkpoint, load_config
@@ -76,7 +76,8 @@ def _choose_gpus(folder: Path, dtype: torch.dtype, *, may_spread: bool) -> tuple
     """Return the GPU with the most free memory and, if the model does not fit it, a device map."""
     places = sorted(list_places(), key=lambda place: (place.device == "cpu", -place.free))
     first, config = torch.device(places[0].device), load_config(folder)
-    need = memory_need(measure(config), CHOICES["float32" if dtype == torch.float32 else "bfloat16"])
+    choice = CHOICES["float32" if dtype == torch.float32 else "bfloat16"]
+    need = memory_need(measure(config), choice, frames_at_once(first))
     if places[0].usable >= need.total or not may_spread:
         return first, None
     return first, plan_layers(build_empty(config).mllm.native, dtype, budgets(need, places))

@@ -85,7 +85,7 @@ def frames() -> np.ndarray:
 
 
 def answer(model: Sa2VA, number: int) -> GroundedAnswer:
-    states = torch.randn(number, model.mllm.width, generator=torch.Generator().manual_seed(0))
+    states = torch.randn(number, 1, model.mllm.width, generator=torch.Generator().manual_seed(0))
     return GroundedAnswer("It is.", states, [None] * number)
 
 

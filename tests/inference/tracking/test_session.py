@@ -11,10 +11,14 @@ from support.small_session import BOX, NUM_FRAMES, assert_same, run_to, square
 
 from sa2va.inference.predictor import Predictor
 from sa2va.inference.requests import Options
+from sa2va.inference.tracking import mask_prompting
+from sa2va.inference.tracking.frames import FrameStream
 from sa2va.inference.tracking.mask_prompting import GroundedAnswer, MaskPrompting
 from sa2va.inference.tracking.session import TrackSession
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
+from sa2va.model.sam.sam2 import MaskOutput
+from sa2va.model.seg_design import SEG_DESIGNS
 
 Small = tuple[Sa2VA, Processor]
 
@@ -28,6 +32,50 @@ def test_state_does_not_grow(start: Callable[..., TrackSession], clip: np.ndarra
         assert len(memory.prompted) <= 3 and len(memory.recent) <= 6 and len(memory.pointers) <= 15
         assert not session._ahead or result.index < 1
     assert result.index == 39
+
+
+@pytest.mark.parametrize("design", ["single", "repeat"])
+def test_groups_of_key_frames_change_nothing(
+    lively: Small, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch, design: str
+) -> None:
+    model, processor = lively
+    monkeypatch.setattr(model, "design", SEG_DESIGNS[design])
+    per_object = len(model.design.object_tokens(5))
+    states = torch.randn(3, per_object, model.mllm.width, generator=torch.Generator().manual_seed(1))
+    prompting, found = MaskPrompting(model, Options()), {}
+    with torch.inference_mode():
+        for size in (1, 2, 5):
+            monkeypatch.setattr(mask_prompting, "frames_at_once", lambda device, size=size: size)
+            found[size] = prompting.decode_keyframes(states, clip[:5], processor)
+        whole = prompting.encode(processor.sam_pixel_values(clip[:5]))
+        expected = prompting.decode_states(states, whole)
+    for one in found.values():
+        assert len(one.features) == 5 and one.given is None
+        torch.testing.assert_close(one.output.candidates, expected.candidates, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(one.output.pointers, expected.pointers, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(torch.cat([own.embeds for own in one.features]), whole.embeds, atol=1e-4, rtol=1e-4)
+    assert expected.candidates.std(0).max() > 0.1  # rows differ, so their order counts
+
+
+def test_a_key_frame_is_encoded_once(
+    start: Callable[..., TrackSession], clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prompt_on_first(self: Sa2VA, output: MaskOutput, num_frames: int) -> list[torch.Tensor]:
+        return [
+            torch.arange(0, len(output.pointers), num_frames),
+            *[torch.zeros(0, dtype=torch.long)] * (num_frames - 1),
+        ]
+
+    encode, sizes = MaskPrompting.encode, []
+    monkeypatch.setattr(MaskPrompting, "encode", lambda self, x: sizes.append(len(x)) or encode(self, x))
+    monkeypatch.setattr(Sa2VA, "choose_prompts", prompt_on_first)
+    session = start(clip, prompted=1)
+    assert sum(sizes) == 2 and list(session._stream._known) == [1]  # frame 0 is prompted, so it is never tracked
+    kept = list(session)
+    assert sum(sizes) == NUM_FRAMES and not session._stream._known
+    monkeypatch.setattr(FrameStream, "keep", lambda self, index, features: None)
+    for one, other in zip(kept, start(clip, prompted=1), strict=True):
+        assert_same(one, other, 0.0)
 
 
 # ---- objects
@@ -243,8 +291,9 @@ def test_several_prompts_are_followed_together(
     predictor: Predictor, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answer(frames: np.ndarray, prompts: list[str], options: Options, stop: object) -> list[GroundedAnswer]:
+        width = predictor.model.mllm.width
         states = [
-            torch.randn(len(prompt), predictor.model.mllm.width, generator=torch.Generator().manual_seed(len(prompt)))
+            torch.randn(len(prompt), 1, width, generator=torch.Generator().manual_seed(len(prompt)))
             for prompt in prompts
         ]
         return [GroundedAnswer(p, one, [p] * len(p)) for p, one in zip(prompts, states, strict=True)]

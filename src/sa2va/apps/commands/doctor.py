@@ -72,13 +72,16 @@ def read_config(model: str, revision: str | None, offline: bool) -> "Sa2VAConfig
 
 def examine(name: str, config: "Sa2VAConfig", places: "list[Place]") -> dict[str, Any]:
     """Estimate a model's memory in each precision, and the device that it fits."""
+    import torch
+
+    from sa2va.checkpoints.device import frames_at_once
     from sa2va.checkpoints.footprint import CHOICES, find_place, measure, memory_need, to_gib
     from sa2va.checkpoints.released import RELEASED
 
-    size = measure(config)
+    size, num_frames = measure(config), frames_at_once(torch.device(places[0].device))
     choices = {}
     for key, choice in CHOICES.items():
-        need = memory_need(size, choice)
+        need = memory_need(size, choice, num_frames)
         choices[key] = {
             "gib": to_gib(need),
             "cache_mib_per_1000_tokens": round(1000 * size.cache_per_token * choice.rest / 2**20, 1),
@@ -177,7 +180,8 @@ def advice(report: dict[str, Any], places: "list[Place]") -> str:
     cache = ", ".join(
         f"{c['cache_mib_per_1000_tokens']} MiB in {key}" for key, c in list(report["choices"].items())[:2]
     )
-    notes = f"KV cache: {cache} per 1,000 further tokens; working: one picture at full resolution; {largest}"
+    working = "working: one picture at full resolution, or the key frames of a clip"
+    notes = f"KV cache: {cache} per 1,000 further tokens; {working}; {largest}"
     fitting = [choice for choice in report["choices"].values() if choice["fits"]]
     if not fitting:
         return f"{notes}\nNothing fits. Take a smaller model: sa2va doctor lists them."

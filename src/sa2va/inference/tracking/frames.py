@@ -5,7 +5,7 @@ Shapes: H W picture, S SAM 2 input side.
 """
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -48,6 +48,7 @@ class SeenFrame:
     image: NDArray[np.uint8]  # (H, W, 3)
     chunk: Chunk = field(repr=False)
     row: int = 0  # index of this frame in its chunk
+    known: FrameFeatures | None = field(default=None, repr=False)  # features encoded before, as a key frame
 
     @property
     def pixels(self) -> Tensor:
@@ -57,7 +58,7 @@ class SeenFrame:
     @property
     def features(self) -> FrameFeatures:
         """SAM 2's features of this frame, F = 1."""
-        return self.chunk.features(self.row)
+        return self.chunk.features(self.row) if self.known is None else self.known
 
 
 class FrameStream:
@@ -82,6 +83,7 @@ class FrameStream:
         ahead = prefetch and media.num_frames is not None and media.num_frames > chunk
         self._groups = ReadAhead(groups) if ahead else groups
         self._ready: list[SeenFrame] = []
+        self._known: dict[int, FrameFeatures] = {}  # by index, of key frames ahead
         self._count = 0
         self._times = media.times
 
@@ -95,7 +97,13 @@ class FrameStream:
             for row, (image, _) in enumerate(group):
                 self._ready.append(SeenFrame(self._count, self.time(self._count), image, chunk, row))
                 self._count += 1
-        return self._ready.pop(0)
+        seen = self._ready.pop(0)
+        return replace(seen, known=self._known.pop(seen.index, None))
+
+    def keep(self, index: int, features: FrameFeatures) -> None:
+        """Keep the features of a key frame, F = 1, until the iterator has reached it."""
+        if index >= self._count - len(self._ready):
+            self._known[index] = features
 
     def time(self, index: int) -> float:
         """Return the presentation time of a frame, s from the first one."""
@@ -104,6 +112,7 @@ class FrameStream:
     def close(self) -> None:
         """End the iteration and release the source and the thread."""
         self._ready.clear()
+        self._known.clear()
         if isinstance(self._groups, ReadAhead | Generator):
             self._groups.close()
         self._media.close()

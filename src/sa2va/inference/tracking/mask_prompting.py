@@ -8,14 +8,17 @@ Shapes: N objects, K frames, D MLLM width, H W picture, S SAM 2 input side, h w 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sa2va.checkpoints.device import frames_at_once
 from sa2va.inference.requests import Options
 from sa2va.inference.results import FrameObject
+from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput, Sam2
 from sa2va.model.sam.tracker import SOFT, TrackPolicy
@@ -49,9 +52,23 @@ Ask = Callable[[Frames, str], GroundedAnswer]  # frames (K, H, W, 3), expression
 
 
 def encode_frames(sam2: Sam2, sam_pixel_values: Tensor) -> FrameFeatures:
-    """Run a SAM 2's image encoder on its own device: (F, 3, S, S) -> features."""
+    """Run a SAM 2's image encoder on its own device, all frames at once: (F, 3, S, S) -> features."""
     parameter = next(sam2.parameters())
     return sam2.encode_frames(sam_pixel_values.to(parameter.device, parameter.dtype))
+
+
+def encode_in_groups(sam2: Sam2, sam_pixel_values: Tensor) -> FrameFeatures:
+    """Run a SAM 2's image encoder on as many frames at once as suits its device: (F, 3, S, S) -> features."""
+    groups = sam_pixel_values.split(frames_at_once(next(sam2.parameters()).device))
+    return FrameFeatures.concatenate([encode_frames(sam2, group) for group in groups])
+
+
+class KeyFrames(NamedTuple):
+    """Masks of N objects on K key frames, with the features of each."""
+
+    features: list[FrameFeatures]  # K, F = 1 each, of the SAM 2 that tracks
+    output: MaskOutput  # N * K masks, object by object
+    given: Tensor | None  # mask prompts of the tracker, bool (N * K, S, S)
 
 
 def to_masks(sam2: Sam2, output: MaskOutput, size: tuple[int, int], threshold: float, gate: bool) -> NDArray[np.bool_]:
@@ -114,6 +131,31 @@ class MaskPrompting:
             The masks, N * K rows, object by object; and the tracker's mask prompts, bool (N * K, S, S), or None.
         """
         return self.decode_states(seg_states, features), None
+
+    def decode_keyframes(self, seg_states: Tensor, frames: Frames, processor: Processor) -> KeyFrames:
+        """Encode key frames and decode the objects' masks on them, in groups of a size that suits the device.
+
+        Args:
+            seg_states: (N, S, D), see `GroundedAnswer`.
+            frames: (K, H, W, 3).
+            processor: of the model.
+        """
+        size = frames_at_once(seg_states.device)
+        features: list[FrameFeatures] = []
+        outputs, prompts = [], []
+        for start in range(0, len(frames), size):
+            group = slice(start, start + size)
+            pixels = processor.sam_pixel_values(frames[group])
+            encoded = self.encode(pixels)
+            states = seg_states if seg_states.shape[1] == 1 else seg_states[:, group]
+            output, given = self.decode(states, encoded, pixels, frames[group])
+            features += [encoded.select(slice(row, row + 1)) for row in range(len(pixels))]
+            outputs.append(output)
+            prompts += [] if given is None else [given]
+        rows = torch.arange(len(seg_states) * len(frames)).view(-1, len(frames)).split(size, 1)
+        order = torch.cat([own.flatten() for own in rows]).argsort().to(seg_states.device)  # back to object by object
+        output = MaskOutput.concatenate(outputs).select(order)
+        return KeyFrames(features, output, torch.cat(prompts)[order] if prompts else None)
 
     def describe(
         self, output: MaskOutput, ids: Sequence[int], phrases: Sequence[str | None], size: tuple[int, int]

@@ -18,7 +18,7 @@ from sa2va.inference.halving import advise_on_memory
 from sa2va.inference.requests import Cancelled, StopFlag, check_count, check_one_of, never
 from sa2va.inference.results import FrameObject, FrameResult, Prediction
 from sa2va.inference.tracking.frames import FrameStream, SeenFrame, read_backwards
-from sa2va.inference.tracking.mask_prompting import Ask, GroundedAnswer, MaskPrompting
+from sa2va.inference.tracking.mask_prompting import Ask, GroundedAnswer, KeyFrames, MaskPrompting
 from sa2va.inference.unpicklable import Unpicklable
 from sa2va.media.source import Media
 from sa2va.model.processor import Processor
@@ -174,8 +174,9 @@ class TrackSession(Unpicklable):
         self.text = answer.text
         keys = [self._new_object(phrase) for phrase in answer.phrases]
         if keys:
-            pixels = self._processor.sam_pixel_values(frames)
-            self._prompt_frames(keys, answer.seg_states, indices, self._prompting.encode(pixels), pixels, frames)
+            self._prompt_frames(
+                keys, indices, self._prompting.decode_keyframes(answer.seg_states, frames, self._processor)
+            )
 
     def add(
         self,
@@ -322,31 +323,25 @@ class TrackSession(Unpicklable):
 
     def _prompt_here(self, keys: Sequence[int], seg_states: Tensor) -> None:
         here = self._present()
-        self._prompt_frames(keys, seg_states, [here.index], here.features, here.pixels, here.image[None])
+        with plain_inference():
+            found = self._prompting.decode(seg_states, here.features, here.pixels, here.image[None])
+            self._prompt_frames(keys, [here.index], KeyFrames([here.features], *found))
         self._found |= self._ahead.pop(here.index)
 
-    @plain_inference()
-    def _prompt_frames(
-        self,
-        keys: Sequence[int],
-        seg_states: Tensor,
-        indices: Sequence[int],
-        features: FrameFeatures,
-        pixels: Tensor,
-        frames: Frames,
-    ) -> None:
-        """Decode the objects' masks on K frames and prompt the tracker with them."""
-        output, given = self._prompting.decode(seg_states, features, pixels, frames)
-        number = len(indices)
+    def _prompt_frames(self, keys: Sequence[int], indices: Sequence[int], found: KeyFrames) -> None:
+        """Prompt the tracker with the masks on K frames; keep the features of those that will be tracked too."""
+        number, (features, output, given) = len(indices), found
         for k, rows in enumerate(self._prompting.model.choose_prompts(output, number)):
             if len(rows):
                 self._remember(
                     indices[k],
                     [keys[row // number] for row in rows.tolist()],
-                    features.select(slice(k, k + 1)),
+                    features[k],
                     output.select(rows),
                     None if given is None else given[rows],
                 )
+            if len(rows) < len(self._phrases):
+                self._stream.keep(indices[k], features[k])
 
     def _remember(
         self, index: int, keys: Sequence[int], features: FrameFeatures, output: MaskOutput, given: Tensor | None
