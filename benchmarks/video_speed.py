@@ -20,6 +20,7 @@ from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenc
 
 from sa2va.checkpoints.sam2_sizes import SIZES, sam2_config
 from sa2va.model.sam.attention import avoid_cudnn
+from sa2va.model.sam.memory_bank import Page
 from sa2va.model.sam.sam2 import FrameFeatures, Sam2
 from sa2va.model.sam.tracker import STOCK, Tracker
 
@@ -74,7 +75,7 @@ def fill_memories(trackers: Sequence[Tracker], session: Sam2VideoInferenceSessio
     for index in range(2, WARM_FRAMES):
         for tracker in trackers:
             for memory in tracker.objects.values():
-                memory.track(index, memory.recent[-1][1])
+                memory.track(index, Page(memory.recent[-1][1], memory.pointers[-1][1]))
         for outputs in session.output_dict_per_obj.values():
             tracked = outputs["non_cond_frame_outputs"]
             tracked[index] = tracked[1]

@@ -108,10 +108,8 @@ def keep_memory_in_float32(sam2: Sam2, patch: pytest.MonkeyPatch) -> None:
 
 
 def round_the_pointers(sam2: Sam2, patch: pytest.MonkeyPatch) -> None:
-    process = sam2.native._process_object_pointers
-    patch.setattr(
-        sam2.native, "_process_object_pointers", lambda *args: tuple(x.bfloat16().float() for x in process(*args))
-    )
+    embed = sam2.embed_pointers
+    patch.setattr(sam2, "embed_pointers", lambda *args: tuple(x.bfloat16().float() for x in embed(*args)))
 
 
 def test_no_mistake_matches(sam2: Sam2, clip: Tensor, prompt: Tensor, reference: Tracked) -> None:

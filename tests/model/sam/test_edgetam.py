@@ -82,8 +82,8 @@ def test_edgetam_equals_the_library() -> None:
             assert found[frame].presence_logits[row].item() == pytest.approx(presence.item(), abs=1e-3)
             present.append(presence.item() > 0)
     assert 0.2 < sum(present) / len(present) < 0.95
-    memory = tracker.objects[0].recent[0][1]
-    assert memory.features.shape == (5 + 4, 1, 64)  # tokens for the whole picture, and for places
+    memory = edgetam.encode_memory(edgetam.encode_frames(pixels[:2]).embeds, found[0])
+    assert memory.features.shape == (5 + 4, 2, 64)  # tokens for the whole picture, and for places
 
 
 def test_a_published_folder_is_loaded(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from transformers.models.sam2_video.modeling_sam2_video import apply_rotary_pos_
 
 from sa2va.model.sam import attention, memory_attention, sam2
 from sa2va.model.sam.edgetam import EdgeTam
-from sa2va.model.sam.memory_attention import can_read
+from sa2va.model.sam.memory_attention import Memories, can_read
 from sa2va.model.sam.sam2 import Sam2
 
 GRID = SIDE // 16
@@ -19,22 +19,27 @@ def model() -> Sam2:
     return build_sam2()
 
 
-def draw(number: int, num_maps: int, num_pointer_tokens: int, *, shared: bool) -> dict[str, Tensor | int]:
+Inputs = tuple[Tensor, list[Memories]]
+
+
+def draw(number: int, num_maps: int, num_pointer_tokens: int, *, shared: bool) -> Inputs:
     generator = torch.Generator().manual_seed(number)
     length = num_maps * GRID**2 + num_pointer_tokens
-    return {
-        "embeds": torch.randn(1 if shared else number, WIDTH, GRID, GRID, generator=generator),
-        "memory": torch.randn(length, number, 64, generator=generator),
-        "positions": torch.randn(length, number, 64, generator=generator),
-        "num_memories": num_maps,
-        "num_pointer_tokens": num_pointer_tokens,
-    }
+    embeds = torch.randn(1 if shared else number, WIDTH, GRID, GRID, generator=generator)
+    tokens, positions = (torch.randn(length, number, 64, generator=generator).transpose(0, 1) for _ in range(2))
+    return embeds, [Memories(tokens, positions, num_maps, num_pointer_tokens)]
 
 
-def attend_by_reference(model: Sam2, inputs: dict[str, Tensor | int], monkeypatch: pytest.MonkeyPatch) -> Tensor:
+def split(memories: Memories) -> list[Memories]:
+    """Take one object at a time, as a CPU does."""
+    pairs = zip(memories.tokens.split(1), memories.positions.split(1), strict=True)
+    return [memories._replace(tokens=tokens, positions=positions) for tokens, positions in pairs]
+
+
+def attend_by_reference(model: Sam2, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> Tensor:
     with monkeypatch.context() as patch, torch.no_grad():
         patch.setattr(sam2, "can_read", lambda attention: False)
-        return model.attend(**inputs)
+        return model.attend(*inputs)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -42,19 +47,36 @@ def attend_by_reference(model: Sam2, inputs: dict[str, Tensor | int], monkeypatc
 def test_it_equals_the_library(model, monkeypatch, number, num_maps, num_pointer_tokens, shared):
     inputs = draw(number, num_maps, num_pointer_tokens, shared=shared)
     with torch.no_grad():
-        found = model.attend(**inputs)
+        found = model.attend(*inputs)
+        alone = model.attend(inputs[0], split(*inputs[1]))
     expected = attend_by_reference(model, inputs, monkeypatch)
     assert found.shape == expected.shape == (number, WIDTH, GRID, GRID)
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(alone, expected, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_padding_changes_nothing(model, shared):
+    """Objects with fewer maps and pointers than others, in one batch with a mask."""
+    embeds, (full,) = draw(3, 3, 6, shared=shared)
+    sizes, alone, mask = [(3, 6), (2, 6), (1, 0)], [], torch.zeros(full.tokens.shape[:2], dtype=torch.bool)
+    for row, (num_maps, num_pointer_tokens) in enumerate(sizes):
+        mask[row, : num_maps * GRID**2] = True
+        mask[row, 3 * GRID**2 :][:num_pointer_tokens] = True
+        tokens, positions = (x[row : row + 1, mask[row]] for x in (full.tokens, full.positions))
+        alone.append(Memories(tokens, positions, num_maps, num_pointer_tokens))
+    with torch.no_grad():
+        found = model.attend(embeds, [full._replace(mask=mask)])
+        torch.testing.assert_close(found, model.attend(embeds, alone), atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("most", [1, 100, 1000])
 def test_the_size_of_a_block_changes_nothing(model, monkeypatch, most):
     inputs = draw(3, 7, 32, shared=True)
     with torch.no_grad():
-        expected = model.attend(**inputs)
+        expected = model.attend(*inputs)
         monkeypatch.setattr(attention, "SCORES_IN_PARTS", most)
-        torch.testing.assert_close(model.attend(**inputs), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(model.attend(*inputs), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_in_bfloat16_it_strays_no_farther_from_full_precision_than_the_library(monkeypatch):
@@ -62,9 +84,11 @@ def test_in_bfloat16_it_strays_no_farther_from_full_precision_than_the_library(m
     inputs = draw(3, 7, 32, shared=True)
     exact = attend_by_reference(model, inputs, monkeypatch)
     model.bfloat16()
-    rounded = {name: value.bfloat16() if isinstance(value, Tensor) else value for name, value in inputs.items()}
+    (memories,) = inputs[1]
+    memories = memories._replace(tokens=memories.tokens.bfloat16(), positions=memories.positions.bfloat16())
+    rounded = inputs[0].bfloat16(), [memories]
     with torch.no_grad():
-        ours = (model.attend(**rounded).float() - exact).pow(2).mean()
+        ours = (model.attend(*rounded).float() - exact).pow(2).mean()
     theirs = (attend_by_reference(model, rounded, monkeypatch).float() - exact).pow(2).mean()
     assert ours < 1.3 * theirs
 
@@ -81,9 +105,9 @@ def test_positions_turn_as_in_the_library():
 def test_while_learning_the_library_reads(model, monkeypatch):
     monkeypatch.setattr(sam2, "read_memories", None)
     inputs = draw(2, 1, 2, shared=True)
-    inputs["memory"].requires_grad_()
-    model.attend(**inputs).sum().backward()
-    assert inputs["memory"].grad.abs().sum() > 0
+    tokens = inputs[1][0].tokens.detach().requires_grad_()
+    model.attend(inputs[0], [inputs[1][0]._replace(tokens=tokens)]).sum().backward()
+    assert tokens.grad.abs().sum() > 0
 
 
 def test_other_kinds_of_attention_are_left_to_the_library(model):

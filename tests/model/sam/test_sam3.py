@@ -83,7 +83,8 @@ def test_it_equals_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
         for frame, (logits, presence) in propagate(sam3, pixels, masks, row).items():
             assert torch.allclose(found[frame].mask_logits[row], logits[0], atol=1e-3), (row, frame)
             assert found[frame].presence_logits[row].item() == pytest.approx(presence.item(), abs=1e-3)
-    assert tracker.objects[0].recent[0][1].features.shape == ((SIDE // PATCH) ** 2, 1, 64)
+    memory = sam3.encode_memory(sam3.encode_frames(pixels[:2]).embeds, found[0])
+    assert memory.features.shape == ((SIDE // PATCH) ** 2, 2, 64)
 
 
 def test_a_folder_is_loaded(tmp_path: Path) -> None:

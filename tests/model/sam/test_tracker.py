@@ -1,9 +1,7 @@
 """Compare the tracker with the library's unbounded session, and check its bounds."""
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -13,7 +11,10 @@ from support.stock_sam2 import WIDTH, build_sam2, draw_clip, draw_masks, follow_
 from torch import Tensor
 from transformers import Sam2VideoModel
 
-from sa2va.model.sam import tracker as tracker_module
+from sa2va.model.sam import memory_attention
+from sa2va.model.sam import sam2 as sam2_module
+from sa2va.model.sam.memory_attention import Memories
+from sa2va.model.sam.memory_bank import Page
 from sa2va.model.sam.sam2 import FrameFeatures, Memory, Sam2
 from sa2va.model.sam.tracker import SOFT, STOCK, ObjectMemory, Tracker, nearest_frames
 
@@ -95,26 +96,57 @@ def test_attention_in_another_precision_goes_back_to_that_of_the_features(
     prompt_all(tracker, 0, seen[0], embeddings(2), [0, 1])
     prompt_all(tracker, 1, seen[1], embeddings(1), [0])  # one object has more memories
     whole = tracker.condition(2, seen[2], [1, 0])
-    attend = sam2.attend
-    monkeypatch.setattr(sam2, "attend", lambda *tensors, **sizes: attend(*tensors, **sizes).double())  # as autocast may
+    read = memory_attention.read_memories
+    monkeypatch.setattr(sam2_module, "read_memories", lambda *tensors: read(*tensors).double())  # as autocast may
     again = tracker.condition(2, seen[2], [1, 0])
     assert again.dtype == whole.dtype == seen[2].embeds.dtype
     assert torch.equal(again, whole)
 
 
-def test_the_ring_equals_unbounded_memory_bit_for_bit(
-    sam2: Sam2, seen: list[FrameFeatures], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    starts = {0: 0, 1: 5}
-    bounded = track(sam2, seen, starts)
+class Unbounded:
+    """Memory of one object in lists that only grow, read by the rules of the paper."""
 
-    def endless(items: Iterable[Any] = (), maxlen: int | None = None) -> deque[Any]:
-        return deque(items)
+    def __init__(self, sam2: Sam2, num_frames: int | None = None) -> None:
+        most = sam2.native.config.max_object_pointers_in_encoder
+        self.sam2, self.max_pointers = sam2, most if num_frames is None else min(num_frames, most)
+        self.prompted: dict[int, Memory] = {}
+        self.tracked: dict[int, Memory] = {}
 
-    monkeypatch.setattr(tracker_module, "deque", endless)
-    unbounded = track(sam2, seen, starts)
-    for key in starts:
-        assert all(torch.equal(bounded[key][t], unbounded[key][t]) for t in bounded[key])
+    def prompt(self, frame: int, features: FrameFeatures, prompt: Tensor) -> Tensor:
+        sam2, embeds = self.sam2, self.sam2.without_memory(features.embeds)
+        output = sam2.decode(embeds, features.high_res, sam2.language_prompt(prompt[None], 1))
+        self.prompted[frame] = sam2.encode_memory(features.embeds, output)
+        return output.mask_logits[0]
+
+    def step(self, frame: int, features: FrameFeatures) -> Tensor:
+        sam2, native = self.sam2, self.sam2.native
+        temporal, dtype = native.memory_temporal_positional_encoding, features.embeds.dtype
+        read = [(6, memory) for memory in self.prompted.values()]
+        read += [(age - 1, self.tracked[frame - age]) for age in range(6, 0, -1) if frame - age in self.tracked]
+        points = [(frame - index, memory.pointers) for index, memory in self.prompted.items()]
+        points += [(age, self.tracked[frame - age].pointers) for age in range(1, 16) if frame - age in self.tracked]
+        ages, kept = [age for age, _ in points], [pointers for _, pointers in points]
+        pointers, places = native._process_object_pointers(
+            ages, kept, self.max_pointers, *kept[0].shape, features.embeds.device
+        )
+        tokens = torch.cat([*(memory.features.to(dtype) for _, memory in read), pointers])
+        positions = torch.cat([*(memory.positions + temporal[slot] for slot, memory in read), places])
+        memories = Memories(tokens.transpose(0, 1), positions.transpose(0, 1), len(read), len(pointers))
+        embeds = sam2.attend(features.embeds, [memories])
+        output = sam2.decode(embeds, features.high_res, sam2.language_prompt(None, 1))
+        self.tracked[frame] = sam2.encode_memory(features.embeds, output)
+        return output.mask_logits[0]
+
+
+@pytest.mark.parametrize("version", ["2.0", "2.1"])
+def test_the_bank_equals_unbounded_memory_bit_for_bit(version: str, clip: Tensor) -> None:
+    sam2 = build_sam2(version)
+    with torch.no_grad():
+        seen = [sam2.encode_frames(frame[None]) for frame in clip]
+        found, alone = track(sam2, seen, {0: 0})[0], Unbounded(sam2)
+        for t, features in enumerate(seen):
+            expected = alone.step(t, features) if t else alone.prompt(t, features, embeddings(9)[0])
+            assert torch.equal(found[t], expected), t
 
 
 def test_sixty_four_frames_equal_the_library(sam2: Sam2, clip: Tensor, seen: list[FrameFeatures]) -> None:
@@ -134,8 +166,9 @@ def test_memory_is_bounded(sam2: Sam2, seen: list[FrameFeatures]) -> None:
             for memory in tracker.objects.values():
                 assert len(memory.prompted) <= 4  # three, and the one of this frame
                 assert len(memory.recent) <= 6 and len(memory.pointers) <= 15
-                kept = [*memory.prompted.values(), *(item for _, item in memory.recent)]
-                assert all(item.features.untyped_storage().nbytes() == 16 * 64 * 2 for item in kept)
+            if t == 20:
+                size = tracker._bank.num_bytes
+    assert tracker._bank.num_bytes == size <= 2 * 2 * (4 + 6 + 1) * 16 * 64 * 2 + 2 * 2 * (4 + 15 + 1) * WIDTH * 4
 
 
 def test_backwards_equals_the_library(sam2: Sam2, clip: Tensor, seen: list[FrameFeatures]) -> None:
@@ -185,9 +218,9 @@ def test_prompted_frames_are_chosen_as_the_library_does(prompted: set[int], fram
 @given(frames, st.integers(1, 4))
 def test_what_is_dropped_is_never_missed(sam2: Sam2, prompted: set[int], number: int) -> None:
     """Prompted frames may be ahead; dropping past ones does not change the selection."""
-    memory, blank = ObjectMemory(sam2, number), Memory(*torch.zeros(3, 1))
+    memory = ObjectMemory(sam2, number)
     for index in sorted(prompted):
-        memory.prompt(index, blank)
+        memory.prompt(index, Page(0, 0))
     for frame in range(41):
         assert set(memory.choose(frame)) == nearest_frames(sorted(prompted), frame, number)
         assert sum(index < frame for index in memory.prompted) <= number

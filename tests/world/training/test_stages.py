@@ -9,6 +9,7 @@ from support.loss_terms import total_loss
 from support.small_model import build_model
 
 from sa2va.model.following import find_objects
+from sa2va.model.sam.memory_attention import Memories
 from sa2va.model.sam.sam2 import MaskOutput
 from sa2va.training.optim import build_optimizer, trained_parameters
 from sa2va.training.stage import RunContext, Stage, StageConfig
@@ -166,18 +167,18 @@ def test_a_place_starts_out_reading_what_was_there_before() -> None:
     model, _ = build_model(seed=2)
     sam2, grid = model.sam2, model.sam2.size // 16
     embeds = torch.randn(1, sam2.width, grid, grid)
-    memory = torch.randn(grid * grid, 1, 64)
+    memory = torch.randn(1, grid * grid, 64)
 
     def read(tokens: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            return sam2.attend(embeds, tokens, torch.zeros_like(tokens), num_memories=1, num_pointer_tokens=0)
+            return sam2.attend(embeds, [Memories(tokens, torch.zeros_like(tokens), 1, 0)])
 
     def focus() -> float:
         """Return the change at a changed position over the median of all positions, averaged over positions."""
         ratios = []
         for place in range(grid * grid):
             changed = memory.clone()
-            changed[place] += 3 * torch.randn(64)
+            changed[0, place] += 3 * torch.randn(64)
             differences = (read(changed) - read(memory)).norm(dim=1).flatten()
             ratios.append(float(differences[place] / differences.median()))
         return sum(ratios) / len(ratios)

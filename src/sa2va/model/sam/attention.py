@@ -33,17 +33,21 @@ def avoid_cudnn() -> None:
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
     """Compute attention for pre-scaled queries. The CPU path is inference-only.
 
     Args:
         query: (N, Q, D).
         key: (N, L, D).
         value: (N, L, V).
+        mask: bool (N, L), False = padding; None = no padding.
 
     Returns:
         (N, Q, V).
     """
+    if mask is not None:
+        key, value, seen = key[:, None], value[:, None], mask[:, None, None]
+        return F.scaled_dot_product_attention(query[:, None], key, value, attn_mask=seen, scale=1.0)[:, 0]
     rounded = query.dtype == torch.bfloat16
     # The fused CPU kernel requires values as wide as the keys. For such values it is faster in float32.
     if query.device.type != "cpu" or (not rounded and query.shape[-1] == value.shape[-1]):

@@ -8,8 +8,8 @@ Source: SAM 2, arXiv:2408.00714, section 4. The order of summation differs. The 
 Shapes: N objects, C width, g side of the coarsest grid, L memory tokens of one object, P of them pointer tokens.
 """
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,16 @@ from sa2va.model.sam.attention import attend
 
 TOKENS_AT_ONCE = 1024  # chunk of a feed-forward layer on a CPU
 SUPPORTED = (Sam2VideoMemoryAttention, Sam3TrackerVideoMemoryAttention)  # submodules have the same names
+
+
+class Memories(NamedTuple):
+    """Memory tokens of N objects, for one frame."""
+
+    tokens: Tensor  # (N, L, 64), maps first and pointers last
+    positions: Tensor  # (N, L, 64)
+    num_maps: int
+    num_pointer_tokens: int  # P
+    mask: Tensor | None = None  # bool (N, L), False = padding; None = no padding
 
 
 def can_read(attention: nn.Module) -> bool:
@@ -33,10 +43,7 @@ def read_memories(
     attention: Sam2VideoMemoryAttention | Sam3TrackerVideoMemoryAttention,
     current: Tensor,
     current_positions: Tensor,
-    memory: Tensor,
-    positions: Tensor,
-    *,
-    num_pointer_tokens: int,
+    memories: Iterable[Memories],
 ) -> Tensor:
     """Run memory attention.
 
@@ -44,9 +51,7 @@ def read_memories(
         attention: Transformers' module, which holds the weights.
         current: (1 or N, g*g, C), features of the frame; 1 if all objects share them.
         current_positions: (1, g*g, C).
-        memory: (N, L, 64), maps first and pointers last.
-        positions: (N, L, 64).
-        num_pointer_tokens: P.
+        memories: of N objects, in groups.
 
     Returns:
         (N, g*g, C).
@@ -54,25 +59,21 @@ def read_memories(
     layers, rotation = cast(Sequence[Any], attention.layers), _rotation(attention)
     x = current + 0.1 * current_positions
     x = x + _self_attention(layers[0].self_attn, layers[0].layer_norm1(x), rotation)
-    together = 1 if x.device.type == "cpu" else len(memory)
-    found = [
-        _run_layers(layers, x if len(x) == 1 else x[n : n + together], *pair, rotation, num_pointer_tokens)
-        for n, pair in enumerate(zip(memory.split(together), positions.split(together), strict=True))
-    ]
+    rows, found = 0, list[Tensor]()
+    for part in memories:
+        n = len(part.tokens)
+        found.append(_run_layers(layers, x if len(x) == 1 else x[rows : rows + n], part, rotation))
+        rows += n
     return attention.layer_norm(torch.cat(found))
 
 
-def _run_layers(
-    layers: Sequence[Any], x: Tensor, memory: Tensor, positions: Tensor, rotation: Tensor, num_pointer_tokens: int
-) -> Tensor:
+def _run_layers(layers: Sequence[Any], x: Tensor, memories: Memories, rotation: Tensor) -> Tensor:
     """Run all layers except the first self-attention, which `read_memories` has computed for all objects."""
-    keys = memory + positions
+    keys = memories.tokens + memories.positions
     for number, layer in enumerate(layers):
         if number:
             x = x + _self_attention(layer.self_attn, layer.layer_norm1(x), rotation)
-        x = x + _cross_attention(
-            layer.cross_attn_image, layer.layer_norm2(x), keys, memory, rotation, num_pointer_tokens
-        )
+        x = x + _cross_attention(layer.cross_attn_image, layer.layer_norm2(x), keys, memories, rotation)
         x = x + _feed_forward(layer, layer.layer_norm3(x))
     return x
 
@@ -103,12 +104,13 @@ def _self_attention(weights: Sam2VideoRoPEAttention, x: Tensor, rotation: Tensor
 
 
 def _cross_attention(
-    weights: Sam2VideoRoPEAttention, x: Tensor, keys: Tensor, memory: Tensor, rotation: Tensor, num_pointer_tokens: int
+    weights: Sam2VideoRoPEAttention, x: Tensor, keys: Tensor, memories: Memories, rotation: Tensor
 ) -> Tensor:
+    memory = memories.tokens
     query = _rotate(weights.q_proj(x), rotation * weights.scaling).expand(len(memory), -1, -1)
     key = weights.k_proj(keys)  # (N, L, C)
-    num_rotated = key.shape[1] - num_pointer_tokens  # pointers have no spatial position
+    num_rotated = key.shape[1] - memories.num_pointer_tokens  # pointers have no spatial position
     key[:, :num_rotated] = _rotate(key[:, :num_rotated], rotation)
     if query.device.type == "cpu":  # attention weights sum to 1, so the bias of the projection can be added afterwards
-        return weights.o_proj(weights.v_proj(attend(query, key, memory)))
-    return weights.o_proj(attend(query, key, weights.v_proj(memory)))
+        return weights.o_proj(weights.v_proj(attend(query, key, memory, memories.mask)))
+    return weights.o_proj(attend(query, key, weights.v_proj(memory), memories.mask))

@@ -5,10 +5,10 @@ Flow: processor.py (sam_pixel_values) -> encode_frames (once per frame) -> decod
 Source: SAM 2, arXiv:2408.00714; Sa2VA, arXiv:2501.04001, for the language prompt: the sparse prompt is
     [not a point, not a point, [SEG] embedding], the dense one is "no mask", and the best of three masks is used.
 Shapes: F frames, N decoded masks, C width, S input side, h w finest grid (S/4), g g coarsest grid (S/16), Q prompts,
-    P clicks, L memory tokens.
+    L memory tokens of a map, M maps and P pointers that a frame attends to.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, Sam2VideoConfig, Sam2VideoModel
+from transformers.models.sam2_video.modeling_sam2_video import get_1d_sine_pe
 
 from sa2va.model.sam.attention import BLOCKWISE
-from sa2va.model.sam.memory_attention import can_read, read_memories
+from sa2va.model.sam.memory_attention import Memories, can_read, read_memories
 
 ABSENT_LOGIT = -1024.0  # mask logit of an absent object, as in SAM 2
 GIVEN_LOGIT = 10.0  # absolute mask logit of a mask prompt, as in SAM 2
@@ -105,10 +106,17 @@ class Memory(NamedTuple):
     positions: Tensor  # (L, N, 64)
     pointers: Tensor  # (N, C)
 
-    def row(self, n: int) -> "Memory":
-        """Copy one object's memory, N = 1; a view would keep the memories of all objects allocated."""
-        rows = slice(n, n + 1)
-        return Memory(self.features[:, rows].clone(), self.positions[:, rows], self.pointers[rows].clone())
+
+class Recalled(NamedTuple):
+    """Memories of N objects that one frame attends to."""
+
+    maps: Tensor  # (N, M, L, 64)
+    slots: Tensor  # (N, M) row of the temporal position encoding
+    positions: Tensor  # (L, 64) of one map
+    pointers: Tensor | None  # (N, P, C); None = no pointers
+    ages: Tensor  # (N, P) frames since each pointer
+    max_pointers: int  # SAM 2.1 scales the ages by it
+    mask: Tensor | None  # bool (N, M + P), False = padding; None = no padding
 
 
 class Sam2(nn.Module):
@@ -304,45 +312,87 @@ class Sam2(nn.Module):
         """Flatten memory maps, both (N, 64, g, g), to memory tokens, both (L, N, 64)."""
         return features.to(torch.bfloat16).flatten(2).permute(2, 0, 1), positions.flatten(2).permute(2, 0, 1)
 
-    def attend(
-        self, embeds: Tensor, memory: Tensor, positions: Tensor, *, num_memories: int, num_pointer_tokens: int
-    ) -> Tensor:
+    def embed_memories(self, recalled: Recalled, dtype: torch.dtype) -> Memories:
+        """Turn recalled maps and pointers into tokens with positions."""
+        temporal = self.native.memory_temporal_positional_encoding[:, 0]  # (7, 1, 64)
+        tokens = [recalled.maps.flatten(1, 2).to(dtype)]
+        positions = [(recalled.positions + temporal)[recalled.slots].flatten(1, 2)]
+        num_maps, num_tokens, split = recalled.maps.shape[1], tokens[0].shape[1], 1
+        if recalled.pointers is not None:
+            pointers, where = self.embed_pointers(recalled.pointers, recalled.ages, recalled.max_pointers)
+            split = pointers.shape[1] // recalled.pointers.shape[1]
+            tokens.append(pointers.to(dtype))
+            positions.append(where)
+        mask = recalled.mask
+        if mask is not None:
+            maps, pointers = mask.split([num_maps, mask.shape[1] - num_maps], dim=1)
+            length = num_tokens // num_maps
+            mask = torch.cat([maps.repeat_interleave(length, 1), pointers.repeat_interleave(split, 1)], 1)
+        keys = torch.cat(tokens, 1)
+        return Memories(keys, torch.cat(positions, 1), num_maps, keys.shape[1] - num_tokens, mask)
+
+    def embed_pointers(self, pointers: Tensor, ages: Tensor, max_pointers: int) -> tuple[Tensor, Tensor]:
+        """Split pointers (N, P, C) into tokens of the memory's width; return tokens and positions (N, P * C/64, 64)."""
+        native, width = self.native, pointers.shape[-1]
+        split = max(1, width // native.mem_dim)
+        tokens = pointers.unflatten(-1, (split, -1)).flatten(1, 2)
+        if not native.config.enable_temporal_pos_encoding_for_object_pointers:
+            return tokens, torch.zeros_like(tokens)
+        waves = get_1d_sine_pe(ages.float() / float(max_pointers - 1), dim=width).to(pointers.dtype)
+        positions = native.temporal_positional_encoding_projection_layer(waves)  # (N, P, 64)
+        return tokens, positions.repeat_interleave(split, 1)
+
+    def group_objects(self, sizes: Sequence[tuple[int, int]]) -> list[list[int]]:
+        """Group objects whose memories one call of memory attention can take, by their numbers of maps and pointers.
+
+        A CPU takes one object at a time, with the keys that it has. Other devices take all at once, with a mask.
+        Transformers' module has no mask. An object without memory is never grouped with others.
+        """
+        native, groups = self.native, dict[object, list[int]]()
+        masked = can_read(native.memory_attention) and not torch.is_grad_enabled()
+        alone = masked and native.no_memory_embedding.device.type == "cpu"
+        for row, size in enumerate(sizes):
+            groups.setdefault(row if alone else size[0] > 0 if masked else size, []).append(row)
+        return list(groups.values())
+
+    def attend(self, embeds: Tensor, memories: Iterable[Memories]) -> Tensor:
         """Condition features on memory.
 
         Args:
             embeds: (N, C, g, g), without memory; or F = 1 shared by all objects.
-            memory: (L, N, 64), packed maps first, pointer tokens last.
-            positions: (L, N, 64).
-            num_memories: number of maps.
-            num_pointer_tokens: number of pointer tokens.
+            memories: of N objects, in groups.
 
         Returns:
             (N, C, g, g).
         """
-        attention, n, (c, g) = self.native.memory_attention, memory.shape[1], embeds.shape[1:3]
+        attention, (c, g) = self.native.memory_attention, embeds.shape[1:3]
         own_positions = self.native.vision_encoder.neck.position_encoding(
             torch.Size((1, c, g, g)), embeds.device, embeds.dtype
         )
         if can_read(attention) and not torch.is_grad_enabled():
             conditioned = read_memories(
-                attention,
-                embeds.flatten(2).transpose(1, 2),
-                own_positions.flatten(2).transpose(1, 2),
-                memory.transpose(0, 1),
-                positions.transpose(0, 1),
-                num_pointer_tokens=num_pointer_tokens,
+                attention, embeds.flatten(2).transpose(1, 2), own_positions.flatten(2).transpose(1, 2), memories
             )
         else:
-            conditioned = attention(
-                current_vision_features=embeds.expand(n, -1, -1, -1).flatten(2).permute(2, 0, 1),  # (g*g, N, C)
-                current_vision_position_embeddings=own_positions.flatten(2).permute(2, 0, 1),
-                memory=memory,
-                memory_posision_embeddings=positions,
-                num_object_pointer_tokens=num_pointer_tokens,
-                **self.describe_memory(num_memories),
-            )
-        # The native module returns (1, N, g*g, C), contrary to its docstring.
-        return conditioned.reshape(n, g * g, c).transpose(1, 2).reshape(n, c, g, g)
+            rows, found = 0, list[Tensor]()
+            for part in memories:
+                assert part.mask is None, "Transformers' memory attention has no mask"
+                n = len(part.tokens)
+                own = embeds.expand(n, -1, -1, -1) if len(embeds) == 1 else embeds[rows : rows + n]
+                rows += n
+                attended = attention(
+                    current_vision_features=own.flatten(2).permute(2, 0, 1),  # (g*g, N, C)
+                    current_vision_position_embeddings=own_positions.flatten(2).permute(2, 0, 1),
+                    memory=part.tokens.transpose(0, 1),
+                    memory_posision_embeddings=part.positions.transpose(0, 1),
+                    num_object_pointer_tokens=part.num_pointer_tokens,
+                    **self.describe_memory(part.num_maps),
+                )
+                # The native module returns (1, N, g*g, C), contrary to its docstring.
+                found.append(attended.reshape(n, g * g, c))
+            conditioned = torch.cat(found)
+        # Under autocast on a GPU, attention returns float32.
+        return conditioned.to(embeds.dtype).transpose(1, 2).unflatten(2, (g, g))
 
     def describe_memory(self, num_memories: int) -> dict[str, int]:
         """Return additional keyword arguments for Transformers' memory attention."""

@@ -8,13 +8,16 @@ Shapes: N objects, C width, g side of the coarsest grid, L memory tokens of one 
 """
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from sa2va.model.sam.memory_attention import Memories
+from sa2va.model.sam.memory_bank import MemoryBank, Page, Reading, flatten_readings, send
 from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput, Memory, Sam2
 
 
@@ -49,26 +52,36 @@ def nearest_frames(frames: Collection[int], frame: int, number: int | None) -> s
 
 
 class ObjectMemory:
-    """Memory of one object. The number of tracked frames in it is bounded."""
+    """Pages of one object's memory by frame. The number of tracked frames is bounded."""
 
     def __init__(self, sam2: Sam2, max_conditioning: int | None) -> None:
         config = sam2.native.config
         self._max_conditioning = max_conditioning
         self._reach = config.num_maskmem  # frames; older tracked frames are not attended to
         self._pointer_reach = config.max_object_pointers_in_encoder
-        self.prompted: dict[int, Memory] = {}
-        self.recent: deque[tuple[int, Memory]] = deque(maxlen=config.num_maskmem - 1)
-        self.pointers: deque[tuple[int, Tensor]] = deque(maxlen=config.max_object_pointers_in_encoder - 1)
+        self.prompted: dict[int, Page] = {}
+        self.recent: deque[tuple[int, int]] = deque(maxlen=config.num_maskmem - 1)  # frame, row of the map
+        self.pointers: deque[tuple[int, int]] = deque(maxlen=config.max_object_pointers_in_encoder - 1)
 
-    def prompt(self, frame: int, memory: Memory) -> None:
+    @property
+    def map_rows(self) -> set[int]:
+        """Rows of all maps in use."""
+        return {page.map for page in self.prompted.values()} | {row for _, row in self.recent}
+
+    @property
+    def pointer_rows(self) -> set[int]:
+        """Rows of all pointers in use."""
+        return {page.pointer for page in self.prompted.values()} | {row for _, row in self.pointers}
+
+    def prompt(self, frame: int, page: Page) -> None:
         """Store the memory of a prompted frame; it replaces the tracked memory of that frame."""
-        self.prompted[frame] = memory
+        self.prompted[frame] = page
         self._keep_tracked({index for index, _ in self.pointers} - {frame})
 
-    def track(self, frame: int, memory: Memory) -> None:
+    def track(self, frame: int, page: Page) -> None:
         """Store the memory of a frame without a prompt."""
-        self.recent.append((frame, memory))
-        self.pointers.append((frame, memory.pointers))
+        self.recent.append((frame, page.map))
+        self.pointers.append((frame, page.pointer))
 
     def choose(self, frame: int) -> list[int]:
         """Select the prompted frames that a frame attends to; drop past ones that no later frame can select.
@@ -78,33 +91,36 @@ class ObjectMemory:
         """
         chosen = nearest_frames(self.prompted, frame, self._max_conditioning)
         for index in [i for i in self.prompted if i < frame and i not in chosen]:
-            memory = self.prompted.pop(index)
+            page = self.prompted.pop(index)
             if frame - index < self._reach:
-                self._insert(index, memory)
+                self._insert(index, page)
         return [index for index in self.prompted if index in chosen]
 
-    def recall(self, frame: int) -> tuple[list[tuple[int, Memory]], list[tuple[int, Tensor]]]:
-        """Return the memories for a frame with their temporal slots, and the pointers with their ages."""
+    def recall(self, frame: int) -> Reading:
+        """Select the maps and pointers that a frame attends to: prompted frames first, then tracked ones."""
         chosen = [index for index in self.choose(frame) if index != frame]
-        memories = [(-1, self.prompted[index]) for index in chosen]  # the last slot belongs to prompted frames
-        memories += [(frame - index - 1, memory) for index, memory in self.recent if 0 < frame - index < self._reach]
-        pointers = [(frame - index, self.prompted[index].pointers) for index in chosen if index < frame]
-        tracked = [(frame - index, pointer) for index, pointer in reversed(self.pointers)]  # newest first
-        pointers += [(age, pointer) for age, pointer in tracked if 0 < age < self._pointer_reach]
-        return memories, pointers
+        last = self._reach - 1  # this temporal slot belongs to prompted frames
+        maps = [(last, self.prompted[index].map) for index in chosen]
+        maps += [(frame - index - 1, row) for index, row in self.recent if 0 < frame - index < self._reach]
+        pointers = [(frame - index, self.prompted[index].pointer) for index in chosen if index < frame]
+        tracked = [(frame - index, row) for index, row in reversed(self.pointers)]  # newest first
+        pointers += [(age, row) for age, row in tracked if 0 < age < self._pointer_reach]
+        if not maps:
+            return Reading()
+        return Reading(
+            maps=[row for _, row in maps],
+            slots=[slot for slot, _ in maps],
+            pointers=[row for _, row in pointers],
+            ages=[age for age, _ in pointers],
+        )
 
-    def _insert(self, frame: int, memory: Memory) -> None:
-        self.recent = deque(sorted([*self.recent, (frame, memory)], key=_frame), maxlen=self.recent.maxlen)
-        pointers = sorted([*self.pointers, (frame, memory.pointers)], key=_frame)
-        self.pointers = deque(pointers, maxlen=self.pointers.maxlen)
+    def _insert(self, frame: int, page: Page) -> None:
+        self.recent = deque(sorted([*self.recent, (frame, page.map)]), maxlen=self.recent.maxlen)
+        self.pointers = deque(sorted([*self.pointers, (frame, page.pointer)]), maxlen=self.pointers.maxlen)
 
     def _keep_tracked(self, frames: set[int]) -> None:
         self.recent = deque([item for item in self.recent if item[0] in frames], maxlen=self.recent.maxlen)
         self.pointers = deque([item for item in self.pointers if item[0] in frames], maxlen=self.pointers.maxlen)
-
-
-def _frame(item: tuple[int, object]) -> int:
-    return item[0]
 
 
 class Tracker:
@@ -128,6 +144,7 @@ class Tracker:
         most = config.max_object_pointers_in_encoder
         self._max_pointers = most if num_frames is None else min(num_frames, most)
         self._objects: dict[int, ObjectMemory] = {}
+        self._bank = MemoryBank()
 
     @property
     def objects(self) -> dict[int, ObjectMemory]:
@@ -154,9 +171,11 @@ class Tracker:
         """
         embeds = features.expand(len(output.pointers)).embeds
         memory = self._sam2.encode_memory(embeds, output, given=given, binarize=self.policy.binarize_prompted)
-        for row, key in enumerate(range(len(output.pointers)) if ids is None else ids):
+        pages = self._reserve(len(output.pointers))
+        self._bank.write(memory, pages)
+        for page, key in zip(pages, range(len(pages)) if ids is None else ids, strict=True):
             known = self._objects.setdefault(key, ObjectMemory(self._sam2, self._max_conditioning))
-            known.prompt(frame, memory.row(row))
+            known.prompt(frame, page)
 
     def remove(self, key: int) -> None:
         """Remove an object; unknown ids are ignored."""
@@ -166,24 +185,15 @@ class Tracker:
         """Return a tracker of one object for backward tracking from its prompted frames; frame numbers are negated."""
         back = Tracker(self._sam2, self.policy)
         back._max_pointers = self._max_pointers
+        prompted = self._objects[key].prompted
+        back._bank, pages = self._bank.copy(list(prompted.values()))
         memory = back._objects[key] = ObjectMemory(self._sam2, self._max_conditioning)
-        memory.prompted = {-frame: kept for frame, kept in self._objects[key].prompted.items()}
+        memory.prompted = dict(zip([-frame for frame in prompted], pages, strict=True))
         return back
 
     def condition(self, frame: int, features: FrameFeatures, ids: Sequence[int]) -> Tensor:
         """Condition a frame's features on each object's memories of other frames: (N, C, g, g)."""
-        places: dict[object, Tensor] = {}
-        read = [self._read(frame, self._objects.get(key), features.embeds, places) for key in ids]
-        groups: dict[tuple[int, int], list[int]] = {}
-        for row, one in enumerate(read):
-            groups.setdefault((one.num_memories, one.num_pointer_tokens), []).append(row)
-        if len(groups) == 1:
-            return self._attend(features.embeds, read)
-        embeds = features.expand(len(ids)).embeds
-        conditioned = torch.empty_like(embeds)
-        for rows in groups.values():  # memory attention has no padding mask: a batch needs memories of one length
-            conditioned[rows] = self._attend(embeds[rows], [read[row] for row in rows])
-        return conditioned
+        return self._read(self._plan(frame, ids), features.embeds)
 
     def step(self, frame: int, features: FrameFeatures, ids: Sequence[int] | None = None) -> MaskOutput:
         """Track objects to the next frame and store its memory.
@@ -199,58 +209,67 @@ class Tracker:
         ids = list(self._objects) if ids is None else list(ids)
         if not ids:
             raise ValueError("nothing to track: no frame has been prompted")
-        embeds = self.condition(frame, features, ids)
-        features = features.expand(len(ids))
-        output = self._sam2.decode(embeds, features.high_res, self._sam2.language_prompt(None, len(ids)))
-        if self.policy.overwrite_absent:
-            output = output.without_absent()
-        memory = self._sam2.encode_memory(features.embeds, output)
-        for row, key in enumerate(ids):
-            self._objects[key].track(frame, memory.row(row))
+        plan = self._plan(frame, ids)
+        output, memory = self._follow(self._read(plan, features.embeds), features)
+        self._bank.write(memory, plan.pages, plan.rows)
+        for page, key in zip(plan.pages, ids, strict=True):
+            self._objects[key].track(frame, page)
         return output
 
-    def _read(self, frame: int, known: ObjectMemory | None, like: Tensor, places: dict[object, Tensor]) -> "_Read":
-        """Gather one object's memories of other frames; `places` caches position encodings, which objects share."""
-        memories, pointers = ([], []) if known is None else known.recall(frame)
-        if not memories:
-            return _Read(like, like, 0, 0)
-        native = self._sam2.native
-        slots, ages = [slot for slot, _ in memories], [age for age, _ in pointers]
-        tokens, positions = [memory.features for _, memory in memories], []
-        num_pointer_tokens = 0
-        if pointers:
-            kept = [pointer for _, pointer in pointers]
-            split, where = native._process_object_pointers(
-                ages, kept, self._max_pointers, *kept[0].shape, kept[0].device
-            )
-            num_pointer_tokens = len(split)
-            tokens.append(split)
-            positions.append(where)
-        key = (*slots, None, *ages)
-        if key not in places:
-            temporal = native.memory_temporal_positional_encoding  # (7, 1, 1, 64)
-            spatial = [memory.positions + temporal[slot] for slot, memory in memories]
-            places[key] = torch.cat([*spatial, *positions])
-        return _Read(torch.cat(tokens).to(like.dtype), places[key], len(memories), num_pointer_tokens)
+    def _follow(self, embeds: Tensor, features: FrameFeatures) -> tuple[MaskOutput, Memory]:
+        """Decode masks from conditioned features, and encode the memory of them."""
+        features = features.expand(len(embeds))
+        output = self._sam2.decode(embeds, features.high_res, self._sam2.language_prompt(None, len(embeds)))
+        if self.policy.overwrite_absent:
+            output = output.without_absent()
+        return output, self._sam2.encode_memory(features.embeds, output)
 
-    def _attend(self, embeds: Tensor, read: Sequence["_Read"]) -> Tensor:
-        """Condition features (1 or N, C, g, g) on the memories of N objects, all of one length."""
-        if not read[0].num_memories:
-            return self._sam2.without_memory(embeds.expand(len(read), -1, -1, -1))
-        attended = self._sam2.attend(
-            embeds,
-            torch.cat([one.tokens for one in read], dim=1),  # (L, N, 64)
-            torch.cat([one.positions for one in read], dim=1),
-            num_memories=read[0].num_memories,
-            num_pointer_tokens=read[0].num_pointer_tokens,
-        )
-        return attended.to(embeds.dtype)  # under autocast on a GPU, attention returns float32
+    def _reserve(self, number: int) -> list[Page]:
+        maps = set[int]().union(*(known.map_rows for known in self._objects.values()))
+        pointers = set[int]().union(*(known.pointer_rows for known in self._objects.values()))
+        return self._bank.reserve(number, maps, pointers)
+
+    def _plan(self, frame: int, ids: Sequence[int]) -> "_Plan":
+        """Choose what each object reads and where its memory of this frame goes; send all indices at once."""
+        readings = [self._objects[key].recall(frame) if key in self._objects else Reading() for key in ids]
+        groups = self._sam2.group_objects([one.size for one in readings])
+        pages = self._reserve(len(ids))
+        numbers = [[page.map for page in pages], [page.pointer for page in pages]]
+        parts, ends = [[readings[row] for row in group] for group in groups], [len(numbers)]
+        for part in parts:
+            numbers += flatten_readings(part)
+            ends.append(len(numbers))
+        index = send(numbers, self._sam2.native.no_memory_embedding.device)
+        return _Plan(pages, index[:2], groups, parts, [index[start:end] for start, end in pairwise(ends)])
+
+    def _read(self, plan: "_Plan", embeds: Tensor) -> Tensor:
+        """Condition features (1 or N, C, g, g) on the memories of N objects."""
+        order = [row for group in plan.groups for row in group]
+        if order == sorted(order) and all(part[0].maps for part in plan.parts):
+            return self._sam2.attend(embeds, (self._recall(*part, embeds.dtype) for part in plan.recalled))
+        conditioned = embeds.new_empty(len(order), *embeds.shape[1:])
+        for group, (part, index) in zip(plan.groups, plan.recalled, strict=True):
+            own = embeds.expand(len(group), -1, -1, -1) if len(embeds) == 1 else embeds[group]
+            if part[0].maps:
+                conditioned[group] = self._sam2.attend(own, [self._recall(part, index, embeds.dtype)])
+            else:
+                conditioned[group] = self._sam2.without_memory(own)
+        return conditioned
+
+    def _recall(self, readings: list[Reading], index: list[Tensor], dtype: torch.dtype) -> Memories:
+        recalled = self._bank.recall(readings, index, self._max_pointers)
+        return self._sam2.embed_memories(recalled, dtype)
 
 
-class _Read(NamedTuple):
-    """Memory tokens and positions of one object, for one frame."""
+class _Plan(NamedTuple):
+    """What N objects read on one frame, and where their memory of it goes."""
 
-    tokens: Tensor  # (L, 1, 64)
-    positions: Tensor  # (L, 1, 64)
-    num_memories: int
-    num_pointer_tokens: int
+    pages: list[Page]
+    rows: list[Tensor]  # the pages, on the device
+    groups: list[list[int]]  # rows of the objects that are read together
+    parts: list[list[Reading]]  # of each group
+    index: list[list[Tensor]]  # of each group, on the device
+
+    @property
+    def recalled(self) -> Iterator[tuple[list[Reading], list[Tensor]]]:
+        return zip(self.parts, self.index, strict=True)
