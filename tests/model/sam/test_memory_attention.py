@@ -1,5 +1,7 @@
 """Compare our memory attention with the library's module."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from support.stock_sam2 import SIDE, WIDTH, build_sam2
@@ -8,7 +10,7 @@ from transformers.models.sam2_video.modeling_sam2_video import apply_rotary_pos_
 
 from sa2va.model.sam import attention, memory_attention, sam2
 from sa2va.model.sam.edgetam import EdgeTam
-from sa2va.model.sam.memory_attention import Memories, can_read
+from sa2va.model.sam.memory_attention import Memories, can_read, rotation
 from sa2va.model.sam.sam2 import Sam2
 
 GRID = SIDE // 16
@@ -93,13 +95,42 @@ def test_in_bfloat16_it_strays_no_farther_from_full_precision_than_the_library(m
     assert ours < 1.3 * theirs
 
 
-def test_positions_turn_as_in_the_library():
-    tokens, angles = torch.randn(2, 12, 8), torch.randn(4, 4)
-    turn = torch.polar(torch.ones(4, 4), angles)
-    cos, sin = (wave.repeat_interleave(2, -1)[None, None] for wave in (angles.cos(), angles.sin()))
-    query, key = apply_rotary_pos_emb_2d(tokens[:, None, :4], tokens[:, None], cos, sin, 0, repeat_freqs_k=True)
-    torch.testing.assert_close(memory_attention._rotate(tokens, turn), key[:, 0])
-    torch.testing.assert_close(memory_attention._rotate(tokens[:, :4], 2 * turn), 2 * query[:, 0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_positions_turn_as_in_the_library(model, dtype):
+    native, width = model.native.memory_attention, WIDTH
+    cos, sin = native.rotary_emb(native.layer_norm.weight, native.position_ids)
+    sides, theta = tuple(native.config.memory_attention_rope_feat_sizes), native.config.rope_parameters["rope_theta"]
+    turn, half = (rotation(sides, width, theta, scale, torch.device("cpu")) for scale in (1.0, 0.5))
+    assert torch.equal(turn.cos, cos[0]) and torch.equal(turn.sin.abs(), sin[0].abs())
+    tokens = torch.randn(2, 3 * len(turn.cos), width).to(dtype)
+    own = tokens[:, : len(turn.cos)]
+    query, key = apply_rotary_pos_emb_2d(own[:, None], tokens[:, None], cos, sin, 0, repeat_freqs_k=True)
+    assert torch.equal(memory_attention._rotate(tokens.clone(), turn), key[:, 0])
+    assert torch.equal(memory_attention._rotate(own.clone(), half), query[:, 0] / 2)
+
+
+def test_the_rotation_is_exact_in_any_precision_and_never_saved(model):
+    saved = set(model.state_dict())
+    inputs = draw(2, 2, 2, shared=True)
+    with torch.inference_mode():
+        expected = model.attend(*inputs)
+    rounded = deepcopy(model).bfloat16().float()  # rounds the frequencies, which are a buffer of the library's module
+    rounded.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(rounded.attend(*inputs), expected)
+    assert set(model.state_dict()) == saved
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_it_traces_without_a_graph_break(model, dtype):
+    model, (embeds, (memories,)) = deepcopy(model).to(dtype), draw(2, 2, 2, shared=True)
+    memories = memories._replace(tokens=memories.tokens.to(dtype), positions=memories.positions.to(dtype))
+    inputs = embeds.to(dtype), split(memories)
+    with torch.no_grad():
+        expected = model.attend(*inputs)
+        torch.compiler.reset()
+        found = torch.compile(model.attend, backend="aot_eager", fullgraph=True, dynamic=False)(*inputs)
+    torch.testing.assert_close(found, expected)
 
 
 def test_while_learning_the_library_reads(model, monkeypatch):

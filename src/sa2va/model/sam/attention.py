@@ -56,11 +56,17 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     if rounded:
         _attend_rows(query, key, value, found)
         return found
-    rows = ROWS_OF_PARTS * torch.get_num_threads()
+    rows = _per_thread(ROWS_OF_PARTS)
     for queries, keys, values, attended in zip(query, key, value, found, strict=True):
         for part, into in zip(queries.split(rows), attended.split(rows), strict=True):
             _attend_online(part, keys, values, into)
     return found
+
+
+@torch.compiler.assume_constant_result  # torch.compile cannot trace the number of threads
+def _per_thread(number: int) -> int:
+    """Multiply a per-thread block size by the number of CPU threads."""
+    return number * torch.get_num_threads()
 
 
 def _attend_rows(query: Tensor, key: Tensor, value: Tensor, found: Tensor) -> None:
@@ -87,7 +93,7 @@ def _attend_rows(query: Tensor, key: Tensor, value: Tensor, found: Tensor) -> No
 
 def _attend_online(query: Tensor, key: Tensor, value: Tensor, attended: Tensor) -> None:
     """Compute attention block of keys by block (online softmax): (Q, D), (L, D), (L, V) -> `attended`, (Q, V)."""
-    size = min(len(key), max(1, SCORES_IN_PARTS * torch.get_num_threads() // len(query)))
+    size = min(len(key), max(1, _per_thread(SCORES_IN_PARTS) // len(query)))
     buffer = query.new_empty(len(query) * size)
     largest = query.new_full((len(query), 1), -torch.inf)
     total = torch.zeros_like(largest)

@@ -3,12 +3,13 @@
 Flow: tracker.py -> Sam2.attend -> read_memories -> features of each object -> decoder. Training uses Transformers'
     module, which is the reference.
 Source: SAM 2, arXiv:2408.00714, section 4. The order of summation differs. The first self-attention runs once for all
-    objects. Rotary positions are one complex product. On a CPU, objects run one at a time to reuse buffers, and
-    attention averages the 64 memory channels before the value projection.
+    objects. Rotary positions are computed once and applied in place. On a CPU, objects run one at a time to reuse
+    buffers, and attention averages the 64 memory channels before the value projection.
 Shapes: N objects, C width, g side of the coarsest grid, L memory tokens of one object, P of them pointer tokens.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -56,40 +57,84 @@ def read_memories(
     Returns:
         (N, g*g, C).
     """
-    layers, rotation = cast(Sequence[Any], attention.layers), _rotation(attention)
+    layers, turns = cast(Sequence[Any], attention.layers), _turns(attention, current.device)
     x = current + 0.1 * current_positions
-    x = x + _self_attention(layers[0].self_attn, layers[0].layer_norm1(x), rotation)
-    rows, found = 0, list[Tensor]()
+    x = x + _self_attention(layers[0].self_attn, layers[0].layer_norm1(x), turns)
+    rows, found = 0, []
     for part in memories:
         n = len(part.tokens)
-        found.append(_run_layers(layers, x if len(x) == 1 else x[rows : rows + n], part, rotation))
+        found.append(_run_layers(layers, x if len(x) == 1 else x[rows : rows + n], part, turns))
         rows += n
     return attention.layer_norm(torch.cat(found))
 
 
-def _run_layers(layers: Sequence[Any], x: Tensor, memories: Memories, rotation: Tensor) -> Tensor:
+def _run_layers(layers: Sequence[Any], x: Tensor, memories: Memories, turns: "Turns") -> Tensor:
     """Run all layers except the first self-attention, which `read_memories` has computed for all objects."""
     keys = memories.tokens + memories.positions
     for number, layer in enumerate(layers):
         if number:
-            x = x + _self_attention(layer.self_attn, layer.layer_norm1(x), rotation)
-        x = x + _cross_attention(layer.cross_attn_image, layer.layer_norm2(x), keys, memories, rotation)
+            x = x + _self_attention(layer.self_attn, layer.layer_norm1(x), turns)
+        x = x + _cross_attention(layer.cross_attn_image, layer.layer_norm2(x), keys, memories, turns)
         x = x + _feed_forward(layer, layer.layer_norm3(x))
     return x
 
 
-def _rotation(attention: Sam2VideoMemoryAttention | Sam3TrackerVideoMemoryAttention) -> Tensor:
-    """Return the rotary position embedding of the grid as complex numbers, (g*g, C/2)."""
-    # (1, g*g, C), equal in both channels of a pair
-    cos, sin = attention.rotary_emb(attention.layer_norm.weight, attention.position_ids)
-    return torch.complex(cos[0, :, ::2].contiguous(), sin[0, :, ::2].contiguous())
+class Rotation(NamedTuple):
+    """Rotary position embedding of the grid: x -> x * cos + (x with the channels of each pair swapped) * sin."""
+
+    cos: Tensor  # (g*g, C), float32
+    sin: Tensor  # (g*g, C), negative in the first channel of a pair
 
 
-def _rotate(tokens: Tensor, rotation: Tensor) -> Tensor:
-    """Apply rotary positions in full precision: (N, K * g*g, C), K maps one after the other."""
-    maps = tokens.unflatten(1, (-1, len(rotation)))
-    pairs = torch.view_as_complex(maps.float().unflatten(-1, (-1, 2)).contiguous())
-    return torch.view_as_real(pairs * rotation).flatten(-2).to(tokens.dtype).flatten(1, 2)
+class Turns(NamedTuple):
+    """Rotations of queries, which are scaled, and of keys."""
+
+    query: Rotation
+    key: Rotation
+
+
+def _turns(attention: Sam2VideoMemoryAttention | Sam3TrackerVideoMemoryAttention, device: torch.device) -> Turns:
+    config, weights = cast(Any, attention.config), cast(Any, attention.layers)[0].self_attn
+    sides, theta = tuple(config.memory_attention_rope_feat_sizes), config.rope_parameters["rope_theta"]
+    query, key = (rotation(sides, weights.internal_dim, theta, scale, device) for scale in (weights.scaling, 1.0))
+    return Turns(query, key)
+
+
+@torch.compiler.assume_constant_result
+def rotation(sides: tuple[int, int], width: int, theta: float, scaling: float, device: torch.device) -> Rotation:
+    """Return the rotary position embedding of a grid, computed once; torch.compile keeps it as a constant.
+
+    Args:
+        sides: columns and rows of the grid.
+        width: C.
+        theta: base of the frequencies.
+        scaling: factor of the rotated tokens.
+        device: where to keep it.
+    """
+    return _compute_rotation(sides, width, theta, scaling, device)
+
+
+@lru_cache(maxsize=16)
+def _compute_rotation(
+    sides: tuple[int, int], width: int, theta: float, scaling: float, device: torch.device
+) -> Rotation:
+    """Compute a rotation as Transformers does, but always in float32: a bfloat16 module rounds its frequencies."""
+    with torch.device("cpu"):
+        frequencies = 1.0 / theta ** (torch.arange(0, width // 2, 2, dtype=torch.float32) / (width // 2))  # (C/4,)
+        columns, rows = (torch.arange(side, dtype=torch.float32) for side in sides)
+    places = torch.stack([columns.repeat(len(rows)), rows.repeat_interleave(len(columns))], 1)  # (g*g, 2)
+    angles = (places[..., None] * frequencies).flatten(1)  # (g*g, C/2)
+    cos, sin = angles.cos() * scaling, angles.sin() * scaling
+    return Rotation(cos.repeat_interleave(2, -1).to(device), torch.stack([-sin, sin], -1).flatten(1).to(device))
+
+
+def _rotate(tokens: Tensor, turn: Rotation) -> Tensor:
+    """Apply rotary positions in place, in full precision: (N, K * g*g, C), K maps one after the other."""
+    maps = tokens.unflatten(1, (-1, len(turn.cos)))
+    for part in maps.split(1, 1) if tokens.device.type == "cpu" else [maps]:  # a map fits a CPU's cache
+        swapped = part.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+        part.copy_((part * turn.cos).add_(swapped * turn.sin))
+    return tokens
 
 
 def _feed_forward(layer: Any, x: Tensor) -> Tensor:
@@ -98,19 +143,18 @@ def _feed_forward(layer: Any, x: Tensor) -> Tensor:
     return torch.cat([layer.linear2(layer.activation(layer.linear1(part))) for part in parts], 1)
 
 
-def _self_attention(weights: Sam2VideoRoPEAttention, x: Tensor, rotation: Tensor) -> Tensor:
-    query = _rotate(weights.q_proj(x), rotation * weights.scaling)
-    return weights.o_proj(attend(query, _rotate(weights.k_proj(x), rotation), weights.v_proj(x)))
+def _self_attention(weights: Sam2VideoRoPEAttention, x: Tensor, turns: Turns) -> Tensor:
+    query, key = _rotate(weights.q_proj(x), turns.query), _rotate(weights.k_proj(x), turns.key)
+    return weights.o_proj(attend(query, key, weights.v_proj(x)))
 
 
 def _cross_attention(
-    weights: Sam2VideoRoPEAttention, x: Tensor, keys: Tensor, memories: Memories, rotation: Tensor
+    weights: Sam2VideoRoPEAttention, x: Tensor, keys: Tensor, memories: Memories, turns: Turns
 ) -> Tensor:
     memory = memories.tokens
-    query = _rotate(weights.q_proj(x), rotation * weights.scaling).expand(len(memory), -1, -1)
+    query = _rotate(weights.q_proj(x), turns.query).expand(len(memory), -1, -1)
     key = weights.k_proj(keys)  # (N, L, C)
-    num_rotated = key.shape[1] - memories.num_pointer_tokens  # pointers have no spatial position
-    key[:, :num_rotated] = _rotate(key[:, :num_rotated], rotation)
+    _rotate(key[:, : key.shape[1] - memories.num_pointer_tokens], turns.key)  # pointers have no spatial position
     if query.device.type == "cpu":  # attention weights sum to 1, so the bias of the projection can be added afterwards
         return weights.o_proj(weights.v_proj(attend(query, key, memory, memories.mask)))
     return weights.o_proj(attend(query, key, weights.v_proj(memory), memories.mask))
