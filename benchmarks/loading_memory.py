@@ -1,7 +1,8 @@
-"""Measure the peak memory of loading a float32 checkpoint of a released size in bfloat16.
+"""Measure the peak memory of loading a float32 checkpoint of a released size in bfloat16 and in float32.
 
-Flow: sharded checkpoint of zeros -> loaded in a new process -> peak anonymous memory relative to the weights.
-Run: python benchmarks/loading_memory.py [--model ByteDance/Sa2VA-4B] [--scratch FOLDER]
+Flow: sharded checkpoint of zeros -> loaded in a new process per precision -> peak memory relative to the weights:
+    anonymous memory, which cannot be reclaimed, and all resident memory, with mapped pages of the files.
+Run: python benchmarks/loading_memory.py [--model ByteDance/Sa2VA-1B] [--scratch FOLDER]
 """
 
 import json
@@ -13,9 +14,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from measure import Table, parser, report, rss_mb
+from measure import Table, parser, repeat_command, report, rss_mb
 
-LIMIT = 1.25
+LIMIT = 1.15
+DTYPES = ("bfloat16", "float32")
 POLL_INTERVAL = 0.02  # s
 
 
@@ -39,13 +41,13 @@ def write_folder(name: str, folder: Path) -> None:
     load_tokenizer(tiny).save_pretrained(folder)
 
 
-def load_and_watch(folder: Path) -> dict[str, float]:
-    """Load the folder in this process; return the increase of peak anonymous memory, MB."""
+def load_and_watch(folder: Path, dtype: str) -> dict[str, float]:
+    """Load the folder in this process; return the increases of peak memory, MB."""
     import torch
 
     from sa2va.checkpoints.folder import load_checkpoint
 
-    before, peak, done = rss_mb("RssAnon"), 0.0, threading.Event()
+    start_rss, before, peak, done = rss_mb(), rss_mb("RssAnon"), 0.0, threading.Event()
 
     def watch() -> None:
         nonlocal peak
@@ -55,33 +57,42 @@ def load_and_watch(folder: Path) -> dict[str, float]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    start = time.perf_counter()
-    model, _ = load_checkpoint(folder, torch.device("cpu"), torch.bfloat16)
-    spent = time.perf_counter() - start
+    start = time.process_time()
+    model, _ = load_checkpoint(folder, torch.device("cpu"), getattr(torch, dtype))
+    spent = time.process_time() - start
     done.set()
     watcher.join()
     size = sum(p.numel() * p.element_size() for p in model.parameters()) / 2**20
-    return {"peak": max(peak, rss_mb("RssAnon")) - before, "size": size, "seconds": spent}
+    return {
+        "anonymous": max(peak, rss_mb("RssAnon")) - before,
+        "resident": rss_mb("VmHWM") - start_rss,
+        "size": size,
+        "seconds": spent,
+    }
 
 
 def main() -> int:
     made = parser("peak memory of loading")
-    made.add_argument("--model", default="ByteDance/Sa2VA-4B")
+    made.add_argument("--model", default="ByteDance/Sa2VA-1B")
     made.add_argument("--scratch", type=Path, help="folder for the checkpoint; float32, 4 bytes per weight")
-    made.add_argument("--only", type=Path, help="folder to load in this process, printing JSON")
+    made.add_argument("--only", nargs=2, help="folder to load in this process and data type, printing JSON")
     options = made.parse_args()
     if options.only:
-        print(json.dumps(load_and_watch(options.only)))
+        folder, dtype = options.only
+        print(json.dumps(load_and_watch(Path(folder), dtype)))
         return 0
+    columns = ("in memory", "weights, MB", "peak, MB", "with mapped pages, MB", "CPU seconds")
+    table = Table(f"{options.model}, float32 on disk", columns)
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         write_folder(options.model, Path(scratch))
-        command = [sys.executable, __file__, "--only", scratch]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-    found = json.loads(done.stdout.splitlines()[-1])
-    table = Table(f"{options.model}, float32 on disk, bfloat16 in memory", ("weights, MB", "peak, MB", "seconds"))
-    table.add(f"{found['size']:.0f}", f"{found['peak']:.0f}", found["seconds"])
-    table.judge("peak / weights", found["peak"] / found["size"], LIMIT)
-    return report("python benchmarks/loading_memory.py", [table], record=options.record)
+        for dtype in DTYPES:
+            command = [sys.executable, __file__, "--only", scratch, dtype]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            found = json.loads(done.stdout.splitlines()[-1])
+            table.add(dtype, *(f"{found[key]:.0f}" for key in ("size", "anonymous", "resident")), found["seconds"])
+            table.judge(f"{dtype}, peak / weights", found["anonymous"] / found["size"], LIMIT)
+    command = repeat_command("loading_memory.py", made, options)
+    return report(command, [table], record=options.record)
 
 
 if __name__ == "__main__":

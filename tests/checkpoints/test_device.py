@@ -7,7 +7,15 @@ import torch
 from PIL import Image
 
 from sa2va.apps import cli
-from sa2va.checkpoints.device import GIB, choose_device, choose_dtype, list_places, multiplies_bfloat16, read_ram
+from sa2va.checkpoints.device import (
+    GIB,
+    SMALL_MODEL,
+    choose_device,
+    choose_dtype,
+    list_places,
+    multiplies_bfloat16,
+    read_ram,
+)
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99:1", ""])
@@ -40,12 +48,14 @@ def test_gpus_are_known_by_their_number(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "device", "has_bfloat16", "expected"),
     [
-        ("auto", "cpu", True, torch.float32),
+        ("auto", "cpu", True, torch.bfloat16),
+        ("auto", "cpu", False, torch.float32),
         ("auto", "cuda", True, torch.bfloat16),
         ("auto", "cuda", False, torch.float16),
         ("auto", "mps", False, torch.float16),
         ("bfloat16", "cpu", False, torch.bfloat16),
         ("float32", "cuda", True, torch.float32),
+        ("float32", "cpu", True, torch.float32),
     ],
 )
 def test_the_precision_follows_the_device(
@@ -55,7 +65,10 @@ def test_the_precision_follows_the_device(
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation=True: has_bfloat16 or including_emulation
     )
-    assert choose_dtype(name, torch.device(device)) == expected
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_bfloat16})
+    assert choose_dtype(name, torch.device(device), SMALL_MODEL) == expected
+    if name == "auto" and device == "cpu":
+        assert choose_dtype(name, torch.device(device), SMALL_MODEL - 1) == torch.float32
 
 
 @pytest.mark.parametrize(

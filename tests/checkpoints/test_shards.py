@@ -1,6 +1,7 @@
 """Check that tensors are read exactly as written, in one file or many, and that damage is reported."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sa2va.checkpoints import shards
 from sa2va.checkpoints.shards import DTYPE_NAMES, SafetensorFiles, list_shards, plan_shards, write_shards
 
 WIDE_FIRST = sorted(DTYPE_NAMES, key=lambda dtype: -dtype.itemsize)
@@ -45,6 +47,24 @@ def test_what_is_written_is_read(
     for path in paths:
         names = [name for name in tensors if files.file_of(name) == path]
         assert len(names) == 1 or sum(tensors[name].nbytes for name in names) <= limit
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="needs Linux")
+def test_pages_that_were_read_leave_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def resident() -> int:
+        maps = re.split(r"(?m)^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text())
+        found = (re.search(r"(?m)^Rss:\s+(\d+) kB", one) for one in maps if str(tmp_path) in one.split("\n")[0])
+        return sum(1024 * int(size[1]) for size in found if size)
+
+    side, number = 512, 8  # 1 MiB each
+    tensors = {str(n): torch.full((side, side), float(n)) for n in range(number)}
+    write_shards(tmp_path, outline(tensors), iter(tensors.items()), 3 * 2**20)
+    monkeypatch.setattr(shards, "MAPPED_BYTES", 2 * 2**20)
+    files, most = SafetensorFiles(list_shards(tmp_path)), 0
+    for name, tensor in tensors.items():
+        assert torch.equal(files.read(name), tensor)
+        most = max(most, resident())
+    assert 2**20 <= most <= 4 * 2**20  # 3 tensors are read before the files are mapped anew
 
 
 def test_files_are_numbered_and_listed(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from support.fake_hub import COMMITS, FakeHub
 from support.small_model import build_model, draw_sample
 
+from sa2va.checkpoints import device
 from sa2va.checkpoints.device import GIB, Place
 from sa2va.checkpoints.device_map import Plan
 from sa2va.checkpoints.released import RELEASED
@@ -70,22 +71,38 @@ def test_bad_arguments(
     assert "\n" not in str(error.value)
 
 
-def test_a_model_too_large_for_one_gpu_is_planned_over_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("abilities", "smallest", "kind"),
+    [
+        ({"avx512_bf16": True}, 1, torch.bfloat16),
+        ({"avx512_bf16": True}, 10**9, torch.float32),
+        ({}, 1, torch.float32),
+    ],
+)
+def test_the_precision_follows_the_processor_and_the_size(
+    folder: Path, abilities: dict[str, bool], smallest: int, kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
+    monkeypatch.setattr(device, "SMALL_MODEL", smallest)
+    assert load(folder, device="cpu").dtype == kind
+    assert load(folder, device="cpu", dtype="float32").dtype == torch.float32
+
+
+def test_a_model_too_large_for_one_gpu_is_planned_over_more(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("accelerate")
-    values = RELEASED["ByteDance/Sa2VA-8B"].config.to_dict()  # 16 GiB in bfloat16; nothing but its config is needed
-    (tmp_path / "config.json").write_text(json.dumps(values))
+    config = RELEASED["ByteDance/Sa2VA-8B"].config  # 16 GiB in bfloat16
 
     def choose(gibs: list[float], may_spread: bool = True) -> tuple[torch.device, Plan | None]:
         places = [Place(f"cuda:{i}", "GPU", 80 * GIB, int(gib * GIB)) for i, gib in enumerate(gibs)]
         monkeypatch.setattr(loading, "list_places", lambda: [*places, Place("cpu", "2 cores", 64 * GIB, 64 * GIB)])
-        return loading._choose_gpus(tmp_path, torch.bfloat16, may_spread=may_spread)
+        return loading._choose_gpus(config, torch.bfloat16, may_spread=may_spread)
 
     roomier = torch.device("cuda:1")
     assert choose([10, 24]) == (roomier, None)
-    device, plan = choose([10, 16])
-    assert device == roomier and plan is not None and set(plan.values()) == {0, 1}
-    device, plan = choose([8])
-    assert device == torch.device("cuda:0") and plan is not None and set(plan.values()) == {0, "cpu"}
+    where, plan = choose([10, 16])
+    assert where == roomier and plan is not None and set(plan.values()) == {0, 1}
+    where, plan = choose([8])
+    assert where == torch.device("cuda:0") and plan is not None and set(plan.values()) == {0, "cpu"}
     assert choose([10, 16], may_spread=False) == (roomier, None)
 
 
@@ -93,7 +110,7 @@ def test_too_little_memory_is_one_line(folder: Path, monkeypatch: pytest.MonkeyP
     def fail(*arguments: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
 
-    monkeypatch.setattr(loading, "load_checkpoint", fail)
+    monkeypatch.setattr(loading, "load_weights", fail)
     with pytest.raises(ValueError, match="does not fit the memory of cpu; `sa2va doctor") as error:
         load(folder)
     assert "\n" not in str(error.value)

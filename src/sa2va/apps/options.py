@@ -115,7 +115,7 @@ class ModelChoice:
         model_option("--sam", "NAME", "Original SAM 2 for consistent video, as in facebook/sam2-hiera-large."),
     ] = None
     device: Annotated[str, model_option("--device", "NAME", "auto, cpu, cuda, cuda:1 or mps.")] = "auto"
-    dtype: Annotated[Dtype, model_option("--dtype", None, "Precision of the weights.")] = Dtype.AUTO
+    dtype: Annotated[Dtype, model_option("--dtype", None, "Precision; auto is the fastest on the device.")] = Dtype.AUTO
     quantize: Annotated[Quantize | None, model_option("--quantize", None, "Integer quantization of the MLLM.")] = None
     revision: Annotated[str | None, model_option("--revision", "NAME", "Branch, tag or commit on the hub.")] = None
     offline: Annotated[bool, model_option("--offline", None, "No downloads.")] = False

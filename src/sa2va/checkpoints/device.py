@@ -11,6 +11,7 @@ import torch
 
 GIB = 2**30
 SHARE = 0.9  # usable share of free memory; the rest is for fragmentation and buffers of libraries
+SMALL_MODEL = 100_000_000  # parameters; below, products are too small to gain from bfloat16 on a CPU
 GPU_FRAMES = 5  # the key frames of the released models
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -43,20 +44,37 @@ def list_devices() -> list[str]:
     return [*gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
 
 
-def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """Return a torch dtype; "auto" is float32 on a CPU, bfloat16 on a GPU that supports it, else float16.
+def check_dtype(dtype: str) -> None:
+    """Check the name of a precision.
 
     Raises:
         ValueError: the name is unknown.
     """
-    if dtype == "auto":
-        if device.type == "cpu":
-            return torch.float32
-        has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if has_bfloat16 else torch.float16
-    if dtype not in DTYPES:
+    if dtype != "auto" and dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; use auto, {', '.join(DTYPES)}")
-    return DTYPES[dtype]
+
+
+def choose_dtype(dtype: str, device: torch.device, num_parameters: int) -> torch.dtype:
+    """Return a torch dtype; "auto" depends on the device and, on a CPU, on the size of the model.
+
+    "auto" is bfloat16 on a GPU that supports it, else float16; for a CPU see `choose_cpu_dtype`.
+    """
+    check_dtype(dtype)
+    if dtype != "auto":
+        return DTYPES[dtype]
+    if device.type == "cpu":
+        return choose_cpu_dtype(num_parameters)[0]
+    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_bfloat16 else torch.float16
+
+
+def choose_cpu_dtype(num_parameters: int) -> tuple[torch.dtype, str]:
+    """Return the precision "auto" of a CPU with the reason: bfloat16 where it is faster, else float32."""
+    if not multiplies_bfloat16(torch.device("cpu")):
+        return torch.float32, "this processor has no bfloat16 products and would emulate them"
+    if num_parameters < SMALL_MODEL:
+        return torch.float32, "bfloat16 is no faster for so small a model"
+    return torch.bfloat16, "this processor multiplies bfloat16 natively"
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

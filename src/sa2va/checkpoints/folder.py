@@ -1,6 +1,6 @@
 """Open, load and save a model folder: safetensors, config.json and the tokenizer's files, nothing else.
 
-Flow: folder in our layout or the published one -> open_checkpoint (headers, all checks) -> load_checkpoint, one tensor
+Flow: folder in our layout or the published one -> open_checkpoint (headers, all checks) -> load_weights, one tensor
     after the other into an empty model -> Sa2VA + Processor; Sa2VA -> save_checkpoint -> folder.
 """
 
@@ -70,6 +70,11 @@ class Checkpoint:
     def empty(self) -> Sa2VA:
         """The model on the meta device."""
         return build_empty(self.config)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of values in the files."""
+        return sum(outline.numel() for outline in self.files.outlines.values())
 
     def steps(self, *, published_layout: bool = False) -> tuple[Step, ...]:
         """Plan the conversion of the files' tensors to one layout."""
@@ -225,22 +230,32 @@ def _name_in_files(checkpoint: Checkpoint, name: str) -> str:
     return next(step.targets[0] for step in steps if name in step.sources)
 
 
-@plain_defaults()
 def load_checkpoint(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Sa2VA, Processor]:
     """Load a model from its folder, in our layout or the published one.
+
+    Raises:
+        ValueError: as `open_checkpoint` and `load_weights`.
+    """
+    return load_weights(open_checkpoint(folder), device, dtype)
+
+
+@plain_defaults()
+def load_weights(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> tuple[Sa2VA, Processor]:
+    """Read the weights of an opened model folder.
 
     Peak memory is that of the model and one tensor. Buffers such as rotary frequencies stay float32.
 
     Raises:
-        ValueError: as `open_checkpoint`, or a tensor is not finite.
+        ValueError: a tensor is not finite, or beyond the range of float16.
     """
-    checkpoint = open_checkpoint(folder)
     values = {}
     for name, value in checkpoint.tensors():
         # Always a copy: a memory-mapped tensor would change with its file.
         values[name] = value.to(device, dtype if value.is_floating_point() else value.dtype, copy=True).contiguous()
         if dtype == torch.float16 and not is_finite(values[name]):
-            raise ValueError(f"{folder}: {name} holds values beyond the range of float16; use bfloat16 or float32")
+            raise ValueError(
+                f"{checkpoint.folder}: {name} holds values beyond the range of float16; use bfloat16 or float32"
+            )
     model = checkpoint.empty
     model.load_state_dict(values, strict=True, assign=True)
     for native in (model.mllm.native, model.sam2.native):

@@ -19,6 +19,7 @@ from sa2va.files.json_file import read_json
 
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 5 * 10**9
+MAPPED_BYTES = 2**28  # tensors read through one mapping of the files
 MAX_TENSORS = 100_000  # maximum over all files together; the largest published model has 3,000
 
 DTYPE_NAMES = {
@@ -76,38 +77,50 @@ def list_shards(folder: Path) -> list[Path]:
 
 
 class SafetensorFiles:
-    """Tensors of a folder's safetensors files; only headers are read before the first `read`."""
+    """Tensors of a folder's safetensors files; only headers are read before the first `read`.
+
+    Pages of a mapped file stay resident as long as the mapping, so the files are mapped anew every MAPPED_BYTES.
+    """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._sources: dict[str, tuple[Path, Any]] = {}
+        self._paths: dict[str, Path] = {}
+        self._mapped: dict[Path, Any] = {}
+        self._num_read = 0  # bytes, since the files were mapped
         self.outlines: dict[str, Tensor] = {}
         for path in paths:
-            try:
-                file = safe_open(path, framework="pt")
-            except (SafetensorError, OSError) as error:
-                raise ValueError(f"{path} is damaged or cut short ({error}); fetch it again") from error
+            file = self._map(path)
             names = file.keys()
             if len(self.outlines) + len(names) > MAX_TENSORS:
                 raise ValueError(f"{path} holds more than {MAX_TENSORS} tensors; fetch it again")
             for name in names:
-                if name in self._sources:
-                    raise ValueError(f"{path}: tensor {name} is also in {self._sources[name][0].name}; wrong files")
-                self._sources[name] = path, file
+                if name in self._paths:
+                    raise ValueError(f"{path}: tensor {name} is also in {self._paths[name].name}; wrong files")
+                self._paths[name] = path
                 header = file.get_slice(name)
                 if header.get_dtype() not in DTYPES:
                     raise ValueError(f"{path}: {name} has type {header.get_dtype()}; expected {', '.join(DTYPES)}")
                 dtype = DTYPES[header.get_dtype()]
                 self.outlines[name] = torch.empty(header.get_shape(), dtype=dtype, device="meta")
 
-    def read(self, name: str) -> Tensor:
-        path, file = self._sources[name]
+    def _map(self, path: Path) -> Any:
         try:
-            return file.get_tensor(name)
+            file = self._mapped[path] = safe_open(path, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path} is damaged or cut short ({error}); fetch it again") from error
+        return file
+
+    def read(self, name: str) -> Tensor:
+        path = self._paths[name]
+        if self._num_read > MAPPED_BYTES:
+            self._mapped, self._num_read = {}, 0
+        self._num_read += self.outlines[name].nbytes
+        try:
+            return (self._mapped.get(path) or self._map(path)).get_tensor(name)
         except (SafetensorError, RuntimeError) as error:
             raise ValueError(f"{path}: {name} cannot be read ({error}); fetch the file again") from error
 
     def file_of(self, name: str) -> Path:
-        return self._sources[name][0]
+        return self._paths[name]
 
 
 def plan_shards(outlines: Mapping[str, Tensor], limit: int = SHARD_BYTES) -> dict[str, list[str]]:

@@ -8,14 +8,15 @@ from pathlib import Path
 import torch
 
 from sa2va.checkpoints.adapter import merge_adapter
-from sa2va.checkpoints.device import choose_device, choose_dtype, frames_at_once, list_places
+from sa2va.checkpoints.device import check_dtype, choose_device, choose_dtype, frames_at_once, list_places
 from sa2va.checkpoints.device_map import Plan, budgets, plan_layers, spread
 from sa2va.checkpoints.find import EMBEDDED, find_model
-from sa2va.checkpoints.folder import build_empty, load_checkpoint, load_config
+from sa2va.checkpoints.folder import Checkpoint, build_empty, load_weights, open_checkpoint
 from sa2va.checkpoints.footprint import CHOICES, measure, memory_need
 from sa2va.checkpoints.original_sam2 import load_original_sam2
 from sa2va.checkpoints.quantize import import_quantizer, quantize_mllm
 from sa2va.inference.predictor import Predictor
+from sa2va.model.config import Sa2VAConfig
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 
@@ -42,7 +43,8 @@ def load(
         sam: original SAM 2 for the video mode "consistent", such as "facebook/sam2-hiera-large".
         device: "auto", "cpu", "cuda", "cuda:1", "mps". "auto" takes the fastest one; a model too large for one GPU
             is dispatched over all GPUs and RAM.
-        dtype: "auto", "float32", "bfloat16", "float16".
+        dtype: "auto", "float32", "bfloat16", "float16". "auto" takes 16 bits on a GPU, and bfloat16 on a CPU that
+            multiplies it natively, for models of 100 million parameters or more.
         quantize: None, "int8" or "int4" for the MLLM's linear layers.
         revision: branch, tag or commit of `name` on the hub.
         offline: no downloads.
@@ -53,17 +55,19 @@ def load(
             small, or an argument is unknown.
     """
     where = choose_device(device)
-    kind = choose_dtype(dtype, where)
+    check_dtype(dtype)
     if quantize is not None:
         import_quantizer(quantize, where)  # fails before anything is downloaded
     folder = find_model(name, revision=revision, offline=offline)
     extra = None if adapter is None else find_model(adapter, offline=offline)
     original = None if sam is None else find_model(sam, offline=offline)
+    checkpoint = open_checkpoint(folder)
+    kind = choose_dtype(dtype, where, checkpoint.num_parameters)
     try:
         plan = None
         if device == "auto" and where.type == "cuda":
-            where, plan = _choose_gpus(folder, kind, may_spread=quantize is None)
-        model, processor = _build(folder, extra, quantize, where, kind, plan)
+            where, plan = _choose_gpus(checkpoint.config, kind, may_spread=quantize is None)
+        model, processor = _build(checkpoint, extra, quantize, where, kind, plan)
         sam2 = None if original is None else load_original_sam2(original, where, kind)
     except torch.OutOfMemoryError as error:
         raise ValueError(f"{name} does not fit the memory of {where}; `sa2va doctor {name}` lists what does") from error
@@ -72,10 +76,10 @@ def load(
     return Predictor(model, processor, original_sam2=sam2, is_embedded=is_embedded, allow_paths=allow_paths)
 
 
-def _choose_gpus(folder: Path, dtype: torch.dtype, *, may_spread: bool) -> tuple[torch.device, Plan | None]:
+def _choose_gpus(config: Sa2VAConfig, dtype: torch.dtype, *, may_spread: bool) -> tuple[torch.device, Plan | None]:
     """Return the GPU with the most free memory and, if the model does not fit it, a device map."""
     places = sorted(list_places(), key=lambda place: (place.device == "cpu", -place.free))
-    first, config = torch.device(places[0].device), load_config(folder)
+    first = torch.device(places[0].device)
     choice = CHOICES["float32" if dtype == torch.float32 else "bfloat16"]
     need = memory_need(measure(config), choice, frames_at_once(first))
     if places[0].usable >= need.total or not may_spread:
@@ -84,7 +88,7 @@ def _choose_gpus(folder: Path, dtype: torch.dtype, *, may_spread: bool) -> tuple
 
 
 def _build(
-    folder: Path,
+    checkpoint: Checkpoint,
     adapter: Path | None,
     quantize: str | None,
     where: torch.device,
@@ -92,7 +96,7 @@ def _build(
     plan: Plan | None,
 ) -> tuple[Sa2VA, Processor]:
     """Load the weights on their final device, or on the CPU if they are then quantized or dispatched."""
-    model, processor = load_checkpoint(folder, CPU if plan or quantize else where, dtype)
+    model, processor = load_weights(checkpoint, CPU if plan or quantize else where, dtype)
     if adapter is not None:
         merge_adapter(model, adapter)
     if quantize is not None:

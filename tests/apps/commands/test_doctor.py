@@ -27,6 +27,14 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
     return parts
 
 
+@pytest.fixture(autouse=True)
+def abilities(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """Simulate a CPU without bfloat16 products."""
+    found: dict[str, bool] = {}
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: found)
+    return found
+
+
 @pytest.fixture
 def few_released(monkeypatch: pytest.MonkeyPatch) -> dict[str, Released]:
     """Shorten the list of released models; building each of them takes seconds."""
@@ -95,6 +103,27 @@ def test_the_advice_fits_the_machine(
     assert cli.main(["doctor", LARGE]) == code
     told = capsys.readouterr().out
     assert expected in told and "InternLM2.5-7B" in told and "pip install 'sa2va[adapter]'" in told
+
+
+def test_a_cpu_that_multiplies_bfloat16_gets_it(
+    have: Callable[..., None],
+    abilities: dict[str, bool],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    have(cpu=64)
+    assert cli.main(["doctor", LARGE]) == 0
+    assert "--dtype auto on this CPU: float32; this processor has no bfloat16 products" in capsys.readouterr().out
+    abilities["avx512_bf16"] = True
+    assert cli.main(["doctor", LARGE]) == 0
+    told = capsys.readouterr().out
+    assert "--dtype auto on this CPU: bfloat16; this processor multiplies bfloat16 natively" in told
+    assert told.count("--dtype bfloat16\n") == 1 and "--dtype float32" not in told
+    assert cli.main(["doctor", "tiny"]) == 0
+    told = capsys.readouterr().out
+    assert "--dtype auto on this CPU: float32; bfloat16 is no faster for so small a model" in told
+    assert "--dtype float32\n" in told
 
 
 def test_without_a_model_all_released_ones_are_listed(

@@ -74,11 +74,12 @@ def examine(name: str, config: "Sa2VAConfig", places: "list[Place]") -> dict[str
     """Estimate a model's memory in each precision, and the device that it fits."""
     import torch
 
-    from sa2va.checkpoints.device import frames_at_once
+    from sa2va.checkpoints.device import choose_cpu_dtype, frames_at_once
     from sa2va.checkpoints.footprint import CHOICES, find_place, measure, memory_need, to_gib
     from sa2va.checkpoints.released import RELEASED
 
     size, num_frames = measure(config), frames_at_once(torch.device(places[0].device))
+    cpu_dtype, reason = choose_cpu_dtype(size.parameters)
     choices = {}
     for key, choice in CHOICES.items():
         need = memory_need(size, choice, num_frames)
@@ -96,6 +97,7 @@ def examine(name: str, config: "Sa2VAConfig", places: "list[Place]") -> dict[str
         "language": released.language if released else None,
         "terms": released.terms if released else None,
         "largest_download_gib": round(size.parameters * 4 / 2**30, 1),
+        "cpu_dtype": {"auto": str(cpu_dtype).removeprefix("torch."), "reason": reason},
         "choices": choices,
     }
 
@@ -185,9 +187,12 @@ def advice(report: dict[str, Any], places: "list[Place]") -> str:
     fitting = [choice for choice in report["choices"].values() if choice["fits"]]
     if not fitting:
         return f"{notes}\nNothing fits. Take a smaller model: sa2va doctor lists them."
-    # On a GPU float32 is twice as slow and gives the same answers, so it is not suggested.
-    full = load_options("float32", None)
-    best = next((c for c in fitting if c["fits"] != "cpu" and c["options"] != full), fitting[0])
+    # float32 is not suggested where 16 bits are twice as fast: on a GPU, and on a CPU that multiplies bfloat16.
+    full, cpu = load_options("float32", None), report["cpu_dtype"]
+    slow = [] if cpu["auto"] == "bfloat16" else ["cpu"]
+    best = next((c for c in fitting if c["fits"] not in slow and c["options"] != full), fitting[0])
+    if best["fits"] == "cpu":
+        notes += f"\n--dtype auto on this CPU: {cpu['auto']}; {cpu['reason']}"
     is_default = best["fits"].startswith("cuda") or best["fits"] == places[0].device
     device = "" if is_default else f" --device {best['fits']}"
     return f"{notes}\nTry: sa2va chat photo.jpg --model {shown(report['name'])} {best['options']}{device}"

@@ -60,7 +60,9 @@ def encode_frames(sam2: Sam2, sam_pixel_values: Tensor) -> FrameFeatures:
 def encode_in_groups(sam2: Sam2, sam_pixel_values: Tensor) -> FrameFeatures:
     """Run a SAM 2's image encoder on as many frames at once as suits its device: (F, 3, S, S) -> features."""
     groups = sam_pixel_values.split(frames_at_once(next(sam2.parameters()).device))
-    return FrameFeatures.concatenate([encode_frames(sam2, group) for group in groups])
+    embeds, high_res = zip(*(encode_frames(sam2, group) for group in groups), strict=True)
+    fine, middle = zip(*high_res, strict=True)
+    return FrameFeatures(torch.cat(embeds), (torch.cat(fine), torch.cat(middle)))
 
 
 class KeyFrames(NamedTuple):

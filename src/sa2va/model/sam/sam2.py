@@ -39,12 +39,6 @@ class FrameFeatures(NamedTuple):
         rows = (num_objects, -1, -1, -1)
         return FrameFeatures(self.embeds.expand(rows), (self.high_res[0].expand(rows), self.high_res[1].expand(rows)))
 
-    @staticmethod
-    def concatenate(parts: Sequence["FrameFeatures"]) -> "FrameFeatures":
-        """Concatenate the features of several groups of frames, in order."""
-        fine, middle = zip(*(part.high_res for part in parts), strict=True)
-        return FrameFeatures(torch.cat([part.embeds for part in parts]), (torch.cat(fine), torch.cat(middle)))
-
 
 @dataclass(frozen=True)
 class MaskOutput:
