@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, Sam2VideoConfig, Sam2VideoModel
+from transformers import AutoConfig, Sam2VideoConfig, Sam2VideoModel, Sam2VisionModel
 from transformers.models.sam2_video.modeling_sam2_video import get_1d_sine_pe
 
 from sa2va.model.sam.attention import BLOCKWISE
+from sa2va.model.sam.hiera import encode_maps
 from sa2va.model.sam.memory_attention import Memories, can_read, read_memories
 
 ABSENT_LOGIT = -1024.0  # mask logit of an absent object, as in SAM 2
@@ -158,7 +159,10 @@ class Sam2(nn.Module):
 
     def encode_maps(self, sam_pixel_values: Tensor) -> Sequence[Tensor]:
         """Return the encoder's three feature maps, finest first, all of width C."""
-        return self.native.vision_encoder(sam_pixel_values, return_dict=True).fpn_hidden_states
+        encoder = self.native.vision_encoder
+        if isinstance(encoder, Sam2VisionModel):
+            return encode_maps(encoder, sam_pixel_values)
+        return encoder(sam_pixel_values, return_dict=True).fpn_hidden_states
 
     def project_maps(self, maps: Sequence[Tensor]) -> FrameFeatures:
         """Project feature maps with the decoder's convolutions."""

@@ -1,0 +1,123 @@
+"""Compare the image encoder with Transformers', whose layers it runs in another order."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import Sam2VisionModel
+
+from sa2va.checkpoints.sam2_sizes import SIZES, sam2_config
+from sa2va.model.sam import hiera
+from sa2va.model.sam.hiera import encode_maps
+from sa2va.model.sam.sam2 import Sam2
+
+FITTING, PADDED = (
+    256,
+    192,
+)  # px: hiera-large's windows divide the grids of the first; 14 and 16 do not those of the second
+
+
+def build_encoder(name: str, side: int = FITTING) -> Sam2VisionModel:
+    """Build an encoder of a published size, reduced in depth and width, with random weights."""
+    size = SIZES[name]
+    size = replace(
+        size,
+        embed_dim=8 * size.num_heads,
+        stages=(1, 2, 3, 2),
+        global_att_blocks=(4,),
+        image_size=side,
+        d_model=32,
+    )
+    torch.manual_seed(0)
+    encoder = Sam2(sam2_config(size)).native.vision_encoder
+    for parameter in encoder.parameters():
+        if parameter.ndim != 2:  # biases and positions start as zeros, norms as ones
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+    assert isinstance(encoder, Sam2VisionModel)
+    return encoder.eval()
+
+
+def draw_pixels(side: int = FITTING, num_pictures: int = 2) -> Tensor:
+    return torch.randn(num_pictures, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+def encode_stock(encoder: Sam2VisionModel, pixels: Tensor) -> tuple[Tensor, ...]:
+    return encoder(pixels, return_dict=True).fpn_hidden_states
+
+
+@pytest.mark.parametrize("part", [1, 96, 2**20])
+@pytest.mark.parametrize("side", [FITTING, PADDED])
+@pytest.mark.parametrize("name", SIZES)
+def test_maps_equal_the_librarys(monkeypatch: pytest.MonkeyPatch, name: str, side: int, part: int) -> None:
+    monkeypatch.setattr(hiera, "TOKENS_IN_PART", part)
+    encoder, pixels = build_encoder(name, side), draw_pixels(side)
+    with torch.no_grad():
+        expected, found = encode_stock(encoder, pixels), encode_maps(encoder, pixels)
+    assert len(found) == len(expected) == 3
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("side", [FITTING, PADDED])
+@pytest.mark.parametrize("name", SIZES)
+def test_bfloat16_is_as_exact_as_the_librarys(name: str, side: int) -> None:
+    encoder, pixels = build_encoder(name, side), draw_pixels(side)
+    with torch.no_grad():
+        exact = encode_stock(encoder, pixels)
+        encoder.bfloat16()
+        expected, found = encode_stock(encoder, pixels.bfloat16()), encode_maps(encoder, pixels.bfloat16())
+    for ours, theirs, true in zip(found, expected, exact, strict=True):
+        assert ours.dtype == torch.bfloat16
+        assert (ours - true).abs().mean() <= 1.05 * (theirs - true).abs().mean()
+
+
+@pytest.mark.parametrize("side", [FITTING, PADDED])
+def test_gradients_equal_the_librarys(side: int) -> None:
+    encoder, pixels = build_encoder("large", side).train(), draw_pixels(side)
+    gradients = []
+    for encode in (encode_stock, encode_maps):
+        encoder.zero_grad()
+        sum(feature.square().mean() for feature in encode(encoder, pixels)).backward()
+        gradients.append({name: parameter.grad for name, parameter in encoder.named_parameters()})
+    for name, expected in gradients[0].items():
+        torch.testing.assert_close(
+            gradients[1][name], expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()), msg=name
+        )
+
+
+class Operations(TorchDispatchMode):
+    """Count dispatched operations but for views."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not func.is_view:
+            self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def count_operations(encode, encoder: Sam2VisionModel) -> list[str]:
+    """List the operations of one encoding where nothing is done in parts, as on a GPU."""
+    with Operations() as seen:  # with gradients enabled, a CPU does not split either
+        encode(encoder, draw_pixels())
+    return seen.names
+
+
+def test_fewer_operations_and_nothing_read_by_the_host() -> None:
+    encoder = build_encoder("large").requires_grad_(False)
+    theirs, ours = (count_operations(encode, encoder) for encode in (encode_stock, encode_maps))
+    assert len(ours) < 0.6 * len(theirs), (len(ours), len(theirs))
+    assert not [name for name in ours if "_local_scalar_dense" in name or "nonzero" in name or "softmax" in name]
+
+
+@pytest.mark.parametrize("side", [FITTING, PADDED])
+def test_traces_without_a_graph_break(side: int) -> None:
+    encoder, pixels = build_encoder("large", side).requires_grad_(False), draw_pixels(side)
+    compiled = torch.compile(encode_maps, backend="eager", fullgraph=True, dynamic=False)
+    with torch.no_grad():
+        for ours, theirs in zip(compiled(encoder, pixels), encode_maps(encoder, pixels), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
