@@ -18,6 +18,7 @@ from sa2va.model.batch import Prompts
 from sa2va.model.branches import branch_mask, branch_positions
 from sa2va.model.families.catalog import find_family
 from sa2va.model.families.protocol import TextInput, VisualTokens
+from sa2va.model.sam.attention import BLOCKWISE
 
 
 class Mllm(nn.Module):
@@ -28,6 +29,8 @@ class Mllm(nn.Module):
         self._family = find_family(family)
         # A copy, since a native config modifies its nested dictionaries.
         self.native: Any = self._family.build_mllm(deepcopy(config))
+        tower: Any = self.vision_tower
+        tower.set_attn_implementation(BLOCKWISE)
 
     @property
     def width(self) -> int:

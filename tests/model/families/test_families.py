@@ -14,8 +14,10 @@ from sa2va.inference.decoding import Decoding, DecodingRules, TextStream
 from sa2va.inference.predictor import Predictor
 from sa2va.inference.requests import Options, Request
 from sa2va.model.batch import Prompts
+from sa2va.model.families import base
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
+from sa2va.model.sam.attention import BLOCKWISE
 from sa2va.types import Frames, Sample, Span, Turn
 
 KINDS = list(OFFICIAL)
@@ -91,6 +93,28 @@ def test_answers_are_those_of_stock_generation(kind: str) -> None:
             **stock_inputs(stock, prompts), max_new_tokens=6, do_sample=False, pad_token_id=processor.pad_id
         )
         assert decode(kind, prompts, 6).token_ids == [found[0, prompts.input_ids.shape[1] :].tolist()]
+
+
+@pytest.mark.parametrize("kind", ["internvl_phi3", "llava"])
+@torch.no_grad()
+def test_squares_one_by_one_equal_squares_at_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mllm = build_family(kind)[0].mllm
+    side = mllm.native.config.vision_config.image_size
+    side = side if isinstance(side, int) else side[0]
+    pixels, grids = torch.randn(3, 3, side, side), torch.zeros(0, 3, dtype=torch.long)
+    expected = mllm.native.model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
+    for most in (1, 2 * side**2, 3 * side**2):
+        monkeypatch.setattr(base, "PIXELS_AT_ONCE", most)
+        torch.testing.assert_close(mllm.encode_images(pixels, grids).tokens, torch.cat(list(expected)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_the_image_encoder_alone_sees_in_blocks(kind: str) -> None:
+    mllm = build_family(kind)[0].mllm
+    assert mllm.vision_tower.config._attn_implementation == BLOCKWISE
+    assert mllm.text_model.config._attn_implementation == "sdpa"
+    assert BLOCKWISE not in str(mllm.native.config.to_dict())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,10 +7,13 @@ Shapes: B samples, L tokens, D width, Y vocabulary.
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from sa2va.model.families.protocol import TextInput, TextOutput
+from sa2va.model.families.protocol import TextInput, TextOutput, VisualTokens
+
+PIXELS_AT_ONCE = 448**2  # of squares on a CPU: the states of more would leave its caches, and take more memory
 
 
 class MllmFamily:
@@ -35,6 +38,14 @@ class MllmFamily:
     def vision_projector(self, mllm: Any) -> nn.Module:
         """Return the projector from image encoder states to visual tokens."""
         return mllm.model.multi_modal_projector
+
+    def encode_images(self, mllm: Any, pixel_values: Tensor, grids: Tensor) -> VisualTokens:
+        """Encode squares (P, 3, s, s); `grids` is unused, since all squares have one size."""
+        _, _, height, width = pixel_values.shape
+        on_cpu = pixel_values.device.type == "cpu"
+        parts = pixel_values.split(max(1, PIXELS_AT_ONCE // (height * width))) if on_cpu else [pixel_values]
+        outputs = [mllm.model.get_image_features(pixel_values=part, return_dict=True).pooler_output for part in parts]
+        return VisualTokens(torch.cat([tokens for output in outputs for tokens in output]))  # (tokens, D) of a square
 
     def positions(self, mllm: Any, input_ids: Tensor, attention_mask: Tensor, grids: Tensor) -> Tensor:
         """Number the tokens of each row, skipping padding: (B, L)."""

@@ -1,6 +1,6 @@
 """Implement the InternVL family: tiles, prompt text, native model.
 
-Flow: picture -> tiles -> Picture -> encode_images; TextInput -> run_text -> states -> logits.
+Flow: picture -> tiles -> Picture -> encode_images (base.py); TextInput -> run_text -> states -> logits.
 Source: InternVL2.5, arXiv:2412.05271 (dynamic tiling, 256 tokens per tile); Sa2VA, arXiv:2501.04001 (one tile per
     frame of a clip, frames joined by newlines).
 Shapes: P tiles, s side of a tile in px, H W picture, D width, V visual tokens.
@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 from transformers import InternVLConfig, InternVLForConditionalGeneration
 
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.families.base import MllmFamily
-from sa2va.model.families.protocol import Picture, VisualTokens
+from sa2va.model.families.protocol import Picture
 from sa2va.model.pixels import IMAGENET_MEAN, IMAGENET_STD, normalize
 
 IMAGE_START, IMAGE_TOKEN, IMAGE_END = "<img>", "<IMG_CONTEXT>", "</img>"
@@ -50,11 +49,6 @@ class InternVL(MllmFamily):
     def image_block(self, num_tokens: int) -> str:
         """Return the image tokens of one picture or frame, with delimiters."""
         return IMAGE_START + IMAGE_TOKEN * num_tokens + IMAGE_END
-
-    def encode_images(self, mllm: Any, pixel_values: Tensor, grids: Tensor) -> VisualTokens:
-        """Encode tiles (P, 3, s, s); `grids` is unused, since all tiles have one size."""
-        output = mllm.model.get_image_features(pixel_values=pixel_values, return_dict=True)
-        return VisualTokens(output.pooler_output.flatten(0, 1))  # (P, tokens, D) -> (V, D)
 
 
 def choose_grid(width: int, height: int, max_tiles: int, tile_size: int) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """Implement the LLaVA-1.5 family.
 
-Flow: picture -> one square -> Picture -> encode_images; TextInput -> run_text -> states -> logits.
+Flow: picture -> one square -> Picture -> encode_images (base.py); TextInput -> run_text -> states -> logits.
 Source: LLaVA-1.5, arXiv:2310.03744; the released Sa2VA code, which resizes every picture and frame to one square
     and writes its 576 image tokens without delimiters.
 Shapes: P pictures, s their side in px, D width, V visual tokens.
@@ -9,15 +9,13 @@ Shapes: P pictures, s their side in px, D width, V visual tokens.
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.families.base import MllmFamily
 from sa2va.model.families.internvl import split_tiles
-from sa2va.model.families.protocol import Picture, VisualTokens
+from sa2va.model.families.protocol import Picture
 from sa2va.model.pixels import CLIP_MEAN, CLIP_STD, normalize
 
 
@@ -43,8 +41,3 @@ class Llava(MllmFamily):
     def image_block(self, num_tokens: int) -> str:
         """Return the image tokens of one picture or frame."""
         return self.image_token * num_tokens
-
-    def encode_images(self, mllm: Any, pixel_values: Tensor, grids: Tensor) -> VisualTokens:
-        """Encode squares (P, 3, s, s); `grids` is unused, since all squares have one size."""
-        output = mllm.model.get_image_features(pixel_values=pixel_values, return_dict=True)
-        return VisualTokens(torch.cat(list(output.pooler_output)))

@@ -1,6 +1,6 @@
 """Compute attention blockwise on a CPU, faster than the fused kernel in bfloat16 and for narrow values.
 
-Flow: sam2.py selects BLOCKWISE in Transformers' attention -> attend_blockwise; memory_attention.py -> attend.
+Flow: sam2.py and mllm.py select BLOCKWISE for image encoders -> attend_blockwise; memory_attention.py -> attend.
 Source: attention, arXiv:1706.03762; online softmax, arXiv:1805.02867. In bfloat16, scores are rounded before a softmax
     in full precision; the fused kernel does not round them.
 Shapes: N sequences (pictures, objects, windows or heads), Q queries, L keys, D width of a key, V of a value.
@@ -131,7 +131,9 @@ def attend_blockwise(
     Returns:
         (B, Q, heads, V) and no weights.
     """
-    plain = attention_mask is None and not dropout and not torch.is_grad_enabled() and key.shape == value.shape
+    causal = other.get("is_causal", getattr(module, "is_causal", True))
+    plain = attention_mask is None and not dropout and not causal
+    plain = plain and not torch.is_grad_enabled() and key.shape == value.shape
     if not plain or query.device.type != "cpu" or query.dtype != torch.bfloat16 or query.shape[1] != key.shape[1]:
         found, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **other
