@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from support.small_model import build_model, draw_sample
 
 from sa2va.inference.decoding import Decoding
@@ -26,7 +27,7 @@ def answer_with_masks(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, num
     ids = predictor.processor.tokenizer.encode("It is", add_special_tokens=False)[:num_words]
     coming = [*ids, predictor.processor.seg_id, predictor.processor.end_ids[0]]
     said = iter(coming * NUM_QUESTIONS)
-    monkeypatch.setattr(Decoding, "_pick", lambda self: [next(said)])
+    monkeypatch.setattr(Decoding, "_choose", lambda self: torch.tensor([next(said)]))
 
 
 def test_a_picture_is_seen_once_and_no_mask_changes(seen: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +47,7 @@ def test_a_picture_is_seen_once_and_no_mask_changes(seen: list[int], monkeypatch
 def test_a_picture_without_masks_is_not_shown_to_sam2(seen: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = Predictor(*build_model())
     end = predictor.processor.end_ids[0]
-    monkeypatch.setattr(Decoding, "_pick", lambda self: [end])
+    monkeypatch.setattr(Decoding, "_choose", lambda self: torch.tensor([end]))
     talk = predictor.open(draw_sample(0).frames[0])
     assert not talk.ask("What?").objects and not talk.ask("And now?").objects
     assert seen == []
@@ -124,7 +125,9 @@ def test_an_answer_never_runs_past_what_the_language_model_has_learned(monkeypat
     stream, _ = predictor.engine.prefill([predictor.engine.open(Request(picture, "What is it?"), Options())], 1)
     number = stream.next_positions[0]
     seen: list[int] = []
-    monkeypatch.setattr(Decoding, "_pick", lambda self: [seen.append(self._stream.next_positions[0]) or 5])
+    monkeypatch.setattr(
+        Decoding, "_choose", lambda self: torch.tensor([seen.append(self._stream.next_positions[0]) or 5])
+    )
     monkeypatch.setattr(text, "max_position_embeddings", number + 64)
     predictor.predict(picture, "What is it?")
     assert seen == list(range(number, number + 64))

@@ -10,7 +10,6 @@ from dataclasses import replace
 from threading import Lock
 from typing import Any
 
-import torch
 from numpy.typing import NDArray
 
 from sa2va.inference.decoding import Decoding, TextStream
@@ -121,9 +120,8 @@ class Conversation(Unpicklable):
             if query.turn.regions:
                 raise ValueError("regions can be marked in the first question of a conversation; open a new one")
             ids = engine.processor.encode_follow_up(query.turn, is_ended=self._is_ended)
-            mllm = engine.model.mllm
-            mllm.check_length(self._stream.next_positions[0] + len(ids), query.options.room)
-            last = self._stream.append(mllm.embed_tokens(torch.tensor([ids], device=engine.device)))[:, -1]
+            engine.model.mllm.check_length(self._stream.next_positions[0] + len(ids), query.options.room)
+            last = self._stream.append(engine.model.mllm.embed_text(ids, engine.device))[:, -1]
         return query, engine.decode(self._stream, last, [query.options], [query.stop])
 
     def _end(self, query: Query, decoding: Decoding) -> Prediction:

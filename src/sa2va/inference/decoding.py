@@ -7,63 +7,100 @@ Shapes: B rows, L tokens, D width of the language model, V vocabulary.
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
+from sa2va.inference.kv_cache import KvCache
 from sa2va.inference.requests import StopFlag, never
+from sa2va.model.branches import additive_mask
 from sa2va.model.families.protocol import TextInput
 from sa2va.model.mllm import Mllm
 from sa2va.model.torch_defaults import plain_inference
 
-StreamMark = tuple[Tensor | None, Tensor | None]  # attention mask and next positions of a TextStream
+TokenStep = Callable[[Tensor, Tensor, Tensor, KvCache], Tensor]  # `Mllm.token_step`
+
+
+class StreamMark(NamedTuple):
+    """Bookmark of the end of a TextStream."""
+
+    length: int
+    next_positions: list[int]
 
 
 class TextStream:
     """KV cache of a conversation: append tokens and read their hidden states; run a side branch and drop it.
 
-    All rows of the batch share one length; shorter prompts are padded on the left.
+    All rows of the batch share one length; shorter prompts are padded on the left. Lengths and positions are known on
+    the host, so nothing here waits for the device.
     """
 
-    def __init__(self, mllm: Mllm) -> None:
+    def __init__(self, mllm: Mllm, token_step: TokenStep | None = None) -> None:
+        """Open an empty stream.
+
+        Args:
+            mllm: runs the text.
+            token_step: `mllm.token_step` compiled, for single tokens; None = run them like longer texts.
+        """
         self._mllm = mllm
-        self._cache = DynamicCache()
-        self._mask: Tensor | None = None  # (B, length so far)
-        self._next: Tensor | None = None  # (B,) position of the next token; image tokens may share positions
-
-    @property
-    def length(self) -> int:
-        """Number of cached tokens per row, padding included."""
-        return 0 if self._mask is None else self._mask.shape[1]
-
-    @property
-    def next_positions(self) -> list[int]:
-        """Position id of each row's next token."""
-        return [] if self._next is None else self._next.tolist()
+        self._token_step = None if mllm.has_window else token_step  # its mask has no sliding window
+        self._cache = KvCache(mllm.num_layers)
+        self._visible: Tensor | None = None  # (B, prompt length) bool, False at padding; None = no padding
+        self.length = 0  # cached tokens per row, padding included
+        self.next_positions: list[int] = []  # per row, position id of the next token; image tokens may share positions
 
     def start(self, inputs: TextInput) -> Tensor:
         """Prefill an empty stream with whole prompts, pictures included; return their hidden states (B, L, D)."""
-        assert self._mask is None
-        return self._feed(inputs)
+        assert not self.length and inputs.attention_mask is not None
+        positions, visible = inputs.next_positions.tolist(), inputs.attention_mask.bool()
+        self._visible = None if bool(visible.all()) else visible.to(inputs.embeds.device, non_blocking=True)
+        return self._feed(inputs, positions)
 
     def append(self, inputs_embeds: Tensor) -> Tensor:
         """Append (B, L, D) text embeddings to every row; return their hidden states (B, L, D)."""
-        new = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
-        first = new.new_zeros(len(new)) if self._next is None else self._next
-        inputs = TextInput(
-            embeds=inputs_embeds,
-            attention_mask=new if self._mask is None else torch.cat([self._mask, new], dim=1),
-            position_ids=first[:, None] + new.cumsum(1) - 1,
-        )
-        return self._feed(inputs)
+        rows, number = inputs_embeds.shape[:2]
+        first = self.next_positions or [0] * rows
+        positions = torch.tensor([range(one, one + number) for one in first], device="cpu")
+        inputs = TextInput(embeds=inputs_embeds, attention_mask=None, position_ids=positions)
+        return self._feed(inputs, [one + number for one in first])
 
-    def _feed(self, inputs: TextInput) -> Tensor:
-        states = self._mllm.run_text(inputs, self._cache)
-        self._mask, self._next = inputs.attention_mask, inputs.next_positions
+    def _feed(self, inputs: TextInput, next_positions: list[int]) -> Tensor:
+        number = inputs.embeds.shape[1]
+        mask = self._attention_mask(inputs.embeds)
+        states = self._mllm.run_text(replace(inputs, attention_mask=mask), self._cache)
+        self.length, self.next_positions = self.length + number, next_positions
+        return states
+
+    def _attention_mask(self, embeds: Tensor) -> Tensor | None:
+        """Build the mask of new tokens (B, L, D): (B, 1, L, length + L); None = causal, without padding."""
+        if self._visible is None:
+            return None
+        number = embeds.shape[1]
+        total = self.length + number
+        visible = F.pad(self._visible, (0, total - self._visible.shape[1]), value=True)
+        if self._mllm.has_window:  # the native model adds its sliding window to a mask of two dimensions only
+            return visible
+        visible = visible[:, None, None]
+        if number > 1:
+            visible = visible & visible.new_ones(number, total).tril(self.length)
+        return additive_mask(visible, embeds.dtype)
+
+    def append_token(self, token_ids: Tensor) -> Tensor:
+        """Append one token (B,) to every row; return its hidden states (B, D)."""
+        if self._token_step is None:
+            return self.append(self._mllm.embed_tokens(token_ids[:, None]))[:, 0]
+        capacity, device = self._cache.reserve_token(), token_ids.device
+        positions = torch.tensor(self.next_positions, device="cpu").to(device, non_blocking=True)
+        column = torch.tensor([self.length], device="cpu").to(device, non_blocking=True)
+        visible = torch.arange(capacity, device=device) <= column
+        if self._visible is not None:
+            visible = visible & F.pad(self._visible, (0, capacity - self._visible.shape[1]), value=True)
+        visible = visible.expand(len(token_ids), capacity)[:, None, None]
+        with self._cache.writing_at(column):
+            states = self._token_step(token_ids, positions, visible, self._cache)
+        self.length, self.next_positions = self.length + 1, [one + 1 for one in self.next_positions]
         return states
 
     def probe(self, inputs_embeds: Tensor) -> Tensor:
@@ -73,24 +110,26 @@ class TextStream:
         self.go_back(mark)
         return states
 
-    def keep_rows(self, rows: Sequence[int]) -> None:
-        """Keep some rows of the batch and drop the others."""
-        assert self._mask is not None and self._next is not None
-        index = torch.tensor(rows, device=self._mask.device)
-        self._mask, self._next = self._mask[index], self._next[index]
-        self._cache.batch_select_indices(index)
+    def keep_rows(self, rows: Tensor) -> None:
+        """Keep some rows of the batch, (rows,) long on the host, and drop the others."""
+        self._cache.batch_select_indices(rows)
+        self.next_positions = [self.next_positions[row] for row in rows]
+        if self._visible is not None:
+            self._visible = select_rows(self._visible, rows)
 
     def mark(self) -> StreamMark:
         """Return a bookmark of the end of the cache, for `go_back`."""
-        return self._mask, self._next
+        return StreamMark(self.length, self.next_positions)
 
     def go_back(self, mark: StreamMark) -> None:
         """Truncate the cache to a bookmark."""
-        self._mask, self._next = mark
-        for layer in self._cache.layers:  # one by one: a failed forward pass has filled only some of them
-            assert isinstance(layer, DynamicLayer)
-            if (added := layer.get_seq_length() - self.length) > 0:
-                layer.crop(-added)
+        self.length, self.next_positions = mark
+        self._cache.truncate(self.length)
+
+
+def select_rows(values: Tensor, rows: Tensor) -> Tensor:
+    """Select rows of a tensor by their numbers on the host, without waiting for the device."""
+    return values.index_select(0, rows.to(values.device, non_blocking=True))
 
 
 def replace_text(inputs: TextInput, start: int, embeds: Tensor) -> TextInput:
@@ -101,7 +140,7 @@ def replace_text(inputs: TextInput, start: int, embeds: Tensor) -> TextInput:
     return replace(
         inputs,
         embeds=torch.cat([inputs.embeds[:, :start], embeds], dim=1),
-        attention_mask=inputs.attention_mask.new_ones(1, start + number),
+        attention_mask=inputs.position_ids.new_ones(1, start + number),
         position_ids=torch.cat([known, added.expand(*known.shape[:-1], -1)], dim=-1),
         visual_places=None if places is None else F.pad(places[:, :start], (0, number)),
     )
@@ -143,15 +182,17 @@ class Decoding:
         # One generator per row, so that a row samples the same tokens by itself as in a batch.
         self._generators = [torch.Generator(last_state.device).manual_seed(rule.seed) for rule in rules]
         self._rows = list(range(len(rules)))  # unfinished rows, in the order of the stream
+        self._chosen = torch.zeros(len(rules), dtype=torch.long, device=last_state.device)  # their newest tokens
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield per step the new token of each unfinished row."""
         while self._keep([self._goes_on(row) for row in self._rows]):
-            picked = self._pick()
-            going = [token not in self._rules[row].end_ids for row, token in zip(self._rows, picked, strict=True)]
+            self._chosen = self._choose()
+            chosen = self._chosen.tolist()  # the only wait for the device in a step
+            going = [token not in self._rules[row].end_ids for row, token in zip(self._rows, chosen, strict=True)]
             if not self._keep(going):
                 return
-            tokens = [token for token, goes_on in zip(picked, going, strict=True) if goes_on]
+            tokens = [token for token, goes_on in zip(chosen, going, strict=True) if goes_on]
             self._feed(tokens)
             yield tokens
 
@@ -164,9 +205,8 @@ class Decoding:
 
     @plain_inference()
     def _feed(self, tokens: list[int]) -> None:
-        """Append one token to each unfinished row."""
-        ids = torch.tensor(tokens, dtype=torch.long, device=self._state.device)[:, None]
-        self._state = self._stream.append(self._mllm.embed_tokens(ids))[:, 0]
+        """Append the chosen token of each unfinished row; `tokens` are their ids on the host."""
+        self._state = self._stream.append_token(self._chosen)
         for row, token, state in zip(self._rows, tokens, self._state, strict=True):
             self.token_ids[row].append(token)
             if token in self._rules[row].seg_ids:
@@ -177,28 +217,30 @@ class Decoding:
     def _keep(self, going: list[bool]) -> bool:
         """Drop finished rows. If all are finished, keep the stream as it is and return False."""
         if any(going) and not all(going):
-            kept = [index for index, goes_on in enumerate(going) if goes_on]
+            kept = torch.tensor([index for index, goes_on in enumerate(going) if goes_on], device="cpu")
             self._stream.keep_rows(kept)
-            self._state = self._state[kept]
+            self._state, self._chosen = select_rows(self._state, kept), select_rows(self._chosen, kept)
             self._rows = [self._rows[index] for index in kept]
         return any(going)
 
     @plain_inference()
-    def _pick(self) -> list[int]:
-        """Choose the next token of each unfinished row."""
-        logits = self._mllm.logits(self._state).float()  # (B, V)
-        tokens = logits.argmax(-1).tolist()
+    def _choose(self) -> Tensor:
+        """Choose the next token of each unfinished row, (rows,) on the device."""
+        logits = self._mllm.logits(self._state).float()  # (rows, V)
+        chosen = logits.argmax(-1)
         for index, row in enumerate(self._rows):
             if self._rules[row].temperature > 0:
-                tokens[index] = self._sample(row, logits[index])
-        return tokens
+                chosen[index] = self._sample(row, logits[index])
+        return chosen
 
-    def _sample(self, row: int, logits: Tensor) -> int:
+    def _sample(self, row: int, logits: Tensor) -> Tensor:
         """Sample one row's next token from its logits (V,)."""
         # Subtract the maximum first: at a tiny temperature logits would overflow, and softmax would return NaN.
         below = (logits - logits.amax()).double()
         probabilities = (below / self._rules[row].temperature).float().softmax(-1)
-        return int(torch.multinomial(probabilities, 1, generator=self._generators[row]))
+        # What torch.multinomial does for one sample, without its check of the probabilities, for which the host waits.
+        race = torch.empty_like(probabilities).exponential_(generator=self._generators[row])
+        return (probabilities / race).argmax()
 
     def finish(self) -> Self:
         """Decode every row to its end."""

@@ -65,6 +65,7 @@ class Engine(Unpicklable):
             allow_paths: False refuses paths and URLs as media, for untrusted requests.
         """
         self.model = model.eval()
+        self.model.mllm.fix_positions()
         self.processor = processor
         self.original_sam2 = original_sam2
         self.is_embedded = is_embedded
@@ -175,7 +176,7 @@ class Engine(Unpicklable):
         """
         prompts = self.processor.prompts([(query.turn, query.pictures) for query in queries])
         rooms = [query.options.room if room is None else room for query in queries]
-        return self._start(self.model.encode(prompts.to(self.device)), rooms)
+        return self._start(self.model.encode(prompts), rooms)
 
     def _start(self, inputs: TextInput, rooms: Sequence[int]) -> tuple[TextStream, Tensor]:
         for number, room in zip(inputs.next_positions.tolist(), rooms, strict=True):
@@ -275,14 +276,13 @@ class Engine(Unpicklable):
         pictures = self.processor.read_pictures(frames)
         num_tokens = [picture.num_tokens for picture in pictures]
         rows = [self.processor.encode_question(turn, num_tokens) for turn in turns]
-        first = Prompts(**self.processor.collate(rows[:1], [pictures], left=True)).to(self.device)
+        first = Prompts(**self.processor.collate(rows[:1], [pictures], left=True))
         inputs, answers = self.model.encode(first), []
         is_image = first.input_ids[0] == self.model.mllm.image_token_id
         start = int(is_image.nonzero().max()) + 1
         for ids, _ in rows:
             assert ids[:start] == rows[0][0][:start], "the template puts pictures after the question"
-            text = torch.tensor([ids[start:]], device=self.device)
-            own = replace_text(inputs, start, self.model.mllm.embed_tokens(text))
+            own = replace_text(inputs, start, self.model.mllm.embed_text(ids[start:], self.device))
             stream, last = self._start(own, [options.room])
             decoding = self.decode(stream, last, [options], [stop]).finish()
             answers.append(self.read_answer(decoding, 0, options, len(frames)))

@@ -158,8 +158,9 @@ class Predictor(Unpicklable):
 
         def force(queries: Sequence[Query]) -> list[GroundedAnswer]:
             stream, _ = engine.prefill(queries, len(ids))
-            forced = self.model.mllm.embed_tokens(torch.tensor([ids], device=self.device))
-            states = stream.append(forced.expand(len(queries), -1, -1))  # (B, L, D)
+            states = stream.append(
+                self.model.mllm.embed_text(ids, self.device).expand(len(queries), -1, -1)
+            )  # (B, L, D)
             return [
                 engine.ground_tokens(ids, row[seg_positions], one.options, len(one.keyframes))
                 for one, row in zip(queries, states, strict=True)

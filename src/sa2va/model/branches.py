@@ -10,14 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def additive_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """Build an attention mask that every implementation adds to the scores: bool -> 0 or the lowest number."""
+    return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
+
+
 def branch_mask(branches: Tensor, dtype: torch.dtype) -> Tensor:
     """Build the additive attention mask: a branch sees the prefix and itself, (B, L) -> (B, 1, L, L)."""
     length = branches.shape[1]
     past = torch.ones(length, length, dtype=torch.bool, device=branches.device).tril()
     visible = past & ((branches[:, None] == branches[:, :, None]) | (branches[:, None] == 0))
-    return torch.zeros(visible.shape, dtype=dtype, device=branches.device).masked_fill(
-        ~visible, torch.finfo(dtype).min
-    )[:, None]
+    return additive_mask(visible[:, None], dtype)
 
 
 def branch_positions(branches: Tensor, positions: Tensor) -> Tensor:

@@ -11,11 +11,12 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import Cache
 
-from sa2va.model.batch import Prompts
-from sa2va.model.branches import branch_mask, branch_positions
+from sa2va.model.batch import Prompts, move
+from sa2va.model.branches import additive_mask, branch_mask, branch_positions
 from sa2va.model.families.catalog import find_family
 from sa2va.model.families.protocol import TextInput, VisualTokens
 from sa2va.model.sam.attention import BLOCKWISE
@@ -41,6 +42,17 @@ class Mllm(nn.Module):
     def max_places(self) -> int | None:
         """Number of positions that the language model supports. A picture may take fewer positions than tokens."""
         return getattr(self.native.config.get_text_config(), "max_position_embeddings", None)
+
+    @property
+    def num_layers(self) -> int:
+        """Number of layers of the text model."""
+        return self.native.config.get_text_config().num_hidden_layers
+
+    @property
+    def has_window(self) -> bool:
+        """Whether attention reaches back fewer tokens than the language model supports."""
+        window = getattr(self.native.config.get_text_config(), "sliding_window", None)
+        return window is not None and (self.max_places is None or window < self.max_places)
 
     def check_length(self, number: int, room: int) -> None:
         """Refuse a prompt with fewer than `room` free positions after it.
@@ -90,31 +102,44 @@ class Mllm(nn.Module):
         # Layers of the native model may be on several devices; outputs return to the device of the input.
         return self.native.get_input_embeddings()(input_ids).to(input_ids.device)  # (B, L) -> (B, L, D)
 
-    def embed_inputs(self, prompts: Prompts) -> TextInput:
+    def embed_text(self, token_ids: Sequence[int], device: torch.device) -> Tensor:
+        """Embed one row of token ids: (1, L, D)."""
+        return self.embed_tokens(move(torch.tensor([list(token_ids)], device="cpu"), device))
+
+    def embed_inputs(self, prompts: Prompts, device: torch.device | None = None) -> TextInput:
         """Embed the text and replace each image token by a visual token, in order.
+
+        Args:
+            prompts: on the host or on the device. Image tokens are counted and positions computed where they are, so
+                prompts on the host cause no wait for the device.
+            device: of the embeddings; None = that of the prompts.
 
         Raises:
             ValueError: the numbers of image tokens and visual tokens differ, so text and pictures belong to different
                 prompts.
         """
         family, native, index = self._family, self.native, prompts.visual_index
-        inputs = TextInput(
-            embeds=self.embed_tokens(prompts.input_ids),
-            attention_mask=prompts.attention_mask,
-            position_ids=family.positions(native, prompts.input_ids, prompts.attention_mask, prompts.grids),
-        )
         places = prompts.input_ids == self.image_token_id
         if int(places.sum()) != len(index):
             raise ValueError(f"{int(places.sum())} image tokens in the text, {len(index)} visual tokens")
+        attention_mask, position_ids = (
+            prompts.attention_mask,
+            family.positions(native, prompts.input_ids, prompts.attention_mask, prompts.grids),
+        )
+        prompts = prompts if device is None else prompts.to(device)
+        inputs = TextInput(
+            embeds=self.embed_tokens(prompts.input_ids), attention_mask=attention_mask, position_ids=position_ids
+        )
         if prompts.branches is not None:
             inputs = replace(
                 inputs,
                 attention_mask=branch_mask(prompts.branches, inputs.embeds.dtype),
-                position_ids=branch_positions(prompts.branches, inputs.position_ids),
+                position_ids=branch_positions(prompts.branches, position_ids),
             )
         if len(index) == 0:
             return inputs
         visual = self.encode_images(prompts.pixel_values.to(inputs.embeds.dtype), prompts.grids)
+        index, places = prompts.visual_index, places.to(inputs.embeds.device, non_blocking=True)
         seen = visual.tokens[index].to(inputs.embeds)  # (n, D)
         return replace(
             inputs,
@@ -127,9 +152,35 @@ class Mllm(nn.Module):
         """Run the image encoder and the projector; see `Prompts` for the shapes."""
         return self._family.encode_images(self.native, pixel_values, grids)
 
-    def run_text(self, inputs: TextInput, cache: DynamicCache | None = None) -> Tensor:
+    def run_text(self, inputs: TextInput, cache: Cache | None = None) -> Tensor:
         """Run the text model on the new tokens; return the hidden states (B, L, D) from which [SEG] is read."""
         return self._family.run_text(self.native, inputs, cache).states.to(inputs.embeds.device)
+
+    def token_step(self, token_ids: Tensor, positions: Tensor, visible: Tensor, cache: Cache) -> Tensor:
+        """Run one token per row on a cache of fixed shape; torch.compile takes it without a graph break.
+
+        Args:
+            token_ids: (B,) long.
+            positions: (B,) long, their position ids.
+            visible: (B, 1, 1, C) bool, columns of the cache that they attend to.
+            cache: with buffers of C columns.
+
+        Returns:
+            Hidden states (B, D), as of `run_text`.
+        """
+        embeds = self.embed_tokens(token_ids[:, None])
+        mask = additive_mask(visible, embeds.dtype)
+        inputs = TextInput(embeds=embeds, attention_mask=mask, position_ids=positions[:, None])
+        return self.run_text(inputs, cache)[:, 0]
+
+    def fix_positions(self) -> None:
+        """Keep the rotary frequencies of "dynamic" scaling, for which the host would wait in every forward pass.
+
+        They change beyond `max_places` only, and `check_length` refuses those.
+        """
+        rotary = getattr(self.text_model, "rotary_emb", None)
+        if getattr(rotary, "rope_type", None) == "dynamic":
+            rotary.rope_type = "default"  # ty: ignore[invalid-assignment]
 
     def record_attention(self) -> None:
         """Switch the text model to eager attention, which returns its weights."""

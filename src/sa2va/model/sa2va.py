@@ -42,8 +42,8 @@ class Sa2VA(nn.Module):
         self.design = SEG_DESIGNS[config.seg_design]
 
     def encode(self, prompts: Prompts) -> TextInput:
-        """Embed text and pictures for the language model; see `Mllm.embed_inputs`."""
-        return self.mllm.embed_inputs(prompts)
+        """Embed text and pictures for the language model; prompts may be on the host, see `Mllm.embed_inputs`."""
+        return self.mllm.embed_inputs(prompts, self.projector.fc1.weight.device)
 
     def decode_masks(self, seg_states: Tensor, frames: FrameFeatures, rows: Tensor) -> MaskOutput:
         """Decode masks from the states of mask tokens, all in one decoder batch.

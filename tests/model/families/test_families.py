@@ -199,7 +199,7 @@ def test_an_answer_that_ends_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     mllm = built.config.mllm | {"image_token_id": tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")}
     model = Sa2VA(replace(built.config, mllm=mllm, template="phi3_chat")).eval()
     coming = iter([*tokenizer.encode("It is [SEG].<|end|>"), *tokenizer.encode("Yes <|e <|end|> more")])
-    monkeypatch.setattr(Decoding, "_pick", lambda self: [next(coming)])
+    monkeypatch.setattr(Decoding, "_choose", lambda self: torch.tensor([next(coming)]))
     seen = []
     append = TextStream.append
     monkeypatch.setattr(TextStream, "append", lambda self, x: seen.append(x.shape[1]) or append(self, x))

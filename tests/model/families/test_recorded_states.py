@@ -102,7 +102,7 @@ def test_states_of_the_recorded_answer(variant: str, case: str, monkeypatch: pyt
     last = stream.start(mllm.embed_inputs(build_prompts(variant, case)))[:, -1]
     rules = DecodingRules(end_ids=processor.end_ids, seg_ids=processor.seg_tokens, max_new_tokens=100)
     decoding, coming = Decoding(mllm, stream, last, [rules]), iter(answer)
-    monkeypatch.setattr(decoding, "_pick", lambda: [next(coming)])
+    monkeypatch.setattr(decoding, "_choose", lambda: torch.tensor([next(coming)]))
     decoding.finish()
     assert decoding.token_ids == [answer[:-1]]
     assert processor.decode(decoding.token_ids[0]) == "Sure, [SEG] and [SEG]."

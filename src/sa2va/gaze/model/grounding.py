@@ -20,6 +20,7 @@ from sa2va.gaze.model.density import Grid
 from sa2va.inference.decoding import TextStream
 from sa2va.inference.predictor import FORCED_ANSWER
 from sa2va.model.batch import Prompts
+from sa2va.model.branches import additive_mask
 from sa2va.model.families.protocol import TextInput
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
@@ -160,6 +161,7 @@ class WordGrounder:
 
     def add_branches(self, inputs: TextInput, ends: Tensor) -> TextInput:
         """Append a side branch per word end; it attends to its prefix and itself, and nothing attends to it."""
+        assert inputs.attention_mask is not None
         (rows, main), size = inputs.embeds.shape[:2], len(self.branch)
         count, device = ends.shape[1], ends.device
         branch = self.model.mllm.embed_tokens(torch.tensor([self.branch], device=device))
@@ -177,9 +179,6 @@ class WordGrounder:
         )
         sees |= (owner[:, None] == owner) & (owner >= 0) & (place <= place[:, None])
         sees |= torch.eye(total, dtype=torch.bool, device=device)
-        mask = torch.zeros(sees.shape, dtype=embeds.dtype, device=device).masked_fill(
-            ~sees, torch.finfo(embeds.dtype).min
-        )
         known = inputs.position_ids.expand(*inputs.position_ids.shape[:-2], rows, main)
         base = known.amax(0) if known.ndim == 3 else known
         following = base.cummax(1).values.gather(1, ends).repeat_interleave(size, dim=1) + 1  # (B, (N + 1) * R)
@@ -189,7 +188,7 @@ class WordGrounder:
         return replace(
             inputs,
             embeds=embeds,
-            attention_mask=mask[:, None],
+            attention_mask=additive_mask(sees[:, None], embeds.dtype),
             position_ids=positions,
             visual_places=None if places is None else F.pad(places, (0, total - main)),
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import Cache
 
 from sa2va.model.families.protocol import TextInput, TextOutput, VisualTokens
 
@@ -51,12 +51,13 @@ class MllmFamily:
         """Number the tokens of each row, skipping padding: (B, L)."""
         return (attention_mask.cumsum(1) - 1).clamp(min=0)
 
-    def run_text(self, mllm: Any, inputs: TextInput, cache: DynamicCache | None, **more: Any) -> TextOutput:
+    def run_text(self, mllm: Any, inputs: TextInput, cache: Cache | None, **more: Any) -> TextOutput:
         """Return the states after the final norm, and the attention; `more` is passed to the native text model."""
+        device, mask = inputs.embeds.device, inputs.attention_mask
         output = self.language_model(mllm)(
             inputs_embeds=inputs.embeds,
-            attention_mask=inputs.attention_mask,
-            position_ids=inputs.position_ids,
+            attention_mask=None if mask is None else mask.to(device, non_blocking=True),
+            position_ids=inputs.position_ids.to(device, non_blocking=True),
             past_key_values=cache,
             use_cache=cache is not None,
             output_attentions=inputs.records_attention,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from sa2va.model.config import Sa2VAConfig
 
@@ -37,10 +37,11 @@ class VisualTokens:
 
 @dataclass(frozen=True, kw_only=True)
 class TextInput:
-    """Input of the text model."""
+    """Input of the text model. Mask and positions may stay on the host, where reading them waits for no device."""
 
     embeds: Tensor  # (B, L, D), image tokens replaced by visual tokens
-    attention_mask: Tensor  # (B, L), (B, cached + L) with a cache, or an additive mask (B, 1, L, L)
+    # (B, cached + L), or (B, 1, L, cached + L), boolean or additive; None = causal, without padding
+    attention_mask: Tensor | None
     position_ids: Tensor  # (B, L), or (3, B, L) with time, row and column
     visual_places: Tensor | None = None  # (B, L) bool, True at visual tokens; needed for deepstack
     deepstack: tuple[Tensor, ...] = ()  # each (n, D), added at the visual tokens after text layer 0, 1, ...
@@ -104,7 +105,7 @@ class Family(Protocol):
         """Compute the position ids of whole prompts: (B, L), or (3, B, L) with time, row and column."""
         ...
 
-    def run_text(self, mllm: Any, inputs: TextInput, cache: DynamicCache | None) -> TextOutput:
+    def run_text(self, mllm: Any, inputs: TextInput, cache: Cache | None) -> TextOutput:
         """Return the hidden states from which [SEG] is read, and the attention."""
         ...
 

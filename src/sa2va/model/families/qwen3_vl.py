@@ -6,21 +6,31 @@ Source: Qwen3-VL, arXiv:2511.21631 (DeepStack: image encoder features are added 
 Shapes: B samples, L tokens, D width, V visual tokens, Y vocabulary.
 """
 
-from contextvars import ContextVar
 from typing import Any
 
-from torch import Tensor, nn
-from transformers import DynamicCache, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+import torch
+from torch import Tensor
+from transformers import Cache, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRMSNorm
 
 from sa2va.model.families.protocol import TextInput, TextOutput, VisualTokens
 from sa2va.model.families.qwen_vl import QwenVL
 
-# Last input of the final norm in this thread. The native model does not return it.
-_BEFORE_NORM: ContextVar[Tensor | None] = ContextVar("states before the final norm", default=None)
+
+class LateNorm(Qwen3VLTextRMSNorm):
+    """Final norm that the text model passes over, so that it returns the states before it; `logits` applies it."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return hidden_states
+
+    def normalize(self, hidden_states: Tensor) -> Tensor:
+        return super().forward(hidden_states)
 
 
-def _remember(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    _BEFORE_NORM.set(inputs[0])
+def add_deepstack(hidden_states: Tensor, visual_pos_masks: Tensor, visual_embeds: Tensor) -> Tensor:
+    """Add image features (n, D) to the states (B, L, D) at visual tokens, for which the host waits in the original."""
+    added = torch.zeros_like(hidden_states).masked_scatter(visual_pos_masks[..., None], visual_embeds.to(hidden_states))
+    return hidden_states + added
 
 
 class Qwen3VL(QwenVL):
@@ -31,7 +41,9 @@ class Qwen3VL(QwenVL):
     def build_mllm(self, config: dict[str, Any]) -> Qwen3VLForConditionalGeneration:
         """Build the native model with random weights from the `mllm` part of a Sa2VA config."""
         mllm = Qwen3VLForConditionalGeneration(Qwen3VLConfig(**config))
-        mllm.model.language_model.norm.register_forward_pre_hook(_remember)
+        text = mllm.model.language_model
+        text.norm = LateNorm(text.config.hidden_size, eps=text.config.rms_norm_eps).to(text.norm.weight.dtype)
+        text._deepstack_process = add_deepstack  # a private method; a test of the waits notices a change of its name
         return mllm
 
     def encode_images(self, mllm: Any, pixel_values: Tensor, grids: Tensor) -> VisualTokens:
@@ -39,17 +51,12 @@ class Qwen3VL(QwenVL):
         output = mllm.model.visual(pixel_values, grid_thw=grids, return_dict=True)
         return VisualTokens(output.pooler_output, tuple(output.deepstack_features))
 
-    def run_text(self, mllm: Any, inputs: TextInput, cache: DynamicCache | None, **more: Any) -> TextOutput:
+    def run_text(self, mllm: Any, inputs: TextInput, cache: Cache | None, **more: Any) -> TextOutput:
         """Return the states before the final norm (other families: after it), and the attention."""
         if inputs.deepstack:
             more |= {"visual_pos_masks": inputs.visual_places, "deepstack_visual_embeds": list(inputs.deepstack)}
-        output = super().run_text(mllm, inputs, cache, **more)
-        states = _BEFORE_NORM.get()
-        _BEFORE_NORM.set(None)
-        assert states is not None
-        return output._replace(states=states)
+        return super().run_text(mllm, inputs, cache, **more)
 
     def logits(self, mllm: Any, states: Tensor) -> Tensor:
         """Return the logits of the next token: (B, L, D) -> (B, L, Y)."""
-        normed = mllm.model.language_model.norm.forward(states)  # bypasses the hook
-        return mllm.lm_head(normed)
+        return mllm.lm_head(mllm.model.language_model.norm.normalize(states))
