@@ -1,16 +1,20 @@
 """Compare the image encoder with Transformers', whose layers it runs in another order."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 from transformers import Sam2VisionModel
+from transformers.models.sam2.modeling_sam2 import Sam2MultiScaleBlock
 
 from sa2va.checkpoints.sam2_sizes import SIZES, sam2_config
 from sa2va.model.sam import hiera
-from sa2va.model.sam.hiera import encode_maps
+from sa2va.model.sam.hiera import WindowBlock, WindowEncoder, use_window_order
 from sa2va.model.sam.sam2 import Sam2
 
 FITTING, PADDED = (
@@ -32,10 +36,10 @@ def build_encoder(name: str, side: int = FITTING) -> Sam2VisionModel:
     )
     torch.manual_seed(0)
     encoder = Sam2(sam2_config(size)).native.vision_encoder
+    assert isinstance(encoder, WindowEncoder)
     for parameter in encoder.parameters():
         if parameter.ndim != 2:  # biases and positions start as zeros, norms as ones
             parameter.data.add_(0.1 * torch.randn_like(parameter))
-    assert isinstance(encoder, Sam2VisionModel)
     return encoder.eval()
 
 
@@ -43,8 +47,20 @@ def draw_pixels(side: int = FITTING, num_pictures: int = 2) -> Tensor:
     return torch.randn(num_pictures, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
-def encode_stock(encoder: Sam2VisionModel, pixels: Tensor) -> tuple[Tensor, ...]:
-    return encoder(pixels, return_dict=True).fpn_hidden_states
+def encode_stock(encoder: Sam2VisionModel, pixels: Tensor) -> Sequence[Tensor]:
+    """Run the library's forward passes with the same modules."""
+    blocks = encoder.backbone.blocks
+    encoder.__class__ = Sam2VisionModel
+    for block in blocks:
+        block.__class__ = Sam2MultiScaleBlock
+    try:
+        return encoder(pixels, return_dict=True).fpn_hidden_states
+    finally:
+        use_window_order(encoder)
+
+
+def encode_maps(encoder: Sam2VisionModel, pixels: Tensor) -> Sequence[Tensor]:
+    return encoder(pixels).fpn_hidden_states
 
 
 @pytest.mark.parametrize("part", [1, 96, 2**20])
@@ -121,3 +137,25 @@ def test_traces_without_a_graph_break(side: int) -> None:
     with torch.no_grad():
         for ours, theirs in zip(compiled(encoder, pixels), encode_maps(encoder, pixels), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
+
+
+def test_checkpointing_runs_each_block_again_and_keeps_the_gradients() -> None:
+    encoder, pixels = build_encoder("large").train(), draw_pixels()
+    gradients, calls = [], 0
+
+    def count(*call: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    hooks = [block.mlp.register_forward_pre_hook(count) for block in encoder.backbone.blocks]
+    assert all(isinstance(block, WindowBlock) for block in encoder.backbone.blocks)
+    for expected in (len(hooks), 2 * len(hooks)):
+        encoder.zero_grad()
+        sum(feature.square().mean() for feature in encode_maps(encoder, pixels)).backward()
+        gradients.append({name: parameter.grad for name, parameter in encoder.named_parameters()})
+        assert calls == expected
+        calls = 0
+        for block in encoder.backbone.blocks:
+            block.gradient_checkpointing = True
+            block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+    torch.testing.assert_close(gradients[0], gradients[1])

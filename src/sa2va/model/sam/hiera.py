@@ -1,6 +1,6 @@
 """Run SAM 2's image encoder with fewer copies: tokens stay in window order, and a CPU takes them part by part.
 
-Flow: Sam2.encode_maps -> encode_maps (backbone, then feature pyramid) -> three feature maps.
+Flow: Sam2 -> use_window_order (once); Sam2.encode_maps -> WindowEncoder (backbone, then feature pyramid) -> three maps.
 Source: Hiera, arXiv:2306.00989; SAM 2, arXiv:2408.00714. The layers and their weights are Transformers'; its forward
     pass also computes attention weights and position encodings that nobody reads.
 Shapes: B pictures, H W grid of a stage, w side of its windows, N windows of all pictures, C width of a stage.
@@ -8,12 +8,18 @@ Shapes: B pictures, H W grid of a stage, w side of its windows, N windows of all
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Sam2HieraDetModel, Sam2VisionModel
-from transformers.models.sam2.modeling_sam2 import Sam2MultiScaleAttention, Sam2MultiScaleBlock, Sam2VisionNeck
+from transformers.models.sam2.modeling_sam2 import (
+    Sam2MultiScaleAttention,
+    Sam2MultiScaleBlock,
+    Sam2VisionEncoderOutput,
+    Sam2VisionNeck,
+)
 
 from sa2va.model.sam.attention import attend_blockwise
 
@@ -22,10 +28,34 @@ Grid = tuple[int, int]  # H, W
 TOKENS_IN_PART = 1024
 
 
-def encode_maps(encoder: Sam2VisionModel, pixels: Tensor) -> list[Tensor]:
-    """Encode pictures (B, 3, S, S) as feature maps of one width, finest first."""
-    stages = run_backbone(encoder.backbone, pixels)
-    return run_neck(encoder.neck, stages)[: encoder.num_feature_levels]
+class WindowBlock(Sam2MultiScaleBlock):
+    """Block that takes and returns tokens in window order, see `_choose_order`."""
+
+    def forward(self, hidden_states: Tensor, **other: Any) -> Tensor:
+        """Run attention within windows and the MLP: (N, h, w, C) -> (N, h', w', C')."""
+        return _in_parts(partial(_run_block, self), hidden_states)
+
+
+class WindowEncoder(Sam2VisionModel):
+    """Image encoder whose blocks are WindowBlocks; it computes neither attention weights nor position encodings."""
+
+    def forward(self, pixel_values: Tensor, **other: Any) -> Sam2VisionEncoderOutput:
+        """Encode pictures (B, 3, S, S) as feature maps of one width, finest first."""
+        stages = run_backbone(self.backbone, pixel_values)
+        maps = run_neck(self.neck, stages)[: self.num_feature_levels]
+        found = Sam2VisionEncoderOutput(last_hidden_state=stages[-1])
+        found["fpn_hidden_states"] = tuple(maps)  # the class names the type of one map
+        return found
+
+
+def use_window_order(encoder: Sam2VisionModel) -> None:
+    """Let a native image encoder and its blocks run the forward passes of this file, with the weights they have.
+
+    Their classes change, so that hooks, gradient checkpointing and sharding find the same modules.
+    """
+    encoder.__class__ = WindowEncoder
+    for block in encoder.backbone.blocks:
+        block.__class__ = WindowBlock
 
 
 def run_backbone(backbone: Sam2HieraDetModel, pixels: Tensor) -> list[Tensor]:
@@ -37,11 +67,11 @@ def run_backbone(backbone: Sam2HieraDetModel, pixels: Tensor) -> list[Tensor]:
     grid: Grid = (tokens.shape[1], tokens.shape[2])
     side, stages = 0, []
     for number, block in enumerate(backbone.blocks):
-        assert isinstance(block, Sam2MultiScaleBlock)
+        assert isinstance(block, WindowBlock)
         stride, wanted = _stride(block), _choose_order(block, grid)
         if side != wanted:
             tokens = _split_windows(_merge_windows(tokens, side, grid), wanted)
-        tokens = _in_parts(partial(_run_block, block), tokens)
+        tokens = block(tokens)
         side, grid = wanted // stride[0], (grid[0] // stride[0], grid[1] // stride[1])
         if number in backbone.stage_ends:
             stages.append(_merge_windows(tokens, side, grid))

@@ -19,7 +19,7 @@ from transformers import AutoConfig, Sam2VideoConfig, Sam2VideoModel, Sam2Vision
 from transformers.models.sam2_video.modeling_sam2_video import get_1d_sine_pe
 
 from sa2va.model.sam.attention import BLOCKWISE
-from sa2va.model.sam.hiera import encode_maps
+from sa2va.model.sam.hiera import use_window_order
 from sa2va.model.sam.memory_attention import Memories, can_read, read_memories
 
 ABSENT_LOGIT = -1024.0  # mask logit of an absent object, as in SAM 2
@@ -124,6 +124,8 @@ class Sam2(nn.Module):
         super().__init__()
         self.native = self.NATIVE_CLASS(self.build_config(config))
         self.native.vision_encoder.set_attn_implementation(BLOCKWISE)
+        if isinstance(self.native.vision_encoder, Sam2VisionModel):
+            use_window_order(self.native.vision_encoder)
         # SAM 2 has one random position matrix. The native class samples it twice, so points would miss their pixels.
         shared = self.native.prompt_encoder.shared_embedding.positional_embedding
         self.native.shared_image_embedding.positional_embedding.data.copy_(shared.data)
@@ -159,10 +161,7 @@ class Sam2(nn.Module):
 
     def encode_maps(self, sam_pixel_values: Tensor) -> Sequence[Tensor]:
         """Return the encoder's three feature maps, finest first, all of width C."""
-        encoder = self.native.vision_encoder
-        if isinstance(encoder, Sam2VisionModel):
-            return encode_maps(encoder, sam_pixel_values)
-        return encoder(sam_pixel_values, return_dict=True).fpn_hidden_states
+        return self.native.vision_encoder(sam_pixel_values, return_dict=True).fpn_hidden_states
 
     def project_maps(self, maps: Sequence[Tensor]) -> FrameFeatures:
         """Project feature maps with the decoder's convolutions."""
