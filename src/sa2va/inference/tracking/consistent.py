@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sa2va.inference.requests import Options
-from sa2va.inference.tracking.mask_prompting import MaskPrompting, encode_frames, to_masks
+from sa2va.inference.tracking.mask_prompting import MaskPrompting, encode_frames, fill_masks
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput, Sam2
 from sa2va.model.sam.tracker import STOCK
@@ -48,8 +48,8 @@ class ConsistentMaskPrompting(MaskPrompting):
         """Decode masks, then threshold them at the frame size to get mask prompts; see `MaskPrompting.decode`."""
         tuned = self.decode_states(seg_states, encode_frames(self.model.sam2, sam_pixel_values))
         gate = self.model.config.gate_absent
-        masks = to_masks(self.model.sam2, tuned, frames.shape[1:3], self.options.mask_threshold, gate)
-        given = self.sam2.squeeze_masks(torch.from_numpy(masks).to(features.embeds.device))
+        masks = fill_masks(self.model.sam2, tuned, frames.shape[1:3], self.options.mask_threshold, gate)
+        given = self.sam2.squeeze_masks(masks.to(features.embeds.device))
         rows = torch.arange(len(frames), device=features.embeds.device).repeat(len(seg_states))  # (N * K,)
         taken = self.sam2.take_masks(features.select(rows), given)
         # SAM 2 gives a mask prompt full confidence; keep the scores of the decoder that predicted it.
