@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sa2va import masks
+from sa2va.inference.compiling import CompileMode, Compiler
 from sa2va.inference.decoding import Decoding, DecodingRules, TextStream, replace_text
 from sa2va.inference.embedded import warn_once
 from sa2va.inference.halving import advise_on_memory, run_halving
@@ -55,6 +56,7 @@ class Engine(Unpicklable):
         original_sam2: Sam2 | None = None,
         is_embedded: bool = False,
         allow_paths: bool = True,
+        compile: CompileMode = False,
     ) -> None:
         """Put a model into eval mode.
 
@@ -63,6 +65,7 @@ class Engine(Unpicklable):
             original_sam2: tracks in mode "consistent", where the model's own SAM 2 only decodes key frames.
             is_embedded: the model was trained on synthetic scenes only; other media cause a warning.
             allow_paths: False refuses paths and URLs as media, for untrusted requests.
+            compile: see `Compiler`.
         """
         self.model = model.eval()
         self.model.mllm.fix_positions()
@@ -70,6 +73,7 @@ class Engine(Unpicklable):
         self.original_sam2 = original_sam2
         self.is_embedded = is_embedded
         self.allow_paths = allow_paths
+        self.compiler = Compiler(compile, self.device)
         if self.device.type == "cuda":
             avoid_cudnn()
 
@@ -385,10 +389,11 @@ class Engine(Unpicklable):
             stop: cancels the session.
             how: `chunk` and `prefetch` of TrackSession.
         """
-        prompting = MaskPrompting(self.model, options)
+        how_to_run = self.compiler, media.num_frames or 0
+        prompting = MaskPrompting(self.model, options, *how_to_run)
         if mode == "consistent":
             assert self.original_sam2 is not None
-            prompting = ConsistentMaskPrompting(self.model, self.original_sam2, options)
+            prompting = ConsistentMaskPrompting(self.model, self.original_sam2, options, *how_to_run)
 
         def ask(frames: Frames, expression: str) -> GroundedAnswer:
             return self.answer_about(frames, [SEGMENT_REQUEST.format(expression)], options, stop)[0]

@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sa2va.inference.compiling import OFF, Compiler
 from sa2va.inference.requests import Options
 from sa2va.inference.tracking.mask_prompting import MaskPrompting, encode_frames, fill_masks
 from sa2va.model.sa2va import Sa2VA
@@ -24,7 +25,9 @@ class ConsistentMaskPrompting(MaskPrompting):
 
     policy = STOCK
 
-    def __init__(self, model: Sa2VA, original: Sam2, options: Options) -> None:
+    def __init__(
+        self, model: Sa2VA, original: Sam2, options: Options, compiler: Compiler = OFF, num_frames: int = 0
+    ) -> None:
         """Check that both SAM 2 have the same input size.
 
         Raises:
@@ -35,7 +38,7 @@ class ConsistentMaskPrompting(MaskPrompting):
                 f"the original SAM 2 reads {original.size} px and the model's {model.sam2.size} px; "
                 "give the SAM 2 that the model was trained from"
             )
-        super().__init__(model, options)
+        super().__init__(model, options, compiler, num_frames)
         self._original = original
 
     @property

@@ -8,6 +8,7 @@ Shapes: N objects, K frames, D MLLM width, H W picture, S SAM 2 input side, h w 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +16,13 @@ import torch
 from torch import Tensor
 
 from sa2va.checkpoints.device import frames_at_once
+from sa2va.inference.compiling import OFF, Compiler
 from sa2va.inference.requests import Options
 from sa2va.inference.results import FrameObject
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput, Sam2
-from sa2va.model.sam.tracker import SOFT, TrackPolicy
+from sa2va.model.sam.tracker import SOFT, Follow, TrackPolicy, track_frame
 from sa2va.model.transfers import HostCopy, to_device
 from sa2va.types import Frames
 
@@ -51,10 +53,18 @@ class GroundedAnswer:
 Ask = Callable[[Frames, str], GroundedAnswer]  # frames (K, H, W, 3), expression
 
 
-def encode_frames(sam2: Sam2, sam_pixel_values: Tensor) -> FrameFeatures:
-    """Run a SAM 2's image encoder on its own device, all frames at once: (F, 3, S, S) -> features."""
+def encode_frames(sam2: Sam2, sam_pixel_values: Tensor, compiler: Compiler = OFF, ahead: int = 0) -> FrameFeatures:
+    """Run a SAM 2's image encoder on its own device, all frames at once: (F, 3, S, S) -> features.
+
+    Args:
+        sam2: the model.
+        sam_pixel_values: F frames.
+        compiler: runs the encoder.
+        ahead: see `Compiler.run`.
+    """
     parameter = next(sam2.parameters())
-    return sam2.encode_frames(to_device(sam_pixel_values, parameter.device, parameter.dtype))
+    pixels = to_device(sam_pixel_values, parameter.device, parameter.dtype)
+    return compiler.run("image encoder", sam2.encode_frames, ahead, pixels)
 
 
 def encode_in_groups(sam2: Sam2, sam_pixel_values: Tensor) -> FrameFeatures:
@@ -103,8 +113,16 @@ class MaskPrompting:
 
     policy: TrackPolicy = SOFT
 
-    def __init__(self, model: Sa2VA, options: Options) -> None:
-        self.model, self.options = model, options
+    def __init__(self, model: Sa2VA, options: Options, compiler: Compiler = OFF, num_frames: int = 0) -> None:
+        """Prepare to decode masks.
+
+        Args:
+            model: decodes the masks.
+            options: threshold of the masks.
+            compiler: runs the image encoder and the tracking step.
+            num_frames: number of frames to track, as far as known.
+        """
+        self.model, self.options, self._compiler, self._num_frames = model, options, compiler, num_frames
 
     @property
     def sam2(self) -> Sam2:
@@ -118,7 +136,14 @@ class MaskPrompting:
 
     def encode(self, sam_pixel_values: Tensor) -> FrameFeatures:
         """Run the tracking SAM 2's image encoder: (F, 3, S, S) -> features."""
-        return encode_frames(self.sam2, sam_pixel_values)
+        return encode_frames(self.sam2, sam_pixel_values, self._compiler, self._num_frames)
+
+    @property
+    def follow(self) -> Follow | None:
+        """The tracking step, compiled where that pays; None = not compiled."""
+        if not self._compiler.is_on:
+            return None
+        return partial(self._compiler.run, "tracking step", track_frame, self._num_frames)
 
     def decode_states(self, seg_states: Tensor, features: FrameFeatures) -> MaskOutput:
         """Decode N objects on each of K frames, as in training: N * K rows, object by object."""

@@ -72,7 +72,7 @@ class TrackSession(Unpicklable):
         self.media, self.text = media, ""
         self._prompting, self._processor, self._ask, self._stop = prompting, processor, ask, stop
         policy = replace(prompting.policy, max_conditioning=check_count("max_conditioning", max_conditioning))
-        self._tracker = Tracker(prompting.sam2, policy, num_frames=media.num_frames)
+        self._tracker = Tracker(prompting.sam2, policy, num_frames=media.num_frames, follow=prompting.follow)
         self._stream = FrameStream(media, processor, prompting.encode, chunk=chunk, prefetch=prefetch)
         self._phrases: dict[int, str | None] = {}  # by id, in the order of creation
         self._presence: dict[int, float] = {}  # by id, 0..1, maximum over its prompted frames
