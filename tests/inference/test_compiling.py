@@ -36,7 +36,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def count_until_compiled(compiler: Compiler, calls: list[Any], ahead: int, most: int) -> int | None:
     for number in range(1, most + 1):
-        assert torch.equal(compiler.run("doubling", double, ahead, torch.ones(2)), torch.full((2,), 2.0))
+        assert torch.equal(compiler.wrap("doubling", double, ahead=ahead)(torch.ones(2)), torch.full((2,), 2.0))
         if calls:
             return number
     return None
@@ -63,12 +63,21 @@ def test_when_a_function_is_compiled(mode, device, ahead, expected, compiled) ->
 def test_each_shape_counts_for_itself(compiled: list[Any]) -> None:
     compiler = Compiler(True, CPU)
     for number in [1, 2, 3, 1, 2, 3] * REPEATS:  # as a memory that fills
-        compiler.run("doubling", double, 0, torch.ones(number))
+        compiler.wrap("doubling", double)(torch.ones(number))
     assert not compiled
     for number in range(1, MAX_SHAPES + 3):
         for _ in range(REPEATS + 2):
-            compiler.run("doubling", double, 0, torch.ones(number))
+            compiler.wrap("doubling", double)(torch.ones(number))
     assert len(compiled) == MAX_SHAPES
+
+
+@pytest.mark.filterwarnings("ignore:compiling the doubling")
+def test_dynamic_shapes_count_together(compiled: list[Any]) -> None:
+    compiler = Compiler(True, CPU)
+    for number in range(1, 9):
+        found = compiler.wrap("doubling", double, dynamic=True)(torch.ones(number))
+        assert torch.equal(found, torch.full((number,), 2.0))
+    assert len(compiled) == 1
 
 
 def test_it_says_so_once(compiled: list[Any], recwarn: pytest.WarningsRecorder) -> None:

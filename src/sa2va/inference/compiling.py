@@ -1,12 +1,13 @@
 """Compile functions of the model with torch.compile, once they have run often enough to pay for it.
 
-Flow: load(compile=) -> Engine -> Compiler.run, in place of a plain call of SAM 2's image encoder and tracking step.
+Flow: load(compile=) -> Engine -> Compiler.wrap of SAM 2's image encoder, its tracking step and the token step.
 """
 
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Literal, ParamSpec, TypeVar
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,7 +19,6 @@ CALLS_TO_PAY = 1000
 REPEATS = 2  # calls of one shape in a row before it is compiled: a memory that fills has another shape on each frame
 MAX_SHAPES = 4  # per function; torch.compile gives up after 8
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -50,26 +50,44 @@ class Compiler:
         self._calls: Counter[object] = Counter()
         self._row: dict[str, tuple[object, int]] = {}  # the last shape, and how often it came in a row
 
-    def run(self, name: str, function: Callable[P, R], ahead: int, *inputs: P.args, **more: P.kwargs) -> R:
-        """Call a function without side effects, compiled or not.
+    def wrap(self, name: str, function: Callable[..., R], *, ahead: int = 0, dynamic: bool = False) -> Callable[..., R]:
+        """Return a function that is compiled where that pays; without compiling, the function itself.
 
         Args:
             name: what it is, for messages.
             function: takes tensors, tuples of them, modules, and values that can be hashed.
             ahead: number of calls that are expected; 0 = unknown.
-            inputs, more: of the function.
+            dynamic: compile it once for all shapes, as far as torch can, instead of once per shape.
         """
         if not self.is_on:
-            return function(*inputs, **more)
-        owner = getattr(function, "__self__", None)
-        shape = id(owner), *map(_describe, inputs), *((key, _describe(value)) for key, value in more.items())
+            return function
+        return partial(self._run, name, function, ahead, dynamic)
+
+    def _run(self, name: str, function: Callable[..., R], ahead: int, dynamic: bool, *inputs: Any) -> R:
+        owner = id(getattr(function, "__self__", None))
+        shape = owner if dynamic else (owner, *map(_describe, inputs))
         known = self._shapes.setdefault(name, set())
-        if shape not in known:
-            if not self._pays(name, shape, ahead) or len(known) >= MAX_SHAPES:
-                return function(*inputs, **more)
-            known.add(shape)
-            return self._compile(name, function, *inputs, **more)
-        return self._compiled[name](*inputs, **more)
+        if shape in known:
+            return self._compiled[name](*inputs)
+        if not self.is_on or not self._pays(name, shape, ahead) or len(known) >= MAX_SHAPES:
+            return function(*inputs)
+        warnings.warn(f"compiling the {name}, which takes up to a minute; compile=False avoids it", stacklevel=2)
+        try:
+            # Where shapes vary, a graph break lets torch go on uncompiled after too many of them, instead of failing.
+            made = torch.compile(function, fullgraph=not dynamic, dynamic=None if dynamic else False)
+            found = made(*inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if self._mode is True:
+                raise ValueError(f"compile=True: the {name} cannot be compiled here ({reason}); use False") from error
+            warnings.warn(f"the {name} cannot be compiled here ({reason}); it runs uncompiled", stacklevel=2)
+            self.is_on = False
+            return function(*inputs)
+        self._compiled[name] = made
+        known.add(shape)
+        return found
 
     def _pays(self, name: str, shape: object, ahead: int) -> bool:
         last, repeats = self._row.get(name, (None, 0))
@@ -79,22 +97,6 @@ class Compiler:
         if repeats <= REPEATS:
             return False
         return self._mode is True or self._calls[name, shape] + ahead >= CALLS_TO_PAY
-
-    def _compile(self, name: str, function: Callable[P, R], *inputs: P.args, **more: P.kwargs) -> R:
-        """Run a function for the first time on a shape that it is compiled for."""
-        warnings.warn(f"compiling the {name}, which takes up to a minute; compile=False avoids it", stacklevel=2)
-        try:
-            self._compiled[name] = torch.compile(function, fullgraph=True, dynamic=False)
-            return self._compiled[name](*inputs, **more)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            if self._mode is True:
-                raise ValueError(f"compile=True: the {name} cannot be compiled here ({reason}); use False") from error
-            warnings.warn(f"the {name} cannot be compiled here ({reason}); it runs uncompiled", stacklevel=2)
-            self.is_on = False
-            return function(*inputs, **more)
 
 
 def _describe(value: Any) -> object:

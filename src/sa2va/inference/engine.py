@@ -23,7 +23,7 @@ from sa2va.inference.keyframes import choose_keyframes
 from sa2va.inference.query import Query
 from sa2va.inference.requests import Cancelled, Options, Request, StopFlag, never
 from sa2va.inference.results import FrameResult, Prediction
-from sa2va.inference.tracking.consistent import ConsistentMaskPrompting
+from sa2va.inference.tracking.consistent import build_prompting
 from sa2va.inference.tracking.mask_prompting import GroundedAnswer, MaskPrompting, encode_in_groups
 from sa2va.inference.tracking.session import DEFAULT_CONDITIONING, TrackSession
 from sa2va.inference.unpicklable import Unpicklable
@@ -185,7 +185,8 @@ class Engine(Unpicklable):
     def _start(self, inputs: TextInput, rooms: Sequence[int]) -> tuple[TextStream, Tensor]:
         for number, room in zip(inputs.next_positions.tolist(), rooms, strict=True):
             self.model.mllm.check_length(number, room)
-        stream = TextStream(self.model.mllm)
+        compiled = self.compiler.wrap("token step", self.model.mllm.token_step, dynamic=True)
+        stream = TextStream(self.model.mllm, compiled if self.compiler.is_on else None)
         return stream, stream.start(inputs)[:, -1]
 
     def decode(
@@ -389,16 +390,11 @@ class Engine(Unpicklable):
             stop: cancels the session.
             how: `chunk` and `prefetch` of TrackSession.
         """
-        how_to_run = self.compiler, media.num_frames or 0
-        prompting = MaskPrompting(self.model, options, *how_to_run)
-        if mode == "consistent":
-            assert self.original_sam2 is not None
-            prompting = ConsistentMaskPrompting(self.model, self.original_sam2, options, *how_to_run)
+        original = self.original_sam2 if mode == "consistent" else None
+        prompting = build_prompting(self.model, original, options, self.compiler, media.num_frames or 0)
 
         def ask(frames: Frames, expression: str) -> GroundedAnswer:
             return self.answer_about(frames, [SEGMENT_REQUEST.format(expression)], options, stop)[0]
 
-        if max_conditioning is None:
-            max_conditioning = max(DEFAULT_CONDITIONING, self.num_keyframes(options))
-        how |= {"max_conditioning": max_conditioning, "stop": stop}
-        return TrackSession(prompting, self.processor, media, ask=ask, **how)
+        most = max(DEFAULT_CONDITIONING, self.num_keyframes(options)) if max_conditioning is None else max_conditioning
+        return TrackSession(prompting, self.processor, media, ask=ask, max_conditioning=most, stop=stop, **how)

@@ -57,3 +57,12 @@ class ConsistentMaskPrompting(MaskPrompting):
         taken = self.sam2.take_masks(features.select(rows), given)
         # SAM 2 gives a mask prompt full confidence; keep the scores of the decoder that predicted it.
         return replace(taken, candidate_scores=tuned.scores[:, None].to(given.device)), given
+
+
+def build_prompting(
+    model: Sa2VA, original: Sam2 | None, options: Options, compiler: Compiler, num_frames: int
+) -> MaskPrompting:
+    """Build the mask prompting of one SAM 2, or of two where the original one tracks."""
+    if original is None:
+        return MaskPrompting(model, options, compiler, num_frames)
+    return ConsistentMaskPrompting(model, original, options, compiler, num_frames)

@@ -8,7 +8,6 @@ Shapes: N objects, K frames, D MLLM width, H W picture, S SAM 2 input side, h w 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -60,11 +59,11 @@ def encode_frames(sam2: Sam2, sam_pixel_values: Tensor, compiler: Compiler = OFF
         sam2: the model.
         sam_pixel_values: F frames.
         compiler: runs the encoder.
-        ahead: see `Compiler.run`.
+        ahead: see `Compiler.wrap`.
     """
     parameter = next(sam2.parameters())
     pixels = to_device(sam_pixel_values, parameter.device, parameter.dtype)
-    return compiler.run("image encoder", sam2.encode_frames, ahead, pixels)
+    return compiler.wrap("image encoder", sam2.encode_frames, ahead=ahead)(pixels)
 
 
 def encode_in_groups(sam2: Sam2, sam_pixel_values: Tensor) -> FrameFeatures:
@@ -139,11 +138,9 @@ class MaskPrompting:
         return encode_frames(self.sam2, sam_pixel_values, self._compiler, self._num_frames)
 
     @property
-    def follow(self) -> Follow | None:
-        """The tracking step, compiled where that pays; None = not compiled."""
-        if not self._compiler.is_on:
-            return None
-        return partial(self._compiler.run, "tracking step", track_frame, self._num_frames)
+    def follow(self) -> Follow:
+        """The tracking step, compiled where that pays."""
+        return self._compiler.wrap("tracking step", track_frame, ahead=self._num_frames)
 
     def decode_states(self, seg_states: Tensor, features: FrameFeatures) -> MaskOutput:
         """Decode N objects on each of K frames, as in training: N * K rows, object by object."""

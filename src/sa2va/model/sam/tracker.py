@@ -167,7 +167,7 @@ class Tracker:
         policy: TrackPolicy = SOFT,
         *,
         num_frames: int | None = None,
-        follow: "Follow | None" = None,
+        follow: Follow = track_frame,
     ) -> None:
         """Start without objects.
 
@@ -175,7 +175,7 @@ class Tracker:
             sam2: decodes masks and encodes memories.
             policy: memory rules.
             num_frames: number of frames of the clip, if known; SAM 2.1 scales the ages of pointers by it.
-            follow: compiled `track_frame`; None = not compiled.
+            follow: `track_frame`, or the same compiled.
         """
         config = sam2.native.config
         self._sam2, self.policy = sam2, policy
@@ -184,7 +184,7 @@ class Tracker:
         most = config.max_object_pointers_in_encoder
         self._max_pointers = most if num_frames is None else min(num_frames, most)
         self._objects: dict[int, ObjectMemory] = {}
-        self._bank, self._follow = MemoryBank(), follow or track_frame
+        self._bank, self._follow = MemoryBank(), follow
 
     @property
     def objects(self) -> dict[int, ObjectMemory]:
