@@ -116,7 +116,7 @@ def loaded(toy: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[st
 
 
 WORDS = ["--model", "lab/m", "--adapter", "a", "--sam", "s", "--device", "cpu", "--revision", "v1"]
-FLAGS = ["--dtype", "bfloat16", "--quantize", "int4", "--offline"]
+FLAGS = ["--dtype", "bfloat16", "--quantize", "int4", "--offline", "--compile", "on"]
 
 
 def test_every_option_reaches_the_library(loaded: list[Any], tmp_path: Path) -> None:
@@ -132,6 +132,7 @@ def test_every_option_reaches_the_library(loaded: list[Any], tmp_path: Path) -> 
             "quantize": "int4",
             "revision": "v1",
             "offline": True,
+            "compile": True,
         }
 
 

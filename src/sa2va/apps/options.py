@@ -23,6 +23,7 @@ from sa2va.apps.report import Manner
 from sa2va.tokens import require_utf8
 
 if TYPE_CHECKING:
+    from sa2va.inference.compiling import CompileMode
     from sa2va.inference.predictor import Predictor
 
 
@@ -98,6 +99,17 @@ class Quantize(StrEnum):
     INT4 = "int4"
 
 
+class Compile(StrEnum):
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+    @property
+    def mode(self) -> "CompileMode":
+        """The argument of `sa2va.load`."""
+        return "auto" if self is Compile.AUTO else self is Compile.ON
+
+
 def model_option(name: str, metavar: str | None, text: str) -> Any:
     return typer.Option(name, metavar=metavar, help=text, rich_help_panel=MODEL_PANEL)
 
@@ -119,6 +131,7 @@ class ModelChoice:
     quantize: Annotated[Quantize | None, model_option("--quantize", None, "Integer quantization of the MLLM.")] = None
     revision: Annotated[str | None, model_option("--revision", "NAME", "Branch, tag or commit on the hub.")] = None
     offline: Annotated[bool, model_option("--offline", None, "No downloads.")] = False
+    compile: Annotated[Compile, model_option("--compile", None, "torch.compile for SAM 2.")] = Compile.AUTO
 
     def load(self) -> "Predictor":
         """Load the model."""
@@ -134,6 +147,7 @@ class ModelChoice:
             "quantize": None if self.quantize is None else self.quantize.value,
             "revision": self.revision,
             "offline": self.offline,
+            "compile": self.compile.mode,
         }
 
     def sources(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sa2va import masks
+from sa2va.inference.compiling import CompileMode, Compiler
 from sa2va.inference.decoding import Decoding, DecodingRules, TextStream, replace_text
 from sa2va.inference.embedded import warn_once
 from sa2va.inference.halving import advise_on_memory, run_halving
@@ -22,7 +23,7 @@ from sa2va.inference.keyframes import choose_keyframes
 from sa2va.inference.query import Query
 from sa2va.inference.requests import Cancelled, Options, Request, StopFlag, never
 from sa2va.inference.results import FrameResult, Prediction
-from sa2va.inference.tracking.consistent import ConsistentMaskPrompting
+from sa2va.inference.tracking.consistent import build_prompting
 from sa2va.inference.tracking.mask_prompting import GroundedAnswer, MaskPrompting, encode_in_groups
 from sa2va.inference.tracking.session import DEFAULT_CONDITIONING, TrackSession
 from sa2va.inference.unpicklable import Unpicklable
@@ -55,6 +56,7 @@ class Engine(Unpicklable):
         original_sam2: Sam2 | None = None,
         is_embedded: bool = False,
         allow_paths: bool = True,
+        compile: CompileMode = False,
     ) -> None:
         """Put a model into eval mode.
 
@@ -63,6 +65,7 @@ class Engine(Unpicklable):
             original_sam2: tracks in mode "consistent", where the model's own SAM 2 only decodes key frames.
             is_embedded: the model was trained on synthetic scenes only; other media cause a warning.
             allow_paths: False refuses paths and URLs as media, for untrusted requests.
+            compile: see `Compiler`.
         """
         self.model = model.eval()
         self.model.mllm.fix_positions()
@@ -70,6 +73,7 @@ class Engine(Unpicklable):
         self.original_sam2 = original_sam2
         self.is_embedded = is_embedded
         self.allow_paths = allow_paths
+        self.compiler = Compiler(compile, self.device)
         if self.device.type == "cuda":
             avoid_cudnn()
 
@@ -181,7 +185,8 @@ class Engine(Unpicklable):
     def _start(self, inputs: TextInput, rooms: Sequence[int]) -> tuple[TextStream, Tensor]:
         for number, room in zip(inputs.next_positions.tolist(), rooms, strict=True):
             self.model.mllm.check_length(number, room)
-        stream = TextStream(self.model.mllm)
+        compiled = self.compiler.wrap("token step", self.model.mllm.token_step, dynamic=True)
+        stream = TextStream(self.model.mllm, compiled if self.compiler.is_on else None)
         return stream, stream.start(inputs)[:, -1]
 
     def decode(
@@ -385,15 +390,11 @@ class Engine(Unpicklable):
             stop: cancels the session.
             how: `chunk` and `prefetch` of TrackSession.
         """
-        prompting = MaskPrompting(self.model, options)
-        if mode == "consistent":
-            assert self.original_sam2 is not None
-            prompting = ConsistentMaskPrompting(self.model, self.original_sam2, options)
+        original = self.original_sam2 if mode == "consistent" else None
+        prompting = build_prompting(self.model, original, options, self.compiler, media.num_frames or 0)
 
         def ask(frames: Frames, expression: str) -> GroundedAnswer:
             return self.answer_about(frames, [SEGMENT_REQUEST.format(expression)], options, stop)[0]
 
-        if max_conditioning is None:
-            max_conditioning = max(DEFAULT_CONDITIONING, self.num_keyframes(options))
-        how |= {"max_conditioning": max_conditioning, "stop": stop}
-        return TrackSession(prompting, self.processor, media, ask=ask, **how)
+        most = max(DEFAULT_CONDITIONING, self.num_keyframes(options)) if max_conditioning is None else max_conditioning
+        return TrackSession(prompting, self.processor, media, ask=ask, max_conditioning=most, stop=stop, **how)

@@ -15,6 +15,7 @@ from sa2va.checkpoints.folder import Checkpoint, build_empty, load_weights, open
 from sa2va.checkpoints.footprint import CHOICES, measure, memory_need
 from sa2va.checkpoints.original_sam2 import load_original_sam2
 from sa2va.checkpoints.quantize import import_quantizer, quantize_mllm
+from sa2va.inference.compiling import CompileMode, check_mode
 from sa2va.inference.predictor import Predictor
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.processor import Processor
@@ -34,6 +35,7 @@ def load(
     revision: str | None = None,
     offline: bool = False,
     allow_paths: bool = True,
+    compile: CompileMode = "auto",
 ) -> Predictor:
     """Load a model as a Predictor.
 
@@ -49,12 +51,13 @@ def load(
         revision: branch, tag or commit of `name` on the hub.
         offline: no downloads.
         allow_paths: False refuses paths and URLs as media, for untrusted requests.
+        compile: use torch.compile for SAM 2: True, False or "auto" (on a GPU, for long clips only).
 
     Raises:
         ValueError: there is no such model, its files are damaged, an extra is not installed, memory is too
             small, or an argument is unknown.
     """
-    where = choose_device(device)
+    mode, where = check_mode(compile), choose_device(device)
     check_dtype(dtype)
     if quantize is not None:
         import_quantizer(quantize, where)  # fails before anything is downloaded
@@ -73,7 +76,9 @@ def load(
         raise ValueError(f"{name} does not fit the memory of {where}; `sa2va doctor {name}` lists what does") from error
     # An adapter may have been trained on other media than synthetic scenes.
     is_embedded = extra is None and folder.resolve() in {place.resolve() for place in EMBEDDED.values()}
-    return Predictor(model, processor, original_sam2=sam2, is_embedded=is_embedded, allow_paths=allow_paths)
+    return Predictor(
+        model, processor, original_sam2=sam2, is_embedded=is_embedded, allow_paths=allow_paths, compile=mode
+    )
 
 
 def _choose_gpus(config: Sa2VAConfig, dtype: torch.dtype, *, may_spread: bool) -> tuple[torch.device, Plan | None]:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from sa2va import masks
+from sa2va.inference.compiling import CompileMode
 from sa2va.inference.conversation import Conversation
 from sa2va.inference.engine import Engine
 from sa2va.inference.halving import advise_on_memory, run_halving
@@ -52,10 +53,16 @@ class Predictor(Unpicklable):
         original_sam2: Sam2 | None = None,
         is_embedded: bool = False,
         allow_paths: bool = True,
+        compile: CompileMode = False,
     ) -> None:
         """See `Engine`."""
         self.engine = Engine(
-            model, processor, original_sam2=original_sam2, is_embedded=is_embedded, allow_paths=allow_paths
+            model,
+            processor,
+            original_sam2=original_sam2,
+            is_embedded=is_embedded,
+            allow_paths=allow_paths,
+            compile=compile,
         )
         self.model, self.processor = model, processor
 

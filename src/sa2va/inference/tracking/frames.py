@@ -18,6 +18,7 @@ from sa2va.inference.tracking.read_ahead import ReadAhead
 from sa2va.media.source import Media
 from sa2va.model.processor import Processor
 from sa2va.model.sam.sam2 import FrameFeatures
+from sa2va.model.torch_defaults import plain_inference
 
 Encode = Callable[[Tensor], FrameFeatures]  # (F, 3, S, S) -> features
 BACKWARD_BLOCK = 16  # frames decoded at once when reading backwards
@@ -84,6 +85,7 @@ class FrameStream:
         self._groups = ReadAhead(groups) if ahead else groups
         self._ready: list[SeenFrame] = []
         self._known: dict[int, FrameFeatures] = {}  # by index, of key frames ahead
+        self._failed: Exception | None = None  # StopIteration included
         self._count = 0
         self._times = media.times
 
@@ -91,14 +93,38 @@ class FrameStream:
         return self
 
     def __next__(self) -> SeenFrame:
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            raise failed
+        self._fill()
+        seen = self._ready.pop(0)
+        return replace(seen, known=self._known.pop(seen.index, None))
+
+    @plain_inference()
+    def encode_next(self) -> None:
+        """Encode the next frame now if it is read ahead; on a GPU it is encoded while the host does other work.
+
+        An error is raised where the frame is due.
+        """
+        if not isinstance(self._groups, ReadAhead):
+            return
+        try:
+            self._fill()
+        except Exception as error:
+            self._failed = error
+        else:
+            seen = self._ready[0]
+            if seen.index not in self._known:
+                seen.chunk.features(seen.row)
+
+    def _fill(self) -> None:
+        """Read the next frames if none is ready."""
         if not self._ready:
             group = next(self._groups)
             chunk = Chunk([pixels for _, pixels in group], self._encode)
             for row, (image, _) in enumerate(group):
                 self._ready.append(SeenFrame(self._count, self.time(self._count), image, chunk, row))
                 self._count += 1
-        seen = self._ready.pop(0)
-        return replace(seen, known=self._known.pop(seen.index, None))
 
     def keep(self, index: int, features: FrameFeatures) -> None:
         """Keep the features of a key frame, F = 1, until the iterator has reached it."""

@@ -12,16 +12,17 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sa2va.checkpoints.device import frames_at_once
+from sa2va.inference.compiling import OFF, Compiler
 from sa2va.inference.requests import Options
 from sa2va.inference.results import FrameObject
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput, Sam2
-from sa2va.model.sam.tracker import SOFT, TrackPolicy
+from sa2va.model.sam.tracker import SOFT, Follow, TrackPolicy, track_frame
+from sa2va.model.transfers import HostCopy, to_device
 from sa2va.types import Frames
 
 MASKS_AT_ONCE = 8  # full-size logits of many masks would take too much memory
@@ -51,10 +52,18 @@ class GroundedAnswer:
 Ask = Callable[[Frames, str], GroundedAnswer]  # frames (K, H, W, 3), expression
 
 
-def encode_frames(sam2: Sam2, sam_pixel_values: Tensor) -> FrameFeatures:
-    """Run a SAM 2's image encoder on its own device, all frames at once: (F, 3, S, S) -> features."""
+def encode_frames(sam2: Sam2, sam_pixel_values: Tensor, compiler: Compiler = OFF, ahead: int = 0) -> FrameFeatures:
+    """Run a SAM 2's image encoder on its own device, all frames at once: (F, 3, S, S) -> features.
+
+    Args:
+        sam2: the model.
+        sam_pixel_values: F frames.
+        compiler: runs the encoder.
+        ahead: see `Compiler.wrap`.
+    """
     parameter = next(sam2.parameters())
-    return sam2.encode_frames(sam_pixel_values.to(parameter.device, parameter.dtype))
+    pixels = to_device(sam_pixel_values, parameter.device, parameter.dtype)
+    return compiler.wrap("image encoder", sam2.encode_frames, ahead=ahead)(pixels)
 
 
 def encode_in_groups(sam2: Sam2, sam_pixel_values: Tensor) -> FrameFeatures:
@@ -73,7 +82,9 @@ class KeyFrames(NamedTuple):
     given: Tensor | None  # mask prompts of the tracker, bool (N * K, S, S)
 
 
-def to_masks(sam2: Sam2, output: MaskOutput, size: tuple[int, int], threshold: float, gate: bool) -> NDArray[np.bool_]:
+def fill_masks(
+    sam2: Sam2, output: MaskOutput, size: tuple[int, int], threshold: float, gate: bool, found: Tensor | None = None
+) -> Tensor:
     """Upsample the mask logits to the picture's size and threshold them.
 
     Args:
@@ -82,17 +93,17 @@ def to_masks(sam2: Sam2, output: MaskOutput, size: tuple[int, int], threshold: f
         size: H, W.
         threshold: a pixel with a larger logit belongs to the mask.
         gate: whether an object without presence in the frame gets an empty mask.
+        found: bool (N, H, W), where to write; None = a new tensor.
 
     Returns:
-        bool (N, H, W).
+        bool (N, H, W), on the device of the masks.
     """
-    masks = np.empty((len(output.pointers), *size), bool)
     logits = output.mask_logits
-    for start in range(0, len(masks), MASKS_AT_ONCE):
-        rows = slice(start, start + MASKS_AT_ONCE)
-        masks[rows] = (sam2.enlarge(logits[rows], *size) > threshold).cpu().numpy()
+    masks = torch.empty(len(logits), *size, dtype=torch.bool, device=logits.device) if found is None else found
+    for part, into in zip(logits.split(MASKS_AT_ONCE), masks.split(MASKS_AT_ONCE), strict=True):
+        torch.gt(sam2.enlarge(part, *size), threshold, out=into)
     if gate:
-        masks &= (output.presence_logits > 0).cpu().numpy()[:, None, None]
+        masks &= (output.presence_logits > 0)[:, None, None]
     return masks
 
 
@@ -101,17 +112,35 @@ class MaskPrompting:
 
     policy: TrackPolicy = SOFT
 
-    def __init__(self, model: Sa2VA, options: Options) -> None:
-        self.model, self.options = model, options
+    def __init__(self, model: Sa2VA, options: Options, compiler: Compiler = OFF, num_frames: int = 0) -> None:
+        """Prepare to decode masks.
+
+        Args:
+            model: decodes the masks.
+            options: threshold of the masks.
+            compiler: runs the image encoder and the tracking step.
+            num_frames: number of frames to track, as far as known.
+        """
+        self.model, self.options, self._compiler, self._num_frames = model, options, compiler, num_frames
 
     @property
     def sam2(self) -> Sam2:
         """The SAM 2 that tracks."""
         return self.model.sam2
 
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether the device works while the host goes on."""
+        return next(self.sam2.parameters()).device.type != "cpu"
+
     def encode(self, sam_pixel_values: Tensor) -> FrameFeatures:
         """Run the tracking SAM 2's image encoder: (F, 3, S, S) -> features."""
-        return encode_frames(self.sam2, sam_pixel_values)
+        return encode_frames(self.sam2, sam_pixel_values, self._compiler, self._num_frames)
+
+    @property
+    def follow(self) -> Follow:
+        """The tracking step, compiled where that pays."""
+        return self._compiler.wrap("tracking step", track_frame, ahead=self._num_frames)
 
     def decode_states(self, seg_states: Tensor, features: FrameFeatures) -> MaskOutput:
         """Decode N objects on each of K frames, as in training: N * K rows, object by object."""
@@ -170,9 +199,27 @@ class MaskPrompting:
             phrases: of the N objects.
             size: H, W of the frame.
         """
-        masks = to_masks(self.sam2, output, size, self.options.mask_threshold, self.model.config.gate_absent)
-        presence, scores = output.presence_logits.sigmoid().tolist(), output.scores.tolist()
-        return tuple(
-            FrameObject(id=ids[row], phrase=phrases[row], presence=presence[row], score=scores[row], mask=mask)
-            for row, mask in enumerate(masks)
-        )
+        return self.begin(output, ids, phrases, size)()
+
+    def begin(
+        self, output: MaskOutput, ids: Sequence[int], phrases: Sequence[str | None], size: tuple[int, int]
+    ) -> Callable[[], tuple[FrameObject, ...]]:
+        """Start `describe` without waiting for the device; the returned function waits, once, and finishes it."""
+        number, options, gate = len(output.pointers), self.options, self.model.config.gate_absent
+        scores = torch.stack([output.presence_logits.sigmoid(), output.scores])  # float32 (2, N)
+        packed = torch.empty(scores.nbytes + number * size[0] * size[1], dtype=torch.uint8, device=scores.device)
+        packed[: scores.nbytes] = scores.view(torch.uint8).flatten()
+        masks = packed[scores.nbytes :].view(torch.bool).view(number, *size)
+        fill_masks(self.sam2, output, size, options.mask_threshold, gate, masks)
+        copy, split = HostCopy(packed), scores.nbytes
+
+        def finish() -> tuple[FrameObject, ...]:
+            host = copy.read().numpy()
+            presence, score = host[:split].view(np.float32).reshape(2, number).tolist()
+            masks = host[split:].view(bool).reshape(number, *size)
+            return tuple(
+                FrameObject(id=ids[row], phrase=phrases[row], presence=presence[row], score=score[row], mask=mask)
+                for row, mask in enumerate(masks)
+            )
+
+        return finish

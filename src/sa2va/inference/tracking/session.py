@@ -6,7 +6,7 @@ Source: SAM 2, arXiv:2408.00714, for prompts during tracking.
 Shapes: N objects, K key frames, D MLLM width, H W picture, S SAM 2 input side, h w logit grid.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Self
 
@@ -72,7 +72,7 @@ class TrackSession(Unpicklable):
         self.media, self.text = media, ""
         self._prompting, self._processor, self._ask, self._stop = prompting, processor, ask, stop
         policy = replace(prompting.policy, max_conditioning=check_count("max_conditioning", max_conditioning))
-        self._tracker = Tracker(prompting.sam2, policy, num_frames=media.num_frames)
+        self._tracker = Tracker(prompting.sam2, policy, num_frames=media.num_frames, follow=prompting.follow)
         self._stream = FrameStream(media, processor, prompting.encode, chunk=chunk, prefetch=prefetch)
         self._phrases: dict[int, str | None] = {}  # by id, in the order of creation
         self._presence: dict[int, float] = {}  # by id, 0..1, maximum over its prompted frames
@@ -91,8 +91,11 @@ class TrackSession(Unpicklable):
     def __next__(self) -> FrameResult:
         if self._shown:
             self._advance()
-        self._shown = True
-        return self.current
+        self._shown, here = True, self._present()
+        finish = self._begin(here.index, here.time, here.image, self._found)
+        if self._found and self._prompting.runs_ahead:
+            self._stream.encode_next()
+        return finish()
 
     def __enter__(self) -> Self:
         return self
@@ -121,7 +124,7 @@ class TrackSession(Unpicklable):
     def current(self) -> FrameResult:
         """Result of the current frame, with the additions and corrections made since it was yielded."""
         here = self._present()
-        return self._describe(here.index, here.time, here.image, self._found)
+        return self._begin(here.index, here.time, here.image, self._found)()
 
     @property
     def ids(self) -> list[int]:
@@ -292,7 +295,7 @@ class TrackSession(Unpicklable):
             with plain_inference():
                 features = self._prompting.encode(self._processor.sam_pixel_values(image[None]))
                 output = tracker.step(-index, features)
-            yield self._describe(index, self._stream.time(index), image, {key: output})
+            yield self._begin(index, self._stream.time(index), image, {key: output})()
 
     # ---- steps
 
@@ -384,12 +387,13 @@ class TrackSession(Unpicklable):
         self._clicks[key] = clicks
         return key
 
-    def _describe(
+    def _begin(
         self, index: int, time: float, image: NDArray[np.uint8], found: Mapping[int, MaskOutput]
-    ) -> FrameResult:
+    ) -> Callable[[], FrameResult]:
+        """Start to convert the masks of a frame; the returned function waits for the device and finishes it."""
         ids = [key for key in self._phrases if key in found]
         if not ids:
-            return FrameResult(index=index, time=time, objects=())
+            return lambda: FrameResult(index=index, time=time, objects=())
         output, phrases = MaskOutput.concatenate([found[key] for key in ids]), [self._phrases[key] for key in ids]
-        objects = self._prompting.describe(output, ids, phrases, image.shape[:2])
-        return FrameResult(index=index, time=time, objects=objects)
+        finish = self._prompting.begin(output, ids, phrases, image.shape[:2])
+        return lambda: FrameResult(index=index, time=time, objects=finish())

@@ -33,6 +33,11 @@ def avoid_cudnn() -> None:
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
+def takes_blocks(tensor: Tensor) -> bool:
+    """Whether to compute block by block: on a CPU, unless torch.compile traces the code, whose loops would unroll."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
     """Compute attention for pre-scaled queries. The CPU path is inference-only.
 
@@ -50,7 +55,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
         return F.scaled_dot_product_attention(query[:, None], key, value, attn_mask=seen, scale=1.0)[:, 0]
     rounded = query.dtype == torch.bfloat16
     # The fused CPU kernel requires values as wide as the keys. For such values it is faster in float32.
-    if query.device.type != "cpu" or (not rounded and query.shape[-1] == value.shape[-1]):
+    if not takes_blocks(query) or (not rounded and query.shape[-1] == value.shape[-1]):
         return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
     found = query.new_empty(*query.shape[:2], value.shape[-1])
     if rounded:
@@ -134,7 +139,7 @@ def attend_blockwise(
     causal = other.get("is_causal", getattr(module, "is_causal", True))
     plain = attention_mask is None and not dropout and not causal
     plain = plain and not torch.is_grad_enabled() and key.shape == value.shape
-    if not plain or query.device.type != "cpu" or query.dtype != torch.bfloat16 or query.shape[1] != key.shape[1]:
+    if not plain or not takes_blocks(query) or query.dtype != torch.bfloat16 or query.shape[1] != key.shape[1]:
         found, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **other
         )

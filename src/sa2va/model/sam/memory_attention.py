@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMemoryAttention, Sam2VideoRoPEAttention
 from transformers.models.sam3_tracker_video.modeling_sam3_tracker_video import Sam3TrackerVideoMemoryAttention
 
-from sa2va.model.sam.attention import attend
+from sa2va.model.sam.attention import attend, takes_blocks
 
 TOKENS_AT_ONCE = 1024  # chunk of a feed-forward layer on a CPU
 SUPPORTED = (Sam2VideoMemoryAttention, Sam3TrackerVideoMemoryAttention)  # submodules have the same names
@@ -131,7 +131,7 @@ def _compute_rotation(
 def _rotate(tokens: Tensor, turn: Rotation) -> Tensor:
     """Apply rotary positions in place, in full precision: (N, K * g*g, C), K maps one after the other."""
     maps = tokens.unflatten(1, (-1, len(turn.cos)))
-    for part in maps.split(1, 1) if tokens.device.type == "cpu" else [maps]:  # a map fits a CPU's cache
+    for part in maps.split(1, 1) if takes_blocks(tokens) else [maps]:  # a map fits a CPU's cache
         swapped = part.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
         part.copy_((part * turn.cos).add_(swapped * turn.sin))
     return tokens
@@ -139,7 +139,7 @@ def _rotate(tokens: Tensor, turn: Rotation) -> Tensor:
 
 def _feed_forward(layer: Any, x: Tensor) -> Tensor:
     """Run the feed-forward layer; on a CPU in chunks, since its hidden layer is eight times as wide."""
-    parts = x.split(TOKENS_AT_ONCE, 1) if x.device.type == "cpu" else [x]
+    parts = x.split(TOKENS_AT_ONCE, 1) if takes_blocks(x) else [x]
     return torch.cat([layer.linear2(layer.activation(layer.linear1(part))) for part in parts], 1)
 
 
@@ -155,6 +155,6 @@ def _cross_attention(
     query = _rotate(weights.q_proj(x), turns.query).expand(len(memory), -1, -1)
     key = weights.k_proj(keys)  # (N, L, C)
     _rotate(key[:, : key.shape[1] - memories.num_pointer_tokens], turns.key)  # pointers have no spatial position
-    if query.device.type == "cpu":  # attention weights sum to 1, so the bias of the projection can be added afterwards
+    if takes_blocks(query):  # attention weights sum to 1, so the bias of the projection can be added afterwards
         return weights.o_proj(weights.v_proj(attend(query, key, memory, memories.mask)))
     return weights.o_proj(attend(query, key, weights.v_proj(memory), memories.mask))

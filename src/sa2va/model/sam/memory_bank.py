@@ -1,7 +1,7 @@
 """Store the memories of all objects in two buffers; the host knows which page of them belongs to which frame.
 
 Flow: Sam2.encode_memory -> MemoryBank.write -> pages; tracker.py selects pages -> MemoryBank.recall -> Recalled
-    -> Sam2.attend.
+    -> Memories -> Sam2.attend.
 Shapes: N objects, M memory maps and P pointers that a frame attends to, L memory tokens of a map, C width.
 """
 
@@ -12,7 +12,9 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from sa2va.model.sam.sam2 import Memory, Recalled
+from sa2va.model.sam.memory_attention import Memories
+from sa2va.model.sam.sam2 import Memory, Sam2
+from sa2va.model.transfers import to_device
 
 
 class Page(NamedTuple):
@@ -34,6 +36,37 @@ class Reading(NamedTuple):
     def size(self) -> tuple[int, int]:
         """M and P."""
         return len(self.maps), len(self.pointers)
+
+
+class Recalled(NamedTuple):
+    """Memories of N objects that one frame attends to."""
+
+    maps: Tensor  # (N, M, L, 64)
+    slots: Tensor  # (N, M) row of the temporal position encoding
+    positions: Tensor  # (L, 64) of one map
+    pointers: Tensor | None  # (N, P, C); None = no pointers
+    ages: Tensor  # (N, P) frames since each pointer
+    max_pointers: int  # SAM 2.1 scales the ages by it
+    mask: Tensor | None  # bool (N, M + P), False = padding; None = no padding
+
+    def embed(self, sam2: Sam2, dtype: torch.dtype) -> Memories:
+        """Turn the maps and pointers into tokens with positions."""
+        temporal = sam2.native.memory_temporal_positional_encoding[:, 0]  # (7, 1, 64)
+        tokens = [self.maps.flatten(1, 2).to(dtype)]
+        positions = [(self.positions + temporal)[self.slots].flatten(1, 2)]
+        num_maps, num_tokens, split = self.maps.shape[1], tokens[0].shape[1], 1
+        if self.pointers is not None:
+            pointers, where = sam2.embed_pointers(self.pointers, self.ages, self.max_pointers)
+            split = pointers.shape[1] // self.pointers.shape[1]
+            tokens.append(pointers.to(dtype))
+            positions.append(where)
+        mask = self.mask
+        if mask is not None:
+            maps, pointers = mask.split([num_maps, mask.shape[1] - num_maps], dim=1)
+            length = num_tokens // num_maps
+            mask = torch.cat([maps.repeat_interleave(length, 1), pointers.repeat_interleave(split, 1)], 1)
+        keys = torch.cat(tokens, 1)
+        return Memories(keys, torch.cat(positions, 1), num_maps, keys.shape[1] - num_tokens, mask)
 
 
 class MemoryBank:
@@ -156,9 +189,7 @@ def flatten_readings(readings: Sequence[Reading]) -> list[list[int]]:
 def send(numbers: Sequence[Sequence[int]], device: torch.device) -> list[Tensor]:
     """Send lists of integers to a device in one copy, which the host does not wait for."""
     flat = torch.tensor([number for part in numbers for number in part], dtype=torch.long)
-    if device.type == "cuda":
-        flat = flat.pin_memory()
-    return list(flat.to(device, non_blocking=True).split([len(part) for part in numbers]))
+    return list(to_device(flat, device).split([len(part) for part in numbers]))
 
 
 def _largest(readings: Sequence[Reading]) -> tuple[int, int]:

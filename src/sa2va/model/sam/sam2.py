@@ -58,7 +58,8 @@ class MaskOutput:
     @property
     def mask_logits(self) -> Tensor:
         """(N, h, w) of the best candidate."""
-        return self.candidates[torch.arange(len(self.best), device=self.best.device), self.best]
+        index = self.best[:, None, None, None].expand(-1, 1, *self.candidates.shape[2:])
+        return self.candidates.gather(1, index)[:, 0]
 
     @property
     def scores(self) -> Tensor:
@@ -73,10 +74,8 @@ class MaskOutput:
 
     def settled(self) -> "MaskOutput":
         """Keep only the best candidate: (N, 1, h, w)."""
-        best = self.best[:, None]
-        return replace(
-            self, candidates=self.mask_logits[:, None], candidate_scores=self.candidate_scores.gather(1, best)
-        )
+        scores = self.candidate_scores.gather(1, self.best[:, None])
+        return replace(self, candidates=self.mask_logits[:, None], candidate_scores=scores)
 
     def without_absent(self) -> "MaskOutput":
         """Set the mask logits of objects predicted as absent to ABSENT_LOGIT."""
@@ -100,18 +99,6 @@ class Memory(NamedTuple):
     features: Tensor  # (L, N, 64), L = g*g; bfloat16 as in the reference
     positions: Tensor  # (L, N, 64)
     pointers: Tensor  # (N, C)
-
-
-class Recalled(NamedTuple):
-    """Memories of N objects that one frame attends to."""
-
-    maps: Tensor  # (N, M, L, 64)
-    slots: Tensor  # (N, M) row of the temporal position encoding
-    positions: Tensor  # (L, 64) of one map
-    pointers: Tensor | None  # (N, P, C); None = no pointers
-    ages: Tensor  # (N, P) frames since each pointer
-    max_pointers: int  # SAM 2.1 scales the ages by it
-    mask: Tensor | None  # bool (N, M + P), False = padding; None = no padding
 
 
 class Sam2(nn.Module):
@@ -228,7 +215,8 @@ class Sam2(nn.Module):
         scores, presence = scores[:, 0].float(), presence[:, 0, 0].float()
         if present:
             presence = torch.full_like(presence, GIVEN_LOGIT)
-        best = tokens[torch.arange(len(tokens), device=tokens.device), 0, scores.argmax(-1)]  # (N, C)
+        index = scores.argmax(-1)[:, None, None].expand(-1, 1, tokens.shape[-1])
+        best = tokens[:, 0].gather(1, index)[:, 0]  # (N, C)
         pointers = self._gate_pointers(native.object_pointer_proj(best), presence > 0)
         return MaskOutput(masks[:, 0].float(), scores, presence, pointers)
 
@@ -309,25 +297,6 @@ class Sam2(nn.Module):
         """Flatten memory maps, both (N, 64, g, g), to memory tokens, both (L, N, 64)."""
         return features.to(torch.bfloat16).flatten(2).permute(2, 0, 1), positions.flatten(2).permute(2, 0, 1)
 
-    def embed_memories(self, recalled: Recalled, dtype: torch.dtype) -> Memories:
-        """Turn recalled maps and pointers into tokens with positions."""
-        temporal = self.native.memory_temporal_positional_encoding[:, 0]  # (7, 1, 64)
-        tokens = [recalled.maps.flatten(1, 2).to(dtype)]
-        positions = [(recalled.positions + temporal)[recalled.slots].flatten(1, 2)]
-        num_maps, num_tokens, split = recalled.maps.shape[1], tokens[0].shape[1], 1
-        if recalled.pointers is not None:
-            pointers, where = self.embed_pointers(recalled.pointers, recalled.ages, recalled.max_pointers)
-            split = pointers.shape[1] // recalled.pointers.shape[1]
-            tokens.append(pointers.to(dtype))
-            positions.append(where)
-        mask = recalled.mask
-        if mask is not None:
-            maps, pointers = mask.split([num_maps, mask.shape[1] - num_maps], dim=1)
-            length = num_tokens // num_maps
-            mask = torch.cat([maps.repeat_interleave(length, 1), pointers.repeat_interleave(split, 1)], 1)
-        keys = torch.cat(tokens, 1)
-        return Memories(keys, torch.cat(positions, 1), num_maps, keys.shape[1] - num_tokens, mask)
-
     def embed_pointers(self, pointers: Tensor, ages: Tensor, max_pointers: int) -> tuple[Tensor, Tensor]:
         """Split pointers (N, P, C) into tokens of the memory's width; return tokens and positions (N, P * C/64, 64)."""
         native, width = self.native, pointers.shape[-1]
@@ -339,17 +308,20 @@ class Sam2(nn.Module):
         positions = native.temporal_positional_encoding_projection_layer(waves)  # (N, P, 64)
         return tokens, positions.repeat_interleave(split, 1)
 
-    def group_objects(self, sizes: Sequence[tuple[int, int]]) -> list[list[int]]:
-        """Group objects whose memories one call of memory attention can take, by their numbers of maps and pointers.
+    def group_objects(self, sizes: Sequence[tuple[int, int]], *, alone: bool) -> list[list[int]]:
+        """Group objects whose memories one call of memory attention can take.
 
-        A CPU takes one object at a time, with the keys that it has. Other devices take all at once, with a mask.
-        Transformers' module has no mask. An object without memory is never grouped with others.
+        Transformers' module has no mask, so a group has memories of one size. An object without memory is never
+        grouped with others.
+
+        Args:
+            sizes: numbers of maps and pointers of each object.
+            alone: take one object at a time, with the keys that it has, instead of all at once with a mask.
         """
-        native, groups = self.native, dict[object, list[int]]()
-        masked = can_read(native.memory_attention) and not torch.is_grad_enabled()
-        alone = masked and native.no_memory_embedding.device.type == "cpu"
+        groups: dict[object, list[int]] = {}
+        masked = can_read(self.native.memory_attention) and not torch.is_grad_enabled()
         for row, size in enumerate(sizes):
-            groups.setdefault(row if alone else size[0] > 0 if masked else size, []).append(row)
+            groups.setdefault(row if alone and masked else size[0] > 0 if masked else size, []).append(row)
         return list(groups.values())
 
     def attend(self, embeds: Tensor, memories: Iterable[Memories]) -> Tensor:
@@ -371,7 +343,7 @@ class Sam2(nn.Module):
                 attention, embeds.flatten(2).transpose(1, 2), own_positions.flatten(2).transpose(1, 2), memories
             )
         else:
-            rows, found = 0, list[Tensor]()
+            rows, found = 0, []
             for part in memories:
                 assert part.mask is None, "Transformers' memory attention has no mask"
                 n = len(part.tokens)

@@ -8,7 +8,7 @@ Shapes: N objects, C width, g side of the coarsest grid, L memory tokens of one 
 """
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sa2va.model.sam.memory_attention import Memories
-from sa2va.model.sam.memory_bank import MemoryBank, Page, Reading, flatten_readings, send
+from sa2va.model.sam.memory_bank import MemoryBank, Page, Reading, Recalled, flatten_readings, send
 from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput, Memory, Sam2
 
 
@@ -123,19 +123,59 @@ class ObjectMemory:
         self.pointers = deque([item for item in self.pointers if item[0] in frames], maxlen=self.pointers.maxlen)
 
 
+def track_frame(
+    sam2: Sam2, policy: TrackPolicy, features: FrameFeatures, recalled: Recalled
+) -> tuple[MaskOutput, Memory]:
+    """Track objects to a frame, as a function of tensors alone: no value is read, so that torch.compile takes it whole.
+
+    Args:
+        sam2: decodes masks and encodes memories.
+        policy: memory rules.
+        features: features of the frame, F = 1, or one row per object.
+        recalled: memories of N objects.
+
+    Returns:
+        The masks, and the memory of the frame.
+    """
+    memories = recalled.embed(sam2, features.embeds.dtype)
+    return decode_frame(sam2, policy, features, sam2.attend(features.embeds, [memories]))
+
+
+def decode_frame(
+    sam2: Sam2, policy: TrackPolicy, features: FrameFeatures, conditioned: Tensor
+) -> tuple[MaskOutput, Memory]:
+    """Decode masks from features conditioned on memory (N, C, g, g), and encode their memory."""
+    features = features.expand(len(conditioned))
+    output = sam2.decode(conditioned, features.high_res, sam2.language_prompt(None, len(conditioned)))
+    if policy.overwrite_absent:
+        output = output.without_absent()
+    return output, sam2.encode_memory(features.embeds, output)
+
+
+Follow = Callable[[Sam2, TrackPolicy, FrameFeatures, Recalled], tuple[MaskOutput, Memory]]
+
+
 class Tracker:
     """Memories of all objects; objects may be added and removed at any frame.
 
     To track backward, negate the frame numbers.
     """
 
-    def __init__(self, sam2: Sam2, policy: TrackPolicy = SOFT, *, num_frames: int | None = None) -> None:
+    def __init__(
+        self,
+        sam2: Sam2,
+        policy: TrackPolicy = SOFT,
+        *,
+        num_frames: int | None = None,
+        follow: Follow = track_frame,
+    ) -> None:
         """Start without objects.
 
         Args:
             sam2: decodes masks and encodes memories.
             policy: memory rules.
             num_frames: number of frames of the clip, if known; SAM 2.1 scales the ages of pointers by it.
+            follow: `track_frame`, or the same compiled.
         """
         config = sam2.native.config
         self._sam2, self.policy = sam2, policy
@@ -144,7 +184,7 @@ class Tracker:
         most = config.max_object_pointers_in_encoder
         self._max_pointers = most if num_frames is None else min(num_frames, most)
         self._objects: dict[int, ObjectMemory] = {}
-        self._bank = MemoryBank()
+        self._bank, self._follow = MemoryBank(), follow
 
     @property
     def objects(self) -> dict[int, ObjectMemory]:
@@ -183,7 +223,7 @@ class Tracker:
 
     def reversed(self, key: int) -> "Tracker":
         """Return a tracker of one object for backward tracking from its prompted frames; frame numbers are negated."""
-        back = Tracker(self._sam2, self.policy)
+        back = Tracker(self._sam2, self.policy, follow=self._follow)
         back._max_pointers = self._max_pointers
         prompted = self._objects[key].prompted
         back._bank, pages = self._bank.copy(list(prompted.values()))
@@ -210,19 +250,15 @@ class Tracker:
         if not ids:
             raise ValueError("nothing to track: no frame has been prompted")
         plan = self._plan(frame, ids)
-        output, memory = self._follow(self._read(plan, features.embeds), features)
+        if plan.is_whole:
+            recalled = self._bank.recall(plan.parts[0], plan.index[0], self._max_pointers)
+            output, memory = self._follow(self._sam2, self.policy, features, recalled)
+        else:
+            output, memory = decode_frame(self._sam2, self.policy, features, self._read(plan, features.embeds))
         self._bank.write(memory, plan.pages, plan.rows)
         for page, key in zip(plan.pages, ids, strict=True):
             self._objects[key].track(frame, page)
         return output
-
-    def _follow(self, embeds: Tensor, features: FrameFeatures) -> tuple[MaskOutput, Memory]:
-        """Decode masks from conditioned features, and encode the memory of them."""
-        features = features.expand(len(embeds))
-        output = self._sam2.decode(embeds, features.high_res, self._sam2.language_prompt(None, len(embeds)))
-        if self.policy.overwrite_absent:
-            output = output.without_absent()
-        return output, self._sam2.encode_memory(features.embeds, output)
 
     def _reserve(self, number: int) -> list[Page]:
         maps = set[int]().union(*(known.map_rows for known in self._objects.values()))
@@ -232,22 +268,23 @@ class Tracker:
     def _plan(self, frame: int, ids: Sequence[int]) -> "_Plan":
         """Choose what each object reads and where its memory of this frame goes; send all indices at once."""
         readings = [self._objects[key].recall(frame) if key in self._objects else Reading() for key in ids]
-        groups = self._sam2.group_objects([one.size for one in readings])
+        device = self._sam2.native.no_memory_embedding.device
+        alone = self._follow is track_frame and device.type == "cpu"
+        groups = self._sam2.group_objects([one.size for one in readings], alone=alone)
         pages = self._reserve(len(ids))
         numbers = [[page.map for page in pages], [page.pointer for page in pages]]
         parts, ends = [[readings[row] for row in group] for group in groups], [len(numbers)]
         for part in parts:
             numbers += flatten_readings(part)
             ends.append(len(numbers))
-        index = send(numbers, self._sam2.native.no_memory_embedding.device)
+        index = send(numbers, device)
         return _Plan(pages, index[:2], groups, parts, [index[start:end] for start, end in pairwise(ends)])
 
     def _read(self, plan: "_Plan", embeds: Tensor) -> Tensor:
         """Condition features (1 or N, C, g, g) on the memories of N objects."""
-        order = [row for group in plan.groups for row in group]
-        if order == sorted(order) and all(part[0].maps for part in plan.parts):
+        if plan.is_in_order:
             return self._sam2.attend(embeds, (self._recall(*part, embeds.dtype) for part in plan.recalled))
-        conditioned = embeds.new_empty(len(order), *embeds.shape[1:])
+        conditioned = embeds.new_empty(len(plan.pages), *embeds.shape[1:])
         for group, (part, index) in zip(plan.groups, plan.recalled, strict=True):
             own = embeds.expand(len(group), -1, -1, -1) if len(embeds) == 1 else embeds[group]
             if part[0].maps:
@@ -257,8 +294,7 @@ class Tracker:
         return conditioned
 
     def _recall(self, readings: list[Reading], index: list[Tensor], dtype: torch.dtype) -> Memories:
-        recalled = self._bank.recall(readings, index, self._max_pointers)
-        return self._sam2.embed_memories(recalled, dtype)
+        return self._bank.recall(readings, index, self._max_pointers).embed(self._sam2, dtype)
 
 
 class _Plan(NamedTuple):
@@ -269,6 +305,17 @@ class _Plan(NamedTuple):
     groups: list[list[int]]  # rows of the objects that are read together
     parts: list[list[Reading]]  # of each group
     index: list[list[Tensor]]  # of each group, on the device
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether all objects have memory, and the groups keep their order."""
+        order = [row for group in self.groups for row in group]
+        return order == sorted(order) and all(part[0].maps for part in self.parts)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all objects are read together."""
+        return len(self.groups) == 1 and self.is_in_order
 
     @property
     def recalled(self) -> Iterator[tuple[list[Reading], list[Tensor]]]:
