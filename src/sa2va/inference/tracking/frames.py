@@ -20,7 +20,7 @@ from sa2va.model.processor import Processor
 from sa2va.model.sam.sam2 import FrameFeatures
 from sa2va.model.torch_defaults import plain_inference
 
-Encode = Callable[[Tensor], FrameFeatures]  # (F, 3, S, S) -> features
+Encode = Callable[[Tensor], FrameFeatures]  # uint8 (F, S, S, 3) -> features
 BACKWARD_BLOCK = 16  # frames decoded at once when reading backwards
 
 
@@ -28,7 +28,7 @@ BACKWARD_BLOCK = 16  # frames decoded at once when reading backwards
 class Chunk:
     """Batch of frames, encoded lazily: at the first request for the features of any frame."""
 
-    pixels: list[Tensor]  # each (1, 3, S, S)
+    sam_frames: list[Tensor]  # uint8, each (1, S, S, 3)
     encode: Encode
     _features: FrameFeatures | None = field(default=None, repr=False)
 
@@ -36,7 +36,7 @@ class Chunk:
         """Return SAM 2's features of one of the frames, F = 1."""
         if self._features is None:
             with torch.no_grad():
-                self._features = self.encode(torch.cat(self.pixels))
+                self._features = self.encode(torch.cat(self.sam_frames))
         return self._features.select(slice(row, row + 1))
 
 
@@ -52,9 +52,9 @@ class SeenFrame:
     known: FrameFeatures | None = field(default=None, repr=False)  # features encoded before, as a key frame
 
     @property
-    def pixels(self) -> Tensor:
-        """(1, 3, S, S)."""
-        return self.chunk.pixels[self.row]
+    def sam_frame(self) -> Tensor:
+        """Input of SAM 2, uint8 (1, S, S, 3)."""
+        return self.chunk.sam_frames[self.row]
 
     @property
     def features(self) -> FrameFeatures:
@@ -72,7 +72,7 @@ class FrameStream:
 
         Args:
             media: source of the frames.
-            processor: resizes and normalizes for SAM 2.
+            processor: resizes for SAM 2.
             encode: runs SAM 2's image encoder.
             chunk: number of frames encoded at once.
             prefetch: decode and resize ahead of time in a thread. A source without a length is never read ahead:
@@ -121,7 +121,7 @@ class FrameStream:
         """Read the next frames if none is ready."""
         if not self._ready:
             group = next(self._groups)
-            chunk = Chunk([pixels for _, pixels in group], self._encode)
+            chunk = Chunk([sam_frame for _, sam_frame in group], self._encode)
             for row, (image, _) in enumerate(group):
                 self._ready.append(SeenFrame(self._count, self.time(self._count), image, chunk, row))
                 self._count += 1
@@ -150,7 +150,7 @@ def _prepare(
     frames = iter(media)
     try:
         while group := list(islice(frames, chunk)):
-            yield [(frame, processor.sam_pixel_values(frame[None])) for frame in group]
+            yield [(frame, processor.sam_frames(frame[None])) for frame in group]
     finally:
         if isinstance(frames, Generator):
             frames.close()
