@@ -1,6 +1,6 @@
 """Yield the frames of a source one by one, ready for SAM 2.
 
-Flow: Media -> decoded and resized, read ahead for files -> FrameStream -> SeenFrame -> session.py.
+Flow: Media -> decoded, then resized, read ahead for files -> FrameStream -> SeenFrame -> session.py.
 Shapes: H W picture, S SAM 2 input side.
 """
 
@@ -75,14 +75,18 @@ class FrameStream:
             processor: resizes for SAM 2.
             encode: runs SAM 2's image encoder.
             chunk: number of frames encoded at once.
-            prefetch: decode and resize ahead of time in a thread. A source without a length is never read ahead:
+            prefetch: decode and resize ahead of time in threads. A source without a length is never read ahead:
                 its next frame may depend on the result of the last one.
         """
         chunk = check_count("chunk", chunk)
         self._media, self._encode = media, encode
-        groups: Iterator[list[tuple[NDArray[np.uint8], Tensor]]] = _prepare(media, processor, chunk)
+        self._read = _read(media, chunk)
         ahead = prefetch and media.num_frames is not None and media.num_frames > chunk
-        self._groups = ReadAhead(groups) if ahead else groups
+
+        def prepare(group: list[NDArray[np.uint8]]) -> list[tuple[NDArray[np.uint8], Tensor]]:
+            return [(frame, processor.sam_frames(frame[None])) for frame in group]
+
+        self._groups = ReadAhead(self._read, prepare) if ahead else map(prepare, self._read)
         self._ready: list[SeenFrame] = []
         self._known: dict[int, FrameFeatures] = {}  # by index, of key frames ahead
         self._failed: Exception | None = None  # StopIteration included
@@ -139,18 +143,18 @@ class FrameStream:
         """End the iteration and release the source and the thread."""
         self._ready.clear()
         self._known.clear()
-        if isinstance(self._groups, ReadAhead | Generator):
+        if isinstance(self._groups, ReadAhead):
             self._groups.close()
+        else:
+            self._read.close()
         self._media.close()
 
 
-def _prepare(
-    media: Media, processor: Processor, chunk: int
-) -> Generator[list[tuple[NDArray[np.uint8], Tensor]], None, None]:
+def _read(media: Media, chunk: int) -> Generator[list[NDArray[np.uint8]]]:
     frames = iter(media)
     try:
         while group := list(islice(frames, chunk)):
-            yield [(frame, processor.sam_frames(frame[None])) for frame in group]
+            yield group
     finally:
         if isinstance(frames, Generator):
             frames.close()

@@ -9,6 +9,7 @@ Shapes: P pictures, s their side in px, D width, V visual tokens.
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
