@@ -8,13 +8,13 @@ Run: python benchmarks/operations.py [--sam large] [--part encoder step token wa
 import importlib.util
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
 from inductor_count import DEVICE, Launches, count_compiled, count_eager, pretend, pretended_gpu, register
 from measure import Table, parser, repeat_command, report
+from support.fake_device import Counts, FakeDevice
 
 import sa2va
 from sa2va.checkpoints.released import RELEASED
@@ -24,14 +24,11 @@ from sa2va.model.mllm import Mllm
 from sa2va.model.sam.sam2 import FrameFeatures, Sam2
 from sa2va.model.sam.tracker import Tracker
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the pretended GPU that computes is a tool of the tests
-from support.fake_device import Counts, FakeDevice
-
 PARTS = ("encoder", "step", "token", "waits")
 STEP_BARS = {1: 200, 8: 220}  # by number of objects
 TOKEN_BAR = 12  # per layer
 FULL = 18  # frames until the memory is full, object pointers included
-PROMPT, COLUMNS = 300, 512  # tokens before the answer; columns of the KV cache
+PROMPT = 300  # tokens before the answer
 COLUMNS_OF_TABLE = ("part", "eager: operations", "compiled: kernels and library calls", "graph breaks", "host waits")
 
 
