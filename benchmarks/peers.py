@@ -210,8 +210,8 @@ def collect(options: Namespace) -> Measured:
 
 
 def run_one(options: Namespace, name: str, who: str, dtype: str) -> dict[str, Any]:
-    """Measure in a new process, or in this one at the tiny size."""
-    if options.size == "tiny":
+    """Measure in a new process, whose peak memory is its own; in this one at the tiny size and on a GPU."""
+    if options.size == "tiny" or options.device.startswith("cuda"):
         one = Namespace(**vars(options) | {"who": who, "dtype": dtype})
         return measure(one, name, scale(ROWS[name], options.size))
     command = [sys.executable, __file__, "--row", name, "--who", who, "--dtype", dtype, "--work", str(options.work)]
