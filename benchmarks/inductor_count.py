@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch._dynamo.device_interface import CpuInterface, register_interface_for_device
 from torch._dynamo.utils import counters
 from torch._inductor import config as inductor_config
-from torch._inductor import scheduler
+from torch._inductor import ir, scheduler
 from torch._inductor.codegen.common import (
     DeviceOpOverrides,
     init_backend_registration,
@@ -100,8 +100,13 @@ class _Stop(Exception):
 
 
 def _stop(self: scheduler.Scheduler) -> None:
-    _found.append(sum(not isinstance(node, scheduler.NopKernelSchedulerNode) for node in self.nodes))
+    _found.append(sum(map(_is_kernel, self.nodes)))
     raise _Stop
+
+
+def _is_kernel(node: scheduler.BaseSchedulerNode) -> bool:
+    """Whether a node of the schedule launches something: no unused buffer, no output of a call that is counted."""
+    return not isinstance(node, scheduler.NopKernelSchedulerNode) and not isinstance(node.node, ir.MultiOutput)
 
 
 @contextlib.contextmanager
