@@ -40,7 +40,7 @@ if [ "$size" = tiny ]; then
     for objects in 1 8; do
         part 300 video_speed.py --model hiera-tiny --side 256 --frames 9 --dtype float32 --objects $objects
     done
-    part 600 video_speed.py --model hiera-tiny --side 256 --frames 9 --dtype float32 --objects 1 --compile
+    part 600 video_speed.py --model hiera-tiny --side 256 --frames 20 --dtype float32 --objects 1 --compile
     part 300 train_step.py --batch 4 --repeats 1
     part 300 gaze_words.py
 else

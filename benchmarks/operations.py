@@ -5,15 +5,17 @@ Flow: SAM 2 and the language model at their true sizes on a pretended GPU -> ope
 Run: python benchmarks/operations.py [--sam large] [--part encoder step token waits]
 """
 
-import importlib.util
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
 from inductor_count import DEVICE, Launches, count_compiled, count_eager, pretend, pretended_gpu, register
 from measure import Table, parser, repeat_command, report
+from sa2va.inference.kv_cache import KvCache
 from support.fake_device import Counts, FakeDevice
 
 import sa2va
@@ -21,8 +23,8 @@ from sa2va.checkpoints.released import RELEASED
 from sa2va.checkpoints.sam2_sizes import SIZES, sam2_config
 from sa2va.inference.predictor import Predictor
 from sa2va.model.mllm import Mllm
-from sa2va.model.sam.sam2 import FrameFeatures, Sam2
-from sa2va.model.sam.tracker import Tracker
+from sa2va.model.sam.sam2 import Sam2
+from sa2va.model.sam.tracker import Tracker, track_frame
 
 PARTS = ("encoder", "step", "token", "waits")
 STEP_BARS = {1: 200, 8: 220}  # by number of objects
@@ -41,19 +43,26 @@ def count_encoder(sam2: Sam2) -> tuple[Launches, Launches]:
 def count_step(sam2: Sam2, number: int) -> tuple[Launches, Launches]:
     """Count one step of the tracker with a full memory: eager and compiled."""
     pixels = torch.zeros(1, 3, sam2.size, sam2.size, dtype=torch.bfloat16, device=DEVICE)
-    features, tracker = sam2.encode_frames(pixels), Tracker(sam2)
+    features, seen = sam2.encode_frames(pixels), []
+
+    def follow(*inputs: Any) -> Any:
+        seen[:] = [inputs]
+        return track_frame(*inputs)
+
+    tracker = Tracker(sam2, follow=follow)
     sparse = sam2.language_prompt(torch.zeros(number, sam2.width, dtype=torch.bfloat16, device=DEVICE), number)
-    rows: FrameFeatures = features.expand(number)
+    rows = features.expand(number)
     tracker.prompt(0, features, sam2.decode(sam2.without_memory(rows.embeds), rows.high_res, sparse))
     for frame in range(1, FULL):
         tracker.step(frame, features)
-    return count_eager(lambda: tracker.step(FULL, features)), count_compiled(tracker.step, FULL + 1, features)
+    eager = count_eager(lambda: tracker.step(FULL, features))
+    compiled = count_compiled(track_frame, *seen[0])
+    around = eager.kernels - count_eager(lambda: track_frame(*seen[0])).kernels  # memories are read and written
+    return eager, replace(compiled, kernels=compiled.kernels + around)
 
 
 def count_token() -> tuple[Launches, int]:
     """Count one compiled token of Sa2VA-1B's language model, and its layers."""
-    from sa2va.inference.kv_cache import KvCache
-
     config = RELEASED["ByteDance/Sa2VA-1B"].config
     mllm = pretend(lambda: Mllm(config.family, config.mllm))
     text = mllm.native.config.get_text_config()
@@ -110,7 +119,7 @@ def fill(table: Table, parts: list[str], size: str) -> None:
             table.add(name, eager.kernels, compiled.kernels, compiled.graphs - 1, "")
             table.judge(f"{name}, kernels", compiled.kernels, bar)
             table.judge(f"{name}, graph breaks", compiled.graphs - 1, 0)
-        if "token" in parts and importlib.util.find_spec("sa2va.inference.kv_cache"):
+        if "token" in parts:
             compiled, layers = count_token()
             table.add("token, per layer (Sa2VA-1B)", "", compiled.kernels / layers, compiled.graphs - 1, "")
             table.judge("token, kernels per layer", compiled.kernels / layers, TOKEN_BAR)
