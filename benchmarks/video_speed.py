@@ -155,10 +155,8 @@ def measure_size(
 ) -> Table:
     """Time one size of SAM 2 with one number of objects."""
     avoid_cudnn()
-    sam2, clock = (
-        build(model.removeprefix("hiera-"), dtype, device, side),
-        FrameClock(device, FULL_FRAMES + 2 if compiled else WARM_FRAMES),
-    )
+    sam2 = build(model.removeprefix("hiera-"), dtype, device, side)
+    clock = FrameClock(device, FULL_FRAMES + 2 if compiled else WARM_FRAMES)
     frames = [0, 1, *range(WARM_FRAMES, num_frames)] if filled else list(range(num_frames))
     flops = time_frames(sam2, frames, number, clock, compiled=compiled)
     encoder, objects, stock = clock.median("encoder"), clock.median("ours"), clock.median("stock")
