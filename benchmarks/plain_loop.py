@@ -59,7 +59,7 @@ class PlainLoop:
         """
         states = self.answer(frames[:NUM_PROMPTED], question, num_tokens, before)
         prompts = self.projector(states)  # (N, C)
-        pixels = self.processor.sam_pixel_values(frames).to(self.device, self.dtype)  # (T, 3, S, S)
+        pixels = self.processor.sam_pixel_values(frames).contiguous().to(self.device, self.dtype)  # (T, 3, S, S)
         masks, low = [], []
         for prompt in prompts:
             outputs = list(self.segment(pixels, prompt[None]))
