@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from inductor_count import DEVICE, Launches, count_compiled, count_eager, pretend, pretended_gpu, register
 from measure import Table, parser, repeat_command, report
-from sa2va.inference.kv_cache import KvCache
 from support.fake_device import Counts, FakeDevice
 
 import sa2va
 from sa2va.checkpoints.released import RELEASED
 from sa2va.checkpoints.sam2_sizes import SIZES, sam2_config
+from sa2va.inference.kv_cache import KvCache
 from sa2va.inference.predictor import Predictor
 from sa2va.model.mllm import Mllm
 from sa2va.model.sam.sam2 import Sam2
