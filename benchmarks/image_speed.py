@@ -19,7 +19,7 @@ STAGES = ("vision", "prefill", "decode", "SAM 2 encoder", "mask decoder")
 
 
 def build(name: str, dtype: str, device: str):
-    """Build a predictor with random weights and the embedded model's tokenizer."""
+    """Build a predictor with random weights and the embedded model's tokenizer; "tiny" has its shapes as well."""
     import torch
 
     from sa2va.checkpoints.find import find_model
@@ -30,8 +30,11 @@ def build(name: str, dtype: str, device: str):
     from sa2va.model.processor import Processor
     from sa2va.model.sa2va import Sa2VA
 
-    config, folder = RELEASED[name].config, find_model("tiny")
-    config = replace(config, mllm=config.mllm | {"image_token_id": load_config(folder).mllm["image_token_id"]})
+    folder = find_model("tiny")
+    config = embedded = load_config(folder)
+    if name != "tiny":
+        config = RELEASED[name].config
+        config = replace(config, mllm=config.mllm | {"image_token_id": embedded.mllm["image_token_id"]})
     torch.manual_seed(0)
     torch.set_default_dtype(getattr(torch, dtype))
     with torch.device(device):

@@ -4,6 +4,8 @@ Flow: a script measures -> Table -> printed; with --record it replaces its secti
 """
 
 import argparse
+import ctypes
+import gc
 import os
 import platform
 import re
@@ -76,6 +78,21 @@ def rss_mb(kind: str = "VmRSS") -> float:
     return int(found[1]) / 1024
 
 
+def reset_peak(device: str = "cpu") -> float:
+    """Forget the peak memory so far; return the memory now, MB: of this process, or of PyTorch on a GPU."""
+    import torch
+
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / 2**20
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM becomes VmRSS
+    return rss_mb()
+
+
 Clock = Callable[[], float]  # seconds from an arbitrary origin
 
 
@@ -125,6 +142,7 @@ def repeat_command(script: str, made: argparse.ArgumentParser, options: argparse
     said = []
     for name, value in vars(options).items():
         if name != "record" and value != made.get_default(name):
+            value = " ".join(value) if isinstance(value, list) else value
             said.append(f"--{name}" if value is True else f"--{name} {value}")
     return " ".join(["python", f"benchmarks/{script}", *said])
 

@@ -9,6 +9,7 @@ Shapes: N objects, S side of SAM 2's input in px.
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,17 +23,19 @@ from sa2va.checkpoints.sam2_sizes import SIZES, sam2_config
 from sa2va.model.sam.attention import avoid_cudnn
 from sa2va.model.sam.memory_bank import Page
 from sa2va.model.sam.sam2 import FrameFeatures, Sam2
-from sa2va.model.sam.tracker import STOCK, Tracker
+from sa2va.model.sam.tracker import STOCK, Follow, Tracker, track_frame
 
-WARM_FRAMES = 7  # until the memory is full and the cost per frame constant
+WARM_FRAMES = 7  # until all memories are there and the cost per frame is nearly constant
+FULL_FRAMES = 16  # until all object pointers are there too: then shapes are constant, and compiling pays
 BARS = {1: 1.0, 8: 1.2}
 COST_LIMIT = 1.1
 PUBLISHED = 39.5  # frames/s of SAM 2.1 with hiera-large on an A100, as published
 
 
-def build(size: str, dtype: torch.dtype, device: str) -> Sam2:
+def build(size: str, dtype: torch.dtype, device: str, side: int = 1024) -> Sam2:
+    """Build a SAM 2 with random weights for inputs of `side` px."""
     torch.manual_seed(0)
-    return Sam2(sam2_config(SIZES[size])).to(device, dtype).eval().requires_grad_(False)
+    return Sam2(sam2_config(replace(SIZES[size], image_size=side))).to(device, dtype).eval().requires_grad_(False)
 
 
 def draw_masks(number: int, side: int, device: str) -> Tensor:
@@ -44,9 +47,9 @@ def draw_masks(number: int, side: int, device: str) -> Tensor:
     return masks
 
 
-def start_ours(sam2: Sam2, features: FrameFeatures, masks: Tensor) -> Tracker:
-    """Return our tracker with the objects of frame 0."""
-    tracker = Tracker(sam2, STOCK)
+def start_ours(sam2: Sam2, features: FrameFeatures, masks: Tensor, follow: Follow = track_frame) -> Tracker:
+    """Return our tracker with the objects of frame 0; `follow` may be compiled."""
+    tracker = Tracker(sam2, STOCK, follow=follow)
     tracker.prompt(0, features, sam2.take_masks(features, masks), given=masks)
     return tracker
 
@@ -84,8 +87,8 @@ def fill_memories(trackers: Sequence[Tracker], session: Sam2VideoInferenceSessio
 class FrameClock:
     """Record the time of actions on frames with a full memory."""
 
-    def __init__(self, device: str) -> None:
-        self._device, self.read = device, choose_clock(device)
+    def __init__(self, device: str, first: int = WARM_FRAMES) -> None:
+        self._device, self.read, self._first = device, choose_clock(device), first
         self.frame = 0
         self._times: dict[str, list[float]] = {}
 
@@ -95,7 +98,7 @@ class FrameClock:
         start = self.read()
         done = action()
         self._wait()
-        if self.frame >= WARM_FRAMES:
+        if self.frame >= self._first:
             self._times.setdefault(name, []).append(self.read() - start)
         return done
 
@@ -109,16 +112,23 @@ class FrameClock:
 
 
 @torch.inference_mode()
-def time_frames(sam2: Sam2, frames: Sequence[int], number: int, clock: FrameClock) -> float:
+def time_frames(sam2: Sam2, frames: Sequence[int], number: int, clock: FrameClock, *, compiled: bool) -> float:
     """Time both on every frame, ours also with a single object; return the GFLOP per object and frame."""
+    encode, step = sam2.encode_frames, track_frame
+    if compiled:
+        encode, step = (torch.compile(one, fullgraph=True, dynamic=False) for one in (encode, step))
+
+    def follow(*inputs: Any) -> Any:
+        return (step if clock.frame >= FULL_FRAMES else track_frame)(*inputs)
+
     parameter, drawn = next(sam2.parameters()), torch.Generator().manual_seed(0)
     masks = draw_masks(number, sam2.size, str(parameter.device))
     session = open_stock(sam2, masks)
     for place, clock.frame in enumerate(frames):
         pixels = torch.randn((1, 3, sam2.size, sam2.size), generator=drawn).to(parameter)
-        features: FrameFeatures = clock.time("encoder", lambda: sam2.encode_frames(pixels))  # noqa: B023
+        features: FrameFeatures = clock.time("encoder", lambda: encode(pixels))  # noqa: B023
         if clock.frame == 0:
-            ours, one = start_ours(sam2, features, masks), start_ours(sam2, features, masks[:1])
+            ours, one = (start_ours(sam2, features, some, follow) for some in (masks, masks[:1]))
         else:
             clock.time("ours", lambda: sam2.upscale(ours.step(clock.frame, features).mask_logits))  # noqa: B023
             if number > 1:
@@ -133,16 +143,22 @@ def time_frames(sam2: Sam2, frames: Sequence[int], number: int, clock: FrameCloc
 
 
 def measure_size(
-    model: str, num_frames: int, number: int, dtype: torch.dtype, device: str, *, compiled: bool, filled: bool
+    model: str,
+    num_frames: int,
+    number: int,
+    dtype: torch.dtype,
+    device: str,
+    *,
+    side: int = 1024,
+    compiled: bool = False,
+    filled: bool = False,
 ) -> Table:
     """Time one size of SAM 2 with one number of objects."""
     avoid_cudnn()
-    sam2, clock = build(model.removeprefix("hiera-"), dtype, device), FrameClock(device)
-    if compiled:
-        sam2.native.vision_encoder.compile()
-        sam2.native.mask_decoder.compile()
+    sam2 = build(model.removeprefix("hiera-"), dtype, device, side)
+    clock = FrameClock(device, FULL_FRAMES + 2 if compiled else WARM_FRAMES)
     frames = [0, 1, *range(WARM_FRAMES, num_frames)] if filled else list(range(num_frames))
-    flops = time_frames(sam2, frames, number, clock)
+    flops = time_frames(sam2, frames, number, clock, compiled=compiled)
     encoder, objects, stock = clock.median("encoder"), clock.median("ours"), clock.median("stock")
     part = clock.median("one" if number > 1 else "ours")
     ours, cost = encoder + objects, (encoder + objects) / (encoder + number * part)
@@ -175,16 +191,18 @@ def main() -> int:
     made.add_argument("--device", default="cpu")
     made.add_argument("--threads", type=int, help="number of CPU threads")
     made.add_argument("--fill", action="store_true", help="fill the memory with copies of frame 1, which is faster")
-    made.add_argument("--compile", action="store_true", help="torch.compile the image encoder and the mask decoder")
+    made.add_argument("--compile", action="store_true", help="torch.compile the image encoder and the step")
+    made.add_argument("--side", type=int, default=1024, help="side of SAM 2's input, px")
     options = made.parse_args()
-    if options.frames <= WARM_FRAMES:
-        made.error(f"--frames is {options.frames}, expected more than the {WARM_FRAMES} that fill the memory")
+    warm = FULL_FRAMES + 2 if options.compile else WARM_FRAMES
+    if options.frames <= warm:
+        made.error(f"--frames is {options.frames}, expected more than the {warm} that fill the memory")
     if options.threads:
         torch.set_num_threads(options.threads)
     dtype = getattr(torch, options.dtype)
     table = measure_size(
         options.model, options.frames, options.objects, dtype, options.device,
-        compiled=options.compile, filled=options.fill,
+        side=options.side, compiled=options.compile, filled=options.fill,
     )  # fmt: skip
     command = repeat_command("video_speed.py", made, options)
     return report(command, [table], record=options.record, device=options.device)

@@ -183,7 +183,10 @@ def test_pixels_normalized_with_exact_constants_show(sam2: Sam2, prompt: Tensor)
     _, processor = build_model()
     frames = draw_sample(0).frames
     found = []
-    for pixels in (processor.sam_pixel_values(frames), normalize(frames, IMAGENET_MEAN, IMAGENET_STD)):
+    for pixels in (
+        processor.sam_pixel_values(frames),
+        normalize(torch.from_numpy(frames), IMAGENET_MEAN, IMAGENET_STD),
+    ):
         found.append(follow(sam2, pixels, prompt))
     assert difference(found[0], found[1], range(1)) > 1e-3
 

@@ -162,7 +162,7 @@ class FakeDevice:
             self._counts.waits.append(f"{_place()} {name}")
         elif comes and name in COPIES | TAKES_HOST_INDEX:
             self._counts.uploads.append(f"{_place()} {name}")
-        if not goes and name not in FREE | {"_local_scalar_dense"} and not _is_view(func):
+        if not goes and name != "_local_scalar_dense" and is_launch(func):
             self._counts.launches[name] += not (comes and name in COPIES)
 
     @contextlib.contextmanager
@@ -234,11 +234,13 @@ def _on_host(func: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
     return kwargs
 
 
-def _is_view(func: Any) -> bool:
+def is_launch(func: Any) -> bool:
+    """Whether an operation launches a kernel: no view, no allocation. A fused function of torch is one."""
     if not isinstance(func, torch._ops.OpOverload):
-        return False
+        return True
     aliases = [one.alias_info for one in func._schema.returns]
-    return any(one is not None and not one.is_write for one in aliases)
+    is_view = any(one is not None and not one.is_write for one in aliases)
+    return not is_view and func.overloadpacket.__name__ not in FREE
 
 
 def _picks_by_value(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:

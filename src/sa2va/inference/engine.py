@@ -298,8 +298,8 @@ class Engine(Unpicklable):
     @plain_inference()
     def encode_pictures(self, queries: Sequence[Query]) -> FrameFeatures:
         """Run SAM 2's image encoder on the picture of each query."""
-        pixels = torch.cat([self.processor.sam_pixel_values(query.pictures[0]) for query in queries])
-        return encode_in_groups(self.model.sam2, pixels)
+        sam_frames = torch.cat([self.processor.sam_frames(query.pictures[0]) for query in queries])
+        return encode_in_groups(self.model.sam2, sam_frames)
 
     @plain_inference()
     def decode_pictures(self, pairs: Sequence[tuple[Query, GroundedAnswer]]) -> list[Prediction]:

@@ -23,7 +23,7 @@ from sa2va.model.families.catalog import find_family
 from sa2va.model.families.protocol import NO_GRID, Picture
 from sa2va.model.families.templates import find_template
 from sa2va.model.mask_rows import MaskRows
-from sa2va.model.pixels import IMAGENET_MEAN, IMAGENET_STD, normalize
+from sa2va.model.pixels import SAM_MEAN, SAM_STD, normalize
 from sa2va.model.seg_design import SEG_DESIGNS
 from sa2va.tokens import ADDED_TOKENS, IGNORE_INDEX, PHRASE_TOKENS, REGION_TOKENS
 from sa2va.types import Frames, Sample, Turn
@@ -47,9 +47,6 @@ class Processor:
         self.end_ids = tuple(sorted({*map(self._token_id, tokens), tokenizer.eos_token_id} - {None}))
         self.end_texts = tuple(end for end in ends if end not in tokens)
         self.sam_size: int = config.sam2["image_size"]
-        # The released model normalizes SAM 2 pixels with constants rounded to bfloat16, whatever its dtype.
-        constants = torch.tensor((IMAGENET_MEAN, IMAGENET_STD), dtype=torch.float32, device="cpu").bfloat16()
-        self._sam_mean, self._sam_std = map(tuple, constants.float().tolist())
 
     def _token_id(self, token: str) -> int:
         index = self.tokenizer.convert_tokens_to_ids(token)
@@ -63,13 +60,17 @@ class Processor:
         """Prepare the MLLM's pixels; a frame of a clip may get fewer visual tokens than a single picture."""
         return [self.family.read_picture(frame, self.config, is_frame=len(frames) > 1) for frame in frames]
 
-    def sam_pixel_values(self, frames: Frames) -> Tensor:
-        """Resize each frame to SAM 2's square input, ignoring aspect ratio: (F, H, W, 3) -> (F, 3, S, S)."""
+    def sam_frames(self, frames: Frames) -> Tensor:
+        """Resize each frame to SAM 2's square input, ignoring aspect ratio: (F, H, W, 3) -> uint8 (F, S, S, 3)."""
         size = (self.sam_size, self.sam_size)
         if frames.shape[1:3] == size:
-            return normalize(frames, self._sam_mean, self._sam_std)
+            return torch.from_numpy(frames.copy())  # a source may fill its array with the next frame
         resized = [np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)) for f in frames]
-        return normalize(np.stack(resized), self._sam_mean, self._sam_std)
+        return torch.from_numpy(np.stack(resized))
+
+    def sam_pixel_values(self, frames: Frames) -> Tensor:
+        """Resize each frame to SAM 2's square input and normalize it: (F, H, W, 3) -> (F, 3, S, S)."""
+        return normalize(self.sam_frames(frames), SAM_MEAN, SAM_STD)
 
     # ---- text
 

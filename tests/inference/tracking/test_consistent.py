@@ -108,7 +108,9 @@ def test_the_session_equals_the_library_from_the_same_key_masks(
     with torch.no_grad():
         features = original.encode_frames(pixels[keys])
         prompting = ConsistentMaskPrompting(model, original, options)
-        _, masks = prompting.decode(answer(model, 2).seg_states, features, pixels[keys], frames[keys])
+        _, masks = prompting.decode(
+            answer(model, 2).seg_states, features, processor.sam_frames(frames[keys]), frames[keys]
+        )
         assert masks is not None and masks.any() and not masks.all()
         given = {n: {key: masks[3 * n + k] for k, key in enumerate(keys)} for n in range(2)}
         for t, (logits, presence) in propagate(original, pixels, given).items():

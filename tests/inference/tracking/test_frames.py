@@ -145,7 +145,7 @@ def test_a_stream_left_unread_is_closed(
     session = start(tmp_path / "clip.mp4", prompted=1)
     for _ in range(num_read):
         next(session)
-    assert threading.active_count() == threads + (num_read > 0)
+    assert (threading.active_count() > threads) == (num_read > 0)
     if close == "with":
         with session:
             pass

@@ -18,9 +18,18 @@ def wait_for(condition: Callable[[], bool]) -> bool:
     return False
 
 
+def same(item: int) -> int:
+    return item
+
+
+def double(item: int) -> int:
+    time.sleep(0.001 * (item % 3))  # later items are ready before earlier ones
+    return 2 * item
+
+
 def test_items_come_in_order_and_end() -> None:
-    ahead = ReadAhead(iter(range(50)))
-    assert list(ahead) == list(range(50)) and list(ahead) == []
+    ahead = ReadAhead(iter(range(50)), double)
+    assert list(ahead) == list(range(0, 100, 2)) and list(ahead) == []
 
 
 def test_only_a_few_are_prepared() -> None:
@@ -31,7 +40,7 @@ def test_only_a_few_are_prepared() -> None:
             made.append(index)
             yield index
 
-    ahead = ReadAhead(items(), depth=3)
+    ahead = ReadAhead(items(), same, depth=3)
     assert made == []  # nothing happens before the first one is asked for
     assert next(ahead) == 0
     assert wait_for(lambda: len(made) == 4)  # the one given out and three ahead
@@ -46,11 +55,32 @@ def test_an_error_comes_where_it_was_due() -> None:
         yield 2
         raise OSError("broken")
 
-    ahead, seen = ReadAhead(items()), []
+    ahead, seen = ReadAhead(items(), same), []
     with pytest.raises(OSError, match="broken"):
         for item in ahead:
             seen.append(item)
     assert seen == [1, 2] and next(ahead, None) is None
+
+
+def test_an_error_of_the_preparation_comes_where_it_was_due() -> None:
+    def invert(item: int) -> float:
+        return 1 / (2 - item)
+
+    ahead, seen = ReadAhead(iter(range(9)), invert), []
+    with pytest.raises(ZeroDivisionError):
+        for item in ahead:
+            seen.append(item)
+    assert seen == [0.5, 1.0] and next(ahead, None) is None
+
+
+def test_items_are_prepared_side_by_side() -> None:
+    both = threading.Barrier(2, timeout=10)
+
+    def meet(item: int) -> int:
+        both.wait()
+        return item
+
+    assert list(ReadAhead(iter(range(4)), meet)) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("depth", [1, 2])
@@ -64,7 +94,7 @@ def test_closing_from_another_thread_wakes_the_reader(depth: int) -> None:
         assert made.wait(10)
         yield 1
 
-    ahead, ended = ReadAhead(items(), depth=depth), []
+    ahead, ended = ReadAhead(items(), same, depth=depth), []
     assert next(ahead) == 0
     readers = [threading.Thread(target=lambda: ended.append(next(ahead, "end")), daemon=True) for _ in range(2)]
     for reader in readers:
@@ -82,7 +112,7 @@ def test_closing_from_another_thread_wakes_the_reader(depth: int) -> None:
 
 def test_closing_while_items_are_read_never_hangs() -> None:
     for number in range(100):
-        ahead = ReadAhead(iter(range(10**9)), depth=1 + number % 2)
+        ahead = ReadAhead(iter(range(10**9)), same, depth=1 + number % 2)
         reader = threading.Thread(target=lambda items: [None for _ in items], args=(ahead,), daemon=True)
         reader.start()
         time.sleep(0.0002 * (number % 5))
@@ -104,7 +134,7 @@ def test_the_thread_ends_and_the_source_is_closed(num_read: int, forget: bool) -
         finally:
             closed.append(True)
 
-    ahead = ReadAhead(items())
+    ahead = ReadAhead(items(), same)
     for index in range(num_read):
         assert next(ahead) == index
     if not forget:

@@ -47,7 +47,7 @@ def test_groups_of_key_frames_change_nothing(
         for size in (1, 2, 5):
             monkeypatch.setattr(mask_prompting, "frames_at_once", lambda device, size=size: size)
             found[size] = prompting.decode_keyframes(states, clip[:5], processor)
-        whole = prompting.encode(processor.sam_pixel_values(clip[:5]))
+        whole = prompting.encode(processor.sam_frames(clip[:5]))
         expected = prompting.decode_states(states, whole)
     for one in found.values():
         assert len(one.features) == 5 and one.given is None

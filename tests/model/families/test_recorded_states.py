@@ -68,7 +68,7 @@ def test_prompts_and_pixels_are_equal(variant: str, case: str) -> None:
     assert torch.equal(prompts.input_ids.flatten(), tensors["input_ids"].flatten())
     if "llm_tiles_uint8" in tensors:
         tiles = tensors["llm_tiles_uint8"].permute(0, 2, 3, 1).numpy()
-        assert torch.equal(prompts.pixel_values, normalize(tiles, IMAGENET_MEAN, IMAGENET_STD))
+        assert torch.equal(prompts.pixel_values, normalize(torch.from_numpy(tiles), IMAGENET_MEAN, IMAGENET_STD))
     if "pixel_values_u8" in tensors:
         assert torch.equal(prompts.pixel_values, (tensors["pixel_values_u8"].float() - 127.5) / 127.5)
         assert torch.equal(prompts.grids, tensors["image_grid_thw"])

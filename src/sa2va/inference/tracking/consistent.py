@@ -46,10 +46,10 @@ class ConsistentMaskPrompting(MaskPrompting):
         return self._original
 
     def decode(
-        self, seg_states: Tensor, features: FrameFeatures, sam_pixel_values: Tensor, frames: Frames
+        self, seg_states: Tensor, features: FrameFeatures, sam_frames: Tensor, frames: Frames
     ) -> tuple[MaskOutput, Tensor | None]:
         """Decode masks, then threshold them at the frame size to get mask prompts; see `MaskPrompting.decode`."""
-        tuned = self.decode_states(seg_states, encode_frames(self.model.sam2, sam_pixel_values))
+        tuned = self.decode_states(seg_states, encode_frames(self.model.sam2, sam_frames))
         gate = self.model.config.gate_absent
         masks = fill_masks(self.model.sam2, tuned, frames.shape[1:3], self.options.mask_threshold, gate)
         given = self.sam2.squeeze_masks(masks.to(features.embeds.device))

@@ -1,6 +1,6 @@
 """Yield the frames of a source one by one, ready for SAM 2.
 
-Flow: Media -> decoded and resized, read ahead for files -> FrameStream -> SeenFrame -> session.py.
+Flow: Media -> decoded, then resized, read ahead for files -> FrameStream -> SeenFrame -> session.py.
 Shapes: H W picture, S SAM 2 input side.
 """
 
@@ -20,7 +20,7 @@ from sa2va.model.processor import Processor
 from sa2va.model.sam.sam2 import FrameFeatures
 from sa2va.model.torch_defaults import plain_inference
 
-Encode = Callable[[Tensor], FrameFeatures]  # (F, 3, S, S) -> features
+Encode = Callable[[Tensor], FrameFeatures]  # uint8 (F, S, S, 3) -> features
 BACKWARD_BLOCK = 16  # frames decoded at once when reading backwards
 
 
@@ -28,7 +28,7 @@ BACKWARD_BLOCK = 16  # frames decoded at once when reading backwards
 class Chunk:
     """Batch of frames, encoded lazily: at the first request for the features of any frame."""
 
-    pixels: list[Tensor]  # each (1, 3, S, S)
+    sam_frames: list[Tensor]  # uint8, each (1, S, S, 3)
     encode: Encode
     _features: FrameFeatures | None = field(default=None, repr=False)
 
@@ -36,7 +36,7 @@ class Chunk:
         """Return SAM 2's features of one of the frames, F = 1."""
         if self._features is None:
             with torch.no_grad():
-                self._features = self.encode(torch.cat(self.pixels))
+                self._features = self.encode(torch.cat(self.sam_frames))
         return self._features.select(slice(row, row + 1))
 
 
@@ -52,9 +52,9 @@ class SeenFrame:
     known: FrameFeatures | None = field(default=None, repr=False)  # features encoded before, as a key frame
 
     @property
-    def pixels(self) -> Tensor:
-        """(1, 3, S, S)."""
-        return self.chunk.pixels[self.row]
+    def sam_frame(self) -> Tensor:
+        """Input of SAM 2, uint8 (1, S, S, 3)."""
+        return self.chunk.sam_frames[self.row]
 
     @property
     def features(self) -> FrameFeatures:
@@ -72,17 +72,21 @@ class FrameStream:
 
         Args:
             media: source of the frames.
-            processor: resizes and normalizes for SAM 2.
+            processor: resizes for SAM 2.
             encode: runs SAM 2's image encoder.
             chunk: number of frames encoded at once.
-            prefetch: decode and resize ahead of time in a thread. A source without a length is never read ahead:
+            prefetch: decode and resize ahead of time in threads. A source without a length is never read ahead:
                 its next frame may depend on the result of the last one.
         """
         chunk = check_count("chunk", chunk)
         self._media, self._encode = media, encode
-        groups: Iterator[list[tuple[NDArray[np.uint8], Tensor]]] = _prepare(media, processor, chunk)
+        self._read = _read(media, chunk)
         ahead = prefetch and media.num_frames is not None and media.num_frames > chunk
-        self._groups = ReadAhead(groups) if ahead else groups
+
+        def prepare(group: list[NDArray[np.uint8]]) -> list[tuple[NDArray[np.uint8], Tensor]]:
+            return [(frame, processor.sam_frames(frame[None])) for frame in group]
+
+        self._groups = ReadAhead(self._read, prepare) if ahead else map(prepare, self._read)
         self._ready: list[SeenFrame] = []
         self._known: dict[int, FrameFeatures] = {}  # by index, of key frames ahead
         self._failed: Exception | None = None  # StopIteration included
@@ -121,7 +125,7 @@ class FrameStream:
         """Read the next frames if none is ready."""
         if not self._ready:
             group = next(self._groups)
-            chunk = Chunk([pixels for _, pixels in group], self._encode)
+            chunk = Chunk([sam_frame for _, sam_frame in group], self._encode)
             for row, (image, _) in enumerate(group):
                 self._ready.append(SeenFrame(self._count, self.time(self._count), image, chunk, row))
                 self._count += 1
@@ -139,18 +143,18 @@ class FrameStream:
         """End the iteration and release the source and the thread."""
         self._ready.clear()
         self._known.clear()
-        if isinstance(self._groups, ReadAhead | Generator):
+        if isinstance(self._groups, ReadAhead):
             self._groups.close()
+        else:
+            self._read.close()
         self._media.close()
 
 
-def _prepare(
-    media: Media, processor: Processor, chunk: int
-) -> Generator[list[tuple[NDArray[np.uint8], Tensor]], None, None]:
+def _read(media: Media, chunk: int) -> Generator[list[NDArray[np.uint8]]]:
     frames = iter(media)
     try:
         while group := list(islice(frames, chunk)):
-            yield [(frame, processor.sam_pixel_values(frame[None])) for frame in group]
+            yield group
     finally:
         if isinstance(frames, Generator):
             frames.close()

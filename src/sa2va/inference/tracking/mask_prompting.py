@@ -18,6 +18,7 @@ from sa2va.checkpoints.device import frames_at_once
 from sa2va.inference.compiling import OFF, Compiler
 from sa2va.inference.requests import Options
 from sa2va.inference.results import FrameObject
+from sa2va.model.pixels import SAM_MEAN, SAM_STD, normalize
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput, Sam2
@@ -52,23 +53,23 @@ class GroundedAnswer:
 Ask = Callable[[Frames, str], GroundedAnswer]  # frames (K, H, W, 3), expression
 
 
-def encode_frames(sam2: Sam2, sam_pixel_values: Tensor, compiler: Compiler = OFF, ahead: int = 0) -> FrameFeatures:
-    """Run a SAM 2's image encoder on its own device, all frames at once: (F, 3, S, S) -> features.
+def encode_frames(sam2: Sam2, sam_frames: Tensor, compiler: Compiler = OFF, ahead: int = 0) -> FrameFeatures:
+    """Normalize and encode all frames at once on the device of a SAM 2: uint8 (F, S, S, 3) -> features.
 
     Args:
         sam2: the model.
-        sam_pixel_values: F frames.
+        sam_frames: F frames.
         compiler: runs the encoder.
         ahead: see `Compiler.wrap`.
     """
     parameter = next(sam2.parameters())
-    pixels = to_device(sam_pixel_values, parameter.device, parameter.dtype)
+    pixels = normalize(to_device(sam_frames, parameter.device), SAM_MEAN, SAM_STD).to(parameter.dtype)
     return compiler.wrap("image encoder", sam2.encode_frames, ahead=ahead)(pixels)
 
 
-def encode_in_groups(sam2: Sam2, sam_pixel_values: Tensor) -> FrameFeatures:
-    """Run a SAM 2's image encoder on as many frames at once as suits its device: (F, 3, S, S) -> features."""
-    groups = sam_pixel_values.split(frames_at_once(next(sam2.parameters()).device))
+def encode_in_groups(sam2: Sam2, sam_frames: Tensor) -> FrameFeatures:
+    """Run a SAM 2's image encoder on as many frames at once as suits its device: uint8 (F, S, S, 3) -> features."""
+    groups = sam_frames.split(frames_at_once(next(sam2.parameters()).device))
     embeds, high_res = zip(*(encode_frames(sam2, group) for group in groups), strict=True)
     fine, middle = zip(*high_res, strict=True)
     return FrameFeatures(torch.cat(embeds), (torch.cat(fine), torch.cat(middle)))
@@ -133,9 +134,9 @@ class MaskPrompting:
         """Whether the device works while the host goes on."""
         return next(self.sam2.parameters()).device.type != "cpu"
 
-    def encode(self, sam_pixel_values: Tensor) -> FrameFeatures:
-        """Run the tracking SAM 2's image encoder: (F, 3, S, S) -> features."""
-        return encode_frames(self.sam2, sam_pixel_values, self._compiler, self._num_frames)
+    def encode(self, sam_frames: Tensor) -> FrameFeatures:
+        """Run the tracking SAM 2's image encoder: uint8 (F, S, S, 3) -> features."""
+        return encode_frames(self.sam2, sam_frames, self._compiler, self._num_frames)
 
     @property
     def follow(self) -> Follow:
@@ -148,14 +149,14 @@ class MaskPrompting:
         return self.model.decode_masks(seg_states.flatten(0, -2), features, rows)
 
     def decode(
-        self, seg_states: Tensor, features: FrameFeatures, sam_pixel_values: Tensor, frames: Frames
+        self, seg_states: Tensor, features: FrameFeatures, sam_frames: Tensor, frames: Frames
     ) -> tuple[MaskOutput, Tensor | None]:
         """Decode the objects' masks on key frames.
 
         Args:
             seg_states: (N, S, D), see `GroundedAnswer`.
             features: of the K frames, by `encode`.
-            sam_pixel_values: the same frames, (K, 3, S, S).
+            sam_frames: the same frames, uint8 (K, S, S, 3).
             frames: the same frames at their own size, (K, H, W, 3).
 
         Returns:
@@ -176,11 +177,11 @@ class MaskPrompting:
         outputs, prompts = [], []
         for start in range(0, len(frames), size):
             group = slice(start, start + size)
-            pixels = processor.sam_pixel_values(frames[group])
-            encoded = self.encode(pixels)
+            sam_frames = processor.sam_frames(frames[group])
+            encoded = self.encode(sam_frames)
             states = seg_states if seg_states.shape[1] == 1 else seg_states[:, group]
-            output, given = self.decode(states, encoded, pixels, frames[group])
-            features += [encoded.select(slice(row, row + 1)) for row in range(len(pixels))]
+            output, given = self.decode(states, encoded, sam_frames, frames[group])
+            features += [encoded.select(slice(row, row + 1)) for row in range(len(sam_frames))]
             outputs.append(output)
             prompts += [] if given is None else [given]
         rows = torch.arange(len(seg_states) * len(frames)).view(-1, len(frames)).split(size, 1)

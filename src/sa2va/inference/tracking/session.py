@@ -293,7 +293,7 @@ class TrackSession(Unpicklable):
         for index, image in read_backwards(self.media, first):
             self._check_stop()
             with plain_inference():
-                features = self._prompting.encode(self._processor.sam_pixel_values(image[None]))
+                features = self._prompting.encode(self._processor.sam_frames(image[None]))
                 output = tracker.step(-index, features)
             yield self._begin(index, self._stream.time(index), image, {key: output})()
 
@@ -327,7 +327,7 @@ class TrackSession(Unpicklable):
     def _prompt_here(self, keys: Sequence[int], seg_states: Tensor) -> None:
         here = self._present()
         with plain_inference():
-            found = self._prompting.decode(seg_states, here.features, here.pixels, here.image[None])
+            found = self._prompting.decode(seg_states, here.features, here.sam_frame, here.image[None])
             self._prompt_frames(keys, [here.index], KeyFrames([here.features], *found))
         self._found |= self._ahead.pop(here.index)
 

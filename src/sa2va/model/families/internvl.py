@@ -9,6 +9,7 @@ Shapes: P tiles, s side of a tile in px, H W picture, D width, V visual tokens.
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from transformers import InternVLConfig, InternVLForConditionalGeneration
@@ -43,7 +44,7 @@ class InternVL(MllmFamily):
         The released code treats a tile whose normalized pixels sum to exactly 0 as padding and drops its visual
         tokens; here they are kept.
         """
-        tiles = split_tiles(picture, config.tile_size, 1 if is_frame else config.max_tiles)
+        tiles = torch.from_numpy(split_tiles(picture, config.tile_size, 1 if is_frame else config.max_tiles))
         return Picture(normalize(tiles, self.pixel_mean, self.pixel_std), len(tiles) * config.tokens_per_tile)
 
     def image_block(self, num_tokens: int) -> str:

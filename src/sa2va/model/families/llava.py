@@ -9,6 +9,7 @@ Shapes: P pictures, s their side in px, D width, V visual tokens.
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
@@ -36,7 +37,7 @@ class Llava(MllmFamily):
     def read_picture(self, picture: NDArray[np.uint8], config: Sa2VAConfig, *, is_frame: bool) -> Picture:
         """Resize a picture or frame (H, W, 3) to the encoder's square input, ignoring aspect ratio."""
         square = split_tiles(picture, config.tile_size, 1)
-        return Picture(normalize(square, self.pixel_mean, self.pixel_std), config.tokens_per_tile)
+        return Picture(normalize(torch.from_numpy(square), self.pixel_mean, self.pixel_std), config.tokens_per_tile)
 
     def image_block(self, num_tokens: int) -> str:
         """Return the image tokens of one picture or frame."""

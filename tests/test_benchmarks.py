@@ -1,0 +1,33 @@
+"""Test that benchmarks run end to end at tiny sizes; their figures are no tests."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def run_benchmark(script: str, *arguments: str, expect: int | None = 0) -> str:
+    """Run a script and return what it prints; exit status 1 means that a bar is missed."""
+    command = [sys.executable, str(BENCHMARKS / script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == expect or (expect is None and done.returncode in (0, 1)), done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_peers_agree(tmp_path: Path) -> None:
+    """The loop over stock modules gives our masks in float32; a second run measures nothing again."""
+    arguments = ("--size", "tiny", "--dtype", "float32", "--row", "clip", "second", "--work", str(tmp_path))
+    first = run_benchmark("peers.py", *arguments)
+    assert first.count("IoU of the masks: 1 (bar: at least 0.999) holds") == 2
+    assert run_benchmark("peers.py", *arguments) == first
+
+
+@pytest.mark.slow
+def test_operations_are_counted() -> None:
+    """The pretended GPU, which stands on private parts of PyTorch, traces and fuses with the installed version."""
+    counted = run_benchmark("operations.py", "--sam", "tiny", "--part", "encoder", "waits", expect=None)
+    assert "| encoder, hiera-tiny |" in counted and "frame, host waits" in counted
