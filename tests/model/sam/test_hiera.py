@@ -47,11 +47,11 @@ def encode_stock(encoder: Sam2VisionModel, pixels: Tensor) -> tuple[Tensor, ...]
     return encoder(pixels, return_dict=True).fpn_hidden_states
 
 
-@pytest.mark.parametrize("part", [1, 96, 2**20])
+@pytest.mark.parametrize("part", [1, 400, 2**22])
 @pytest.mark.parametrize("side", [FITTING, PADDED])
 @pytest.mark.parametrize("name", SIZES)
 def test_maps_equal_the_librarys(monkeypatch: pytest.MonkeyPatch, name: str, side: int, part: int) -> None:
-    monkeypatch.setattr(hiera, "TOKENS_IN_PART", part)
+    monkeypatch.setattr(hiera, "TOKEN_BYTES_IN_PART", part)
     encoder, pixels = build_encoder(name, side), draw_pixels(side)
     with torch.no_grad():
         expected, found = encode_stock(encoder, pixels), encode_maps(encoder, pixels)
