@@ -139,7 +139,7 @@ def measure_size(
     avoid_cudnn()
     sam2, clock = build(model.removeprefix("hiera-"), dtype, device), FrameClock(device)
     if compiled:
-        sam2.native.vision_encoder.compile()
+        sam2.encode_frames = torch.compile(sam2.encode_frames)
         sam2.native.mask_decoder.compile()
     frames = [0, 1, *range(WARM_FRAMES, num_frames)] if filled else list(range(num_frames))
     flops = time_frames(sam2, frames, number, clock)

@@ -167,7 +167,7 @@ def test_a_cancelled_track_ends_before_the_next_frame(tiny: Predictor, monkeypat
     clip, event = draw_shapes(8), threading.Event()
     seen: list[FrameResult] = []
     session = tiny.track(clip, CIRCLE, num_keyframes=2, stop=event.is_set)
-    with counted(tiny.model.sam2.native.vision_encoder) as calls, pytest.raises(Cancelled):
+    with counted(tiny.model.sam2.native.vision_encoder.neck.convs[0]) as calls, pytest.raises(Cancelled):
         for result in session:
             seen.append(result)
             if result.index == 3:
@@ -180,7 +180,7 @@ def test_a_cancelled_track_ends_before_the_next_frame(tiny: Predictor, monkeypat
     options = Options(num_keyframes=2)
     with counted(tiny.model.mllm.native.lm_head) as calls:
         tiny.predict(clip, CIRCLE, options=options)
-    with counted(tiny.model.sam2.native.vision_encoder) as encoded, pytest.raises(Cancelled):
+    with counted(tiny.model.sam2.native.vision_encoder.neck.convs[0]) as encoded, pytest.raises(Cancelled):
         tiny.predict(clip, CIRCLE, options=options, stop=Flag(len(calls) + 4))
     assert encoded == [1] * 5  # both key frames, then frames 1, 2 and 3; frame 0 is a key frame
     session = tiny.track(clip, stop=(late := Flag(5)))

@@ -73,9 +73,11 @@ def test_bfloat16_is_as_exact_as_the_librarys(name: str, side: int) -> None:
         assert (ours - true).abs().mean() <= 1.05 * (theirs - true).abs().mean()
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("side", [FITTING, PADDED])
-def test_gradients_equal_the_librarys(side: int) -> None:
+def test_gradients_equal_the_librarys(side: int, attention: str) -> None:
     encoder, pixels = build_encoder("large", side).train(), draw_pixels(side)
+    encoder.set_attn_implementation(attention)
     gradients = []
     for encode in (encode_stock, encode_maps):
         encoder.zero_grad()

@@ -12,10 +12,13 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Sam2HieraDetModel, Sam2VisionModel
-from transformers.models.sam2.modeling_sam2 import Sam2MultiScaleAttention, Sam2MultiScaleBlock, Sam2VisionNeck
-
-from sa2va.model.sam.attention import attend_blockwise
+from transformers import AttentionInterface, Sam2HieraDetModel, Sam2VisionModel
+from transformers.models.sam2.modeling_sam2 import (
+    Sam2MultiScaleAttention,
+    Sam2MultiScaleBlock,
+    Sam2VisionNeck,
+    eager_attention_forward,
+)
 
 Grid = tuple[int, int]  # H, W
 # Number of tokens that a CPU thread takes through a block together, times the bytes of a value, such that the hidden
@@ -156,9 +159,10 @@ def _attend(attention: Sam2MultiScaleAttention, tokens: Tensor) -> Tensor:
     query = _pool(query, _stride(attention))
     grid = query.shape[1:3]
     query, key, value = (part.reshape(count, -1, heads, part.shape[-1] // heads) for part in (query, key, value))
-    attended, _ = attend_blockwise(
-        attention, query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), None, scaling=attention.scale
-    )
+    # Which one it is can be set as in Transformers: training sets another than Sam2.
+    attend = AttentionInterface().get_interface(attention.config._attn_implementation, eager_attention_forward)
+    query, key, value = (part.transpose(1, 2) for part in (query, key, value))
+    attended, _ = attend(attention, query, key, value, None, scaling=attention.scale)
     return attention.proj(attended.reshape(count, *grid, -1))
 
 
