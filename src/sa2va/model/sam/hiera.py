@@ -13,19 +13,19 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Sam2HieraDetModel, Sam2VisionModel
+from transformers import AttentionInterface, Sam2HieraDetModel, Sam2VisionModel
 from transformers.models.sam2.modeling_sam2 import (
     Sam2MultiScaleAttention,
     Sam2MultiScaleBlock,
     Sam2VisionEncoderOutput,
     Sam2VisionNeck,
+    eager_attention_forward,
 )
 
-from sa2va.model.sam.attention import attend_blockwise
-
 Grid = tuple[int, int]  # H, W
-# Number of tokens that a CPU takes through a block together, such that the hidden layer (4C wide) fits its caches.
-TOKENS_IN_PART = 1024
+# Number of tokens that a CPU thread takes through a block together, times the bytes of a value, such that the hidden
+# layer (4C wide) fits the caches. Fewer would multiply slower, since each product rearranges its weights.
+TOKEN_BYTES_IN_PART = 4096
 
 
 class WindowBlock(Sam2MultiScaleBlock):
@@ -136,7 +136,8 @@ def _in_parts(step: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
     """
     if tokens.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return step(tokens)
-    rows = max(1, TOKENS_IN_PART * torch.get_num_threads() // tokens[0, ..., 0].numel())
+    num_tokens = TOKEN_BYTES_IN_PART // tokens.element_size() * torch.get_num_threads()
+    rows = max(1, num_tokens // tokens[0, ..., 0].numel())
     if rows >= len(tokens):
         return step(tokens)
     found = None
@@ -184,9 +185,10 @@ def _attend(attention: Sam2MultiScaleAttention, tokens: Tensor) -> Tensor:
     query = _pool(query, _stride(attention))
     grid = query.shape[1:3]
     query, key, value = (part.reshape(count, -1, heads, part.shape[-1] // heads) for part in (query, key, value))
-    attended, _ = attend_blockwise(
-        attention, query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), None, scaling=attention.scale
-    )
+    # Which one it is can be set as in Transformers: training sets another than Sam2.
+    attend = AttentionInterface().get_interface(attention.config._attn_implementation, eager_attention_forward)
+    query, key, value = (part.transpose(1, 2) for part in (query, key, value))
+    attended, _ = attend(attention, query, key, value, None, scaling=attention.scale)
     return attention.proj(attended.reshape(count, *grid, -1))
 
 
