@@ -141,7 +141,7 @@ class Mllm(nn.Module):
         if len(index) == 0:
             return inputs
         visual = self.encode_images(prompts.pixel_values.to(inputs.embeds.dtype), prompts.grids)
-        index, places = prompts.visual_index, places.to(inputs.embeds.device, non_blocking=True)
+        index, places = prompts.visual_index, move(places, inputs.embeds.device)
         seen = visual.tokens[index].to(inputs.embeds)  # (n, D)
         return replace(
             inputs,
