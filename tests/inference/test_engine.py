@@ -319,3 +319,16 @@ def test_a_server_takes_content_and_no_paths(tmp_path: Path) -> None:
             closed.track(source, allow_stream=True)
     (result,) = closed.answer_batch([Request(images=[content, tmp_path / "shapes.png"], prompt=CIRCLE)])
     assert "not opened here" in str(result.error)
+
+
+def test_requests_about_one_picture_encode_it_once(tiny: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame, other = draw_sample(0).frames[0], draw_sample(1).frames[0]
+    requests = [Request(frame, "the red square"), Request(other, "a star"), Request(frame.copy(), "the circle")]
+    alone = [tiny.probe_batch([request])[0] for request in requests]
+    seen, encode = [], Sam2.encode_frames
+    monkeypatch.setattr(Sam2, "encode_frames", lambda self, x: seen.append(len(x)) or encode(self, x))
+    together = tiny.probe_batch(requests)
+    assert sum(seen) == 2
+    for one, single in zip(together, alone, strict=True):
+        assert len(one.objects) == 1
+        assert_same(one, single)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sa2va.inference.kv_cache import KvCache
 from sa2va.inference.requests import StopFlag, never
+from sa2va.model.batch import move
 from sa2va.model.branches import additive_mask
 from sa2va.model.families.protocol import TextInput
 from sa2va.model.mllm import Mllm
@@ -55,7 +56,7 @@ class TextStream:
         """Prefill an empty stream with whole prompts, pictures included; return their hidden states (B, L, D)."""
         assert not self.length and inputs.attention_mask is not None
         positions, visible = inputs.next_positions.tolist(), inputs.attention_mask.bool()
-        self._visible = None if bool(visible.all()) else visible.to(inputs.embeds.device, non_blocking=True)
+        self._visible = None if bool(visible.all()) else move(visible, inputs.embeds.device)
         return self._feed(inputs, positions)
 
     def append(self, inputs_embeds: Tensor) -> Tensor:
@@ -92,8 +93,8 @@ class TextStream:
         if self._token_step is None:
             return self.append(self._mllm.embed_tokens(token_ids[:, None]))[:, 0]
         capacity, device = self._cache.reserve_token(), token_ids.device
-        positions = torch.tensor(self.next_positions, device="cpu").to(device, non_blocking=True)
-        column = torch.tensor([self.length], device="cpu").to(device, non_blocking=True)
+        positions = move(torch.tensor(self.next_positions, device="cpu"), device)
+        column = move(torch.tensor([self.length], device="cpu"), device)
         visible = torch.arange(capacity, device=device) <= column
         if self._visible is not None:
             visible = visible & F.pad(self._visible, (0, capacity - self._visible.shape[1]), value=True)
@@ -129,7 +130,7 @@ class TextStream:
 
 def select_rows(values: Tensor, rows: Tensor) -> Tensor:
     """Select rows of a tensor by their numbers on the host, without waiting for the device."""
-    return values.index_select(0, rows.to(values.device, non_blocking=True))
+    return values.index_select(0, move(rows, values.device))
 
 
 def replace_text(inputs: TextInput, start: int, embeds: Tensor) -> TextInput:

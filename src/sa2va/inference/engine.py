@@ -20,7 +20,7 @@ from sa2va.inference.decoding import Decoding, DecodingRules, TextStream, replac
 from sa2va.inference.embedded import warn_once
 from sa2va.inference.halving import advise_on_memory, run_halving
 from sa2va.inference.keyframes import choose_keyframes
-from sa2va.inference.query import Query
+from sa2va.inference.query import Query, group_pictures
 from sa2va.inference.requests import Cancelled, Options, Request, StopFlag, never
 from sa2va.inference.results import FrameResult, Prediction
 from sa2va.inference.tracking.consistent import build_prompting
@@ -223,9 +223,8 @@ class Engine(Unpicklable):
         """
         if decoding.cancelled[row]:
             raise Cancelled("the answer was cancelled")
-        states = decoding.seg_states[row]
         none = torch.zeros(0, self.model.mllm.width, device=self.device, dtype=self.dtype)
-        seg_states = torch.stack(states) if states else none
+        seg_states = torch.stack(states) if (states := decoding.seg_states[row]) else none
         return self.ground_tokens(decoding.token_ids[row], seg_states, options, num_frames)
 
     def ground_tokens(
@@ -306,8 +305,9 @@ class Engine(Unpicklable):
         """Decode the masks of pictures, all in one decoder batch."""
         masked = [(query, answer) for query, answer in pairs if len(answer.seg_states)]
         if masked:
-            features = masked[0][0].features or self.encode_pictures([query for query, _ in masked])
-            owner = [row for row, (_, answer) in enumerate(masked) for _ in answer.seg_states]
+            shown, index = group_pictures([query for query, _ in masked])
+            features = masked[0][0].features or self.encode_pictures(shown)
+            owner = [row for row, (_, answer) in zip(index, masked, strict=True) for _ in answer.seg_states]
             states = torch.cat([answer.seg_states for _, answer in masked]).flatten(0, -2)
             output = self.model.decode_masks(states, features, one_frame_rows(torch.tensor(owner)))
         predictions, done = [], 0

@@ -11,6 +11,8 @@ from typing import Any
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
+from sa2va.model.batch import move
+
 BLOCK = 256  # tokens; capacities are multiples of it
 
 
@@ -53,7 +55,7 @@ class KvLayer(DynamicLayer):
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep some rows, numbered on the host."""
-        self.buffers = [one.index_select(0, indices.to(one.device, non_blocking=True)) for one in self.buffers]
+        self.buffers = [one.index_select(0, move(indices, one.device)) for one in self.buffers]
 
 
 class KvCache(Cache):

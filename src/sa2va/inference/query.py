@@ -4,8 +4,11 @@ Flow: Request -> Engine.open -> Query -> Engine.prefill, Engine.draw.
 Shapes: K key frames.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from sa2va.inference.requests import Options, StopFlag, never
 from sa2va.media.source import Media
@@ -30,3 +33,15 @@ class Query:
     @property
     def is_clip(self) -> bool:
         return not self.media.is_image
+
+
+def group_pictures(queries: Sequence[Query]) -> tuple[list[Query], list[int]]:
+    """Return queries with different pictures, and for each query the index of its picture among them."""
+    shown: list[Query] = []
+    index = []
+    for query in queries:
+        same = (row for row, one in enumerate(shown) if np.array_equal(one.pictures[0], query.pictures[0]))
+        index.append(next(same, len(shown)))
+        if index[-1] == len(shown):
+            shown.append(query)
+    return shown, index

@@ -16,7 +16,7 @@ from torch import Tensor
 def move(value: Any, device: torch.device | str) -> Any:
     """Move a tensor, or the tensors of a dataclass, to a device; return any other value unchanged."""
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=torch.device(device).type != "cpu")  # the host need not wait for a copy
+        return value.to(device, non_blocking=torch.device(device).type == "cuda")  # the host need not wait for the copy
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: move(getattr(value, f.name), device) for f in fields(value)})
     return value

@@ -19,6 +19,7 @@ from sa2va.model.batch import Prompts, move
 from sa2va.model.branches import additive_mask, branch_mask, branch_positions
 from sa2va.model.families.catalog import find_family
 from sa2va.model.families.protocol import TextInput, VisualTokens
+from sa2va.model.grouped_attention import GROUPED
 from sa2va.model.sam.attention import BLOCKWISE
 
 
@@ -32,6 +33,7 @@ class Mllm(nn.Module):
         self.native: Any = self._family.build_mllm(deepcopy(config))
         tower: Any = self.vision_tower
         tower.set_attn_implementation(BLOCKWISE)
+        self.text_model.set_attn_implementation(GROUPED)
 
     @property
     def width(self) -> int:
@@ -139,7 +141,7 @@ class Mllm(nn.Module):
         if len(index) == 0:
             return inputs
         visual = self.encode_images(prompts.pixel_values.to(inputs.embeds.dtype), prompts.grids)
-        index, places = prompts.visual_index, places.to(inputs.embeds.device, non_blocking=True)
+        index, places = prompts.visual_index, move(places, inputs.embeds.device)
         seen = visual.tokens[index].to(inputs.embeds)  # (n, D)
         return replace(
             inputs,

@@ -15,6 +15,7 @@ from sa2va.inference.predictor import Predictor
 from sa2va.inference.requests import Options, Request
 from sa2va.model.batch import Prompts
 from sa2va.model.families import base
+from sa2va.model.grouped_attention import GROUPED
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.sam.attention import BLOCKWISE
@@ -113,8 +114,8 @@ def test_squares_one_by_one_equal_squares_at_once(kind: str, monkeypatch: pytest
 def test_the_image_encoder_alone_sees_in_blocks(kind: str) -> None:
     mllm = build_family(kind)[0].mllm
     assert mllm.vision_tower.config._attn_implementation == BLOCKWISE
-    assert mllm.text_model.config._attn_implementation == "sdpa"
-    assert BLOCKWISE not in str(mllm.native.config.to_dict())
+    assert mllm.text_model.config._attn_implementation == GROUPED
+    assert not any(name in str(mllm.native.config.to_dict()) for name in (BLOCKWISE, GROUPED))
 
 
 @pytest.mark.parametrize("kind", KINDS)

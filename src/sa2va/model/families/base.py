@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache
 
+from sa2va.model.batch import move
 from sa2va.model.families.protocol import TextInput, TextOutput, VisualTokens
 
 PIXELS_AT_ONCE = 448**2  # of squares on a CPU: the states of more would leave its caches, and take more memory
@@ -53,11 +54,11 @@ class MllmFamily:
 
     def run_text(self, mllm: Any, inputs: TextInput, cache: Cache | None, **more: Any) -> TextOutput:
         """Return the states after the final norm, and the attention; `more` is passed to the native text model."""
-        device, mask = inputs.embeds.device, inputs.attention_mask
+        device = inputs.embeds.device
         output = self.language_model(mllm)(
             inputs_embeds=inputs.embeds,
-            attention_mask=None if mask is None else mask.to(device, non_blocking=True),
-            position_ids=inputs.position_ids.to(device, non_blocking=True),
+            attention_mask=move(inputs.attention_mask, device),
+            position_ids=move(inputs.position_ids, device),
             past_key_values=cache,
             use_cache=cache is not None,
             output_attentions=inputs.records_attention,
