@@ -111,7 +111,7 @@ def test_squares_one_by_one_equal_squares_at_once(kind: str, monkeypatch: pytest
 
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_the_image_encoder_alone_sees_in_blocks(kind: str) -> None:
+def test_image_encoder_and_text_model_attend_in_blocks(kind: str) -> None:
     mllm = build_family(kind)[0].mllm
     assert mllm.vision_tower.config._attn_implementation == BLOCKWISE
     assert mllm.text_model.config._attn_implementation == GROUPED
