@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,6 +67,13 @@ def balance(sam2: Sam2, found: Tracked) -> Sam2:
     return sam2
 
 
+def build_native(sam2: Sam2) -> Any:
+    """Build the library's model with the weights of ours; our image encoder leaves out what only the library reads."""
+    native = type(sam2.native)(sam2.native.config).eval()
+    native.load_state_dict(sam2.native.state_dict())
+    return native.to(sam2.native.no_memory_embedding.dtype)
+
+
 def open_session(pixels: Tensor) -> Sam2VideoInferenceSession:
     return Sam2VideoInferenceSession(
         video=pixels, video_height=SIDE, video_width=SIDE, dtype=torch.float32, max_vision_features_cache_size=1
@@ -75,7 +83,7 @@ def open_session(pixels: Tensor) -> Sam2VideoInferenceSession:
 @torch.no_grad()
 def propagate(sam2: Sam2, pixels: Tensor, given: Given, *, reverse: bool = False) -> Tracked:
     """Give masks as prompts and let the library propagate them; objects come in the order of `given`."""
-    session, native = open_session(pixels), sam2.native
+    session, native = open_session(pixels), build_native(sam2)
     for key, masks in given.items():
         for frame, mask in masks.items():
             session.add_mask_inputs(session.obj_id_to_idx(key), frame, mask[None, None].float())
@@ -95,7 +103,7 @@ def follow_language(sam2: Sam2, pixels: Tensor, prompt: Tensor, num_prompted: in
     Memory, attention and bookkeeping are the library's; the head is written out because the library takes no
     embedding, overwrites absent masks and binarizes prompted ones.
     """
-    session, native, found = open_session(pixels), sam2.native, {}
+    session, native, found = open_session(pixels), build_native(sam2), {}
     index = session.obj_id_to_idx(1)
     for t in range(len(pixels)):
         features, positions = native._prepare_vision_features(session, t, 1)

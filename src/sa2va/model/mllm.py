@@ -31,9 +31,9 @@ class Mllm(nn.Module):
         self._family = find_family(family)
         # A copy, since a native config modifies its nested dictionaries.
         self.native: Any = self._family.build_mllm(deepcopy(config))
-        tower: Any = self.vision_tower
-        tower.set_attn_implementation(BLOCKWISE)
-        self.text_model.set_attn_implementation(GROUPED)
+        for part, name in ((self.vision_tower, BLOCKWISE), (self.text_model, GROUPED)):
+            if part.config._attn_implementation == "sdpa":  # else the config asks for another
+                part.set_attn_implementation(name)
 
     @property
     def width(self) -> int:
@@ -81,8 +81,8 @@ class Mllm(nn.Module):
         return self._family.language_model(self.native)
 
     @property
-    def vision_tower(self) -> nn.Module:
-        """The image encoder."""
+    def vision_tower(self) -> Any:
+        """The native image encoder."""
         return self._family.vision_tower(self.native)
 
     @property

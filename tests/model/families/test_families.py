@@ -1,6 +1,7 @@
 """Compare every family with its stock Transformers class: states, answers, batches, padding, follow-ups."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from sa2va.model.families import base
 from sa2va.model.grouped_attention import GROUPED
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
+from sa2va.model.sam import attention
 from sa2va.model.sam.attention import BLOCKWISE
 from sa2va.types import Frames, Sample, Span, Turn
 
@@ -111,11 +113,22 @@ def test_squares_one_by_one_equal_squares_at_once(kind: str, monkeypatch: pytest
 
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_the_image_encoder_alone_sees_in_blocks(kind: str) -> None:
+def test_image_encoder_and_text_model_attend_in_blocks(kind: str) -> None:
     mllm = build_family(kind)[0].mllm
     assert mllm.vision_tower.config._attn_implementation == BLOCKWISE
     assert mllm.text_model.config._attn_implementation == GROUPED
     assert not any(name in str(mllm.native.config.to_dict()) for name in (BLOCKWISE, GROUPED))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_a_prompt_in_bfloat16_attends_in_blocks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = build_family(kind)
+    mllm, attended, attend = deepcopy(model.mllm).bfloat16(), [], attention._attend_causal
+    monkeypatch.setattr(attention, "_attend_causal", lambda *inputs: attended.append(attend(*inputs)) or attended[-1])
+    prompts = processor.prompts(QUESTIONS[:1])
+    TextStream(mllm).start(mllm.embed_inputs(prompts))
+    assert len(attended) == mllm.text_model.config.num_hidden_layers
 
 
 @pytest.mark.parametrize("kind", KINDS)

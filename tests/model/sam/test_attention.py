@@ -64,6 +64,22 @@ def test_one_layer_strays_little_farther_than_the_librarys_kernel(shape, scaling
     assert (ours - expected).pow(2).mean() < 2.5 * (theirs - expected).pow(2).mean()
 
 
+@pytest.mark.parametrize("rows", [4, 7, 128])
+@pytest.mark.parametrize(("heads", "groups", "length"), [(6, 2, 21), (4, 4, 8), (3, 1, 1)])
+def test_causal_attention_in_blocks_strays_little_farther_than_the_librarys(monkeypatch, rows, heads, groups, length):
+    monkeypatch.setattr(attention, "CAUSAL_ROWS", rows)
+    layer = Layer()
+    layer.is_causal, layer.num_key_value_groups = True, heads // groups
+    exact = [draw(2, number, length, 16, dtype=torch.float32) for number in (heads, groups, groups)]
+    rounded = [part.bfloat16() for part in exact]
+    with torch.no_grad():
+        expected, _ = sdpa_attention_forward(layer, *exact, None)
+        theirs, _ = sdpa_attention_forward(layer, *rounded, None)
+        ours, _ = attend_blockwise(layer, *rounded, None)
+    assert ours.shape == theirs.shape and ours.is_contiguous()
+    assert (ours - expected).pow(2).mean() <= 4 * (theirs - expected).pow(2).mean()
+
+
 def test_full_precision_masks_and_learning_are_the_librarys(monkeypatch):
     monkeypatch.setattr(attention, "attend", None)
     full, rounded = draw(1, 2, 8, 8, dtype=torch.float32), draw(1, 2, 8, 8)

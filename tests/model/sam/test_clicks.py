@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from support.stock_sam2 import SIDE, build_sam2, draw_clip, open_session
+from support.stock_sam2 import SIDE, build_native, build_sam2, draw_clip, open_session
 from torch import Tensor
 
 from sa2va.model.sam.clicks import (
@@ -38,14 +38,14 @@ def sam2() -> Sam2:
 @torch.no_grad()
 def native_clicks(sam2: Sam2, pixels: Tensor, clicks: Clicks) -> dict[int, tuple[Tensor, Tensor]]:
     """Decode clicks on frame 0 with the library and propagate."""
-    session = open_session(pixels)
+    session, native = open_session(pixels), build_native(sam2)
     places, labels = clicks.to_tensors(SIDE, *SIZE, pixels.device)
     inputs = {"point_coords": places[:, None], "point_labels": labels[:, None]}
     session.add_point_inputs(session.obj_id_to_idx(1), 0, inputs)
     session.obj_with_new_inputs = [1]
     found = {}
     for t in range(len(pixels)):
-        out = sam2.native(session, frame_idx=t)
+        out = native(session, frame_idx=t)
         found[t] = out.pred_masks[:, 0].clone(), out.object_score_logits[:, 0].clone()
     return found
 

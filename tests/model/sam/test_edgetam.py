@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.small_model import build_model
-from support.stock_sam2 import SIDE, WIDTH, balance, draw_clip, draw_masks
+from support.stock_sam2 import SIDE, WIDTH, balance, build_native, draw_clip, draw_masks
 from transformers.models.edgetam_video.modeling_edgetam_video import EdgeTamVideoInferenceSession
 
 from sa2va.checkpoints.original_sam2 import load_original_sam2
@@ -53,12 +53,13 @@ def build_edgetam() -> EdgeTam:
 
 @torch.no_grad()
 def propagate(edgetam: EdgeTam, pixels: torch.Tensor, masks: dict[int, torch.Tensor], row: int) -> dict:
+    native = build_native(edgetam)
     session = EdgeTamVideoInferenceSession(video=pixels, video_height=SIDE, video_width=SIDE, dtype=torch.float32)
     for frame, mask in masks.items():
         session.add_mask_inputs(session.obj_id_to_idx(1), frame, mask[row][None, None].float())
         session.obj_with_new_inputs = [1]
-        edgetam.native(session, frame_idx=frame)
-    found = edgetam.native.propagate_in_video_iterator(session, start_frame_idx=0)
+        native(session, frame_idx=frame)
+    found = native.propagate_in_video_iterator(session, start_frame_idx=0)
     return {out.frame_idx: (out.pred_masks[:, 0].clone(), out.object_score_logits.reshape(1)) for out in found}
 
 

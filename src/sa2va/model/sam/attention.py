@@ -1,12 +1,14 @@
 """Compute attention blockwise on a CPU, faster than the fused kernel in bfloat16 and for narrow values.
 
-Flow: sam2.py and mllm.py select BLOCKWISE for image encoders -> attend_blockwise; memory_attention.py -> attend.
+Flow: sam2.py and mllm.py select BLOCKWISE for image encoders -> attend_blockwise, which grouped_attention.py calls for
+    prompts; memory_attention.py -> attend.
 Source: attention, arXiv:1706.03762; online softmax, arXiv:1805.02867. In bfloat16, scores are rounded before a softmax
     in full precision; the fused kernel does not round them.
 Shapes: N sequences (pictures, objects, windows or heads), Q queries, L keys, D width of a key, V of a value.
 """
 
 import math
+from itertools import product
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ BLOCKWISE = "blockwise"
 # parts of rows, and its size is per thread.
 SCORES_TOGETHER, SCORES_IN_ROWS = 2**20, 2**23
 SCORES_IN_PARTS, ROWS_OF_PARTS = 2**19, 512
+CAUSAL_ROWS = 128  # queries in a block of causal attention in bfloat16; each sees no key after the block
 
 
 def avoid_cudnn() -> None:
@@ -68,7 +71,6 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     return found
 
 
-@torch.compiler.assume_constant_result  # torch.compile cannot trace the number of threads
 def _per_thread(number: int) -> int:
     """Multiply a per-thread block size by the number of CPU threads."""
     return number * torch.get_num_threads()
@@ -136,17 +138,39 @@ def attend_blockwise(
     Returns:
         (B, Q, heads, V) and no weights.
     """
-    causal = other.get("is_causal", getattr(module, "is_causal", True))
-    plain = attention_mask is None and not dropout and not causal
-    plain = plain and not torch.is_grad_enabled() and key.shape == value.shape
-    if not plain or not takes_blocks(query) or query.dtype != torch.bfloat16 or query.shape[1] != key.shape[1]:
+    causal = other.get("is_causal")
+    causal = getattr(module, "is_causal", True) if causal is None else causal
+    plain = attention_mask is None and not dropout and not torch.is_grad_enabled() and key.shape == value.shape
+    fits = query.shape[2] == key.shape[2] if causal else query.shape[1] == key.shape[1]
+    if not plain or not fits or not takes_blocks(query) or query.dtype != torch.bfloat16:
         found, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **other
         )
         return found, None
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    found = attend((query * scale).flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
+    query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if causal:
+        return _attend_causal(query, key, value), None
+    found = attend(query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
     return found.unflatten(0, query.shape[:2]).transpose(1, 2).contiguous(), None
+
+
+def _attend_causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Compute causal attention of pre-scaled queries: (B, heads, L, D) -> (B, L, heads, D); heads may share keys."""
+    batch, num_heads, length, width = query.shape
+    num_groups, rows = key.shape[1], min(length, CAUSAL_ROWS)
+    found = query.new_empty(batch, length, num_heads, width)
+    groups = num_heads // num_groups  # heads that share keys are rows of one product
+    buffer = query.new_empty(groups * rows * length)
+    later = torch.ones(rows, rows, dtype=torch.bool).triu(1)
+    for b, g, start in product(range(batch), range(num_groups), range(0, length, rows)):
+        heads, end = slice(g * groups, (g + 1) * groups), min(length, start + rows)
+        part = query[b, heads, start:end]  # (groups, rows, D)
+        scores = buffer[: groups * (end - start) * end].view(-1, end)
+        torch.mm(part.flatten(0, 1), key[b, g, :end].T, out=scores)
+        scores.view(groups, -1, end)[..., start:].masked_fill_(later[: end - start, : end - start], -torch.inf)
+        torch.softmax(scores, -1, out=scores)
+        found[b, start:end, heads] = (scores @ value[b, g, :end]).view(part.shape).transpose(0, 1)
+    return found
 
 
 AttentionInterface.register(BLOCKWISE, attend_blockwise)
