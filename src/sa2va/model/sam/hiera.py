@@ -42,8 +42,8 @@ class WindowEncoder(Sam2VisionModel):
     def forward(self, pixel_values: Tensor, **other: Any) -> Sam2VisionEncoderOutput:
         """Encode pictures (B, 3, S, S) as feature maps of one width, finest first."""
         stages = run_backbone(self.backbone, pixel_values)
-        maps = run_neck(self.neck, stages)[: self.num_feature_levels]
         found = Sam2VisionEncoderOutput(last_hidden_state=stages[-1])
+        maps = run_neck(self.neck, stages)[: self.num_feature_levels]
         found["fpn_hidden_states"] = tuple(maps)  # the class names the type of one map
         return found
 
