@@ -42,8 +42,8 @@ class WindowEncoder(Sam2VisionModel):
     def forward(self, pixel_values: Tensor, **other: Any) -> Sam2VisionEncoderOutput:
         """Encode pictures (B, 3, S, S) as feature maps of one width, finest first."""
         stages = run_backbone(self.backbone, pixel_values)
-        maps = run_neck(self.neck, stages)[: self.num_feature_levels]
         found = Sam2VisionEncoderOutput(last_hidden_state=stages[-1])
+        maps = run_neck(self.neck, stages)[: self.num_feature_levels]
         found["fpn_hidden_states"] = tuple(maps)  # the class names the type of one map
         return found
 
@@ -88,17 +88,20 @@ def _embed_patches(backbone: Sam2HieraDetModel, pixels: Tensor) -> Tensor:
     grid, window = (tokens.shape[1], tokens.shape[2]), backbone.pos_embed_window  # (1, C, w, w)
     across = F.interpolate(backbone.pos_embed.contiguous(memory_format=last), size=grid, mode="bicubic")
     cells = across.unflatten(3, (-1, window.shape[3])).unflatten(2, (-1, window.shape[2]))  # (1, C, H/w, w, W/w, w)
-    within = window[:, :, None, :, None]
-    return tokens + (cells + within).flatten(4).flatten(2, 3).permute(0, 2, 3, 1)
+    cells += window[:, :, None, :, None]
+    return tokens + across.permute(0, 2, 3, 1)
 
 
 def run_neck(neck: Sam2VisionNeck, stages: list[Tensor]) -> list[Tensor]:
-    """Bring the stages to one width and add the coarser map where configured: (B, H, W, C) -> (B, C', H, W) each."""
+    """Bring the stages to one width and add the coarser map where configured: (B, H, W, C) -> (B, C', H, W) each.
+
+    The list of stages is emptied, so that each is freed once it is projected.
+    """
     last, maps = len(stages) - 1, []
     for level in range(last, -1, -1):
         projection = neck.convs[last - level]
         assert isinstance(projection, nn.Conv2d)
-        found = projection(stages[level].permute(0, 3, 1, 2).to(projection.weight.dtype))
+        found = projection(stages.pop().permute(0, 3, 1, 2).to(projection.weight.dtype))
         if level != last and level in (neck.fpn_top_down_levels or ()):
             found = found + F.interpolate(maps[-1].float(), scale_factor=2.0, mode="nearest").to(found.dtype)
         maps.append(found)
