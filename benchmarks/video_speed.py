@@ -139,8 +139,9 @@ def time_frames(sam2: Sam2, frames: Sequence[int], number: int, clock: FrameCloc
         if clock.frame == 1 and frames[place + 1] > 2:
             fill_memories((ours, one) if number > 1 else (ours,), session)
     alone = one if number > 1 else ours
+    last, clock.frame = clock.frame, 0  # uncompiled, since operations are counted as they are dispatched
     with FlopCounterMode(display=False) as counter:
-        alone.step(clock.frame + 1, features)
+        alone.step(last + 1, features)
     return counter.get_total_flops() / 1e9
 
 
