@@ -28,9 +28,10 @@ part() {
         failed+=("$script $*")
         return
     fi
-    timeout "$limit" "$python" "benchmarks/$script" "$@" "${record[@]}" 2>>"$log.err" | tee -a "$log"
+    timeout "$limit" "$python" "benchmarks/$script" "$@" "${record[@]}" 2>>"$log.err" | tee "$log.part"
     local status=${PIPESTATUS[0]}
-    [ "$status" -le 1 ] && grep -q '^## ' "$log" || failed+=("$script $* (exit status $status)")
+    cat "$log.part" >>"$log"
+    grep -q '^## ' "$log.part" || failed+=("$script $* (exit status $status)")
     echo "-- $script $*: $((SECONDS - start)) s, exit status $status" | tee -a "$log"
 }
 record=("$@")

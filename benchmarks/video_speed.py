@@ -13,10 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from image_speed import matrix_peak
 from measure import Table, choose_clock, name_clock, parser, repeat_command, report
+from plain_loop import share_sam2
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import Sam2VideoModel
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
 from sa2va.checkpoints.sam2_sizes import SIZES, sam2_config
@@ -34,10 +37,12 @@ COST_LIMIT = 1.1
 PUBLISHED = 39.5  # frames/s of SAM 2.1 with hiera-large on an A100, as published
 
 
-def build(size: str, dtype: torch.dtype, device: str, side: int = 1024) -> Sam2:
-    """Build a SAM 2 with random weights for inputs of `side` px."""
+def build(size: str, dtype: torch.dtype, device: str, side: int = 1024) -> tuple[Sam2, Sam2VideoModel]:
+    """Build a SAM 2 with random weights for inputs of `side` px, and the stock model with the same weights."""
     torch.manual_seed(0)
-    return Sam2(sam2_config(replace(SIZES[size], image_size=side))).to(device, dtype).eval().requires_grad_(False)
+    config = sam2_config(replace(SIZES[size], image_size=side))
+    sam2 = Sam2(config).to(device, dtype).eval().requires_grad_(False)
+    return sam2, share_sam2(sam2, config)
 
 
 def draw_masks(number: int, side: int, device: str) -> Tensor:
@@ -56,11 +61,11 @@ def start_ours(sam2: Sam2, features: FrameFeatures, masks: Tensor, follow: Follo
     return tracker
 
 
-def open_stock(sam2: Sam2, masks: Tensor) -> Sam2VideoInferenceSession:
-    """Return the library's session with masks for frame 0, and the same attention in its image encoder."""
-    dtype, device = sam2.native.no_memory_embedding.dtype, masks.device
+def open_stock(sam: Sam2VideoModel, masks: Tensor) -> Sam2VideoInferenceSession:
+    """Return the library's session with masks for frame 0."""
+    dtype, device, side = sam.no_memory_embedding.dtype, masks.device, masks.shape[-1]
     session = Sam2VideoInferenceSession(
-        video=None, video_height=sam2.size, video_width=sam2.size, dtype=dtype,
+        video=None, video_height=side, video_width=side, dtype=dtype,
         inference_device=device, inference_state_device=device, video_storage_device=device,
     )  # fmt: skip
     for number, mask in enumerate(masks, 1):
@@ -69,10 +74,10 @@ def open_stock(sam2: Sam2, masks: Tensor) -> Sam2VideoInferenceSession:
     return session
 
 
-def step_stock(sam2: Sam2, session: Sam2VideoInferenceSession, frame: int, pixels: Tensor) -> Tensor:
-    """Track one frame with the library's session."""
-    output = sam2.native(inference_session=session, frame=pixels[0], frame_idx=frame)
-    return sam2.upscale(output.pred_masks[:, 0])
+def step_stock(sam: Sam2VideoModel, session: Sam2VideoInferenceSession, frame: int, pixels: Tensor) -> Tensor:
+    """Track one frame with the library's session: logits (N, 1, S, S)."""
+    output = sam(inference_session=session, frame=pixels[0], frame_idx=frame)
+    return F.interpolate(output.pred_masks.float(), pixels.shape[-2:], mode="bilinear")
 
 
 def fill_memories(trackers: Sequence[Tracker], session: Sam2VideoInferenceSession) -> None:
@@ -114,7 +119,9 @@ class FrameClock:
 
 
 @torch.inference_mode()
-def time_frames(sam2: Sam2, frames: Sequence[int], number: int, clock: FrameClock, *, compiled: bool) -> float:
+def time_frames(
+    sam2: Sam2, sam: Sam2VideoModel, frames: Sequence[int], number: int, clock: FrameClock, *, compiled: bool
+) -> float:
     """Time both on every frame, ours also with a single object; return the GFLOP per object and frame."""
     encode, step = sam2.encode_frames, track_frame
     if compiled:
@@ -125,7 +132,7 @@ def time_frames(sam2: Sam2, frames: Sequence[int], number: int, clock: FrameCloc
 
     parameter, drawn = next(sam2.parameters()), torch.Generator().manual_seed(0)
     masks = draw_masks(number, sam2.size, str(parameter.device))
-    session = open_stock(sam2, masks)
+    session = open_stock(sam, masks)
     for place, clock.frame in enumerate(frames):
         pixels = torch.randn((1, 3, sam2.size, sam2.size), generator=drawn).to(parameter)
         features: FrameFeatures = clock.time("encoder", lambda: encode(pixels))  # noqa: B023
@@ -135,7 +142,7 @@ def time_frames(sam2: Sam2, frames: Sequence[int], number: int, clock: FrameCloc
             clock.time("ours", lambda: sam2.upscale(ours.step(clock.frame, features).mask_logits))  # noqa: B023
             if number > 1:
                 clock.time("one", lambda: sam2.upscale(one.step(clock.frame, features).mask_logits))  # noqa: B023
-        clock.time("stock", lambda: step_stock(sam2, session, clock.frame, pixels))  # noqa: B023
+        clock.time("stock", lambda: step_stock(sam, session, clock.frame, pixels))  # noqa: B023
         if clock.frame == 1 and frames[place + 1] > 2:
             fill_memories((ours, one) if number > 1 else (ours,), session)
     alone = one if number > 1 else ours
@@ -158,10 +165,10 @@ def measure_size(
 ) -> Table:
     """Time one size of SAM 2 with one number of objects."""
     avoid_cudnn()
-    sam2 = build(model.removeprefix("hiera-"), dtype, device, side)
+    sam2, sam = build(model.removeprefix("hiera-"), dtype, device, side)
     clock = FrameClock(device, FULL_FRAMES + 2 if compiled else WARM_FRAMES)
     frames = [0, 1, *range(WARM_FRAMES, num_frames)] if filled else list(range(num_frames))
-    flops = time_frames(sam2, frames, number, clock, compiled=compiled)
+    flops = time_frames(sam2, sam, frames, number, clock, compiled=compiled)
     encoder, objects, stock = clock.median("encoder"), clock.median("ours"), clock.median("stock")
     part = clock.median("one" if number > 1 else "ours")
     ours, cost = encoder + objects, (encoder + objects) / (encoder + number * part)
