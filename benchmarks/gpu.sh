@@ -11,7 +11,7 @@ set -u
 cd "$(dirname "$0")/.."
 size="${SA2VA_SIZE:-full}" python="${PYTHON:-python3}" budget=470 failed=()
 export PYTHONPATH="$PWD/src${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
-out="${OUT:-$(mktemp -d)}" log="${OUT:-$(mktemp -d)}/gpu.log"
+log="${OUT:-$(mktemp -d)}/gpu.log"
 
 if ! "$python" -c "import av, pycocotools, typer" 2>/dev/null && ls .wheels/*.whl >/dev/null 2>&1; then
     site="$(mktemp -d)"
@@ -55,7 +55,7 @@ else
     part 40 gaze_words.py --device cuda
 fi
 
-[ -n "${OUT:-}" ] && cp benchmarks/RESULTS.md "$out/"
+[ -n "${OUT:-}" ] && cp benchmarks/RESULTS.md "$OUT/"
 echo "all parts: $SECONDS s; log: $log"
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'FAILED: %s\n' "${failed[@]}"
