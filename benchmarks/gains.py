@@ -37,7 +37,7 @@ def with_attention(sam2: Sam2, name: str, pixels: torch.Tensor) -> Callable[[], 
 @torch.inference_mode()
 def compare_encoders(device: str, repeats: int) -> Table:
     """Time the image encoder of hiera-tiny."""
-    full, half, last = (build("tiny", dtype, device) for dtype in (torch.float32, torch.bfloat16, torch.bfloat16))
+    full, half, last = (build("tiny", dtype, device)[0] for dtype in (torch.float32, torch.bfloat16, torch.bfloat16))
     last = last.to(memory_format=torch.channels_last)
     pixels = torch.randn(1, 3, SIDE, SIDE, device=device)
     small, turned = pixels.bfloat16(), pixels.bfloat16().contiguous(memory_format=torch.channels_last)
@@ -55,13 +55,13 @@ def compare_encoders(device: str, repeats: int) -> Table:
 @torch.inference_mode()
 def compare_compiled(device: str, repeats: int) -> Table:
     """Time the embedded model's image encoder in eager mode and compiled; compilation is reported separately."""
-    sam2, compiled = (sa2va.load("tiny", device=device).model.sam2 for _ in range(2))
-    compiled.native.vision_encoder.compile()
+    sam2 = sa2va.load("tiny", device=device).model.sam2
+    compiled = torch.compile(sam2.encode_frames, fullgraph=True, dynamic=False)
     pixels = torch.randn(1, 3, sam2.size, sam2.size, device=device)
     start = time.perf_counter()
-    compiled.encode_frames(pixels)
+    compiled(pixels)
     spent = time.perf_counter() - start
-    actions = {"eager": lambda: sam2.encode_frames(pixels), "compiled": lambda: compiled.encode_frames(pixels)}
+    actions = {"eager": lambda: sam2.encode_frames(pixels), "compiled": lambda: compiled(pixels)}
     table = tabulate(f"the embedded model's image encoder, {device}", actions, 10 * repeats, choose_clock(device))
     table.verdicts.append(f"compilation takes {spent:.3g} s, once per process")
     return table

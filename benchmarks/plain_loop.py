@@ -9,9 +9,10 @@ Source: Sa2VA, arXiv:2501.04001, and what its released code does with the number
 Shapes: N objects, T frames, K prompted frames, S side of SAM 2's input, D width of the language model, C of SAM 2.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from sa2va.inference.predictor import Predictor
 from sa2va.model.sam.sam2 import Sam2
 from sa2va.types import Turn
 
+M = TypeVar("M", bound=nn.Module)
 NUM_PROMPTED = 5  # frames that the language model reads and [SEG] prompts
 
 
@@ -36,11 +38,9 @@ class PlainLoop:
         assert config.family == "internvl", "the loop reads pictures as InternVL does"
         self.processor, self.projector, self.device = predictor.processor, model.projector, predictor.device
         self.dtype = predictor.dtype
-        with torch.device("meta"):
-            self.mllm = InternVLForConditionalGeneration(InternVLConfig(**deepcopy(config.mllm)))
-            self.sam = Sam2VideoModel(Sam2.build_config(deepcopy(config.sam2)))
-        _share(model.mllm.native, self.mllm)
-        _share(model.sam2.native, self.sam)
+        mllm = InternVLConfig(**deepcopy(config.mllm))
+        self.mllm = share(model.mllm.native, lambda: InternVLForConditionalGeneration(mllm))
+        self.sam = share_sam2(model.sam2, config.sam2)
 
     @torch.inference_mode()
     def predict(
@@ -175,11 +175,18 @@ class PlainLoop:
         return F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
 
 
-def _share(own: nn.Module, stock: nn.Module) -> None:
-    """Give a stock model the parameters and buffers of ours."""
+def share_sam2(sam2: Sam2, config: dict[str, Any]) -> Sam2VideoModel:
+    """Build the stock SAM 2 with the weights of ours; `config` is the one ours was built from."""
+    return share(sam2.native, lambda: Sam2VideoModel(Sam2.build_config(deepcopy(config))))
+
+
+def share(own: nn.Module, build: Callable[[], M]) -> M:
+    """Build a stock model with the parameters and buffers of ours."""
+    with torch.device("meta"):
+        stock = build()
     stock.load_state_dict(own.state_dict(), assign=True)
     for name, buffer in own.named_buffers():  # also those that no state dict holds
         place, _, leaf = name.rpartition(".")
         setattr(stock.get_submodule(place), leaf, buffer)
     assert not any(tensor.is_meta for tensor in (*stock.parameters(), *stock.buffers()))
-    stock.eval().requires_grad_(False)
+    return stock.eval().requires_grad_(False)

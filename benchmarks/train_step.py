@@ -63,7 +63,7 @@ def main() -> int:
         before = reset_peak(options.device)
         step()
         peak = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else rss_mb("VmHWM")
-        taken, number = seconds(step, options.repeats, clock), len(drawn.input_ids)
+        taken, number = seconds(step, options.repeats, clock), len(drawn.batch.input_ids)
         table.add(kind, number, taken, number / taken, f"{peak - before:.0f}")
     return report(repeat_command("train_step.py", made, options), [table], record=options.record, device=options.device)
 

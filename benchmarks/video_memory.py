@@ -60,7 +60,7 @@ def track_embedded(num_frames: int) -> Table:
 @torch.inference_mode()
 def grow_ours(frames: int, dtype: torch.dtype) -> Iterator[float]:
     """Track one object with our tracker and a random hiera-tiny at 1024 px; yield MB after each frame."""
-    sam2 = build("tiny", dtype, "cpu")
+    sam2, _ = build("tiny", dtype, "cpu")
     tracker, masks = Tracker(sam2, STOCK), draw_masks(1, sam2.size, "cpu")
     for index in range(frames):
         features = sam2.encode_frames(torch.randn(1, 3, sam2.size, sam2.size, dtype=dtype))
@@ -74,10 +74,10 @@ def grow_ours(frames: int, dtype: torch.dtype) -> Iterator[float]:
 @torch.inference_mode()
 def grow_stock(frames: int, dtype: torch.dtype) -> Iterator[float]:
     """Track it with Transformers' streaming session and the same model; yield MB after each frame."""
-    sam2 = build("tiny", dtype, "cpu")
-    session = open_stock(sam2, draw_masks(1, sam2.size, "cpu"))
+    sam2, sam = build("tiny", dtype, "cpu")
+    session = open_stock(sam, draw_masks(1, sam2.size, "cpu"))
     for index in range(frames):
-        step_stock(sam2, session, index, torch.randn(1, 3, sam2.size, sam2.size, dtype=dtype))
+        step_stock(sam, session, index, torch.randn(1, 3, sam2.size, sam2.size, dtype=dtype))
         yield rss_mb()
 
 

@@ -31,3 +31,16 @@ def test_operations_are_counted() -> None:
     """The pretended GPU, which stands on private parts of PyTorch, traces and fuses with the installed version."""
     counted = run_benchmark("operations.py", "--sam", "tiny", "--part", "encoder", "waits", expect=None)
     assert "| encoder, hiera-tiny |" in counted and "frame, host waits" in counted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train_step.py --batch 4 --repeats 1",
+        "video_speed.py --model hiera-tiny --side 256 --frames 9 --dtype float32 --objects 1",
+    ],
+)
+def test_parts_of_the_gpu_script_run(command: str) -> None:
+    """The other parts that only gpu.sh runs end in a table."""
+    assert run_benchmark(*command.split(), expect=None).startswith("## `python benchmarks/")
