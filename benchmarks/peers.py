@@ -125,8 +125,8 @@ class Ours:
         return [found.masks for found in prediction.objects], list(logits)
 
 
-def prepare(options: Namespace, row: Row) -> tuple[PlainLoop | Ours, ForcedAnswer, NDArray[np.uint8]]:
-    """Build one side with its forced answer, and the frames."""
+def prepare(options: Namespace, row: Row) -> tuple[PlainLoop | Ours, ForcedAnswer, NDArray[np.uint8], int]:
+    """Build one side with its forced answer, the frames, and the number of parameters."""
     predictor = build(options.model, options.dtype, options.device)
     processor, model = predictor.processor, predictor.model
     model.config = replace(
@@ -138,7 +138,7 @@ def prepare(options: Namespace, row: Row) -> tuple[PlainLoop | Ours, ForcedAnswe
     side = PlainLoop(predictor) if options.who == "loop" else Ours(predictor)
     native = side.mllm if isinstance(side, PlainLoop) else model.mllm.native
     frames = np.random.default_rng(0).integers(0, 256, (row.num_frames, row.height, row.width, 3), dtype=np.uint8)
-    return side, ForcedAnswer(native.lm_head, answer), frames
+    return side, ForcedAnswer(native.lm_head, answer), frames, sum(one.numel() for one in model.parameters())
 
 
 def measure(options: Namespace, name: str, row: Row) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def measure(options: Namespace, name: str, row: Row) -> dict[str, Any]:
     on_gpu = options.device.startswith("cuda")
     if not on_gpu:
         torch.set_num_threads(1)
-    side, forced, frames = prepare(options, row)
+    side, forced, frames, parameters = prepare(options, row)
     clock, found, matrix, first = choose_clock(options.device), list[Found](), {}, 0.0
     said = {"before": (QUESTION, forced.token_ids[:-1])} if name == "second" else {}
 
@@ -171,7 +171,8 @@ def measure(options: Namespace, name: str, row: Row) -> dict[str, Any]:
     path = options.work / f"{name}-{options.who}-{options.dtype}.npz"
     np.savez_compressed(path, masks=np.stack(masks), logits=torch.stack(logits).numpy())
     time = statistics.median(times[on_gpu:])
-    return {"seconds": time, "first": first, "loaded": loaded, "work": peak - loaded, "matrix": matrix}
+    figures = {"seconds": time, "first": first, "loaded": loaded, "work": peak - loaded}
+    return figures | {"matrix": matrix, "parameters": parameters}
 
 
 def matrix_work(action: Callable[[], object]) -> dict[str, float]:
@@ -277,7 +278,8 @@ def judge_peak(table: Table, case: str, matrix: dict[str, float]) -> None:
 
 def judge_all(table: Table, found: Measured, device: str) -> None:
     """Compare our default dtype with the loop's, which is float32, and our memory for clips of two lengths."""
-    default = str(choose_dtype("auto", torch.device(device))).removeprefix("torch.")
+    number = next(iter(found.values()))["parameters"]
+    default = str(choose_dtype("auto", torch.device(device), number)).removeprefix("torch.")
     for name, bar in DEFAULT_BARS.items():
         loop, ours = found.get((name, "loop", "float32")), found.get((name, "ours", default))
         if loop and ours:
