@@ -14,6 +14,8 @@ from sa2va.checkpoints.footprint import (
     CHOICES,
     TEXT_TOKENS,
     Need,
+    count_keyframes,
+    count_patches,
     count_working,
     find_place,
     measure,
@@ -22,12 +24,15 @@ from sa2va.checkpoints.footprint import (
 )
 from sa2va.checkpoints.released import RELEASED
 from sa2va.model.families.catalog import find_family
+from sa2va.model.sam.catalog import build_sam2
+
+CPU, GPU = torch.device("cpu"), torch.device("meta")
 
 
 @pytest.mark.parametrize(("choice", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
 def test_weights_are_counted_to_the_byte(choice: str, dtype: torch.dtype) -> None:
     model = build_model()[0].to(dtype)
-    need = memory_need(measure(model.config), CHOICES[choice], 1)
+    need = memory_need(measure(model.config, CPU), CHOICES[choice])
     stored = {
         name: sum(p.numel() * p.element_size() for p in part.parameters()) for name, part in model.named_children()
     }
@@ -40,7 +45,7 @@ def test_weights_are_counted_to_the_byte(choice: str, dtype: torch.dtype) -> Non
 @pytest.mark.parametrize("kind", OFFICIAL)
 def test_every_family_is_counted(kind: str) -> None:
     model, processor = build_family(kind)
-    size = measure(model.config)
+    size = measure(model.config, CPU)
     assert size.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert 0 < size.vision_linear and 0 < size.vision_other and 0 < size.language_linear < size.parameters
     pictures = [np.zeros((h, w, 3), np.uint8) for h, w in ((30, 30), (40, 400), (500, 500))]
@@ -55,9 +60,9 @@ def test_the_cache_is_counted_to_the_byte() -> None:
     with torch.no_grad():
         language(inputs_embeds=torch.zeros(1, 7, model.mllm.width), past_key_values=cache, use_cache=True)
     stored = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
-    size = measure(model.config)
+    size = measure(model.config, CPU)
     assert stored == 7 * 4 * size.cache_per_token
-    cache = memory_need(size, CHOICES["float32"], 1).cache
+    cache = memory_need(size, CHOICES["float32"]).cache
     assert cache == 4 * size.cache_per_token * (size.picture_tokens + TEXT_TOKENS)
 
 
@@ -80,10 +85,10 @@ BASES = {
 
 @pytest.mark.parametrize("name", RELEASED)
 def test_released_models_have_the_size_of_their_bases(name: str) -> None:
-    size = measure(RELEASED[name].config)
+    size = measure(RELEASED[name].config, CPU)
     assert (size.parameters - size.sam2) / 1e9 == pytest.approx(BASES[name], rel=0.01)
     assert 0.224e9 < size.sam2 < 0.27e9  # SAM 2 large and the projector
-    totals = [memory_need(size, choice, 1).total for choice in CHOICES.values()]
+    totals = [memory_need(size, choice).total for choice in CHOICES.values()]
     assert totals == sorted(totals, reverse=True)
 
 
@@ -92,18 +97,29 @@ def test_the_vision_tower_works_in_what_is_estimated(monkeypatch: pytest.MonkeyP
     native = build_empty(config).mllm.native
     tiles = torch.empty(13, 3, 448, 448, device="meta")
     peak = peak_numbers(native, lambda: native.model.get_image_features(pixel_values=tiles), monkeypatch)
-    assert count_working(config, native.config) == pytest.approx(peak, rel=0.05)
+    assert count_working(config, native.config, GPU) == pytest.approx(peak, rel=0.05)
+    assert 13 * count_patches(config, 14, CPU) == count_patches(config, 14, GPU)
 
 
 def test_sam2_works_in_what_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
     config = RELEASED["ByteDance/Sa2VA-Qwen3-VL-2B"].config  # its vision tower reads few patches
-    model, size = build_empty(config), measure(config)
-    frame = torch.empty(1, 3, 1024, 1024, device="meta")
-    peak = peak_numbers(model.sam2, lambda: model.sam2.encode_frames(frame), monkeypatch)
-    assert size.encoder == pytest.approx(peak, rel=0.05)
-    features = model.sam2.encode_frames(frame)
-    assert size.features == config.num_keyframes * sum(t.numel() for t in (features.embeds, *features.high_res))
-    assert memory_need(size, CHOICES["bfloat16"], 3).working == 2 * (3 * size.encoder + size.features)
+    model = build_empty(config)
+    frames = torch.empty(5, 3, 1024, 1024, device="meta")  # the meta device stands for a GPU
+    peak = peak_numbers(model.sam2, lambda: model.sam2.encode_frames(frames), monkeypatch)
+    found = model.sam2.encode_frames(frames)
+    features = sum(one.numel() for one in (found.embeds, *found.high_res))
+    assert count_keyframes(config, 256, GPU) - features == pytest.approx(peak, rel=0.05)
+    assert measure(config, GPU).working == count_keyframes(config, 256, GPU)
+
+
+@pytest.mark.slow
+def test_sam2_on_a_cpu_works_in_what_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RELEASED["ByteDance/Sa2VA-1B"].config
+    sam2 = build_sam2(config.sam2).bfloat16().eval()
+    frame = torch.zeros(1, 3, 1024, 1024, dtype=torch.bfloat16)
+    peak = 2 * peak_numbers(sam2, lambda: sam2.encode_frames(frame), monkeypatch)  # 2 bytes a number
+    features = config.num_keyframes * 4 * 256 * 64**2
+    assert count_keyframes(config, 256, CPU) - features == pytest.approx(peak, rel=0.05)
 
 
 def test_a_text_layer_works_in_what_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
 from torch import nn
 
-from sa2va.checkpoints.device import GIB, Place
+from sa2va.checkpoints.device import GIB, Place, frames_at_once
 from sa2va.checkpoints.folder import build_empty
 from sa2va.model.config import Sa2VAConfig
+from sa2va.model.families.base import squares_at_once
 from sa2va.model.families.catalog import find_family
 
 TEXT_TOKENS = 1_000  # text of a conversation, in addition to image tokens
@@ -52,9 +54,7 @@ class Size:
     sam2: int  # with the [SEG] projector
     cache_per_token: int  # values of one token in the KV cache
     picture_tokens: int  # maximum number of image tokens of one picture
-    working: int  # peak number of activations of the MLLM for one picture
-    encoder: int  # peak number of activations of SAM 2's encoder, per frame
-    features: int  # SAM 2's features of the key frames
+    working: int  # peak number of activations for one picture, or for the key frames of a clip
 
     @property
     def parameters(self) -> int:
@@ -69,7 +69,7 @@ class Need:
     language: int
     sam2: int
     cache: int  # KV cache of one picture and TEXT_TOKENS tokens of text
-    working: int  # of one picture, or of a clip's key frames
+    working: int
 
     @property
     def weights(self) -> int:
@@ -80,11 +80,12 @@ class Need:
         return self.weights + self.cache + self.working
 
 
-def measure(config: Sa2VAConfig) -> Size:
-    """Count parameters, KV cache values and activations of a model on the meta device.
+def measure(config: Sa2VAConfig, device: torch.device) -> Size:
+    """Count parameters, KV cache values and activations of a model.
 
-    SAM 2's encoder holds 12 D numbers per cell of the (S/4)^2 grid, in its first stage. Its features of a frame hold C,
-    C/4 and C/8 channels on grids of side S/16, S/8 and S/4, each C (S/16)^2 or twice that.
+    Args:
+        config: of the model, which is built on the meta device.
+        device: where it would run; a CPU takes fewer tiles and frames at once.
     """
     model = build_empty(config)
     native = model.mllm.native
@@ -95,7 +96,6 @@ def measure(config: Sa2VAConfig) -> Size:
     of_vision = {id(p): p.numel() for p in native.parameters() if id(p) not in of_language}
     text = native.config.get_text_config()
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    backbone, side = config.sam2["vision_config"]["backbone_config"], model.sam2.size
     language_linear = sum(number for key, number in linear.items() if key in of_language)
     vision_linear = sum(number for key, number in linear.items() if key in of_vision)
     return Size(
@@ -106,9 +106,7 @@ def measure(config: Sa2VAConfig) -> Size:
         sam2=sum(p.numel() for part in (model.sam2, model.projector) for p in part.parameters()),
         cache_per_token=2 * text.num_hidden_layers * text.num_key_value_heads * head_dim,
         picture_tokens=count_picture_tokens(config),
-        working=count_working(config, native.config),
-        encoder=12 * backbone["hidden_size"] * (side // 4) ** 2,
-        features=config.num_keyframes * 4 * model.sam2.width * (side // 16) ** 2,
+        working=max(count_working(config, native.config, device), count_keyframes(config, model.sam2.width, device)),
     )
 
 
@@ -117,13 +115,14 @@ def count_tiles(config: Sa2VAConfig) -> int:
     return config.max_tiles + (config.max_tiles > 1)
 
 
-def count_patches(config: Sa2VAConfig, patch: int | Sequence[int]) -> int:
-    """Return the largest number of patches of one picture; `patch` is the side of a patch in px."""
+def count_patches(config: Sa2VAConfig, patch: int | Sequence[int], device: torch.device) -> int:
+    """Return the largest number of patches that are encoded at once; `patch` is the side of a patch in px."""
     patch = patch if isinstance(patch, int) else patch[0]
     if config.max_pixels:
         return config.max_pixels // patch**2
     side = config.tile_size // patch
-    return count_tiles(config) * (side * side + 1)  # plus the class token
+    number = min(count_tiles(config), squares_at_once(device, config.tile_size, config.tile_size))
+    return number * (side * side + 1)  # plus the class token
 
 
 def count_picture_tokens(config: Sa2VAConfig) -> int:
@@ -134,7 +133,7 @@ def count_picture_tokens(config: Sa2VAConfig) -> int:
     return config.max_pixels // (vision["patch_size"] * vision["spatial_merge_size"]) ** 2
 
 
-def count_working(config: Sa2VAConfig, native: Any) -> int:
+def count_working(config: Sa2VAConfig, native: Any, device: torch.device) -> int:
     """Estimate the MLLM's peak number of activations: the maximum over two stages, which run one after the other.
 
     Each is the peak within one layer, measured on layers of the released sizes: 5 D + 2 I per patch in the vision
@@ -143,31 +142,44 @@ def count_working(config: Sa2VAConfig, native: Any) -> int:
     Args:
         config: of the whole model.
         native: configuration of the native MLLM.
+        device: where it would run.
     """
     vision, text = native.vision_config, native.get_text_config()
     tokens = count_picture_tokens(config) + TEXT_TOKENS
     return max(
-        count_patches(config, vision.patch_size) * (5 * vision.hidden_size + 2 * vision.intermediate_size),
+        count_patches(config, vision.patch_size, device) * (5 * vision.hidden_size + 2 * vision.intermediate_size),
         tokens * (3 * text.hidden_size + 3 * text.intermediate_size),
     )
 
 
-def memory_need(size: Size, choice: Choice, frames_at_once: int) -> Need:
-    """Return the bytes that a model takes.
+def count_keyframes(config: Sa2VAConfig, width: int, device: torch.device) -> int:
+    """Estimate SAM 2's peak number of activations: its encoder's for the frames at once, and all features.
+
+    The encoder holds 13 D numbers per cell of the (S/4)^2 grid in its first stage. A CPU takes it in parts and
+    holds 4.25 D, most of them feature maps. The features of a frame are C, C/4 and C/8 channels on grids of side S/16,
+    S/8 and S/4.
 
     Args:
-        size: of the model.
-        choice: its precision.
-        frames_at_once: number of key frames in a batch of SAM 2's encoder, see `device.frames_at_once`.
+        config: of the whole model.
+        width: C.
+        device: where it would run.
     """
+    side, backbone = config.sam2["image_size"], config.sam2["vision_config"]["backbone_config"]
+    per_cell = 4.25 if device.type == "cpu" else 13
+    encoder = round(per_cell * backbone["hidden_size"] * (side // 4) ** 2)
+    features = 4 * width * (side // 16) ** 2
+    return frames_at_once(device) * encoder + config.num_keyframes * features
+
+
+def memory_need(size: Size, choice: Choice) -> Need:
+    """Return the bytes that a model of this size takes in this precision."""
     tokens = size.picture_tokens + TEXT_TOKENS
-    working = max(size.working, frames_at_once * size.encoder + size.features)
     return Need(
         vision=round(size.vision_linear * choice.vision + size.vision_other * choice.rest),
         language=round(size.language_linear * choice.language + size.language_other * choice.rest),
         sam2=round(size.sam2 * choice.rest),
         cache=round(tokens * size.cache_per_token * choice.rest),
-        working=round(working * choice.rest),
+        working=round(size.working * choice.rest),
     )
 
 

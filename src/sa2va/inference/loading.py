@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from sa2va.checkpoints.adapter import merge_adapter
-from sa2va.checkpoints.device import check_dtype, choose_device, choose_dtype, frames_at_once, list_places
+from sa2va.checkpoints.device import check_dtype, choose_device, choose_dtype, list_places
 from sa2va.checkpoints.device_map import Plan, budgets, plan_layers, spread
 from sa2va.checkpoints.find import EMBEDDED, find_model
 from sa2va.checkpoints.folder import Checkpoint, build_empty, load_weights, open_checkpoint
@@ -86,7 +86,7 @@ def _choose_gpus(config: Sa2VAConfig, dtype: torch.dtype, *, may_spread: bool) -
     places = sorted(list_places(), key=lambda place: (place.device == "cpu", -place.free))
     first = torch.device(places[0].device)
     choice = CHOICES["float32" if dtype == torch.float32 else "bfloat16"]
-    need = memory_need(measure(config), choice, frames_at_once(first))
+    need = memory_need(measure(config, first), choice)
     if places[0].usable >= need.total or not may_spread:
         return first, None
     return first, plan_layers(build_empty(config).mllm.native, dtype, budgets(need, places))

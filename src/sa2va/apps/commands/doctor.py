@@ -74,15 +74,15 @@ def examine(name: str, config: "Sa2VAConfig", places: "list[Place]") -> dict[str
     """Estimate a model's memory in each precision, and the device that it fits."""
     import torch
 
-    from sa2va.checkpoints.device import choose_cpu_dtype, frames_at_once
+    from sa2va.checkpoints.device import choose_cpu_dtype
     from sa2va.checkpoints.footprint import CHOICES, find_place, measure, memory_need, to_gib
     from sa2va.checkpoints.released import RELEASED
 
-    size, num_frames = measure(config), frames_at_once(torch.device(places[0].device))
+    size = measure(config, torch.device(places[0].device))
     cpu_dtype, reason = choose_cpu_dtype(size.parameters)
     choices = {}
     for key, choice in CHOICES.items():
-        need = memory_need(size, choice, num_frames)
+        need = memory_need(size, choice)
         choices[key] = {
             "gib": to_gib(need),
             "cache_mib_per_1000_tokens": round(1000 * size.cache_per_token * choice.rest / 2**20, 1),

@@ -4,6 +4,7 @@ Flow: MllmFamily -> one subclass per family, each in its own file -> catalog.py.
 Shapes: B samples, L tokens, D width, Y vocabulary.
 """
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,11 @@ from sa2va.model.batch import move
 from sa2va.model.families.protocol import TextInput, TextOutput, VisualTokens
 
 PIXELS_AT_ONCE = 448**2  # of squares on a CPU: the states of more would leave its caches, and take more memory
+
+
+def squares_at_once(device: torch.device, height: int, width: int) -> int:
+    """Return the number of squares that an image encoder takes at once; their sides are in px."""
+    return max(1, PIXELS_AT_ONCE // (height * width)) if device.type == "cpu" else sys.maxsize
 
 
 class MllmFamily:
@@ -42,9 +48,7 @@ class MllmFamily:
 
     def encode_images(self, mllm: Any, pixel_values: Tensor, grids: Tensor) -> VisualTokens:
         """Encode squares (P, 3, s, s); `grids` is unused, since all squares have one size."""
-        _, _, height, width = pixel_values.shape
-        on_cpu = pixel_values.device.type == "cpu"
-        parts = pixel_values.split(max(1, PIXELS_AT_ONCE // (height * width))) if on_cpu else [pixel_values]
+        parts = pixel_values.split(squares_at_once(pixel_values.device, *pixel_values.shape[2:]))
         outputs = [mllm.model.get_image_features(pixel_values=part, return_dict=True).pooler_output for part in parts]
         return VisualTokens(torch.cat([tokens for output in outputs for tokens in output]))  # (tokens, D) of a square
 
