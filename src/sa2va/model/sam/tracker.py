@@ -20,6 +20,8 @@ from sa2va.model.sam.memory_attention import Memories, Merged, merge_projections
 from sa2va.model.sam.memory_bank import MemoryBank, Page, Reading, Recalled, flatten_readings, send
 from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput, Memory, Sam2
 
+MOST_MERGED = 8  # objects; merged projections hold the keys and values of all layers, 0.1 GB an object at 1024 px
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrackPolicy:
@@ -259,7 +261,8 @@ class Tracker:
             recalled = self._bank.recall(plan.parts[0], plan.index[0], self._max_pointers)
             if self._merged is None and not self._alone:
                 self._merged = merge_projections(self._sam2.native.memory_attention)
-            output, memory = self._follow(self._sam2, self.policy, features, recalled, self._merged)
+            merged = self._merged if len(ids) <= MOST_MERGED else None
+            output, memory = self._follow(self._sam2, self.policy, features, recalled, merged)
         else:
             output, memory = decode_frame(self._sam2, self.policy, features, self._read(plan, features.embeds))
         self._bank.write(memory, plan.pages, plan.rows)
