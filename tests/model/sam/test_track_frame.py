@@ -30,13 +30,13 @@ def follow(sam2: Sam2, number: int, step: Step, num_frames: int = NUM_FRAMES) ->
     """Track boxes through a clip with a step for frames with a full memory; return the logits of the last frame."""
     clip, (masks,) = draw_clip(num_frames), draw_masks(number, 0).values()
 
-    def choose(sam2: Sam2, policy: TrackPolicy, features: FrameFeatures, recalled: Recalled) -> Any:
+    def choose(sam2: Sam2, policy: TrackPolicy, features: FrameFeatures, recalled: Recalled, merged: Any) -> Any:
         assert recalled.mask is None and recalled.maps.shape[0] == number
         is_full = recalled.maps.shape[1] == 7 and recalled.ages.shape[1] == 16
-        return (step if is_full else track_frame)(sam2, policy, features, recalled)
+        return (step if is_full else track_frame)(sam2, policy, features, recalled, merged)
 
-    tracker = Tracker(sam2, STOCK, follow=choose)
     with torch.no_grad():
+        tracker = Tracker(sam2, STOCK, follow=choose)
         features = sam2.encode_frames(clip[:1])
         tracker.prompt(0, features, sam2.take_masks(features, masks), given=masks)
         for index, pixels in enumerate(clip[1:], 1):

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMemoryAttention, Sam2VideoRoPEAttention
 from transformers.models.sam3_tracker_video.modeling_sam3_tracker_video import Sam3TrackerVideoMemoryAttention
@@ -21,6 +22,36 @@ from sa2va.model.sam.attention import attend, takes_blocks
 
 TOKENS_AT_ONCE = 1024  # chunk of a feed-forward layer on a CPU
 SUPPORTED = (Sam2VideoMemoryAttention, Sam3TrackerVideoMemoryAttention)  # submodules have the same names
+
+
+Projection = tuple[Tensor, Tensor]  # weight (outputs, inputs) and bias
+
+
+class Merged(NamedTuple):
+    """Projections that read the same tokens, as one product each: a GPU launches fewer kernels."""
+
+    own: tuple[Projection, ...]  # per layer: scaled queries, keys and values of the self-attention
+    keys: Projection  # of the cross-attention of all layers
+    values: Projection
+
+
+def merge_projections(attention: nn.Module) -> Merged | None:
+    """Merge the projections of a module that `can_read` supports; None = another module, or gradients are wanted."""
+    if not can_read(attention) or torch.is_grad_enabled():
+        return None
+    layers = cast(Sequence[Any], attention.layers)
+    own = [layer.self_attn for layer in layers]
+    cross = [layer.cross_attn_image for layer in layers]
+    return Merged(
+        tuple(_merge([one.q_proj, one.k_proj, one.v_proj], [one.scaling, 1, 1]) for one in own),
+        _merge([one.k_proj for one in cross], [1] * len(cross)),
+        _merge([one.v_proj for one in cross], [1] * len(cross)),
+    )
+
+
+def _merge(parts: Sequence[nn.Linear], scales: Sequence[float]) -> Projection:
+    pairs = list(zip(parts, scales, strict=True))
+    return torch.cat([part.weight * scale for part, scale in pairs]), torch.cat([p.bias * scale for p, scale in pairs])
 
 
 class Memories(NamedTuple):
@@ -45,6 +76,7 @@ def read_memories(
     current: Tensor,
     current_positions: Tensor,
     memories: Iterable[Memories],
+    merged: Merged | None = None,
 ) -> Tensor:
     """Run memory attention.
 
@@ -53,28 +85,36 @@ def read_memories(
         current: (1 or N, g*g, C), features of the frame; 1 if all objects share them.
         current_positions: (1, g*g, C).
         memories: of N objects, in groups.
+        merged: `merge_projections(attention)`; None = each projection by itself.
 
     Returns:
         (N, g*g, C).
     """
     layers, turns = cast(Sequence[Any], attention.layers), _turns(attention, current.device)
     x = current + 0.1 * current_positions
-    x = x + _self_attention(layers[0].self_attn, layers[0].layer_norm1(x), turns)
+    x = x + _self_attention(layers[0].self_attn, layers[0].layer_norm1(x), turns, merged and merged.own[0])
     rows, found = 0, []
     for part in memories:
         n = len(part.tokens)
-        found.append(_run_layers(layers, x if len(x) == 1 else x[rows : rows + n], part, turns))
+        found.append(_run_layers(layers, x if len(x) == 1 else x[rows : rows + n], part, turns, merged))
         rows += n
     return attention.layer_norm(torch.cat(found))
 
 
-def _run_layers(layers: Sequence[Any], x: Tensor, memories: Memories, turns: "Turns") -> Tensor:
+def _run_layers(layers: Sequence[Any], x: Tensor, memories: Memories, turns: "Turns", merged: Merged | None) -> Tensor:
     """Run all layers except the first self-attention, which `read_memories` has computed for all objects."""
     keys = memories.tokens + memories.positions
+    pairs = None if merged is None else _project(merged, keys, memories, turns.key, len(layers))
     for number, layer in enumerate(layers):
         if number:
-            x = x + _self_attention(layer.self_attn, layer.layer_norm1(x), turns)
-        x = x + _cross_attention(layer.cross_attn_image, layer.layer_norm2(x), keys, memories, turns)
+            own = merged and merged.own[number]
+            x = x + _self_attention(layer.self_attn, layer.layer_norm1(x), turns, own)
+        cross, queries = layer.cross_attn_image, layer.layer_norm2(x)
+        if pairs is None:
+            x = x + _cross_attention(cross, queries, keys, memories, turns)
+        else:
+            query = _rotate(cross.q_proj(queries), turns.query).expand(len(keys), -1, -1)
+            x = x + cross.o_proj(attend(query, *pairs[number], memories.mask))
         x = x + _feed_forward(layer, layer.layer_norm3(x))
     return x
 
@@ -143,9 +183,25 @@ def _feed_forward(layer: Any, x: Tensor) -> Tensor:
     return torch.cat([layer.linear2(layer.activation(layer.linear1(part))) for part in parts], 1)
 
 
-def _self_attention(weights: Sam2VideoRoPEAttention, x: Tensor, turns: Turns) -> Tensor:
-    query, key = _rotate(weights.q_proj(x), turns.query), _rotate(weights.k_proj(x), turns.key)
-    return weights.o_proj(attend(query, key, weights.v_proj(x)))
+def _self_attention(weights: Sam2VideoRoPEAttention, x: Tensor, turns: Turns, merged: Projection | None) -> Tensor:
+    if merged is None:
+        query, key = _rotate(weights.q_proj(x), turns.query), _rotate(weights.k_proj(x), turns.key)
+        return weights.o_proj(attend(query, key, weights.v_proj(x)))
+    both, value = F.linear(x, *merged).unflatten(-1, (3, -1)).split([2, 1], 2)  # (N, g*g, 2 and 1, C)
+    swapped = both.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    query, key = (both * turns.key.cos[:, None] + swapped * turns.key.sin[:, None]).to(both.dtype).unbind(2)
+    return weights.o_proj(attend(query, key, value[:, :, 0]))
+
+
+def _project(
+    merged: Merged, keys: Tensor, memories: Memories, turn: Rotation, num_layers: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Project the memory to keys and values (N, L, C) of all layers at once."""
+    projected = F.linear(keys, *merged.keys)  # (N, L, layers * C)
+    wide = Rotation(turn.cos.repeat(1, num_layers), turn.sin.repeat(1, num_layers))
+    _rotate(projected[:, : projected.shape[1] - memories.num_pointer_tokens], wide)
+    values = F.linear(memories.tokens, *merged.values)
+    return list(zip(projected.chunk(num_layers, -1), values.chunk(num_layers, -1), strict=True))
 
 
 def _cross_attention(

@@ -20,7 +20,7 @@ from transformers.models.sam2_video.modeling_sam2_video import get_1d_sine_pe
 
 from sa2va.model.sam.attention import BLOCKWISE
 from sa2va.model.sam.hiera import use_window_order
-from sa2va.model.sam.memory_attention import Memories, can_read, read_memories
+from sa2va.model.sam.memory_attention import Memories, Merged, can_read, read_memories
 
 ABSENT_LOGIT = -1024.0  # mask logit of an absent object, as in SAM 2
 GIVEN_LOGIT = 10.0  # absolute mask logit of a mask prompt, as in SAM 2
@@ -324,12 +324,13 @@ class Sam2(nn.Module):
             groups.setdefault(row if alone and masked else size[0] > 0 if masked else size, []).append(row)
         return list(groups.values())
 
-    def attend(self, embeds: Tensor, memories: Iterable[Memories]) -> Tensor:
+    def attend(self, embeds: Tensor, memories: Iterable[Memories], merged: Merged | None = None) -> Tensor:
         """Condition features on memory.
 
         Args:
             embeds: (N, C, g, g), without memory; or F = 1 shared by all objects.
             memories: of N objects, in groups.
+            merged: see `read_memories`.
 
         Returns:
             (N, C, g, g).
@@ -339,9 +340,8 @@ class Sam2(nn.Module):
             torch.Size((1, c, g, g)), embeds.device, embeds.dtype
         )
         if can_read(attention) and not torch.is_grad_enabled():
-            conditioned = read_memories(
-                attention, embeds.flatten(2).transpose(1, 2), own_positions.flatten(2).transpose(1, 2), memories
-            )
+            tokens, places = (x.flatten(2).transpose(1, 2) for x in (embeds, own_positions))
+            conditioned = read_memories(attention, tokens, places, memories, merged)
         else:
             rows, found = 0, []
             for part in memories:

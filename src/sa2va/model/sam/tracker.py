@@ -16,9 +16,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sa2va.model.sam.memory_attention import Memories
+from sa2va.model.sam.memory_attention import Memories, Merged, merge_projections
 from sa2va.model.sam.memory_bank import MemoryBank, Page, Reading, Recalled, flatten_readings, send
 from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput, Memory, Sam2
+
+MOST_MERGED = 8  # objects; merged projections hold the keys and values of all layers, 0.1 GB an object at 1024 px
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +126,7 @@ class ObjectMemory:
 
 
 def track_frame(
-    sam2: Sam2, policy: TrackPolicy, features: FrameFeatures, recalled: Recalled
+    sam2: Sam2, policy: TrackPolicy, features: FrameFeatures, recalled: Recalled, merged: Merged | None = None
 ) -> tuple[MaskOutput, Memory]:
     """Track objects to a frame, as a function of tensors alone: no value is read, so that torch.compile takes it whole.
 
@@ -133,12 +135,14 @@ def track_frame(
         policy: memory rules.
         features: features of the frame, F = 1, or one row per object.
         recalled: memories of N objects.
+        merged: see `read_memories`.
 
     Returns:
         The masks, and the memory of the frame.
     """
     memories = recalled.embed(sam2, features.embeds.dtype)
-    return decode_frame(sam2, policy, features, sam2.attend(features.embeds, [memories]))
+    output, memory = decode_frame(sam2, policy, features, sam2.attend(features.embeds, [memories], merged))
+    return output, memory._replace(positions=recalled.positions[:, None])  # known, so that none are computed
 
 
 def decode_frame(
@@ -152,7 +156,7 @@ def decode_frame(
     return output, sam2.encode_memory(features.embeds, output)
 
 
-Follow = Callable[[Sam2, TrackPolicy, FrameFeatures, Recalled], tuple[MaskOutput, Memory]]
+Follow = Callable[[Sam2, TrackPolicy, FrameFeatures, Recalled, Merged | None], tuple[MaskOutput, Memory]]
 
 
 class Tracker:
@@ -185,6 +189,9 @@ class Tracker:
         self._max_pointers = most if num_frames is None else min(num_frames, most)
         self._objects: dict[int, ObjectMemory] = {}
         self._bank, self._follow = MemoryBank(), follow
+        self._device = sam2.native.no_memory_embedding.device
+        self._alone = follow is track_frame and self._device.type == "cpu"
+        self._merged: Merged | None = None
 
     @property
     def objects(self) -> dict[int, ObjectMemory]:
@@ -252,7 +259,10 @@ class Tracker:
         plan = self._plan(frame, ids)
         if plan.is_whole:
             recalled = self._bank.recall(plan.parts[0], plan.index[0], self._max_pointers)
-            output, memory = self._follow(self._sam2, self.policy, features, recalled)
+            if self._merged is None and not self._alone:
+                self._merged = merge_projections(self._sam2.native.memory_attention)
+            merged = self._merged if len(ids) <= MOST_MERGED else None
+            output, memory = self._follow(self._sam2, self.policy, features, recalled, merged)
         else:
             output, memory = decode_frame(self._sam2, self.policy, features, self._read(plan, features.embeds))
         self._bank.write(memory, plan.pages, plan.rows)
@@ -268,16 +278,14 @@ class Tracker:
     def _plan(self, frame: int, ids: Sequence[int]) -> "_Plan":
         """Choose what each object reads and where its memory of this frame goes; send all indices at once."""
         readings = [self._objects[key].recall(frame) if key in self._objects else Reading() for key in ids]
-        device = self._sam2.native.no_memory_embedding.device
-        alone = self._follow is track_frame and device.type == "cpu"
-        groups = self._sam2.group_objects([one.size for one in readings], alone=alone)
+        groups = self._sam2.group_objects([one.size for one in readings], alone=self._alone)
         pages = self._reserve(len(ids))
         numbers = [[page.map for page in pages], [page.pointer for page in pages]]
         parts, ends = [[readings[row] for row in group] for group in groups], [len(numbers)]
         for part in parts:
             numbers += flatten_readings(part)
             ends.append(len(numbers))
-        index = send(numbers, device)
+        index = send(numbers, self._device)
         return _Plan(pages, index[:2], groups, parts, [index[start:end] for start, end in pairwise(ends)])
 
     def _read(self, plan: "_Plan", embeds: Tensor) -> Tensor:
