@@ -16,6 +16,7 @@ from measure import Clock, Table, choose_clock, name_clock, parser, report, seco
 from video_speed import build
 
 import sa2va
+from sa2va.inference.compiling import compile_function
 from sa2va.media.writer import VideoWriter
 from sa2va.model.sam.attention import BLOCKWISE
 from sa2va.model.sam.sam2 import Sam2
@@ -56,7 +57,7 @@ def compare_encoders(device: str, repeats: int) -> Table:
 def compare_compiled(device: str, repeats: int) -> Table:
     """Time the embedded model's image encoder in eager mode and compiled; compilation is reported separately."""
     sam2 = sa2va.load("tiny", device=device).model.sam2
-    compiled = torch.compile(sam2.encode_frames, fullgraph=True, dynamic=False)
+    compiled = compile_function(sam2.encode_frames)
     pixels = torch.randn(1, 3, sam2.size, sam2.size, device=device)
     start = time.perf_counter()
     compiled(pixels)

@@ -38,6 +38,8 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from sa2va.inference.compiling import INDUCTOR
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # what is a launch, is said by a tool of the tests
 from support.fake_device import is_launch
 
@@ -160,7 +162,8 @@ def count_compiled(function: Callable[..., object], *inputs: Any) -> Launches:
     def backend(graph: torch.fx.GraphModule, examples: Sequence[Any]) -> Callable[..., Any]:
         before = len(_found)
         try:
-            compile_fx(graph, list(examples))
+            with inductor_config.patch(INDUCTOR):
+                compile_fx(graph, list(examples))
         except Exception:
             if len(_found) == before:
                 raise

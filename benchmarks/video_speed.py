@@ -23,6 +23,7 @@ from transformers import Sam2VideoModel
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
 from sa2va.checkpoints.sam2_sizes import SIZES, sam2_config
+from sa2va.inference.compiling import compile_function
 from sa2va.model.sam.attention import avoid_cudnn
 from sa2va.model.sam.memory_bank import Page
 from sa2va.model.sam.sam2 import FrameFeatures, Sam2
@@ -125,7 +126,7 @@ def time_frames(
     """Time both on every frame, ours also with a single object; return the GFLOP per object and frame."""
     encode, step = sam2.encode_frames, track_frame
     if compiled:
-        encode, step = (torch.compile(one, fullgraph=True, dynamic=False) for one in (encode, step))
+        encode, step = compile_function(encode), compile_function(step)
 
     def follow(*inputs: Any) -> Any:
         return (step if clock.frame >= FULL_FRAMES else track_frame)(*inputs)

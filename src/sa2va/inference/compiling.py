@@ -19,6 +19,9 @@ CALLS_TO_PAY = 1000
 REPEATS = 2  # calls of one shape in a row before it is compiled: a memory that fills has another shape on each frame
 MAX_SHAPES = 4  # per function; torch.compile gives up after 8
 
+# Inductor's options: independent small kernels are launched as one.
+INDUCTOR: dict[str, str | int | bool | Callable[..., Any]] = {"combo_kernels": True}
+
 R = TypeVar("R")
 
 
@@ -33,6 +36,14 @@ def check_mode(mode: object) -> CompileMode:
     if mode == "auto":
         return "auto"
     raise ValueError(f"compile={mode!r}: expected one of {', '.join(map(repr, MODES))}")
+
+
+def compile_function(function: Callable[..., R], *, dynamic: bool = False) -> Callable[..., R]:
+    """Compile a function for one shape, or for all shapes as far as torch can.
+
+    Where shapes vary, a graph break lets torch go on uncompiled after too many of them, instead of failing.
+    """
+    return torch.compile(function, fullgraph=not dynamic, dynamic=None if dynamic else False, options=INDUCTOR)
 
 
 class Compiler:
@@ -73,8 +84,7 @@ class Compiler:
             return function(*inputs)
         warnings.warn(f"compiling the {name}, which takes up to a minute; compile=False avoids it", stacklevel=2)
         try:
-            # Where shapes vary, a graph break lets torch go on uncompiled after too many of them, instead of failing.
-            made = torch.compile(function, fullgraph=not dynamic, dynamic=None if dynamic else False)
+            made = compile_function(function, dynamic=dynamic)
             found = made(*inputs)
         except torch.OutOfMemoryError:
             raise

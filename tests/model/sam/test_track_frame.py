@@ -8,6 +8,7 @@ import torch
 from support.stock_sam2 import build_sam2, draw_clip, draw_masks
 from torch import Tensor
 
+from sa2va.inference.compiling import compile_function
 from sa2va.model.sam.memory_bank import Recalled
 from sa2va.model.sam.sam2 import FrameFeatures, Memory, Sam2
 from sa2va.model.sam.tracker import STOCK, MaskOutput, Tracker, TrackPolicy, track_frame
@@ -72,6 +73,6 @@ def test_the_image_encoder_has_no_graph_break(sam2: Sam2) -> None:
 @pytest.mark.parametrize("number", [1, 8])
 def test_compiled_equals_eager(number: int) -> None:
     sam2 = build_sam2("2.1")
-    step = torch.compile(track_frame, fullgraph=True, dynamic=False)
+    step = compile_function(track_frame)
     expected = follow(sam2, number, track_frame)
     assert (follow(sam2, number, step) - expected).abs().max() < 1e-4
