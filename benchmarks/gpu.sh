@@ -4,19 +4,25 @@
 # Run: bash benchmarks/gpu.sh [--record]
 #      SA2VA_SIZE=tiny bash benchmarks/gpu.sh runs the same commands on a CPU at tiny sizes, to try the script.
 # A machine without a network: run benchmarks/wheels.sh elsewhere and carry the folder .wheels; missing packages are
-# installed from it for this run alone. OpenCV and the rest come with any Transformers machine, see wheels.sh.
-# Each part has its own time limit, cut to what is left of the eight minutes. With --record the tables go into
+# installed from it for this run alone. OpenCV, which is large, must be installed there.
+# A machine without a GPU is refused. Each part has its own time limit, cut to what is left of the eight minutes. With --record the tables go into
 # RESULTS.md; that file and a log also go to $OUT where it is set.
 set -u
 cd "$(dirname "$0")/.."
 size="${SA2VA_SIZE:-full}" python="${PYTHON:-python3}" budget=475 failed=()
 export PYTHONPATH="$PWD/src${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 log="${OUT:-$(mktemp -d)}/gpu.log"
+mkdir -p "$(dirname "$log")"
 
 if ! "$python" -c "import av, pycocotools, typer" 2>/dev/null && ls .wheels/*.whl >/dev/null 2>&1; then
     site="$(mktemp -d)"
     "$python" -m pip install -q --no-index --no-deps --no-compile --target "$site" .wheels/*.whl || exit 1
     export PYTHONPATH="$PYTHONPATH:$site"
+fi
+
+if [ "$size" = full ] && ! "$python" -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then
+    echo "$python finds no GPU (torch.cuda.is_available()); SA2VA_SIZE=tiny bash benchmarks/gpu.sh runs on a CPU" >&2
+    exit 2
 fi
 
 # part SECONDS SCRIPT ARGUMENT...: run one benchmark within its limit. A missed bar is a result, not a failure.

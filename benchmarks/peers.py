@@ -302,6 +302,8 @@ def main() -> int:
     options = made.parse_args()
     if options.size == "tiny":
         options.model = "tiny"
+    if not any(options.dtype in (None, *ROWS[name].dtypes) for name in options.row or ROWS):
+        made.error(f"--dtype is {options.dtype}, which these rows are not measured in; leave it out")
     if options.who:
         print(json.dumps(measure(options, options.row[0], ROWS[options.row[0]])))
         return 0

@@ -1,10 +1,12 @@
 """Test that benchmarks run end to end at tiny sizes; their figures are no tests."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -31,6 +33,21 @@ def test_operations_are_counted() -> None:
     """The pretended GPU, which stands on private parts of PyTorch, traces and fuses with the installed version."""
     counted = run_benchmark("operations.py", "--sam", "tiny", "--part", "encoder", "waits", expect=None)
     assert "| encoder, hiera-tiny |" in counted and "frame, host waits" in counted
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_the_gpu_script_refuses_a_machine_without_one(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHON": sys.executable, "OUT": str(tmp_path)}
+    command = ["bash", str(BENCHMARKS / "gpu.sh")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 2 and done.stdout == ""
+    assert "finds no GPU" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_rows_that_a_data_type_leaves_empty_are_refused() -> None:
+    command = [sys.executable, str(BENCHMARKS / "peers.py"), "--row", "clips", "long", "--dtype", "float32"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "--dtype is float32, which these rows are not measured in" in done.stderr
 
 
 @pytest.mark.slow

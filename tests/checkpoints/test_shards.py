@@ -1,6 +1,7 @@
 """Check that tensors are read exactly as written, in one file or many, and that damage is reported."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,23 @@ def test_pages_that_were_read_leave_memory(tmp_path: Path, monkeypatch: pytest.M
         assert torch.equal(files.read(name), tensor)
         most = max(most, resident())
     assert 2**20 <= most <= 4 * 2**20  # 3 tensors are read before the files are mapped anew
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (32, 64)])
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    shape: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, written = tmp_path / "model.safetensors", tmp_path / "new"
+    save_file({name: torch.zeros(64, 64) for name in "ab"}, path)
+    monkeypatch.setattr(shards, "MAPPED_BYTES", 1)
+    files = SafetensorFiles([path])
+    files.read("a")
+    save_file({name: torch.ones(shape) for name in "ab"}, written)
+    os.utime(written, ns=(0, path.stat().st_mtime_ns + 1))
+    written.replace(path)
+    with pytest.raises(ValueError, match=r"model\.safetensors was changed while it was read; load it again") as error:
+        files.read("b")
+    assert "\n" not in str(error.value)
 
 
 def test_files_are_numbered_and_listed(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ OTHERS = {
     "dtype": "bfloat16",
     "quantize": "int8",
     "device": "cuda",
+    "compile": True,
     "libraries": {"torch": "2.1"},
     "code_hash": "2-4567",
     "split": "report",

@@ -8,8 +8,10 @@ import pytest
 import torch
 from support.small_model import build_model
 
+from sa2va.apps.options import Compile, ModelChoice
 from sa2va.checkpoints.folder import save_checkpoint
 from sa2va.evaluation.stamp import PACKAGE, Run, describe_run, hash_code
+from sa2va.inference.compiling import CompileMode
 from sa2va.inference.loading import load
 
 
@@ -57,6 +59,15 @@ def test_the_precision_in_use_is_named(model_folder: Path) -> None:
     runs = [describe(model_folder, dtype=dtype) for dtype in ("auto", "float32", "bfloat16")]
     assert [(run.dtype, run.device) for run in runs] == [("float32", "cpu"), ("float32", "cpu"), ("bfloat16", "cpu")]
     assert runs[0] == runs[1] != runs[2]
+
+
+def test_compiling_is_named(model_folder: Path) -> None:
+    predictor = load(model_folder)
+    modes: tuple[CompileMode, ...] = ("auto", True, False)
+    runs = [describe_run(predictor, model_folder, [], compile=one, split="dev", num_items=1) for one in modes]
+    assert [run.to_dict()["compile"] for run in runs] == ["auto", True, False]
+    assert ["compile=" in run.in_words() for run in runs] == [False, True, True]
+    assert ModelChoice(compile=Compile.ON).sources()["compile"] is True
 
 
 # ---- code

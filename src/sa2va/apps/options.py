@@ -131,7 +131,12 @@ class ModelChoice:
     quantize: Annotated[Quantize | None, model_option("--quantize", None, "Integer quantization of the MLLM.")] = None
     revision: Annotated[str | None, model_option("--revision", "NAME", "Branch, tag or commit on the hub.")] = None
     offline: Annotated[bool, model_option("--offline", None, "No downloads.")] = False
-    compile: Annotated[Compile, model_option("--compile", None, "torch.compile for the steps that repeat; auto: on a GPU, for long clips and much use.")] = Compile.AUTO
+    compile: Annotated[
+        Compile,
+        model_option(
+            "--compile", None, "torch.compile for the steps that repeat; auto: on a GPU, for long clips and much use."
+        ),
+    ] = Compile.AUTO
 
     def load(self) -> "Predictor":
         """Load the model."""
@@ -152,7 +157,7 @@ class ModelChoice:
 
     def sources(self) -> dict[str, Any]:
         """Return the load settings that an evaluation records but a loaded model does not keep."""
-        return {name: self.arguments()[name] for name in ("adapter", "sam", "quantize", "revision")}
+        return {name: self.arguments()[name] for name in ("adapter", "sam", "quantize", "revision", "compile")}
 
     def folder(self) -> Path:
         """Return the model's folder, downloaded if it is not on this machine."""

@@ -79,12 +79,14 @@ def list_shards(folder: Path) -> list[Path]:
 class SafetensorFiles:
     """Tensors of a folder's safetensors files; only headers are read before the first `read`.
 
-    Pages of a mapped file stay resident as long as the mapping, so the files are mapped anew every MAPPED_BYTES.
+    Pages of a mapped file stay resident as long as the mapping, so the files are mapped anew every MAPPED_BYTES. A file
+    that has changed by then is refused.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths: dict[str, Path] = {}
         self._mapped: dict[Path, Any] = {}
+        self._versions: dict[Path, tuple[int, int]] = {}  # size and time of change
         self._num_read = 0  # bytes, since the files were mapped
         self.outlines: dict[str, Tensor] = {}
         for path in paths:
@@ -104,9 +106,13 @@ class SafetensorFiles:
 
     def _map(self, path: Path) -> Any:
         try:
+            status = path.stat()
             file = self._mapped[path] = safe_open(path, framework="pt")
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} is damaged or cut short ({error}); fetch it again") from error
+        version = status.st_size, status.st_mtime_ns
+        if self._versions.setdefault(path, version) != version:
+            raise ValueError(f"{path} was changed while it was read; load it again")
         return file
 
     def read(self, name: str) -> Tensor:

@@ -20,6 +20,7 @@ from sa2va.checkpoints.shards import list_shards
 from sa2va.checkpoints.tokenizers import tokenizer_folder
 from sa2va.evaluation.benchmark import Benchmark, LiveBenchmark
 from sa2va.extensions import load_extensions, missing_extensions
+from sa2va.inference.compiling import CompileMode
 from sa2va.inference.predictor import Predictor
 from sa2va.journal import content_key
 
@@ -46,6 +47,7 @@ class Run:
         dtype: the precision in use, never "auto".
         quantize: "int8", "int4" or None.
         device: the kind in use: "cpu", "cuda", "mps".
+        compile: the argument of `sa2va.load`; compiled steps may round differently.
         libraries: name -> version.
         code_hash: see `hash_code`.
         seed: of generated items; None if the benchmarks have none or different ones.
@@ -62,6 +64,7 @@ class Run:
     dtype: str
     quantize: str | None = None
     device: str
+    compile: CompileMode = "auto"
     libraries: dict[str, str]
     code_hash: str
     seed: int | None
@@ -82,8 +85,9 @@ class Run:
         sam = f" and original SAM 2 {self.sam} ({self.sam_hash})" if self.sam else ""
         seed = "" if self.seed is None else f"seed {self.seed}, "
         packed = f", quantized to {self.quantize}" if self.quantize else ""
+        compiled = "" if self.compile == "auto" else f", compile={self.compile}"
         return (
-            f"{self.model} ({self.model_hash}){adapter}{sam}, {self.dtype}{packed} on {self.device}; "
+            f"{self.model} ({self.model_hash}){adapter}{sam}, {self.dtype}{packed} on {self.device}{compiled}; "
             f"split {self.split}, {seed}{self.num_items} items a task; code {self.code_hash}, "
             + ", ".join(f"{name} {number}" for name, number in self.libraries.items())
         )
@@ -103,10 +107,11 @@ def describe_run(
     sam: str | Path | None = None,
     quantize: str | None = None,
     revision: str | None = None,
+    compile: CompileMode = "auto",
     split: str,
     num_items: int,
 ) -> Run:
-    """Describe a run of benchmarks on a loaded model; pass the same names as to `sa2va.load`.
+    """Describe a run of benchmarks on a loaded model; pass the same arguments as to `sa2va.load`.
 
     Raises:
         ValueError: the files of a model, adapter or SAM 2 are no longer there.
@@ -124,6 +129,7 @@ def describe_run(
         dtype=str(predictor.dtype).removeprefix("torch."),
         quantize=quantize,
         device=predictor.device.type,
+        compile=compile,
         libraries={name: version(name) for name in used},
         code_hash=hash_code(),
         seed=seeds.pop() if len(seeds) == 1 else None,

@@ -125,7 +125,7 @@ def load_gaze(name: str | Path = "tiny", *, gaze: str | Path | None = None, **op
     Args:
         name: Model name or folder, as for `sa2va.load`.
         gaze: Folder of the gaze weights; None = beside the model, in the same revision.
-        options: Options of `sa2va.load`.
+        options: Options of `sa2va.load`. `compile` has no effect: gaze runs uncompiled.
 
     Raises:
         ValueError: the model or its gaze weights are missing, or the gaze weights were trained on another model.
