@@ -90,6 +90,11 @@ def test_every_family_can_be_spread(kind: str) -> None:
     model, processor = build_family.__wrapped__(kind)  # a model of its own, to be changed
     request = Request(draw_sample(0).frames[0], "Please segment the red square.")
     before = Predictor(model, processor).probe_batch([request])[0]
+    states = torch.randn(1, 2, model.mllm.width, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = model.mllm.logits(states)
     native = model.mllm.native
     model.mllm.native = accelerate.cpu_offload(native, execution_device=torch.device("cpu"))
     assert np.array_equal(Predictor(model, processor).probe_batch([request])[0].masks, before.masks)
+    with torch.no_grad():
+        assert torch.equal(model.mllm.logits(states), logits)
