@@ -114,12 +114,11 @@ class FrameStream:
             return
         try:
             self._fill()
-        except Exception as error:
-            self._failed = error
-        else:
             seen = self._ready[0]
             if seen.index not in self._known:
                 seen.chunk.features(seen.row)
+        except Exception as error:
+            self._failed = error
 
     def _fill(self) -> None:
         """Read the next frames if none is ready."""
@@ -143,6 +142,7 @@ class FrameStream:
         """End the iteration and release the source and the thread."""
         self._ready.clear()
         self._known.clear()
+        self._failed = None
         if isinstance(self._groups, ReadAhead):
             self._groups.close()
         else:
