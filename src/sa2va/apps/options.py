@@ -131,7 +131,12 @@ class ModelChoice:
     quantize: Annotated[Quantize | None, model_option("--quantize", None, "Integer quantization of the MLLM.")] = None
     revision: Annotated[str | None, model_option("--revision", "NAME", "Branch, tag or commit on the hub.")] = None
     offline: Annotated[bool, model_option("--offline", None, "No downloads.")] = False
-    compile: Annotated[Compile, model_option("--compile", None, "torch.compile for the steps that repeat; auto: on a GPU, for long clips and much use.")] = Compile.AUTO
+    compile: Annotated[
+        Compile,
+        model_option(
+            "--compile", None, "torch.compile for the steps that repeat; auto: on a GPU, for long clips and much use."
+        ),
+    ] = Compile.AUTO
 
     def load(self) -> "Predictor":
         """Load the model."""

@@ -51,8 +51,8 @@ def load(
         revision: branch, tag or commit of `name` on the hub.
         offline: no downloads.
         allow_paths: False refuses paths and URLs as media, for untrusted requests.
-        compile: use torch.compile for the image encoder, the tracking step and the token step: True, False or "auto" (on
-            a GPU, for long clips and much use).
+        compile: use torch.compile for the image encoder, the tracking step and the token step: True, False or "auto"
+            (on a GPU, for long clips and much use).
 
     Raises:
         ValueError: there is no such model, its files are damaged, an extra is not installed, memory is too

@@ -108,7 +108,7 @@ class FrameStream:
     def encode_next(self) -> None:
         """Encode the next frame now if it is read ahead; on a GPU it is encoded while the host does other work.
 
-        An error is raised where the frame is due.
+        An error, of reading or encoding, is raised where the frame is due.
         """
         if not isinstance(self._groups, ReadAhead):
             return
