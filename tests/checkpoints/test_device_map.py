@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from support.fake_device import FakeDevice
 from support.small_families import build_family
 from support.small_model import build_model, draw_sample
 
@@ -13,6 +14,7 @@ from sa2va.checkpoints.device_map import budgets, plan_layers, spread
 from sa2va.checkpoints.footprint import Need
 from sa2va.inference.predictor import Predictor
 from sa2va.inference.requests import Request
+from sa2va.model.families.qwen3_vl import add_deepstack
 
 GIB = 2**30
 NEED = Need(vision=GIB, language=15 * GIB, sam2=GIB, cache=GIB, working=GIB)
@@ -90,6 +92,19 @@ def test_every_family_can_be_spread(kind: str) -> None:
     model, processor = build_family.__wrapped__(kind)  # a model of its own, to be changed
     request = Request(draw_sample(0).frames[0], "Please segment the red square.")
     before = Predictor(model, processor).probe_batch([request])[0]
+    states = torch.randn(1, 2, model.mllm.width, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = model.mllm.logits(states)
     native = model.mllm.native
     model.mllm.native = accelerate.cpu_offload(native, execution_device=torch.device("cpu"))
     assert np.array_equal(Predictor(model, processor).probe_batch([request])[0].masks, before.masks)
+    with torch.no_grad():
+        assert torch.equal(model.mllm.logits(states), logits)
+
+
+def test_image_features_are_added_on_the_device_of_the_layer() -> None:
+    states, features = torch.ones(1, 3, 2), torch.tensor([[2.0, 3.0]])
+    places = torch.tensor([[False, True, False]])
+    with FakeDevice() as device:
+        added = add_deepstack(device.upload(states), places, features).cpu()
+    assert added.tolist() == [[[1.0, 1.0], [3.0, 4.0], [1.0, 1.0]]]

@@ -80,6 +80,26 @@ def test_dynamic_shapes_count_together(compiled: list[Any]) -> None:
     assert len(compiled) == 1
 
 
+class Scale(torch.nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def scale(self, x: Tensor) -> Tensor:
+        return self.factor * x
+
+
+@pytest.mark.filterwarnings("ignore:compiling the scaling")
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_method_of_two_modules_is_compiled_for_each(dynamic: bool, compiled: list[Any]) -> None:
+    compiler, modules = Compiler(True, CPU), [Scale(1.0), Scale(2.0)]
+    for module in [*modules, *modules]:
+        for _ in range(REPEATS + 2):
+            found = compiler.wrap("scaling", module.scale, dynamic=dynamic)(torch.ones(2))
+            assert torch.equal(found, torch.full((2,), module.factor))
+    assert len(compiled) == len(modules)
+
+
 def test_it_says_so_once(compiled: list[Any], recwarn: pytest.WarningsRecorder) -> None:
     count_until_compiled(Compiler(True, CPU), [], 0, REPEATS + 5)
     (warning,) = recwarn

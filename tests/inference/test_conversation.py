@@ -62,6 +62,16 @@ def test_a_clip_is_followed_anew_for_every_answer(seen: list[int], monkeypatch: 
     assert talk._features is None and first.masks.shape == second.masks.shape == (1, 3, *clip.shape[1:3])
 
 
+def test_a_conversation_begun_in_inference_mode_goes_on_outside_it() -> None:
+    predictor = Predictor(*build_model())
+    options = Options(max_new_tokens=3)
+    talk, other = (predictor.open(draw_sample(0).frames[0]) for _ in range(2))
+    with torch.inference_mode():
+        talk.ask("What?", options=options)
+    other.ask("What?", options=options)
+    assert talk.ask("And now?", options=options).text == other.ask("And now?", options=options).text
+
+
 def test_an_answer_that_is_not_read_to_its_end_is_forgotten() -> None:
     """The next answers are as if the question had never been asked."""
     predictor, picture, options = Predictor(*build_model()), draw_sample(0).frames[0], Options(max_new_tokens=12)

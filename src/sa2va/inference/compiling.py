@@ -56,8 +56,7 @@ class Compiler:
     def __init__(self, mode: CompileMode, device: torch.device) -> None:
         self.is_on = mode is True or (mode == "auto" and device.type == "cuda")
         self._mode = mode
-        self._compiled: dict[str, Callable[..., Any]] = {}
-        self._shapes: dict[str, set[object]] = {}  # compiled ones, by function
+        self._compiled: dict[str, dict[object, Callable[..., Any]]] = {}  # by name, then by owner and shape
         self._calls: Counter[object] = Counter()
         self._row: dict[str, tuple[object, int]] = {}  # the last shape, and how often it came in a row
 
@@ -77,9 +76,9 @@ class Compiler:
     def _run(self, name: str, function: Callable[..., R], ahead: int, dynamic: bool, *inputs: Any) -> R:
         owner = id(getattr(function, "__self__", None))
         shape = owner if dynamic else (owner, *map(_describe, inputs))
-        known = self._shapes.setdefault(name, set())
+        known = self._compiled.setdefault(name, {})
         if shape in known:
-            return self._compiled[name](*inputs)
+            return known[shape](*inputs)
         if not self.is_on or not self._pays(name, shape, ahead) or len(known) >= MAX_SHAPES:
             return function(*inputs)
         warnings.warn(f"compiling the {name}, which takes up to a minute; compile=False avoids it", stacklevel=2)
@@ -95,8 +94,7 @@ class Compiler:
             warnings.warn(f"the {name} cannot be compiled here ({reason}); it runs uncompiled", stacklevel=2)
             self.is_on = False
             return function(*inputs)
-        self._compiled[name] = made
-        known.add(shape)
+        known[shape] = made
         return found
 
     def _pays(self, name: str, shape: object, ahead: int) -> bool:

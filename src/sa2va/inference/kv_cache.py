@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 from sa2va.model.batch import move
+from sa2va.model.torch_defaults import is_read_only
 
 BLOCK = 256  # tokens; capacities are multiples of it
 
@@ -40,8 +41,8 @@ class KvLayer(DynamicLayer):
         return keys.index_copy_(2, column, key_states), values.index_copy_(2, column, value_states)
 
     def reserve(self, length: int, like: Sequence[Tensor]) -> None:
-        """Grow the buffers to a whole number of blocks if they hold fewer than `length` columns."""
-        if self.buffers and length <= self.buffers[0].shape[-2]:
+        """Make the buffers hold `length` columns, rounded up to whole blocks, and writable in place."""
+        if self.buffers and length <= self.buffers[0].shape[-2] and not is_read_only(self.buffers[0]):
             return
         capacity = -(-length // BLOCK) * BLOCK
         grown = [one.new_zeros(*one.shape[:2], capacity, one.shape[-1]) for one in like]

@@ -47,3 +47,8 @@ def plain_inference() -> Generator[None]:
     """Combine `plain_defaults` and `torch.no_grad`."""
     with plain_defaults(), torch.no_grad():
         yield
+
+
+def is_read_only(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor was made in inference mode and used after it: torch refuses to write it in place."""
+    return tensor.is_inference() and not torch.is_inference_mode_enabled()

@@ -17,7 +17,7 @@ from sa2va.inference.tracking.mask_prompting import GroundedAnswer, MaskPromptin
 from sa2va.inference.tracking.session import TrackSession
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
-from sa2va.model.sam.sam2 import MaskOutput
+from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.seg_design import SEG_DESIGNS
 
 Small = tuple[Sa2VA, Processor]
@@ -76,6 +76,31 @@ def test_a_key_frame_is_encoded_once(
     monkeypatch.setattr(FrameStream, "keep", lambda self, index, features: None)
     for one, other in zip(kept, start(clip, prompted=1), strict=True):
         assert_same(one, other, 0.0)
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_memory_that_runs_out_ahead_of_a_frame(
+    start: Callable[..., TrackSession], clip: np.ndarray, monkeypatch: pytest.MonkeyPatch, closes: bool
+) -> None:
+    encode, memory = MaskPrompting.encode, [1]
+
+    def run_out(self: MaskPrompting, sam_frames: torch.Tensor) -> FrameFeatures:
+        if not memory:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(self, sam_frames)
+
+    monkeypatch.setattr(MaskPrompting, "runs_ahead", True)
+    monkeypatch.setattr(MaskPrompting, "encode", run_out)
+    session = start(clip)
+    session.add(box=BOX)
+    memory.clear()
+    assert next(session).objects  # the next frame is encoded ahead, which fails
+    if closes:
+        session.close()
+        assert not list(session)
+    else:
+        with pytest.raises(ValueError, match="^out of memory for this request"):
+            next(session)
 
 
 # ---- objects

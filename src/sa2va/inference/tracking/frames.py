@@ -108,18 +108,17 @@ class FrameStream:
     def encode_next(self) -> None:
         """Encode the next frame now if it is read ahead; on a GPU it is encoded while the host does other work.
 
-        An error is raised where the frame is due.
+        An error, of reading or encoding, is raised where the frame is due.
         """
         if not isinstance(self._groups, ReadAhead):
             return
         try:
             self._fill()
-        except Exception as error:
-            self._failed = error
-        else:
             seen = self._ready[0]
             if seen.index not in self._known:
                 seen.chunk.features(seen.row)
+        except Exception as error:
+            self._failed = error
 
     def _fill(self) -> None:
         """Read the next frames if none is ready."""
@@ -143,6 +142,7 @@ class FrameStream:
         """End the iteration and release the source and the thread."""
         self._ready.clear()
         self._known.clear()
+        self._failed = None
         if isinstance(self._groups, ReadAhead):
             self._groups.close()
         else:

@@ -151,7 +151,8 @@ class TrackSession(Unpicklable):
         """Decode the next frame and track all objects to it."""
         try:
             self._check_stop()
-            here = next(self._stream)
+            with advise_on_memory():  # the frame may have been encoded ahead
+                here = next(self._stream)
         except Exception:
             self.close()
             raise

@@ -18,19 +18,22 @@ from sa2va.model.families.qwen_vl import QwenVL
 
 
 class LateNorm(Qwen3VLTextRMSNorm):
-    """Final norm that the text model passes over, so that it returns the states before it; `logits` applies it."""
+    """Final norm that the text model passes over, so that it returns the states before it; `logits` applies it.
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        return hidden_states
+    Both call the module, so that the hooks of a dispatched model move its weights.
+    """
 
-    def normalize(self, hidden_states: Tensor) -> Tensor:
-        return super().forward(hidden_states)
+    def forward(self, hidden_states: Tensor, *, is_due: bool = False) -> Tensor:
+        return super().forward(hidden_states) if is_due else hidden_states
 
 
 def add_deepstack(hidden_states: Tensor, visual_pos_masks: Tensor, visual_embeds: Tensor) -> Tensor:
-    """Add image features (n, D) to the states (B, L, D) at visual tokens, for which the host waits in the original."""
-    added = torch.zeros_like(hidden_states).masked_scatter(visual_pos_masks[..., None], visual_embeds.to(hidden_states))
-    return hidden_states + added
+    """Add image features (n, D) to the states (B, L, D) at visual tokens; the original makes the host wait.
+
+    A layer may be on another device than the embeddings.
+    """
+    places = visual_pos_masks.to(hidden_states.device)[..., None]
+    return hidden_states + torch.zeros_like(hidden_states).masked_scatter(places, visual_embeds.to(hidden_states))
 
 
 class Qwen3VL(QwenVL):
@@ -59,4 +62,4 @@ class Qwen3VL(QwenVL):
 
     def logits(self, mllm: Any, states: Tensor) -> Tensor:
         """Return the logits of the next token: (B, L, D) -> (B, L, Y)."""
-        return mllm.lm_head(mllm.model.language_model.norm.normalize(states))
+        return mllm.lm_head(mllm.model.language_model.norm(states, is_due=True))

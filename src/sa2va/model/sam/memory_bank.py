@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sa2va.model.sam.memory_attention import Memories
 from sa2va.model.sam.sam2 import Memory, Sam2
+from sa2va.model.torch_defaults import is_read_only
 from sa2va.model.transfers import to_device
 
 
@@ -140,8 +141,7 @@ class Pages:
         """Write rows; `last` is the largest index. With gradients the buffer is copied, else written in place."""
         rows = self._grow(values, last + 1)
         values = values.to(rows.dtype)
-        # An inference tensor may be written in place only in inference mode.
-        if torch.is_grad_enabled() or (rows.is_inference() and not torch.is_inference_mode_enabled()):
+        if torch.is_grad_enabled() or is_read_only(rows):
             self._rows = rows.index_copy(0, index, values)
         else:
             rows.index_copy_(0, index, values)
