@@ -18,7 +18,7 @@ from video_speed import build
 import sa2va
 from sa2va.inference.compiling import compile_function
 from sa2va.media.writer import VideoWriter
-from sa2va.model.sam.attention import BLOCKWISE
+from sa2va.model.attention import BLOCKWISE
 from sa2va.model.sam.sam2 import Sam2
 
 SIDE = 1024  # px

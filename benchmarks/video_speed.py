@@ -24,7 +24,7 @@ from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenc
 
 from sa2va.checkpoints.sam2_sizes import SIZES, sam2_config
 from sa2va.inference.compiling import compile_function
-from sa2va.model.sam.attention import avoid_cudnn
+from sa2va.model.attention import avoid_cudnn
 from sa2va.model.sam.memory_bank import Page
 from sa2va.model.sam.sam2 import FrameFeatures, Sam2
 from sa2va.model.sam.tracker import STOCK, Follow, Tracker, track_frame

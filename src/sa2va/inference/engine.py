@@ -28,11 +28,11 @@ from sa2va.inference.tracking.mask_prompting import GroundedAnswer, MaskPromptin
 from sa2va.inference.tracking.session import DEFAULT_CONDITIONING, TrackSession
 from sa2va.inference.unpicklable import Unpicklable
 from sa2va.media.source import Media, open_media
+from sa2va.model.attention import avoid_cudnn
 from sa2va.model.batch import Prompts
 from sa2va.model.families.protocol import TextInput
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
-from sa2va.model.sam.attention import avoid_cudnn
 from sa2va.model.sam.sam2 import FrameFeatures, Sam2
 from sa2va.model.seg_design import one_frame_rows
 from sa2va.model.torch_defaults import plain_inference

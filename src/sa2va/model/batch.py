@@ -12,11 +12,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from sa2va.model.transfers import to_device
+
 
 def move(value: Any, device: torch.device | str) -> Any:
     """Move a tensor, or the tensors of a dataclass, to a device; return any other value unchanged."""
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=torch.device(device).type == "cuda")  # the host need not wait for the copy
+        return to_device(value, torch.device(device))
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: move(getattr(value, f.name), device) for f in fields(value)})
     return value

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache
 
+from sa2va.model.attention import BLOCKWISE
 from sa2va.model.batch import Prompts, move
 from sa2va.model.branches import additive_mask, branch_mask, branch_positions
 from sa2va.model.families.catalog import find_family
 from sa2va.model.families.protocol import TextInput, VisualTokens
-from sa2va.model.grouped_attention import GROUPED
-from sa2va.model.sam.attention import BLOCKWISE
 
 
 class Mllm(nn.Module):
@@ -31,9 +30,9 @@ class Mllm(nn.Module):
         self._family = find_family(family)
         # A copy, since a native config modifies its nested dictionaries.
         self.native: Any = self._family.build_mllm(deepcopy(config))
-        for part, name in ((self.vision_tower, BLOCKWISE), (self.text_model, GROUPED)):
+        for part in (self.vision_tower, self.text_model):
             if part.config._attn_implementation == "sdpa":  # else the config asks for another
-                part.set_attn_implementation(name)
+                part.set_attn_implementation(BLOCKWISE)
 
     @property
     def width(self) -> int:
@@ -124,10 +123,8 @@ class Mllm(nn.Module):
         places = prompts.input_ids == self.image_token_id
         if int(places.sum()) != len(index):
             raise ValueError(f"{int(places.sum())} image tokens in the text, {len(index)} visual tokens")
-        attention_mask, position_ids = (
-            prompts.attention_mask,
-            family.positions(native, prompts.input_ids, prompts.attention_mask, prompts.grids),
-        )
+        attention_mask = prompts.attention_mask
+        position_ids = family.positions(native, prompts.input_ids, attention_mask, prompts.grids)
         prompts = prompts if device is None else prompts.to(device)
         inputs = TextInput(
             embeds=self.embed_tokens(prompts.input_ids), attention_mask=attention_mask, position_ids=position_ids

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 
-def to_device(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor to a device. A GPU copies it after the work before it, while the host goes on."""
     if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True).to(dtype or tensor.dtype)
-    return tensor.to(device, dtype)
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 class HostCopy:

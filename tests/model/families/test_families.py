@@ -14,13 +14,12 @@ from torch import Tensor
 from sa2va.inference.decoding import Decoding, DecodingRules, TextStream
 from sa2va.inference.predictor import Predictor
 from sa2va.inference.requests import Options, Request
+from sa2va.model import attention
+from sa2va.model.attention import BLOCKWISE
 from sa2va.model.batch import Prompts
 from sa2va.model.families import base
-from sa2va.model.grouped_attention import GROUPED
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
-from sa2va.model.sam import attention
-from sa2va.model.sam.attention import BLOCKWISE
 from sa2va.types import Frames, Sample, Span, Turn
 
 KINDS = list(OFFICIAL)
@@ -116,8 +115,8 @@ def test_squares_one_by_one_equal_squares_at_once(kind: str, monkeypatch: pytest
 def test_image_encoder_and_text_model_attend_in_blocks(kind: str) -> None:
     mllm = build_family(kind)[0].mllm
     assert mllm.vision_tower.config._attn_implementation == BLOCKWISE
-    assert mllm.text_model.config._attn_implementation == GROUPED
-    assert not any(name in str(mllm.native.config.to_dict()) for name in (BLOCKWISE, GROUPED))
+    assert mllm.text_model.config._attn_implementation == BLOCKWISE
+    assert BLOCKWISE not in str(mllm.native.config.to_dict())
 
 
 @pytest.mark.parametrize("kind", KINDS)

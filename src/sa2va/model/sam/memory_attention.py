@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMemoryAttention, Sam2VideoRoPEAttention
 from transformers.models.sam3_tracker_video.modeling_sam3_tracker_video import Sam3TrackerVideoMemoryAttention
 
-from sa2va.model.sam.attention import attend, takes_blocks
+from sa2va.model.attention import attend, takes_blocks
 
 TOKENS_AT_ONCE = 1024  # chunk of a feed-forward layer on a CPU
 SUPPORTED = (Sam2VideoMemoryAttention, Sam3TrackerVideoMemoryAttention)  # submodules have the same names

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, Sam2VideoConfig, Sam2VideoModel, Sam2VisionModel
 from transformers.models.sam2_video.modeling_sam2_video import get_1d_sine_pe
 
-from sa2va.model.sam.attention import BLOCKWISE
+from sa2va.model.attention import BLOCKWISE
 from sa2va.model.sam.hiera import use_window_order
 from sa2va.model.sam.memory_attention import Memories, Merged, can_read, read_memories
 
