@@ -8,7 +8,8 @@ from support.stock_sam2 import SIDE, WIDTH, build_sam2
 from torch import Tensor
 from transformers.models.sam2_video.modeling_sam2_video import apply_rotary_pos_emb_2d
 
-from sa2va.model.sam import attention, memory_attention, sam2
+from sa2va.model import attention
+from sa2va.model.sam import memory_attention, sam2
 from sa2va.model.sam.edgetam import EdgeTam
 from sa2va.model.sam.memory_attention import Memories, can_read, rotation
 from sa2va.model.sam.sam2 import Sam2
