@@ -29,7 +29,7 @@ class FrameSource(Protocol):
 
 
 class MaskTracks(Protocol):
-    """Mask tracks of objects, decoded on demand: `ArrayTracks`, or COCO RLE in `data.tracks.RleTracks`."""
+    """Mask tracks of objects, decoded on demand: `ArrayTracks`, or annotations in `data.tracks.StoredTracks`."""
 
     def __len__(self) -> int: ...
     def masks(self, objects: Sequence[int], frames: Sequence[int]) -> Masks: ...

@@ -13,7 +13,7 @@ from support.small_families import build_family, build_tokenizer
 from support.small_model import build_model, draw_sample
 from tokenizers.processors import TemplateProcessing
 
-from sa2va.data.tracks import RleTracks
+from sa2va.data.tracks import StoredTracks
 from sa2va.inference.requests import Options, Request
 from sa2va.masks import encode_rle
 from sa2va.media.pictures import save_image
@@ -212,7 +212,7 @@ def test_only_the_frames_that_are_wanted_are_decoded() -> None:
     lazy = dataclasses.replace(
         sample,
         media=(Spied(sample.frames),),
-        tracks=RleTracks([[encode_rle(mask) for mask in track] for track in sample.masks], 64, 64),
+        tracks=StoredTracks([[encode_rle(mask) for mask in track] for track in sample.masks], 64, 64),
     )
     processor = build_model()[1]
     batch, plain = processor([lazy], [[1, 4]]), processor([sample], [[1, 4]])

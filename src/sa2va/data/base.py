@@ -25,6 +25,18 @@ class Dataset(Protocol):
         """Return item `index`, the same one every time."""
 
 
+@runtime_checkable
+class Redrawn(Protocol):
+    """A dataset whose items can be drawn anew, with other expressions and templates; see data/stored.py."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+    def draw(self, index: int, epoch: int) -> Sample:
+        """Return the draw of an epoch of item `index`, the same one every time."""
+
+
 class Generated:
     """Dataset of generated items, each a pure function of its index; `length` is its nominal size."""
 
@@ -78,7 +90,7 @@ class _Shuffles:
 
 
 class Repeat:
-    """Endless repetition of a dataset; every epoch is another permutation of its items."""
+    """Endless repetition of a dataset; every epoch is another permutation of its items, and another draw of each."""
 
     def __init__(self, dataset: Dataset, seed: int = 0) -> None:
         if not 1 <= len(dataset) < ENDLESS:
@@ -90,8 +102,13 @@ class Repeat:
         return ENDLESS
 
     def __getitem__(self, index: int) -> Sample:
-        epoch, rank = divmod(_checked(index, self), len(self.dataset))
-        return self.dataset[int(self._shuffles[epoch][rank])]
+        item, epoch = self.locate(_checked(index, self))
+        return self.dataset.draw(item, epoch) if isinstance(self.dataset, Redrawn) else self.dataset[item]
+
+    def locate(self, index: int) -> tuple[int, int]:
+        """Return the item of the dataset at place `index`, and its epoch."""
+        epoch, rank = divmod(index, len(self.dataset))
+        return int(self._shuffles[epoch][rank]), epoch
 
 
 class Mixture:

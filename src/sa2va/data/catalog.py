@@ -4,19 +4,37 @@ Flow: name in a recipe or a command -> build_dataset -> Dataset -> base.Mixture.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from sa2va.data import refcoco
 from sa2va.data.base import Dataset
 from sa2va.extensions import find_part
 
-# Name -> function of keyword options that returns a Dataset. Extensions add theirs with DATASETS in extension.py.
-DATASETS: dict[str, Callable[..., Dataset]] = {}
+# Name -> function of (path, *, split, draw) that returns a stored dataset. Extensions add generated ones, functions of
+# keyword options alone, with DATASETS in extension.py.
+DATASETS: dict[str, Callable[..., Dataset]] = {
+    "refcoco": refcoco.refcoco,
+    "refcoco+": refcoco.refcoco_plus,
+    "refcocog": refcoco.refcocog,
+}
+# Name -> folder of a dataset below the root of all data, as the released training lays it out.
+FOLDERS: dict[str, str] = {
+    "refcoco": "ref_seg/refcoco",
+    "refcoco+": "ref_seg/refcoco+",
+    "refcocog": "ref_seg/refcocog",
+}
 
 
-def build_dataset(name: str, **options: Any) -> Dataset:
+def build_dataset(name: str, *path: str | Path, **options: Any) -> Dataset:
     """Build a dataset of the core or of an extension.
 
+    Args:
+        name: name of the dataset.
+        path: its folder or file; none for a generated dataset.
+        options: keyword options of its build function.
+
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name, or the files are missing or damaged.
     """
-    return find_part("dataset", name, DATASETS)(**options)
+    return find_part("dataset", name, DATASETS)(*path, **options)

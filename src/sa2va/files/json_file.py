@@ -1,6 +1,6 @@
 """Read JSON files within limits of size and depth.
 
-Flow: path -> read_json -> dictionary of finite numbers, texts and lists.
+Flow: path -> read_json -> dictionary (read_json_value: or list) of finite numbers, texts and lists.
 """
 
 import json
@@ -14,11 +14,22 @@ MAX_DEPTH = 64
 
 
 def read_json(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read a JSON object; see `read_json_value`.
 
     Raises:
-        ValueError: the file is not regular, too large, nested too deeply or not a JSON object, or a number is not
-            finite.
+        ValueError: also if the file holds anything but an object.
+    """
+    values = read_json_value(path, max_bytes)
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds a {type(values).__name__}; expected a JSON object")
+    return values
+
+
+def read_json_value(path: Path, max_bytes: int = MAX_BYTES) -> Any:
+    """Read a JSON file of any content.
+
+    Raises:
+        ValueError: the file is not regular, too large, nested too deeply or not JSON, or a number is not finite.
     """
     content = read_bounded(path, max_bytes)
     try:
@@ -34,8 +45,6 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
         raise ValueError(f"{path}: {error}; restore it from the source") from error
     if depth > MAX_DEPTH:
         raise ValueError(f"{path} is nested more than {MAX_DEPTH} deep; restore it from the source") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} holds a {type(values).__name__}; expected a JSON object")
     return values
 
 

@@ -173,9 +173,9 @@ class FolderReader:
         self.num_frames = len(self.files)
         if self.num_frames > max_frames:
             raise ValueError(f"{path}: {self.num_frames} pictures are more than the {max_frames} frames allowed")
-        self.height, self.width = _upright_size(self.files[0], max_pixels)
+        self.height, self.width = read_size(self.files[0], max_pixels)
         for file in read_limits.watched(self.files[1:], self.name, "pictures checked", self.num_frames):
-            height, width = _upright_size(file, max_pixels)
+            height, width = read_size(file, max_pixels)
             if (height, width) != (self.height, self.width):
                 raise ValueError(
                     f"{file}: {width}x{height}, but {self.files[0].name} is {self.width}x{self.height}; "
@@ -245,7 +245,7 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
     return [(0, int(piece), piece) if piece.isdecimal() else (1, 0, piece) for piece in pieces]
 
 
-def _upright_size(path: Path, max_pixels: int) -> tuple[int, int]:
+def read_size(path: Path, max_pixels: int) -> tuple[int, int]:
     """Read the upright (H, W) px, from the header alone if the format allows it."""
     # EXIF data may follow the pixels of a PNG, so Pillow decodes them to look for it.
     with open_picture(path, max_pixels) as image, _naming(path):

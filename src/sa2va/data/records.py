@@ -1,0 +1,149 @@
+"""Read annotation files into records with typed fields, whose errors name file, record and reason.
+
+Flow: annotation file -> read_annotations -> Record, one per picture, clip or expression -> a dataset of data/.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sa2va.files.json_file import read_json_value
+
+MAX_ANNOTATION_BYTES = 8 * 2**30  # the mask file of a public video dataset has 1 to 2 GB
+KIND_NAMES = {str: "a text", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
+
+T = TypeVar("T")
+_REQUIRED: Any = object()
+
+
+class Record:
+    """A JSON object of an annotation file, with its place there.
+
+    Attributes:
+        values: fields of the object.
+        file: annotation file.
+        name: place of the record in the file, as in "record 3" or "video ab12, expression 0".
+    """
+
+    __slots__ = ("file", "name", "values")
+
+    FILE = "file"  # name of the record that is the whole file; its children are named without it
+
+    def __init__(self, values: Any, file: Path, name: str) -> None:
+        self.file, self.name = file, name
+        if not isinstance(values, dict):
+            raise self.error(f"it is {_short(values)}; expected an object")
+        self.values: dict[str, Any] = values
+
+    def error(self, reason: str) -> ValueError:
+        """Return the error to raise for this record: file, record and reason in one line."""
+        return ValueError(f"{self.file}: {self.name}: {reason}")
+
+    def get(self, key: str, kind: type[T], default: Any = _REQUIRED) -> T:
+        """Return a field of a given type; `float` also admits whole numbers.
+
+        Raises:
+            ValueError: the field is missing and has no default, or has another type.
+        """
+        value = self.values.get(key, default)
+        if value is _REQUIRED:
+            raise self.error(f"it has no field {key!r}; expected {KIND_NAMES.get(kind, kind.__name__)}")
+        if value is default and key not in self.values:
+            return value
+        admitted = (int, float) if kind is float else kind
+        if not isinstance(value, admitted) or (isinstance(value, bool) and kind is not bool):
+            raise self.error(f"{key} is {_short(value)}; expected {KIND_NAMES.get(kind, kind.__name__)}")
+        return value
+
+    def text(self, key: str) -> str:
+        """Return a text that is not blank, without spaces around it.
+
+        Raises:
+            ValueError: the field is missing, blank or no text.
+        """
+        text = self.get(key, str).strip()
+        if not text:
+            raise self.error(f"{key} is empty; expected a text")
+        return text
+
+    def size(self, height: str = "height", width: str = "width") -> tuple[int, int]:
+        """Return the (H, W) px of two fields, both at least 1.
+
+        Raises:
+            ValueError: a field is missing or below 1.
+        """
+        sides = self.get(height, int), self.get(width, int)
+        if min(sides) < 1:
+            raise self.error(f"{height} and {width} are {sides[0]} and {sides[1]}; expected at least 1 px")
+        return sides
+
+    def children(self, key: str, noun: str) -> "list[Record]":
+        """Return a list of objects as records, named by noun and place: "record 3, annotation 0".
+
+        Raises:
+            ValueError: the field is no list of objects.
+        """
+        return [self._child(one, f"{noun} {i}") for i, one in enumerate(self.get(key, list))]
+
+    def named_children(self, key: str, noun: str) -> "Iterator[tuple[str, Record]]":
+        """Yield the members of an object as (key, record), named by noun and key: "video ab12, expression 0".
+
+        Raises:
+            ValueError: the field is no object of objects.
+        """
+        for name, one in self.get(key, dict).items():
+            yield name, self._child(one, f"{noun} {name}")
+
+    def _child(self, values: Any, name: str) -> "Record":
+        return Record(values, self.file, name if self.name == self.FILE else f"{self.name}, {name}")
+
+
+def read_annotations(path: Path) -> Any:
+    """Read a JSON annotation file of up to MAX_ANNOTATION_BYTES.
+
+    Raises:
+        ValueError: the file is missing, not JSON or too large.
+    """
+    return read_json_value(path, MAX_ANNOTATION_BYTES)
+
+
+def read_object(path: Path) -> Record:
+    """Read an annotation file that holds one object; its children are named without a prefix.
+
+    Raises:
+        ValueError: as `read_annotations`, or it holds no object.
+    """
+    return Record(read_annotations(path), path, Record.FILE)
+
+
+def read_list(path: Path, noun: str = "record") -> list[Record]:
+    """Read an annotation file that holds a list of objects, named by noun and place: "record 3".
+
+    Raises:
+        ValueError: as `read_annotations`, or it holds no list of objects, or none at all.
+    """
+    values = read_annotations(path)
+    if not isinstance(values, list) or not values:
+        raise ValueError(f"{path}: it holds {_short(values)}; expected a list of records")
+    return [Record(one, path, f"{noun} {i}") for i, one in enumerate(values)]
+
+
+def index_by(records: Sequence[Record], key: str) -> dict[Any, Record]:
+    """Index records by a field that is a whole number or a text.
+
+    Raises:
+        ValueError: two records have the same value, or it is neither.
+    """
+    found: dict[Any, Record] = {}
+    for record in records:
+        value = record.get(key, object)
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise record.error(f"{key} is {_short(value)}; expected a whole number or a text")
+        if value in found:
+            raise record.error(f"{key} {value!r} is also that of {found[value].name}; expected distinct ones")
+        found[value] = record
+    return found
+
+
+def _short(value: object) -> str:
+    return f"{value!r:.60}"
