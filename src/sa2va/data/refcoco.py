@@ -17,7 +17,7 @@ from sa2va.data.media_files import StoredPicture
 from sa2va.data.plain_pickle import read_plain_pickle
 from sa2va.data.records import Record
 from sa2va.data.referring import Expression, refer
-from sa2va.data.stored import Draw, DrawConfig, Extent, StoredDataset
+from sa2va.data.stored import Draw, DrawConfig, Extent, StoredDataset, read_each
 from sa2va.data.tracks import StoredTracks
 from sa2va.types import Sample
 
@@ -81,7 +81,7 @@ def build(
             grouped.setdefault(ref.get("image_id", int), []).append(ref)
     if not grouped:
         raise ValueError(f"{file}: no reference of split {split!r}; it has {', '.join(sorted(splits))}")
-    records = [_read_picture(file, image_id, refs_, pictures) for image_id, refs_ in sorted(grouped.items())]
+    records = read_each(lambda item: _read_picture(file, *item, pictures), sorted(grouped.items()))
     return ReferringPictures(name, records, draw or DrawConfig())
 
 

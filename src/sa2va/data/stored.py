@@ -1,11 +1,11 @@
 """Define datasets read from files: records checked when built, media and masks decoded on demand.
 
 Flow: build(path, split=, draw=) of a dataset -> StoredDataset -> base.Repeat, which asks for new draws each epoch
-    -> Mixture. `sa2va data check` measures a StoredDataset (data/inspect.py).
+    -> Mixture. `sa2va data check` measures a StoredDataset (data/inspection.py).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -14,6 +14,7 @@ import numpy as np
 from sa2va.types import Sample
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,34 @@ class Extent:
 
     num_pictures: int  # pictures, or frames of the clip
     num_characters: int  # of questions and answers
+
+
+class DamagedRecords(ValueError):
+    """Errors of all damaged records of a dataset; the message is the first one and the number of the others."""
+
+    def __init__(self, errors: Sequence[str]) -> None:
+        others = f" (and {len(errors) - 1} more; `sa2va data check` lists them)" if len(errors) > 1 else ""
+        super().__init__(f"{errors[0]}{others}")
+        self.errors = tuple(errors)
+
+
+def read_each(read: Callable[[T], R | None], items: Iterable[T]) -> list[R]:
+    """Read all records of a dataset; leave out those for which `read` returns None.
+
+    Raises:
+        DamagedRecords: `read` refused at least one record; every record was tried.
+    """
+    records, errors = [], []
+    for item in items:
+        try:
+            record = read(item)
+        except ValueError as error:
+            errors.append(str(error))
+        else:
+            records += [] if record is None else [record]
+    if errors:
+        raise DamagedRecords(errors)
+    return records
 
 
 class StoredDataset(ABC, Generic[R]):

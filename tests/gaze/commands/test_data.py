@@ -77,7 +77,7 @@ def test_the_drawn_world_needs_no_file(capsys: pytest.CaptureFixture[str], monke
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["nope"], "dataset check 'nope' is unknown: use one of refcoco_gaze, coco_search18, osie, world"),
+        (["nope"], ", refcoco_gaze, coco_search18, osie, world"),
         (["osie"], "osie is read from a file"),
         (["osie", "FOLDER/missing.json"], "missing.json: there is no such file"),
         (["osie", "FOLDER"], "expected one file fixations.mat or fixations.json, found none"),
