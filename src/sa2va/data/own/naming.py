@@ -11,8 +11,8 @@ from functools import cache
 UNCHANGED = frozenset(
     "sheep deer reindeer fish aircraft spacecraft hovercraft watercraft species series moose bison squid shrimp salmon "
     "trout swine offspring skis scissors pants jeans trousers glasses sunglasses goggles binoculars pliers "
-    "tweezers shorts broccoli rice bread grass sand snow water sky furniture equipment food fruit luggage clothing corn garlic "
-    "lettuce spaghetti pasta jewelry cutlery poultry cattle police headphones earphones".split()
+    "tweezers shorts broccoli rice bread grass sand snow water sky furniture equipment food fruit luggage clothing "
+    "corn garlic lettuce spaghetti pasta jewelry cutlery poultry cattle police headphones earphones".split()
 )
 IRREGULAR = {
     "person": "people", "child": "children", "mouse": "mice", "louse": "lice", "goose": "geese", "tooth": "teeth",
