@@ -74,6 +74,13 @@ def area(rle: Mapping[str, Any]) -> int:
     return int(_parse_rle(rle)[2][1::2].sum())
 
 
+def measure_rle(rle: RLE) -> tuple[int, tuple[float, float, float, float]]:
+    """Return the area in px and the tight box (x0, y0, x1, y1) px of a checked run-length mask, without decoding it."""
+    packed = {**rle, "counts": rle["counts"].encode("ascii")}
+    x, y, width, height = (float(number) for number in coco.toBbox(packed))
+    return int(coco.area(packed)), (x, y, x + width, y + height)
+
+
 def bbox(mask: ArrayLike) -> tuple[float, float, float, float] | None:
     """Return the tight box (x0, y0, x1, y1) px of a mask (H, W), x1 and y1 exclusive; None for an empty mask."""
     array = np.asarray(mask, bool)
@@ -98,8 +105,22 @@ def polygons_to_mask(polygons: Sequence[ArrayLike], height: int, width: int) -> 
     """
     if not len(polygons):
         return np.zeros((height, width), bool)
+    return decode_rle(polygons_to_rle(polygons, height, width))
+
+
+def polygons_to_rle(polygons: Sequence[ArrayLike], height: int, width: int) -> RLE:
+    """Encode the union of polygons as compressed COCO run lengths, without decoding it.
+
+    Args:
+        polygons: as for `polygons_to_mask`, at least one.
+        height, width: size of the mask, px.
+
+    Raises:
+        ValueError: as `polygons_to_mask`.
+    """
     flat = [_flatten_polygon(polygon, number, height, width) for number, polygon in enumerate(polygons)]
-    return decode_rle(coco.merge(coco.frPyObjects(flat, height, width)))
+    counts = coco.merge(coco.frPyObjects(flat, height, width))["counts"]
+    return RLE(size=[height, width], counts=counts.decode("ascii"))
 
 
 def resize_mask(mask: ArrayLike, height: int, width: int) -> Mask:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sa2va.data import refcoco
 from sa2va.data.base import Dataset
+from sa2va.data.own import dataset as own
 from sa2va.extensions import find_part
 
 # Name -> function of (path, *, split, draw) that returns a stored dataset. Extensions add generated ones, functions of
@@ -17,6 +18,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "refcoco": refcoco.refcoco,
     "refcoco+": refcoco.refcoco_plus,
     "refcocog": refcoco.refcocog,
+    "own": own.build,
 }
 # Name -> folder of a dataset below the root of all data, as the released training lays it out.
 FOLDERS: dict[str, str] = {
