@@ -13,6 +13,7 @@ from sa2va.data.check import Check, Expected, compare
 from sa2va.data.stored import StoredDataset
 from sa2va.draw.overlay import contact_sheet, overlay
 from sa2va.media.source import uniform_indices
+from sa2va.tokens import SEG_TOKEN
 from sa2va.types import Frame, Sample, Turn
 
 NUM_FRAMES = 8  # frames of a clip whose masks are decoded
@@ -136,5 +137,8 @@ def _draw(sample: Sample) -> tuple[Frame, str]:
 
 
 def _caption(turn: Turn) -> str:
-    text = f"{turn.question} - {turn.answer}"
+    answer = turn.answer
+    for span in sorted(turn.spans, key=lambda span: -span.end):
+        answer = f"{answer[: span.end]}{SEG_TOKEN * len(span.objects)}{answer[span.end :]}"
+    text = f"{turn.question} - {answer}"
     return text if len(text) <= MAX_CAPTION else text[: MAX_CAPTION - 3] + "..."
