@@ -1,4 +1,4 @@
-"""Check the reading of conversations: who speaks, where markers stand, what is dropped."""
+"""Check the reading of conversations: speakers, markers, dropped turns."""
 
 from pathlib import Path
 
@@ -22,6 +22,11 @@ def read(turns: list, marker: str = IMAGE_MARKER) -> Conversation:
         ([("human", "Who?\n<image>"), ("gpt", "A cat.")], (("Who?", "A cat."),)),
         ([("human", "Look <image> here."), ("gpt", "Yes.")], (("Look\nhere.", "Yes."),)),
         ([("human", "Who?"), ("gpt", "A cat.")], (("Who?", "A cat."),)),
+        (
+            [("human", "Who?"), ("gpt", "A."), ("human", "<image>\nWhy?"), ("gpt", "B.")],
+            (("Who?", "A."), ("Why?", "B.")),
+        ),
+        ([("human", "<image>\nWho?\n<image>"), ("gpt", "See <image>.")], (("Who?", "See <image>."),)),
         ([("gpt", "Hello."), ("human", "Who?"), ("gpt", "A cat.")], (("Who?", "A cat."),)),
         ([("human", "<image>"), ("human", "Who?"), ("gpt", "A cat.")], (("Who?", "A cat."),)),
         ([("human", "One."), ("human", "<image>\nTwo?"), ("gpt", "A."), ("gpt", "B.")], (("One.\nTwo?", "A.\nB."),)),
@@ -36,9 +41,6 @@ def test_a_conversation_becomes_questions_with_answers(turns: list, wanted: Conv
 @pytest.mark.parametrize(
     "turns, reason",
     [
-        ([("human", "Who?"), ("gpt", "A."), ("human", "<image>\nWhy?"), ("gpt", "B.")], "turn 2: value contains"),
-        ([("human", "<image>\nWho?"), ("gpt", "It is <image>.")], "turn 1: value contains <image>"),
-        ([("human", "<image>\nWho <image>?"), ("gpt", "A.")], "turn 0: value contains <image> 2 times"),
         ([("human", "<image>"), ("gpt", "A cat.")], "conversations has no question with an answer"),
         ([("gpt", "A cat.")], "conversations has no question with an answer"),
         ([("system", "Be brief.")], "turn 0: from is 'system'; expected 'human' or 'gpt'"),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sa2va.data import refcoco
+from sa2va.data import grefcoco, refcoco
 from sa2va.data.base import Dataset
 from sa2va.data.own import dataset as own
 from sa2va.extensions import find_part
@@ -18,6 +18,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "refcoco": refcoco.refcoco,
     "refcoco+": refcoco.refcoco_plus,
     "refcocog": refcoco.refcocog,
+    "grefcoco": grefcoco.grefcoco,
     "own": own.build,
 }
 # Name -> folder of a dataset below the root of all data, as the released training lays it out.
@@ -25,6 +26,7 @@ FOLDERS: dict[str, str] = {
     "refcoco": "ref_seg/refcoco",
     "refcoco+": "ref_seg/refcoco+",
     "refcocog": "ref_seg/refcocog",
+    "grefcoco": "ref_seg/grefcoco",
 }
 
 

@@ -42,7 +42,8 @@ class CocoPictures:
             raise user.error(f"there is no annotation {ann_id} in {self.file.name}; the two do not belong together")
         if annotation.get("image_id", int) != image_id:
             raise user.error(f"annotation {ann_id} is of image {annotation.values['image_id']}, not of {image_id}")
-        return check_segmentation(annotation.values.get("segmentation"), annotation)
+        size = self.images[image_id].size()
+        return check_segmentation(annotation.values.get("segmentation"), annotation, size)
 
 
 def read_coco(file: Path, folders: Sequence[Path]) -> CocoPictures:

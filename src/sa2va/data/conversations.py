@@ -23,28 +23,21 @@ def read_conversation(record: Record, marker: str = "", key: str = "conversation
 
     Args:
         record: holds the list of turns.
-        marker: IMAGE_MARKER or VIDEO_MARKER, which the first question may contain once and which is removed; empty for
-            a record without media, whose texts are kept as they are.
+        marker: IMAGE_MARKER or VIDEO_MARKER, removed from questions; empty for a record without media, whose texts are
+            kept as they are. Some sources repeat the marker of their one picture in every question.
         key: field with the turns.
 
     Raises:
-        ValueError: a turn is malformed, a marker stands in another place, or no question has an answer.
+        ValueError: a turn is malformed, or no question has an answer.
     """
     spoken: list[tuple[str, str]] = []  # speaker and text, the speakers alternating
-    has_marker = False
     for turn in record.children(key, "turn"):
-        speaker, text = turn.get("from", str), turn.get("value", str)
+        speaker, text = turn.get("from", str), turn.get("value", str).strip()
         if speaker not in ("human", "gpt"):
             raise turn.error(f"from is {speaker!r:.60}; expected 'human' or 'gpt'")
-        if marker and marker in text:
-            if has_marker or speaker != "human" or any(one == "gpt" for one, _ in spoken[-1:]):
-                raise turn.error(f"value contains {marker}; expected it once, in the first question")
-            has_marker = True
-            text, *rest = text.split(marker)
-            if len(rest) != 1:
-                raise turn.error(f"value contains {marker} {len(rest)} times; expected it once")
-            text = f"{text.rstrip()}\n{rest[0].lstrip()}"
-        if not (text := text.strip()) or (speaker == "gpt" and not spoken):
+        if marker and speaker == "human":
+            text = "\n".join(part.strip() for part in text.split(marker) if part.strip())
+        if not text or (speaker == "gpt" and not spoken):
             continue
         if spoken and spoken[-1][0] == speaker:
             text = f"{spoken.pop()[1]}\n{text}"

@@ -7,57 +7,28 @@ Source: Kazemzadeh et al., EMNLP 2014; Yu et al., arXiv:1608.00272; Mao et al., 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sa2va.data.coco import CocoPictures, read_coco
-from sa2va.data.media_files import StoredPicture
 from sa2va.data.plain_pickle import read_plain_pickle
-from sa2va.data.records import Record
-from sa2va.data.referring import Expression, refer
-from sa2va.data.stored import Draw, DrawConfig, Extent, StoredDataset, read_each
+from sa2va.data.records import Record, read_annotations
+from sa2va.data.referring import Expression, ReferredPicture, ReferringPictures
+from sa2va.data.stored import DrawConfig, read_each
 from sa2va.data.tracks import StoredTracks
-from sa2va.types import Sample
 
 ANNOTATIONS = "instances.json"
 
 
-@dataclass(frozen=True)
-class ReferredPicture:
-    """A picture with the objects that expressions refer to."""
-
-    file: Path  # annotation file, for messages
-    image_id: int
-    picture: StoredPicture
-    tracks: StoredTracks
-    expressions: tuple[Expression, ...]
-
-
-class ReferringPictures(StoredDataset[ReferredPicture]):
-    """Referring segmentation of pictures."""
-
-    def build_sample(self, record: ReferredPicture, draw: Draw) -> Sample:
-        turns, tracks = refer(record.expressions, record.tracks, draw)
-        return Sample(media=(record.picture,), turns=turns, tracks=tracks, task=self.name)
-
-    def describe(self, record: ReferredPicture) -> str:
-        return f"{record.file}: image {record.image_id}"
-
-    def extent(self, index: int) -> Extent:
-        texts = [len(one.text) for one in self.records[index].expressions]
-        return Extent(1, sum(texts) * min(len(texts), self.config.num_expressions) // len(texts))
-
-
 def build(
-    name: str, refs: str, path: str | Path, *, split: str = "train", draw: DrawConfig | None = None
+    name: str, refs: Sequence[str], path: str | Path, *, split: str = "train", draw: DrawConfig | None = None
 ) -> ReferringPictures:
-    """Read one of the three datasets.
+    """Read one of the datasets.
 
     Args:
         name: name in the catalog.
-        refs: file name of the references.
+        refs: file names of the references, of which the first that exists is read.
         path: folder with instances.json and the references; pictures in coco2014/train2014 there, or in the
             evaluation's place beside it, glamm_data/images/coco2014/train2014.
         split: "train", "val", "testA", "testB" or "test"; "test" also includes testA and testB.
@@ -67,8 +38,8 @@ def build(
         ValueError: a file is missing, a record is damaged, or no reference belongs to the split.
     """
     folder = Path(path)
-    file = folder / refs
-    content = read_plain_pickle(file)
+    file = next((folder / one for one in refs if (folder / one).is_file()), folder / refs[0])
+    content = read_plain_pickle(file) if file.suffix == ".p" else read_annotations(file)
     if not isinstance(content, list):
         raise ValueError(f"{file}: it holds a {type(content).__name__}; expected a list of references")
     pictures = read_coco(folder / ANNOTATIONS, picture_folders(folder))
@@ -97,16 +68,27 @@ def _read_picture(file: Path, image_id: int, refs: Sequence[Record], pictures: C
     expressions = []
     rows: dict[int, int] = {}
     for ref in refs:
-        ann_id = ref.get("ann_id", int)
-        if ann_id not in rows:
-            rows[ann_id] = len(objects)
-            objects.append([pictures.segmentation(ann_id, image_id, ref)])
-        for sentence in ref.children("sentences", "sentence"):
-            expressions.append(Expression(_sentence(sentence), (rows[ann_id],)))
+        ids = _annotation_ids(ref)
+        for ann_id in ids:
+            if ann_id not in rows:
+                rows[ann_id] = len(objects)
+                objects.append([pictures.segmentation(ann_id, image_id, ref)])
+        referents = tuple(rows[ann_id] for ann_id in ids)
+        expressions += [Expression(_sentence(one), referents) for one in ref.children("sentences", "sentence")]
     if not expressions:
         raise refs[0].error("it has no sentences; expected at least one")
     tracks = StoredTracks(objects, picture.height, picture.width)
     return ReferredPicture(file, image_id, picture, tracks, tuple(expressions))
+
+
+def _annotation_ids(ref: Record) -> list[int]:
+    """Return the objects of a reference: one id, or in gRefCOCO a list of ids, [-1] for no object."""
+    if not isinstance(ref.values.get("ann_id"), list):
+        return [ref.get("ann_id", int)]
+    ids = ref.get("ann_id", list)
+    if not ids or any(type(one) is not int for one in ids) or (-1 in ids and len(ids) > 1):
+        raise ref.error(f"ann_id is {ids!r:.60}; expected annotation ids, or [-1] for no object")
+    return [] if ids == [-1] else list(dict.fromkeys(ids))
 
 
 def _sentence(record: Record) -> str:
@@ -114,6 +96,6 @@ def _sentence(record: Record) -> str:
     return record.text("raw" if "raw" in record.values else "sent").lower().rstrip(".").strip()
 
 
-refcoco = partial(build, "refcoco", "refs(unc).p")
-refcoco_plus = partial(build, "refcoco+", "refs(unc).p")
-refcocog = partial(build, "refcocog", "refs(umd).p")
+refcoco = partial(build, "refcoco", ("refs(unc).p",))
+refcoco_plus = partial(build, "refcoco+", ("refs(unc).p",))
+refcocog = partial(build, "refcocog", ("refs(umd).p",))

@@ -1,30 +1,63 @@
 """Build the turns of referring segmentation, the same for pictures, clips and a user's own data.
 
-Flow: Expressions of a record -> refer -> turns and tracks of a Sample.
+Flow: Expressions of a record -> refer -> turns and tracks of a Sample. ReferringPictures is the dataset of picture
+    readers: refcoco.py, reasonseg.py and others.
 Source: Sa2VA, arXiv:2501.04001, section 3.3: several expressions about one picture or clip become one conversation.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sa2va.data import prompts
-from sa2va.data.stored import Draw
-from sa2va.data.tracks import StoredTracks, UnitedTracks
-from sa2va.types import MaskTracks, Span, Turn
+from sa2va.data.media_files import StoredPicture
+from sa2va.data.stored import Draw, Extent, StoredDataset
+from sa2va.data.tracks import UnitedTracks
+from sa2va.types import MaskTracks, Sample, Span, Turn
+
+_ARTICLE = re.compile(r"^(the|an?) ", re.IGNORECASE)  # left out after "There is no"
 
 
 @dataclass(frozen=True)
 class Expression:
     """Text that refers to objects.
 
-    An expression with a question mark is asked as it is; any other is put into a template.
+    A question or a whole sentence is asked as it is; any other expression is put into a template.
     """
 
     text: str
     objects: tuple[int, ...]  # rows of the record's tracks; none = nothing that it describes is there
+    is_sentence: bool = False  # a text with a question mark always is one
 
 
-def refer(expressions: Sequence[Expression], tracks: StoredTracks, draw: Draw) -> tuple[tuple[Turn, ...], MaskTracks]:
+@dataclass(frozen=True)
+class ReferredPicture:
+    """A picture with the objects that expressions refer to."""
+
+    file: Path  # annotation file, for messages
+    image_id: int | str  # of the picture in that file
+    picture: StoredPicture
+    tracks: MaskTracks
+    expressions: tuple[Expression, ...]
+
+
+class ReferringPictures(StoredDataset[ReferredPicture]):
+    """Referring segmentation of pictures."""
+
+    def build_sample(self, record: ReferredPicture, draw: Draw) -> Sample:
+        turns, tracks = refer(record.expressions, record.tracks, draw)
+        return Sample(media=(record.picture,), turns=turns, tracks=tracks, task=self.name)
+
+    def describe(self, record: ReferredPicture) -> str:
+        return f"{record.file}: image {record.image_id}"
+
+    def extent(self, index: int) -> Extent:
+        texts = [len(one.text) for one in self.records[index].expressions]
+        return Extent(1, sum(texts) * min(len(texts), self.config.num_expressions) // len(texts))
+
+
+def refer(expressions: Sequence[Expression], tracks: MaskTracks, draw: Draw) -> tuple[tuple[Turn, ...], MaskTracks]:
     """Draw the turns of a record.
 
     Args:
@@ -44,29 +77,29 @@ def refer(expressions: Sequence[Expression], tracks: StoredTracks, draw: Draw) -
             united.append(objects)
             is_answered = bool(objects) or draw.config.absent == "mask"
             objects = (len(tracks) + len(united) - 1,) if is_answered else ()
-        turns.append(build_turn(one.text, objects, draw, is_group=len(one.objects) > 1))
+        turns.append(build_turn(one, objects, draw))
     if not united:
         return tuple(turns), tracks
     singles = [(row,) for row in range(len(tracks))]
     return tuple(turns), UnitedTracks(tracks, [*singles, *united])
 
 
-def build_turn(text: str, objects: tuple[int, ...], draw: Draw, *, is_group: bool) -> Turn:
+def build_turn(expression: Expression, objects: tuple[int, ...], draw: Draw) -> Turn:
     """Build the turn of one expression.
 
     Args:
-        text: the expression, or a question that contains a question mark.
+        expression: gives the text, and whether it names several objects.
         objects: rows of the sample's tracks; none = the answer says that there is no such object.
         draw: chooses the templates.
-        is_group: whether the expression names several objects.
     """
-    question, noun = text, "such object"
-    if "?" not in text:
-        noun = text.strip().rstrip(".").strip()
-        question = draw.pick(prompts.SEGMENT_GROUP if is_group else prompts.SEGMENT).format(noun)
+    is_group = len(expression.objects) > 1
+    question, noun = expression.text, "such object"
+    if "?" not in question and not expression.is_sentence:
+        phrase = question.strip().rstrip(".").strip()
+        question = draw.pick(prompts.SEGMENT_GROUP if is_group else prompts.SEGMENT).format(phrase)
+        noun = _ARTICLE.sub("", phrase)
     if not objects:
-        absent = noun.removeprefix("the ") if "?" not in text else noun
-        return Turn(question=question, answer=prompts.NOT_FOUND.format(absent))
+        return Turn(question=question, answer=prompts.NOT_FOUND.format(noun))
     answer = draw.pick(prompts.FOUND_GROUP if is_group else prompts.FOUND)
     place = len(answer) - 1  # before the full stop
     return Turn(question=question, answer=answer, spans=(Span(start=place, end=place, objects=objects),))

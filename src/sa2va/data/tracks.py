@@ -16,21 +16,23 @@ from numpy.typing import NDArray
 
 from sa2va.data.records import Record
 from sa2va.masks import decode_rle, polygons_to_mask
-from sa2va.types import Masks
+from sa2va.types import Masks, MaskTracks
 
 # Polygons, or run lengths.
 Segmentation = Sequence[Any] | Mapping[str, Any]
+_NUMBERS = frozenset((int, float))
 
 
-def check_segmentation(segmentation: Any, record: Record) -> Segmentation:
+def check_segmentation(segmentation: Any, record: Record, size: tuple[int, int] | None = None) -> Segmentation:
     """Check the form of a segmentation without decoding it.
 
     Args:
         segmentation: polygons, run lengths, or a list of run lengths.
         record: names the place in errors.
+        size: (H, W) px of the picture, which run lengths must have; None = not known yet.
 
     Raises:
-        ValueError: neither polygons of three points nor run lengths, or it is empty.
+        ValueError: neither polygons of three points nor run lengths of that size, or it is empty.
     """
     if isinstance(segmentation, Mapping):
         parts: list[Any] = [segmentation]
@@ -40,10 +42,12 @@ def check_segmentation(segmentation: Any, record: Record) -> Segmentation:
         raise record.error(f"segmentation is {segmentation!r:.60}; expected polygons or run lengths")
     for part in parts:
         if isinstance(part, Mapping):
-            size, counts = part.get("size"), part.get("counts")
-            if not (isinstance(size, list) and len(size) == 2 and isinstance(counts, str | bytes | list)):
+            own, counts = part.get("size"), part.get("counts")
+            if not (isinstance(own, list) and len(own) == 2 and isinstance(counts, str | bytes | list)):
                 raise record.error(f"segmentation has run lengths {part!r:.60}; expected size [H, W] and counts")
-        elif not isinstance(part, list) or len(part) < 6 or len(part) % 2:
+            if size is not None and own != list(size):
+                raise record.error(f"segmentation has size {own!r:.60}; expected that of the picture, {list(size)}")
+        elif not isinstance(part, list) or len(part) < 6 or len(part) % 2 or not _NUMBERS.issuperset(map(type, part)):
             raise record.error(
                 f"segmentation has polygon {part!r:.60}; expected [x0, y0, x1, y1, ...], 3 points or more"
             )
@@ -103,7 +107,7 @@ class StoredTracks:
 class UnitedTracks:
     """Tracks whose objects are unions of the objects of other tracks, for expressions that name several as one."""
 
-    tracks: StoredTracks
+    tracks: MaskTracks
     members: Sequence[Sequence[int]]  # M lists of rows of `tracks`; an empty one is an empty mask
 
     def __len__(self) -> int:
@@ -111,8 +115,6 @@ class UnitedTracks:
 
     def masks(self, objects: Sequence[int], frames: Sequence[int]) -> Masks:
         """Decode masks of n unions on K frames, bool (n, K, H, W)."""
-        out = np.zeros((len(objects), len(frames), self.tracks.height, self.tracks.width), bool)
-        for row, index in enumerate(objects):
-            if len(self.members[index]):
-                out[row] = self.tracks.masks(self.members[index], frames).any(0)
-        return out
+        if not len(objects):
+            return self.tracks.masks((), frames)
+        return np.stack([self.tracks.masks(self.members[index], frames).any(0) for index in objects])
