@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sa2va.inference import keyframes
-from sa2va.inference.keyframes import choose_keyframes, content_indices, count_colors
+from sa2va.inference.keyframes import choose_keyframes, content_indices, count_colors, keyframe_indices
 from sa2va.media.source import open_media
 
 
@@ -79,3 +79,15 @@ def test_content_gives_as_many_as_asked(num_frames: int, number: int, seed: int)
     chosen = content_indices(clip, num_frames, number)
     assert len(chosen) == min(num_frames, number) and chosen[0] == 0
     assert chosen == sorted(set(chosen)) == content_indices(clip, num_frames, number)
+
+
+@pytest.mark.parametrize("choice", ["uniform", "first", "content"])
+def test_training_without_a_shift_takes_the_key_frames_of_prediction(choice: str) -> None:
+    clip = shots(4, 5, 2)
+    assert keyframe_indices(iter(clip), len(clip), choice, 3) == choose_keyframes(open_media(clip), choice, 3)[0]
+
+
+def test_a_shift_moves_uniform_frames_alone() -> None:
+    clip = shots(40)
+    assert keyframe_indices(clip, 40, "uniform", 4, shift=0.5) == [6, 19, 32, 39]
+    assert keyframe_indices(clip, 40, "first", 4, shift=0.5) == [0, 1, 2, 3]

@@ -206,6 +206,16 @@ def test_uniform_indices(num_frames: int, k: int) -> None:
         assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
 
 
+@given(num_frames=st.integers(1, 500), k=st.integers(1, 60), shift=st.floats(-0.5, 0.5))
+def test_shifted_indices_are_as_many_and_distinct_and_lie_in_the_clip(num_frames: int, k: int, shift: float) -> None:
+    indices = uniform_indices(num_frames, k, shift)
+    assert len(indices) == min(k, num_frames) and indices == sorted(set(indices))
+    assert indices[0] >= 0 and indices[-1] < num_frames
+    if num_frames > k > 1:
+        moved = np.array(indices) - uniform_indices(num_frames, k)
+        assert np.abs(moved).max() <= 0.5 * (num_frames - 1) / (k - 1) + 1
+
+
 def test_uniform_indices_by_hand() -> None:
     assert uniform_indices(10, 4) == [0, 3, 6, 9]
     assert uniform_indices(11, 4) == [0, 3, 6, 10]

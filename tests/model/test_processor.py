@@ -236,7 +236,10 @@ def test_a_conversation_over_budget_loses_whole_turns_from_its_end(small: Small)
     length = processor([whole]).input_ids.shape[1]
     two = processor([dataclasses.replace(whole, turns=(grounded, plain))]).input_ids
     assert torch.equal(processor([whole], max_tokens=length).input_ids, processor([whole]).input_ids)
-    assert torch.equal(processor([whole], max_tokens=length - 1).input_ids, two)
+    shorter = processor([whole], max_tokens=length - 1)
+    assert torch.equal(shorter.input_ids, two)
+    assert (shorter.counts["dropped_turns"], shorter.counts["cut_answers"]) == (1, 0)
+    assert processor([whole, whole], max_tokens=1 + int(shorter.seg_positions[0, 1])).counts["dropped_turns"] == 4
 
 
 def test_a_first_turn_over_budget_is_cut_behind_its_masks_or_refused(small: Small) -> None:
@@ -246,8 +249,50 @@ def test_a_first_turn_over_budget_is_cut_behind_its_masks_or_refused(small: Smal
     seg = int(full.seg_positions[0, 1])
     cut = processor([sample], max_tokens=seg + 1)
     assert torch.equal(cut.input_ids, full.input_ids[:, : seg + 1]) and torch.equal(cut.seg_rows, full.seg_rows)
-    with pytest.raises(ValueError, match=f"made/up: .* take {seg + 1} tokens, max_tokens is {seg}; raise max_tokens"):
+    assert (cut.counts["cut_answers"], full.counts["cut_answers"], cut.counts["tokens"]) == (1, 0, seg + 1)
+    told = f"pictures and 1 mask tokens take {seg + 1} tokens, max_tokens is {seg}, so that 1 mask tokens would be lost"
+    with pytest.raises(ValueError, match=f"^made/up: question, {told}; raise max_tokens"):
         processor([sample], max_tokens=seg)
+    with pytest.raises(ValueError, match=f"^set, record 7: question, {told}"):
+        processor([sample], names=["set, record 7"], max_tokens=seg)
+
+
+def test_counts_of_a_batch_are_its_tokens_and_its_padding(small: Small) -> None:
+    batch = small[1]([draw_sample(0), Sample(turns=(Turn(question="red?", answer="It is."),))])
+    assert batch.counts["tokens"] == int(batch.attention_mask.sum())
+    assert batch.counts["padding"] == int((batch.attention_mask == 0).sum()) > 0
+
+
+def test_phrases_that_overlap_are_refused(small: Small) -> None:
+    spans = (Span(start=0, end=8, objects=(0,)), Span(start=4, end=12, objects=(0,)))
+    turn = Turn(question="What is it?", answer="red blue circle", spans=spans)
+    sample = dataclasses.replace(draw_sample(0), turns=(turn,))
+    with pytest.raises(ValueError, match="sample 0: phrase 'blue cir' overlaps"):
+        small[1]([sample])
+
+
+@pytest.mark.parametrize("design", ["single", "repeat", "multiple"])
+def test_masks_of_a_random_choice_of_objects_are_decoded_and_all_are_asked_for(design: str) -> None:
+    model, processor = build_model(seg_design=design)
+    clip = draw_sample(1, num_frames=3)
+    turns = tuple(clip.turns * 4)
+    masks = np.zeros((4, 3, 64, 64), bool)
+    for number in range(4):
+        masks[number, :, : 10 * number + 10] = True
+    spread = tuple(
+        dataclasses.replace(turn, spans=(Span(start=12, end=12, objects=(i,)),)) for i, turn in enumerate(turns)
+    )
+    sample = Sample.of_arrays(clip.frames, spread, masks)
+    whole = processor([sample, clip], [[0, 2]] * 2, mask_side=32)
+    fewer = processor([sample, clip], [[0, 2]] * 2, mask_side=32, max_objects=2)
+    assert torch.equal(fewer.seg_positions, whole.seg_positions) and torch.equal(fewer.input_ids, whole.input_ids)
+    rows = whole.seg_rows.tolist()
+    places = [rows.index(row) for row in fewer.seg_rows.tolist()]
+    assert len({row[2] for row in fewer.seg_rows.tolist()}) == 3 and len(places) == 6 and places == sorted(places)
+    assert torch.equal(fewer.seg_targets, whole.seg_targets[places])
+    chosen = {tuple(processor([sample], seeds=[s], max_objects=2).seg_rows[:, 2].unique().tolist()) for s in range(20)}
+    assert len(chosen) > 2
+    assert torch.isfinite(model(fewer, LossConfig(num_points=50))["bce"].total)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,10 @@ class ToyBatch:
     marked: Tensor  # (B,) bool
     parts: frozenset[str]
 
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"rows": len(self.points), "marked": int(self.marked.sum())}
+
     def with_parts(self, parts: frozenset[str]) -> Self:
         return replace(self, parts=parts)
 

@@ -102,6 +102,13 @@ def test_processes_and_parts_share_the_items_of_a_step(num_processes, accumulate
     assert sorted(together.tolist()) == sorted(whole.points.tolist())
 
 
+def test_neighbors_share_a_batch_and_processes_take_neighboring_batches():
+    config = replace(CONFIG, accumulate=2)
+    mine = [list(StepSampler(ToyData(12), config, range(1), rank=rank, num_processes=3)) for rank in range(3)]
+    rows = [[[int(row) for _, row in batch] for batch in share] for share in mine]
+    assert rows == [[[0, 1], [6, 7]], [[2, 3], [8, 9]], [[4, 5], [10, 11]]]
+
+
 def test_the_keys_of_a_step_do_not_depend_on_where_a_run_began():
     late = list(StepSampler(ToyData(4), CONFIG, range(5, 7)))
     assert list(StepSampler(ToyData(4), CONFIG, range(7)))[5:] == late

@@ -71,3 +71,19 @@ def test_quiet_says_nothing(tmp_path):
         logger.note("hello")
     assert said.getvalue() == ""
     assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["validation"] == {"iou": 0.5}
+
+
+def test_a_table_is_shown_in_columns_and_logged_as_rows(tmp_path):
+    said = io.StringIO()
+    rows = [
+        {"dataset": "refcoco", "records": 16994, "wanted": 0.25},
+        {"dataset": "mevis", "records": 1662, "wanted": 0.0333},
+    ]
+    with RunLogger(tmp_path, tensorboard=False, stream=said) as logger:
+        logger.table("toy", 3, rows)
+    assert said.getvalue().splitlines() == [
+        "dataset  records  wanted",
+        "refcoco   16,994  25.00%",
+        "mevis      1,662   3.33%",
+    ]
+    assert json.loads((tmp_path / "log.jsonl").read_text()) == {"stage": "toy", "step": 3, "table": rows}

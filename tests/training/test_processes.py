@@ -16,7 +16,9 @@ SUPPORT = Path(__file__).parents[1] / "support"
 
 def read_losses(folder: Path) -> list[tuple[int, dict[str, float]]]:
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [(line["step"], line["losses"] | {"grad_norm": line["grad_norm"]}) for line in lines]
+    for line in lines:
+        line["counts"].pop("padding", None)  # of two batches it is less than of one
+    return [(line["step"], line["losses"] | {"grad_norm": line["grad_norm"]} | line["counts"]) for line in lines]
 
 
 def launch(program: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

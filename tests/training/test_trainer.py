@@ -18,7 +18,7 @@ from sa2va.training.state import latest_state, read_state
 from sa2va.training.trainer import run_stage
 
 SLOW_RUN = Path(__file__).parents[1] / "support" / "toy_stage.py"
-EXACT = ("step", "losses", "lr", "grad_norm", "skipped")  # every figure but the clock's
+EXACT = ("step", "losses", "lr", "grad_norm", "skipped", "counts")  # every figure but the clock's
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +57,7 @@ def test_it_learns(tmp_path):
     assert [line["step"] for line in log] == [50, 100, 150, 200, 250, 300]
     assert log[-1]["losses"]["total"] < 0.15 * log[0]["losses"]["total"]
     assert log[-1]["losses"]["fit"] == pytest.approx(log[-1]["losses"]["total"])
+    assert log[-1]["counts"] == {"rows": 300 * 16, "marked": 0}
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds the worker's process id in /proc")

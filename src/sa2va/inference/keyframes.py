@@ -1,6 +1,6 @@
 """Choose the key frames of a clip, which the MLLM reads.
 
-Flow: Media -> choose_keyframes -> indices and frames -> engine.py.
+Flow: Media -> choose_keyframes -> indices and frames -> engine.py; training takes `keyframe_indices`.
 Source: Sa2VA, arXiv:2501.04001 ("first"); Sa2VA-i, arXiv:2509.19082 ("uniform"); "content" is the farthest-point
     rule of Gonzalez, Clustering to minimize the maximum intercluster distance (1985), on color histograms.
 Shapes: T frames, K key frames, H W picture.
@@ -36,16 +36,42 @@ def choose_keyframes(media: Media, choice: str, number: int) -> tuple[list[int],
     Raises:
         ValueError: the choice is unknown.
     """
-    if choice not in KEYFRAME_CHOICES:
-        raise ValueError(f"keyframes {choice!r} is unknown; use one of {', '.join(KEYFRAME_CHOICES)}")
-    if media.num_frames is None or choice == "first":
+    if media.num_frames is None:
+        check_choice(choice)
         frames = media.peek(number)
         return list(range(len(frames))), frames
-    if choice == "content":
-        indices = content_indices(media, media.num_frames, number)
-    else:
-        indices = uniform_indices(media.num_frames, min(number, media.num_frames))
+    indices = keyframe_indices(media, media.num_frames, choice, number)
     return indices, media.frames(indices)
+
+
+def keyframe_indices(
+    frames: Iterable[NDArray[np.uint8]], num_frames: int, choice: str, number: int, shift: float = 0.0
+) -> list[int]:
+    """Choose the key frames of a clip of known length, for prediction and for training.
+
+    Args:
+        frames: all T frames; only "content" reads them, once.
+        num_frames: T.
+        choice: as `choose_keyframes`.
+        number: K, maximum number of key frames.
+        shift: common shift of "uniform" ones, see `uniform_indices`; training draws it anew for each sample.
+
+    Returns:
+        Indices, in increasing order.
+
+    Raises:
+        ValueError: the choice is unknown.
+    """
+    check_choice(choice)
+    if choice == "content":
+        return content_indices(frames, num_frames, number)
+    return list(range(min(number, num_frames))) if choice == "first" else uniform_indices(num_frames, number, shift)
+
+
+def check_choice(choice: str) -> None:
+    """Raise ValueError if there is no such choice of key frames."""
+    if choice not in KEYFRAME_CHOICES:
+        raise ValueError(f"keyframes {choice!r} is unknown; use one of {', '.join(KEYFRAME_CHOICES)}")
 
 
 def content_indices(frames: Iterable[NDArray[np.uint8]], num_frames: int, number: int) -> list[int]:

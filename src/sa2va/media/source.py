@@ -252,17 +252,23 @@ def _origin(source: Any) -> Path | None:
     return Path(name) if isinstance(name, str | os.PathLike) and str(name) else None
 
 
-def uniform_indices(num_frames: int, k: int) -> list[int]:
-    """Choose k evenly spaced frames, first and last included; all of them if T <= k.
+def uniform_indices(num_frames: int, k: int, shift: float = 0.0) -> list[int]:
+    """Choose k evenly spaced frames, all shifted alike; all of them if T <= k.
 
     Args:
         num_frames: T.
         k: number of indices.
+        shift: common shift, -0.5 to 0.5 of the distance between two chosen frames; 0 = with the first and last frame.
 
     Returns:
-        Increasing indices: the floor of linspace(0, T - 1, k) without repetitions.
+        min(k, T) increasing indices: without a shift, the floor of linspace(0, T - 1, k).
     """
-    return np.unique(np.linspace(0, num_frames - 1, k).astype(int)).tolist() if num_frames else []
+    if num_frames <= k:
+        return list(range(num_frames))
+    places = np.linspace(0, num_frames - 1, k)
+    ranks = np.arange(k)
+    indices = np.floor(places + shift * (num_frames - 1) / max(k - 1, 1)).astype(int)
+    return np.clip(indices, ranks, num_frames - k + ranks).tolist()  # distinct, also where the shift leaves the clip
 
 
 def _open_memory(source: Any, fps: float, max_frames: int, max_pixels: int) -> Reader | None:

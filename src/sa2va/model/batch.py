@@ -5,8 +5,8 @@ Shapes: B samples, L tokens, P tiles, s their side, F frames for SAM 2 (all samp
     tokens, R masks to decode, h w target grid, n tracked objects, T tracked frames.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -64,6 +64,7 @@ class Batch(Prompts):
     seg_seeds: Tensor  # (R,) long, seeds of the random points of each mask
     tracks: Tracks | None = None
     shared_parts: frozenset[str] = frozenset()  # parts that at least one process runs in this step
+    counts: Mapping[str, int] = field(default_factory=dict)  # tokens, padding ..., which the trainer sums over a run
 
     @property
     def parts(self) -> frozenset[str]:

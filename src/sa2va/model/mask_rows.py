@@ -6,6 +6,7 @@ Shapes: N objects of a sample, K key frames, R rows = N * K of all samples, H W 
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,25 +33,29 @@ def fit_targets(masks: Tensor, side: int | None) -> Tensor:
 class MaskRows:
     """Collect the masks of a batch sample by sample."""
 
-    def __init__(self, design: SegDesign, side: int | None) -> None:
-        self._design, self._side = design, side
+    def __init__(self, design: SegDesign, side: int | None, max_objects: int = 0) -> None:
+        self._design, self._side, self._max_objects = design, side, max_objects
         self._start = torch.zeros(3, dtype=torch.long)  # numbers of states, frames and objects so far
         self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, sample: Sample, objects: Sequence[int], frames: Sequence[int], seed: int) -> None:
-        """Add the masks of a sample.
+        """Add the masks of a sample: of all its objects, or of `max_objects` random ones if that is fewer.
 
         Args:
             sample: gives the targets.
             objects: N, in the order of their mask tokens; repeats are allowed.
             frames: K, indices of its key frames.
-            seed: seed of the sample's random points.
+            seed: seed of the sample's random points and of the choice of objects.
         """
         rows = self._design.seg_rows(len(objects), len(frames))
+        start = self._start
+        self._start = start + rows.amax(0) + 1
+        if 0 < self._max_objects < len(objects):
+            kept = np.sort(np.random.default_rng([seed, len(objects)]).permutation(len(objects))[: self._max_objects])
+            rows, objects = rows[torch.isin(rows[:, 2], torch.from_numpy(kept))], [objects[i] for i in kept]
         targets = torch.from_numpy(sample.tracks.masks(objects, frames)).flatten(0, 1)
         seeds = row_seeds(seed, rows[:, 2], torch.tensor(list(frames))[rows[:, 1]])
-        self._parts.append((rows + self._start, fit_targets(targets, self._side), seeds))
-        self._start = self._parts[-1][0].amax(0) + 1
+        self._parts.append((rows + start, fit_targets(targets, self._side), seeds))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return `seg_rows`, `seg_targets` and `seg_seeds` of `Batch`.

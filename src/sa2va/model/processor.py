@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sa2va.model.batch import Batch, Prompts
 from sa2va.model.config import Sa2VAConfig
-from sa2va.model.encoded_text import EncodedText
+from sa2va.model.encoded_text import EncodedText, count_texts
 from sa2va.model.families.catalog import find_family
 from sa2va.model.families.protocol import NO_GRID, Picture
 from sa2va.model.families.templates import find_template
@@ -185,7 +185,10 @@ class Processor:
         ids: list[int] = []
         objects: list[int] = []
         done = 0
-        for span in sorted(turn.spans, key=lambda s: s.start):
+        for span in sorted(turn.spans, key=lambda s: (s.start, s.end)):
+            if span.start < done:
+                text = turn.answer[span.start : span.end]
+                raise ValueError(f"phrase {text!r:.60} overlaps the one before it; every phrase needs words of its own")
             ids += self._encode_text(turn.answer[done : span.start])
             if span.end > span.start:
                 ids.append(self._token_id(PHRASE_TOKENS[0]))
@@ -205,8 +208,8 @@ class Processor:
     ) -> EncodedText:
         """Encode a whole conversation with its labels.
 
-        A conversation longer than `max_tokens` loses turns from its end until the rest fits. If the first turn alone is
-        too long, its answer is truncated.
+        A conversation longer than `max_tokens` loses whole turns from its end until the rest fits. If the first turn
+        alone is too long, its answer is truncated behind its mask tokens. The result counts both.
 
         Args:
             sample: the conversation.
@@ -215,14 +218,15 @@ class Processor:
             max_tokens: limit of the row, visual tokens included; None = no limit.
 
         Raises:
-            ValueError: the question and the mask tokens of the first turn do not fit.
+            ValueError: the question and the mask tokens of the first turn do not fit, or phrases overlap.
         """
         encoded = EncodedText()
         for number, turn in enumerate(sample.turns):
             part = self._encode_turn(turn, num_tokens, num_frames, self._template.between if number else None)
             if max_tokens is not None and len(encoded.ids) + len(part.ids) > max_tokens:
                 if number == 0:
-                    encoded.add(part.cut(max_tokens, sample.task))
+                    encoded.add(part.cut(max_tokens))
+                encoded.dropped_turns = len(sample.turns) - max(number, 1)
                 break
             encoded.add(part)
         return encoded
@@ -231,6 +235,9 @@ class Processor:
         question, visual_index = self.encode_question(turn, num_tokens, before)
         answer, objects = self.encode_answer(turn, num_frames)
         columns = [len(question) + place for place, token in enumerate(answer) if token in self.seg_tokens]
+        wanted = len(objects) * len(self.design.object_tokens(num_frames))
+        if len(columns) != wanted:
+            raise ValueError(f"the answer has {len(columns)} mask tokens for {len(objects)} objects; expected {wanted}")
         answer += self.encode_end()
         labels = [IGNORE_INDEX] * len(question)
         labels += answer if turn.supervised else [IGNORE_INDEX] * len(answer)
@@ -244,19 +251,23 @@ class Processor:
         keyframes: Sequence[Sequence[int]] | None = None,
         *,
         seeds: Sequence[int] | None = None,
+        names: Sequence[str] | None = None,
         for_masks: bool = True,
         mask_side: int | None = None,
         max_tokens: int | None = None,
+        max_objects: int = 0,
     ) -> Batch:
         """Build a training batch; samples may differ in kind, size and number of frames.
 
         Args:
             samples: B conversations.
             keyframes: per sample, indices of the frames that the MLLM reads and that prompt SAM 2; None = all frames.
-            seeds: per sample, the seed of its random points; None = 0, 1, ...
+            seeds: per sample, the seed of its random points and objects; None = 0, 1, ...
+            names: per sample, its name in errors; None = its task.
             for_masks: False leaves out pixels and targets for SAM 2, for training without mask decoding.
             mask_side: side of the square that targets are resized to, px; None = the size of the pictures.
             max_tokens: limit of a row, see `encode_sample`.
+            max_objects: objects of a sample whose masks are decoded, a random choice of more; 0 = all.
 
         Raises:
             ValueError: targets of different sizes without `mask_side`, or a sample that does not fit.
@@ -264,23 +275,27 @@ class Processor:
         chosen = [range(s.num_frames) for s in samples] if keyframes is None else keyframes
         encoded, pictures, positions = [], [], []
         frames: list[Tensor] = []  # for SAM 2
-        masks = MaskRows(self.design, mask_side)
+        masks = MaskRows(self.design, mask_side, max_objects)
         for row, (sample, wanted) in enumerate(zip(samples, chosen, strict=True)):
-            seen = [one.frames([0] if len(sample.media) > 1 else wanted) for one in sample.media]
-            own = [picture for one in seen for picture in self.read_pictures(one)]
-            one = self.encode_sample(sample, [picture.num_tokens for picture in own], len(wanted), max_tokens)
+            try:
+                seen = [one.frames([0] if len(sample.media) > 1 else wanted) for one in sample.media]
+                own = [picture for one in seen for picture in self.read_pictures(one)]
+                one = self.encode_sample(sample, [picture.num_tokens for picture in own], len(wanted), max_tokens)
+                if for_masks and one.seg_objects:
+                    masks.add(sample, one.seg_objects, wanted, row if seeds is None else seeds[row])
+                    frames.append(self.sam_pixel_values(seen[0]))
+            except ValueError as error:
+                raise ValueError(f"{names[row] if names else sample.task or f'sample {row}'}: {error}") from error
             encoded.append(one)
             pictures.append(own)
             positions += [(row, column) for column in one.seg_columns]
-            if for_masks and one.seg_objects:
-                masks.add(sample, one.seg_objects, wanted, row if seeds is None else seeds[row])
-                frames.append(self.sam_pixel_values(seen[0]))
         return Batch(
             **self.collate([(one.ids, one.visual_index) for one in encoded], pictures, left=False),
             **masks.tensors(),
             labels=self.pad([one.labels for one in encoded], IGNORE_INDEX, left=False),
             sam_pixel_values=torch.cat(frames) if frames else torch.zeros(0),
             seg_positions=torch.tensor(positions, dtype=torch.long).reshape(-1, 2),
+            counts=count_texts(encoded),
         )
 
     def prompts(self, questions: Sequence[tuple[Turn, Sequence[Frames]]]) -> Prompts:

@@ -31,7 +31,10 @@ SMALLEST_SHARED = 2**16  # bytes; smaller tensors and arrays are sent by value
 
 
 class StepSampler(Sampler[list[Key]]):
-    """Sampler of the keys of one process's batches: a pure function of the seed and the step."""
+    """Sampler of the keys of one process's batches: a pure function of the seed and the step.
+
+    The keys of a step are cut into runs of neighbors. Process r of W takes runs r, r + W, ... of them.
+    """
 
     def __init__(
         self, data: StageData, config: StageConfig, steps: range, *, rank: int = 0, num_processes: int = 1
@@ -47,9 +50,9 @@ class StepSampler(Sampler[list[Key]]):
                     f"stage {self.config.name}: step {step} has {len(keys)} items for {self.num_processes} processes "
                     f"of {num_parts} batches each; use fewer processes, accumulate.{self.config.name}=1 or larger steps"
                 )
-            mine = keys[self.rank :: self.num_processes]
-            for part in range(num_parts):
-                yield mine[part::num_parts]
+            num_batches = self.num_processes * num_parts
+            for batch in range(self.rank, num_batches, self.num_processes):
+                yield keys[batch * len(keys) // num_batches : (batch + 1) * len(keys) // num_batches]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -123,6 +124,15 @@ class RunLogger:
                 self._board.add(f"validation/{name}", value, step)
         self.note(f"{stage} {step}: " + " ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
+    def table(self, stage: str, step: int, rows: Sequence[Mapping[str, str | float]]) -> None:
+        """Write rows of equal keys, and show them as a table with a column for each key."""
+        self._write({"stage": stage, "step": step, "table": list(rows)})
+        cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)] if rows else []
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for line in cells:
+            padded = [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]
+            self.note("  ".join(padded))
+
     def note(self, text: str) -> None:
         """Show one line above the progress bar."""
         if self.quiet:
@@ -206,6 +216,10 @@ def tell(text: str, *, quiet: bool = False, stream: TextIO | None = None) -> Non
     """Print one line, by default to standard error."""
     if not quiet:
         print(shown(text), file=stream or sys.stderr, flush=True)
+
+
+def _cell(value: str | float) -> str:
+    return f"{value:,}" if isinstance(value, int) else value if isinstance(value, str) else f"{value:.2%}"
 
 
 def _belongs(line: str, stage: str, step: int) -> bool:

@@ -82,7 +82,7 @@ class StageData(Protocol):
     def keys(self, step: int) -> Sequence[Key]:
         """Return the items of the global batch of a step: a pure function of the seed and the step.
 
-        Of W processes, process r gets `keys(step)[r::W]`. A stage with an indivisible batch returns one key.
+        Neighbors share a batch, see `loader.StepSampler`. A stage with an indivisible batch returns one key.
         """
 
     def __getitem__(self, key: Key) -> Any:
@@ -96,11 +96,15 @@ class StageData(Protocol):
 
 
 class Stage(Protocol):
-    """Stage: module and data. `validate(step) -> dict[str, float] | None` is optional.
+    """Stage: module and data.
+
+    Optional are `validate(step) -> dict[str, float] | None`, and `summarize(counts) -> list[dict[str, str | float]]`,
+    rows of a table that is shown at the start and at the end of the stage.
 
     A batch is a tensor or a dataclass, whose tensors `model.batch.move` moves to the device. It may have `parts`
     (frozenset of str) and `with_parts(parts) -> batch`. The module then runs these parts of the model even if the batch
-    has no rows for them. The trainer passes the union over all processes, so that all run the same graph.
+    has no rows for them. The trainer passes the union over all processes, so that all run the same graph. It may have
+    `counts` (name -> int), which the trainer sums over all steps and processes and saves with the state.
     """
 
     @property

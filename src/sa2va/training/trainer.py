@@ -11,6 +11,7 @@ import signal
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -153,6 +154,7 @@ class _StageRun:
         self.weights = torch.nn.ParameterList(self.trained.values())
         self.average = build_average(self.weights, self.config.ema) if self.config.ema else None
         self.meter = _Meter()
+        self.counts: Counter[str] = Counter()  # sums of Batch.counts; the main process also has those of earlier runs
         self.step = 0  # number of finished steps
         self.skipped = 0  # updates left out because the loss or gradient was not finite
         self.bad_in_a_row = 0
@@ -189,11 +191,14 @@ class _StageRun:
         self.skipped, self.bad_in_a_row = state.record["skipped"], state.record["bad_in_a_row"]
         self.train_s = state.record["train_s"]
         self.meter.from_json(state.record["meter"], self.device)
+        if is_main_process():
+            self.counts.update(state.record["counts"])
         return False
 
     def save(self, *, final: bool = False) -> None:
         """Write the current state, or the final weights, which mark the stage as finished."""
         record = {"config": dataclasses.asdict(self.config), "skipped": self.skipped, "train_s": self.train_s}
+        record["counts"] = self.total_counts()
         parts = {"weights": module_tensors(self.module)}
         if not final:
             parts["optimizer"] = optimizer_tensors(self.module, self.optimizer)
@@ -216,6 +221,7 @@ class _StageRun:
             self.stage.data, config, steps, rank=accelerator.process_index, num_processes=accelerator.num_processes,
             read_ahead=self.device.type == "cuda",
         )  # fmt: skip
+        self.summarize()
         saved_at = logged_at = last = time.monotonic()
         saved_step = logged_step = self.step
         with closing(batches):
@@ -244,6 +250,7 @@ class _StageRun:
         if self.average is not None:
             copy_tensors(average_tensors(self.average, self.trained), self.trained)
         self.save(final=True)
+        self.summarize()
 
     def take_step(self, step: int, batches: Iterator[Any]) -> None:
         """Run forward and backward of each batch of the step, then one update."""
@@ -277,6 +284,7 @@ class _StageRun:
         began = time.monotonic()
         batch = next(batches)
         self.wait_s += time.monotonic() - began
+        self.counts.update(getattr(batch, "counts", {}))
         if self.accelerator.num_processes > 1 and hasattr(batch, "parts"):
             from accelerate.utils import gather_object
 
@@ -303,6 +311,22 @@ class _StageRun:
             return list(flags)
         return (self.accelerator.reduce(torch.tensor(flags, dtype=torch.float, device=self.device), "sum") > 0).tolist()
 
+    def total_counts(self) -> dict[str, int]:
+        """Sum the counts of all processes, which all call this."""
+        if self.accelerator.num_processes == 1:
+            return dict(self.counts)
+        from accelerate.utils import gather_object
+
+        total: Counter[str] = Counter()
+        for counts in gather_object([dict(self.counts)]):
+            total.update(counts)
+        return dict(total)
+
+    def summarize(self) -> None:
+        """Show the stage's table of what was drawn so far, if it has one."""
+        if (summarize := getattr(self.stage, "summarize", None)) is not None:
+            self.logger.table(self.config.name, self.step, summarize(self.total_counts()))
+
     def skip(self, figures: list[tuple[str, Tensor, Tensor]]) -> None:
         """Count a non-finite step; raise ValueError after MAX_BAD_STEPS consecutive ones."""
         self.skipped += 1
@@ -328,6 +352,7 @@ class _StageRun:
             "samples_per_s": round(self.config.batch_size * num_steps / max(seconds, 1e-9), 2),
             "wait_s": round(self.wait_s, 4),
             "skipped": self.skipped,
+            "counts": self.total_counts(),
         }
         self.wait_s = 0.0
         self.logger.log(record)
