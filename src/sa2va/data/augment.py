@@ -168,15 +168,14 @@ def change_color(
         hue: turn of the color circle, 0..1; 0 changes nothing.
     """
     if hue:
-        turned = cv2.cvtColor(frame, cv2.COLOR_RGB2HSV)
-        turned[..., 0] = (turned[..., 0].astype(int) + round(180 * hue)) % 180  # OpenCV's hue has 180 steps
-        frame = cv2.cvtColor(turned, cv2.COLOR_HSV2RGB).astype(np.uint8, copy=False)
-    values = frame.astype(np.float32)
-    gray = values @ np.array([0.299, 0.587, 0.114], np.float32)
-    values = gray[..., None] + saturation * (values - gray[..., None])
+        turned = cv2.cvtColor(frame, cv2.COLOR_RGB2HSV_FULL)
+        turned[..., 0] += np.uint8(round(256 * hue) % 256)  # the circle has 256 steps, as the type
+        frame = cv2.cvtColor(turned, cv2.COLOR_HSV2RGB_FULL).astype(np.uint8, copy=False)
+    gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     mean = float(gray.mean())
-    values = brightness * (mean + contrast * (values - mean))
-    return values.clip(0, 255).astype(np.uint8)
+    mixed = cv2.addWeighted(frame, saturation, cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), 1 - saturation, 0)
+    levels = brightness * (mean + contrast * (np.arange(256) - mean))
+    return cv2.LUT(mixed, levels.round().clip(0, 255).astype(np.uint8)).astype(np.uint8, copy=False)
 
 
 def _may_be_cropped(turn: Turn) -> bool:
