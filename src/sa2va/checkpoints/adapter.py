@@ -50,10 +50,10 @@ def merge_adapter(model: Sa2VA, folder: Path) -> None:
     from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 
     is_whole = any(name.removeprefix(PREFIX).startswith(WHOLE) for name in tensors)
-    config.inference_mode = True
+    config.inference_mode, config.base_model_name_or_path = True, None  # peft would look the base up on a hub
     try:
         wrapped = PeftModel(model if is_whole else model.mllm.native, config)
-        wanted = set(get_peft_model_state_dict(wrapped))
+        wanted = set(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
         set_peft_model_state_dict(wrapped, dict(tensors))
     except Exception as error:  # a wrong value can raise anything in peft
         raise ValueError(f"{folder} does not fit this model ({one_line(error)})") from error

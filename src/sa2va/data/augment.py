@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va.data.base import Redrawn
 from sa2va.types import Frames, FrameSource, Masks, MaskTracks, Sample, Span, Turn
 
 LEAST_KEPT = 0.3  # share of an object's pixels that a crop must keep for its turn to stay
@@ -110,6 +111,24 @@ class ViewedTracks:
         return self.view.place(self.source.masks(objects, frames), 2).astype(bool, copy=False)
 
 
+class Augmented:
+    """Dataset seen through random views: another one for each item and epoch."""
+
+    def __init__(self, dataset: Redrawn, config: AugmentConfig, seed: int = 0) -> None:
+        self.dataset, self.config, self._seed = dataset, config, seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.draw(index, 0)
+
+    def draw(self, index: int, epoch: int) -> Sample:
+        """Return the view of an epoch, a pure function of the seed, the item and the epoch."""
+        rng = np.random.default_rng([self._seed, index, epoch, 2])
+        return augment(self.dataset.draw(index, epoch), self.config, rng)
+
+
 def augment(sample: Sample, config: AugmentConfig, rng: np.random.Generator) -> Sample:
     """Return a sample seen through a random view.
 
@@ -132,9 +151,7 @@ def augment(sample: Sample, config: AugmentConfig, rng: np.random.Generator) -> 
     view = View(box=box, flip=flip, color=color)
     if flip:
         turns = tuple(map(swap_sides, turns))
-    return replace(
-        sample, turns=turns, media=(ViewedFrames(media, view),), tracks=ViewedTracks(sample.tracks, view)
-    )
+    return replace(sample, turns=turns, media=(ViewedFrames(media, view),), tracks=ViewedTracks(sample.tracks, view))
 
 
 def swap_sides(turn: Turn) -> Turn:

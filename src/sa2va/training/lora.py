@@ -25,7 +25,7 @@ def add_lora(
     model: Sa2VA,
     rank: int,
     *,
-    alpha: float | None = None,
+    alpha: int | None = None,
     dropout: float = 0.0,
     targets: Sequence[str] = (),
     parts: Sequence[nn.Module] | None = None,
