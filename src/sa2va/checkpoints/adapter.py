@@ -1,12 +1,13 @@
-"""Merge a LoRA adapter, as PEFT saves it, into the MLLM.
+"""Merge a LoRA adapter, as PEFT saves it, into the whole model or into its MLLM.
 
 Flow: adapter_config.json + adapter_model.safetensors -> merge_adapter -> the model with merged weights.
+    An adapter of `sa2va finetune` covers the whole model; one that PEFT trained on the native MLLM covers that.
 Source: LoRA, arXiv:2106.09685, as implemented in the peft library.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file
 from torch import Tensor
@@ -17,7 +18,12 @@ from sa2va.files.json_file import read_json
 from sa2va.model.config_limits import MAX_ITEMS, SHARE, Limit, check_number
 from sa2va.model.sa2va import Sa2VA
 
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model."  # of PEFT's tensor names
+WHOLE = ("mllm.", "sam2.", "projector.")  # parts of Sa2VA, which no native MLLM has
 RANK, SCALE, USUAL_RANK = Limit(1, 4096), Limit(0, 1e6, whole=False), 64
 # Fields that select modules. A string value is a regular expression, except peft's keyword "all-linear".
 MODULES, EVERY_LINEAR = ("target_modules", "exclude_modules", "layers_pattern", "modules_to_save"), "all-linear"
@@ -31,17 +37,45 @@ REFUSED = (
 
 
 def merge_adapter(model: Sa2VA, folder: Path) -> None:
-    """Merge the weights of a LoRA adapter into the MLLM.
+    """Merge the weights of a LoRA adapter.
 
     Args:
         model: not quantized yet.
-        folder: of an adapter that was trained on the native MLLM (`model.mllm.native`).
+        folder: of an adapter that was trained on the whole model, or on the native MLLM (`model.mllm.native`).
 
     Raises:
         ValueError: peft is not installed, a file is missing or damaged, or the adapter is for another model.
     """
+    config, tensors = read_adapter(folder)
+    from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+
+    is_whole = any(name.removeprefix(PREFIX).startswith(WHOLE) for name in tensors)
+    config.inference_mode, config.base_model_name_or_path = True, None  # peft would look the base up on a hub
     try:
-        from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+        wrapped = PeftModel(model if is_whole else model.mllm.native, config)
+        wanted = set(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
+        set_peft_model_state_dict(wrapped, dict(tensors))
+    except Exception as error:  # a wrong value can raise anything in peft
+        raise ValueError(f"{folder} does not fit this model ({one_line(error)})") from error
+    for name in sorted(wanted ^ set(tensors)):
+        found = "lacks" if name in wanted else "has an unknown"
+        raise ValueError(f"{folder} does not fit this model: it {found} tensor {name}")
+    if bad := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise ValueError(f"{folder} holds values that are not finite, in {bad[0]}; it is damaged")
+    merged = wrapped.merge_and_unload(safe_merge=True)
+    vars(merged).pop("peft_config", None)
+    if not is_whole:
+        model.mllm.native = merged
+
+
+def read_adapter(folder: Path) -> "tuple[LoraConfig, dict[str, Tensor]]":
+    """Read and check the files of a LoRA adapter.
+
+    Raises:
+        ValueError: peft is not installed, or a file is missing, damaged or not supported.
+    """
+    try:
+        from peft import LoraConfig, PeftConfig
     except ImportError as error:
         raise ValueError("an adapter needs an extra; run: pip install 'sa2va[adapter]'") from error
     for name in (CONFIG_FILE, WEIGHTS_FILE):
@@ -51,25 +85,12 @@ def merge_adapter(model: Sa2VA, folder: Path) -> None:
     try:
         config = PeftConfig.from_pretrained(str(folder))
         tensors = load_file(folder / WEIGHTS_FILE)
-    except Exception as error:  # a wrong value can raise anything in peft
+    except Exception as error:  # as in merge_adapter
         raise ValueError(f"{folder} is damaged ({one_line(error)}); fetch it again") from error
     if not isinstance(config, LoraConfig):
         raise ValueError(f"{folder} is a {config.peft_type} adapter; only LoRA adapters can be merged")
     check_settings(described, tensors, f"{folder / CONFIG_FILE}: ")
-    config.inference_mode = True
-    try:
-        wrapped = PeftModel(model.mllm.native, config)
-        wanted = set(get_peft_model_state_dict(wrapped))
-        set_peft_model_state_dict(wrapped, tensors)
-    except Exception as error:  # as above
-        raise ValueError(f"{folder} does not fit this model ({one_line(error)})") from error
-    for name in sorted(wanted ^ set(tensors)):
-        found = "lacks" if name in wanted else "has an unknown"
-        raise ValueError(f"{folder} does not fit this model: it {found} tensor {name}")
-    try:
-        model.mllm.native = wrapped.merge_and_unload(safe_merge=True)
-    except ValueError as error:  # safe_merge checks only for NaN and infinity
-        raise ValueError(f"{folder} holds values that are not finite; it is damaged") from error
+    return config, tensors
 
 
 def check_settings(values: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str) -> None:

@@ -65,13 +65,27 @@ class RunConfig:
     def finish(self, model: "Sa2VA", processor: "Processor") -> None:
         """Finish the model after the last stage and before saving, for example by calibration; override as needed."""
 
+    @property
+    def results(self) -> tuple[str, ...]:
+        """Files or folders that `save` writes, relative to the folder of the run."""
+        return ("model",)
+
+    def save(self, model: "Sa2VA", processor: "Processor", folder: Path) -> None:
+        """Save the finished model in the folder of the run, in bfloat16."""
+        import torch
+
+        from sa2va.checkpoints.folder import save_checkpoint
+
+        save_checkpoint(model, processor.tokenizer, folder / "model", torch.bfloat16)
+
 
 def apply_overrides(config: ConfigT, overrides: Sequence[str]) -> ConfigT:
     """Return `config` with each `name=value` word applied, typed and checked.
 
     Args:
         config: a frozen dataclass; dots address nested dataclasses, and members of a tuple by their `name`.
-        overrides: words such as `seed=3`, `stages.refseg.lr=1e-4`, or `steps.refseg=100` (a stage's field first).
+        overrides: words such as `seed=3`, `stages.refseg.lr=1e-4`, or `steps.refseg=100` (a stage's field first). In a
+            run of one stage its name can be left out: `steps=100`.
 
     Returns:
         A new config; the argument is unchanged.
@@ -145,6 +159,8 @@ def _short_names(config: Any) -> list[str]:
 def _stage_path(config: Any, name: str) -> str:
     """Rewrite `steps.refseg` to `stages.refseg.steps`, also for nested fields; return other names unchanged."""
     field, _, stage = name.rpartition(".")
+    if len(stages := getattr(config, "stages", ())) == 1 and stage != stages[0].name:
+        return f"stages.{stages[0].name}.{name}"
     return f"stages.{stage}.{field}" if any(s.name == stage for s in getattr(config, "stages", ())) else name
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from sa2va.checkpoints.device import multiplies_bfloat16
-from sa2va.checkpoints.folder import save_checkpoint
 from sa2va.training.config import RunConfig, apply_overrides, refuse_two_outputs
 from sa2va.training.logger import RunLogger, tell
 from sa2va.training.processes import end_process, is_main_process, main_process_first, start_process, wait_for_all
@@ -18,8 +17,6 @@ from sa2va.training.recipes import find_recipe
 from sa2va.training.stage import RunContext
 from sa2va.training.state import is_finished, mark_finished
 from sa2va.training.trainer import run_stage
-
-MODEL = "model"  # subfolder of the run's folder for the trained model
 
 
 def train(name: str, overrides: Sequence[str] = (), output: str | None = None, quiet: bool = False) -> Path:
@@ -40,17 +37,23 @@ def train(name: str, overrides: Sequence[str] = (), output: str | None = None, q
     config = apply_overrides(find_recipe(name)(), list(overrides))
     refuse_two_outputs(overrides, output)
     folder = Path(output or config.output)
+    train_run(config, folder, quiet)
+    return folder / config.results[0]
+
+
+def train_run(config: RunConfig, folder: Path, quiet: bool = False) -> None:
+    """Train a run to its end in a folder, or resume it there; see `train`."""
     device = start_process(config.device, config.threads)
     try:
         with main_process_first():
             done = is_finished(folder, config)
         if done:
-            tell(f"{folder / MODEL}: done already, nothing was written", quiet=quiet or not is_main_process())
+            place = folder / config.results[0]
+            tell(f"{place}: done already, nothing was written", quiet=quiet or not is_main_process())
         else:
             _train(config, folder, device, quiet)
     finally:
         end_process()
-    return folder / MODEL
 
 
 def _train(config: RunConfig, folder: Path, device: torch.device, quiet: bool) -> None:
@@ -67,6 +70,6 @@ def _train(config: RunConfig, folder: Path, device: torch.device, quiet: bool) -
             run_stage(replace(stage, seed=config.seed).build(context), folder, device, logger)
     config.finish(model, processor)
     if is_main_process():
-        save_checkpoint(model, processor.tokenizer, folder / MODEL, torch.bfloat16)
-        mark_finished(folder, config, [folder / MODEL])
+        config.save(model, processor, folder)
+        mark_finished(folder, config, [folder / name for name in config.results])
     wait_for_all()

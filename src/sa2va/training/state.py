@@ -215,12 +215,12 @@ def mark_finished(folder: Path, config: Any, results: Sequence[Path]) -> None:
     Args:
         folder: folder of the run.
         config: configuration of the run, a dataclass.
-        results: folders with trained weights, within that of the run.
+        results: files, or folders with files, within that of the run.
 
     Raises:
         ValueError: the file cannot be written.
     """
-    files = [path for result in results for path in sorted(result.rglob("*")) if path.is_file()]
+    files = [path for result in results for path in (result, *sorted(result.rglob("*"))) if path.is_file()]
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
     write_text(folder / FINISHED_FILE, json.dumps({"config": _decisive(config), "files": sizes}, indent=1) + "\n")
 

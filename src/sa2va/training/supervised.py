@@ -149,7 +149,7 @@ def choose_trained(model: Sa2VA, config: SupervisedConfig) -> None:
     mllm, decoder = model.mllm, model.sam2.native.mask_decoder
     trained = [model.projector]
     if config.lora_rank:
-        add_lora(model, config.lora_rank, config.lora_dropout)
+        add_lora(model, config.lora_rank, dropout=config.lora_dropout)
     else:
         model.requires_grad_(False)
         trained.append(mllm.text_model)

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sa2va.files.atomic import whole_folder
 from sa2va.gaze.model.density import Grid
 from sa2va.gaze.model.losses import EventLossConfig
 from sa2va.gaze.model.scanpath_model import ScanpathModel
@@ -23,7 +22,7 @@ from sa2va.gaze.simulator.dataset import Viewing
 from sa2va.gaze.training.simulated import DrawnGaze, draw_gaze, draw_viewings, possible_maps
 from sa2va.gaze.training.store import StoreConfig
 from sa2va.model.losses import LossTerm
-from sa2va.training.lora import add_lora
+from sa2va.training.lora import add_lora, save_adapter
 from sa2va.training.stage import Key, StageConfig
 from sa2va.types import Frames
 
@@ -110,7 +109,7 @@ class JointStage:
         prefix_weight: float = 0.5,
     ) -> None:
         self.config = config
-        self._adapter = add_lora(model.sa2va, rank)
+        add_lora(model.sa2va, rank)
         self.module = JointModule(model, losses, prefix_weight)
         cases = max(1, config.batch_size // num_people)
         self.data = JointData(world, model.decoder.config.grid, cases, num_people)
@@ -120,5 +119,4 @@ class JointStage:
 
     def save_adapter(self, folder: Path) -> None:
         """Write the adapter in PEFT's format, for `sa2va.load(..., adapter=folder)`."""
-        with whole_folder(folder) as draft:
-            self._adapter.save_pretrained(str(draft))
+        save_adapter(self.module.model.sa2va, folder, "")

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AttentionInterface, Sam2HieraDetModel, Sam2VisionModel
 from transformers.models.sam2.modeling_sam2 import (
     Sam2MultiScaleAttention,
@@ -99,8 +99,7 @@ def run_neck(neck: Sam2VisionNeck, stages: list[Tensor]) -> list[Tensor]:
     """
     last, maps = len(stages) - 1, []
     for level in range(last, -1, -1):
-        projection = neck.convs[last - level]
-        assert isinstance(projection, nn.Conv2d)
+        projection: Any = neck.convs[last - level]  # a convolution, or one with LoRA weights
         found = projection(stages.pop().permute(0, 3, 1, 2).to(projection.weight.dtype))
         if level != last and level in (neck.fpn_top_down_levels or ()):
             found = found + F.interpolate(maps[-1].float(), scale_factor=2.0, mode="nearest").to(found.dtype)
