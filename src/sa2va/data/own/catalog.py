@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sa2va.data.own import coco
+from sa2va.data.own import coco, cvat, labelme, yolo
 from sa2va.data.own.objects import OwnAnnotations, OwnConfig
 from sa2va.files.read_limits import list_folder
 
@@ -24,6 +24,9 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "coco": Format(coco.find, coco.read),
+    "yolo": Format(yolo.find, yolo.read),
+    "labelme": Format(labelme.find, labelme.read),
+    "cvat": Format(cvat.find, cvat.read),
 }
 
 
