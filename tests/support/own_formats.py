@@ -7,6 +7,8 @@ the second, and nothing on the third.
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from support.stored_layouts import SIZE, rectangle, write_json, write_picture
 
 CATEGORIES = ("cat", "dog", "traffic_light")
@@ -116,3 +118,38 @@ def cvat_images() -> str:
         head = f'<image id="{number}" name="{picture_name(number)}" width="{SIZE[1]}" height="{SIZE[0]}">'
         images.append("\n".join([head, *shapes, "</image>"]))
     return "\n".join(images)
+
+
+def write_index(path: Path, *regions: tuple[int, tuple[int, int, int, int]], is_palette: bool = True) -> Path:
+    """Write a PNG of (value, box) pairs, a palette picture or a gray one; later boxes lie on top."""
+    numbers = np.zeros(SIZE, np.uint8)
+    for value, (x0, y0, x1, y1) in regions:
+        numbers[y0:y1, x0:x1] = value
+    image = Image.fromarray(numbers)
+    if is_palette:
+        image.putpalette([value for number in range(256) for value in (255 - number, number, 7)])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+    return path
+
+
+def write_voc(folder: Path, *, has_objects: bool = True) -> Path:
+    """Write JPEGImages, SegmentationClass, classes.txt, and SegmentationObject if asked for."""
+    write_pictures(folder / "JPEGImages")
+    for number, objects in enumerate(OBJECTS):
+        boxes = [box for _, box in objects]
+        classes = [CATEGORIES.index(name) + 1 for name, _ in objects]
+        write_index(folder / "SegmentationClass" / picture_name(number), *zip(classes, boxes, strict=True))
+        if has_objects:
+            write_index(folder / "SegmentationObject" / picture_name(number), *enumerate(boxes, 1), is_palette=False)
+    (folder / "classes.txt").write_text("background\n" + "\n".join(CATEGORIES) + "\n")
+    return folder
+
+
+def write_clips(frames: Path, masks: Path, names: tuple[str, ...] = ("walk", "run"), num_frames: int = 3) -> None:
+    """Write clips of a cat (1) that moves to the right and a dog (2) that is gone on the last frame."""
+    for name in names:
+        for frame in range(num_frames):
+            write_picture(frames / name / f"{frame:05d}.jpg", frame)
+            dog = [(2, (20, 4, 30, 20))] if frame < num_frames - 1 else []
+            write_index(masks / name / f"{frame:05d}.png", (1, (frame, 2, 8 + frame, 20)), *dog)

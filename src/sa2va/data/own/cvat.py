@@ -219,7 +219,7 @@ def _annotated_frames(tracks: Sequence[Tag]) -> list[int]:
             (tag.integer("frame"), tag.record.values.get("outside", "0") == "1") for tag in track.all(*SHAPES)
         )
         listed.update(frame for frame, _ in states)
-        ends = [frame for frame, _ in states[1:]] + [float("inf")]
+        ends = [*(frame for frame, _ in states[1:]), float("inf")][: len(states)]
         unknown += [(frame, end) for (frame, outside), end in zip(states, ends, strict=True) if not outside]
     return [frame for frame in sorted(listed) if not any(start < frame < end for start, end in unknown)]
 
