@@ -45,6 +45,16 @@ def test_an_attribute_is_an_expression(tmp_path: Path) -> None:
     assert texts["the <striped> cat"] == (0,)
 
 
+def test_shapes_of_a_group_are_one_object(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    text = (tmp_path / "annotations.xml").read_text().replace('label="cat"', 'label="cat" group_id="3"')
+    (tmp_path / "annotations.xml").write_text(text)
+    record = build(tmp_path, split="all").records[0]
+    assert {one.text: one.objects for one in record.expressions} == {"the cat": (0,), "the dog": (1,)}
+    mask = record.tracks.masks([0], [0])[0, 0]
+    assert np.array_equal(mask, rectangle_mask(*BOXES_OF[0][0]) | rectangle_mask(*BOXES_OF[0][1]))
+
+
 def test_subsets_of_images_are_the_split(tmp_path: Path) -> None:
     write_images(tmp_path)
     text = (tmp_path / "annotations.xml").read_text()

@@ -96,6 +96,23 @@ def test_colors_are_named_by_a_label_map(tmp_path: Path) -> None:
     assert dataset.records[0].tracks.masks([1], [0])[0, 0].sum() == 5 * 32
 
 
+def test_colors_of_the_palette_are_known(tmp_path: Path) -> None:
+    colors = np.zeros((24, 32, 3), np.uint8)
+    colors[:5], colors[5:9] = (128, 0, 0), (128, 128, 0)  # 1 and 3
+    write_picture(tmp_path / "images/0.png")
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(colors).save(tmp_path / "masks/0.png")
+    (tmp_path / "classes.txt").write_text("aeroplane\nbicycle\nbird\n")
+    dataset = build(tmp_path, split="all")
+    assert set(texts_of(dataset)) == {"aeroplane", "bird"}
+    assert [one.id for one in dataset.records[0].item.objects] == ["128,0,0", "128,128,0"]
+
+
+def test_a_label_map_without_colors_numbers_its_classes(tmp_path: Path) -> None:
+    (write_simple(tmp_path) / "labelmap.txt").write_text("# label:color\nbackground:::\nsky:::\nsea:::\n")
+    assert texts_of(build(tmp_path, split="all")) == {"sky": (0,), "sea": (1,)}
+
+
 def test_a_mask_of_objects_without_classes_needs_expressions(tmp_path: Path) -> None:
     write_voc(tmp_path)
     for folder in ("SegmentationClass", "JPEGImages"):

@@ -2,7 +2,8 @@
 
 Flow: annotations.xml or its folder -> find, read -> OwnAnnotations.
 Source: https://docs.cvat.ai/docs/other/xml_format. A mask holds the row-major run lengths of its box, which start with
-    zeros. An attribute named "expression" (or another of EXPRESSION_FIELDS) is an expression.
+    zeros. Shapes of one group and label are parts of one object, as in CVAT's own COCO export. An attribute named
+    "expression" (or another of EXPRESSION_FIELDS) is an expression.
 """
 
 from collections import defaultdict
@@ -104,17 +105,26 @@ class _Images:
         last = PurePosixPath(name).name
         by_last = any(last in self._folders.names(root) for root in self._folders.roots)
         picture = StoredPicture(self._folders.find(last if by_last else name, record), size)
-        shapes = enumerate(tag.all(*SHAPES), 1)
+        grouped: dict[object, list[Tag]] = defaultdict(list)
+        for number, shape in enumerate(tag.all(*SHAPES)):
+            group = shape.record.values.get("group_id", "0")
+            grouped[number if group == "0" else (shape.record.values.get("label"), group)].append(shape)
+        shapes = enumerate(grouped.values(), 1)
         objects = read_each(lambda one: _read_object(*one, size, self._own, self._notes), shapes)
         return OwnItem(record=record, name=name, media=picture, objects=tuple(objects))
 
 
-def _read_object(number: int, tag: Tag, size: tuple[int, int], own: OwnConfig, notes: dict[str, int]) -> OwnObject:
+def _read_object(
+    number: int, shapes: list[Tag], size: tuple[int, int], own: OwnConfig, notes: dict[str, int]
+) -> OwnObject:
+    """Unite the shapes of an object; without a mask if one of them has none."""
+    rles = read_each(lambda tag: (_read_shape(tag, size, own, notes),), shapes)
+    found = [rle for (rle,) in rles if rle is not None]
     return OwnObject(
         id=number,
-        category=tag.record.text("label"),
-        frames=(_read_shape(tag, size, own, notes),),
-        expressions=_read_attributes(tag),
+        category=shapes[0].record.text("label"),
+        frames=(to_rle(found, *size, shapes[0].record) if len(found) == len(shapes) else None,),
+        expressions=tuple(dict.fromkeys(text for tag in shapes for text in _read_attributes(tag))),
     )
 
 

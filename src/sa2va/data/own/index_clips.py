@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sa2va.data.own.clip_media import VIDEO_SUFFIXES, choose_frames, number_files
-from sa2va.data.own.index_png import UNDECIDED, Regions, only_undecided, read_regions
+from sa2va.data.own.index_png import UNDECIDED, Regions, describe_number, only_undecided, read_regions
 from sa2va.data.own.objects import OwnAnnotations, OwnConfig, OwnItem, OwnObject, read_expressions
 from sa2va.data.own.sniff import SPLIT_WORDS
 from sa2va.data.records import Record, read_object
@@ -136,7 +136,7 @@ def _read_clip(clip: _Clip, regions: dict[int, Regions], known: dict[int, _Known
     numbers = sorted({number for one in regions.values() for number in one.rles} - left_out)
     objects = [
         OwnObject(
-            id=number,
+            id=describe_number(number),
             category=known.get(number, _Known()).category,
             frames=tuple(one.rles.get(number) for one in regions.values()),
             expressions=known.get(number, _Known()).expressions,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sa2va.data.media_files import StoredPicture
-from sa2va.data.own.index_png import Regions, only_undecided, read_class_names, read_regions
+from sa2va.data.own.index_png import Regions, describe_number, only_undecided, read_class_names, read_regions
 from sa2va.data.own.objects import OwnAnnotations, OwnConfig, OwnItem, OwnObject
 from sa2va.data.own.sniff import SPLIT_WORDS
 from sa2va.data.records import Record
@@ -64,16 +64,16 @@ def read(path: Path, split: str, own: OwnConfig) -> OwnAnnotations:
     regions = read_regions([(mask, classes) for _, _, mask, classes in pairs])
     names = read_class_names([path, *{folder for one in places for folder in (one.masks, one.masks.parent)}])
     is_semantic = not places[0].has_objects
-    if only_undecided(regions) and is_semantic and len(names) == 1:
+    if only_undecided(regions) and is_semantic and len(set(names.values())) == 1:
         names = {255: next(iter(names.values()))}
     keeps_undecided = only_undecided(regions) or 255 in names
     reader = _Reader(path, names, is_semantic, keeps_undecided)
     items = read_each(lambda pair: reader.read(*pair), list(zip(pairs, regions, strict=True)))
     return OwnAnnotations(
         items=items,
-        categories=tuple(names.values()),
+        categories=tuple(dict.fromkeys(names.values())),
         is_split=is_split,
-        is_complete=len(names) > 1,
+        is_complete=len(set(names.values())) > 1,
         is_semantic=is_semantic,
     )
 
@@ -166,10 +166,17 @@ class _Reader:
                 continue
             kind = number if self.is_semantic else regions.parents.get(number, 0)
             if self.names and kind not in self.names and (self.is_semantic or regions.parents):
-                known = f"{min(self.names)} to {max(self.names)}"
-                raise record.error(f"it has the value {kind}, which has no name; expected one of {known}, 0 or 255")
+                known = ", ".join(str(describe_number(one)) for one in list(self.names)[:8])
+                raise record.error(
+                    f"it has the value {describe_number(kind)}, which has no name; expected {known}, 0 or 255"
+                )
             objects.append(
-                OwnObject(id=number, category=self.names.get(kind, ""), frames=(rle,), is_region=self.is_semantic)
+                OwnObject(
+                    id=describe_number(number),
+                    category=self.names.get(kind, ""),
+                    frames=(rle,),
+                    is_region=self.is_semantic,
+                )
             )
         name = path.relative_to(self.root).as_posix()
         return OwnItem(record=record, name=name, media=StoredPicture(path, size), objects=tuple(objects))

@@ -2,7 +2,7 @@
 
 Flow: PNG files -> read_regions -> number -> RLE, used by own/index_masks.py and own/index_clips.py.
 Source: the palette PNGs of PASCAL VOC and DAVIS. 0 is the background; 255 is undecided, or the object itself where a
-    dataset has no other value. Colors become the number red * 65,536 + green * 256 + blue.
+    dataset has no other value. A picture in colors has the colors of VOC's palette, or those of labelmap.txt.
 """
 
 import os
@@ -22,7 +22,8 @@ from sa2va.masks import RLE, encode_rle
 from sa2va.media.pictures import open_picture
 
 UNDECIDED = 255
-BORDER_COLOR = 224 << 16 | 224 << 8 | 192  # of VOC's borders, in colors
+COLORED = 1 << 24  # added to red << 16 | green << 8 | blue, to tell colors from values
+BORDER_COLOR = COLORED | 224 << 16 | 224 << 8 | 192  # of VOC's borders
 GRAY_MODES = ("1", "L", "P", "I", "I;16")
 COLOR_MODES = ("RGB", "RGBA")
 MAX_REGIONS = 512  # a photograph in place of a mask has many more values
@@ -82,7 +83,10 @@ def _read_numbers(file: Path) -> NDArray[Any]:
     if array.ndim == 2:
         return array.astype(np.int32) if array.dtype != bool else array.astype(np.int32) * UNDECIDED
     red, green, blue = (array[..., channel].astype(np.int32) for channel in range(3))
-    return red << 16 | green << 8 | blue
+    if (red == green).all() and (green == blue).all():
+        return red  # a gray picture, saved in colors
+    numbers = red << 16 | green << 8 | blue
+    return np.where(numbers > 0, numbers | COLORED, 0)
 
 
 def _most_common(values: NDArray[Any]) -> int:
@@ -94,7 +98,7 @@ def read_class_names(folders: Sequence[Path]) -> dict[int, str]:
     """Read the names of numbers from one of CLASS_FILES; empty if there is none.
 
     A JSON file holds {"1": "cat"} or a list. A text file has a name per line: of the numbers from 1, or from 0 if the
-    first is the background. labelmap.txt has "name:red,green,blue" per line.
+    first is the background. Their colors are those of VOC's palette. labelmap.txt has "name:red,green,blue" per line.
 
     Raises:
         ValueError: the file is malformed.
@@ -111,9 +115,26 @@ def read_class_names(folders: Sequence[Path]) -> dict[int, str]:
         except UnicodeError:
             raise ValueError(f"{file}: it is not text in UTF-8") from None
         lines = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-        is_colored = file.name == "labelmap.txt"
-        names = _read_colors(file, lines) if is_colored else dict(enumerate(lines, _first_number(lines)))
+        if file.name == "labelmap.txt" and not all(line.endswith(":::") for line in lines):
+            return _without_background(_read_colors(file, lines))
+        lines = [line.removesuffix(":::") for line in lines]
+        names = dict(enumerate(lines, _first_number(lines)))
+    return _without_background(names | {_palette_color(number): name for number, name in names.items()})
+
+
+def describe_number(number: int) -> int | str:
+    """Return a value as it is, and a color as the text "red,green,blue"."""
+    return number if number < COLORED else f"{number >> 16 & 255},{number >> 8 & 255},{number & 255}"
+
+
+def _without_background(names: dict[int, str]) -> dict[int, str]:
     return {number: name for number, name in names.items() if name.lower() not in BACKGROUNDS}
+
+
+def _palette_color(number: int) -> int:
+    """Return the color of a class in VOC's palette, whose bits are spread over red, green and blue."""
+    channels = [sum((number >> 3 * bit + channel & 1) << 7 - bit for bit in range(8)) for channel in range(3)]
+    return COLORED | channels[0] << 16 | channels[1] << 8 | channels[2]
 
 
 def _first_number(names: Sequence[str]) -> int:
@@ -142,5 +163,5 @@ def _read_colors(file: Path, lines: Sequence[str]) -> dict[int, str]:
         if not name or len(parts) != 3 or not all(part.strip().isdecimal() and int(part) < 256 for part in parts):
             raise ValueError(f"{file}: its line is {line!r:.60}; expected name:red,green,blue")
         red, green, blue = (int(part) for part in parts)
-        names[red << 16 | green << 8 | blue] = name
+        names[COLORED | red << 16 | green << 8 | blue] = name
     return names
