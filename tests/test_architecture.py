@@ -55,7 +55,7 @@ IMPORT_NAMES = {  # where the name to import is not the name to install
     "pillow_heif": "pillow-heif",
     "cv2": "opencv-python-headless",
     "sklearn": "scikit-learn",
-    "yaml": "pyyaml",
+    "yaml": "transformers",  # which cannot work without it
     "huggingface_hub": "transformers",  # which cannot work without it
     "httpx2": "transformers",  # of huggingface_hub, whose errors it raises
     "filelock": "torch",  # which cannot work without it

@@ -58,6 +58,8 @@ def read_each(read: Callable[[T], R | None], items: Iterable[T]) -> list[R]:
     for item in items:
         try:
             record = read(item)
+        except DamagedRecords as error:  # of the parts of a record
+            errors += error.errors
         except ValueError as error:
             errors.append(str(error))
         else:

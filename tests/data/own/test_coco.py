@@ -137,4 +137,4 @@ def test_boxes_without_a_mask_still_make_a_name_ambiguous(tmp_path: Path) -> Non
     write_coco(tmp_path, segmentation=[])
     dataset = build(tmp_path, split="all", own=OwnConfig(unmasked="skip"))
     assert {one.text for one in dataset.records[0].expressions} == {"the dog"}
-    assert dataset.annotations.notes == {"objects without a mask": 1}
+    assert dataset.annotations.notes == {"objects with a box and no mask": 1}

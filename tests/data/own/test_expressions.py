@@ -111,7 +111,7 @@ def test_places_of_three_are_counted_from_both_sides() -> None:
 
 
 def test_small_objects_are_left_out_but_still_count() -> None:
-    marked = [("cat", to_mask((2, 2, 20, 20))), ("cat", to_mask((40, 40, 4, 4))), ("dog", to_mask((30, 2, 20, 20)))]
+    marked = [("cat", to_mask((2, 2, 20, 20))), ("cat", to_mask((40, 50, 4, 4))), ("dog", to_mask((30, 2, 20, 20)))]
     found = write_expressions(build_item(marked), OwnConfig(min_area=0.02), is_union=False)
     assert {one.text for one in found} == {"the left cat", "the top cat", "the dog"}
 
@@ -154,3 +154,9 @@ def test_one_text_of_several_objects_is_a_group() -> None:
 def test_settings_out_of_range_are_refused(values: dict) -> None:
     with pytest.raises(ValueError, match="own data: "):
         OwnConfig(**values)
+
+
+def test_objects_side_by_side_have_no_top_one() -> None:
+    marked = [("cat", to_mask((2, 2, 10, 10))), ("cat", to_mask((40, 20, 10, 10)))]
+    texts = {one.text for one in write_expressions(build_item(marked), OwnConfig(), is_union=False)}
+    assert texts == {"the cats", "the left cat", "the right cat"}

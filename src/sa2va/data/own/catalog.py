@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sa2va.data.own import coco
+from sa2va.data.own import coco, cvat, index_clips, index_masks, labelme, yolo
 from sa2va.data.own.objects import OwnAnnotations, OwnConfig
 from sa2va.files.read_limits import list_folder
 
-EXPECTED = "expected COCO JSON"
+EXPECTED = "expected COCO JSON, data.yaml of YOLO, JSON of LabelMe, annotations.xml of CVAT, or images and masks"
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,11 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "coco": Format(coco.find, coco.read),
+    "yolo": Format(yolo.find, yolo.read),
+    "labelme": Format(labelme.find, labelme.read),
+    "cvat": Format(cvat.find, cvat.read),
+    "index-masks": Format(index_masks.find, index_masks.read),
+    "index-clips": Format(index_clips.find, index_clips.read),
 }
 
 

@@ -10,9 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from sa2va.data.media_files import MediaFolders, StoredPicture
-from sa2va.data.own.objects import OwnAnnotations, OwnConfig, OwnItem, OwnObject, read_expressions, to_rle
+from sa2va.data.own.objects import (
+    OwnAnnotations,
+    OwnConfig,
+    OwnItem,
+    OwnObject,
+    read_expressions,
+    skip_unmasked,
+    to_rle,
+)
 from sa2va.data.own.sniff import kind_of_json, list_files, split_of
 from sa2va.data.records import Record, index_by, read_object
+from sa2va.data.stored import read_each
 
 ANNOTATION_FOLDERS = {"annotations", "labels"}  # beside the folders of pictures
 PICTURE_FOLDERS = ("", "images", "data", "JPEGImages")
@@ -78,29 +87,31 @@ def _read_file(file: Path, own: OwnConfig, categories: dict[str, None], notes: d
     images = index_by(content.children("images", "image"), "id")
     names, stuff = _read_categories(content)
     categories.update(dict.fromkeys(names.values()))
-    of_image: dict[object, list[Record]] = defaultdict(list)
-    for annotation in index_by(content.children("annotations", "annotation"), "id").values():
-        image_id = annotation.get("image_id", object)
-        if not isinstance(image_id, int | str) or image_id not in images:
-            raise annotation.error(f"image_id is {image_id!r:.40}, and no image has it")
-        of_image[image_id].append(annotation)
     folders = MediaFolders(*_picture_folders(file))
-    items = []
-    for image_id, image in images.items():
-        picture = StoredPicture(_find_picture(image, folders), image.size())
-        objects = [_read_object(one, picture.size, names, stuff, own, notes) for one in of_image[image_id]]
-        absent = image.values.get("neg_category_ids")
-        items.append(
-            OwnItem(
-                record=image,
-                name=image.text("file_name"),
-                media=picture,
-                objects=tuple(objects),
-                absent=None if absent is None else _names_of("neg_category_ids", image, names),
-                partial=_names_of("not_exhaustive_category_ids", image, names),
-            )
+    pictures = read_each(lambda image: StoredPicture(_find_picture(image, folders), image.size()), images.values())
+    sizes = {image_id: picture.size for image_id, picture in zip(images, pictures, strict=True)}
+    of_image: dict[object, list[OwnObject]] = defaultdict(list)
+
+    def read_annotation(one: Record) -> tuple[object, OwnObject]:
+        image_id = one.get("image_id", object)
+        if not isinstance(image_id, int | str) or image_id not in images:
+            raise one.error(f"image_id is {image_id!r:.40}, and no image has it")
+        return image_id, _read_object(one, sizes[image_id], names, stuff, own, notes)
+
+    annotations = index_by(content.children("annotations", "annotation"), "id")
+    for image_id, found in read_each(read_annotation, annotations.values()):
+        of_image[image_id].append(found)
+    return [
+        OwnItem(
+            record=image,
+            name=image.text("file_name"),
+            media=picture,
+            objects=tuple(of_image[image_id]),
+            absent=_names_of("neg_category_ids", image, names) if "neg_category_ids" in image.values else None,
+            partial=_names_of("not_exhaustive_category_ids", image, names),
         )
-    return items
+        for (image_id, image), picture in zip(images.items(), pictures, strict=True)
+    ]
 
 
 def _read_categories(content: Record) -> tuple[dict[int, str], set[int]]:
@@ -128,9 +139,7 @@ def _read_object(
         raise one.error(f"category_id is {category!r:.40}, and no category has it")
     rle = None
     if one.values.get("segmentation") in (None, [], ""):
-        if own.unmasked == "refuse":
-            raise one.error("it has a box and no segmentation; add one, or skip such objects with unmasked=skip")
-        notes["objects without a mask"] += 1
+        skip_unmasked(one, "box", own, notes)
     else:
         rle = to_rle(one.values["segmentation"], *size, one)
     return OwnObject(

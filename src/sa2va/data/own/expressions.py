@@ -37,13 +37,17 @@ class Geometry:
         """Tell which of n objects lies clearly before which along x (axis 0) or y (axis 1), bool (n, n).
 
         The center and both edges must agree on every frame, and the centers differ by a share of the picture's side.
+        Along y, they must also differ more than along x: of two that stand side by side, none is called the top one.
         False if the objects are not all visible on the same frames.
         """
         boxes = self.boxes[list(rows)]
         boxes = boxes[:, ~np.isnan(boxes[..., 0]).all(0)]  # frames with one of them
         low, high = boxes[..., axis], boxes[..., axis + 2]
-        gap = 2 * margin * self.size[1 - axis]  # between sums of edges
-        clear = (low[:, None] < low) & (high[:, None] < high) & ((low + high)[:, None] + gap <= low + high)
+        centers = (boxes[..., :2] + boxes[..., 2:]) / 2
+        apart = centers - centers[:, None]  # (n, n, T, 2), of the second from the first
+        clear = (low[:, None] < low) & (high[:, None] < high) & (apart[..., axis] >= margin * self.size[1 - axis])
+        if axis == 1:
+            clear &= apart[..., 1] > abs(apart[..., 0])
         return np.logical_and(clear.all(-1), clear.shape[-1] > 0)
 
 
@@ -148,11 +152,12 @@ def _placed(name: str, rows: Sequence[int], geometry: Geometry, margin: float) -
 
 
 def _place_texts(name: str, rank: int, last: int, sides: tuple[str, str]) -> list[str]:
-    """Write the places of object `rank` of 0..last along a direction."""
+    """Write the places of object `rank` of 0..last along a direction; counts only from left and right."""
     if rank in (0, last):
         side = sides[0] if rank == 0 else sides[1]
-        many = last > 1 and side in SIDES[0]
-        return [f"the {side}{'most' if many else ''} {name}"]
+        return [f"the {side}{'most' if last > 1 and sides == SIDES[0] else ''} {name}"]
+    if sides != SIDES[0]:
+        return []
     counts = ((rank, sides[0]), (last - rank, sides[1]))
     return [f"the {ORDINALS[count]} {name} from the {side}" for count, side in counts if count < len(ORDINALS)]
 

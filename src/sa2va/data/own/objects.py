@@ -101,6 +101,19 @@ def to_rle(segmentation: Any, height: int, width: int, record: Record) -> RLE:
         raise record.error(str(error)) from error
 
 
+def skip_unmasked(record: Record, kind: str, own: OwnConfig, notes: dict[str, int]) -> None:
+    """Count an object that has a box, a point or a line in place of a mask.
+
+    Raises:
+        ValueError: such objects are to be refused.
+    """
+    if own.unmasked == "refuse":
+        raise record.error(
+            f"it is a {kind}, not a mask; add a mask or a polygon, or skip such objects with unmasked=skip"
+        )
+    notes[f"objects with a {kind} and no mask"] += 1
+
+
 def read_expressions(record: Record) -> tuple[str, ...]:
     """Return the expressions of an annotation: a text or a list of texts in one of EXPRESSION_FIELDS.
 
