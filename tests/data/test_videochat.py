@@ -23,6 +23,14 @@ def test_every_conversation_is_a_record_about_its_video(tmp_path: Path) -> None:
         assert not len(sample.tracks) and sample.meta["video"] == f"v_{number}.mp4"  # the third is listed as .mkv
 
 
+def test_a_marker_of_a_later_turn_is_removed(tmp_path: Path) -> None:
+    file = write_videochat(tmp_path) / "video_chat.json"
+    content = json.loads(file.read_text())
+    content[0]["conversations"][2]["value"] = "<video>\nAnd then?"
+    write_json(file, content)
+    assert build_dataset("videochat", tmp_path)[0].turns[1].question == "And then?"
+
+
 def test_a_video_as_listed_is_preferred(tmp_path: Path) -> None:
     write_mp4(write_videochat(tmp_path) / "Activity_Videos/v_2.mkv", 7)
     assert build_dataset("videochat", tmp_path)[2].num_frames == 7
@@ -35,10 +43,9 @@ def test_a_video_as_listed_is_preferred(tmp_path: Path) -> None:
         ({"video": "v_9.mkv"}, r"record 1: there is no v_9\.mkv in .*; fetch the missing file or remove the record"),
         ({"video": 5}, r"record 1: video is 5; expected a text"),
         ({"conversations": []}, r"record 1: conversations has no question with an answer"),
-        ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"},
-                            {"from": "human", "value": "<video> c"}]}, r"record 1, turn 2: value contains <video>"),
+        ({"conversations": [{"from": "bot", "value": "a"}]}, r"record 1, turn 0: from is 'bot'; expected 'human' or"),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_record_is_named(tmp_path: Path, change: dict, reason: str) -> None:
     file = write_videochat(tmp_path) / "video_chat.json"
     content = json.loads(file.read_text())

@@ -25,6 +25,7 @@ from sa2va.files.read_limits import MAX_PIXELS
 from sa2va.media.pictures import read_size
 from sa2va.types import FrameSource, MaskTracks, Sample
 
+ClipTracks = StoredTracks | IndexTracks
 FRAME_SUFFIX = ".jpg"
 EXPRESSIONS = "meta_expressions.json"
 
@@ -78,7 +79,7 @@ class FrameClip(ReferredClip):
 
     folder: Path
     frames: tuple[str, ...]
-    tracks: StoredTracks | IndexTracks | None
+    tracks: ClipTracks | None
     foreground: MaskTracks | None = None
 
     @property
@@ -142,7 +143,7 @@ class ClipFiles:
     frames: tuple[str, ...]
     expressions: tuple[tuple[str, Record], ...]
 
-    def clip(self, expressions: Sequence[ClipExpression], tracks: StoredTracks | IndexTracks | None, **more: Any) -> FrameClip:
+    def clip(self, expressions: Sequence[ClipExpression], tracks: ClipTracks | None, **more: Any) -> FrameClip:
         """Build the record of the dataset."""
         return FrameClip(
             file=self.record.file, video=self.video, expressions=tuple(expressions), folder=self.folder,
