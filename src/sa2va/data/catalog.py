@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sa2va.data import grefcoco, refcoco
+from sa2va.data import davis, grefcoco, mevis, refcoco, refsav, refytvos, revos, videochat
 from sa2va.data.base import Dataset
 from sa2va.data.own import dataset as own
 from sa2va.extensions import find_part
@@ -19,6 +19,12 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "refcoco+": refcoco.refcoco_plus,
     "refcocog": refcoco.refcocog,
     "grefcoco": grefcoco.grefcoco,
+    "mevis": mevis.build,
+    "revos": revos.build,
+    "refytvos": refytvos.build,
+    "ref_davis17": davis.build,
+    "refsav": refsav.build,
+    "videochat": videochat.build,
     "own": own.build,
 }
 # Name -> folder of a dataset below the root of all data, as the released training lays it out.
@@ -27,6 +33,12 @@ FOLDERS: dict[str, str] = {
     "refcoco+": "ref_seg/refcoco+",
     "refcocog": "ref_seg/refcocog",
     "grefcoco": "ref_seg/grefcoco",
+    "mevis": "video_datas/mevis",
+    "revos": "video_datas/revos",
+    "refytvos": "video_datas/rvos",
+    "ref_davis17": "video_datas/davis17",
+    "refsav": "video_datas",
+    "videochat": "video_datas/chat_univi",
 }
 
 

@@ -4,7 +4,7 @@ Flow: annotation records -> MediaFolders.find -> StoredPicture, StoredFrames, St
     Nothing is opened before a frame or an unknown size is asked for, so a dataset of any size is built at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +16,8 @@ from sa2va.media.pictures import read_picture, read_size
 from sa2va.media.source import Media, open_media
 from sa2va.types import Frames
 
+UNKNOWN_LENGTH = 100  # frames assumed of a video file, which tells its length only when it is opened
+
 
 class MediaFolders:
     """Folders that may hold the media of a dataset, each listed once."""
@@ -24,27 +26,27 @@ class MediaFolders:
         self.roots = roots
         self._listed: dict[Path, frozenset[str]] = {}
 
-    def find(self, name: str, record: Record, suffixes: Sequence[str] = ("",)) -> Path:
+    def find(self, name: str, record: Record, others: Iterable[str] = ()) -> Path:
         """Return the path of a file or folder in the first root that holds it.
 
         Args:
             name: path below a root, with "/" between its parts.
             record: names the place in errors.
-            suffixes: appended to the name, tried in order.
+            others: other names of the same file, tried in order if no root holds the first.
 
         Raises:
             ValueError: no root holds it, or the name leaves the roots.
         """
-        parts = PurePosixPath(name).parts
-        if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\0" in name:
-            raise record.error(f"file name {name!r:.80} is not a path below the dataset's folder")
-        for suffix in suffixes:
+        for one in (name, *others):
+            parts = PurePosixPath(one).parts
+            if not parts or PurePosixPath(one).is_absolute() or ".." in parts or "\0" in one:
+                raise record.error(f"file name {one!r:.80} is not a path below the dataset's folder")
             for root in self.roots:
-                path = root.joinpath(*parts[:-1], parts[-1] + suffix)
+                path = root.joinpath(*parts)
                 if path.name in self.names(path.parent):
                     return path
         places = " or ".join(str(root) for root in self.roots)
-        raise record.error(f"there is no {name}{suffixes[0]} in {places}; fetch the missing file or remove the record")
+        raise record.error(f"there is no {name} in {places}; fetch the missing file or remove the record")
 
     def names(self, folder: Path) -> frozenset[str]:
         """List the entries of a folder; empty if there is no such folder."""

@@ -40,6 +40,11 @@ SEGMENT_GROUP = (
     "Show me {} with masks.",
     "Mark {} for me.",
 )
+SEGMENT_DESCRIBED = (
+    "Please segment the object that is described here: {}",
+    "Which object fits this description? Answer with a mask. {}",
+    "Segment what this text describes: {}",
+)
 # The mask tokens are inserted before the full stop.
 FOUND = ("It is .", "Sure, it is .", "Here it is: .")
 FOUND_GROUP = ("They are .", "Sure, they are .", "Here they are: .")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from sa2va.data import prompts
 from sa2va.data.media_files import StoredPicture
@@ -23,12 +24,16 @@ _ARTICLE = re.compile(r"^(the|an?) ", re.IGNORECASE)  # left out after "There is
 class Expression:
     """Text that refers to objects.
 
-    A question or a whole sentence is asked as it is; any other expression is put into a template.
+    A question or a whole sentence is asked as it is. A noun phrase or a description is put into a template.
     """
 
     text: str
     objects: tuple[int, ...]  # rows of the record's tracks; none = nothing that it describes is there
     is_sentence: bool = False  # a text with a question mark always is one
+    is_description: bool = False  # sentences about the object, which ask for nothing
+
+
+E = TypeVar("E", bound=Expression)
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,11 @@ class ReferringPictures(StoredDataset[ReferredPicture]):
         return Extent(1, sum(texts) * min(len(texts), self.config.num_expressions) // len(texts))
 
 
+def draw_expressions(expressions: Sequence[E], draw: Draw) -> list[E]:
+    """Draw the expressions that `refer` asks for, in their order; a pure function of the draw."""
+    return [expressions[i] for i in draw.choose(len(expressions), draw.config.num_expressions)]
+
+
 def refer(expressions: Sequence[Expression], tracks: MaskTracks, draw: Draw) -> tuple[tuple[Turn, ...], MaskTracks]:
     """Draw the turns of a record.
 
@@ -68,10 +78,9 @@ def refer(expressions: Sequence[Expression], tracks: MaskTracks, draw: Draw) -> 
     Returns:
         One turn per drawn expression, and the tracks that their spans refer to.
     """
-    chosen = [expressions[i] for i in draw.choose(len(expressions), draw.config.num_expressions)]
     united: list[tuple[int, ...]] = []
     turns = []
-    for one in chosen:
+    for one in draw_expressions(expressions, draw):
         objects = one.objects
         if draw.config.groups == "union" or (not objects and draw.config.absent == "mask"):
             united.append(objects)
@@ -94,7 +103,9 @@ def build_turn(expression: Expression, objects: tuple[int, ...], draw: Draw) -> 
     """
     is_group = len(expression.objects) > 1
     question, noun = expression.text, "such object"
-    if "?" not in question and not expression.is_sentence:
+    if expression.is_description:
+        question = draw.pick(prompts.SEGMENT_DESCRIBED).format(question)
+    elif "?" not in question and not expression.is_sentence:
         phrase = question.strip().rstrip(".").strip()
         question = draw.pick(prompts.SEGMENT_GROUP if is_group else prompts.SEGMENT).format(phrase)
         noun = _ARTICLE.sub("", phrase)

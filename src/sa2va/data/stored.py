@@ -25,6 +25,7 @@ class DrawConfig:
     num_expressions: int = 5  # questions of a conversation about one picture or clip
     groups: Literal["members", "union"] = "members"  # an expression of several objects: a mask each, or one for all
     absent: Literal["text", "mask"] = "text"  # an expression of nothing: "There is no ...", or an empty mask
+    captions: Literal["long", "short", "both"] = "long"  # captions of Ref-SAV
 
     def __post_init__(self) -> None:
         if self.seed < 0 or self.num_expressions < 1:
@@ -67,6 +68,16 @@ def read_each(read: Callable[[T], R | None], items: Iterable[T]) -> list[R]:
     if errors:
         raise DamagedRecords(errors)
     return records
+
+
+def check_split(name: str, split: str, known: Sequence[str]) -> None:
+    """Refuse a split that a dataset does not have.
+
+    Raises:
+        ValueError: the split is unknown.
+    """
+    if split not in known:
+        raise ValueError(f"dataset {name}: there is no split {split!r}; it has {', '.join(known)}")
 
 
 class StoredDataset(ABC, Generic[R]):

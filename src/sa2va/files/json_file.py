@@ -31,9 +31,9 @@ def read_json_value(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     Raises:
         ValueError: the file is not regular, too large, nested too deeply or not JSON, or a number is not finite.
     """
-    content = read_bounded(path, max_bytes)
+    text = _read_text(path, max_bytes)
     try:
-        values = json.loads(content.decode("utf-8"), parse_constant=_refuse)
+        values = json.loads(text, parse_constant=_refuse)
         depth = _measure_depth(values)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON (line {error.lineno}); restore it from the source") from error
@@ -46,6 +46,15 @@ def read_json_value(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     if depth > MAX_DEPTH:
         raise ValueError(f"{path} is nested more than {MAX_DEPTH} deep; restore it from the source") from None
     return values
+
+
+def _read_text(path: Path, max_bytes: int) -> str:
+    """Decode a file and drop its bytes, since a mask file has gigabytes."""
+    content = read_bounded(path, max_bytes)
+    try:
+        return content.decode("utf-8")
+    except UnicodeError as error:
+        raise ValueError(f"{path} is not a text file; restore it from the source") from error
 
 
 def _refuse(constant: str) -> float:

@@ -1,0 +1,81 @@
+"""Read masks from index pictures: the value of a pixel is the number of its object, 0 the background.
+
+Flow: Annotations/<clip>/<frame>.png -> IndexTracks -> Sample.tracks. A picture is decoded once for all objects.
+Source: DAVIS, arXiv:1704.00675, and YouTube-VOS, arXiv:1809.03327: PNG with a palette.
+Shapes: M objects, T frames, H W picture.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2va.files.read_limits import MAX_PIXELS
+from sa2va.media.pictures import open_picture, read_size
+from sa2va.types import Masks
+
+INDEX_MODES = ("P", "L", "1", "I;16")  # of Pillow: palette, gray, two values, 16 bits
+
+
+class IndexTracks:
+    """Masks of M objects on T frames."""
+
+    def __init__(self, folder: Path, names: Sequence[str], values: Sequence[int]) -> None:
+        """Keep the places of pictures.
+
+        Args:
+            folder: their folder.
+            names: T file names.
+            values: M pixel values, one per object.
+        """
+        self._folder, self._names, self._values = folder, tuple(names), tuple(values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """(H, W) px of the first picture."""
+        return read_size(self._folder / self._names[0], MAX_PIXELS)
+
+    @property
+    def height(self) -> int:
+        return self.size[0]
+
+    @property
+    def width(self) -> int:
+        return self.size[1]
+
+    def masks(self, objects: Sequence[int], frames: Sequence[int]) -> Masks:
+        """Decode masks of n objects on K frames, bool (n, K, H, W).
+
+        Raises:
+            ValueError: a picture is damaged, holds colors, or differs in size from the first.
+        """
+        out = np.zeros((len(objects), len(frames), *self.size), bool)
+        values = np.array([self._values[index] for index in objects])
+        for column, frame in enumerate(frames if len(objects) else ()):
+            path = self._folder / self._names[frame]
+            indices = read_indices(path)
+            if indices.shape != self.size:
+                raise ValueError(f"{path}: it is {indices.shape[1]}x{indices.shape[0]}, not {self.width}x{self.height}")
+            out[:, column] = indices == values[:, None, None]
+        return out
+
+
+def read_indices(path: Path) -> NDArray[Any]:
+    """Read an index picture, integers (H, W).
+
+    Raises:
+        ValueError: the file is damaged, or it holds colors instead of object numbers.
+    """
+    with open_picture(path, MAX_PIXELS) as image:
+        if image.mode not in INDEX_MODES:
+            raise ValueError(f"{path}: its pixels are colors ({image.mode}); expected the number of an object each")
+        try:
+            return np.asarray(image).astype(np.int32)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ValueError(f"{path}: the picture cannot be decoded ({error}); fetch the original file") from error
