@@ -88,7 +88,7 @@ def test_a_layout_that_fails_leaves_nothing(tmp_path: Path) -> None:
         raise ValueError("the second half")
 
     with pytest.raises(ValueError, match="the second half"):
-        list(export({"broken": Layout(write, ("half",))}, tmp_path / "data", build_parts(["train"], None, 1)))
+        list(export({"broken": Layout(write, ("half",), ())}, tmp_path / "data", build_parts(["train"], None, 1)))
     assert not (tmp_path / "data").exists()
 
 

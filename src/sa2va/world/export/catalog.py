@@ -3,7 +3,7 @@
 Flow: `sa2va world export --as NAME` -> LAYOUTS -> layout.export.
 """
 
-from sa2va.world.export import refcoco
+from sa2va.world.export import chat, mevis, refcoco, refsav, refytvos, revos
 from sa2va.world.export.layout import Layout
 
 LAYOUTS: dict[str, Layout] = {
@@ -11,4 +11,11 @@ LAYOUTS: dict[str, Layout] = {
     "refcoco+": refcoco.REFCOCO_PLUS,
     "refcocog": refcoco.REFCOCOG,
     "grefcoco": refcoco.GREFCOCO,
+    "llava": chat.LLAVA,
+    "mevis": mevis.MEVIS,
+    "revos": revos.REVOS,
+    "refytvos": refytvos.REFYTVOS,
+    "davis": refytvos.DAVIS,
+    "refsav": refsav.REFSAV,
+    "videochat": chat.VIDEOCHAT,
 }

@@ -85,11 +85,13 @@ class Layout:
     Attributes:
         write: function of (root of the data, parts) that writes the files.
         places: folders and files below the root that belong to this layout alone.
+        datasets: names in data/catalog.py under which it is read.
         has_validation: the public dataset has a validation part.
     """
 
     write: Callable[[Path, Sequence[Part]], None]
     places: tuple[str, ...]
+    datasets: tuple[str, ...]
     has_validation: bool = True
 
 

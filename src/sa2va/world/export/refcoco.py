@@ -101,7 +101,7 @@ def _build_reference(ref_id: int, image: dict[str, Any], split: str, texts: Sequ
 
 
 def _layout(name: str, refs: str, kinds: Sequence[str], block: int) -> Layout:
-    return Layout(partial(_write, name, refs, kinds, block), (f"ref_seg/{name}",))
+    return Layout(partial(_write, name, refs, kinds, block), (f"ref_seg/{name}",), (name,))
 
 
 REFCOCO = _layout("refcoco", "refs(unc).p", SINGLE, 0)
