@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from world.export.conftest import Export
-from world.export.reading import EVERY, assert_same_answers, assert_same_pictures, asked
+from world.export.reading import EVERY, asked, assert_same_answers, assert_same_pictures
 
 from sa2va.data.catalog import FOLDERS, build_dataset
 from sa2va.types import Sample

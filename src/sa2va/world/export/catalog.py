@@ -3,7 +3,7 @@
 Flow: `sa2va world export --as NAME` -> LAYOUTS -> layout.export.
 """
 
-from sa2va.world.export import chat, mevis, refcoco, refsav, refytvos, revos
+from sa2va.world.export import chat, gcg, mevis, osprey, reasonseg, refcoco, refsav, refytvos, revos
 from sa2va.world.export.layout import Layout
 
 LAYOUTS: dict[str, Layout] = {
@@ -18,4 +18,7 @@ LAYOUTS: dict[str, Layout] = {
     "davis": refytvos.DAVIS,
     "refsav": refsav.REFSAV,
     "videochat": chat.VIDEOCHAT,
+    "gcg": gcg.GCG,
+    "osprey": osprey.OSPREY,
+    "reasonseg": reasonseg.REASONSEG,
 }
