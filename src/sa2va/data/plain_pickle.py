@@ -1,6 +1,7 @@
-"""Read pickles of plain values: lists, dictionaries, texts, numbers. Nothing in the file can be called.
+"""Read and write pickles of plain values: lists, dictionaries, texts, numbers. Nothing in the file can be called.
 
-Flow: refs(unc).p -> read_plain_pickle -> lists and dictionaries -> data/refcoco.py.
+Flow: refs(unc).p -> read_plain_pickle -> lists and dictionaries -> data/refcoco.py; write_plain_pickle is for
+    exports in the layouts that have such files.
 Source: "Restricting Globals" in Python's pickle documentation; a file that names any class or function is refused.
 """
 
@@ -36,3 +37,9 @@ def read_plain_pickle(path: Path) -> Any:
         raise ValueError(
             f"{path}: it is not a pickle of plain values ({reason:.150}); fetch the original file"
         ) from error
+
+
+def write_plain_pickle(path: Path, values: Any) -> None:
+    """Write lists, dictionaries, texts and numbers as a pickle; missing folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(values, protocol=4))

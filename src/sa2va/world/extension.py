@@ -1,9 +1,12 @@
-"""Register the drawn world: its datasets, recipes, benchmarks and exhibits.
+"""Register the drawn world: its datasets, recipes, benchmarks, commands and exhibits.
 
 Flow: sa2va/extensions.py reads the dictionaries; a reference is imported when its name is used.
 """
 
 FLOOR = 6
+
+# Groups of commands: typer.Typer objects.
+GROUPS = {"world": "sa2va.world.commands.world:app"}
 
 # Functions of keyword options (seed, split, those of the task) that return a data.base.Dataset.
 DATASETS = {

@@ -1,0 +1,72 @@
+"""Work with the drawn world: `sa2va world export --as refcoco --items 100 data`.
+
+Flow: names of layouts, splits, folder -> world/export -> public layouts below the folder.
+"""
+
+import difflib
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sa2va.apps.options import QuietOption, build_group, parse_path
+from sa2va.apps.report import remark, say
+
+ALL = "all"
+
+
+class SplitName(StrEnum):
+    TRAIN = "train"
+    DEV = "dev"
+    REPORT = "report"
+
+
+app = build_group("Export drawn scenes.")
+
+
+@app.command("export")
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", parser=parse_path, help="Root of the data.")],
+    layouts: Annotated[
+        list[str],
+        typer.Option("--as", metavar="LAYOUT", help='Public layout, or "all". Repeatable.', show_default=False),
+    ],
+    items: Annotated[int, typer.Option(min=1, help="Number of pictures or clips of each layout and split.")] = 100,
+    split: Annotated[
+        list[SplitName] | None,
+        typer.Option(help="train: training part (default); dev or report: validation part. Repeatable."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Random seed; by default that of the split.", show_default=False)
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Write drawn scenes in the layouts of public datasets.
+
+    The files lie below DIR where training and evaluation look for each dataset. Nothing is replaced.
+    """
+    from sa2va.world.export.catalog import LAYOUTS
+    from sa2va.world.export.layout import build_parts
+    from sa2va.world.export.layout import export as write_layouts
+
+    names = choose_layouts(layouts, list(LAYOUTS))
+    parts = build_parts([one.value for one in split or [SplitName.TRAIN]], seed, items)
+    for name in write_layouts({name: LAYOUTS[name] for name in names}, folder, parts):
+        say(f"{name}: {', '.join(str(folder / place) for place in LAYOUTS[name].places)}")
+    remark("check a dataset with sa2va data check NAME PATH", quiet)
+
+
+def choose_layouts(wanted: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return the names of layouts, each once.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    for name in wanted:
+        if name not in known and name != ALL:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"layout {name!r} is unknown{hint} (known: {', '.join(known)}, {ALL})")
+    return list(known) if ALL in wanted else list(dict.fromkeys(wanted))

@@ -1,0 +1,108 @@
+"""Check that exports are whole, deterministic, and replace nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sa2va.apps import cli
+from sa2va.world.export.catalog import LAYOUTS
+from sa2va.world.export.layout import MAX_ITEMS, Layout, build_parts, export
+from sa2va.world.scenes.splits import DEV, REPORT
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_same_seed_gives_the_same_bytes_below_the_places_of_the_layout(name: str, tmp_path: Path) -> None:
+    splits = ("train", "dev") if LAYOUTS[name].has_validation else ("train",)
+    written = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        list(export({name: LAYOUTS[name]}, folder, build_parts(splits, None, 1)))
+        written.append(contents(folder))
+    assert written[0] == written[1]
+    files = {Path(file) for file in written[0]} - {Path(".sa2va.json")}
+    places = [Path(place) for place in LAYOUTS[name].places]
+    assert all(any(file.is_relative_to(place) for place in places) for file in files)
+    assert all(any(file.is_relative_to(place) for file in files) for place in places)
+    others = [Path(place) for other in LAYOUTS.keys() - {name} for place in LAYOUTS[other].places]
+    assert not any(file.is_relative_to(place) for file in files for place in others)
+
+
+def test_parts_have_the_seeds_of_their_splits() -> None:
+    train, dev = build_parts(["train", "dev"], None, 2)
+    assert (train.seed, dev.split, dev.seed) == (0, DEV.name, DEV.seed) and train.is_training and not dev.is_training
+    assert [part.seed for part in build_parts(["train", "dev"], 5, 2)] == [5, 5]
+    assert build_parts(["report"], None, 2)[0].seed == REPORT.seed
+    numbers = [number for part in (train, dev) for number, _ in part.draw("refseg")]
+    assert numbers == [0, 1, MAX_ITEMS, MAX_ITEMS + 1]
+
+
+def test_blocks_of_one_task_show_other_scenes_and_unusable_samples_are_skipped() -> None:
+    (part,) = build_parts(["train"], None, 2)
+    pictures = [sample.frames for block in (0, 1) for _, sample in part.draw("refseg", block=block)]
+    assert not any(np.array_equal(a, b) for i, a in enumerate(pictures) for b in pictures[:i])
+    kept = [sample.meta["index"] for _, sample in part.draw("refseg", keep=lambda one: one.meta["index"] % 3 == 2)]
+    assert kept == [2, 5]
+
+
+@pytest.mark.parametrize(
+    "splits, seed, items, reason",
+    [
+        ((), None, 1, "expected train, and at most one of dev and report"),
+        (("dev", "report"), None, 1, "at most one of dev and report"),
+        (("train", "train"), None, 1, "at most one of dev and report"),
+        (("val",), None, 1, "split 'val' is unknown"),
+        (("report",), 3, 1, "split report has one seed"),
+        (("train",), -1, 1, "seed -1: expected"),
+        (("train",), None, MAX_ITEMS + 1, "expected 1 to 100000 items"),
+    ],
+)
+def test_impossible_parts_are_refused(splits: tuple[str, ...], seed: int | None, items: int, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        build_parts(splits, seed, items)
+
+
+def test_nothing_is_replaced_and_layouts_share_a_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["world", "export", "--items", "1", str(tmp_path)]
+    assert cli.main([*words, "--as", "refcoco"]) == 0
+    assert str(tmp_path / "ref_seg/refcoco") in capsys.readouterr().out
+    before = contents(tmp_path)
+    assert cli.main([*words, "--as", "refcoco+", "--as", "refcoco", "--seed", "3"]) == 2
+    assert "refcoco': is there already; remove it or choose another folder" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+    assert cli.main([*words, "--as", "refcoco+"]) == 0
+    after = contents(tmp_path)
+    assert {name: after[name] for name in before.keys() - {".sa2va.json"}}.items() <= before.items()
+    (tmp_path / "ref_seg/refcocog").write_text("mine")
+    assert cli.main([*words, "--as", "refcocog"]) == 2
+    assert (tmp_path / "ref_seg/refcocog").read_text() == "mine"
+
+
+def test_a_layout_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def write(root: Path, parts: object) -> None:
+        (root / "half").mkdir()
+        (root / "half/file").write_text("half")
+        raise ValueError("the second half")
+
+    with pytest.raises(ValueError, match="the second half"):
+        list(export({"broken": Layout(write, ("half",), ())}, tmp_path / "data", build_parts(["train"], None, 1)))
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    "words, reason",
+    [
+        (["--as", "refcocoa"], "layout 'refcocoa' is unknown; did you mean refcoco"),
+        (["--as", "refcoco", "--split", "dev", "--split", "report"], "at most one of dev and report"),
+        ([], "Missing option '--as'"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(
+    words: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["world", "export", str(tmp_path), *words]) == 2
+    error = capsys.readouterr().err
+    assert reason in error and error.count("\n") == 1 and not any(tmp_path.iterdir())
