@@ -1,6 +1,7 @@
 """Check that the supervised stage trains every family on any mixture, and freezes what the paper freezes."""
 
 import copy
+import itertools
 import json
 from dataclasses import replace
 from functools import partial
@@ -14,12 +15,15 @@ from support.small_model import build_model, draw_sample
 from sa2va.checkpoints.folder import load_checkpoint, save_checkpoint
 from sa2va.data import catalog
 from sa2va.data.base import Generated
+from sa2va.inference.keyframes import choose_keyframes
+from sa2va.media.source import open_media
 from sa2va.model.losses import LossConfig
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.training.logger import RunLogger
+from sa2va.training.mixture import DatasetShare
 from sa2va.training.stage import RunContext
-from sa2va.training.supervised import DatasetShare, SupervisedConfig, SupervisedData, SupervisedRun
+from sa2va.training.supervised import SupervisedConfig, SupervisedData, SupervisedRun, new_token_ids
 from sa2va.training.trainer import run_stage
 from sa2va.types import Sample, Turn
 
@@ -36,7 +40,8 @@ def datasets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def describe(**more: object) -> SupervisedConfig:
-    shares = (DatasetShare(name="pictures", weight=2), DatasetShare(name="clips"), DatasetShare(name="texts"))
+    weights = {"pictures": 2, "clips": 1, "texts": 1}
+    shares = tuple(DatasetShare(name=name, weight=weight) for name, weight in weights.items())
     config = SupervisedConfig(
         name="supervised", steps=20, batch_size=4, lr=5e-3, warmup_steps=2, datasets=shares, num_frames=2,
         mask_side=64, losses=LossConfig(num_points=200), lora_rank=4, log_every=4, num_workers=0,
@@ -60,6 +65,12 @@ def test_twenty_steps_lower_the_loss_of_every_family(kind: str, tmp_path: Path) 
     assert set(losses[-1]) >= {"lm", "bce", "dice", "total"}
     assert losses[-1]["total"] < 0.8 * losses[0]["total"], losses
     assert losses[-1]["lm"] < losses[0]["lm"]
+    start, end = [line["table"] for line in lines if "table" in line]
+    assert [(row["dataset"], row["records"], row["wanted"]) for row in start] == [
+        ("pictures", "endless", 0.5), ("clips", "endless", 0.25), ("texts", "endless", 0.25),
+    ]  # fmt: skip
+    assert sum(row["samples"] for row in end) == 80
+    assert {f"drawn {row['dataset']}": row["samples"] for row in end}.items() <= lines[-2]["counts"].items()
     SupervisedRun(name="r", output="o", stages=(stage.config,)).finish(model, processor)
     after = model.state_dict()
     assert after.keys() == before.keys()  # adapters are merged
@@ -86,15 +97,131 @@ def test_a_batch_depends_on_its_step_alone_and_reads_chosen_frames() -> None:
     data, again = (SupervisedData(describe(), processor) for _ in range(2))
     items = [data[key] for key in data.keys(3)]
     assert [item.keyframes for item in items] == [again[key].keyframes for key in again.keys(3)]
-    clips = [
-        item.keyframes for step in range(30) for key in data.keys(step) if (item := data[key]).sample.num_frames == 7
-    ]
-    assert all(len(chosen) == 2 and chosen == sorted(set(chosen)) for chosen in clips)
-    assert len({tuple(chosen) for chosen in clips}) > 5  # at random
-    uniform = SupervisedData(describe(frames="uniform"), processor)
-    assert {tuple(uniform[(i,)].keyframes) for i in range(40)} == {(), (0,), (0, 6)}
     one, other = data.collate(items), again.collate([again[key] for key in again.keys(3)])
     assert torch.equal(one.input_ids, other.input_ids) and torch.equal(one.seg_seeds, other.seg_seeds)
+    assert sum(count for name, count in one.counts.items() if name.startswith("drawn ")) == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({"frame_jitter": False}, {(0, 6)}),  # as prediction chooses them
+        ({}, {(0, 3), (0, 4), (0, 5), (0, 6), (1, 6), (2, 6), (3, 6)}),
+        ({"frames": "random"}, set(itertools.combinations(range(7), 2))),
+        ({"num_frames": 0, "frame_jitter": False}, {(0, 2, 4, 6)}),  # of the model
+    ],
+)
+def test_key_frames_of_training_are_those_of_the_model_or_random(settings: dict, wanted: set) -> None:
+    _, processor = build_model()
+    data = SupervisedData(describe(datasets=(DatasetShare(name="clips", weight=1),), **settings), processor)
+    chosen = {tuple(data[key].keyframes) for step in range(20) for key in data.keys(step)}
+    assert chosen <= wanted and len(chosen) >= min(len(wanted), 6)
+
+
+def test_content_key_frames_are_chosen_in_training_as_in_prediction() -> None:
+    _, processor = copy.deepcopy(build_model())
+    processor.config = replace(processor.config, keyframes="content")
+    data = SupervisedData(describe(datasets=(DatasetShare(name="clips", weight=1),)), processor)
+    for key in data.keys(0):
+        item = data[key]
+        assert item.keyframes == choose_keyframes(open_media(item.sample.frames), "content", 2)[0]
+
+
+def test_frames_of_a_run_are_those_of_the_model_that_it_saves(tmp_path: Path) -> None:
+    model, processor = copy.deepcopy(build_model(seed=1))
+    describe(num_frames=3).build(share(model, processor, tmp_path))
+    assert model.config.num_keyframes == processor.config.num_keyframes == 3
+    model, processor = copy.deepcopy(build_model(seed=1, seg_design="multiple"))
+    with pytest.raises(ValueError, match=r"num_frames is 5, and the tokenizer has no \[SEG_5\]"):
+        describe(num_frames=5).build(share(model, processor, tmp_path))
+
+
+def test_one_sample_that_does_not_fit_is_named_by_dataset_and_record() -> None:
+    _, processor = build_model()
+    data = SupervisedData(describe(max_tokens=30), processor)
+    items = [data[key] for step in range(5) for key in data.keys(step)]
+    with pytest.raises(ValueError, match=r"^dataset pictures, item \d+, epoch 0: question, pictures and 1 mask tokens"):
+        data.collate([item for item in items if item.dataset == "drawn pictures"])
+
+
+@pytest.mark.parametrize("kind", ["internvl_internlm2", "internvl_qwen2", "qwen2_5_vl"])
+def test_new_tokens_are_trained_alone_in_both_matrices_of_every_family(kind: str, tmp_path: Path) -> None:
+    model, processor = copy.deepcopy(build_family(kind))
+    tables = (model.mllm.native.get_input_embeddings(), model.mllm.native.get_output_embeddings())
+    before = [table.weight.clone() for table in tables]
+    names = set(model.state_dict())
+    config = describe(new_tokens="rows", steps=3, lr=1e-2, weight_decay=0.5, warmup_steps=1)
+    stage = config.build(share(model, processor, tmp_path))
+    rows = [table.new_rows for table in tables]
+    assert {id(row) for row in rows} <= {id(parameter) for parameter in stage.parameters()}
+    assert not any(table.weight.requires_grad for table in tables)
+    batch = stage.data.collate([stage.data[key] for key in stage.data.keys(0)])
+    hidden = stage.module(batch)["lm"].total
+    with RunLogger(tmp_path, quiet=True) as logger:
+        run_stage(stage, tmp_path, "cpu", logger)
+    with torch.no_grad():
+        split = stage.module.eval()(batch)["lm"].total
+        SupervisedRun(name="r", output="o", stages=(config,)).finish(model, processor)
+        torch.testing.assert_close(stage.module(batch)["lm"].total, split)
+    assert torch.isfinite(hidden) and set(model.state_dict()) == names
+    new = new_token_ids(processor)
+    for table, old in zip(tables, before, strict=True):
+        changed = (table.weight != old).any(1).nonzero().flatten().tolist()
+        assert changed and set(changed) <= set(new)
+        if table is tables[1]:
+            assert changed == new  # each logit is in every softmax
+
+
+def test_whole_matrices_are_trained_in_every_family_and_the_head_gets_no_lora(tmp_path: Path) -> None:
+    for kind in ("internvl_internlm2", "qwen3_vl", "llava"):
+        model, processor = copy.deepcopy(build_family(kind))
+        stage = describe().build(share(model, processor, tmp_path))
+        trained = {id(parameter) for parameter in stage.parameters()}
+        for table in (model.mllm.native.get_input_embeddings(), model.mllm.native.get_output_embeddings()):
+            assert id(table.weight) in trained and not hasattr(table, "lora_A")
+        linear = [name for name, part in model.mllm.text_model.named_modules() if hasattr(part, "lora_A")]
+        kinds = {name.rpartition(".")[2] for name in linear}
+        assert kinds == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}, kind
+        assert not [name for name, part in model.named_modules() if hasattr(part, "lora_A") and "text" not in name
+                    and "language_model" not in name]  # fmt: skip
+
+
+def test_lora_settings_reach_the_layers(tmp_path: Path) -> None:
+    model, processor = copy.deepcopy(build_model(seed=1))
+    describe(lora_rank=3, lora_alpha=12, lora_targets=("q_proj",), lora_dropout=0.25).build(
+        share(model, processor, tmp_path)
+    )
+    layers = {name: part for name, part in model.named_modules() if hasattr(part, "lora_A")}
+    assert layers and all(name.endswith("q_proj") for name in layers)
+    for layer in layers.values():
+        assert layer.r["default"] == 3 and layer.scaling["default"] == 4 and layer.lora_dropout["default"].p == 0.25
+
+
+@pytest.mark.parametrize("unties", [True, False])
+def test_tied_embeddings_become_two_matrices_or_stay_tied_in_what_is_saved(unties: bool, tmp_path: Path) -> None:
+    model, processor = copy.deepcopy(build_model(seed=1))
+    native = model.mllm.native
+    native.get_output_embeddings().weight = native.get_input_embeddings().weight
+    mllm = copy.deepcopy(model.config.mllm)
+    mllm["tie_word_embeddings"] = mllm["text_config"]["tie_word_embeddings"] = True
+    model.config = replace(model.config, mllm=mllm)
+    native.config.tie_word_embeddings = native.config.get_text_config().tie_word_embeddings = True
+    save_checkpoint(model, processor.tokenizer, tmp_path / "start", torch.float32)
+    run = SupervisedRun(
+        name="r", output="o", stages=(describe(),), start=str(tmp_path / "start"), unties=unties, seg_design="multiple"
+    )
+    loaded, writer = run.build_model(tmp_path)
+    tables = (loaded.mllm.native.get_input_embeddings(), loaded.mllm.native.get_output_embeddings())
+    assert (tables[0].weight is not tables[1].weight) == unties
+    with torch.no_grad():
+        tables[1].weight[0] += 1
+    save_checkpoint(loaded, writer.tokenizer, tmp_path / "end", torch.float32)
+    again, _ = load_checkpoint(tmp_path / "end", torch.device("cpu"), torch.float32)
+    same = torch.equal(
+        again.mllm.native.get_input_embeddings().weight, again.mllm.native.get_output_embeddings().weight
+    )
+    assert same != unties
+    assert torch.equal(again.mllm.native.get_output_embeddings().weight, tables[1].weight)
 
 
 def test_without_lora_the_whole_language_model_is_trained(tmp_path: Path) -> None:
@@ -111,7 +238,7 @@ def test_without_lora_the_whole_language_model_is_trained(tmp_path: Path) -> Non
 
 
 def test_an_unknown_dataset_is_named(tmp_path: Path) -> None:
-    config = describe(datasets=(DatasetShare(name="nowhere"),))
+    config = describe(datasets=(DatasetShare(name="nowhere", weight=1),))
     with pytest.raises(ValueError, match="dataset 'nowhere' is unknown"):
         config.build(share(*build_model(), tmp_path))
 

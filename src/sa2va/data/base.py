@@ -12,7 +12,7 @@ import numpy as np
 from sa2va.types import Sample
 
 ENDLESS = 10**9  # nominal length of an endless dataset
-_BLOCK = 1000  # items in a block of a mixture, which holds each dataset exactly by its share
+_BLOCK = 100  # items in a block of a mixture, after which each dataset was drawn by its share
 
 
 @runtime_checkable
@@ -102,8 +102,7 @@ class Repeat:
         return ENDLESS
 
     def __getitem__(self, index: int) -> Sample:
-        item, epoch = self.locate(_checked(index, self))
-        return self.dataset.draw(item, epoch) if isinstance(self.dataset, Redrawn) else self.dataset[item]
+        return draw_item(self.dataset, *self.locate(_checked(index, self)))
 
     def locate(self, index: int) -> tuple[int, int]:
         """Return the item of the dataset at place `index`, and its epoch."""
@@ -114,12 +113,12 @@ class Repeat:
 class Mixture:
     """Mixture of datasets with given sampling weights.
 
-    Every block of 1,000 items holds each dataset exactly by its share, in an order shuffled by (seed, block).
-    Within a dataset no item is repeated before all have been used.
+    Blocks of 100 items are shuffled by (seed, block). After every block each dataset has been drawn by its share, with
+    an error below one item. Within a dataset no item comes again before all have come.
 
     Args:
         datasets: datasets to mix; finite ones are repeated.
-        weights: one per dataset, in any unit; at least 1/1000 of the sum, or 0 to leave a dataset out.
+        weights: one per dataset, in any unit; 0 leaves a dataset out.
         seed: random seed of the order.
     """
 
@@ -130,20 +129,42 @@ class Mixture:
             raise ValueError(f"Mixture: weights are {list(weights)}; expected numbers >= 0 with a sum above 0")
         self._datasets = [d if len(d) >= ENDLESS else Repeat(d, seed=seed) for d in datasets]
         self._shuffles = _Shuffles(seed, _BLOCK)
-        self._counts = _apportion(np.asarray(weights, float) / sum(weights), _BLOCK)
-        missed = [i for i, weight in enumerate(weights) if weight > 0 and self._counts[i] == 0]
-        if missed:
-            raise ValueError(f"Mixture: weight {weights[missed[0]]} is below 1/1000 of the sum; raise it or use 0")
-        # For each slot of a block before the shuffle: dataset, and index among its items in this block.
-        self._sources = np.repeat(np.arange(len(datasets)), self._counts)
-        self._ranks = np.concatenate([np.arange(count) for count in self._counts])
+        self._shares = np.asarray(weights, float) / sum(weights)
+        self._drawn = [np.zeros(len(datasets), int)]  # items of each dataset in all blocks before block b
+        self._blocks: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    @property
+    def shares(self) -> list[float]:
+        """Share of each dataset; they sum to 1."""
+        return self._shares.tolist()
 
     def locate(self, index: int) -> tuple[int, int]:
         """Return the dataset of item `index` and the item's index in it."""
-        block, shuffled = divmod(index, _BLOCK)
-        slot = self._shuffles[block][shuffled]
-        source = int(self._sources[slot])
-        return source, block * int(self._counts[source]) + int(self._ranks[slot])
+        block, place = divmod(index, _BLOCK)
+        sources, items = self._block(block)
+        return int(sources[place]), int(items[place])
+
+    def locate_item(self, index: int) -> tuple[int, int, int]:
+        """Return the dataset of item `index`, the item of the dataset before repetition, and its epoch."""
+        source, item = self.locate(index)
+        dataset = self._datasets[source]
+        return (source, *dataset.locate(item)) if isinstance(dataset, Repeat) else (source, item, 0)
+
+    def _block(self, block: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the dataset at each place of a block, and the item of that dataset."""
+        if block not in self._blocks:
+            while len(self._drawn) <= block + 1:
+                due = self._shares * (len(self._drawn) * _BLOCK) - self._drawn[-1]
+                self._drawn.append(self._drawn[-1] + _apportion(due, _BLOCK))
+            start, end = self._drawn[block : block + 2]
+            sources = np.repeat(np.arange(len(start)), end - start)[self._shuffles[block]]
+            items = np.empty(_BLOCK, int)
+            in_order = np.concatenate([np.arange(*span) for span in zip(start, end, strict=True)])
+            items[np.argsort(sources, kind="stable")] = in_order
+            if len(self._blocks) == 2:
+                del self._blocks[next(iter(self._blocks))]
+            self._blocks[block] = sources, items
+        return self._blocks[block]
 
     def __len__(self) -> int:
         return ENDLESS
@@ -153,15 +174,20 @@ class Mixture:
         return self._datasets[source][item]
 
 
+def draw_item(dataset: Dataset, item: int, epoch: int) -> Sample:
+    """Return the draw of an epoch of an item; a dataset that cannot be drawn anew returns the same one every time."""
+    return dataset.draw(item, epoch) if isinstance(dataset, Redrawn) else dataset[item]
+
+
 def _checked(index: int, dataset: Dataset) -> int:
     if not 0 <= index < len(dataset):
         raise IndexError(f"item {index} of a dataset of {len(dataset)}")
     return index
 
 
-def _apportion(shares: np.ndarray, total: int) -> np.ndarray:
-    """Split an integer by shares, by the largest remainder method."""
-    counts = np.floor(shares * total).astype(int)
-    rest = np.argsort(counts - shares * total, kind="stable")[: total - counts.sum()]
+def _apportion(due: np.ndarray, total: int) -> np.ndarray:
+    """Split an integer into counts close to what is due to each, by the largest remainder method; none is negative."""
+    counts = np.floor(np.maximum(due, 0)).astype(int)
+    rest = np.argsort(counts - due, kind="stable")[: total - counts.sum()]
     counts[rest] += 1
     return counts

@@ -85,7 +85,7 @@ def apply_overrides(config: ConfigT, overrides: Sequence[str]) -> ConfigT:
     Args:
         config: a frozen dataclass; dots address nested dataclasses, and members of a tuple by their `name`.
         overrides: words such as `seed=3`, `stages.refseg.lr=1e-4`, or `steps.refseg=100` (a stage's field first). In a
-            run of one stage its name can be left out: `steps=100`.
+            run of one stage its name can be left out: `steps=100`. `name+=value` extends a list.
 
     Returns:
         A new config; the argument is unchanged.
@@ -96,7 +96,8 @@ def apply_overrides(config: ConfigT, overrides: Sequence[str]) -> ConfigT:
     assert dataclasses.is_dataclass(config) and not isinstance(config, type)
     for word in overrides:
         name, equals, text = word.partition("=")
-        name = name.strip()
+        adds = name.rstrip().endswith("+")
+        name = name.strip().removesuffix("+")
         if not equals or not name:
             raise ValueError(f"override {word!r}: expected name=value, for example seed=3")
         leaves = dict(_leaves(config))
@@ -107,6 +108,10 @@ def apply_overrides(config: ConfigT, overrides: Sequence[str]) -> ConfigT:
             near = difflib.get_close_matches(name, [*leaves, *_short_names(config)], n=3, cutoff=0.5)
             raise ValueError(f"override {word!r}: no setting {name!r}; nearest: {_listed(near or sorted(leaves)[:8])}")
         value = _parse(text.strip(), leaves[path], word)
+        if adds:
+            if typing.get_origin(leaves[path]) is not tuple:
+                raise ValueError(f"override {word!r}: only a list can be extended with +=; write {name}={text}")
+            value = (*_read(config, path.split(".")), *value)
         config = _replace(config, path.split("."), value)
     return config
 
@@ -146,6 +151,8 @@ def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         elif _is_named_tuple_of_configs(value):
             for member in value:
                 yield from _leaves(member, f"{prefix}{one.name}.{member.name}.")
+            if hasattr(value[0], "from_text"):
+                yield prefix + one.name, hints[one.name]
         else:
             yield prefix + one.name, hints[one.name]
 
@@ -162,6 +169,13 @@ def _stage_path(config: Any, name: str) -> str:
     if len(stages := getattr(config, "stages", ())) == 1 and stage != stages[0].name:
         return f"stages.{stages[0].name}.{name}"
     return f"stages.{stage}.{field}" if any(s.name == stage for s in getattr(config, "stages", ())) else name
+
+
+def _read(config: Any, path: list[str]) -> Any:
+    for name in path:
+        members = isinstance(config, tuple)
+        config = next(m for m in config if m.name == name) if members else getattr(config, name)
+    return config
 
 
 def _replace(config: Any, path: list[str], value: Any) -> Any:
@@ -192,6 +206,11 @@ def _parse(text: str, hint: Any, word: str) -> Any:
         raise ValueError(f"override {word!r}: expected one of {_listed(map(str, args))}")
     if origin is tuple:
         return _parse_tuple(text, args, word)
+    if hasattr(hint, "from_text"):
+        try:
+            return hint.from_text(text)
+        except ValueError as error:
+            raise ValueError(f"override {word!r}: {error}") from error
     if hint is bool:
         if text.lower() in TRUE_WORDS or text.lower() in FALSE_WORDS:
             return text.lower() in TRUE_WORDS

@@ -34,7 +34,7 @@ def undecayed_names(module: nn.Module) -> set[str]:
 
 
 def parameter_groups(module: nn.Module, parameters: Iterable[Any], config: StageConfig) -> list[dict[str, Any]]:
-    """Split the trained parameters into groups with and without weight decay.
+    """Split the trained parameters into groups with and without weight decay; `decay_vectors` decays all of them.
 
     Args:
         module: contains all the parameters and gives them names.
@@ -48,7 +48,7 @@ def parameter_groups(module: nn.Module, parameters: Iterable[Any], config: Stage
     items = list(parameters)
     groups: list[dict[str, Any]] = items if items and isinstance(items[0], dict) else [{"params": items}]
     names = {id(parameter): name for name, parameter in module.named_parameters()}
-    undecayed = undecayed_names(module)
+    undecayed = set() if config.decay_vectors else undecayed_names(module)
     result: list[dict[str, Any]] = []
     seen: set[int] = set()
     for group in groups:

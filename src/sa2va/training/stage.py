@@ -17,7 +17,14 @@ if TYPE_CHECKING:  # reading a recipe needs no model library
     from sa2va.model.processor import Processor
     from sa2va.model.sa2va import Sa2VA
 
-FREE_FIELDS = ("save_every", "save_every_s", "log_every", "validate_every", "num_workers")  # may change on resume
+FREE_FIELDS = (
+    "save_every",
+    "save_every_s",
+    "log_every",
+    "validate_every",
+    "num_workers",
+    "data",
+)  # may change on resume
 OF_THE_RUN = {"set by the recipe or the run": True}  # marks a field that no override can set
 
 Key = tuple[int | str, ...]  # identifies one item of the data, including its augmentation
@@ -34,7 +41,8 @@ class StageConfig:
     lr: float  # peak learning rate
     warmup_steps: int = 100  # linear, from lr / warmup_steps up to lr
     min_lr_ratio: float = 0.02  # the cosine ends at lr * min_lr_ratio
-    weight_decay: float = 0.05  # of matrices; none for norms, biases, embeddings
+    weight_decay: float = 0.05
+    decay_vectors: bool = False  # weight decay also of norms, biases and embeddings, not of matrices alone
     betas: tuple[float, float] = (0.9, 0.98)
     clip_norm: float = 1.0  # largest gradient norm; 0 = no clipping
     save_every: int = 200  # steps between two saved states; 0 = by time only
@@ -64,12 +72,16 @@ class StageConfig:
             ("seed", 0, 2**63 - 1),
             ("num_workers", 0, 64),
         )
+        self.check_bounds(bounds)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"stage {self.name}: betas are {self.betas}; expected two numbers in [0, 1)")
+
+    def check_bounds(self, bounds: Sequence[tuple[str, float, float]]) -> None:
+        """Raise ValueError if a field lies outside its bounds: (field, low, high), both included."""
         for field, low, high in bounds:
             value = getattr(self, field)
             if not low <= value <= high:
                 raise ValueError(f"stage {self.name}: {field} is {value}; expected {low} to {high}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"stage {self.name}: betas are {self.betas}; expected two numbers in [0, 1)")
 
     def build(self, context: "RunContext") -> "Stage":
         """Build the stage that this config describes."""

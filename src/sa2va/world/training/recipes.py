@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sa2va.training.config import RunConfig
+from sa2va.training.mixture import DatasetShare
 from sa2va.training.stage import StageConfig
-from sa2va.training.supervised import DatasetShare, SupervisedConfig, SupervisedRun
+from sa2va.training.supervised import SupervisedConfig, SupervisedRun
 from sa2va.world.training.cotrain import CotrainConfig
 from sa2va.world.training.encoders import SamVisionConfig, VisionConfig
 from sa2va.world.training.head_calibration import calibrate
@@ -95,9 +96,7 @@ def world_supervised() -> RunConfig:
         "video_refseg": 0.20, "video_caption": 0.03, "video_conversation": 0.07,
     }  # fmt: skip
     datasets = tuple(DatasetShare(name=f"world/{name}", weight=weight) for name, weight in weights.items())
-    stage = SupervisedConfig(
-        name="supervised", steps=2000, batch_size=8, lr=4e-5, warmup_steps=100, min_lr_ratio=0.0, datasets=datasets
-    )
+    stage = SupervisedConfig(name="supervised", steps=2000, batch_size=8, datasets=datasets)
     return SupervisedRun(name="world_supervised", output="runs/world_supervised", start="tiny", stages=(stage,))
 
 
