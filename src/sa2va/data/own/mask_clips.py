@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sa2va.data.own.clip_media import VIDEO_SUFFIXES, choose_frames, number_files
-from sa2va.data.own.index_png import UNDECIDED, Regions, describe_number, only_undecided, read_regions
+from sa2va.data.own.mask_regions import UNDECIDED, Regions, describe_number, only_undecided, read_regions
 from sa2va.data.own.objects import OwnAnnotations, OwnConfig, OwnItem, OwnObject, read_expressions
 from sa2va.data.own.sniff import SPLIT_WORDS
 from sa2va.data.records import Record, read_object
