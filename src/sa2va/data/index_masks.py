@@ -18,6 +18,8 @@ from sa2va.media.pictures import open_picture, read_size
 from sa2va.types import Masks
 
 INDEX_MODES = ("P", "L", "1", "I;16")  # of Pillow: palette, gray, two values, 16 bits
+COLOR_MODES = ("RGB", "RGBA")
+COLORED = 1 << 24  # tells colors from values
 
 
 class IndexTracks:
@@ -66,16 +68,30 @@ class IndexTracks:
         return out
 
 
-def read_indices(path: Path) -> NDArray[Any]:
+def read_indices(path: Path, *, colors: bool = False) -> NDArray[Any]:
     """Read an index picture, integers (H, W).
+
+    Args:
+        path: the file.
+        colors: whether it may hold colors, which become COLORED | red << 16 | green << 8 | blue, and black 0. A gray
+            picture that is saved in colors keeps its values.
 
     Raises:
         ValueError: the file is damaged, or it holds colors instead of object numbers.
     """
     with open_picture(path, MAX_PIXELS) as image:
-        if image.mode not in INDEX_MODES:
+        if image.mode not in INDEX_MODES and not (colors and image.mode in COLOR_MODES):
             raise ValueError(f"{path}: its pixels are colors ({image.mode}); expected the number of an object each")
         try:
-            return np.asarray(image).astype(np.int32)
+            values = np.asarray(image).astype(np.int32)
+            return values if image.mode in INDEX_MODES else _number_colors(values)
         except (OSError, SyntaxError, ValueError) as error:
             raise ValueError(f"{path}: the picture cannot be decoded ({error}); fetch the original file") from error
+
+
+def _number_colors(values: NDArray[Any]) -> NDArray[Any]:
+    red, green, blue = values[..., 0], values[..., 1], values[..., 2]
+    if (red == green).all() and (green == blue).all():
+        return red
+    numbers = red << 16 | green << 8 | blue
+    return np.where(numbers > 0, numbers | COLORED, 0)

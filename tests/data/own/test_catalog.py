@@ -38,8 +38,8 @@ WRITERS = {
     "yolo": write_yolo,
     "labelme": write_labelme,
     "cvat": write_cvat_images,
-    "index-masks": write_voc,
-    "index-clips": write_named_clips,
+    "mask-pictures": write_voc,
+    "mask-clips": write_named_clips,
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sa2va.data.own import coco, cvat, index_clips, index_masks, labelme, yolo
+from sa2va.data.own import coco, cvat, labelme, mask_clips, mask_pictures, yolo
 from sa2va.data.own.objects import OwnAnnotations, OwnConfig
 from sa2va.files.read_limits import list_folder
 
@@ -27,8 +27,8 @@ FORMATS: dict[str, Format] = {
     "yolo": Format(yolo.find, yolo.read),
     "labelme": Format(labelme.find, labelme.read),
     "cvat": Format(cvat.find, cvat.read),
-    "index-masks": Format(index_masks.find, index_masks.read),
-    "index-clips": Format(index_clips.find, index_clips.read),
+    "mask-pictures": Format(mask_pictures.find, mask_pictures.read),
+    "mask-clips": Format(mask_clips.find, mask_clips.read),
 }
 
 

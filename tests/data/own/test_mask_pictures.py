@@ -141,7 +141,10 @@ def test_a_mask_of_objects_without_classes_needs_expressions(tmp_path: Path) -> 
         (lambda d: (d / "images/0.jpg").unlink(), "images: there is no 0; each picture needs"),
         (lambda d: (d / "classes.json").write_text('{"a": "sky"}'), r"classes\.json: .*expected numbers"),
         (lambda d: (d / "classes.json").write_text('{"1": 2}'), r"classes\.json: .*expected a name"),
-        (lambda d: Image.new("CMYK", (32, 24)).save(d / "masks/0.tif") or (d / "masks/0.png").unlink(), "mode is CMYK"),
+        (
+            lambda d: Image.new("CMYK", (32, 24)).save(d / "masks/0.tif") or (d / "masks/0.png").unlink(),
+            "pixels are colors .CMYK",
+        ),
     ],
 )
 def test_damage_is_refused(tmp_path: Path, damage, reason: str) -> None:

@@ -2,21 +2,23 @@
 
 Flow: folder with frames (or videos) and masks of each clip -> find, read -> OwnAnnotations.
 Source: the layouts of DAVIS (JPEGImages/480p, Annotations/480p, ImageSets/2017) and YouTube-VOS (train/JPEGImages,
-    train/Annotations, train/meta.json with the category of each object). Frames may also be a video <clip>.mp4, whose
-    masks are named by the number of their frame, from 0. Frames without a mask file are not used.
+    train/Annotations, train/meta.json with the category of each object), and a folder per clip with frames and masks.
+    Frames may also be a video <clip>.mp4, whose masks are named by the number of their frame, from 0. Frames without a
+    mask file are not used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sa2va.data.own.clip_media import VIDEO_SUFFIXES, choose_frames, number_files
-from sa2va.data.own.index_png import UNDECIDED, Regions, describe_number, only_undecided, read_regions
+from sa2va.data.own.mask_regions import UNDECIDED, Regions, describe_number, only_undecided, read_regions
 from sa2va.data.own.objects import OwnAnnotations, OwnConfig, OwnItem, OwnObject, read_expressions
 from sa2va.data.own.sniff import SPLIT_WORDS
 from sa2va.data.records import Record, read_object
 from sa2va.data.stored import read_each
 from sa2va.files.read_limits import MAX_DATA_BYTES, list_folder, read_bounded
+from sa2va.media.pictures import SUFFIXES
 
 FRAME_FOLDERS = ("jpegimages", "frames", "videos", "images")
 MASK_FOLDERS = ("annotations", "masks")
@@ -72,10 +74,9 @@ def read(path: Path, split: str, own: OwnConfig) -> OwnAnnotations:
     known = _read_objects(path, clips)
     masks = read_each(_number_masks, clips)
     regions = read_regions([(file, None) for one in masks for file in one.values()])
-    keeps_undecided = only_undecided(regions)
     queue = iter(regions)
     items = read_each(
-        lambda pair: _read_clip(*pair, known.get(pair[0].name, {}), keeps_undecided),
+        lambda pair: _read_clip(*pair, known.get(pair[0].name, {})),
         [(clip, {number: next(queue) for number in numbered}) for clip, numbered in zip(clips, masks, strict=True)],
     )
     names = dict.fromkeys(one.category for item in items for one in item.objects if one.category)
@@ -92,7 +93,7 @@ def _find_clips(path: Path) -> _Clips:
         if frames is None or masks is None:
             continue
         part = None if folder == path else SPLIT_WORDS[folder.name.lower()]
-        clips = [one for one in _list_folders(masks) if any(file.suffix.lower() == ".png" for file in list_folder(one))]
+        clips = [one for one in _list_folders(masks) if _holds(one, (".png",))]
         if any(one.name.lower() in SPLIT_WORDS for one in clips):
             continue  # pictures of the splits
         for one in clips:
@@ -101,7 +102,14 @@ def _find_clips(path: Path) -> _Clips:
                 found.without_media.append(frames / one.name)
             else:
                 found.clips.append(_Clip(one.name, part, one, media))
+    for folder in (path, *_list_folders(path)):
+        if _holds(folder / "frames", SUFFIXES) and _holds(folder / "masks", (".png",)):
+            found.clips.append(_Clip(folder.name, None, folder / "masks", folder / "frames"))
     return found if found.clips else _Clips()
+
+
+def _holds(folder: Path, suffixes: Collection[str]) -> bool:
+    return folder.is_dir() and any(file.suffix.lower() in suffixes for file in list_folder(folder))
 
 
 def _list_folders(folder: Path) -> list[Path]:
@@ -127,12 +135,14 @@ def _number_masks(clip: _Clip) -> dict[int, Path]:
     return number_files(clip.masks, (".png",))
 
 
-def _read_clip(clip: _Clip, regions: dict[int, Regions], known: dict[int, _Known], keeps_undecided: bool) -> OwnItem:
+def _read_clip(clip: _Clip, regions: dict[int, Regions], known: dict[int, _Known]) -> OwnItem:
     record = Record({}, clip.masks, "masks")
-    sizes = {one.size for one in regions.values()}
-    if len(sizes) > 1:
-        raise record.error(f"they have sizes {sorted(sizes)}; expected one size for all frames")
-    left_out = set() if keeps_undecided else {UNDECIDED}
+    size = next(iter(regions.values())).size
+    other = next((frame for frame, one in regions.items() if one.size != size), None)
+    if other is not None:
+        found = "x".join(str(side) for side in regions[other].size[::-1])
+        raise record.error(f"that of frame {other} is {found}, and the first is {size[1]}x{size[0]}; export it again")
+    left_out = set() if only_undecided(regions.values()) else {UNDECIDED}
     numbers = sorted({number for one in regions.values() for number in one.rles} - left_out)
     objects = [
         OwnObject(
@@ -143,7 +153,7 @@ def _read_clip(clip: _Clip, regions: dict[int, Regions], known: dict[int, _Known
         )
         for number in numbers
     ]
-    media = choose_frames(clip.media, list(regions), sizes.pop(), record)
+    media = choose_frames(clip.media, list(regions), size, record)
     return OwnItem(record=record, name=clip.name, media=media, objects=tuple(objects))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sa2va.data.media_files import StoredPicture
-from sa2va.data.own.index_png import Regions, describe_number, only_undecided, read_class_names, read_regions
+from sa2va.data.own.mask_regions import Regions, describe_number, only_undecided, read_class_names, read_regions
 from sa2va.data.own.objects import OwnAnnotations, OwnConfig, OwnItem, OwnObject
 from sa2va.data.own.sniff import SPLIT_WORDS
 from sa2va.data.records import Record

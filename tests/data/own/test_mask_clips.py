@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.own_formats import write_clips, write_index
 from support.stored_layouts import rectangle_mask, write_json, write_picture
 
@@ -70,6 +71,10 @@ def test_masks_of_a_video_are_named_by_its_frames(tmp_path: Path) -> None:
         (lambda d: (d / "JPEGImages/walk").rename(d / "gone"), "JPEGImages/walk: there are neither frames nor a video"),
         (lambda d: write_picture(d / "Annotations/walk/00000.png"), r"walk/00000\.png: it has \d+ values"),
         (lambda d: (d / "Annotations/walk/00000.png").write_bytes(b""), r"walk/00000\.png"),
+        (
+            lambda d: Image.new("L", (31, 24)).save(d / "Annotations/walk/00002.png"),
+            "walk: masks: that of frame 2 is 31x24, and the first is 32x24",
+        ),
         (lambda d: write_index(d / "Annotations/walk/0.png"), r"its name has the number of 0"),
         (lambda d: write_index(d / "Annotations/walk/x.png"), r"x\.png: its name has no number"),
         (
@@ -88,3 +93,18 @@ def test_damage_is_refused(tmp_path: Path, damage, reason: str) -> None:
     with pytest.raises(ValueError, match=reason) as caught:
         build(tmp_path, split="all")
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_per_clip_may_hold_frames_and_masks(tmp_path: Path) -> None:
+    for name in ("walk", "run"):
+        write_clips(tmp_path / name / "frames", tmp_path / name / "masks", ("",))
+    write_index(tmp_path / "run/masks/00000.png", (255, (2, 2, 9, 9)))
+    for frame in (1, 2):
+        write_index(tmp_path / f"run/masks/{frame:05d}.png", (255, (2, 2, 9, 9)))
+    names = {"walk": {"1": "cat", "2": "dog"}, "run": {"255": "fox"}}
+    write_json(tmp_path / "objects.json", names)
+    dataset = build(tmp_path, split="all")
+    texts = [{one.text for one in record.expressions} for record in dataset.records]
+    assert texts == [{"the fox"}, {"the cat", "the dog"}]
+    write_json(tmp_path / "walk/objects.json", names)
+    assert len(build(tmp_path / "walk", split="all")) == 1

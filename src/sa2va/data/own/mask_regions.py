@@ -1,6 +1,6 @@
 """Read masks stored as pictures whose pixel values are numbers of objects or classes.
 
-Flow: PNG files -> read_regions -> number -> RLE, used by own/index_masks.py and own/index_clips.py.
+Flow: PNG files -> read_regions -> number -> RLE, used by own/mask_pictures.py and own/mask_clips.py.
 Source: the palette PNGs of PASCAL VOC and DAVIS. 0 is the background; 255 is undecided, or the object itself where a
     dataset has no other value. A picture in colors has the colors of VOC's palette, or those of labelmap.txt.
 """
@@ -15,17 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va.data.index_masks import COLORED, read_indices
 from sa2va.data.records import Record, read_annotations
 from sa2va.data.stored import read_each
-from sa2va.files.read_limits import MAX_DATA_BYTES, MAX_PIXELS, read_bounded
+from sa2va.files.read_limits import MAX_DATA_BYTES, read_bounded
 from sa2va.masks import RLE, encode_rle
-from sa2va.media.pictures import open_picture
 
 UNDECIDED = 255
-COLORED = 1 << 24  # added to red << 16 | green << 8 | blue, to tell colors from values
 BORDER_COLOR = COLORED | 224 << 16 | 224 << 8 | 192  # of VOC's borders
-GRAY_MODES = ("1", "L", "P", "I", "I;16")
-COLOR_MODES = ("RGB", "RGBA")
 MAX_REGIONS = 512  # a photograph in place of a mask has many more values
 CLASS_FILES = ("classes.json", "classes.txt", "class_names.txt", "labels.txt", "names.txt", "labelmap.txt")
 BACKGROUNDS = {"background", "_background_", "__background__", "bg"}
@@ -59,34 +56,17 @@ def only_undecided(regions: Iterable[Regions]) -> bool:
 
 
 def _read(file: Path, other: Path | None) -> Regions:
-    numbers = _read_numbers(file)
+    numbers = read_indices(file, colors=True)
     found = [int(number) for number in np.unique(numbers) if number not in (0, BORDER_COLOR)]
     if len(found) > MAX_REGIONS:
         raise ValueError(f"{file}: it has {len(found)} values; expected a mask of at most {MAX_REGIONS} objects")
     rles = {number: encode_rle(numbers == number) for number in found}
     if other is None:
         return Regions(numbers.shape, rles, {})
-    classes = _read_numbers(other)
+    classes = read_indices(other, colors=True)
     if classes.shape != numbers.shape:
         raise ValueError(f"{other}: it has shape {classes.shape}, and {file.name} has {numbers.shape}; export it again")
     return Regions(numbers.shape, rles, {number: _most_common(classes[numbers == number]) for number in found})
-
-
-def _read_numbers(file: Path) -> NDArray[Any]:
-    with open_picture(file, MAX_PIXELS) as image:
-        if image.mode not in (*GRAY_MODES, *COLOR_MODES):
-            raise ValueError(f"{file}: its mode is {image.mode}; expected a palette, gray or RGB")
-        try:
-            array = np.array(image)
-        except (OSError, SyntaxError, ValueError) as error:  # of Pillow's decoders, for damaged content
-            raise ValueError(f"{file}: the mask is damaged ({error}); export it again") from None
-    if array.ndim == 2:
-        return array.astype(np.int32) if array.dtype != bool else array.astype(np.int32) * UNDECIDED
-    red, green, blue = (array[..., channel].astype(np.int32) for channel in range(3))
-    if (red == green).all() and (green == blue).all():
-        return red  # a gray picture, saved in colors
-    numbers = red << 16 | green << 8 | blue
-    return np.where(numbers > 0, numbers | COLORED, 0)
 
 
 def _most_common(values: NDArray[Any]) -> int:
