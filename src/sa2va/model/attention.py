@@ -1,7 +1,7 @@
-"""Compute attention blockwise on a CPU, faster than the fused kernel in bfloat16 and for narrow values; also packed rows.
+"""Compute attention blockwise on a CPU, faster than the fused kernel in bfloat16 and for narrow values.
 
 Flow: sam2.py and mllm.py select BLOCKWISE for image encoders and text models -> attend_blockwise;
-    memory_attention.py -> attend.
+    memory_attention.py -> attend. In training, attend_blockwise also keeps the sequences of a packed row apart.
 Source: attention, arXiv:1706.03762; online softmax, arXiv:1805.02867; grouped queries, arXiv:2305.13245; packing,
     arXiv:2107.02027. In bfloat16, scores are rounded before a softmax in full precision; the fused kernel does not
     round them.
