@@ -25,9 +25,9 @@ def quicken_dropout(model: nn.Module) -> None:
     """Replace the dropout of each LoRA layer, in place."""
     for layer in model.modules():
         dropouts = getattr(layer, "lora_dropout", None)
-        for name, child in dropouts.items() if isinstance(dropouts, nn.ModuleDict) else ():
-            if type(child) is nn.Dropout:
-                dropouts[name] = QuickDropout(child.p)
+        if isinstance(dropouts, nn.ModuleDict):
+            quick = {name: QuickDropout(one.p) for name, one in dropouts.items() if type(one) is nn.Dropout}
+            dropouts.update(quick)
 
 
 def _draw_scales(like: Tensor, p: float) -> Tensor:
