@@ -190,7 +190,9 @@ def main() -> int:
         for case in CASES:
             with tempfile.TemporaryDirectory() as scratch:
                 model, folder = copy.deepcopy(start), Path(scratch)
-                context = RunContext(model=model, processor=processor, seed=0, folder=folder, device=torch.device("cpu"))
+                context = RunContext(
+                    model=model, processor=processor, seed=0, folder=folder, device=torch.device("cpu")
+                )
                 stamps = case.run(config.build(context), folder, clock)
             times[case.name].append((stamps[-1] - stamps[1]) / (len(stamps) - 2))  # the first step allocates memory
     precision = "float32" if options.float32 else "bfloat16 autocast"
