@@ -1,9 +1,10 @@
 """Compute attention blockwise on a CPU, faster than the fused kernel in bfloat16 and for narrow values.
 
 Flow: sam2.py and mllm.py select BLOCKWISE for image encoders and text models -> attend_blockwise;
-    memory_attention.py -> attend.
-Source: attention, arXiv:1706.03762; online softmax, arXiv:1805.02867; grouped queries, arXiv:2305.13245. In bfloat16,
-    scores are rounded before a softmax in full precision; the fused kernel does not round them.
+    memory_attention.py -> attend. In training, attend_blockwise also keeps the sequences of a packed row apart.
+Source: attention, arXiv:1706.03762; online softmax, arXiv:1805.02867; grouped queries, arXiv:2305.13245; packing,
+    arXiv:2107.02027. In bfloat16, scores are rounded before a softmax in full precision; the fused kernel does not
+    round them.
 Shapes: N sequences (pictures, objects, windows or heads), Q queries, L keys, D width of a key, V of a value.
 """
 
@@ -135,18 +136,25 @@ def attend_blockwise(
         attention_mask: (B, 1, Q, L); None if every key is visible, or every earlier one in a causal layer.
         dropout: share of the weights that are dropped.
         scaling: factor of the scores; None = D ** -0.5.
-        other: arguments of "sdpa".
+        other: arguments of "sdpa"; `sequence_lengths`, the lengths of the causal sequences packed in a single row.
 
     Returns:
         (B, Q, heads, V) and no weights.
     """
+    query, key = query.to(value.dtype), key.to(value.dtype)  # rotations under autocast return float32
+    if lengths := other.pop("sequence_lengths", None):
+        parts = [tensor.split(list(lengths), 2) for tensor in (query, key, value)]
+        found = [_attend_row(module, *row, dropout, scaling, other) for row in zip(*parts, strict=True)]
+        return torch.cat(found, dim=1), None
     if not dropout and _gains_from_groups(query, key, attention_mask):
         return _attend_groups(query, key, value, attention_mask, scaling), None
     causal = other.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal
-    plain = attention_mask is None and not dropout and not torch.is_grad_enabled() and key.shape == value.shape
+    in_blocks = takes_blocks(query) and query.dtype == torch.bfloat16 and not dropout
+    if in_blocks and torch.is_grad_enabled() and any(each.requires_grad for each in (query, key, value)):
+        return _attend_whole(query, key, value, attention_mask, scaling, causal=causal), None
     fits = query.shape[2] == key.shape[2] if causal else query.shape[1] == key.shape[1]
-    if not plain or not fits or not takes_blocks(query) or query.dtype != torch.bfloat16:
+    if not in_blocks or not fits or attention_mask is not None or key.shape != value.shape:
         found, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **other
         )
@@ -156,6 +164,41 @@ def attend_blockwise(
         return _attend_causal(query, key, value), None
     found = attend(query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
     return found.unflatten(0, query.shape[:2]).transpose(1, 2).contiguous(), None
+
+
+def _attend_row(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, dropout: float, scaling: float | None, other: Any
+) -> Tensor:
+    """Compute causal attention of one packed sequence (1, heads, L, D) -> (1, L, heads, V)."""
+    window, length = other.get("sliding_window"), query.shape[2]
+    mask = None
+    if window and window < length:
+        near = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
+        mask = near.triu(1 - window)[None, None]
+    return attend_blockwise(module, query, key, value, mask, dropout, scaling, **other)[0]
+
+
+def _attend_whole(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None, *, causal: bool
+) -> Tensor:
+    """Compute attention that autograd records, by plain products: (B, heads, Q, D) -> (B, Q, heads, V).
+
+    In bfloat16 on a CPU, forward and backward pass of the fused kernel take 2 to 3 times as long. Autocast would repeat
+    the conversions that are explicit here.
+    """
+    rows, heads, num_queries, width = query.shape
+    num_groups, num_keys = key.shape[1], key.shape[2]
+    scale = width**-0.5 if scaling is None else scaling
+    grouped = (query * scale).reshape(rows, num_groups, -1, width)  # heads that share keys are rows of one product
+    scores = (grouped @ key.mT).unflatten(2, (heads // num_groups, num_queries))
+    if mask is None and causal and num_queries > 1:
+        mask = torch.ones(num_queries, num_keys, dtype=torch.bool).tril(num_keys - num_queries)[None, None]
+    if mask is not None:
+        mask = mask[:, :, None]
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    weights = torch.softmax(scores, -1, dtype=torch.float32).to(value.dtype)
+    found = weights.flatten(2, 3) @ value
+    return found.view(rows, heads, num_queries, -1).transpose(1, 2)
 
 
 def _gains_from_groups(query: Tensor, key: Tensor, mask: Tensor | None) -> bool:

@@ -79,17 +79,20 @@ def random_points(seeds: Tensor, num_points: int, stream: int) -> Tensor:
     Returns:
         (N, P, 2) xy in 0..1.
     """
-    state = _mix(seeds[:, None] + _mix(torch.tensor(stream, device=seeds.device)))
+    states = _mix(seeds + _mix(torch.tensor(stream, device=seeds.device)))
     counter = torch.arange(2 * num_points, device=seeds.device) * -7046029254386353131  # 2^64 / golden ratio, odd
-    bits = _mix(state + counter) >> 40 & 0xFFFFFF
-    return (bits.float() / 2**24).unflatten(1, (num_points, 2))
+    found = torch.empty(len(seeds), 2 * num_points, device=seeds.device)
+    together = 1 if seeds.device.type == "cpu" else max(1, len(seeds))  # the bits of one row fit a CPU's caches
+    for some, into in zip(states.split(together), found.split(together), strict=True):
+        into.copy_((_mix(some[:, None] + counter) >> 40).bitwise_and_(0xFFFFFF))
+    return found.div_(2**24).unflatten(1, (num_points, 2))
 
 
 def _mix(state: Tensor) -> Tensor:
-    """Apply the finalizer of SplitMix64 to 64-bit integers, which wrap around."""
-    state = (state ^ (state >> 30 & (1 << 34) - 1)) * -4658895280553007687
-    state = (state ^ (state >> 27 & (1 << 37) - 1)) * -7723592293110705685
-    return state ^ (state >> 31 & (1 << 33) - 1)
+    """Apply the finalizer of SplitMix64 to 64-bit integers, which wrap around, in place."""
+    for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
+        state.bitwise_xor_((state >> shift).bitwise_and_((1 << 64 - shift) - 1)).mul_(factor)
+    return state.bitwise_xor_((state >> 31).bitwise_and_((1 << 33) - 1))
 
 
 @torch.no_grad()
@@ -97,7 +100,8 @@ def uncertain_points(mask_logits: Tensor, config: LossConfig, seeds: Tensor) -> 
     """Sample points by uncertainty (PointRend): (N, h, w), seeds (N,) -> (N, P, 2) xy in 0..1."""
     num_uncertain = int(config.num_points * config.uncertain_share)
     drawn = random_points(seeds, int(config.num_points * config.oversample), stream=0)
-    order = sample_points(mask_logits, drawn).abs().topk(num_uncertain, largest=False).indices  # (N, .75 P)
+    doubts = sample_points(mask_logits, drawn).abs()
+    order = doubts.topk(num_uncertain, largest=False, sorted=False).indices  # (N, .75 P)
     uncertain = drawn.gather(1, order[..., None].expand(-1, -1, 2))
     return torch.cat([uncertain, random_points(seeds, config.num_points - num_uncertain, stream=1)], dim=1)
 

@@ -155,6 +155,33 @@ class Mllm(nn.Module):
         """Run the text model on the new tokens; return the hidden states (B, L, D) from which [SEG] is read."""
         return self._family.run_text(self.native, inputs, cache).states.to(inputs.embeds.device)
 
+    def run_packed(self, inputs: TextInput) -> Tensor:
+        """Run the text model on whole rows, without computing their padding; return the states (B, L, D), 0 in padding.
+
+        All rows become one; attention keeps them apart. Only BLOCKWISE attention can, and only without a given mask.
+        """
+        mask = inputs.attention_mask
+        if mask is None or mask.ndim != 2 or self.text_model.config._attn_implementation != BLOCKWISE:
+            return self.run_text(inputs)
+        embeds, kept = inputs.embeds, mask.bool()
+        places = kept.flatten().nonzero().flatten().to(embeds.device)  # (T,) tokens of all rows
+
+        def pack(tensor: Tensor) -> Tensor:
+            """Pack the tokens of (..., B, L): (..., 1, T)."""
+            return tensor.flatten(-2)[..., places.to(tensor.device)].unsqueeze(-2)
+
+        packed = replace(
+            inputs,
+            embeds=embeds.flatten(0, 1)[None, places],
+            attention_mask=torch.ones(1, len(places), dtype=torch.long),
+            position_ids=pack(inputs.position_ids),
+            visual_places=None if inputs.visual_places is None else pack(inputs.visual_places),
+            lengths=tuple(kept.sum(1).tolist()),
+        )
+        states = self.run_text(packed)[0]
+        rows = states.new_zeros(mask.numel(), states.shape[-1]).index_copy(0, places, states)
+        return rows.view(*mask.shape, -1)
+
     def token_step(self, token_ids: Tensor, positions: Tensor, visible: Tensor, cache: Cache) -> Tensor:
         """Run one token per row on a cache of fixed shape; torch.compile takes it without a graph break.
 
@@ -188,7 +215,7 @@ class Mllm(nn.Module):
     def run_text_recorded(self, inputs: TextInput, layers: Sequence[int]) -> tuple[Tensor, dict[int, Tensor]]:
         """Return the states (B, L, D) and the attention (B, H, L, L) of some layers; see `record_attention`."""
         if not layers:
-            return self.run_text(inputs), {}
+            return self.run_packed(inputs), {}
         output = self._family.run_text(self.native, replace(inputs, records_attention=True), None)
         assert output.attentions, "call record_attention first; other implementations return no attention"
         return output.states.to(inputs.embeds.device), {layer: output.attentions[layer] for layer in layers}

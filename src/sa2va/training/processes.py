@@ -68,6 +68,11 @@ def end_process() -> None:
         distributed.destroy_process_group()
 
 
+def runs_in_bfloat16(config: StageConfig, device: torch.device) -> bool:
+    """Whether a stage runs under bfloat16 autocast: if configured, and supported by the hardware."""
+    return config.autocast and (device.type == "cuda" or multiplies_bfloat16(device))
+
+
 def build_accelerator(config: StageConfig, device: torch.device) -> "Accelerator":
     """Build the Accelerator of a stage; use bfloat16 autocast if configured and supported by the hardware.
 
@@ -80,7 +85,7 @@ def build_accelerator(config: StageConfig, device: torch.device) -> "Accelerator
     # Accelerate keeps one precision and device per process. Each stage has its own, so the state is reset, as in
     # transformers.Trainer.
     AcceleratorState._reset_state(reset_partial_state=not distributed.is_initialized())
-    half = config.autocast and (device.type == "cuda" or multiplies_bfloat16(device))
+    half = runs_in_bfloat16(config, device)
     return Accelerator(
         cpu=device.type == "cpu",
         device_placement=False,

@@ -60,9 +60,12 @@ def _train(config: RunConfig, folder: Path, device: torch.device, quiet: bool) -
     torch.manual_seed(config.seed)
     with main_process_first():
         model, processor = config.build_model(folder)
-    # On CPUs the fused kernel is several times slower than eager attention for bfloat16 and short rows.
-    for part in (model.mllm.native, model.sam2.native):
-        part.set_attn_implementation("eager" if multiplies_bfloat16(device) else "sdpa")
+    # On CPUs the fused kernel is several times slower than eager attention for bfloat16 and short rows. The language
+    # model and the image encoders have an attention of their own.
+    encoder = model.sam2.native.vision_encoder
+    own = encoder.config._attn_implementation
+    model.sam2.native.set_attn_implementation("eager" if multiplies_bfloat16(device) else "sdpa")
+    encoder.set_attn_implementation(own)
     model.to(device)
     context = RunContext(model=model, processor=processor, seed=config.seed, folder=folder, device=device)
     with RunLogger(folder, quiet=quiet, main=is_main_process()) as logger:

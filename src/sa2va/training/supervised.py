@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
 from torch import nn
 
 from sa2va.data.stored import DrawConfig
@@ -27,6 +28,8 @@ from sa2va.training.config import RunConfig
 from sa2va.training.lora import add_lora, merge_lora
 from sa2va.training.mixture import BatchOrder, DatasetShare, TokenCosts, TrainingMixture, drawn_name, open_mixture
 from sa2va.training.new_tokens import change_seg_design, merge_new_rows, train_new_rows, untie_embeddings
+from sa2va.training.processes import runs_in_bfloat16
+from sa2va.training.savers import checkpoint_layers, halve_frozen
 from sa2va.training.stage import Key, RunContext, StageConfig
 from sa2va.types import Frame, FrameSource, Sample
 
@@ -71,6 +74,8 @@ class SupervisedConfig(StageConfig):
     new_tokens: Literal["all", "rows", "none"] = "all"  # trained rows of embeddings and head: all, or of new tokens
     trains_vision_projector: bool = True
     trains_mask_decoder: bool = True
+    gradient_checkpointing: bool = False  # compute activations again in the backward pass: less memory, more time
+    halves_frozen: bool = False  # keep frozen matrices in bfloat16; needs autocast
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -255,6 +260,7 @@ class SupervisedStage:
         self.data = SupervisedData(config, processor)
         self.config = self.data.config
         choose_trained(model, config, new_token_ids(processor))
+        save_memory(model, config, context.device)
         self.module = SupervisedModule(model, config.losses)
 
     def parameters(self) -> "Iterator[Tensor]":
@@ -283,6 +289,13 @@ def new_token_ids(processor: Processor) -> list[int]:
     """Return the ids of the tokens that Sa2VA adds to a tokenizer, in increasing order."""
     known = processor.tokenizer.get_vocab()
     return sorted({*(known[token] for token in ADDED_TOKENS), *processor.seg_tokens})
+
+
+def save_memory(model: Sa2VA, config: SupervisedConfig, device: torch.device) -> None:
+    """Apply the memory savers of a config, in place."""
+    checkpoint_layers(model, enabled=config.gradient_checkpointing)
+    if config.halves_frozen and runs_in_bfloat16(config, device):
+        halve_frozen(model)
 
 
 def choose_trained(model: Sa2VA, config: SupervisedConfig, new_ids: Sequence[int]) -> None:

@@ -120,8 +120,8 @@ class Operations(TorchDispatchMode):
 
 def count_operations(encode, encoder: Sam2VisionModel) -> list[str]:
     """List the operations of one encoding where nothing is done in parts, as on a GPU."""
-    with Operations() as seen:  # with gradients enabled, a CPU does not split either
-        encode(encoder, draw_pixels())
+    with Operations() as seen:  # a CPU does not split what requires gradients either
+        encode(encoder, draw_pixels().requires_grad_())
     return seen.names
 
 

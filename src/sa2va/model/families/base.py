@@ -59,6 +59,8 @@ class MllmFamily:
     def run_text(self, mllm: Any, inputs: TextInput, cache: Cache | None, **more: Any) -> TextOutput:
         """Return the states after the final norm, and the attention; `more` is passed to the native text model."""
         device = inputs.embeds.device
+        if inputs.lengths:
+            more["sequence_lengths"] = inputs.lengths
         output = self.language_model(mllm)(
             inputs_embeds=inputs.embeds,
             attention_mask=move(inputs.attention_mask, device),

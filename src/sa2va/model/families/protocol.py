@@ -46,6 +46,7 @@ class TextInput:
     visual_places: Tensor | None = None  # (B, L) bool, True at visual tokens; needed for deepstack
     deepstack: tuple[Tensor, ...] = ()  # each (n, D), added at the visual tokens after text layer 0, 1, ...
     records_attention: bool = False
+    lengths: tuple[int, ...] = ()  # of the sequences packed in a single row; empty = one sequence a row
 
     @property
     def next_positions(self) -> Tensor:

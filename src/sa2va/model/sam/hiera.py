@@ -132,11 +132,12 @@ def _merge_windows(tokens: Tensor, side: int, grid: Grid) -> Tensor:
 
 
 def _in_parts(step: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
-    """Apply a function of independent rows, on a CPU without gradients a part of the rows at a time.
+    """Apply a function of independent rows, on a CPU a part of the rows at a time unless they require gradients.
 
     Large intermediate values would leave the caches, and the first write to newly allocated memory is slow.
     """
-    if tokens.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    recorded = torch.is_grad_enabled() and tokens.requires_grad
+    if tokens.device.type != "cpu" or recorded or torch.compiler.is_compiling():
         return step(tokens)
     num_tokens = TOKEN_BYTES_IN_PART // tokens.element_size() * torch.get_num_threads()
     rows = max(1, num_tokens // tokens[0, ..., 0].numel())
