@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sa2va.data import davis, grefcoco, mevis, refcoco, refsav, refytvos, revos, videochat
+from sa2va.data import davis, grefcoco, infinity_mm, llava, mevis, refcoco, refsav, refytvos, revos, videochat
 from sa2va.data.base import Dataset
 from sa2va.data.own import dataset as own
 from sa2va.extensions import find_part
@@ -25,6 +25,8 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "ref_davis17": davis.build,
     "refsav": refsav.build,
     "videochat": videochat.build,
+    "llava": llava.llava,
+    "infinity_mm": infinity_mm.infinity_mm,
     "own": own.build,
 }
 # Name -> folder of a dataset below the root of all data, as the released training lays it out.
@@ -39,6 +41,8 @@ FOLDERS: dict[str, str] = {
     "ref_davis17": "video_datas/davis17",
     "refsav": "video_datas",
     "videochat": "video_datas/chat_univi",
+    "llava": "llava_data",
+    "infinity_mm": "Infinity-MM",
 }
 
 

@@ -5,14 +5,16 @@ Source: LLaVA, arXiv:2304.08485. We differ where a marker stands behind the ques
     visual tokens there, here they always come first, as at prediction.
 """
 
+from collections.abc import Sequence
+
 from sa2va.data.records import Record
 from sa2va.types import Turn
 
 IMAGE_MARKER = "<image>"
 VIDEO_MARKER = "<video>"
 
-# Questions with their answers, kept as texts: a Turn takes ten times the memory.
-Conversation = tuple[tuple[str, str], ...]
+# Questions with their answers, kept as texts: a Turn takes several times the memory.
+Conversation = Sequence[tuple[str, str]]
 
 
 def read_conversation(record: Record, marker: str = "", key: str = "conversations") -> Conversation:

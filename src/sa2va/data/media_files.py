@@ -6,7 +6,7 @@ Flow: annotation records -> MediaFolders.find -> StoredPicture, StoredFrames, St
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class MediaFolders:
     def __init__(self, *roots: Path) -> None:
         self.roots = roots
         self._listed: dict[Path, frozenset[str]] = {}
+        self._below: dict[tuple[Path, str], frozenset[str]] = {}  # the same, by root and path below it
 
     def find(self, name: str, record: Record, others: Iterable[str] = ()) -> Path:
         """Return the path of a file or folder in the first root that holds it.
@@ -38,13 +39,15 @@ class MediaFolders:
             ValueError: no root holds it, or the name leaves the roots.
         """
         for one in (name, *others):
-            parts = PurePosixPath(one).parts
-            if not parts or PurePosixPath(one).is_absolute() or ".." in parts or "\0" in one:
+            parts = [part for part in one.split("/") if part not in ("", ".")]
+            if not parts or one.startswith("/") or ".." in parts or "\0" in one:
                 raise record.error(f"file name {one!r:.80} is not a path below the dataset's folder")
+            below = "/".join(parts[:-1])
             for root in self.roots:
-                path = root.joinpath(*parts)
-                if path.name in self.names(path.parent):
-                    return path
+                if (root, below) not in self._below:
+                    self._below[root, below] = self.names(root / below)
+                if parts[-1] in self._below[root, below]:
+                    return root / below / parts[-1]
         places = " or ".join(str(root) for root in self.roots)
         raise record.error(f"there is no {name} in {places}; fetch the missing file or remove the record")
 

@@ -70,7 +70,7 @@ def read_each(read: Callable[[T], R | None], items: Iterable[T]) -> list[R]:
     return records
 
 
-def check_split(name: str, split: str, known: Sequence[str]) -> None:
+def check_split(name: str, split: str, known: Sequence[str] = ("train",)) -> None:
     """Refuse a split that a dataset does not have.
 
     Raises:
