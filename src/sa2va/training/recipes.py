@@ -19,6 +19,7 @@ IMAGES_2_5 = {"refcoco": 4, "refcoco+": 4, "refcocog": 4, "llava": 1}
 IMAGES_3 = {"refcoco": 5, "refcoco+": 5, "refcocog": 4, "llava": 1}
 VIDEOS = {"revos": 10, "mevis": 4, "refytvos": 4, "refsav": 4, "videochat": 1}
 REGIONS = {"osprey": 1, "osprey_description": 1}
+MORE_REGIONS = {"osprey_part": 1, "osprey_short": 1, "osprey_lvis": 1}
 
 
 def sa2va_1b() -> SupervisedRun:
@@ -100,7 +101,7 @@ def grounded_captions(repeats: float) -> dict[str, float]:
 
 
 def _internvl2_5(name: str, base: str, template: str, *, save_every: int) -> SupervisedRun:
-    mixture = IMAGES_2_5 | VIDEOS | grounded_captions(1) | REGIONS
+    mixture = IMAGES_2_5 | VIDEOS | grounded_captions(1) | REGIONS | MORE_REGIONS
     return _run(name, "internvl", base, template, mixture, accumulate=4, num_workers=4, save_every=save_every)
 
 
