@@ -12,16 +12,20 @@ import torch
 from support.small_families import build_family
 from support.small_model import build_model, draw_sample
 
+import sa2va
 from sa2va.checkpoints.folder import load_checkpoint, save_checkpoint
 from sa2va.data import catalog
 from sa2va.data.base import Generated
 from sa2va.inference.keyframes import choose_keyframes
+from sa2va.inference.requests import Options
 from sa2va.media.source import open_media
 from sa2va.model.losses import LossConfig
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
+from sa2va.model.seg_design import SEG_DESIGNS
 from sa2va.training.logger import RunLogger
 from sa2va.training.mixture import DatasetShare
+from sa2va.training.run import train_run
 from sa2va.training.stage import RunContext
 from sa2va.training.supervised import SupervisedConfig, SupervisedData, SupervisedRun, new_token_ids
 from sa2va.training.trainer import run_stage
@@ -262,3 +266,28 @@ def test_a_run_changes_the_design_of_mask_tokens_of_the_model_that_it_starts_fro
     with torch.no_grad():
         torch.testing.assert_close(again(batch)["lm"].total, changed(batch)["lm"].total)
     assert torch.equal(reader([draw_sample(0, num_frames=3)]).input_ids, batch.input_ids)
+
+
+@pytest.mark.parametrize("design", SEG_DESIGNS)
+def test_every_design_is_trained_saved_and_predicts_a_mask_per_object_and_frame(
+    design: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = draw_sample(0, num_frames=4)
+    monkeypatch.setitem(catalog.DATASETS, "clip", partial(Generated, lambda index: clip))
+    model, processor = build_model(seed=1)
+    save_checkpoint(model, processor.tokenizer, tmp_path / "start", torch.float32)
+    stage = describe(
+        datasets=(DatasetShare(name="clip", weight=1),), steps=60, batch_size=1, num_frames=4, lora_rank=16,
+        lora_dropout=0.0, autocast=False, save_every=0, weight_decay=0.0, log_every=20,
+    )  # fmt: skip
+    run = SupervisedRun(
+        name="r", output="o", stages=(stage,), start=str(tmp_path / "start"), seg_design=design, device="cpu"
+    )  # ty: ignore[invalid-argument-type]
+    train_run(run, tmp_path / "run", quiet=True)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    losses = [line["losses"]["total"] for line in lines if "losses" in line]
+    assert losses[-1] < 0.5 * losses[0]
+    predictor = sa2va.load(str(tmp_path / "run" / "model"), device="cpu")
+    prediction = predictor.predict(clip.frames, clip.turns[0].question, options=Options(max_new_tokens=16))
+    assert prediction.text == f"Sure, it is {''.join(SEG_DESIGNS[design].object_tokens(4))}."
+    assert prediction.masks.shape == (1, 4, 64, 64)

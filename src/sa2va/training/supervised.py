@@ -126,6 +126,7 @@ class SupervisedRun(RunConfig):
     """Run whose adapters are merged into the model before it is saved."""
 
     family: str = ""  # family that the start model must have; "" = any
+    base: str = ""  # MLLM that the start model is assembled from, for people
     template: str = ""  # chat template; "" = that of the start model
     seg_design: Literal["", "single", "repeat", "multiple"] = ""  # [SEG] design; "" = that of the start model
     # Input embeddings and head become two matrices, as in the paper and in every published model. False keeps the tie
@@ -133,6 +134,11 @@ class SupervisedRun(RunConfig):
     unties: bool = True
 
     def build_model(self, folder: Path) -> tuple[Sa2VA, Processor]:
+        if self.base and not self.start:
+            raise ValueError(
+                f"run {self.name} needs a model to start from; set start=FOLDER, made from {self.base} by sa2va "
+                "assemble --mllm MLLM --sam facebook/sam2-hiera-large FOLDER"
+            )
         model, processor = super().build_model(folder)
         if self.family and model.config.family != self.family:
             raise ValueError(
