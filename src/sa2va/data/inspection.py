@@ -109,6 +109,7 @@ def _figures(dataset: StoredDataset, num_decoded: int, counts: _Counts) -> dict[
     damaged = len(counts.problems) - counts.empty
     good = max(num_decoded - damaged, 1)
     figures: dict[str, float] = {"records": len(dataset), "decoded samples": num_decoded, "damaged samples": damaged}
+    figures |= {f"left out, {rule}": count for rule, count in sorted(dataset.left_out.items())}
     figures |= {f"share {kind}": count / good for kind, count in sorted(counts.kinds.items()) if count}
     figures["turns per sample"] = counts.turns / good
     if counts.frames and max(counts.frames) > 1:

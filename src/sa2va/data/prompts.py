@@ -51,6 +51,13 @@ FOUND_GROUP = ("They are .", "Sure, they are .", "Here they are: .")
 NOT_FOUND = "There is no {}."
 NOT_FOUND_ANY = "There is no such object."
 REGION = ("Describe {}.", "What is {}?", "Please describe {}.")
+REGION_DETAIL = (
+    "Describe {} in detail.",
+    "What does {} show? Please be thorough.",
+    "Please write a detailed description of {}.",
+    "Tell me everything you see in {}.",
+)
+SHORT_ANSWER = "Answer with a word or a short phrase."
 NEXT_REGION = ("And {}?", "Describe {}.", "What is {}?")
 
 

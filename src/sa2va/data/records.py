@@ -10,7 +10,14 @@ from typing import Any, TypeVar
 from sa2va.files.json_file import read_json_value
 
 MAX_ANNOTATION_BYTES = 8 * 2**30  # the mask file of a public video dataset has 1 to 2 GB
-KIND_NAMES = {str: "a text", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
+KIND_NAMES = {
+    str: "a text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+}
 
 T = TypeVar("T")
 _REQUIRED: Any = object()
@@ -98,22 +105,22 @@ class Record:
         return Record(values, self.file, name if self.name == self.FILE else f"{self.name}, {name}")
 
 
-def read_annotations(path: Path) -> Any:
-    """Read a JSON annotation file of up to MAX_ANNOTATION_BYTES.
+def read_annotations(path: Path, fallback: str | None = None) -> Any:
+    """Read a JSON annotation file of up to MAX_ANNOTATION_BYTES, in UTF-8 or else in the encoding `fallback`.
 
     Raises:
         ValueError: the file is missing, not JSON or too large.
     """
-    return read_json_value(path, MAX_ANNOTATION_BYTES)
+    return read_json_value(path, MAX_ANNOTATION_BYTES, fallback)
 
 
-def read_object(path: Path) -> Record:
+def read_object(path: Path, fallback: str | None = None) -> Record:
     """Read an annotation file that holds one object; its children are named without a prefix.
 
     Raises:
         ValueError: as `read_annotations`, or it holds no object.
     """
-    return Record(read_annotations(path), path, Record.FILE)
+    return Record(read_annotations(path, fallback), path, Record.FILE)
 
 
 def read_list(path: Path, noun: str = "record") -> list[Record]:

@@ -5,7 +5,7 @@ Flow: build(path, split=, draw=) of a dataset -> StoredDataset -> base.Repeat, w
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -90,12 +90,15 @@ class StoredDataset(ABC, Generic[R]):
         name: name of the dataset in data/catalog.py.
         records: one per sample.
         config: settings of the draws.
+        left_out: records that a rule of the dataset leaves out, counted by the rule.
     """
 
-    def __init__(self, name: str, records: Sequence[R], config: DrawConfig) -> None:
+    def __init__(
+        self, name: str, records: Sequence[R], config: DrawConfig, left_out: Mapping[str, int] | None = None
+    ) -> None:
         if not records:
             raise ValueError(f"dataset {name}: no record is left to train on; check its split and its files")
-        self.name, self.records, self.config = name, records, config
+        self.name, self.records, self.config, self.left_out = name, records, config, left_out or {}
 
     def __len__(self) -> int:
         return len(self.records)

@@ -25,13 +25,13 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     return values
 
 
-def read_json_value(path: Path, max_bytes: int = MAX_BYTES) -> Any:
-    """Read a JSON file of any content.
+def read_json_value(path: Path, max_bytes: int = MAX_BYTES, fallback: str | None = None) -> Any:
+    """Read a JSON file of any content, in UTF-8 or else in the encoding `fallback`.
 
     Raises:
         ValueError: the file is not regular, too large, nested too deeply or not JSON, or a number is not finite.
     """
-    text = _read_text(path, max_bytes)
+    text = _read_text(path, max_bytes, fallback)
     try:
         values = json.loads(text, parse_constant=_refuse)
         depth = _measure_depth(values)
@@ -48,12 +48,14 @@ def read_json_value(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     return values
 
 
-def _read_text(path: Path, max_bytes: int) -> str:
+def _read_text(path: Path, max_bytes: int, fallback: str | None) -> str:
     """Decode a file and drop its bytes, since a mask file has gigabytes."""
     content = read_bounded(path, max_bytes)
     try:
         return content.decode("utf-8")
     except UnicodeError as error:
+        if fallback is not None:
+            return content.decode(fallback, "replace")
         raise ValueError(f"{path} is not a text file; restore it from the source") from error
 
 
