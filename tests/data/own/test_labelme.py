@@ -55,6 +55,7 @@ def test_folders_train_and_val_are_the_split(tmp_path: Path) -> None:
     write_labelme(tmp_path / "train")
     shutil.copytree(tmp_path / "train", tmp_path / "val")
     names = [record.item.name for record in build(tmp_path, split="val").records]
+    shutil.copytree(tmp_path / "train", tmp_path / "test")
     assert names == ["val/photo_0.png", "val/photo_1.png"] and len(build(tmp_path, split="all")) == 4
 
 

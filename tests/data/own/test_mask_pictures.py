@@ -52,7 +52,7 @@ def test_lists_of_voc_are_the_split(tmp_path: Path) -> None:
     (lists / "val.txt").write_text("photo_1\n")
     assert [len(build(tmp_path, split=part)) for part in ("train", "val", "all")] == [1, 1, 3]
     (lists / "val.txt").write_text("photo_1\nphoto_9\n")
-    with pytest.raises(ValueError, match="there is no photo_9; each picture needs a mask"):
+    with pytest.raises(ValueError, match="there is no photo_9; each mask needs a picture"):
         build(tmp_path, split="val")
 
 
@@ -72,6 +72,17 @@ def test_undecided_pixels_belong_to_nothing(tmp_path: Path) -> None:
     dataset = build(tmp_path, split="all")
     assert texts_of(dataset) == {"sky": (0,)}
     assert not dataset.records[0].tracks.masks([0], [0])[0, 0, 6:9, 4:20].any()
+
+
+def test_a_named_zero_is_a_class(tmp_path: Path) -> None:
+    write_json(write_simple(tmp_path) / "classes.json", {"0": "road", "1": "sky", "2": "sea"})
+    assert set(texts_of(build(tmp_path, split="all"))) == {"road", "sky", "sea"}
+
+
+def test_an_object_on_no_class_is_refused(tmp_path: Path) -> None:
+    write_index(write_voc(tmp_path) / "SegmentationClass/photo_1.png")
+    with pytest.raises(ValueError, match=r"photo_1\.png: mask: its object 1 is of class 0, which has no name"):
+        build(tmp_path, split="all")
 
 
 def test_a_binary_mask_shows_the_only_class(tmp_path: Path) -> None:
@@ -138,7 +149,7 @@ def test_a_mask_of_objects_without_classes_needs_expressions(tmp_path: Path) -> 
             lambda d: Image.new("L", (9, 9)).save(d / "masks/0.png"),
             r"masks/0\.png: mask: it is 9x9, and 0.jpg is 32x24",
         ),
-        (lambda d: (d / "images/0.jpg").unlink(), "images: there is no 0; each picture needs"),
+        (lambda d: (d / "images/0.jpg").unlink(), "images: there is no 0; each mask needs a picture"),
         (lambda d: (d / "classes.json").write_text('{"a": "sky"}'), r"classes\.json: .*expected numbers"),
         (lambda d: (d / "classes.json").write_text('{"1": 2}'), r"classes\.json: .*expected a name"),
         (

@@ -25,7 +25,7 @@ from sa2va.data.own.objects import (
     skip_unmasked,
     to_rle,
 )
-from sa2va.data.own.sniff import SPLIT_WORDS, list_files, read_ends, split_of
+from sa2va.data.own.sniff import SPLIT_WORDS, keep_part, list_files, read_ends, split_of
 from sa2va.data.own.xml_tree import Tag, read_xml
 from sa2va.data.records import Record
 from sa2va.data.stored import read_each
@@ -65,11 +65,9 @@ def read(path: Path, split: str, own: OwnConfig) -> OwnAnnotations:
         if root.all("track"):
             items.append(_read_clip(file, root, own, notes))
             parts.append(split_of(file, path))
-    is_split = {"train", "val"} <= set(parts) and split != "all"
-    if is_split:
-        items = [item for item, part in zip(items, parts, strict=True) if part == split]
+    kept, is_split = keep_part(list(zip(items, parts, strict=True)), split)
     return OwnAnnotations(
-        items=items, categories=tuple(names), is_split=is_split, is_complete=len(names) > 1, notes=dict(notes)
+        items=kept, categories=tuple(names), is_split=is_split, is_complete=len(names) > 1, notes=dict(notes)
     )
 
 

@@ -26,7 +26,7 @@ from sa2va.data.own.objects import (
     skip_unmasked,
     to_rle,
 )
-from sa2va.data.own.sniff import kind_of_json, list_files, split_of
+from sa2va.data.own.sniff import SPLIT_WORDS, keep_part, kind_of_json, list_files
 from sa2va.data.records import Record, read_object
 from sa2va.data.stored import read_each
 from sa2va.masks import RLE, encode_rle
@@ -51,10 +51,8 @@ def read(path: Path, split: str, own: OwnConfig) -> OwnAnnotations:
     files = [file for file in list_files(path, ".json") if kind_of_json(file) == "labelme"]
     if not files:
         raise ValueError(f"{path}: no JSON file of LabelMe, with imagePath and shapes")
-    parts = {split_of(file.parent / "in.json", path) for file in files}
-    is_split = {"train", "val"} <= parts and split != "all"
-    if is_split:
-        files = [file for file in files if split_of(file.parent / "in.json", path) == split]
+    # The folder tells, not the name: a picture of a train is not for training only.
+    files, is_split = keep_part([(file, SPLIT_WORDS.get(file.parent.name)) for file in files], split)
     notes: dict[str, int] = defaultdict(int)
     folders: dict[Path, MediaFolders] = {}
     items = read_each(partial(_read_file, root=path, folders=folders, own=own, notes=notes), files)

@@ -14,7 +14,7 @@ from pathlib import Path
 from sa2va.data.own.clip_media import VIDEO_SUFFIXES, choose_frames, number_files
 from sa2va.data.own.mask_regions import UNDECIDED, Regions, describe_number, only_undecided, read_regions
 from sa2va.data.own.objects import OwnAnnotations, OwnConfig, OwnItem, OwnObject, read_expressions
-from sa2va.data.own.sniff import SPLIT_WORDS
+from sa2va.data.own.sniff import SPLIT_WORDS, keep_part
 from sa2va.data.records import Record, read_object
 from sa2va.data.stored import read_each
 from sa2va.files.read_limits import MAX_DATA_BYTES, list_folder, read_bounded
@@ -66,11 +66,7 @@ def read(path: Path, split: str, own: OwnConfig) -> OwnAnnotations:
     if not found.clips:
         raise ValueError(f"{path}: expected folders JPEGImages and Annotations (or videos and masks) with clips")
     listed = _read_lists(path)
-    parts = [one.part or listed.get(one.name) for one in found.clips]
-    clips = found.clips
-    is_split = {"train", "val"} <= set(parts) and split != "all"
-    if is_split:
-        clips = [one for one, part in zip(clips, parts, strict=True) if part == split]
+    clips, is_split = keep_part([(one, one.part or listed.get(one.name)) for one in found.clips], split)
     known = _read_objects(path, clips)
     masks = read_each(_number_masks, clips)
     regions = read_regions([(file, None) for one in masks for file in one.values()])

@@ -11,12 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sa2va.data.media_files import StoredPicture
-from sa2va.data.own.mask_regions import Regions, describe_number, only_undecided, read_class_names, read_regions
+from sa2va.data.own.mask_regions import (
+    UNDECIDED,
+    Regions,
+    describe_number,
+    only_undecided,
+    read_class_names,
+    read_regions,
+)
 from sa2va.data.own.objects import OwnAnnotations, OwnConfig, OwnItem, OwnObject
-from sa2va.data.own.sniff import SPLIT_WORDS
+from sa2va.data.own.sniff import SPLIT_WORDS, keep_part
 from sa2va.data.records import Record
 from sa2va.data.stored import read_each
-from sa2va.files.read_limits import MAX_DATA_BYTES, list_folder, read_bounded
+from sa2va.files.read_limits import MAX_DATA_BYTES, MAX_PIXELS, list_folder, read_bounded
 from sa2va.media.pictures import SUFFIXES, read_size
 
 PICTURE_FOLDERS = ("images", "jpegimages", "imgs", "img")
@@ -52,23 +59,19 @@ def read(path: Path, split: str, own: OwnConfig) -> OwnAnnotations:
     places = _find_places(path)
     if not places:
         raise ValueError(f"{path}: expected folders images and masks (or JPEGImages and SegmentationClass) of one name")
-    is_split = {"train", "val"} <= {one.part for one in places} and split != "all"
-    if is_split:
-        places = [one for one in places if one.part == split]
-    lists = _read_lists(path)
-    wanted = None
-    if not is_split and {"train", "val"} <= set(lists):
-        is_split = split != "all"
-        wanted = lists[split] if is_split else None
-    pairs = [pair for place in places for pair in _pair_files(place, wanted)]
-    regions = read_regions([(mask, classes) for _, _, mask, classes in pairs])
+    places, is_split = keep_part([(one, one.part) for one in places], split)
+    lists, wanted = _read_lists(path), None
+    if not is_split and split != "all" and {"train", "val"} <= set(lists):
+        wanted, is_split = lists[split], True
+    files = [pair for place in places for pair in _pair_files(place, wanted)]
     names = read_class_names([path, *{folder for one in places for folder in (one.masks, one.masks.parent)}])
+    regions = read_regions([(one.mask, one.classes) for one in files], keeps_zero=0 in names)
     is_semantic = not places[0].has_objects
     if only_undecided(regions) and is_semantic and len(set(names.values())) == 1:
-        names = {255: next(iter(names.values()))}
-    keeps_undecided = only_undecided(regions) or 255 in names
+        names = {UNDECIDED: next(iter(names.values()))}
+    keeps_undecided = only_undecided(regions) or UNDECIDED in names
     reader = _Reader(path, names, is_semantic, keeps_undecided)
-    items = read_each(lambda pair: reader.read(*pair), list(zip(pairs, regions, strict=True)))
+    items = read_each(lambda pair: reader.read(*pair), list(zip(files, regions, strict=True)))
     return OwnAnnotations(
         items=items,
         categories=tuple(dict.fromkeys(names.values())),
@@ -79,30 +82,28 @@ def read(path: Path, split: str, own: OwnConfig) -> OwnAnnotations:
 
 
 def _find_places(path: Path) -> list[_Place]:
+    """Find masks beside pictures, in the folder, in folders of the splits, or with folders of the splits inside."""
     if not path.is_dir():
         return []
     parts = [one for one in list_folder(path) if one.is_dir() and _part(one.name)]
-    found = [place for one in (path, *parts) for place in _match_folders(None if one == path else _part(one.name), one)]
+    found = []
+    for folder in (path, *parts):
+        part = None if folder == path else _part(folder.name)
+        found += _place(
+            part, *(_subfolder(folder, names) for names in (PICTURE_FOLDERS, CLASS_FOLDERS, OBJECT_FOLDERS))
+        )
     pictures, classes, objects = (_subfolder(path, names) for names in (PICTURE_FOLDERS, CLASS_FOLDERS, OBJECT_FOLDERS))
     for one in list_folder(pictures) if pictures else []:
-        if one.is_dir() and _part(one.name):
-            masks = [folder / one.name if folder else None for folder in (classes, objects)]
-            found += _place(_part(one.name), one, *masks)
+        if one.is_dir() and (part := _part(one.name)):
+            found += _place(part, one, *(folder and folder / one.name for folder in (classes, objects)))
     return sorted(found, key=lambda place: str(place.pictures))
 
 
-def _match_folders(part: str | None, folder: Path) -> list[_Place]:
-    pictures = _subfolder(folder, PICTURE_FOLDERS)
-    if pictures is None:
-        return []
-    return _place(part, pictures, _subfolder(folder, CLASS_FOLDERS), _subfolder(folder, OBJECT_FOLDERS))
-
-
-def _place(part: str | None, pictures: Path, classes: Path | None, objects: Path | None) -> list[_Place]:
+def _place(part: str | None, pictures: Path | None, classes: Path | None, objects: Path | None) -> list[_Place]:
     """Return a place if its folders hold files of the same names."""
     has_objects = objects is not None and bool(_stems(objects, MASK_SUFFIXES))
     masks = objects if has_objects else classes
-    if masks is None or not set(_stems(pictures, SUFFIXES)) & set(_stems(masks, MASK_SUFFIXES)):
+    if pictures is None or masks is None or not set(_stems(pictures, SUFFIXES)) & set(_stems(masks, MASK_SUFFIXES)):
         return []
     return [_Place(part, pictures, masks, classes if has_objects else None, has_objects)]
 
@@ -131,19 +132,28 @@ def _read_lists(path: Path) -> dict[str, list[str]]:
     }
 
 
-def _pair_files(place: _Place, wanted: Sequence[str] | None) -> list[tuple[str, Path, Path, Path | None]]:
-    """Return name, picture, mask, and mask of classes beside one of objects, of each mask."""
+@dataclass(frozen=True)
+class _Files:
+    """A picture and its masks."""
+
+    picture: Path
+    mask: Path
+    classes: Path | None  # beside a mask of objects
+
+
+def _pair_files(place: _Place, wanted: Sequence[str] | None) -> list[_Files]:
     pictures, masks = _stems(place.pictures, SUFFIXES), _stems(place.masks, MASK_SUFFIXES)
     classes = _stems(place.classes, MASK_SUFFIXES) if place.classes else {}
-    found = []
-    for name in masks if wanted is None else wanted:
+
+    def pair(name: str) -> _Files:
         for folder, files in ((place.pictures, pictures), (place.masks, masks)):
             if name not in files:
-                raise ValueError(f"{folder}: there is no {name}; each picture needs a mask of the same name")
+                raise ValueError(f"{folder}: there is no {name}; each mask needs a picture of the same name")
         if classes and name not in classes:
             raise ValueError(f"{place.classes}: there is no {name}; each mask of objects needs one of classes")
-        found.append((name, pictures[name], masks[name], classes.get(name)))
-    return found
+        return _Files(pictures[name], masks[name], classes.get(name))
+
+    return read_each(pair, masks if wanted is None else wanted)
 
 
 @dataclass(frozen=True)
@@ -153,30 +163,32 @@ class _Reader:
     is_semantic: bool
     keeps_undecided: bool
 
-    def read(self, pair: tuple[str, Path, Path, Path | None], regions: Regions) -> OwnItem:
-        _, path, mask, _ = pair
-        record = Record({}, mask, "mask")
-        if (size := read_size(path, 2**31)) != regions.size:
-            raise record.error(
-                f"it is {regions.size[1]}x{regions.size[0]}, and {path.name} is {size[1]}x{size[0]}; export it again"
+    def read(self, files: _Files, regions: Regions) -> OwnItem:
+        record = Record({}, files.mask, "mask")
+        size, name = read_size(files.picture, MAX_PIXELS), files.picture.name
+        if size != regions.size:
+            height, width = regions.size
+            raise record.error(f"it is {width}x{height}, and {name} is {size[1]}x{size[0]}; export it again")
+        objects = tuple(
+            OwnObject(
+                id=describe_number(number),
+                category=self._name(number, regions, record),
+                frames=(rle,),
+                is_region=self.is_semantic,
             )
-        objects = []
-        for number, rle in regions.rles.items():
-            if number == 255 and not self.keeps_undecided:
-                continue
-            kind = number if self.is_semantic else regions.parents.get(number, 0)
-            if self.names and kind not in self.names and (self.is_semantic or regions.parents):
-                known = ", ".join(str(describe_number(one)) for one in list(self.names)[:8])
-                raise record.error(
-                    f"it has the value {describe_number(kind)}, which has no name; expected {known}, 0 or 255"
-                )
-            objects.append(
-                OwnObject(
-                    id=describe_number(number),
-                    category=self.names.get(kind, ""),
-                    frames=(rle,),
-                    is_region=self.is_semantic,
-                )
-            )
-        name = path.relative_to(self.root).as_posix()
-        return OwnItem(record=record, name=name, media=StoredPicture(path, size), objects=tuple(objects))
+            for number, rle in regions.rles.items()
+            if number != UNDECIDED or self.keeps_undecided
+        )
+        place = files.picture.relative_to(self.root).as_posix()
+        return OwnItem(record=record, name=place, media=StoredPicture(files.picture, size), objects=objects)
+
+    def _name(self, number: int, regions: Regions, record: Record) -> str:
+        """Return the class of a region; empty without names, or without masks of classes beside those of objects."""
+        kind = number if self.is_semantic else regions.parents.get(number)
+        if not self.names or kind is None:
+            return ""
+        if kind not in self.names:
+            known = ", ".join(str(describe_number(one)) for one in list(self.names)[:8])
+            what = "it has the value" if self.is_semantic else f"its object {describe_number(number)} is of class"
+            raise record.error(f"{what} {describe_number(kind)}, which has no name; names are given to {known}")
+        return self.names[kind]

@@ -37,17 +37,18 @@ class Regions:
     parents: Mapping[int, int]  # number in a second mask that most pixels of a region have
 
 
-def read_regions(files: Sequence[tuple[Path, Path | None]]) -> list[Regions]:
+def read_regions(files: Sequence[tuple[Path, Path | None]], *, keeps_zero: bool = False) -> list[Regions]:
     """Read mask files, in threads.
 
     Args:
         files: mask files, each with a second one or None; its numbers become the parents of the regions.
+        keeps_zero: whether 0 is a class and not the background.
 
     Raises:
         ValueError: a file cannot be read or is no mask, or two masks of a picture differ in size.
     """
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return read_each(lambda found: found.result(), [pool.submit(_read, *pair) for pair in files])
+        return read_each(lambda found: found.result(), [pool.submit(_read, *pair, keeps_zero) for pair in files])
 
 
 def only_undecided(regions: Iterable[Regions]) -> bool:
@@ -55,9 +56,10 @@ def only_undecided(regions: Iterable[Regions]) -> bool:
     return {number for one in regions for number in one.rles} == {UNDECIDED}
 
 
-def _read(file: Path, other: Path | None) -> Regions:
+def _read(file: Path, other: Path | None, keeps_zero: bool) -> Regions:
     numbers = read_indices(file, colors=True)
-    found = [int(number) for number in np.unique(numbers) if number not in (0, BORDER_COLOR)]
+    left_out = {BORDER_COLOR} if keeps_zero else {0, BORDER_COLOR}
+    found = [int(number) for number in np.unique(numbers) if number not in left_out]
     if len(found) > MAX_REGIONS:
         raise ValueError(f"{file}: it has {len(found)} values; expected a mask of at most {MAX_REGIONS} objects")
     rles = {number: encode_rle(numbers == number) for number in found}
@@ -77,8 +79,8 @@ def _most_common(values: NDArray[Any]) -> int:
 def read_class_names(folders: Sequence[Path]) -> dict[int, str]:
     """Read the names of numbers from one of CLASS_FILES; empty if there is none.
 
-    A JSON file holds {"1": "cat"} or a list. A text file has a name per line: of the numbers from 1, or from 0 if the
-    first is the background. Their colors are those of VOC's palette. labelmap.txt has "name:red,green,blue" per line.
+    A JSON file holds {"1": "cat"} or a list. A list and a text file name the numbers from 1, or from 0 if the first is
+    the background. Their colors are those of VOC's palette. labelmap.txt has "name:red,green,blue" per line.
 
     Raises:
         ValueError: the file is malformed.

@@ -4,13 +4,16 @@ Flow: path -> kind_of_json, annotation_files -> the `find` functions of the read
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from sa2va.files.read_limits import list_folder
 
 SNIFFED_BYTES = 65_536  # at each end of a file
 # Folders that may hold annotation files below a dataset's own: train, valid and test are Roboflow's.
 ANNOTATION_FOLDERS = ("annotations", "train", "valid", "val", "test")
+T = TypeVar("T")
 SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -42,6 +45,22 @@ def read_ends(path: Path) -> str:
             return (head + b"\n" + file.read(SNIFFED_BYTES)).decode("utf-8", "replace").lstrip("\ufeff")
     except OSError as error:
         raise ValueError(f"{path}: it cannot be read ({error.strerror})") from None
+
+
+def keep_part(found: Sequence[tuple[T, str | None]], split: str) -> tuple[list[T], bool]:
+    """Keep what belongs to a split.
+
+    Args:
+        found: items, each with its part: "train", "val", "test" or None.
+        split: "train", "val" or "all".
+
+    Returns:
+        The items of that part and True; or else all but those of "test" and False, if "all" is asked for or there are
+        not both "train" and "val".
+    """
+    if split != "all" and {"train", "val"} <= {part for _, part in found}:
+        return [item for item, part in found if part == split], True
+    return [item for item, part in found if part != "test"] or [item for item, _ in found], False
 
 
 def split_of(path: Path, root: Path) -> str | None:
