@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.stored_clips import rle_track, track
 from support.stored_layouts import write_json, write_pickle
 
@@ -42,6 +44,16 @@ def test_a_track_is_pickled_as_two_buffers() -> None:
     assert len(content) < sum(len(rle["counts"]) for rle in rles) + 1000 < len(pickle.dumps(rles))
     assert pickle.loads(content) == packed
     assert packed != RunLengthTrack([*rles[:-1], None], USER)
+
+
+@given(st.lists(st.none() | st.integers(0, 2**12 - 1), max_size=8))
+def test_any_track_comes_back_frame_by_frame(pixels: list[int | None]) -> None:
+    masks = [None if bits is None else np.array([bits >> i & 1 for i in range(12)], bool) for bits in pixels]
+    rles = [None if mask is None else encode_rle(mask.reshape(3, 4)) for mask in masks]
+    packed = RunLengthTrack(rles, USER)
+    assert [one is None for one in packed] == [one is None for one in rles]
+    decoded = StoredTracks([packed], 3, 4).masks([0], range(len(rles)))[0]
+    assert [frame.ravel().tolist() for frame in decoded] == [[False] * 12 if m is None else m.tolist() for m in masks]
 
 
 RLE = encode_rle(track(0)[0])
