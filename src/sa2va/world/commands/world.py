@@ -47,6 +47,7 @@ def export(
 
     The files lie below DIR where training and evaluation look for each dataset. Nothing is replaced.
     """
+    from sa2va.data.catalog import FOLDERS
     from sa2va.world.export.catalog import LAYOUTS
     from sa2va.world.export.layout import build_parts
     from sa2va.world.export.layout import export as write_layouts
@@ -54,8 +55,9 @@ def export(
     names = choose_layouts(layouts, list(LAYOUTS))
     parts = build_parts([one.value for one in split or [SplitName.TRAIN]], seed, items)
     for name in write_layouts({name: LAYOUTS[name] for name in names}, folder, parts):
-        say(f"{name}: {', '.join(str(folder / place) for place in LAYOUTS[name].places)}")
-    remark("check a dataset with sa2va data check NAME PATH", quiet)
+        for dataset in LAYOUTS[name].datasets:
+            say(f"{dataset} {folder / FOLDERS[dataset]}")
+    remark("look at a dataset with sa2va data check NAME PATH -o FOLDER", quiet)
 
 
 def choose_layouts(wanted: Sequence[str], known: Sequence[str]) -> list[str]:

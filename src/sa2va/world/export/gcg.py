@@ -37,13 +37,14 @@ def has_distinct_phrases(sample: Sample) -> bool:
 
 
 def write(root: Path, parts: Sequence[Part]) -> None:
-    """Write the four datasets and GranD-f's validation part below a data root."""
+    """Write the four datasets and what evaluation reads below a data root; GranD-f has no other validation part."""
     for part in parts:
+        split = "train" if part.is_training else "val"
+        for name, build in _FILES.items():
+            if part.is_training or build is not _build_grandf:
+                write_json(root / ANNOTATIONS / f"{name}_{split}.json", build(root / PICTURES, part))
         if not part.is_training:
-            _write_validation(root, part)
-            continue
-        for file_name, build in _TRAINING.items():
-            write_json(root / ANNOTATIONS / file_name, build(root / PICTURES, part))
+            _write_evaluation(root, part)
 
 
 def _draw(
@@ -124,7 +125,7 @@ def _build_flickr(pictures: Path, part: Part) -> dict[str, Any]:
     return {"images": images, "annotations": annotations, "categories": CATEGORIES}
 
 
-def _write_validation(root: Path, part: Part) -> None:
+def _write_evaluation(root: Path, part: Part) -> None:
     """Write pictures, captions with their phrases, and one COCO annotation per phrase in the same order."""
     images, captions, masks = [], [], []
     for number, sample in _draw(part, GRANDF):
@@ -156,10 +157,10 @@ def _write_validation(root: Path, part: Part) -> None:
     write_json(folder / "val_gcg_coco_mask_gt.json", {"images": images, "annotations": masks, "categories": categories})
 
 
-_TRAINING: dict[str, Callable[[Path, Part], Any]] = {
-    "RefCOCOg_GCG_train.json": _build_refcocog,
-    "GranDf_HA_GCG_train.json": _build_grandf,
-    "flickr_mergedGT_GCG_train.json": _build_flickr,
-    "OpenPsgGCG_train.json": _build_openpsg,
+_FILES: dict[str, Callable[[Path, Part], Any]] = {
+    "RefCOCOg_GCG": _build_refcocog,
+    "GranDf_HA_GCG": _build_grandf,
+    "flickr_mergedGT_GCG": _build_flickr,
+    "OpenPsgGCG": _build_openpsg,
 }
 GCG = Layout(write, (ANNOTATIONS, PICTURES), ("gcg_refcocog", "gcg_grandf", "gcg_flickr30k", "gcg_openpsg"))
