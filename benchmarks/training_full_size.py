@@ -2,7 +2,7 @@
 
 Flow: random weights -> model folder -> recipe sa2va_1b with pictures and clips of the drawn world -> train_run
     -> trained model -> losses, peak memory, and the parts whose weights changed.
-Run: OMP_NUM_THREADS=1 python benchmarks/training_full_size.py --folder SCRATCH [--batch 2]
+Run: OMP_NUM_THREADS=1 python benchmarks/training_full_size.py --folder SCRATCH [--batch 1]
 """
 
 import json
@@ -59,12 +59,13 @@ def main() -> int:
     made = parser("three LoRA steps of a model of a released size")
     made.add_argument("--model", default="ByteDance/Sa2VA-1B")
     made.add_argument("--folder", required=True, type=Path, help="scratch folder for two models")
-    made.add_argument("--batch", type=int, default=2)
+    made.add_argument("--batch", type=int, default=1)
     options = made.parse_args()
     recipe = sa2va_1b()
     (stage,) = recipe.stages
     assert isinstance(stage, SupervisedConfig)
-    shares = tuple(DatasetShare(name=f"world/{name}", weight=1.0) for name in ("refseg", "video_refseg"))
+    weights = {"refseg": 1.0, "video_refseg": 2.0}
+    shares = tuple(DatasetShare(name=f"world/{name}", weight=weight) for name, weight in weights.items())
     stage = replace(
         stage, datasets=shares, steps=STEPS, batch_size=options.batch, accumulate=1, gradient_checkpointing=True,
         save_every=0, save_every_s=0.0, log_every=1, num_workers=0, group_by_length=False,
@@ -87,12 +88,12 @@ def main() -> int:
             steps.add(line["step"], losses, float(line["grad_norm"]), float(line["seconds"]))
     steps.judge("peak memory beyond the libraries, GiB", peak, LIMIT_GB)
     steps.judge("estimate of --dry-run off by", abs(memory.total / 2**30 / peak - 1), WITHIN)
-    weights = Table("tensors by part, before and after", ("part", "changed", "unchanged"))
+    tensors = Table("tensors by part, before and after", ("part", "changed", "unchanged"))
     for part, counts in compare(start, output / "model").items():
-        weights.add(part, counts["changed"], counts["unchanged"])
+        tensors.add(part, counts["changed"], counts["unchanged"])
         if part == "the rest":
-            weights.judge("changed tensors of frozen parts", counts["changed"], 0)
-    return report(repeat_command("training_full_size.py", made, options), [steps, weights], record=options.record)
+            tensors.judge("changed tensors of frozen parts", counts["changed"], 0)
+    return report(repeat_command("training_full_size.py", made, options), [steps, tensors], record=options.record)
 
 
 if __name__ == "__main__":
