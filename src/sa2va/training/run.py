@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from sa2va.checkpoints.device import multiplies_bfloat16
+from sa2va.model.attention import BLOCKWISE
 from sa2va.training.config import RunConfig, apply_overrides, refuse_two_outputs
 from sa2va.training.logger import RunLogger, tell
 from sa2va.training.processes import end_process, is_main_process, main_process_first, start_process, wait_for_all
@@ -62,10 +63,8 @@ def _train(config: RunConfig, folder: Path, device: torch.device, quiet: bool) -
         model, processor = config.build_model(folder)
     # On CPUs the fused kernel is several times slower than eager attention for bfloat16 and short rows. The language
     # model and the image encoders have an attention of their own.
-    encoder = model.sam2.native.vision_encoder
-    own = encoder.config._attn_implementation
     model.sam2.native.set_attn_implementation("eager" if multiplies_bfloat16(device) else "sdpa")
-    encoder.set_attn_implementation(own)
+    model.sam2.native.vision_encoder.set_attn_implementation(BLOCKWISE)
     model.to(device)
     context = RunContext(model=model, processor=processor, seed=config.seed, folder=folder, device=device)
     with RunLogger(folder, quiet=quiet, main=is_main_process()) as logger:

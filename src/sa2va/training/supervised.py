@@ -134,12 +134,23 @@ class SupervisedRun(RunConfig):
     unties: bool = True
 
     def build_model(self, folder: Path) -> tuple[Sa2VA, Processor]:
-        if self.base and not self.start:
+        self.check_start()
+        return self.prepare(*super().build_model(folder))
+
+    def check_start(self) -> None:
+        """Refuse a run without a start model.
+
+        Raises:
+            ValueError: `start` is empty.
+        """
+        if not self.start:
+            made = f", made from {self.base} by sa2va assemble --mllm MLLM --sam facebook/sam2-hiera-large FOLDER"
             raise ValueError(
-                f"run {self.name} needs a model to start from; set start=FOLDER, made from {self.base} by sa2va "
-                "assemble --mllm MLLM --sam facebook/sam2-hiera-large FOLDER"
+                f"run {self.name} needs a model to start from; set start=FOLDER{made if self.base else ''}"
             )
-        model, processor = super().build_model(folder)
+
+    def prepare(self, model: Sa2VA, processor: Processor) -> tuple[Sa2VA, Processor]:
+        """Change the start model in place as the run asks; it may be on the meta device."""
         if self.family and model.config.family != self.family:
             raise ValueError(
                 f"run {self.name} trains a model of family {self.family}, and {self.start} is of family "
