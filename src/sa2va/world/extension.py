@@ -26,6 +26,7 @@ RECIPES = {
     "tiny_more": "sa2va.world.training.recipes:tiny_more",
     "tiny_gpu": "sa2va.world.training.recipes:tiny_gpu",
     "world_supervised": "sa2va.world.training.recipes:world_supervised",
+    "world_layouts": "sa2va.world.training.recipes:world_layouts",
 }
 
 # Functions of (split, seed, limit) that return an evaluation.benchmark.Benchmark or LiveBenchmark.

@@ -12,9 +12,13 @@ from sa2va.data.catalog import FOLDERS, build_dataset
 from sa2va.types import Sample
 from sa2va.world.export import mevis, refsav, refytvos, revos
 from sa2va.world.export.clips import NUM_EXPRESSIONS, WrittenClip, names_one
-from sa2va.world.export.layout import Part
+from sa2va.world.export.layout import Part, build_parts
 from sa2va.world.export.reasoning import ask_for_objects
+from sa2va.world.language.descriptions import describe
 from sa2va.world.language.expressions import CLIP_KINDS
+from sa2va.world.language.grammar import to_motion_words
+from sa2va.world.scenes.motion import MOTIONS
+from sa2va.world.tasks.items import draw_item
 
 SINGLE = [kind for kind in CLIP_KINDS if kind not in ("group", "absent")]
 
@@ -107,9 +111,16 @@ def test_refsav_has_long_and_short_captions_of_the_annotated_frames(split: str, 
             assert np.array_equal(masks[0], sample.masks[texts[asked(turn.question, list(texts))]])
 
 
-def test_a_long_caption_tells_appearance_place_neighbor_and_motion() -> None:
-    (sample,) = draw(Part("train", 0, 1), 0)
-    scene = sample.meta["scene"]
-    captions = [refsav.write_long_caption(scene, place) for place in range(len(scene.objects))]
-    for text, thing in zip(captions, scene.objects, strict=True):
-        assert text.startswith("The object is a") and thing.shape in text.split(".")[0] and text.count(".") >= 2
+def test_a_long_caption_tells_appearance_place_and_motion_of_every_object() -> None:
+    part = build_parts(["train"], None, 40)[0]
+    kinds = set()
+    for number in range(part.num_items):
+        scene, _ = draw_item("video_refseg", part.seed, part.split, number)
+        for place, thing in enumerate(scene.objects):
+            text = refsav.write_long_caption(scene, place)
+            assert text.startswith(f"The object is {describe(thing)}.")
+            assert text.endswith(f"It {' '.join(to_motion_words(thing.motion.kind)[1:])}.")
+            kinds.add(thing.motion.kind)
+            outside = not (0 <= thing.x < 1 and 0 <= thing.y < 1)
+            assert not (outside and "At the start it is" in text)
+    assert kinds == set(MOTIONS)

@@ -36,7 +36,8 @@ def write_long_caption(scene: Scene, place: int) -> str:
     """Describe an object of a clip in full: appearance, place at the start, neighbor and motion."""
     thing = scene.objects[place]
     sentences = [f"The object is {describe(thing)}."]
-    if cell := find_cell(thing):
+    starts_inside = 0 <= thing.x < 1 and 0 <= thing.y < 1 and thing.motion.is_on(0)
+    if starts_inside and (cell := find_cell(thing)):
         sentences.append(f"At the start it is {PLACES['middle' if cell == 'center' else cell]}.")
     others = [other for other in scene.objects if other is not thing]
     if (nearest := find_nearest(others, thing)) is not None:

@@ -3,12 +3,13 @@
 Flow: `sa2va train tiny` -> RunConfig -> training/run.py, which builds the model, trains the stages and calibrates.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sa2va.training.config import RunConfig
 from sa2va.training.mixture import DatasetShare
+from sa2va.training.recipes import sa2va_internvl3_2b
 from sa2va.training.stage import StageConfig
 from sa2va.training.supervised import SupervisedConfig, SupervisedRun
 from sa2va.world.training.cotrain import CotrainConfig
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from sa2va.model.processor import Processor
     from sa2va.model.sa2va import Sa2VA
 
+PUBLIC_RECORDS = {  # records of the public datasets, in thousands, as their authors state them (Osprey's are estimates)
+    "refcoco": 17.0, "refcoco+": 17.0, "refcocog": 21.9, "llava": 665.0,
+    "revos": 0.6, "mevis": 1.7, "refytvos": 3.5, "refsav": 37.3, "videochat": 100.0,
+    "gcg_refcocog": 24.7, "gcg_grandf": 1.0, "gcg_flickr30k": 149.0, "gcg_openpsg": 39.0,
+    "osprey": 127.0, "osprey_description": 70.0,
+}  # fmt: skip
 MIN_CALIBRATION = 50  # requests; fewer may contain too few absent objects for a fit
 
 
@@ -98,6 +105,24 @@ def world_supervised() -> RunConfig:
     datasets = tuple(DatasetShare(name=f"world/{name}", weight=weight) for name, weight in weights.items())
     stage = SupervisedConfig(name="supervised", steps=2000, batch_size=8, datasets=datasets)
     return SupervisedRun(name="world_supervised", output="runs/world_supervised", start="tiny", stages=(stage,))
+
+
+def world_layouts() -> RunConfig:
+    """Train the embedded model on drawn scenes in the layouts of the paper's mixture, for a test of a whole run.
+
+    The recipe is that of Sa2VA-InternVL3-2B, shortened. The weights are the paper's repeats times the sizes of the
+    public datasets, so that each dataset has its share of the paper's mixture whatever the number of exported records.
+    Export them with `sa2va world export --as all --items 200 ROOT`, and set data=ROOT.
+    """
+    paper = sa2va_internvl3_2b()
+    (stage,) = paper.stages
+    assert isinstance(stage, SupervisedConfig)
+    weights = {one.name: (one.repeats or 0) * PUBLIC_RECORDS[one.name] for one in stage.datasets}
+    datasets = tuple(DatasetShare(name=name, weight=weight) for name, weight in weights.items())
+    stage = replace(stage, datasets=datasets, steps=200, batch_size=8, accumulate=1, lr=5e-4, num_workers=0)
+    return replace(
+        paper, name="world_layouts", output="runs/world_layouts", start="tiny", base="", template="", stages=(stage,)
+    )
 
 
 def _language(*, steps: int, batch_size: int, lr: float, warmup_steps: int) -> CotrainConfig:

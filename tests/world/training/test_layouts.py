@@ -1,0 +1,53 @@
+"""Check that the recipe of the exported layouts opens, draws and collates every dataset of the paper's mixture."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sa2va.checkpoints.find import find_model
+from sa2va.checkpoints.folder import load_checkpoint
+from sa2va.training.recipes import find_recipe, sa2va_internvl3_2b
+from sa2va.training.supervised import SupervisedConfig, SupervisedData
+from sa2va.world.export.catalog import LAYOUTS
+from sa2va.world.export.layout import build_parts, export
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    assert list(export(LAYOUTS, root, build_parts(["train"], None, 1))) == list(LAYOUTS)
+    return root
+
+
+def recipe_stage() -> SupervisedConfig:
+    (stage,) = find_recipe("world_layouts")().stages
+    assert isinstance(stage, SupervisedConfig)
+    return stage
+
+
+def test_the_mixture_is_the_papers_and_every_dataset_of_it_is_exported() -> None:
+    (paper,) = sa2va_internvl3_2b().stages
+    names = [share.name for share in recipe_stage().datasets]
+    assert names == [share.name for share in paper.datasets]
+    assert set(names) <= {name for layout in LAYOUTS.values() for name in layout.datasets}
+
+
+def test_every_dataset_is_collated_with_masks_where_it_has_some(root: Path) -> None:
+    _, processor = load_checkpoint(find_model("tiny"), torch.device("cpu"), torch.float32)
+    (paper,) = sa2va_internvl3_2b().stages
+    stage = recipe_stage()
+    data = SupervisedData(replace(stage, data=str(root)), processor)
+    assert data.config.draw == paper.draw and len(data) == 200
+    rows = {str(row["dataset"]): row for row in data.mixture.rows({})}
+    weights = {share.name: share.number for share in stage.datasets}
+    assert all(row["records"] == 1 for row in rows.values())
+    assert {name: row["wanted"] for name, row in rows.items()} == pytest.approx(
+        {name: weight / sum(weights.values()) for name, weight in weights.items()}
+    )
+    for source, name in enumerate(rows):
+        batch = data.collate([data[(0, source, 0, 0)]])
+        has_masks = name not in ("llava", "videochat", "osprey", "osprey_description")
+        assert bool(len(batch.seg_rows)) == has_masks, name
+        assert (batch.labels >= 0).any() and batch.counts[f"drawn {name}"] == 1
