@@ -77,7 +77,7 @@ def test_two_extensions_cannot_add_the_same_name(register: Register) -> None:
 def test_without_any_extension_the_core_says_so(register: Register, capsys: pytest.CaptureFixture[str]) -> None:
     register()
     for words, message in [
-        (["data", "check", "nope"], "dataset check 'nope' is unknown: none is installed"),
+        (["data", "check", "nope"], "dataset check 'nope' is unknown: use one of refcoco, "),
         (["eval", "tiny"], "nothing to evaluate; add --benchmark NAME"),
         (["eval", "tiny", "-b", "nope"], "benchmark 'nope' is unknown"),
     ]:
