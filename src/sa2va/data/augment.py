@@ -1,8 +1,8 @@
 """Augment pictures, clips and their masks: mirror, crop, color.
 
-Flow: StoredDataset -> Augmented -> augment each sample with the generator of its draw -> Sample, whose frames and masks are decoded and changed on demand.
-    Words of place stay true: "left" and "right" are swapped in a mirrored sample, and a sample with any word of place
-    is not cropped.
+Flow: StoredDataset -> Augmented -> augment each sample with the generator of its draw -> Sample, whose frames and masks
+    are decoded and changed on demand. Words of place stay true: "left" and "right" are swapped in a mirrored sample,
+    and a sample with any word of place is not cropped.
 Shapes: T frames, H W picture, h w crop, n objects, K frames.
 """
 
@@ -211,7 +211,8 @@ def _draw_crop(
     """Draw a crop and the turns whose objects it shows; the whole picture if no crop shows any."""
     media = sample.media[0]
     height, width = media.height, media.width
-    masks = sample.tracks.masks(range(len(sample.tracks)), [0])[:, 0]
+    named = sorted({index for turn in sample.turns for span in turn.spans for index in span.objects})
+    masks = sample.tracks.masks(named, [0])[:, 0]
     areas = np.count_nonzero(masks, axis=(1, 2))
     for _ in range(CROP_TRIES):
         share = rng.uniform(least, 1)
@@ -220,7 +221,7 @@ def _draw_crop(
         w = min(width, max(8, round(width * np.sqrt(share * aspect))))
         x0, y0 = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
         kept = np.count_nonzero(masks[:, y0 : y0 + h, x0 : x0 + w], axis=(1, 2))
-        shown = kept >= np.maximum(LEAST_KEPT * areas, 1)
+        shown = dict(zip(named, kept >= np.maximum(LEAST_KEPT * areas, 1), strict=True))
         turns = tuple(t for t in sample.turns if all(shown[i] for span in t.spans for i in span.objects))
         if turns:
             return (x0, y0, x0 + w, y0 + h), turns

@@ -96,7 +96,8 @@ def true_masks(sample: Sample) -> list[tuple[str, NDArray[np.bool_]]]:
     masks = []
     for turn in sample.turns:
         objects = [index for span in turn.spans for index in span.objects]
-        masks.append((turn.question, sample.tracks.masks(objects, range(sample.num_frames)).any(axis=0)))
+        found = sample.tracks.masks(objects, range(sample.num_frames))
+        masks.append((turn.question, np.asarray(found.any(axis=0))))
     return masks
 
 
@@ -105,7 +106,7 @@ def score_expressions(blind: BlindMasks, sample: Sample, predictions: Sequence[P
     rows = []
     for number, ((question, truth), found) in enumerate(zip(true_masks(sample), predictions, strict=True)):
         guesses = [np.broadcast_to(mask, truth.shape) for mask in blind.draw(truth.shape[1:], number)]
-        pairs = [intersection_union(mask, truth) for mask in (found.masks.any(axis=0), *guesses)]
+        pairs = [intersection_union(mask, truth) for mask in (np.asarray(found.masks.any(axis=0)), *guesses)]
         rows.append({"question": question, "pairs": [[int(i.sum()), int(u.sum())] for i, u in pairs]})
     return {"rows": rows}
 

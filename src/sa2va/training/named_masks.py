@@ -1,0 +1,169 @@
+"""Train SAM 2 on named objects before the language model joins: each question is one prompt, from its words alone.
+
+Flow: own data -> one picture and the questions about it -> QuestionEncoder -> SAM 2's image encoder and mask decoder
+    -> mask losses. A later stage trains the whole model with the same data (finetune.py).
+Source: our own. A step costs a quarter of one with the language model, and a new kind of picture needs new features of
+    the image encoder first of all.
+Shapes: F pictures, M questions, L tokens, D MLLM width, C SAM 2 width, S SAM 2 input side, h w target grid.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sa2va.data.base import Mixture
+from sa2va.model.batch import move
+from sa2va.model.losses import LossConfig, LossTerm, mask_losses
+from sa2va.model.mask_rows import fit_targets
+from sa2va.model.processor import Processor
+from sa2va.model.sa2va import Sa2VA
+from sa2va.model.sam.sam2 import MaskOutput
+from sa2va.training.own_data import OwnData, grid_figures
+from sa2va.training.stage import OF_THE_RUN, Key, RunContext, StageConfig
+from sa2va.types import Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedMasksConfig(StageConfig):
+    """Settings of training SAM 2 on named objects."""
+
+    own_data: OwnData | None = field(default=None, metadata=OF_THE_RUN)
+    losses: LossConfig = field(default_factory=LossConfig)
+    mask_side: int = 96  # px, side of the square that targets are resized to
+    validation_items: int = 60  # held-out records of a validation
+
+    def build(self, context: RunContext) -> "NamedMasksStage":
+        return NamedMasksStage(self, context)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedBatch:
+    """Pictures and the questions about them."""
+
+    sam_pixel_values: Tensor  # (F, 3, S, S)
+    question_ids: Tensor  # (M, L) long
+    is_word: Tensor  # (M, L) bool, False at padding
+    rows: Tensor  # (M, 3) question, picture, 0
+    targets: Tensor  # (M, h, w) bool, all objects of a question united
+    seeds: Tensor  # (M,) long, seeds of the random points of each mask
+
+
+@dataclass(frozen=True)
+class NamedPicture:
+    """A picture with its questions and their masks."""
+
+    pixel_values: Tensor  # (1, 3, S, S)
+    questions: list[list[int]]
+    targets: Tensor  # (M, h, w) bool
+    seed: int
+
+
+class QuestionEncoder(nn.Module):
+    """Prompt of a question: attention pooling over its word embeddings, and an MLP."""
+
+    def __init__(self, in_dim: int, out_dim: int, width: int = 256) -> None:
+        super().__init__()
+        self.score = nn.Linear(in_dim, 1)
+        self.mlp = nn.Sequential(nn.LayerNorm(in_dim), nn.Linear(in_dim, width), nn.GELU(), nn.Linear(width, out_dim))
+
+    def forward(self, words: Tensor, is_word: Tensor) -> Tensor:
+        """Encode questions: words (M, L, D), is_word (M, L) -> (M, C)."""
+        scores = self.score(words)[..., 0].masked_fill(~is_word, -torch.inf)
+        return self.mlp((scores.softmax(-1)[..., None] * words).sum(1))
+
+
+class NamedMasksData:
+    """Data of the stage: pictures of own data, or one frame of each clip, with their questions."""
+
+    def __init__(self, config: NamedMasksConfig, processor: Processor) -> None:
+        assert config.own_data is not None
+        self.config, self.processor = config, processor
+        self.mixture = Mixture([config.own_data.open(absent=False)], [1.0], config.seed)
+
+    def __len__(self) -> int:
+        return self.config.steps
+
+    def keys(self, step: int) -> list[Key]:
+        return [(step * self.config.batch_size + place,) for place in range(self.config.batch_size)]
+
+    def __getitem__(self, key: Key) -> NamedPicture:
+        index = int(key[0])
+        return self.prepare(self.mixture[index], index)
+
+    def prepare(self, sample: Sample, seed: int) -> NamedPicture:
+        """Choose a frame of a sample, and unite the masks of each question on it."""
+        frame = int(np.random.default_rng([self.config.seed, seed]).integers(sample.num_frames))
+        questions, masks = [], []
+        for turn in sample.turns:
+            if objects := [index for span in turn.spans for index in span.objects]:
+                questions.append(self.processor.tokenizer.encode(turn.question, add_special_tokens=False))
+                masks.append(np.asarray(sample.tracks.masks(objects, [frame])[:, 0].any(0)))
+        size = sample.media[0].height, sample.media[0].width
+        stack = torch.from_numpy(np.stack(masks) if masks else np.zeros((0, *size), bool))
+        pixels = self.processor.sam_pixel_values(sample.media[0].frames([frame]))
+        return NamedPicture(pixels, questions, fit_targets(stack, self.config.mask_side), seed)
+
+    def collate(self, items: Sequence[NamedPicture]) -> NamedBatch:
+        questions = [question for item in items for question in item.questions]
+        pictures = [picture for picture, item in enumerate(items) for _ in item.questions]
+        rows = torch.tensor([(number, picture, 0) for number, picture in enumerate(pictures)]).reshape(-1, 3)
+        seeds = torch.tensor([item.seed for item in items for _ in item.questions], dtype=torch.long)
+        lengths = [len(question) for question in questions] or [1]
+        return NamedBatch(
+            sam_pixel_values=torch.cat([item.pixel_values for item in items]),
+            question_ids=self.processor.pad(questions or [[0]], 0, left=False)[: len(questions)],
+            is_word=(torch.arange(max(lengths)) < torch.tensor(lengths)[:, None])[: len(questions)],
+            rows=rows.long(),
+            targets=torch.cat([item.targets for item in items]),
+            seeds=seeds * 1000 + torch.arange(len(seeds)),
+        )
+
+
+class NamedMasksModule(nn.Module):
+    """SAM 2's image encoder and mask decoder with the encoder of questions."""
+
+    def __init__(self, model: Sa2VA, losses: LossConfig) -> None:
+        super().__init__()
+        self.model, self.losses = model, losses
+        self.questions = QuestionEncoder(model.mllm.width, model.sam2.width)
+
+    def decode(self, batch: NamedBatch) -> MaskOutput:
+        words = self.model.mllm.embed_tokens(batch.question_ids).float()
+        frames = self.model.sam2.encode_frames(batch.sam_pixel_values)
+        return self.model.decode_prompts(self.questions(words, batch.is_word), frames, batch.rows)
+
+    def forward(self, batch: NamedBatch) -> dict[str, LossTerm]:
+        return mask_losses(self.decode(batch), batch.targets, self.losses, batch.seeds)
+
+
+class NamedMasksStage:
+    """Stage of training SAM 2 on named objects; the MLLM is frozen and hardly used."""
+
+    def __init__(self, config: NamedMasksConfig, context: RunContext) -> None:
+        self.config, self.device = config, context.device
+        self.data = NamedMasksData(config, context.processor)
+        context.model.requires_grad_(False)
+        sam2 = context.model.sam2.native
+        for part in (sam2.vision_encoder, sam2.mask_decoder):
+            part.requires_grad_(True)
+        if not config.losses.presence:
+            sam2.mask_decoder.pred_obj_score_head.requires_grad_(False)
+        if not config.losses.iou:
+            sam2.mask_decoder.iou_prediction_head.requires_grad_(False)
+        self.module = NamedMasksModule(context.model, config.losses).to(context.device)
+
+    def parameters(self) -> Iterator[Tensor]:
+        return (parameter for parameter in self.module.parameters() if parameter.requires_grad)
+
+    def validate(self, step: int) -> dict[str, float]:
+        """Measure held-out masks on the target grid."""
+        assert self.config.own_data is not None
+        samples = self.config.own_data.held_out_samples(self.config.validation_items)
+        pairs = []
+        for number, sample in enumerate(samples):
+            batch = move(self.data.collate([self.data.prepare(sample, number)]), self.device)
+            pairs.append((self.module.decode(batch).mask_logits, batch.targets))
+        return grid_figures(pairs)
