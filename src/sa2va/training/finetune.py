@@ -12,94 +12,26 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sa2va.checkpoints.adapter import CONFIG_FILE, WEIGHTS_FILE, read_adapter
+from sa2va.checkpoints.adapter import CONFIG_FILE, WEIGHTS_FILE
 from sa2va.checkpoints.find import find_model
 from sa2va.checkpoints.folder import build_empty, open_checkpoint
 from sa2va.checkpoints.quantize import quantize_mllm
 from sa2va.data.augment import AugmentConfig
-from sa2va.data.base import Mixture
-from sa2va.data.catalog import build_dataset
 from sa2va.data.own.objects import OwnConfig
 from sa2va.data.stored import DrawConfig
-from sa2va.media.source import uniform_indices
-from sa2va.model.batch import move
 from sa2va.model.losses import LossConfig
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
+from sa2va.training.adapt import AdaptConfig
 from sa2va.training.config import RunConfig, apply_overrides
-from sa2va.training.lora import adapter_tensors, load_adapter, save_adapter
+from sa2va.training.lora import adapter_tensors, save_adapter
 from sa2va.training.named_masks import NamedMasksConfig
-from sa2va.training.own_data import OwnData, grid_figures
+from sa2va.training.own_data import OwnData
 from sa2va.training.parts import PartsConfig, choose_parts
-from sa2va.training.stage import OF_THE_RUN, RunContext, StageConfig
-from sa2va.training.supervised import (
-    ChosenFrames,
-    DatasetShare,
-    SupervisedConfig,
-    SupervisedData,
-    SupervisedModule,
-    SupervisedStage,
-)
+from sa2va.training.stage import OF_THE_RUN, StageConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdaptConfig(SupervisedConfig):
-    """Settings of supervised training of an adapter."""
-
-    own_data: OwnData | None = field(default=None, metadata=OF_THE_RUN)
-    adapter: str = field(default="", metadata=OF_THE_RUN)
-    parts: PartsConfig = field(default_factory=PartsConfig)
-    validation_items: int = 60  # held-out records of a validation
-    datasets: tuple[DatasetShare, ...] = ()  # rehearsal: other datasets, by weights beside the 1.0 of own data
-
-    def build(self, context: RunContext) -> "AdaptStage":
-        return AdaptStage(self, context)
-
-
-class AdaptData(SupervisedData):
-    """Data of the stage: own data, and the datasets of rehearsal."""
-
-    def __init__(self, config: AdaptConfig, processor: Processor) -> None:
-        assert config.own_data is not None
-        self.config, self.processor = config, processor
-        datasets = [config.own_data.open(), *(build_dataset(one.name) for one in config.datasets)]
-        self.mixture = Mixture(datasets, [1.0, *(one.weight for one in config.datasets)], config.seed)
-
-
-class AdaptStage(SupervisedStage):
-    """Stage of training an adapter; the parts that the config does not select are frozen."""
-
-    config: AdaptConfig
-
-    def __init__(self, config: AdaptConfig, context: RunContext) -> None:
-        self.config, self.device, model = config, context.device, context.model
-        self.data = AdaptData(config, context.processor)
-        choose_parts(model, config.parts, config.losses)
-        if config.adapter:
-            folder = find_model(config.adapter)
-            load_adapter(model, read_adapter(folder)[1], folder)
-        self.module = SupervisedModule(model, config.losses)
-
-    def parameters(self) -> "Iterator[Tensor]":
-        return (parameter for parameter in self.module.parameters() if parameter.requires_grad)
-
-    def validate(self, step: int) -> dict[str, float]:
-        """Measure held-out masks of given answers on the target grid."""
-        assert self.config.own_data is not None
-        model, pairs = self.module.model, []
-        for number, sample in enumerate(self.config.own_data.held_out_samples(self.config.validation_items)):
-            keyframes = uniform_indices(sample.num_frames, self.config.num_frames)
-            batch = move(self.data.collate([ChosenFrames(sample, keyframes, number)]), self.device)
-            states = model.mllm.run_text(model.encode(batch))
-            frames = model.sam2.encode_frames(batch.sam_pixel_values)
-            output = model.decode_masks(model.gather_seg_states(states, batch), frames, batch.seg_rows)
-            pairs.append((output.mask_logits, batch.seg_targets))
-        return grid_figures(pairs)
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +107,7 @@ def deep(data: str, base: str = "tiny") -> FinetuneRun:
             NamedMasksConfig(name="masks", steps=3000, batch_size=16, lr=1.5e-3, losses=heads, save_every_s=300.0),
             AdaptConfig(
                 name="adapt", steps=600, batch_size=16, lr=5e-4, mask_side=96, losses=heads, save_every_s=300.0,
-                parts=PartsConfig(vision_tower="full", vision_projector="full", sam_encoder="full", rank=64),
+                align=0.3, parts=PartsConfig(vision_tower="full", vision_projector="full", sam_encoder="full", rank=64),
             ),
         ),
     )  # fmt: skip

@@ -25,6 +25,8 @@ from sa2va.training.own_data import OwnData, grid_figures
 from sa2va.training.stage import OF_THE_RUN, Key, RunContext, StageConfig
 from sa2va.types import Sample
 
+QUESTIONS = "questions"  # key of the QuestionEncoder in RunContext.kept
+
 
 @dataclass(frozen=True, kw_only=True)
 class NamedMasksConfig(StageConfig):
@@ -75,6 +77,15 @@ class QuestionEncoder(nn.Module):
         return self.mlp((scores.softmax(-1)[..., None] * words).sum(1))
 
 
+def pad_questions(processor: Processor, questions: Sequence[list[int]]) -> dict[str, Tensor]:
+    """Return `question_ids` (M, L) and `is_word` (M, L) of M questions."""
+    rows = questions or [[0]]
+    lengths = torch.tensor([len(row) for row in rows])
+    ids = processor.pad(rows, 0, left=False)
+    is_word = torch.arange(ids.shape[1]) < lengths[:, None]
+    return {"question_ids": ids[: len(questions)], "is_word": is_word[: len(questions)]}
+
+
 class NamedMasksData:
     """Data of the stage: pictures of own data, or one frame of each clip, with their questions."""
 
@@ -111,11 +122,9 @@ class NamedMasksData:
         pictures = [picture for picture, item in enumerate(items) for _ in item.questions]
         rows = torch.tensor([(number, picture, 0) for number, picture in enumerate(pictures)]).reshape(-1, 3)
         seeds = torch.tensor([item.seed for item in items for _ in item.questions], dtype=torch.long)
-        lengths = [len(question) for question in questions] or [1]
         return NamedBatch(
             sam_pixel_values=torch.cat([item.pixel_values for item in items]),
-            question_ids=self.processor.pad(questions or [[0]], 0, left=False)[: len(questions)],
-            is_word=(torch.arange(max(lengths)) < torch.tensor(lengths)[:, None])[: len(questions)],
+            **pad_questions(self.processor, questions),
             rows=rows.long(),
             targets=torch.cat([item.targets for item in items]),
             seeds=seeds * 1000 + torch.arange(len(seeds)),
@@ -154,6 +163,7 @@ class NamedMasksStage:
         if not config.losses.iou:
             sam2.mask_decoder.iou_prediction_head.requires_grad_(False)
         self.module = NamedMasksModule(context.model, config.losses).to(context.device)
+        context.kept[QUESTIONS] = self.module.questions
 
     def parameters(self) -> Iterator[Tensor]:
         return (parameter for parameter in self.module.parameters() if parameter.requires_grad)
