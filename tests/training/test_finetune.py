@@ -8,13 +8,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.own_pictures import write_squares
-from support.small_model import build_model
+from support.small_model import build_model, draw_sample
 
 from sa2va.checkpoints.folder import load_checkpoint, save_checkpoint
+from sa2va.data import catalog
+from sa2va.data.base import Generated
 from sa2va.inference.loading import load
+from sa2va.training.adapt import AdaptConfig
 from sa2va.training.finetune import FinetuneRun, configure, measure_cost
+from sa2va.training.mixture import DatasetShare
 from sa2va.training.run import train_run
 from sa2va.training.stage import RunContext
+from sa2va.training.trainer import _StageRun
 
 LIGHT = ["steps=4", "batch_size=2", "num_workers=0", "save_every=2", "device=cpu", "num_points=64", "mask_side=32"]
 DEEP = [
@@ -77,8 +82,6 @@ def test_an_interrupted_run_ends_with_the_same_adapter(
 ) -> None:
     run = light(data, base)
     train_run(run, tmp_path / "whole", quiet=True)
-    from sa2va.training.trainer import _StageRun
-
     take_step = _StageRun.take_step
 
     def stop_at_three(self: object, step: int, batches: object) -> None:
@@ -120,16 +123,9 @@ def test_fine_tuning_continues_from_an_adapter(data: str, base: str, tmp_path: P
 
 
 def test_rehearsal_mixes_other_datasets(data: str, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sa2va.data import catalog
-    from sa2va.data.base import Generated
-    from support.small_model import draw_sample
-
     monkeypatch.setitem(catalog.DATASETS, "drawn", lambda: Generated(lambda index: draw_sample(index)))
     run = light(data, base)
     stage = run.describe_stage(run.stages[0])
-    from sa2va.training.adapt import AdaptConfig
-    from sa2va.training.supervised import DatasetShare
-
     assert isinstance(stage, AdaptConfig)
     stage = dataclasses.replace(stage, datasets=(DatasetShare(name="drawn", weight=1.0),))
     model, processor = build_model()
@@ -149,7 +145,9 @@ def test_alignment_without_the_stage_before_is_refused(data: str, base: str, tmp
     ("recipe", "words", "message"),
     [
         ("huge", [], "unknown recipe 'huge'; expected one of light, deep"),
-        ("light", ["rank=4"], "no setting 'rank'"),
+        ("light", ["ranks=4"], "no setting 'ranks'"),
+        ("light", ["lora_rank=0"], "an adapter needs LoRA weights; set lora_rank to 1 or more"),
+        ("light", ["trains_mask_decoder=no"], "trains_mask_decoder are not used here; set parts.embeddings"),
         ("light", ["parts.text_model=all"], "expected one of frozen, lora, full"),
         ("light", ["augment.flip=3"], "augment: flip is 3.0; expected 0 to 1"),
     ],

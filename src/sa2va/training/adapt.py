@@ -7,15 +7,13 @@ Shapes: M mask tokens, L tokens of a question, C SAM 2 width.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from sa2va.checkpoints.adapter import read_adapter
 from sa2va.checkpoints.find import find_model
-from sa2va.data.base import Mixture
-from sa2va.data.catalog import build_dataset
 from sa2va.media.source import uniform_indices
 from sa2va.model.auxiliary import ForwardView
 from sa2va.model.batch import Batch, move
@@ -23,17 +21,18 @@ from sa2va.model.losses import LossConfig, LossTerm
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.training.lora import load_adapter
+from sa2va.training.mixture import DatasetShare
 from sa2va.training.named_masks import QUESTIONS, QuestionEncoder, pad_questions
-from sa2va.training.own_data import OwnData, grid_figures
+from sa2va.training.own_data import OwnData, grid_figures, own_share
 from sa2va.training.parts import PartsConfig, choose_parts
 from sa2va.training.stage import OF_THE_RUN, RunContext
 from sa2va.training.supervised import (
     ChosenFrames,
-    DatasetShare,
     SupervisedConfig,
     SupervisedData,
     SupervisedModule,
     SupervisedStage,
+    save_memory,
 )
 
 if TYPE_CHECKING:
@@ -47,9 +46,28 @@ class AdaptConfig(SupervisedConfig):
     own_data: OwnData | None = field(default=None, metadata=OF_THE_RUN)
     adapter: str = field(default="", metadata=OF_THE_RUN)
     parts: PartsConfig = field(default_factory=PartsConfig)
+    lora_rank: int = 16
+    new_tokens: Literal["all", "rows", "none"] = "none"
     align: float = 0.0  # weight of the distance of [SEG] prompts from those of the stage "masks"; 0 = off
     validation_items: int = 60  # held-out records of a validation
     datasets: tuple[DatasetShare, ...] = ()  # rehearsal: other datasets, by weights beside the 1.0 of own data
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lora_rank < 1:
+            raise ValueError(f"stage {self.name}: an adapter needs LoRA weights; set lora_rank to 1 or more")
+        if self.new_tokens != "none" or not (self.trains_vision_projector and self.trains_mask_decoder):
+            raise ValueError(
+                f"stage {self.name}: new_tokens, trains_vision_projector and trains_mask_decoder are not used here; "
+                "set parts.embeddings, parts.vision_projector and parts.mask_decoder"
+            )
+
+    def choose_parts(self, model: Sa2VA) -> None:
+        """Freeze, extend with LoRA weights or unfreeze each part of a model, in place."""
+        choose_parts(
+            model, self.parts, self.losses, rank=self.lora_rank, alpha=self.lora_alpha or None,
+            dropout=self.lora_dropout, targets=self.lora_targets,
+        )  # fmt: skip
 
     def build(self, context: RunContext) -> "AdaptStage":
         return AdaptStage(self, context)
@@ -68,9 +86,7 @@ class AdaptData(SupervisedData):
 
     def __init__(self, config: AdaptConfig, processor: Processor) -> None:
         assert config.own_data is not None
-        self.config, self.processor = config, processor
-        datasets = [config.own_data.open(), *(build_dataset(one.name) for one in config.datasets)]
-        self.mixture = Mixture(datasets, [1.0, *(one.weight for one in config.datasets)], config.seed)
+        super().__init__(replace(config, datasets=(own_share(config.own_data), *config.datasets)), processor)
 
     def collate(self, items: Sequence[ChosenFrames]) -> AdaptBatch:
         batch = super().collate(items)
@@ -108,8 +124,7 @@ class AdaptModule(SupervisedModule):
         if self.questions is None or not isinstance(batch, AdaptBatch):
             return self.model(batch, self.losses)
         with torch.no_grad():
-            words = self.model.mllm.embed_tokens(batch.question_ids).float()
-            targets = self.questions(words, batch.is_word).float()
+            targets = self.questions(batch.question_ids, batch.is_word).float()
         return self.model(batch, self.losses, auxiliary=Alignment(targets, self.align))
 
 
@@ -119,9 +134,11 @@ class AdaptStage(SupervisedStage):
     config: AdaptConfig
 
     def __init__(self, config: AdaptConfig, context: RunContext) -> None:
-        self.config, self.device, model = config, context.device, context.model
+        self.device, model = context.device, context.model
         self.data = AdaptData(config, context.processor)
-        choose_parts(model, config.parts, config.losses)
+        self.config = replace(config, steps=self.data.config.steps, warmup_steps=self.data.config.warmup_steps)
+        config.choose_parts(model)
+        save_memory(model, config, context.device)
         if config.adapter:
             folder = find_model(config.adapter)
             load_adapter(model, read_adapter(folder)[1], folder)
@@ -141,8 +158,9 @@ class AdaptStage(SupervisedStage):
         assert self.config.own_data is not None
         model, pairs = self.module.model, []
         for number, sample in enumerate(self.config.own_data.held_out_samples(self.config.validation_items)):
-            keyframes = uniform_indices(sample.num_frames, self.config.num_frames)
-            batch = move(self.data.collate([ChosenFrames(sample, keyframes, number)]), self.device)
+            keyframes = uniform_indices(sample.num_frames, self.data.num_frames)
+            chosen = ChosenFrames(sample, keyframes, number, "", f"held-out sample {number}")
+            batch = move(self.data.collate([chosen]), self.device)
             states = model.mllm.run_text(model.encode(batch))
             frames = model.sam2.encode_frames(batch.sam_pixel_values)
             output = model.decode_masks(model.gather_seg_states(states, batch), frames, batch.seg_rows)

@@ -27,7 +27,7 @@ from sa2va.training.config import RunConfig, apply_overrides
 from sa2va.training.lora import adapter_tensors, save_adapter
 from sa2va.training.named_masks import NamedMasksConfig
 from sa2va.training.own_data import OwnData
-from sa2va.training.parts import PartsConfig, choose_parts
+from sa2va.training.parts import PartsConfig
 from sa2va.training.stage import OF_THE_RUN, StageConfig
 
 if TYPE_CHECKING:
@@ -50,11 +50,11 @@ class FinetuneRun(RunConfig):
         return OwnData(path=self.data, own=self.own, augment=self.augment, draw=replace(self.draw, seed=self.seed))
 
     @property
-    def parts(self) -> PartsConfig:
-        """How the last stage trains each part."""
+    def last(self) -> AdaptConfig:
+        """The stage that trains the adapter."""
         stage = self.stages[-1]
         assert isinstance(stage, AdaptConfig)
-        return stage.parts
+        return stage
 
     @property
     def results(self) -> tuple[str, ...]:
@@ -107,7 +107,8 @@ def deep(data: str, base: str = "tiny") -> FinetuneRun:
             NamedMasksConfig(name="masks", steps=3000, batch_size=16, lr=1.5e-3, losses=heads, save_every_s=300.0),
             AdaptConfig(
                 name="adapt", steps=600, batch_size=16, lr=5e-4, mask_side=96, losses=heads, save_every_s=300.0,
-                align=0.3, parts=PartsConfig(vision_tower="full", vision_projector="full", sam_encoder="full", rank=64),
+                align=1.0, lora_rank=64,
+                parts=PartsConfig(vision_tower="full", vision_projector="full", sam_encoder="full"),
             ),
         ),
     )  # fmt: skip
@@ -149,6 +150,6 @@ def measure_cost(run: FinetuneRun) -> Cost:
     """
     model = build_empty(open_checkpoint(find_model(run.start)).config)
     total = sum(parameter.numel() for parameter in model.parameters())
-    choose_parts(model, run.parts, LossConfig())
+    run.last.choose_parts(model)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return Cost(trained, total, sum(2 * tensor.numel() for tensor in adapter_tensors(model).values()))

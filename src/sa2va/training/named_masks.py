@@ -25,6 +25,7 @@ from sa2va.training.own_data import OwnData, grid_figures
 from sa2va.training.stage import OF_THE_RUN, Key, RunContext, StageConfig
 from sa2va.types import Sample
 
+QUESTION_DRAWS = 3  # draws of each record in which words are counted
 QUESTIONS = "questions"  # key of the QuestionEncoder in RunContext.kept
 
 
@@ -64,17 +65,37 @@ class NamedPicture:
 
 
 class QuestionEncoder(nn.Module):
-    """Prompt of a question: attention pooling over its word embeddings, and an MLP."""
+    """Prompt of a question: a weighted sum of word vectors, and an MLP.
 
-    def __init__(self, in_dim: int, out_dim: int, width: int = 256) -> None:
+    A word that is rare among the questions counts most, so that the name matters and not the template around it. With
+    learned weights over the MLLM's frozen embeddings, names were told apart ten times more slowly.
+
+    Args:
+        questions: questions of the training data, as token ids, from which the weights of the words are counted.
+        vocab_size: V.
+        out_dim: C.
+        width: of the word vectors.
+    """
+
+    weights: Tensor
+
+    def __init__(self, questions: Sequence[Sequence[int]], vocab_size: int, out_dim: int, width: int = 256) -> None:
         super().__init__()
-        self.score = nn.Linear(in_dim, 1)
-        self.mlp = nn.Sequential(nn.LayerNorm(in_dim), nn.Linear(in_dim, width), nn.GELU(), nn.Linear(width, out_dim))
+        self.words = nn.Embedding(vocab_size, width)
+        last = nn.Linear(width, out_dim)
+        nn.init.normal_(last.weight, 0, width**-0.5)  # prompts as far apart as those of a table of names
+        self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), last)
+        counts = torch.ones(vocab_size)
+        for question in questions:
+            counts[list(set(question))] += 1
+        rarity = ((len(questions) + 2) / counts).log().square()
+        self.register_buffer("weights", rarity.clamp(min=1e-3), persistent=False)
 
-    def forward(self, words: Tensor, is_word: Tensor) -> Tensor:
-        """Encode questions: words (M, L, D), is_word (M, L) -> (M, C)."""
-        scores = self.score(words)[..., 0].masked_fill(~is_word, -torch.inf)
-        return self.mlp((scores.softmax(-1)[..., None] * words).sum(1))
+    def forward(self, question_ids: Tensor, is_word: Tensor) -> Tensor:
+        """Encode questions: (M, L) long, (M, L) bool -> (M, C)."""
+        weights = self.weights[question_ids] * is_word
+        shares = weights / weights.sum(-1, keepdim=True)
+        return self.mlp((shares[..., None] * self.words(question_ids)).sum(1))
 
 
 def pad_questions(processor: Processor, questions: Sequence[list[int]]) -> dict[str, Tensor]:
@@ -92,7 +113,14 @@ class NamedMasksData:
     def __init__(self, config: NamedMasksConfig, processor: Processor) -> None:
         assert config.own_data is not None
         self.config, self.processor = config, processor
-        self.mixture = Mixture([config.own_data.open(absent=False)], [1.0], config.seed)
+        self.dataset = config.own_data.open(absent=False)
+        self.mixture = Mixture([self.dataset], [1.0], config.seed)
+
+    def questions(self) -> list[list[int]]:
+        """Return the questions of some draws of each record, as token ids; no picture is read."""
+        plain = self.dataset.dataset
+        turns = [t for epoch in range(QUESTION_DRAWS) for i in range(len(plain)) for t in plain.draw(i, epoch).turns]
+        return [self.processor.tokenizer.encode(turn.question, add_special_tokens=False) for turn in turns]
 
     def __len__(self) -> int:
         return self.config.steps
@@ -134,15 +162,13 @@ class NamedMasksData:
 class NamedMasksModule(nn.Module):
     """SAM 2's image encoder and mask decoder with the encoder of questions."""
 
-    def __init__(self, model: Sa2VA, losses: LossConfig) -> None:
+    def __init__(self, model: Sa2VA, losses: LossConfig, questions: QuestionEncoder) -> None:
         super().__init__()
-        self.model, self.losses = model, losses
-        self.questions = QuestionEncoder(model.mllm.width, model.sam2.width)
+        self.model, self.losses, self.questions = model, losses, questions
 
     def decode(self, batch: NamedBatch) -> MaskOutput:
-        words = self.model.mllm.embed_tokens(batch.question_ids).float()
         frames = self.model.sam2.encode_frames(batch.sam_pixel_values)
-        return self.model.decode_prompts(self.questions(words, batch.is_word), frames, batch.rows)
+        return self.model.decode_prompts(self.questions(batch.question_ids, batch.is_word), frames, batch.rows)
 
     def forward(self, batch: NamedBatch) -> dict[str, LossTerm]:
         return mask_losses(self.decode(batch), batch.targets, self.losses, batch.seeds)
@@ -162,7 +188,9 @@ class NamedMasksStage:
             sam2.mask_decoder.pred_obj_score_head.requires_grad_(False)
         if not config.losses.iou:
             sam2.mask_decoder.iou_prediction_head.requires_grad_(False)
-        self.module = NamedMasksModule(context.model, config.losses).to(context.device)
+        model = context.model
+        questions = QuestionEncoder(self.data.questions(), len(model.mllm.word_embeddings), model.sam2.width)
+        self.module = NamedMasksModule(model, config.losses, questions).to(context.device)
         context.kept[QUESTIONS] = self.module.questions
 
     def parameters(self) -> Iterator[Tensor]:

@@ -5,6 +5,7 @@ Flow: OwnData of a run -> data/own/dataset.py -> augmented training data; held-o
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,6 +16,7 @@ from sa2va.data.own.objects import OwnConfig
 from sa2va.data.stored import DrawConfig, StoredDataset
 from sa2va.media.source import uniform_indices
 from sa2va.metrics.iou import ciou, giou
+from sa2va.training.mixture import DatasetShare
 from sa2va.types import Sample
 
 EVERY_EXPRESSION = 10_000  # expressions of a record in evaluation
@@ -29,7 +31,7 @@ class OwnData:
     augment: AugmentConfig
     draw: DrawConfig
 
-    def open(self, *, absent: bool = True) -> StoredDataset:
+    def open(self, *, absent: bool = True) -> Augmented:
         """Open the training part, augmented; `absent=False` leaves out questions about absent objects.
 
         Raises:
@@ -47,6 +49,22 @@ class OwnData:
         """Draw samples spread over the held-out part."""
         dataset = self.open_plain("val")
         return (dataset[index] for index in uniform_indices(len(dataset), number))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnShare(DatasetShare):
+    """Own data of a run as a dataset of a mixture."""
+
+    data: OwnData
+
+    def open(self, folder: Path | None, draw: DrawConfig) -> StoredDataset:
+        del folder, draw  # those of the run
+        return self.data.open()
+
+
+def own_share(data: OwnData) -> OwnShare:
+    """Return the share of own data in a mixture: weight 1."""
+    return OwnShare(name="own", path=data.path, weight=1.0, data=data)
 
 
 def grid_figures(pairs: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:

@@ -125,10 +125,10 @@ def describe_training(run: "FinetuneRun") -> str:
     """Describe the parts that are trained, the size of the adapter and the memory."""
     from sa2va.training.finetune import measure_cost
 
-    cost, parts = measure_cost(run), run.parts
-    ways = ", ".join(f"{name} {way}" for name, way in parts.ways.items() if way != "frozen")
+    cost = measure_cost(run)
+    ways = ", ".join(f"{name} {way}" for name, way in run.last.parts.ways.items() if way != "frozen")
     return (
-        f"training {cost.trained:,} of {cost.total:,} parameters ({ways}; rank {parts.rank}): an adapter of "
+        f"training {cost.trained:,} of {cost.total:,} parameters ({ways}; rank {run.last.lora_rank}): an adapter of "
         f"{cost.adapter_bytes / 1e6:.1f} MB; {cost.memory_bytes / 2**30:.2g} GiB of memory, and activations"
     )
 
