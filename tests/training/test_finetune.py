@@ -124,7 +124,7 @@ def test_fine_tuning_continues_from_an_adapter(data: str, base: str, tmp_path: P
 
 def test_rehearsal_mixes_other_datasets(data: str, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(catalog.DATASETS, "drawn", lambda: Generated(lambda index: draw_sample(index)))
-    run = light(data, base)
+    run = light(data, base, "steps=20")
     stage = run.describe_stage(run.stages[0])
     assert isinstance(stage, AdaptConfig)
     stage = dataclasses.replace(stage, datasets=(DatasetShare(name="drawn", weight=1.0),))

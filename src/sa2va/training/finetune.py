@@ -86,7 +86,7 @@ def light(data: str, base: str = "tiny") -> FinetuneRun:
         augment=AugmentConfig(flip=0.5, crop=0.5, color=0.2),
         stages=(
             AdaptConfig(
-                name="adapt", steps=300, batch_size=8, lr=5e-4, warmup_steps=20, weight_decay=0.0, save_every_s=60.0,
+                name="adapt", steps=150, batch_size=8, lr=5e-4, warmup_steps=20, weight_decay=0.0, save_every_s=60.0,
                 mask_side=256, losses=LossConfig(num_points=4096),
             ),
         ),
