@@ -122,6 +122,15 @@ def test_fine_tuning_continues_from_an_adapter(data: str, base: str, tmp_path: P
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_quantized_base_gives_an_adapter_for_the_plain_one(data: str, base: str, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    for name, word in (("plain", "seed=0"), ("int4", "quantize=int4")):
+        train_run(light(data, base, "steps=1", word), tmp_path / name, quiet=True)
+    plain, packed = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("plain", "int4"))
+    assert {name: tensor.shape for name, tensor in plain.items()} == {n: t.shape for n, t in packed.items()}
+    load(base, adapter=tmp_path / "int4", device="cpu")
+
+
 def test_rehearsal_mixes_other_datasets(data: str, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(catalog.DATASETS, "drawn", lambda: Generated(lambda index: draw_sample(index)))
     run = light(data, base, "steps=20")

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from sa2va.checkpoints.adapter import CONFIG_FILE, WEIGHTS_FILE
+from sa2va.checkpoints.device import choose_device
 from sa2va.checkpoints.find import find_model
 from sa2va.checkpoints.folder import build_empty, open_checkpoint
 from sa2va.checkpoints.quantize import quantize_mllm
@@ -69,7 +68,7 @@ class FinetuneRun(RunConfig):
     def build_model(self, folder: Path) -> tuple[Sa2VA, Processor]:
         model, processor = super().build_model(folder)
         if self.quantize:
-            quantize_mllm(model, self.quantize, torch.device("cpu"))
+            quantize_mllm(model, self.quantize, choose_device(self.device))
         return model, processor
 
     def save(self, model: Sa2VA, processor: Processor, folder: Path) -> None:
