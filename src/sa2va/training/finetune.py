@@ -7,8 +7,11 @@ Source: LoRA, arXiv:2106.09685. Which parts are trained, and how, was chosen by 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from torch import nn
 
 from sa2va.checkpoints.adapter import CONFIG_FILE, WEIGHTS_FILE
 from sa2va.checkpoints.device import choose_device
@@ -69,10 +72,21 @@ class FinetuneRun(RunConfig):
         model, processor = super().build_model(folder)
         if self.quantize:
             quantize_mllm(model, self.quantize, choose_device(self.device))
+            leave_out_of_states(model)
         return model, processor
 
     def save(self, model: Sa2VA, processor: Processor, folder: Path) -> None:
         save_adapter(model, folder, self.start)
+
+
+def leave_out_of_states(model: Sa2VA) -> None:
+    """Leave what bitsandbytes adds to state dicts out of training states, which hold no frozen weights anyway.
+
+    torch's distributed state dicts refuse entries that belong to no parameter.
+    """
+    for layer in model.modules():
+        if type(layer).__module__.startswith("bitsandbytes"):
+            layer._save_to_state_dict = partial(nn.Module._save_to_state_dict, layer)
 
 
 def light(data: str, base: str = "tiny") -> FinetuneRun:
