@@ -23,6 +23,7 @@ from sa2va.apps.commands.data import app as data
 from sa2va.apps.commands.demo import demo
 from sa2va.apps.commands.doctor import doctor
 from sa2va.apps.commands.eval import evaluate, takes_extensions
+from sa2va.apps.commands.finetune import finetune
 from sa2va.apps.commands.parity import parity
 from sa2va.apps.commands.segment import segment
 from sa2va.apps.commands.track import track
@@ -43,6 +44,7 @@ COMMANDS = {
     "chat": chat,
     "demo": demo,
     "train": train,
+    "finetune": finetune,
     "eval": evaluate,
     "convert": convert,
     "assemble": assemble,

@@ -1,20 +1,21 @@
 """Augment pictures, clips and their masks: mirror, crop, color.
 
-Flow: Sample -> augment (a seeded generator) -> Sample, whose frames and masks are decoded and changed on demand.
-    Words of place stay true: "left" and "right" are swapped in a mirrored sample, and a sample with any word of place
-    is not cropped.
+Flow: StoredDataset -> Augmented -> augment each sample with the generator of its draw -> Sample, whose frames and masks
+    are decoded and changed on demand. Words of place stay true: "left" and "right" are swapped in a mirrored sample,
+    and a sample with any word of place is not cropped.
 Shapes: T frames, H W picture, h w crop, n objects, K frames.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va.data.base import Redrawn
+from sa2va.data.stored import Draw, Extent, StoredDataset
 from sa2va.types import Frames, FrameSource, Masks, MaskTracks, Sample, Span, Turn
 
 LEAST_KEPT = 0.3  # share of an object's pixels that a crop must keep for its turn to stay
@@ -111,22 +112,21 @@ class ViewedTracks:
         return self.view.place(self.source.masks(objects, frames), 2).astype(bool, copy=False)
 
 
-class Augmented:
-    """Dataset seen through random views: another one for each item and epoch."""
+class Augmented(StoredDataset[Any]):
+    """Stored dataset seen through random views: another one for each record and epoch."""
 
-    def __init__(self, dataset: Redrawn, config: AugmentConfig, seed: int = 0) -> None:
-        self.dataset, self.config, self._seed = dataset, config, seed
+    def __init__(self, dataset: StoredDataset[Any], config: AugmentConfig) -> None:
+        super().__init__(dataset.name, dataset.records, dataset.config)
+        self.dataset, self.augmentation = dataset, config
 
-    def __len__(self) -> int:
-        return len(self.dataset)
+    def build_sample(self, record: Any, draw: Draw) -> Sample:
+        return augment(self.dataset.build_sample(record, draw), self.augmentation, draw.rng)
 
-    def __getitem__(self, index: int) -> Sample:
-        return self.draw(index, 0)
+    def describe(self, record: Any) -> str:
+        return self.dataset.describe(record)
 
-    def draw(self, index: int, epoch: int) -> Sample:
-        """Return the view of an epoch, a pure function of the seed, the item and the epoch."""
-        rng = np.random.default_rng([self._seed, index, epoch, 2])
-        return augment(self.dataset.draw(index, epoch), self.config, rng)
+    def extent(self, index: int) -> Extent:
+        return self.dataset.extent(index)
 
 
 def augment(sample: Sample, config: AugmentConfig, rng: np.random.Generator) -> Sample:
@@ -211,7 +211,8 @@ def _draw_crop(
     """Draw a crop and the turns whose objects it shows; the whole picture if no crop shows any."""
     media = sample.media[0]
     height, width = media.height, media.width
-    masks = sample.tracks.masks(range(len(sample.tracks)), [0])[:, 0]
+    named = sorted({index for turn in sample.turns for span in turn.spans for index in span.objects})
+    masks = sample.tracks.masks(named, [0])[:, 0]
     areas = np.count_nonzero(masks, axis=(1, 2))
     for _ in range(CROP_TRIES):
         share = rng.uniform(least, 1)
@@ -220,7 +221,7 @@ def _draw_crop(
         w = min(width, max(8, round(width * np.sqrt(share * aspect))))
         x0, y0 = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
         kept = np.count_nonzero(masks[:, y0 : y0 + h, x0 : x0 + w], axis=(1, 2))
-        shown = kept >= np.maximum(LEAST_KEPT * areas, 1)
+        shown = dict(zip(named, kept >= np.maximum(LEAST_KEPT * areas, 1), strict=True))
         turns = tuple(t for t in sample.turns if all(shown[i] for span in t.spans for i in span.objects))
         if turns:
             return (x0, y0, x0 + w, y0 + h), turns

@@ -65,6 +65,10 @@ class RunConfig:
     def finish(self, model: "Sa2VA", processor: "Processor") -> None:
         """Finish the model after the last stage and before saving, for example by calibration; override as needed."""
 
+    def describe_stage(self, stage: StageConfig) -> StageConfig:
+        """Return the config of a stage with the settings that all stages of the run share."""
+        return dataclasses.replace(stage, seed=self.seed)
+
     @property
     def results(self) -> tuple[str, ...]:
         """Files or folders that `save` writes, relative to the folder of the run."""

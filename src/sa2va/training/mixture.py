@@ -44,6 +44,17 @@ class DatasetShare:
         """Weight or repeats."""
         return float(self.weight or self.repeats or 0)
 
+    def open(self, folder: Path | None, draw: DrawConfig) -> Dataset:
+        """Open the dataset.
+
+        Args:
+            folder: its folder or file; None for a generated one.
+            draw: settings of the draws.
+        """
+        if folder is None:
+            return build_dataset(self.name)
+        return build_dataset(self.name, folder, split=self.split, draw=draw)
+
     @classmethod
     def from_text(cls, text: str) -> "DatasetShare":
         """Parse `name:key=value:...`, as in `own:path=photos:repeats=3`.
@@ -142,7 +153,7 @@ def open_mixture(shares: Sequence[DatasetShare], root: str, draw: DrawConfig, se
             "dataset out with datasets.NAME.repeats=0"
         )
     draw = replace(draw, seed=draw.seed or seed)
-    datasets = tuple(_open(share, folder, draw) for share, folder in zip(kept, folders, strict=True))
+    datasets = tuple(share.open(folder, draw) for share, folder in zip(kept, folders, strict=True))
     sizes = [len(dataset) if share.weight is None else 1 for share, dataset in zip(kept, datasets, strict=True)]
     for share, size in zip(kept, sizes, strict=True):
         if size >= ENDLESS:
@@ -163,12 +174,6 @@ def _find(share: DatasetShare, root: str) -> Path | None:
             f"datasets.{share.name}.path"
         )
     return Path(root, FOLDERS[share.name])
-
-
-def _open(share: DatasetShare, folder: Path | None, draw: DrawConfig) -> Dataset:
-    if folder is None:
-        return build_dataset(share.name)
-    return build_dataset(share.name, folder, split=share.split, draw=draw)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Flow: PartsConfig -> choose_parts(model) -> parameters that require a gradient -> lora.save_adapter.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -26,21 +27,15 @@ class PartsConfig:
     projector: Way = "full"  # from [SEG] states to SAM 2 prompts
     sam_encoder: Way = "lora"
     mask_decoder: Way = "full"
-    rank: int = 16  # of the LoRA weights; alpha is twice the rank
-    dropout: float = 0.05  # before the LoRA weights
 
     def __post_init__(self) -> None:
-        if not 1 <= self.rank <= 4096 or not 0 <= self.dropout < 1:
-            raise ValueError(
-                f"parts: rank is {self.rank} and dropout {self.dropout}; expected 1 to 4096 and a share below 1"
-            )
         if "lora" not in self.ways.values():
             raise ValueError("parts: an adapter needs LoRA weights in at least one part; set parts.text_model=lora")
 
     @property
     def ways(self) -> dict[str, Way]:
         """The way of each part, by its name."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("rank", "dropout")}
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
 
 def find_parts(model: Sa2VA) -> dict[str, list[nn.Module]]:
@@ -57,17 +52,21 @@ def find_parts(model: Sa2VA) -> dict[str, list[nn.Module]]:
     }
 
 
-def choose_parts(model: Sa2VA, config: PartsConfig, losses: LossConfig) -> None:
+def choose_parts(
+    model: Sa2VA, config: PartsConfig, losses: LossConfig, *, rank: int, alpha: int | None = None,
+    dropout: float = 0.0, targets: Sequence[str] = (),
+) -> None:  # fmt: skip
     """Freeze, extend with LoRA weights or unfreeze each part of a model, in place.
 
     Args:
         model: any model without LoRA weights.
         config: how each part is trained.
+        rank, alpha, dropout, targets: of the LoRA weights, see `add_lora`.
         losses: a head of the mask decoder without a loss stays frozen, since only weight decay would change it.
     """
     parts = find_parts(model)
     chosen = [module for name, way in config.ways.items() if way == "lora" for module in parts[name]]
-    add_lora(model, config.rank, dropout=config.dropout, parts=chosen)
+    add_lora(model, rank, alpha=alpha, dropout=dropout, targets=targets, parts=chosen)
     for name, way in config.ways.items():
         for module in parts[name]:
             if way == "full" or name == "embeddings":  # the embeddings lie within the text model

@@ -4,7 +4,6 @@ Flow: `sa2va train NAME [name=value ...]` -> recipes.py -> apply_overrides -> tr
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -69,7 +68,7 @@ def _train(config: RunConfig, folder: Path, device: torch.device, quiet: bool) -
     context = RunContext(model=model, processor=processor, seed=config.seed, folder=folder, device=device)
     with RunLogger(folder, quiet=quiet, main=is_main_process()) as logger:
         for stage in config.stages:
-            run_stage(replace(stage, seed=config.seed).build(context), folder, device, logger)
+            run_stage(config.describe_stage(stage).build(context), folder, device, logger)
     config.finish(model, processor)
     if is_main_process():
         config.save(model, processor, folder)

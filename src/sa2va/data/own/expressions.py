@@ -83,7 +83,9 @@ def write_expressions(item: OwnItem, config: OwnConfig, *, is_union: bool) -> tu
     return tuple(
         one
         for one in found
-        if len(one.objects) <= limit and all(0 < shares[row] >= config.min_area for row in one.objects)
+        if len(one.objects) <= limit
+        and shares[list(one.objects)].all()
+        and (shares[list(one.objects)].sum() if is_union else shares[list(one.objects)].min()) >= config.min_area
     )
 
 
@@ -134,7 +136,7 @@ def _named(item: OwnItem, geometry: Geometry, config: OwnConfig, is_union: bool)
             found.append(Expression(f"the {name}", (rows[0],)))
         else:
             found.append(Expression(f"the {pluralize(name)}", tuple(rows)))
-            found += _placed(name, rows, geometry, config.margin)
+            found += _placed(name, rows, geometry, config.margin) if config.places else []
     return found
 
 

@@ -23,9 +23,11 @@ class OwnConfig:
     format: str = "auto"  # name in own/catalog.py
     seed: int = 0  # of the split, where the format has none of its own
     held_out: float = 0.1  # share of pictures or clips held out as "val", where the format has no split of its own
-    min_area: float = 0.0  # share of the picture; expressions of smaller objects are left out
+    # Share of the picture; expressions of smaller objects are left out. Objects with one mask for all count together.
+    min_area: float = 0.0
     margin: float = 0.05  # share of the picture's side by which objects must differ to be told apart by place
     category_names: bool = True  # write expressions from category names
+    places: bool = True  # also "the left cat", where there are several
     max_members: int = 6  # masks of an expression of several objects, if each has a mask of its own
     absent_rate: float = 0.75  # share of conversations that also ask for an absent category
     complete: bool | None = None  # every object of every category is annotated; None = as the format promises

@@ -1,0 +1,105 @@
+"""Check `sa2va finetune`: an adapter, figures before and after, and bad input in one line."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from support.own_pictures import write_squares
+from support.small_model import build_model
+
+from sa2va.apps.cli import main
+from sa2va.checkpoints.folder import save_checkpoint
+from sa2va.inference.loading import load
+
+SETTINGS = ["steps=2", "batch_size=2", "num_workers=0", "device=cpu", "losses.num_points=64", "mask_side=32"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("base")
+    model, processor = build_model()
+    save_checkpoint(model, processor.tokenizer, folder, torch.float32)
+    return str(folder)
+
+
+def test_one_command_gives_an_adapter_and_a_report(
+    base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = write_squares(tmp_path / "data"), tmp_path / "out"
+    before = {path: path.read_bytes() for path in sorted(data.rglob("*")) if path.is_file()}
+    command = ["finetune", "--data", str(data), "--base", base, "-o", str(out), *SETTINGS]
+    assert main(command) == 0
+    told = capsys.readouterr()
+    assert "coco, 6 pictures, 6 objects; categories: red square 6" in told.err
+    assert "5 expressions in 5 pictures or clips; held out: 1 expressions" in told.err
+    assert "parameters (text_model lora" in told.err and "MB" in told.err
+    assert "before" in told.out and "after" in told.out and f"--adapter {out}" in told.out
+    report = json.loads((out / "report.json").read_text())
+    assert report["num_records"] == 1
+    assert [figure["name"] for figure in report["before"]] == [figure["name"] for figure in report["after"]]
+    assert report["adapter_bytes"] == (out / "adapter_model.safetensors").stat().st_size
+    with Image.open(out / "contact_sheet.jpg") as sheet:
+        assert sheet.width >= 200
+    load(base, adapter=out, device="cpu")
+    assert {path: path.read_bytes() for path in sorted(data.rglob("*")) if path.is_file()} == before
+    stamp = (out / "adapter_model.safetensors").stat().st_mtime_ns
+    assert main([*command, "--json", "-q"]) == 0
+    assert json.loads(capsys.readouterr().out) == report
+    assert (out / "adapter_model.safetensors").stat().st_mtime_ns == stamp
+
+
+def empty(folder: Path) -> None:
+    folder.mkdir()
+
+
+def without_masks(folder: Path) -> None:
+    content = json.loads((write_squares(folder) / "train.json").read_text())
+    (folder / "train.json").write_text(json.dumps(content | {"annotations": []}))
+
+
+def one_picture(folder: Path) -> None:
+    write_squares(folder, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "words", "message"),
+    [
+        (lambda folder: None, [], "there is no such file or folder"),
+        (empty, [], "no known format was found"),
+        (without_masks, [], "can be named"),
+        (one_picture, [], "none is held out"),
+        (write_squares, ["--recipe", "huge"], "unknown recipe 'huge'"),
+        (write_squares, ["stepz=3"], "no setting 'stepz'"),
+        (write_squares, ["output=x"], "the output is given as"),
+        (write_squares, ["--base", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_bad_input_is_one_line(
+    make: object, words: list[str], message: str, base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path / "data")  # ty: ignore[call-non-callable]
+    command = ["finetune", "--data", str(tmp_path / "data"), "--base", base, "-o", str(tmp_path / "out"), *SETTINGS]
+    assert main([*command, *words]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("sa2va: ") and message in error
+
+
+def test_a_folder_of_others_is_refused(base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = write_squares(tmp_path / "data"), tmp_path / "out"
+    out.mkdir()
+    (out / "report.json").write_text("mine")
+    command = ["finetune", "--data", str(data), "--base", base, "-o", str(out), *SETTINGS]
+    assert main(command) == 2
+    assert "expected a new or empty folder" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["report.json"]
+
+
+def test_a_folder_of_another_run_is_refused(base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "finetune.json").write_text(json.dumps({"data": "/elsewhere", "base": base, "recipe": "light"}))
+    data = write_squares(tmp_path / "data")
+    assert main(["finetune", "--data", str(data), "--base", base, "-o", str(out), *SETTINGS]) == 2
+    assert "holds a run with data /elsewhere" in capsys.readouterr().err
