@@ -54,7 +54,7 @@ def build_stage(run: SupervisedRun) -> SupervisedStage:
 
 
 def test_a_plan_counts_what_training_has(start: Path) -> None:
-    run = describe(start)
+    run = describe(start, new_tokens="rows")
     (plan,) = plan_run(run).stages
     stage = build_stage(run)
     sizes = {True: 0, False: 0}
