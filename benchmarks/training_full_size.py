@@ -18,7 +18,7 @@ from sa2va.checkpoints.find import find_model
 from sa2va.checkpoints.folder import load_checkpoint, save_checkpoint
 from sa2va.checkpoints.tokenizers import load_tokenizer
 from sa2va.training.mixture import DatasetShare
-from sa2va.training.plan import AS_CONFIGURED, build_outline, plan_run
+from sa2va.training.plan import AS_CONFIGURED, StartModel, plan_run
 from sa2va.training.recipes import sa2va_1b
 from sa2va.training.run import train_run
 from sa2va.training.supervised import SupervisedConfig, SupervisedRun
@@ -32,12 +32,12 @@ TRAINED = (
 
 def write_random(config: SupervisedRun, folder: Path) -> None:
     """Write a model with random weights: matrices by N(0, 0.02), norms 1, all others 0."""
-    model, _ = build_outline(config)
+    model, _ = StartModel.of(config).outline(config)
     model.to_empty(device="cpu")
     torch.manual_seed(0)
     with torch.no_grad():
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            if tensor.ndim >= 2:
+        for name, tensor in model.state_dict().items():
+            if tensor.ndim >= 2 and tensor.is_floating_point():
                 tensor.normal_(std=0.02)
             else:
                 tensor.fill_("norm" in name and name.endswith("weight"))

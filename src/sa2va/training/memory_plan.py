@@ -78,8 +78,37 @@ class MemoryPlan:
         return self.weights + self.gradients + self.optimizer + self.activations + self.working
 
 
-def plan_memory(model: Sa2VA, config: SupervisedConfig, load: Load, device: torch.device) -> MemoryPlan:
-    """Estimate the memory of a step.
+@dataclass(frozen=True)
+class StepMemory:
+    """What a step holds, in bytes, from which the plans with and without gradient checkpointing follow."""
+
+    weights: int
+    trained: int  # bytes of the trained weights
+    batch: int
+    outside: int  # kept for the backward pass outside the layers that checkpointing would run again
+    inside: int  # kept in these layers
+    inputs: int  # of these layers, kept by checkpointing
+    largest_layer: int  # kept in one of them
+    encoders: int  # working memory of frozen encoders
+    largest: int  # largest kept tensor
+    in_bfloat16: bool
+
+    def plan(self, config: SupervisedConfig) -> MemoryPlan:
+        """Return the plan of a config."""
+        again = self.largest_layer if config.gradient_checkpointing else 0
+        kept = self.outside + (self.inputs if config.gradient_checkpointing else self.inside)
+        return MemoryPlan(
+            weights=self.weights,
+            gradients=self.trained,
+            optimizer=self.trained * (2 + bool(config.ema)),
+            activations=kept + self.batch,
+            working=max(self.encoders, again + WORKING_COPIES * self.largest),
+            in_bfloat16=self.in_bfloat16,
+        )
+
+
+def measure_step(model: Sa2VA, config: SupervisedConfig, load: Load, device: torch.device) -> StepMemory:
+    """Measure the memory of a step on fake tensors.
 
     Args:
         model: on the meta device, its trained parts chosen and memory savers applied; its tensors become fake.
@@ -88,24 +117,23 @@ def plan_memory(model: Sa2VA, config: SupervisedConfig, load: Load, device: torc
         device: where it would run; a CPU encodes pictures in smaller parts.
     """
     half = runs_in_bfloat16(config, device)
-    working = _encoder_working(model, device) * (2 if half else 4)
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        replace_tensors(model, mode)
-        ledger = Ledger(model)
-        model.train()
-        with ledger.recording(), torch.autocast("cpu", torch.bfloat16, enabled=half):
-            _run(model, config, load)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    replace_tensors(model, mode)
+    ledger = Ledger(model)
+    model.train()
+    with mode, ledger.recording(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+        _run(model, config, load)
     parameters = list(dict.fromkeys(model.parameters()))
-    trained = sum(parameter.nbytes for parameter in parameters if parameter.requires_grad)
-    kept, again = ledger.outside + ledger.inside, 0
-    if config.gradient_checkpointing:
-        kept, again = ledger.outside + ledger.inputs, ledger.largest_layer
-    return MemoryPlan(
+    return StepMemory(
         weights=sum(parameter.nbytes for parameter in parameters),
-        gradients=trained,
-        optimizer=trained * (2 + bool(config.ema)),
-        activations=kept + load.nbytes,
-        working=max(working, again + WORKING_COPIES * ledger.largest),
+        trained=sum(parameter.nbytes for parameter in parameters if parameter.requires_grad),
+        batch=load.nbytes,
+        outside=ledger.outside,
+        inside=ledger.inside,
+        inputs=ledger.inputs,
+        largest_layer=ledger.largest_layer,
+        encoders=_encoder_working(model, device) * (2 if half else 4),
+        largest=ledger.largest,
         in_bfloat16=half,
     )
 

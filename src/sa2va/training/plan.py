@@ -4,6 +4,7 @@ Flow: RunConfig -> config of its start model, without weights -> plan_run -> Run
     Datasets are opened and all their records checked, as in training; a few samples are decoded to count tokens.
 """
 
+import copy
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,17 +14,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from sa2va.checkpoints.device import choose_device
 from sa2va.checkpoints.find import EMBEDDED, find_model
 from sa2va.checkpoints.folder import build_empty, has_weights, load_config, open_checkpoint
 from sa2va.checkpoints.released import RELEASED
 from sa2va.checkpoints.tokenizers import load_tokenizer
+from sa2va.model.config import Sa2VAConfig
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.training.config import RunConfig
 from sa2va.training.loader import StepSampler
-from sa2va.training.memory_plan import Load, MemoryPlan, plan_memory
+from sa2va.training.memory_plan import Load, MemoryPlan, measure_step
 from sa2va.training.mixture import drawn_name
 from sa2va.training.parts import find_parts
 from sa2va.training.supervised import (
@@ -105,33 +108,51 @@ def plan_run(config: RunConfig, num_processes: int = 1) -> RunPlan:
     return RunPlan(config.name, config.start, str(device), tuple(plans))
 
 
-def build_outline(config: SupervisedRun) -> tuple[Sa2VA, Processor]:
-    """Build the model that a run starts from on the meta device, without weights, and its processor.
+@dataclass(frozen=True)
+class StartModel:
+    """Config and tokenizer of the model that a run starts from."""
 
-    The embedded tokenizer stands in for that of a released model that is not on this machine.
-    """
-    config.check_start()
-    if config.start in RELEASED and not Path(config.start).is_dir():
-        folder = EMBEDDED["tiny"]
-        image = load_config(folder).mllm["image_token_id"]
-        described = RELEASED[config.start].config
-        described = replace(described, mllm=described.mllm | {"image_token_id": image})
-    else:
-        folder = find_model(config.start)
-        described = open_checkpoint(folder).config if has_weights(folder) else load_config(folder)
-    return config.prepare(build_empty(described), Processor(described, load_tokenizer(folder)))
+    config: Sa2VAConfig
+    tokenizer: PreTrainedTokenizerBase
+
+    @classmethod
+    def of(cls, run: SupervisedRun) -> "StartModel":
+        """Read the files of a start model, without its weights.
+
+        The embedded tokenizer stands in for that of a released model that is not on this machine.
+
+        Raises:
+            ValueError: there is no such model, or its files are damaged.
+        """
+        run.check_start()
+        if run.start in RELEASED and not Path(run.start).is_dir():
+            folder, config = EMBEDDED["tiny"], RELEASED[run.start].config
+            image = load_config(folder).mllm["image_token_id"]
+            config = replace(config, mllm=config.mllm | {"image_token_id": image})
+        else:
+            folder = find_model(run.start)
+            config = open_checkpoint(folder).config if has_weights(folder) else load_config(folder)
+        return cls(config, load_tokenizer(folder))
+
+    def outline(self, run: SupervisedRun) -> tuple[Sa2VA, Processor]:
+        """Build the model on the meta device, changed as the run asks, and its processor."""
+        return run.prepare(build_empty(self.config), Processor(self.config, copy.deepcopy(self.tokenizer)))
 
 
 def _plan_stage(run: SupervisedRun, config: SupervisedConfig, device: torch.device, num_processes: int) -> StagePlan:
-    data = SupervisedData(config, build_outline(run)[1])
+    start = StartModel.of(run)
+    data = SupervisedData(config, start.outline(run)[1])
     config = data.config
     loads = _read_loads(data, config, num_processes)
     largest = max(loads, key=lambda load: sum(load.lengths))
-    memory, parts = {}, ()
+    memory, steps, parts = {}, {}, ()
     for name, variant in _variants(config).items():
-        model = _choose(run, variant, device)
-        parts = parts or count_parts(model)
-        memory[name] = plan_memory(model, variant, largest, device)
+        key = (variant.halves_frozen, variant.new_tokens)
+        if key not in steps:
+            model = _choose(*start.outline(run), variant, device)
+            parts = parts or count_parts(model)
+            steps[key] = measure_step(model, variant, largest, device)
+        memory[name] = steps[key].plan(variant)
     total = min(config.steps * config.batch_size, ITEMS_COUNTED)
     mixture = data.mixture
     drawn = Counter(mixture.mixture.locate(index)[0] for index in range(total))
@@ -151,9 +172,8 @@ def _plan_stage(run: SupervisedRun, config: SupervisedConfig, device: torch.devi
     )
 
 
-def _choose(run: SupervisedRun, config: SupervisedConfig, device: torch.device) -> Sa2VA:
-    """Build the model of a stage on the meta device, with its trained parts chosen and its memory savers applied."""
-    model, processor = build_outline(run)
+def _choose(model: Sa2VA, processor: Processor, config: SupervisedConfig, device: torch.device) -> Sa2VA:
+    """Choose the trained parts of a model on the meta device and apply its memory savers, in place."""
     with torch.device("meta"):
         choose_trained(model, config, new_token_ids(processor))
     save_memory(model, config, device)

@@ -1,7 +1,7 @@
 """Check `sa2va train --dry-run`."""
 
 import json
-from functools import partial
+from functools import cache, partial
 
 import pytest
 from support.small_model import draw_sample
@@ -9,6 +9,7 @@ from support.small_model import draw_sample
 from sa2va.apps.cli import main
 from sa2va.data import catalog
 from sa2va.data.base import Generated
+from sa2va.training import plan
 from sa2va.training.mixture import DatasetShare
 from sa2va.training.recipes import RECIPES
 from sa2va.training.supervised import SupervisedConfig, SupervisedRun
@@ -25,13 +26,14 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RECIPES, "small", lambda: run)
 
 
-def test_a_dry_run_prints_tables_or_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_prints_tables_or_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(plan, "plan_run", cache(plan.plan_run))
     assert main(["train", "small", "--dry-run", "steps=20", "--json"]) == 0
     (stage,) = json.loads(capsys.readouterr().out)["stages"]
     assert stage["steps"] == 20 and stage["memory"]["as configured"]["activations"] > 0
-    assert main(["train", "small", "--dry-run"]) == 0
+    assert main(["train", "small", "--dry-run", "steps=20"]) == 0
     shown = capsys.readouterr().out
-    for words in ("10 steps of 2 samples", "mask_decoder", "as configured", "share drawn", "endless"):
+    for words in ("20 steps of 2 samples", "mask_decoder", "as configured", "share drawn", "endless"):
         assert words in shown
 
 
