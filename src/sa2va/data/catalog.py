@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sa2va.data import (
+    coco_panoptic,
     davis,
     gcg,
     grefcoco,
@@ -61,6 +62,7 @@ DATASETS: dict[str, StoredLayout] = {
     "llava": StoredLayout(llava.llava, "llava_data"),
     "infinity_mm": StoredLayout(infinity_mm.infinity_mm, "Infinity-MM"),
     "own_list": StoredLayout(own_list.own_list, "my_data"),
+    "coco_panoptic": StoredLayout(coco_panoptic.coco_panoptic, "coco"),
     "own": StoredLayout(own.build),
 }
 FOLDERS = {name: layout.folder for name, layout in DATASETS.items() if layout.folder}
