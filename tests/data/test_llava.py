@@ -57,7 +57,7 @@ def test_a_damaged_record_is_named(tmp_path: Path, change: dict, reason: str) ->
 
 
 @pytest.mark.parametrize(
-    "content, reason", [("{}", "expected a list of records"), ("[", "not valid JSON"), ("[]", "expected a list")]
+    "content, reason", [("{}", "expected a JSON list"), ("[", "not valid JSON"), ("[]", "an empty list")]
 )
 def test_a_file_that_is_no_list_of_records_is_named(tmp_path: Path, content: str, reason: str) -> None:
     (write_llava(tmp_path) / FILE).write_text(content)

@@ -15,7 +15,7 @@ from sa2va.data import prompts
 from sa2va.data.media_files import MediaFolders, StoredPicture
 from sa2va.data.packed import PackedRecords, pack
 from sa2va.data.phrases import QUOTES, Phrase, find_phrases, separate, strip_caption
-from sa2va.data.records import Record, read_list, read_object
+from sa2va.data.records import Record, iterate_records, read_object
 from sa2va.data.stored import Draw, DrawConfig, Extent, StoredDataset, check_split, read_each
 from sa2va.data.tracks import Segmentation, StoredTracks, UnitedTracks, check_segmentation
 from sa2va.types import MaskTracks, Sample, Span, Turn
@@ -106,7 +106,7 @@ def _build(
     places: Iterable[str],
     read: Callable[[Any], _Raw | None],
     draw: DrawConfig | None,
-    read_file: Callable[[Path], Sequence[Any]] = read_list,
+    read_file: Callable[[Path], Iterable[Any]] = iterate_records,
 ) -> GroundedCaptions:
     """Read one of the four datasets.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from sa2va.data.conversations import IMAGE_MARKER, Conversation, build_turns, count_characters, read_conversation
 from sa2va.data.media_files import MediaFolders, StoredPicture
 from sa2va.data.packed import PackedRecords, pack
-from sa2va.data.records import Record, read_list
+from sa2va.data.records import Record, iterate_records
 from sa2va.data.stored import Draw, DrawConfig, Extent, StoredDataset, check_split, read_each
 from sa2va.types import Sample
 
@@ -70,7 +70,7 @@ def llava(path: str | Path, *, split: str = "train", draw: DrawConfig | None = N
     places = [folder / PICTURES for folder in (file.parent, file.parent.parent)]
     pictures = next((place for place in places if place.is_dir()), places[-1])
     folders = MediaFolders(pictures)
-    packed = read_each(lambda numbered: pack(_read_chat(*numbered, folders)), enumerate(read_list(file)))
+    packed = read_each(lambda numbered: pack(_read_chat(*numbered, folders)), enumerate(iterate_records(file)))
     return ImageChat("llava", PackedRecords(Chat, packed), draw or DrawConfig(), file, pictures)
 
 

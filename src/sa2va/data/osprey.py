@@ -18,7 +18,7 @@ from sa2va.data import prompts
 from sa2va.data.conversations import IMAGE_MARKER, read_conversation
 from sa2va.data.media_files import MediaFolders, StoredPicture
 from sa2va.data.packed import PackedRecords, pack
-from sa2va.data.records import Record, read_list
+from sa2va.data.records import Record, iterate_records
 from sa2va.data.stored import Draw, DrawConfig, Extent, StoredDataset, check_split, read_each
 from sa2va.data.tracks import Segmentation, check_segmentation, decode_segmentation
 from sa2va.masks import area
@@ -121,7 +121,7 @@ def build(
     folders = MediaFolders(
         *(folder / "coco" / one for one in _COCO), *(shared / f"coco{one[-4:]}" / one for one in _COCO)
     )
-    packed = read_each(lambda record: pack(_read_picture(record, read(record), folders)), read_list(file))
+    packed = read_each(lambda record: pack(_read_picture(record, read(record), folders)), iterate_records(file))
     return MarkedPictures(name, PackedRecords(MarkedPicture, packed), draw or DrawConfig(), file, describes=describes)
 
 

@@ -9,7 +9,7 @@ Source: the fine-tuning guide of github.com/bytedance/Sa2VA. Objects with the sa
 from pathlib import Path
 
 from sa2va.data.media_files import MediaFolders, StoredPicture
-from sa2va.data.records import Record, read_list
+from sa2va.data.records import Record, iterate_records
 from sa2va.data.referring import Expression, ReferredPicture, ReferringPictures
 from sa2va.data.stored import DrawConfig, check_split, read_each
 from sa2va.data.tracks import StoredTracks, check_segmentation
@@ -30,7 +30,7 @@ def own_list(path: str | Path, *, split: str = "train", draw: DrawConfig | None 
     """
     check_split("own_list", split)
     folders = MediaFolders(Path(path, PICTURES))
-    records = read_each(lambda record: _read_picture(record, folders), read_list(Path(path, ANNOTATIONS)))
+    records = read_each(lambda record: _read_picture(record, folders), iterate_records(Path(path, ANNOTATIONS)))
     return ReferringPictures("own_list", records, draw or DrawConfig())
 
 

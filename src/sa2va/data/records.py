@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sa2va.files.json_file import read_json_value
+from sa2va.files.json_file import iterate_json_list, read_json_value
 
 MAX_ANNOTATION_BYTES = 8 * 2**30  # the mask file of a public video dataset has 1 to 2 GB
 KIND_NAMES = {
@@ -123,16 +123,19 @@ def read_object(path: Path, fallback: str | None = None) -> Record:
     return Record(read_annotations(path, fallback), path, Record.FILE)
 
 
-def read_list(path: Path, noun: str = "record") -> list[Record]:
-    """Read an annotation file that holds a list of objects, named by noun and place: "record 3".
+def iterate_records(path: Path, noun: str = "record") -> Iterator[Record]:
+    """Yield the objects of an annotation file that holds a list, named by noun and place: "record 3".
+
+    They are parsed one by one, because all of them together take several times the memory of the file.
 
     Raises:
         ValueError: as `read_annotations`, or it holds no list of objects, or none at all.
     """
-    values = read_annotations(path)
-    if not isinstance(values, list) or not values:
-        raise ValueError(f"{path}: it holds {_short(values)}; expected a list of records")
-    return [Record(one, path, f"{noun} {i}") for i, one in enumerate(values)]
+    number = -1
+    for number, one in enumerate(iterate_json_list(path, MAX_ANNOTATION_BYTES)):
+        yield Record(one, path, f"{noun} {number}")
+    if number < 0:
+        raise ValueError(f"{path}: it holds an empty list; expected a list of records")
 
 
 def index_by(records: Sequence[Record], key: str) -> dict[Any, Record]:

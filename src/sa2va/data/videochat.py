@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from sa2va.data.conversations import VIDEO_MARKER, Conversation, build_turns, count_characters, read_conversation
 from sa2va.data.media_files import UNKNOWN_LENGTH, MediaFolders, StoredVideo
-from sa2va.data.records import Record, read_list
+from sa2va.data.records import Record, iterate_records
 from sa2va.data.stored import Draw, DrawConfig, Extent, StoredDataset, check_split, read_each
 from sa2va.types import Sample
 
@@ -55,7 +55,7 @@ def build(path: str | Path, *, split: str = "train", draw: DrawConfig | None = N
     check_split("videochat", split, SPLITS)
     folder = Path(path)
     videos = MediaFolders(folder / VIDEOS)
-    records = read_each(lambda record: _read(record, videos), read_list(folder / ANNOTATIONS))
+    records = read_each(lambda record: _read(record, videos), iterate_records(folder / ANNOTATIONS))
     return VideoConversations("videochat", records, draw or DrawConfig())
 
 

@@ -1,9 +1,12 @@
 """Read JSON files within limits of size and depth.
 
-Flow: path -> read_json -> dictionary (read_json_value: or list) of finite numbers, texts and lists.
+Flow: path -> read_json -> dictionary (read_json_value: or list) of finite numbers, texts and lists;
+    iterate_json_list -> the items of a long list.
 """
 
 import json
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +35,61 @@ def read_json_value(path: Path, max_bytes: int = MAX_BYTES, fallback: str | None
         ValueError: the file is not regular, too large, nested too deeply or not JSON, or a number is not finite.
     """
     text = _read_text(path, max_bytes, fallback)
-    try:
+    with _naming(path):
         values = json.loads(text, parse_constant=_refuse)
-        depth = _measure_depth(values)
+        _check_depth(values)
+    return values
+
+
+def iterate_json_list(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[Any]:
+    """Yield the items of a JSON list one by one, of which only the file's text is kept in memory.
+
+    Raises:
+        ValueError: as `read_json_value`, or the file holds no list; the items before the fault have been yielded.
+    """
+    text = _read_text(path, max_bytes, None)
+    decoder = json.JSONDecoder(parse_constant=_refuse)
+    place = _skip(text, 0)
+    if text[place : place + 1] != "[":
+        raise ValueError(f"{path} holds {text[place : place + 20]!r}; expected a JSON list")
+    place = _skip(text, place + 1)
+    while text[place : place + 1] != "]":
+        with _naming(path):
+            item, place = decoder.raw_decode(text, place)
+            _check_depth(item)
+            place = _skip(text, place)
+            if text[place : place + 1] == ",":
+                place = _skip(text, place + 1)
+                if text[place : place + 1] == "]":
+                    raise json.JSONDecodeError("a comma before the end", text, place)
+            elif text[place : place + 1] != "]":
+                raise json.JSONDecodeError("no comma between two items", text, place)
+        yield item
+    if (rest := _skip(text, place + 1)) < len(text):
+        with _naming(path):
+            raise json.JSONDecodeError("text behind the list", text, rest)
+
+
+def _skip(text: str, place: int) -> int:
+    """Return the place of the next character that is no white space."""
+    while text[place : place + 1] in (" ", "\t", "\n", "\r"):
+        place += 1
+    return place
+
+
+@contextmanager
+def _naming(path: Path) -> Generator[None]:
+    """Turn an error of parsing into one line that names the file."""
+    try:
+        yield
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON (line {error.lineno}); restore it from the source") from error
     except UnicodeError as error:
         raise ValueError(f"{path} is not a text file; restore it from the source") from error
     except RecursionError:
-        depth = MAX_DEPTH + 1
+        raise ValueError(f"{path} is nested more than {MAX_DEPTH} deep; restore it from the source") from None
     except ValueError as error:  # a constant refused below, or an integer of thousands of digits
         raise ValueError(f"{path}: {error}; restore it from the source") from error
-    if depth > MAX_DEPTH:
-        raise ValueError(f"{path} is nested more than {MAX_DEPTH} deep; restore it from the source") from None
-    return values
 
 
 def _read_text(path: Path, max_bytes: int, fallback: str | None) -> str:
@@ -63,8 +107,8 @@ def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is not a number")
 
 
-def _measure_depth(values: Any) -> int:
-    """Return the depth of nested containers, up to one more than allowed; refuse infinite numbers such as 1e999."""
+def _check_depth(values: Any) -> None:
+    """Refuse containers nested more than MAX_DEPTH deep, infinite numbers such as 1e999, and lone surrogates."""
     level, depth = [values], 0
     while level and depth <= MAX_DEPTH + 1:
         depth += 1
@@ -77,4 +121,5 @@ def _measure_depth(values: Any) -> int:
             elif isinstance(value, float) and value in (float("inf"), float("-inf")):
                 _refuse(str(value))
         level = below
-    return depth - 1
+    if depth - 1 > MAX_DEPTH:
+        raise RecursionError

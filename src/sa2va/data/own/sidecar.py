@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from sa2va.data.own.objects import OwnAnnotations, OwnItem
-from sa2va.data.records import Record, read_list
+from sa2va.data.records import Record, iterate_records
 from sa2va.files.read_limits import MAX_DATA_BYTES, read_bounded
 
 NAMES = ("expressions.csv", "expressions.json")
@@ -75,7 +75,7 @@ def _index(items: Sequence[OwnItem]) -> dict[str, int]:
 
 def _read_rows(path: Path) -> list[Record]:
     if path.suffix == ".json":
-        return read_list(path, "row")
+        return list(iterate_records(path, "row"))
     try:
         text = read_bounded(path, MAX_DATA_BYTES).decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
