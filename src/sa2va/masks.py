@@ -116,8 +116,10 @@ def polygons_to_rle(polygons: Sequence[ArrayLike], height: int, width: int) -> R
         height, width: size of the mask, px.
 
     Raises:
-        ValueError: as `polygons_to_mask`.
+        ValueError: as `polygons_to_mask`, or the size is too large.
     """
+    if not 0 < height * width <= MAX_MASK_PIXELS:
+        raise ValueError(f"polygons: a size of {height}x{width} is outside 1..{MAX_MASK_PIXELS} pixels")
     flat = [_flatten_polygon(polygon, number, height, width) for number, polygon in enumerate(polygons)]
     counts = coco.merge(coco.frPyObjects(flat, height, width))["counts"]
     return RLE(size=[height, width], counts=counts.decode("ascii"))

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sa2va.data.own import coco, cvat, labelme, mask_clips, mask_pictures, yolo
+from sa2va.data.own import coco, cvat, labelme, mask_clips, mask_pictures, sentences, yolo
 from sa2va.data.own.objects import OwnAnnotations, OwnConfig
 from sa2va.files.read_limits import list_folder
 
-EXPECTED = "expected COCO JSON, data.yaml of YOLO, JSON of LabelMe, annotations.xml of CVAT, or images and masks"
+EXPECTED = (
+    "expected COCO JSON, data.yaml of YOLO, JSON of LabelMe, annotations.xml of CVAT, annotations.json of texts, or "
+    "folders of images and masks"
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ FORMATS: dict[str, Format] = {
     "yolo": Format(yolo.find, yolo.read),
     "labelme": Format(labelme.find, labelme.read),
     "cvat": Format(cvat.find, cvat.read),
+    "sentences": Format(sentences.find, sentences.read),
     "mask-pictures": Format(mask_pictures.find, mask_pictures.read),
     "mask-clips": Format(mask_clips.find, mask_clips.read),
 }

@@ -42,7 +42,8 @@ class OwnDataset(StoredDataset[OwnRecord]):
     def __init__(
         self, records: Sequence[OwnRecord], config: DrawConfig, own: OwnConfig, annotations: OwnAnnotations
     ) -> None:
-        super().__init__("own", records, config)
+        num_left_out = len(annotations.items) - len(records)
+        super().__init__("own", records, config, {"nothing to ask for": num_left_out} if num_left_out else None)
         self.own, self.annotations = own, annotations
 
     def build_sample(self, record: OwnRecord, draw: Draw) -> Sample:

@@ -107,12 +107,13 @@ def _read_shape(shape: Record, size: tuple[int, int], own: OwnConfig, notes: dic
 
 def _read_points(shape: Record) -> np.ndarray:
     """Return the points (K, 2) px of a shape."""
+    values = shape.get("points", list)
     try:
-        points = np.array(shape.get("points", list), np.float64)
+        points = np.array(values, np.float64)
     except (ValueError, TypeError):
         points = np.zeros(0)
     if points.shape[1:] != (2,):
-        raise shape.error(f"points is {shape.values['points']!r:.60}; expected pairs [x, y] in px")
+        raise shape.error(f"points is {values!r:.60}; expected pairs [x, y] in px")
     return points
 
 

@@ -86,6 +86,8 @@ def read_xml(path: Path) -> Tag:
     parser.buffer_text = True
     try:
         parser.Parse(read_bounded(path, MAX_XML_BYTES), True)
+    except LookupError as error:  # the encoding that the file names
+        raise ValueError(f"{path}: it is not valid XML ({error})") from None
     except expat.ExpatError as error:
         raise ValueError(
             f"{path}: line {error.lineno}: it is not valid XML ({expat.ErrorString(error.code)})"
