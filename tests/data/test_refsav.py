@@ -112,7 +112,7 @@ def test_counts_and_sizes_must_agree(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"masks of object 0 are \[24, 32\], frames of sav_000001\.mp4 are \[32, 24\]"):
         dataset[1]
     write_json(place / "sav_000002_manual.json", {"masklet": [[None]] * 6})
-    with pytest.raises(ValueError, match=r"_manual\.json: file: frame 0 has masks of 1 objects; there is none of obje"):
+    with pytest.raises(ValueError, match=r"_manual\.json: frame 0 has masks of 1 objects; there is none of obje"):
         dataset[2]
 
 

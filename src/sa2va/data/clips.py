@@ -88,7 +88,7 @@ class FrameClip(ReferredClip):
 
     def media(self) -> StoredFrames:
         """Return its frames, which are checked for the size of the masks when they are decoded."""
-        size = (self.tracks.height, self.tracks.width) if self.tracks else None
+        size = (self.tracks.height, self.tracks.width) if self.tracks is not None else None
         return StoredFrames([self.folder / f"{name}{FRAME_SUFFIX}" for name in self.frames], size)
 
     def open(self) -> tuple[FrameSource, MaskTracks]:
@@ -190,19 +190,20 @@ def _by_number(name: str) -> tuple[int, str]:
 
 
 def read_text(expression: Record, *, is_description: bool = False) -> str:
-    """Return the text of an expression.
-
-    Questions and descriptions are kept as they are; anything else becomes lower case without its full stop.
+    """Return the text of an expression; descriptions are kept as they are.
 
     Raises:
         ValueError: there is no text.
     """
     text = expression.text("exp")
-    if is_description or "?" in text:
-        return text
-    if not (phrase := text.lower().rstrip(".").strip()):
+    if not (phrase := text if is_description else normalize_phrase(text)):
         raise expression.error(f"exp is {text!r}; expected words")
     return phrase
+
+
+def normalize_phrase(text: str) -> str:
+    """Return a text in lower case without its full stop, as the released training does; a question as it is."""
+    return text if "?" in text else text.lower().rstrip(".").strip()
 
 
 def has_field(videos: Sequence[tuple[str, Record]], key: str) -> bool:

@@ -44,7 +44,8 @@ class Record:
 
     def error(self, reason: str) -> ValueError:
         """Return the error to raise for this record: file, record and reason in one line."""
-        return ValueError(f"{self.file}: {self.name}: {reason}")
+        place = "" if self.name == self.FILE else f"{self.name}: "
+        return ValueError(f"{self.file}: {place}{reason}")
 
     def get(self, key: str, kind: type[T], default: Any = _REQUIRED) -> T:
         """Return a field of a given type; `float` also admits whole numbers.

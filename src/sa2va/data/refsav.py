@@ -10,7 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sa2va.data.clips import ClipExpression, ReferredClip, ReferringClips, read_listed_clips, read_videos
+from sa2va.data.clips import (
+    ClipExpression,
+    ReferredClip,
+    ReferringClips,
+    normalize_phrase,
+    read_listed_clips,
+    read_videos,
+)
 from sa2va.data.mask_dict import RunLengthTrack, read_mask_dict
 from sa2va.data.media_files import UNKNOWN_LENGTH, MediaFolders, StoredVideo
 from sa2va.data.records import Record, read_object
@@ -103,8 +110,8 @@ def _read_clip(video: str, record: Record, media: MediaFolders, draw: DrawConfig
                 ClipExpression(text=long, objects=row, is_description=True, id=f"{name} long", type_id=LONG)
             )
         for place, text in enumerate(short if draw.captions != "long" else []):
-            noun = text.strip().lower().rstrip(".")
-            expressions.append(ClipExpression(text=noun, objects=row, id=f"{name} short {place}", type_id=SHORT))
+            phrase = normalize_phrase(text.strip())
+            expressions.append(ClipExpression(text=phrase, objects=row, id=f"{name} short {place}", type_id=SHORT))
     if not objects:
         raise record.error("it has no objects; expected at least one")
     if not expressions:
