@@ -5,6 +5,7 @@ Flow: path -> read_json -> dictionary (read_json_value: or list) of finite numbe
 """
 
 import json
+import math
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,11 +115,15 @@ def _check_depth(values: Any) -> None:
         depth += 1
         below: list[Any] = []
         for value in level:
-            if isinstance(value, dict | list):
-                below += (*value, *value.values()) if isinstance(value, dict) else value
-            elif isinstance(value, str):
-                value.encode("utf-8")  # raises for a lone surrogate
-            elif isinstance(value, float) and value in (float("inf"), float("-inf")):
+            kind = type(value)
+            if kind is dict:
+                below += value
+                below += value.values()
+            elif kind is list:
+                below += value
+            elif kind is str:
+                _ = value.isascii() or value.encode("utf-8")  # raises for a lone surrogate
+            elif kind is float and abs(value) == math.inf:
                 _refuse(str(value))
         level = below
     if depth - 1 > MAX_DEPTH:
