@@ -8,6 +8,7 @@ import torch
 from support.small_families import build_family
 
 from sa2va.checkpoints.folder import save_checkpoint
+from sa2va.data.catalog import FOLDERS
 from sa2va.training.config import apply_overrides
 from sa2va.training.recipes import RECIPES, find_recipe
 from sa2va.training.supervised import SupervisedConfig, SupervisedRun
@@ -85,6 +86,11 @@ def test_settings_that_all_recipes_share_are_those_released(name: str) -> None:
     }  # fmt: skip
     assert (stage.new_tokens, stage.trains_mask_decoder, stage.lora_targets) == ("all", True, ())
     assert (stage.frames, stage.frame_jitter, stage.num_frames) == ("model", True, 0)  # ours: as prediction
+
+
+def test_every_dataset_of_the_recipes_has_a_folder() -> None:
+    names = {share.name for name in TABLE for share in read(name)[1].datasets}
+    assert names <= set(FOLDERS), names - set(FOLDERS)
 
 
 def test_a_recipe_without_a_start_says_how_to_make_one(tmp_path: Path) -> None:
