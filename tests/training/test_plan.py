@@ -70,7 +70,8 @@ def test_a_plan_counts_what_training_has(start: Path) -> None:
     assert [row["records"] for row in plan.mixture] == [30, 10]
     assert [row["drawn"] for row in plan.mixture] == pytest.approx([6 / 7, 1 / 7], abs=0.02)
     savers = {name: found.total for name, found in plan.memory.items()}
-    assert savers[ALL_SAVERS] < savers["gradient_checkpointing=true"] < savers[AS_CONFIGURED]
+    # Without autocast, frozen matrices stay in float32.
+    assert savers[ALL_SAVERS] <= savers["gradient_checkpointing=true"] < savers[AS_CONFIGURED]
 
 
 @pytest.mark.parametrize("autocast", [False, True])

@@ -147,7 +147,8 @@ def open_mixture(shares: Sequence[DatasetShare], root: str, draw: DrawConfig, se
     if not kept:
         raise ValueError(f"the mixture has no dataset of a share above 0 among {', '.join(names) or 'none'}")
     folders = [_find(share, root) for share in kept]
-    if missing := [str(folder) for folder in folders if folder is not None and not folder.exists()]:
+    absent = (str(folder) for folder in folders if folder is not None and not folder.exists())
+    if missing := list(dict.fromkeys(absent)):
         raise ValueError(
             f"{', '.join(missing)} not found; put the data there, set data=ROOT or datasets.NAME.path, or leave a "
             "dataset out with datasets.NAME.repeats=0"
