@@ -1,5 +1,6 @@
 """Check that the recipe of the exported layouts opens, draws and collates every dataset of the paper's mixture."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from sa2va.checkpoints.find import find_model
 from sa2va.checkpoints.folder import load_checkpoint
 from sa2va.training.recipes import find_recipe, sa2va_internvl3_2b
+from sa2va.training.run import train
 from sa2va.training.supervised import SupervisedConfig, SupervisedData
 from sa2va.world.export.catalog import LAYOUTS
 from sa2va.world.export.layout import build_parts, export
@@ -51,3 +53,14 @@ def test_every_dataset_is_collated_with_masks_where_it_has_some(root: Path) -> N
         has_masks = name not in ("llava", "videochat", "osprey", "osprey_description")
         assert bool(len(batch.seg_rows)) == has_masks, name
         assert (batch.labels >= 0).any() and batch.counts[f"drawn {name}"] == 1
+
+
+@pytest.mark.slow
+def test_a_short_run_trains_on_the_mixture_and_counts_what_was_drawn(root: Path, tmp_path: Path) -> None:
+    words = [f"data={root}", "steps=4", "batch_size=4", "device=cpu", "log_every=1"]
+    model = train("world_layouts", words, output=str(tmp_path / "run"), quiet=True)
+    assert (model / "model.safetensors").is_file()
+    lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    (*_, last) = [line["table"] for line in lines if "table" in line]
+    assert sum(row["samples"] for row in last) == 16
+    assert all(loss >= 0 for line in lines for loss in line.get("losses", {}).values())
