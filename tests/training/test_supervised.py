@@ -19,6 +19,7 @@ from sa2va.data.base import Generated
 from sa2va.inference.keyframes import choose_keyframes
 from sa2va.inference.requests import Options
 from sa2va.media.source import open_media
+from sa2va.model.batch import Batch
 from sa2va.model.losses import LossConfig
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
@@ -266,6 +267,37 @@ def test_a_run_changes_the_design_of_mask_tokens_of_the_model_that_it_starts_fro
     with torch.no_grad():
         torch.testing.assert_close(again(batch)["lm"].total, changed(batch)["lm"].total)
     assert torch.equal(reader([draw_sample(0, num_frames=3)]).input_ids, batch.input_ids)
+
+
+def test_a_resumed_run_draws_and_counts_on_as_if_it_had_never_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = describe(steps=7, save_every=2, log_every=1, new_tokens="rows", autocast=False, lora_targets=("q_proj",))
+
+    def train(name: str) -> list[dict]:
+        stage = config.build(share(*copy.deepcopy(build_model(seed=1)), tmp_path))
+        with RunLogger(tmp_path / name, quiet=True) as logger:
+            run_stage(stage, tmp_path / name, "cpu", logger)
+        lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
+        read = ("step", "losses", "counts", "table")
+        return [{key: line[key] for key in read if key in line} for line in map(json.loads, lines)]
+
+    whole, collate, calls = train("whole"), SupervisedData.collate, []
+
+    def fail(data: SupervisedData, items: list) -> Batch:
+        calls.append(items)
+        if len(calls) == 6:
+            raise ValueError("stopped")
+        return collate(data, items)
+
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="the batch of step 5 failed: stopped"):
+        patch.setattr(SupervisedData, "collate", fail)
+        train("parts")
+    resumed = train("parts")
+    assert [line for line in resumed if "losses" in line] == [line for line in whole if "losses" in line]
+    tables = [line["table"] for line in resumed if "table" in line]
+    assert tables[-1] == [line["table"] for line in whole if "table" in line][-1]
+    assert [sum(row.get("samples", 0) for row in table) for table in tables] == [0, 16, 28]
 
 
 @pytest.mark.parametrize("design", SEG_DESIGNS)

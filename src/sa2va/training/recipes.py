@@ -147,6 +147,6 @@ def _run(
         trains_vision_projector=trains_vision_projector,
         num_workers=num_workers,
         save_every=save_every,
-        save_every_s=0,
+        save_every_s=1800,  # a killed run loses at most half an hour
     )
     return SupervisedRun(name=name, output=f"runs/{name}", family=family, base=base, template=template, stages=(stage,))

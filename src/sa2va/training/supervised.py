@@ -58,9 +58,8 @@ class SupervisedConfig(StageConfig):
     decay_vectors: bool = True  # weight decay of all trained parameters, also norms, biases and embeddings
     losses: LossConfig = field(default_factory=LossConfig)
     num_frames: int = 0  # key frames of a clip; 0 = those of the start model. The trained model keeps this number
-    frames: Literal["model", "random"] = (
-        "model"  # key frames as the model predicts (ours), or random ones (the paper's)
-    )
+    # Key frames as the model predicts (ours), or random ones (the paper's).
+    frames: Literal["model", "random"] = "model"
     frame_jitter: bool = True  # shift uniform key frames at random by up to half their distance, as Sa2VA-i
     max_objects: int = 5  # objects of a sample whose masks are decoded, at random; 0 = all
     mask_side: int = 256  # px, side of the square that targets are resized to
