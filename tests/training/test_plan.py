@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.small_families import build_family
 from support.small_model import build_model, draw_sample
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -74,31 +75,31 @@ def test_a_plan_counts_what_training_has(start: Path) -> None:
     assert savers[ALL_SAVERS] <= savers["gradient_checkpointing=true"] < savers[AS_CONFIGURED]
 
 
-@pytest.mark.parametrize("autocast", [False, True])
-def test_activations_are_those_that_autograd_keeps(start: Path, autocast: bool) -> None:
-    run = describe(start, autocast=autocast)
-    stage = build_stage(run)
-    batch = stage.data.collate([stage.data[key] for key in stage.data.keys(0)])
+@pytest.mark.parametrize("kind", ["embedded", "embedded, bfloat16", "internvl_internlm2", "qwen3_vl"])
+def test_activations_are_those_that_autograd_keeps(kind: str) -> None:
+    small = kind.startswith("embedded")
+    model, processor = copy.deepcopy(build_model(seed=1) if small else build_family(kind))
+    config = describe(Path(), autocast=kind.endswith("bfloat16"), trains_vision_projector=small).stages[0]
+    assert isinstance(config, SupervisedConfig)
+    choose_trained(model, config, new_token_ids(processor))
+    model.train()
+    batch = processor([draw_sample(0), draw_sample(1, num_frames=3)], mask_side=64)
+    load = Load.of(batch)
+    plan = measure_step(copy.deepcopy(model), config, load, CPU).plan(config)
     kept: dict[int, int] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    stage.module.train()
-    config = stage.config
-    outline, processor = StartModel.of(run).outline(run)
-    with torch.device("meta"):
-        choose_trained(outline, config, new_token_ids(processor))
-    load = Load.of(batch)
-    plan = measure_step(outline, config, load, CPU).plan(config)
     with saved_tensors_hooks(note, lambda tensor: tensor):
         with torch.autocast("cpu", torch.bfloat16, enabled=plan.in_bfloat16):
-            stage.module(batch)
-    for tensor in (*stage.module.parameters(), *vars(batch).values()):
+            terms = model(batch, config.losses)
+    for tensor in (*model.parameters(), *vars(batch).values()):
         if isinstance(tensor, torch.Tensor) and tensor.numel():
             kept.pop(tensor.untyped_storage().data_ptr(), None)
     assert plan.activations - load.nbytes == pytest.approx(sum(kept.values()), rel=0.1)
+    assert {"lm", "bce"} <= terms.keys()
 
 
 def test_what_is_missing_is_named(start: Path) -> None:

@@ -6,7 +6,7 @@ Source: PyTorch's FakeTensorMode and saved-tensor hooks.
 Shapes: T tokens of all rows, D width, P tiles, s their side, F frames for SAM 2, M mask tokens, R masks to decode.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from sa2va.checkpoints.footprint import count_keyframes, count_working
 from sa2va.model.batch import Batch
+from sa2va.model.families.catalog import find_family
 from sa2va.model.families.protocol import TextInput
 from sa2va.model.losses import mask_losses
 from sa2va.model.sa2va import Sa2VA
@@ -209,17 +210,20 @@ class Ledger:
 
 
 def _run(model: Sa2VA, config: SupervisedConfig, load: Load) -> None:
-    """Run the parts of `Sa2VA.forward` that keep something, on fake tensors of the sizes of a batch."""
+    """Run the parts of `Sa2VA.forward` that keep something, on fake tensors of the sizes of a batch.
+
+    Image encoders for pictures of any size read sizes from data, which fake tensors lack. They are left out: only their
+    small mergers can be trained.
+    """
     mllm, sam2 = model.mllm, model.sam2
+    mllm.fix_positions()  # which would read the largest position
+    takes_any_size = find_family(model.config.family).takes_any_size
     number = sum(load.lengths)
     embeds = mllm.embed_tokens(torch.zeros(1, number, dtype=torch.long))
-    deepstack: Sequence[Tensor] = ()
-    if load.visual and any(p.requires_grad for part in (mllm.vision_tower, mllm.vision_projector)
-                           for p in part.parameters()):  # fmt: skip
+    encoded = (mllm.vision_tower, mllm.vision_projector)
+    if load.visual and not takes_any_size and any(p.requires_grad for part in encoded for p in part.parameters()):
         visual = mllm.encode_images(torch.zeros(load.pixel_shape), load.grids)
-        deepstack = visual.deepstack
         embeds = torch.cat([visual.tokens[: load.visual].to(embeds)[None], embeds[:, load.visual :]], dim=1)
-    del deepstack  # added in place of a few layers; small
     is_3d = mllm.native.config.get_text_config().to_dict().get("rope_parameters", {}).get("mrope_section")
     positions = torch.zeros((3, 1, number) if is_3d else (1, number), dtype=torch.long)
     inputs = TextInput(

@@ -145,6 +145,8 @@ def _run(
         accumulate=accumulate,
         lora_rank=lora_rank,
         trains_vision_projector=trains_vision_projector,
+        gradient_checkpointing=True,
+        halves_frozen=True,  # the released training keeps all weights in bfloat16
         num_workers=num_workers,
         save_every=save_every,
         save_every_s=1800,  # a killed run loses at most half an hour
