@@ -45,7 +45,7 @@ class _Counts:
     turns: int = 0
     grounded: int = 0  # answers with masks
     absent: int = 0  # answers without masks of samples that have masks
-    objects: int = 0
+    objects: int = 0  # masks that answers ask for
     areas: list[float] = field(default_factory=list)  # share of the frame, of every mask that is not empty
     empty: int = 0  # objects without a pixel on any frame
     pictures: list[tuple[Frame, str]] = field(default_factory=list)
@@ -94,9 +94,8 @@ def _measure(sample: Sample, counts: _Counts, name: str) -> None:
     counts.turns += len(sample.turns)
     counts.grounded += sum(bool(turn.spans) for turn in sample.turns)
     counts.absent += sum(not turn.spans for turn in sample.turns) if len(sample.tracks) else 0
-    objects = sorted({index for span in spans for index in span.objects})
-    counts.objects += len(objects)
-    for index in objects:
+    counts.objects += sum(len(span.objects) for span in spans)
+    for index in sorted({index for span in spans for index in span.objects}):
         masks = sample.tracks.masks([index], frames)[0]  # (K, H, W)
         if not masks.any() and not sample.tracks.masks([index], range(sample.num_frames)).any():
             counts.empty += 1

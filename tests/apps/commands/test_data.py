@@ -19,6 +19,7 @@ def test_a_sound_dataset_passes_and_gets_a_contact_sheet(tmp_path: Path, capsys:
     figures = report["figures"]
     assert figures["records"] == 2 and figures["turns per sample"] == 4
     assert figures["share pictures"] == figures["share with masks"] == 1 and figures["objects without a pixel"] == 0
+    assert figures["objects per answer with masks"] == 1  # two sentences of one object ask for it twice
     assert figures["mask area of the frame, smallest"] == pytest.approx(72 / 768)
     with Image.open(tmp_path / "out/contact_sheet.png") as sheet:
         assert sheet.width > 240
