@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 ValueT = TypeVar("ValueT")
-LAUNCH = "torchrun --nproc-per-node=2 -m sa2va train ..."
+LAUNCH = "torchrun --nproc-per-node=2 -m sa2va.apps.cli train ..."
 
 
 def start_process(device: str, num_threads: int = 0, parallel: Parallel = "ddp") -> torch.device:
