@@ -22,8 +22,11 @@ from support.toy_stage import ToyStage, toy_config
 from sa2va.model.families.protocol import TextInput
 from sa2va.training.logger import RunLogger
 from sa2va.training.lora import add_lora
+from sa2va.training.new_tokens import train_new_rows
 from sa2va.training.processes import end_process, is_main_process, start_process
+from sa2va.training.savers import checkpoint_layers
 from sa2va.training.stage import Key, Stage
+from sa2va.training.supervised import new_token_ids
 from sa2va.training.trainer import run_stage
 
 STOP_AT = 7  # step at which a toy run of the name "stopped-..." fails; its state is that of step 5
@@ -53,13 +56,15 @@ class LoraStage(SmallStage):
 
 
 def build_lora(**changes: Any) -> LoraStage:
-    """LoRA adapters, the projector and the mask decoder; frozen encoders and embeddings; averaged weights."""
-    stage = LoraStage(*build_model(seed=1))
+    """LoRA, new-token rows, projector and mask decoder; the rest frozen; averaged weights, checkpointed layers."""
+    model, processor = build_model(seed=1)
+    stage = LoraStage(model, processor)
     stage.config = replace(stage.config, ema=0.9, clip_norm=0.5, validate_every=2, **changes)
-    model = stage.module.model
     add_lora(model, rank=4)
     for part in (model.projector, model.sam2.native.mask_decoder):
         part.requires_grad_(True)
+    train_new_rows(model, new_token_ids(processor))
+    checkpoint_layers(model, enabled=True)
     return stage
 
 

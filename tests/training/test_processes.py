@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -174,6 +175,21 @@ def test_a_launch_that_cannot_work_is_refused(
     with pytest.raises(ValueError) as caught:
         start_process(device, parallel=parallel)
     assert told in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_process_takes_the_gpu_of_its_rank_within_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second process of the second machine takes the second GPU."""
+    for name, value in {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "RANK": "3", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    taken: list[Any] = []
+    monkeypatch.setattr(processes, "choose_device", torch.device)  # this machine has no GPU
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
+    monkeypatch.setattr(torch.distributed, "init_process_group", taken.append)
+    monkeypatch.setattr("accelerate.PartialState", lambda cpu: SimpleNamespace(device=torch.device("cuda", 1)))
+    assert start_process("cuda") == torch.device("cuda", 1)
+    assert taken == [1, "nccl"]
 
 
 def test_without_accelerate_the_error_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
