@@ -125,7 +125,7 @@ def test_killed_processes_are_restarted_and_give_the_curve_of_one(
 
 
 def stop_in_one_process(name: str, folder: Path) -> None:
-    stage, step = (build_toy(), STOP_AT) if name.startswith("toy") else (build_small(), SMALL_STOP_AT)
+    stage, step = (build_toy(validate_every=5), STOP_AT) if name.startswith("toy") else (build_small(), SMALL_STOP_AT)
     with pytest.raises(ValueError, match="stopped at"):
         train(stopping(stage, step), folder)
 
