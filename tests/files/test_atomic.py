@@ -87,7 +87,7 @@ FULL = {
     "with logger:\n    [logger.validation('a', step, {'error': 1.0}) for step in range(400)]",
 }
 NAMES = {"picture": "a.png", "video": "a.mp4", "journal": "a.jsonl", "log": "log.jsonl"}
-NAMES |= {"state": "state-00000001/a.safetensors", "tensorboard": "tensorboard/a"}
+NAMES |= {"state": "state-00000001/shard-00000/model.safetensors", "tensorboard": "tensorboard/a"}
 
 
 WRITE_ALL = f"""

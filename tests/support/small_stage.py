@@ -1,26 +1,15 @@
-"""A stage of a very small random Sa2VA, whose samples take turns in having a mask, a picture, or text alone.
+"""A stage of a very small random Sa2VA, whose samples take turns in having a mask, a picture, or text alone."""
 
-As a program it trains one, under torchrun in several processes: `small_stage.py FOLDER`.
-"""
-
-import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-import torch
+from support.small_model import draw_sample
 from torch import nn
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # as a program it knows its own folder only
-from support.small_model import build_model, draw_sample
 
 from sa2va.model.batch import Batch
 from sa2va.model.losses import LossConfig, LossTerm
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
-from sa2va.training.logger import RunLogger
-from sa2va.training.processes import end_process, is_main_process, start_process
 from sa2va.training.stage import Key, StageConfig
-from sa2va.training.trainer import run_stage
 from sa2va.types import Sample, Turn
 
 CONFIG = StageConfig(
@@ -64,6 +53,9 @@ class SmallModule(nn.Module):
     def forward(self, batch: Batch) -> dict[str, LossTerm]:
         return self.model(batch, self.losses)
 
+    def count_rows(self, batch: Batch) -> dict[str, float]:
+        return self.model.count_rows(batch, self.losses)
+
 
 class SmallStage:
     """Train every weight."""
@@ -74,16 +66,3 @@ class SmallStage:
 
     def parameters(self) -> Iterator[nn.Parameter]:
         return self.module.parameters()
-
-
-def main() -> None:
-    """Train from the command line."""
-    torch.set_num_threads(1)
-    device = start_process("cpu")
-    with RunLogger(sys.argv[1], quiet=True, tensorboard=False, main=is_main_process()) as logger:
-        run_stage(SmallStage(*build_model(seed=1)), sys.argv[1], device, logger)
-    end_process()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,10 +1,8 @@
 """A small real stage for the tests of the trainer: a network learns a noisy function of two numbers.
 
-As a program it trains one, in a process of its own or, under torchrun, in several: `toy_stage.py FOLDER name=value`.
+As a program it trains one in a process of its own: `toy_stage.py FOLDER name=value`.
 """
 
-import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -40,6 +38,9 @@ class ToyModule(nn.Module):
             dummy = self.mark(features[:1]).sum() * 0
             terms["mark"] = LossTerm(self.mark(rows).sub(1).square().sum() + dummy, float(len(rows)), 0.5)
         return terms
+
+    def count_rows(self, batch: ToyBatch) -> dict[str, float]:
+        return {"fit": float(len(batch.points)), "mark": float(batch.marked.sum())}
 
 
 class ToyStage:
@@ -86,31 +87,17 @@ def run_toy(stage: ToyStage, folder) -> None:
 
 
 def main() -> None:
-    """Train a stage from the command line; `die_at` kills process 1 before that step."""
-    from sa2va.training.processes import end_process, is_main_process, start_process
-
+    """Train a stage from the command line."""
     options = {name: float(value) for name, _, value in (word.partition("=") for word in sys.argv[2:])}
     torch.set_num_threads(1)
-    device = start_process("cpu")
-    die_at = options.pop("die_at", 1e9)
     stage = ToyStage(
-        toy_config(num_workers=int(options.pop("num_workers", 0)), accumulate=int(options.pop("accumulate", 1))),
+        toy_config(num_workers=int(options.pop("num_workers", 0))),
         dropout=options.pop("dropout", 0.1),
         wait_s=options.pop("wait_s", 0.0),
         **{name: int(value) for name, value in options.items()},
     )
-    steps = 0
-
-    def die(module: nn.Module, arguments: Any) -> None:
-        nonlocal steps
-        steps += 1
-        if steps > die_at and not is_main_process():
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    stage.module.register_forward_pre_hook(die)
-    with RunLogger(sys.argv[1], tensorboard=False, line_every_s=0, main=is_main_process()) as logger:
-        run_stage(stage, sys.argv[1], device, logger)
-    end_process()
+    with RunLogger(sys.argv[1], tensorboard=False, line_every_s=0) as logger:
+        run_stage(stage, sys.argv[1], "cpu", logger)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from sa2va.training.finetune import FinetuneRun, configure, measure_cost
 from sa2va.training.mixture import DatasetShare
 from sa2va.training.run import train_run
 from sa2va.training.stage import RunContext
+from sa2va.training.state import read_state
 from sa2va.training.trainer import _StageRun
 
 LIGHT = ["steps=4", "batch_size=2", "num_workers=0", "save_every=2", "device=cpu", "num_points=64", "mask_side=32"]
@@ -104,7 +105,7 @@ def test_a_deep_run_trains_sam_first_and_then_the_whole_model(data: str, base: s
     text = (tmp_path / "log.jsonl").read_text()
     assert "ciou" in text and "align" in text
     adapted = load(base, adapter=tmp_path, device="cpu").model.state_dict()
-    masks = load_file(next((tmp_path / "masks").glob("final/weights.safetensors")))
+    masks = {name: saved.read() for name, saved in read_state(tmp_path / "masks" / "final").parts["weights"].items()}
     name = next(name for name in masks if "vision_encoder" in name and name.endswith("weight"))
     before = load_checkpoint(Path(base), torch.device("cpu"), torch.float32)[0].state_dict()
     plain = name.removeprefix("model.")

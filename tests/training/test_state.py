@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from sa2va.training.state import State, latest_state, load_module_tensors, module_tensors, read_state, save_state
+from sa2va.training.state import State, latest_state, module_tensors, read_state, save_state
 
 
 def build_state(step: int = 4) -> State:
@@ -26,8 +26,8 @@ def test_round_trip_with_tied_and_transposed_tensors(tmp_path):
     assert (back.step, back.record) == (4, state.record)
     assert set(back.parts) == {"weights"}
     for name, tensor in state.parts["weights"].items():
-        assert torch.equal(back.parts["weights"][name], tensor)
-        assert back.parts["weights"][name].dtype == tensor.dtype
+        found = back.parts["weights"][name].read()
+        assert torch.equal(found, tensor) and found.dtype == tensor.dtype
     assert not list(path.parent.glob("**/*.pt")) and not list(path.parent.glob(".draft*"))
 
 
@@ -71,12 +71,12 @@ def test_a_draft_left_by_a_kill_is_cleared(tmp_path):
 
 
 def cut_weights(path):
-    file = path / "weights.safetensors"
+    file = path / "shard-00000" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
 
 
 def garble_weights(path):
-    file = path / "weights.safetensors"
+    file = path / "shard-00000" / "model.safetensors"
     file.write_bytes(b"\xff" * file.stat().st_size)
 
 
@@ -88,13 +88,13 @@ def change_format(path):
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (cut_weights, "weights.safetensors has .* truncated"),
-        (lambda p: (p / "weights.safetensors").unlink(), "weights.safetensors has 0 bytes"),
-        (garble_weights, "weights.safetensors is damaged"),
+        (cut_weights, "model.safetensors has .* truncated"),
+        (lambda p: (p / "shard-00000" / "model.safetensors").unlink(), "model.safetensors has 0 bytes"),
+        (garble_weights, "is damaged"),
         (lambda p: (p / "state.json").unlink(), "state.json is missing"),
         (lambda p: (p / "state.json").write_text('{"format": '), "state.json is missing or damaged"),
         (lambda p: (p / "state.json").write_text("[1]"), "not a training state"),
-        (lambda p: (p / "state.json").write_text('{"format": "sa2va-training-state-2"}'), "not a training state"),
+        (lambda p: (p / "state.json").write_text('{"format": "sa2va-training-state-3"}'), "not a training state"),
         (change_format, "not a training state"),
     ],
 )
@@ -110,18 +110,26 @@ def test_a_damaged_state_is_refused_in_one_line(tmp_path, damage, told):
 @pytest.mark.parametrize(
     ("weights", "told"),
     [
-        ({"weight": torch.zeros(2, 3)}, "only the model has bias"),
-        ({"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "odd": torch.zeros(1)}, "only the state has odd"),
-        ({"weight": torch.zeros(3, 3), "bias": torch.zeros(2)}, r"weight is \(3, 3\) saved, \(2, 3\) in the model"),
+        ({"weight": torch.zeros(2, 3)}, "only the model has weights/bias"),
+        (
+            {"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "odd": torch.zeros(1)},
+            "only the state has weights/odd",
+        ),
+        (
+            {"weight": torch.zeros(3, 3), "bias": torch.zeros(2)},
+            r"weights/weight is \(3, 3\) saved, \(2, 3\) in the model",
+        ),
     ],
 )
 def test_weights_of_another_model_are_refused(tmp_path, weights, told):
     with pytest.raises(ValueError, match=told):
-        load_module_tensors(nn.Linear(3, 2), weights, source=tmp_path)
+        read_state(save_state(tmp_path, State(0, {}, {"weights": weights}))).fill(
+            "weights", module_tensors(nn.Linear(3, 2))
+        )
 
 
 def test_weights_fill_a_module(tmp_path):
     one, two = nn.Linear(3, 2), nn.Linear(3, 2)
     path = save_state(tmp_path, State(0, {}, {"weights": module_tensors(one)}))
-    load_module_tensors(two, read_state(path).parts["weights"], source=path)
+    read_state(path).fill("weights", module_tensors(two))
     assert torch.equal(one.weight, two.weight) and torch.equal(one.bias, two.bias)

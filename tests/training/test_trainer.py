@@ -150,9 +150,9 @@ def test_a_truncated_state_is_refused(tmp_path):
         run_toy(ToyStage(toy_config(), fail_at=6), tmp_path)
     saved = latest_state(tmp_path / "toy")
     assert saved is not None
-    file = saved / "optimizer.safetensors"
+    file = saved / "shard-00000" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"optimizer.safetensors has 100 bytes, expected \d+"):
+    with pytest.raises(ValueError, match=r"model.safetensors has 100 bytes, expected \d+"):
         run_toy(ToyStage(toy_config()), tmp_path)
 
 

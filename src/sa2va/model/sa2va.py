@@ -112,6 +112,17 @@ class Sa2VA(nn.Module):
             terms |= auxiliary(view)
         return terms
 
+    def count_rows(self, batch: Batch, losses: LossConfig | None = None) -> dict[str, float]:
+        """Count the rows of each loss term of `forward`, before it runs, from a batch on any device.
+
+        Objects that are tracked are left out, since only the masks of their key frames decide which ones are.
+        """
+        losses = losses or LossConfig()
+        num_masks, num_there = len(batch.seg_rows), int(batch.seg_targets.flatten(1).any(1).sum())
+        drawn = num_there if losses.skip_empty else num_masks
+        supervised = int((batch.labels[:, 1:] != IGNORE_INDEX).sum())
+        return {"lm": supervised, "presence": num_masks, **dict.fromkeys(("bce", "dice", "place", "iou"), drawn)}
+
     def _mask_terms(
         self, batch: Batch, states: Tensor, prompt_embeds: Tensor, losses: LossConfig
     ) -> dict[str, LossTerm]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sa2va.training.stage import OF_THE_RUN, StageConfig
+from sa2va.training.stage import OF_THE_RUN, Parallel, StageConfig
 
 if TYPE_CHECKING:
     from sa2va.model.processor import Processor
@@ -36,6 +36,7 @@ class RunConfig:
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda, cuda:1 ...
     threads: int = 0  # CPU threads of the training process; 0 = torch's default
+    parallel: Parallel = "ddp"  # several processes hold the whole model each (ddp), or share it (fsdp)
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
@@ -67,7 +68,7 @@ class RunConfig:
 
     def describe_stage(self, stage: StageConfig) -> StageConfig:
         """Return the config of a stage with the settings that all stages of the run share."""
-        return dataclasses.replace(stage, seed=self.seed)
+        return dataclasses.replace(stage, seed=self.seed, parallel=self.parallel)
 
     @property
     def results(self) -> tuple[str, ...]:

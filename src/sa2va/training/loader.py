@@ -44,15 +44,25 @@ class StepSampler(Sampler[list[Key]]):
     def __iter__(self) -> Iterator[list[Key]]:
         num_parts = self.config.accumulate
         for step in self.steps:
-            keys = list(self.data.keys(step))
-            if len(keys) < self.num_processes * num_parts:
-                raise ValueError(
-                    f"stage {self.config.name}: step {step} has {len(keys)} items for {self.num_processes} processes "
-                    f"of {num_parts} batches each; use fewer processes, accumulate.{self.config.name}=1 or larger steps"
-                )
+            keys = check_share(self.data, self.config, step, self.num_processes)
             num_batches = self.num_processes * num_parts
             for batch in range(self.rank, num_batches, self.num_processes):
                 yield keys[batch * len(keys) // num_batches : (batch + 1) * len(keys) // num_batches]
+
+
+def check_share(data: StageData, config: StageConfig, step: int, num_processes: int) -> list[Key]:
+    """Return the keys of a step.
+
+    Raises:
+        ValueError: a process would have an empty batch.
+    """
+    keys = list(data.keys(step))
+    if len(keys) < num_processes * config.accumulate:
+        raise ValueError(
+            f"stage {config.name}: step {step} has {len(keys)} items for {num_processes} processes of "
+            f"{config.accumulate} batches each; use fewer processes, accumulate.{config.name}=1 or larger steps"
+        )
+    return keys
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,13 @@ import torch
 
 from sa2va.checkpoints.device import multiplies_bfloat16
 from sa2va.model.attention import BLOCKWISE
+from sa2va.model.processor import Processor
+from sa2va.model.sa2va import Sa2VA
 from sa2va.training.config import RunConfig, apply_overrides, refuse_two_outputs
 from sa2va.training.logger import RunLogger, tell
 from sa2va.training.processes import end_process, is_main_process, main_process_first, start_process, wait_for_all
 from sa2va.training.recipes import find_recipe
-from sa2va.training.stage import RunContext
+from sa2va.training.stage import RunContext, StageConfig
 from sa2va.training.state import is_finished, mark_finished
 from sa2va.training.trainer import run_stage
 
@@ -43,7 +45,7 @@ def train(name: str, overrides: Sequence[str] = (), output: str | None = None, q
 
 def train_run(config: RunConfig, folder: Path, quiet: bool = False) -> None:
     """Train a run to its end in a folder, or resume it there; see `train`."""
-    device = start_process(config.device, config.threads)
+    device = start_process(config.device, config.threads, config.parallel)
     try:
         with main_process_first():
             done = is_finished(folder, config)
@@ -57,6 +59,26 @@ def train_run(config: RunConfig, folder: Path, quiet: bool = False) -> None:
 
 
 def _train(config: RunConfig, folder: Path, device: torch.device, quiet: bool) -> None:
+    stages = [config.describe_stage(stage) for stage in config.stages]
+    with RunLogger(folder, quiet=quiet, main=is_main_process()) as logger:
+        if config.parallel == "fsdp":
+            # A sharded module stays sharded. So each stage begins with a new model, which takes the weights of the
+            # finished stages from the disk, as a resumed run does; and so does the model that is saved.
+            for number in range(1, len(stages) + 1):
+                _run_stages(config, stages[:number], folder, device, logger)
+            device = torch.device("cpu")
+        model, processor = _run_stages(config, stages, folder, device, logger)
+    config.finish(model, processor)
+    if is_main_process():
+        config.save(model, processor, folder)
+        mark_finished(folder, config, [folder / name for name in config.results])
+    wait_for_all()
+
+
+def _run_stages(
+    config: RunConfig, stages: Sequence[StageConfig], folder: Path, device: torch.device, logger: RunLogger
+) -> tuple[Sa2VA, Processor]:
+    """Build the model and train the stages that are not finished; return it on `device`, or sharded."""
     torch.manual_seed(config.seed)
     with main_process_first():
         model, processor = config.build_model(folder)
@@ -64,13 +86,9 @@ def _train(config: RunConfig, folder: Path, device: torch.device, quiet: bool) -
     # model and the image encoders have an attention of their own.
     model.sam2.native.set_attn_implementation("eager" if multiplies_bfloat16(device) else "sdpa")
     model.sam2.native.vision_encoder.set_attn_implementation(BLOCKWISE)
-    model.to(device)
+    if config.parallel == "ddp":  # a model to share may be too large for one device
+        model.to(device)
     context = RunContext(model=model, processor=processor, seed=config.seed, folder=folder, device=device)
-    with RunLogger(folder, quiet=quiet, main=is_main_process()) as logger:
-        for stage in config.stages:
-            run_stage(config.describe_stage(stage).build(context), folder, device, logger)
-    config.finish(model, processor)
-    if is_main_process():
-        config.save(model, processor, folder)
-        mark_finished(folder, config, [folder / name for name in config.results])
-    wait_for_all()
+    for stage in stages:
+        run_stage(stage.build(context), folder, device, logger)
+    return model, processor

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:  # reading a recipe needs no model library
     import torch
@@ -17,16 +17,11 @@ if TYPE_CHECKING:  # reading a recipe needs no model library
     from sa2va.model.processor import Processor
     from sa2va.model.sa2va import Sa2VA
 
-FREE_FIELDS = (
-    "save_every",
-    "save_every_s",
-    "log_every",
-    "validate_every",
-    "num_workers",
-    "data",
-)  # may change on resume
+# Settings that may change on resume.
+FREE_FIELDS = ("save_every", "save_every_s", "log_every", "validate_every", "num_workers", "data", "parallel")
 OF_THE_RUN = {"set by the recipe or the run": True}  # marks a field that no override can set
 
+Parallel = Literal["ddp", "fsdp"]  # every process holds the whole model, or 1/W of it (FSDP2)
 Key = tuple[int | str, ...]  # identifies one item of the data, including its augmentation
 
 
@@ -53,6 +48,7 @@ class StageConfig:
     ema: float = 0.0  # decay of the averaged weights (EMA); 0 = off
     seed: int = dataclasses.field(default=0, metadata=OF_THE_RUN)
     num_workers: int = 1  # data loader workers; 0 = load in the training process
+    parallel: Parallel = dataclasses.field(default="ddp", metadata=OF_THE_RUN)  # how several processes share the model
 
     def __post_init__(self) -> None:
         bounds: tuple[tuple[str, float, float], ...] = (
@@ -124,7 +120,11 @@ class Stage(Protocol):
 
     @property
     def module(self) -> "nn.Module":
-        """The module to train: `forward(batch) -> dict[str, LossTerm]`; its state dict is saved."""
+        """The module to train: `forward(batch) -> dict[str, LossTerm]`; its state dict is saved.
+
+        It may have `count_rows(batch) -> dict[str, float]`, the rows of each loss term of a batch on the CPU. Then the
+        batches that a step accumulates weigh by their rows, as one large batch; else all weigh the same.
+        """
 
     @property
     def data(self) -> StageData: ...

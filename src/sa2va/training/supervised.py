@@ -264,6 +264,9 @@ class SupervisedModule(nn.Module):
     def forward(self, batch: Batch) -> "dict[str, LossTerm]":
         return self.model(batch, self.losses)
 
+    def count_rows(self, batch: Batch) -> dict[str, float]:
+        return self.model.count_rows(batch, self.losses)
+
 
 class SupervisedStage:
     """Stage of supervised training; parameters that the config does not select are frozen."""

@@ -1,19 +1,17 @@
-"""Train one stage with Accelerate: forward, backward, update, log, save; resume an interrupted stage.
+"""Train one stage with Accelerate or FSDP2: forward, backward, update, log, save; resume an interrupted stage.
 
 Flow: StageConfig.build -> Stage -> run_stage -> `<folder>/<stage>/state-*` while it runs, `final` after it.
-    The loss is a sum of terms, each a weighted mean over the rows of all processes, so that the gradient does not
-    depend on how the rows are distributed.
+    The loss is a sum of terms, each a weighted mean over the rows of all processes and accumulated batches, so that the
+    gradient does not depend on how the rows are distributed.
 """
 
 import dataclasses
 import math
-import signal
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +21,9 @@ from torch import Tensor
 from sa2va.model.batch import move
 from sa2va.model.losses import LossTerm
 from sa2va.model.torch_defaults import plain_defaults
-from sa2va.training.loader import load_batches
+from sa2va.training.loader import check_share, load_batches
 from sa2va.training.logger import RunLogger
+from sa2va.training.meter import Meter
 from sa2va.training.optim import (
     average_tensors,
     averaged,
@@ -34,15 +33,16 @@ from sa2va.training.optim import (
     copy_tensors,
     trained_parameters,
 )
-from sa2va.training.processes import build_accelerator, is_main_process
+from sa2va.training.processes import build_accelerator, is_lost_process, is_main_process
 from sa2va.training.seeding import seed_all, seeded
+from sa2va.training.sharding import gathered, shard_module, whole
+from sa2va.training.signals import Signals, deferred_signals, ignore_launcher
 from sa2va.training.stage import FREE_FIELDS, Stage, StageConfig
 from sa2va.training.state import (
     FINAL,
     State,
     latest_state,
-    load_module_tensors,
-    load_optimizer_tensors,
+    load_optimizer,
     module_tensors,
     optimizer_tensors,
     read_state,
@@ -62,23 +62,52 @@ def run_stage(stage: Stage, folder: str | Path, device: str | torch.device, logg
 
     Raises:
         ValueError: a state is damaged or of another config, or losses stay non-finite.
+        ConnectionError: another process of the run has ended.
     """
-    if stage.config.validate_every and getattr(stage, "validate", None) is None:
-        name = stage.config.name
-        raise ValueError(f"stage {name} has no validation; leave out validate_every.{name} or set it to 0")
-    run = _StageRun(stage, Path(folder) / stage.config.name, torch.device(device), logger)
+    config = stage.config
+    if config.validate_every and getattr(stage, "validate", None) is None:
+        raise ValueError(
+            f"stage {config.name} has no validation; leave out validate_every.{config.name} or set it to 0"
+        )
+    folder = Path(folder) / config.name
+    if restore_finished(stage, folder):
+        logger.note(f"{config.name}: done already, its weights are loaded")
+        return
     try:
-        if run.restore():
-            logger.note(f"{stage.config.name}: done already, its weights are loaded")
-            return
-        logger.start_stage(stage.config, run.step)
-        try:
-            with _deferred_signals() as signals:
+        with deferred_signals() as signals:
+            run = _StageRun(stage, folder, torch.device(device), logger)
+            try:
+                run.restore()
+                logger.start_stage(config, run.step)
                 run.train(signals)
-        finally:
-            logger.end_stage()
-    finally:
-        run.release()
+            finally:
+                logger.end_stage()
+                run.release()
+    except RuntimeError as error:
+        if not is_lost_process(error):
+            raise
+        ignore_launcher()
+        saved = latest_state(folder) or f"the start of stage {config.name}"
+        raise ConnectionError(f"another process of the run has ended; the same command resumes from {saved}") from error
+
+
+def restore_finished(stage: Stage, folder: Path) -> bool:
+    """Load the final weights of a stage into its module, if it has been trained to its end.
+
+    Args:
+        stage: on any device.
+        folder: folder of the stage.
+
+    Raises:
+        ValueError: the weights are damaged, or of another config.
+    """
+    path = latest_state(folder)
+    if path is None or path.name != FINAL:
+        return False
+    state = read_state(path)
+    _check_config(stage.config, state.record["config"], path, finished=True)
+    state.fill("weights", module_tensors(stage.module))
+    return True
 
 
 def fit_stage(stage: Stage) -> None:
@@ -88,72 +117,26 @@ def fit_stage(stage: Stage) -> None:
             run_stage(stage, scratch, "cpu", logger)
 
 
-class _Meter:
-    """Running sums of loss terms since the last log line. They are saved, so a resumed run logs the same lines."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, Tensor] = {}
-
-    def add(self, name: str, total: Tensor, count: Tensor) -> None:
-        self.sums[name] = self.sums[name] + total if name in self.sums else total
-        self.counts[name] = self.counts[name] + count if name in self.counts else count
-
-    def means(self) -> dict[str, float]:
-        """Return the mean of each term that has rows."""
-        return {name: (self.sums[name] / count).item() for name, count in self.counts.items() if count > 0}
-
-    def to_json(self) -> dict[str, dict[str, float]]:
-        return {name: {key: value.item() for key, value in vars(self)[name].items()} for name in ("sums", "counts")}
-
-    def from_json(self, record: dict[str, dict[str, float]], device: torch.device) -> None:
-        for name in ("sums", "counts"):
-            vars(self)[name] = {key: torch.tensor(value, device=device) for key, value in record[name].items()}
-
-
-class _Signals:
-    """Signal handler that records the arrival of SIGINT, SIGTERM or SIGHUP."""
-
-    def __init__(self) -> None:
-        self.arrived = False
-
-    def __call__(self, number: int, frame: object) -> None:
-        if self.arrived:
-            raise KeyboardInterrupt  # second signal: stop now; the last saved state remains
-        self.arrived = True
-
-
-@contextmanager
-def _deferred_signals() -> Generator[_Signals]:
-    """Within a `with` block, defer the signals that end a run (in the main thread only)."""
-    signals = _Signals()
-    kept: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
-            numbers.append(signal.SIGHUP)
-        kept = {number: signal.signal(number, signals) for number in numbers}
-    try:
-        yield signals
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
-
-
 class _StageRun:
     """Running stage: model, optimizer, averaged weights and counters."""
 
     def __init__(self, stage: Stage, folder: Path, device: torch.device, logger: RunLogger) -> None:
         self.stage, self.folder, self.device, self.logger = stage, folder, device, logger
-        self.config = stage.config
-        self.module = stage.module.to(device)
+        self.config, self.module = stage.config, stage.module
         self.accelerator = build_accelerator(self.config, device)
+        check_share(stage.data, self.config, 0, self.accelerator.num_processes)
+        self.is_sharded = self.config.parallel == "fsdp"
+        if self.is_sharded:
+            shard_module(self.module, device)
+        else:
+            self.module.to(device)
         self.optimizer = build_optimizer(self.module, stage.parameters(), self.config)
-        self.model, self.stepper = self.accelerator.prepare(self.module, self.optimizer, device_placement=[False] * 2)
+        prepared = self.module if self.is_sharded else self.accelerator.prepare(self.module, device_placement=[False])
+        self.model: Callable[[Any], dict[str, LossTerm]] = prepared
         self.trained = trained_parameters(self.module, self.optimizer)
         self.weights = torch.nn.ParameterList(self.trained.values())
         self.average = build_average(self.weights, self.config.ema) if self.config.ema else None
-        self.meter = _Meter()
+        self.meter = Meter()
         self.counts: Counter[str] = Counter()  # sums of Batch.counts; the main process also has those of earlier runs
         self.step = 0  # number of finished steps
         self.skipped = 0  # updates left out because the loss or gradient was not finite
@@ -162,38 +145,31 @@ class _StageRun:
         self.wait_s = 0.0  # seconds spent waiting for batches since the last log line
 
     def release(self) -> None:
-        """Unwrap the module from Accelerate's wrappers and free its memory."""
+        """Unwrap the module from Accelerate's wrappers and free its memory; a sharded module stays sharded."""
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         for name in ("forward", "_is_accelerate_prepared"):  # left on the module, which a later stage may train
             vars(self.module).pop(name, None)
 
     # --- state ---
 
-    def restore(self) -> bool:
-        """Load the newest state; return True if the stage is finished."""
+    def restore(self) -> None:
+        """Load the newest state, if there is one."""
         path = latest_state(self.folder)
         if path is None:
-            return False
+            return
         state = read_state(path)
-        finished = path.name == FINAL
-        _check_config(self.config, state.record["config"], path, finished=finished)
-        load_module_tensors(self.module, state.parts["weights"], source=path)
-        if finished:
-            return True
-        try:
-            load_optimizer_tensors(self.module, self.optimizer, state.parts.get("optimizer", {}))
-            if self.average is not None:
-                copy_tensors(state.parts.get("ema", {}), average_tensors(self.average, self.trained))
-                self.average.n_averaged.fill_(state.record["ema_updates"])
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}; train the same parameters or use a new output folder") from error
+        _check_config(self.config, state.record["config"], path, finished=False)
+        state.fill("weights", module_tensors(self.module))
+        load_optimizer(self.module, self.optimizer, state)
+        if self.average is not None:
+            state.fill("ema", average_tensors(self.average, self.trained))
+            self.average.n_averaged.fill_(state.record["ema_updates"])
         self.step = state.step
         self.skipped, self.bad_in_a_row = state.record["skipped"], state.record["bad_in_a_row"]
         self.train_s = state.record["train_s"]
         self.meter.from_json(state.record["meter"], self.device)
         if is_main_process():
             self.counts.update(state.record["counts"])
-        return False
 
     def save(self, *, final: bool = False) -> None:
         """Write the current state, or the final weights, which mark the stage as finished."""
@@ -206,13 +182,12 @@ class _StageRun:
             if self.average is not None:
                 parts["ema"] = average_tensors(self.average, self.trained)
                 record["ema_updates"] = int(self.average.n_averaged)
-        if is_main_process():
-            save_state(self.folder, State(self.step, record, parts), name=FINAL if final else None)
+        save_state(self.folder, State(self.step, record, parts), name=FINAL if final else None)
         self.accelerator.wait_for_everyone()
 
     # --- training ---
 
-    def train(self, signals: "_Signals") -> None:
+    def train(self, signals: Signals) -> None:
         """Run the remaining steps, then write the final weights."""
         config, accelerator = self.config, self.accelerator
         schedule = build_schedule(self.optimizer, config, self.step)
@@ -259,51 +234,78 @@ class _StageRun:
         self.optimizer.zero_grad(set_to_none=True)
         figures: list[tuple[str, Tensor, Tensor]] = []
         one = torch.ones((), device=self.device)
-        for part in range(config.accumulate):
-            batch = self.next_batch(batches)
+        began = time.monotonic()
+        parts = [next(batches) for _ in range(config.accumulate)]
+        self.wait_s += time.monotonic() - began
+        for batch in parts:
+            self.counts.update(getattr(batch, "counts", {}))
+        for part, (batch, shares) in enumerate(zip(parts, self.row_shares(parts), strict=True)):
             seed_all(config.seed, config.name, "losses", step, accelerator.process_index, part)
-            with accelerator.accumulate(self.model):
-                loss, terms = self.combine(self.model(batch))
+            is_last = part == config.accumulate - 1
+            with nullcontext() if is_last or self.is_sharded else accelerator.no_sync(self.model):
+                with accelerator.autocast():
+                    terms = self.model(self.to_device(batch))
+                loss, found = self.combine(terms, shares)
                 accelerator.backward(loss)
-            figures += terms
-        norm = accelerator.clip_grad_norm_(self.trained.values(), config.clip_norm or math.inf)
+            figures += found
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.trained.values(), config.clip_norm or math.inf))
         figures.append(("grad_norm", norm.detach(), one))
         # A single finiteness test needs only one synchronization with the device.
         if not torch.isfinite(norm + sum(total for name, total, _ in figures if name == "total")):
             self.skip(figures)
             return
         self.bad_in_a_row = 0
-        self.stepper.step()
+        self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.weights)
         for figure in figures:
             self.meter.add(*figure)
 
-    def next_batch(self, batches: Iterator[Any]) -> Any:
-        """Return the next batch on the device, with the parts that any process runs in this step."""
-        began = time.monotonic()
-        batch = next(batches)
-        self.wait_s += time.monotonic() - began
-        self.counts.update(getattr(batch, "counts", {}))
+    def row_shares(self, batches: Sequence[Any]) -> list[dict[str, float]]:
+        """Return for each batch of a step its share of the rows of each term, over all processes.
+
+        The counts are needed before the first backward pass, so the module tells them from the batch alone; see
+        `Stage.module`.
+        """
+        count: Callable[[Any], dict[str, float]] | None = getattr(self.module, "count_rows", None)
+        if len(batches) == 1 or count is None:
+            return [{}] * len(batches)
+        rows = [count(batch) for batch in batches]
+        names = sorted(rows[0])
+        counts = torch.tensor([[each[name] for name in names] for each in rows], device=self.device)
+        counts = self.accelerator.reduce(counts.float(), "sum")
+        shares = (counts / counts.sum(0).clamp(min=1)).tolist()
+        return [dict(zip(names, values, strict=True)) for values in shares]
+
+    def to_device(self, batch: Any) -> Any:
+        """Return a batch on the device, with the parts that any process runs in this step."""
         if self.accelerator.num_processes > 1 and hasattr(batch, "parts"):
             from accelerate.utils import gather_object
 
             batch = batch.with_parts(frozenset(gather_object(sorted(batch.parts))))
         return move(batch, self.device)
 
-    def combine(self, terms: dict[str, LossTerm]) -> tuple[Tensor, list[tuple[str, Tensor, Tensor]]]:
+    def combine(
+        self, terms: dict[str, LossTerm], shares: dict[str, float]
+    ) -> tuple[Tensor, list[tuple[str, Tensor, Tensor]]]:
         """Return the loss to minimize, and the sum and count of each term over all processes, the loss as "total".
 
         The loss of this process is multiplied by the number of processes, because their gradients are averaged.
+
+        Args:
+            terms: of one batch of the step.
+            shares: share of the batch in the rows of the step, by term; 1 / accumulate where none is given.
         """
         names, one = sorted(terms), torch.ones((), device=self.device)
         totals = torch.stack([terms[name].total.float() for name in names])
         counts = torch.stack([one * terms[name].count for name in names])
-        weights = torch.stack([one * terms[name].weight for name in names])
+        even = 1 / self.config.accumulate
+        weights = torch.stack([one * terms[name].weight * shares.get(name, even) for name in names])
         sums, counts = self.accelerator.reduce(torch.stack([totals.detach(), counts]), "sum")
         scales = torch.where(counts > 0, weights / counts.where(counts > 0, 1), 0)
         loss = (totals * scales).sum() * self.accelerator.num_processes
-        return loss, [*zip(names, sums, counts, strict=True), ("total", (sums * scales).sum(), one)]
+        total = ("total", (sums * scales).sum(), one * even)  # the batches of a step add up to its loss
+        return loss, [*zip(names, sums, counts, strict=True), total]
 
     def agree(self, *flags: bool) -> list[bool]:
         """Reduce each flag over the processes with "any"."""
@@ -341,7 +343,7 @@ class _StageRun:
     def log(self, lr: float, *, num_steps: int, seconds: float) -> None:
         """Log the means since the last record; the speed is that of the last `num_steps` steps."""
         means = self.meter.means()
-        self.meter = _Meter()
+        self.meter = Meter()
         record = {
             "stage": self.config.name,
             "step": self.step,
@@ -363,7 +365,7 @@ class _StageRun:
         seed_all(self.config.seed, self.config.name, "validation", self.step)
         self.module.eval()
         validate: Callable[[int], dict[str, float] | None] = getattr(self.stage, "validate")  # noqa: B009
-        with averaged(self.average, self.trained), self.accelerator.autocast():
+        with averaged(self.average, self.trained), gathered(self.module), self.accelerator.autocast():
             figures = validate(self.step)
         self.module.train()
         if figures:
