@@ -309,8 +309,8 @@ def test_every_design_is_trained_saved_and_predicts_a_mask_per_object_and_frame(
     model, processor = build_model(seed=1)
     save_checkpoint(model, processor.tokenizer, tmp_path / "start", torch.float32)
     stage = describe(
-        datasets=(DatasetShare(name="clip", weight=1),), steps=60, batch_size=1, num_frames=4, lora_rank=16,
-        lora_dropout=0.0, autocast=False, save_every=0, weight_decay=0.0, log_every=20,
+        datasets=(DatasetShare(name="clip", weight=1),), steps=32, batch_size=1, num_frames=4, lora_rank=16, lr=1e-2,
+        lora_dropout=0.0, autocast=False, save_every=0, weight_decay=0.0, log_every=8,
     )  # fmt: skip
     run = SupervisedRun(
         name="r", output="o", stages=(stage,), start=str(tmp_path / "start"), seg_design=design, device="cpu"
