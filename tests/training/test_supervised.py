@@ -177,6 +177,21 @@ def test_new_tokens_are_trained_alone_in_both_matrices_of_every_family(kind: str
             assert changed == new  # each logit is in every softmax
 
 
+def test_new_rows_stay_in_float32_beside_halved_matrices(tmp_path: Path) -> None:
+    model, processor = copy.deepcopy(build_model(seed=1))
+    stage = describe(new_tokens="rows", halves_frozen=True, gradient_checkpointing=True).build(
+        share(model, processor, tmp_path)
+    )
+    head = model.mllm.native.get_output_embeddings()
+    assert (head.weight.dtype, head.new_rows.dtype) == (torch.bfloat16, torch.float32)
+    batch = stage.data.collate([stage.data[key] for key in stage.data.keys(0)])
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = sum(term.total for term in stage.module.train()(batch).values())
+    loss.backward()
+    for table in (model.mllm.native.get_input_embeddings(), head):
+        assert table.new_rows.grad.isfinite().all() and table.new_rows.grad.any() and table.weight.grad is None
+
+
 def test_whole_matrices_are_trained_in_every_family_and_the_head_gets_no_lora(tmp_path: Path) -> None:
     for kind in ("internvl_internlm2", "qwen3_vl", "llava"):
         model, processor = copy.deepcopy(build_family(kind))
