@@ -177,6 +177,21 @@ def test_new_tokens_are_trained_alone_in_both_matrices_of_every_family(kind: str
             assert changed == new  # each logit is in every softmax
 
 
+def test_new_rows_stay_in_float32_beside_halved_matrices(tmp_path: Path) -> None:
+    model, processor = copy.deepcopy(build_model(seed=1))
+    stage = describe(new_tokens="rows", halves_frozen=True, gradient_checkpointing=True).build(
+        share(model, processor, tmp_path)
+    )
+    head = model.mllm.native.get_output_embeddings()
+    assert (head.weight.dtype, head.new_rows.dtype) == (torch.bfloat16, torch.float32)
+    batch = stage.data.collate([stage.data[key] for key in stage.data.keys(0)])
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = sum(term.total for term in stage.module.train()(batch).values())
+    loss.backward()
+    for table in (model.mllm.native.get_input_embeddings(), head):
+        assert table.new_rows.grad.isfinite().all() and table.new_rows.grad.any() and table.weight.grad is None
+
+
 def test_whole_matrices_are_trained_in_every_family_and_the_head_gets_no_lora(tmp_path: Path) -> None:
     for kind in ("internvl_internlm2", "qwen3_vl", "llava"):
         model, processor = copy.deepcopy(build_family(kind))
@@ -309,8 +324,8 @@ def test_every_design_is_trained_saved_and_predicts_a_mask_per_object_and_frame(
     model, processor = build_model(seed=1)
     save_checkpoint(model, processor.tokenizer, tmp_path / "start", torch.float32)
     stage = describe(
-        datasets=(DatasetShare(name="clip", weight=1),), steps=60, batch_size=1, num_frames=4, lora_rank=16,
-        lora_dropout=0.0, autocast=False, save_every=0, weight_decay=0.0, log_every=20,
+        datasets=(DatasetShare(name="clip", weight=1),), steps=32, batch_size=1, num_frames=4, lora_rank=16, lr=1e-2,
+        lora_dropout=0.0, autocast=False, save_every=0, weight_decay=0.0, log_every=8,
     )  # fmt: skip
     run = SupervisedRun(
         name="r", output="o", stages=(stage,), start=str(tmp_path / "start"), seg_design=design, device="cpu"
