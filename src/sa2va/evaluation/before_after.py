@@ -20,7 +20,7 @@ from sa2va.metrics.iou import ratio
 from sa2va.types import Frame
 
 NUM_SHOWN = 6  # best answers, and as many worst ones
-TRUTH, FOUND = 2, 1  # colors of the palette
+TRUTH, FOUND = 7, 1  # colors of the palette: green, orange
 
 
 def compare(benchmark: Benchmark, before: Sequence[Record], after: Sequence[Record]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def test_one_command_gives_an_adapter_and_a_report(
     assert report["num_records"] == 1
     assert [figure["name"] for figure in report["before"]] == [figure["name"] for figure in report["after"]]
     assert report["adapter_bytes"] == (out / "adapter_model.safetensors").stat().st_size
-    with Image.open(out / "contact_sheet.jpg") as sheet:
+    with Image.open(out / "contact_sheet.png") as sheet:
         assert sheet.width >= 200
     load(base, adapter=out, device="cpu")
     assert {path: path.read_bytes() for path in sorted(data.rglob("*")) if path.is_file()} == before

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sa2va.inference.predictor import Predictor
     from sa2va.training.finetune import FinetuneRun
 
-MARK, BEFORE, AFTER, REPORT, SHEET = "finetune.json", "before.json", "after.json", "report.json", "contact_sheet.jpg"
+MARK, BEFORE, AFTER, REPORT, SHEET = "finetune.json", "before.json", "after.json", "report.json", "contact_sheet.png"
 WEIGHTS = "adapter_model.safetensors"
 NUM_CATEGORIES = 8  # most frequent categories that are printed
 
