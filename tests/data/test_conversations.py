@@ -12,7 +12,9 @@ from sa2va.data.records import Record
 
 def read(turns: list, marker: str = IMAGE_MARKER) -> Conversation:
     values = [{"from": speaker, "value": text} for speaker, text in turns]
-    return read_conversation(Record({"conversations": values}, Path("chat.json"), "record 5"), marker)
+    return read_conversation(
+        Record({"conversations": values}, Path("chat.json"), "record 5"), *([marker] if marker else [])
+    )
 
 
 @pytest.mark.parametrize(

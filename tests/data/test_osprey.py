@@ -10,7 +10,7 @@ from support.stored_pictures import BOXES, write_osprey
 
 from sa2va.data import prompts
 from sa2va.data.catalog import build_dataset
-from sa2va.data.osprey import decode_region
+from sa2va.data.osprey import MarkedPictures, decode_region
 from sa2va.data.stored import DrawConfig
 
 KINDS = ("osprey", "osprey_description", "osprey_part", "osprey_short", "osprey_lvis")
@@ -56,6 +56,26 @@ def test_a_region_between_pixel_centers_marks_the_pixel_at_its_middle() -> None:
 
 
 @pytest.mark.parametrize(
+    "change, rule",
+    [
+        ({"conversations": []}, "pictures without a question"),
+        (
+            {"annotation": [{"segmentation": {"size": [24, 32], "counts": [768]}}]},
+            "pictures with a region without a pixel",
+        ),
+    ],
+)
+def test_records_without_anything_to_talk_about_are_left_out_and_counted(
+    tmp_path: Path, change: dict, rule: str
+) -> None:
+    file = write_osprey(tmp_path) / "Osprey-724K/osprey_conversation.json"
+    records = json.loads(file.read_text())
+    write_json(file, [records[0] | change, *records[1:]])
+    dataset = build_dataset("osprey", tmp_path)
+    assert len(dataset) == 2 and isinstance(dataset, MarkedPictures) and dataset.left_out == {rule: 1}
+
+
+@pytest.mark.parametrize(
     "change, reason",
     [
         ({"file_name": "gone.jpg"}, r"record 0: there is no gone\.jpg in "),
@@ -65,12 +85,11 @@ def test_a_region_between_pixel_centers_marks_the_pixel_at_its_middle() -> None:
         ),
         ({"annotation": []}, "record 0: annotation is empty; expected a region"),
         ({"annotation": [{}]}, "record 0, region 0: it has no field 'segmentation'"),
-        (
-            {"annotation": [{"segmentation": {"size": [24, 32], "counts": [768]}}]},
-            "record 0, region 0: segmentation has no pixel",
-        ),
         ({"annotation": [{"segmentation": {"size": [24, 32], "counts": [9]}}]}, "record 0, region 0: .*9"),
-        ({"conversations": []}, "record 0: conversations has no question with an answer"),
+        (
+            {"conversations": [{"from": "human", "value": "Who?"}] * 2},
+            "record 0: conversations has no question with an ",
+        ),
     ],
 )
 def test_a_damaged_record_is_named(tmp_path: Path, change: dict, reason: str) -> None:

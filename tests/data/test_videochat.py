@@ -23,12 +23,15 @@ def test_every_conversation_is_a_record_about_its_video(tmp_path: Path) -> None:
         assert not len(sample.tracks) and sample.meta["video"] == f"v_{number}.mp4"  # the third is listed as .mkv
 
 
-def test_a_marker_of_a_later_turn_is_removed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("marker", ["<video>", "<image>"])
+def test_either_marker_is_removed_from_any_turn(tmp_path: Path, marker: str) -> None:
     file = write_videochat(tmp_path) / "video_chat.json"
     content = json.loads(file.read_text())
-    content[0]["conversations"][2]["value"] = "<video>\nAnd then?"
+    content[0]["conversations"][0]["value"] = f"What happens?\n{marker}"
+    content[0]["conversations"][2]["value"] = f"{marker}\nAnd then?"
     write_json(file, content)
-    assert build_dataset("videochat", tmp_path)[0].turns[1].question == "And then?"
+    questions = [turn.question for turn in build_dataset("videochat", tmp_path)[0].turns]
+    assert questions == ["What happens?", "And then?"]
 
 
 def test_a_video_as_listed_is_preferred(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Source: Osprey, arXiv:2312.10032. A description's leading "<region1>: " is not p
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +27,7 @@ from sa2va.types import Sample, Turn
 
 _MARK = re.compile(r"<region\s?(\d+)>", re.IGNORECASE)  # how the sources name a region
 _HEAD = re.compile(r"<region\s?(\d+)>\s*:\s*", re.IGNORECASE)  # of a description
+UNASKED, NO_PIXEL = "pictures without a question", "pictures with a region without a pixel"  # as the released training
 _COCO = [f"{part}{year}" for year in (2014, 2017) for part in ("train", "val")]
 
 
@@ -49,9 +51,16 @@ class MarkedPictures(StoredDataset[MarkedPicture]):
     """
 
     def __init__(
-        self, name: str, records: Sequence[MarkedPicture], config: DrawConfig, file: Path, *, describes: bool
+        self,
+        name: str,
+        records: Sequence[MarkedPicture],
+        config: DrawConfig,
+        left_out: Counter[str],
+        file: Path,
+        *,
+        describes: bool,
     ) -> None:
-        super().__init__(name, records, config)
+        super().__init__(name, records, config, left_out)
         self.file, self.describes = file, describes
 
     def build_sample(self, record: MarkedPicture, draw: Draw) -> Sample:
@@ -104,7 +113,7 @@ def build(
     Args:
         name: name in the catalog.
         file_name: annotation file.
-        read: reads the texts of a record.
+        read: reads the texts of a record; none = the record is left out.
         path: folder with Osprey-724K and coco; the pictures may also lie in glamm_data/images/coco2014 and coco2017
             beside it.
         split: "train".
@@ -121,34 +130,43 @@ def build(
     folders = MediaFolders(
         *(folder / "coco" / one for one in _COCO), *(shared / f"coco{one[-4:]}" / one for one in _COCO)
     )
-    packed = read_each(lambda record: pack(_read_picture(record, read(record), folders)), iterate_records(file))
-    return MarkedPictures(name, PackedRecords(MarkedPicture, packed), draw or DrawConfig(), file, describes=describes)
+    left_out: Counter[str] = Counter()
+
+    def read_one(record: Record) -> bytes | None:
+        texts = read(record)
+        picture = _read_picture(record, texts, folders) if texts else None
+        if picture is None:
+            left_out[NO_PIXEL if texts else UNASKED] += 1
+        return picture and pack(picture)
+
+    packed = PackedRecords(MarkedPicture, read_each(read_one, iterate_records(file)))
+    return MarkedPictures(name, packed, draw or DrawConfig(), left_out, file, describes=describes)
 
 
-def _read_picture(record: Record, texts: Sequence[tuple[str, str]], folders: MediaFolders) -> MarkedPicture:
+def _read_picture(record: Record, texts: Sequence[tuple[str, str]], folders: MediaFolders) -> MarkedPicture | None:
+    """Read a picture; None if run lengths of a region have no pixel."""
     name, size = record.text("file_name"), record.size()
     path = folders.find(name, record, [name.split("_")[-1]])  # COCO 2017 drops "COCO_train2014_"
     annotations = record.children("annotation", "region")
     if not annotations:
         raise record.error("annotation is empty; expected a region")
-    regions = [_check_region(one, size) for one in annotations]
+    regions = [check_segmentation(one.get("segmentation", object), one, size) for one in annotations]
+    if not all([_has_pixel(*pair) for pair in zip(regions, annotations, strict=True)]):
+        return None
     return MarkedPicture(record.name, str(path), size, regions, texts)
 
 
-def _check_region(record: Record, size: tuple[int, int]) -> Segmentation:
-    region = check_segmentation(record.get("segmentation", object), record, size)
-    if isinstance(region, Mapping):
-        try:
-            num_pixels = area(region)
-        except ValueError as error:
-            raise record.error(str(error)) from None
-        if not num_pixels:
-            raise record.error("segmentation has no pixel; expected a region to talk about")
-    return region
+def _has_pixel(region: Segmentation, record: Record) -> bool:
+    try:
+        return not isinstance(region, Mapping) or area(region) > 0
+    except ValueError as error:
+        raise record.error(str(error)) from None
 
 
 def _read_conversation(record: Record, suffix: str = "") -> list[tuple[str, str]]:
     """Read a conversation, in which "<region1>" becomes the "region1" of the prompt; other brackets are text."""
+    if len(record.get("conversations", list)) < 2:
+        return []
     spoken = read_conversation(record, IMAGE_MARKER)
     return [(_MARK.sub(r"region\1", question) + suffix, _MARK.sub(r"region\1", answer)) for question, answer in spoken]
 

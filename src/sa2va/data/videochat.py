@@ -1,13 +1,21 @@
 """Read conversations about videos in the layout of Chat-UniVi: video_chat.json and a folder of videos.
 
 Flow: <folder>/{video_chat.json, Activity_Videos/<video>} -> one record per conversation -> Sample.
-Source: Chat-UniVi, arXiv:2311.08046; videos of ActivityNet. A video listed as .mkv may be there as .mp4.
+Source: Chat-UniVi, arXiv:2311.08046; videos of ActivityNet. A video listed as .mkv may be there as .mp4. The marker
+    of the video is "<image>" in some releases and "<video>" in others.
 """
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sa2va.data.conversations import VIDEO_MARKER, Conversation, build_turns, count_characters, read_conversation
+from sa2va.data.conversations import (
+    IMAGE_MARKER,
+    VIDEO_MARKER,
+    Conversation,
+    build_turns,
+    count_characters,
+    read_conversation,
+)
 from sa2va.data.media_files import UNKNOWN_LENGTH, MediaFolders, StoredVideo
 from sa2va.data.records import Record, iterate_records
 from sa2va.data.stored import Draw, DrawConfig, Extent, StoredDataset, check_split, read_each
@@ -63,4 +71,6 @@ def _read(record: Record, videos: MediaFolders) -> VideoConversation:
     name = record.text("video")
     others = [str(PurePosixPath(name).with_suffix(".mp4"))] if name.endswith(".mkv") else []
     path = videos.find(name, record, others)
-    return VideoConversation(f"{record.file}: {record.name}", path, read_conversation(record, VIDEO_MARKER))
+    return VideoConversation(
+        f"{record.file}: {record.name}", path, read_conversation(record, VIDEO_MARKER, IMAGE_MARKER)
+    )
