@@ -137,7 +137,7 @@ def build(
         picture = _read_picture(record, texts, folders) if texts else None
         if picture is None:
             left_out[NO_PIXEL if texts else UNASKED] += 1
-        return picture and pack(picture)
+        return pack(picture) if picture else None
 
     packed = PackedRecords(MarkedPicture, read_each(read_one, iterate_records(file)))
     return MarkedPictures(name, packed, draw or DrawConfig(), left_out, file, describes=describes)
