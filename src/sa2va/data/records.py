@@ -17,6 +17,7 @@ KIND_NAMES = {
     float: "a number",
     list: "a list",
     dict: "an object",
+    object: "a value",
 }
 
 T = TypeVar("T")

@@ -71,7 +71,9 @@ def test_a_file_is_a_dataset_as_well(tmp_path: Path) -> None:
 
 def test_several_formats_need_a_choice(tmp_path: Path) -> None:
     write_yolo(write_coco(tmp_path))
-    with pytest.raises(ValueError, match=r"several formats .*labels\.json\): format=coco; .*data\.yaml\): format=yolo"):
+    with pytest.raises(
+        ValueError, match=r"several formats .*labels\.json\): own\.format=coco; .*data\.yaml\): own\.format=yolo"
+    ):
         build(tmp_path)
     assert len(build(tmp_path, own=OwnConfig(format="yolo"), split="all")) == 3
 

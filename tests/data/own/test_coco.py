@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.own_formats import coco_content, write_coco, write_pictures
 from support.stored_layouts import SIZE, rectangle, rectangle_mask, write_json
 
@@ -42,6 +43,37 @@ def test_annotations_with_an_expression_are_asked_for_by_it(tmp_path: Path) -> N
     texts = {one.text: one.objects for one in dataset.records[0].expressions}
     assert texts["the striped cat"] == texts["a sleeping cat."] == (0,)
     assert texts["the cats"] == (0, 1) and texts["the left cat"] == (0,) and texts["the dog"] == (2,)
+
+
+def test_a_group_of_categories_is_not_called_absent(tmp_path: Path) -> None:
+    content = coco_content()
+    for one in content["categories"]:
+        one["supercategory"] = "animals" if one["name"] != "traffic_light" else one["name"]
+    content["categories"].append({"id": 9, "name": "animals", "supercategory": "none"})  # as Roboflow writes it
+    write_json(write_coco(tmp_path) / "labels.json", content)
+    absent = {one.text for record in build(tmp_path, split="all").records for one in record.absent}
+    assert absent == {"the cat", "the dog", "the traffic light"}
+
+
+@pytest.mark.parametrize(
+    "size, orientation, reason",
+    [((48, 64), None, "photo_0.png is 32x24, and it is annotated as 64x48; fetch the original"),
+     (SIZE, 6, "photo_0.png is 24x32 upright, and it was annotated lying; remove its EXIF orientation")],
+)  # fmt: skip
+def test_a_picture_of_another_size_is_refused_before_training(
+    tmp_path: Path, size: tuple[int, int], orientation: int | None, reason: str
+) -> None:
+    content = coco_content()
+    content["images"][0] |= {"height": size[0], "width": size[1]}
+    write_json(write_coco(tmp_path) / "labels.json", content)
+    if orientation:
+        path = tmp_path / "images/photo_0.png"
+        exif = Image.Exif()
+        exif[0x112] = orientation
+        with Image.open(path) as picture:
+            picture.save(path, exif=exif)
+    with pytest.raises(ValueError, match=f"labels.json: image 0: {reason}"):
+        build(tmp_path, split="all")
 
 
 def test_a_crowd_hides_how_many_there_are(tmp_path: Path) -> None:
@@ -123,14 +155,6 @@ def test_a_damaged_image_is_refused(tmp_path: Path, changes: dict[str, Any], rea
     write_json(write_coco(tmp_path) / "labels.json", content)
     with pytest.raises(ValueError, match=rf"labels\.json: image 0: .*{reason}"):
         build(tmp_path)
-
-
-def test_a_picture_of_another_size_is_refused_when_it_is_read(tmp_path: Path) -> None:
-    content = coco_content()
-    content["images"][0] |= {"width": SIZE[1] + 1}
-    write_json(write_coco(tmp_path) / "labels.json", content)
-    with pytest.raises(ValueError, match="photo_0.png: the picture is 32x24, its annotation says 33x24"):
-        _ = build(tmp_path, split="all")[0].frames
 
 
 def test_boxes_without_a_mask_still_make_a_name_ambiguous(tmp_path: Path) -> None:

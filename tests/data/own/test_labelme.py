@@ -97,3 +97,8 @@ def test_rectangles_are_skipped_on_request(tmp_path: Path) -> None:
     folder = write_labelme(tmp_path, shape={"shape_type": "rectangle", "points": [[1, 1], [SIZE[1], 9]]})
     dataset = build(folder, split="all", own=OwnConfig(unmasked="skip"))
     assert {one.text for one in dataset.records[0].expressions} == {"the dog"}
+
+
+def test_an_older_file_without_sizes_has_that_of_its_picture(tmp_path: Path) -> None:
+    dataset = build(write_labelme(tmp_path, imageHeight=None, imageWidth=None), split="all")
+    assert np.array_equal(dataset.records[0].tracks.masks([0], [0])[0, 0], rectangle_mask(*BOXES_OF[0][0]))

@@ -50,7 +50,7 @@ def detect(path: Path) -> str:
     if len(found) == 1:
         return next(iter(found))
     if found:
-        choices = "; ".join(f"{text}: format={name}" for name, text in found.items())
+        choices = "; ".join(f"{text}: own.format={name}" for name, text in found.items())
         raise ValueError(f"{path}: several formats were found ({choices}); choose one")
     raise ValueError(f"{path}: no known format was found; {EXPECTED}; there is {_list_content(path)}")
 

@@ -9,12 +9,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from sa2va.data.media_files import MediaFolders, StoredPicture
+from sa2va.data.media_files import MediaFolders
 from sa2va.data.own.objects import (
     OwnAnnotations,
     OwnConfig,
     OwnItem,
     OwnObject,
+    check_picture,
     read_expressions,
     skip_unmasked,
     to_rle,
@@ -85,10 +86,12 @@ def _list(files: Sequence[Path]) -> str:
 def _read_file(file: Path, own: OwnConfig, categories: dict[str, None], notes: dict[str, int]) -> list[OwnItem]:
     content = read_object(file)
     images = index_by(content.children("images", "image"), "id")
-    names, stuff = _read_categories(content)
-    categories.update(dict.fromkeys(names.values()))
+    names, stuff, groups = _read_categories(content)
+    categories.update(dict.fromkeys(name for name in names.values() if name not in groups))
     folders = MediaFolders(*_picture_folders(file))
-    pictures = read_each(lambda image: StoredPicture(_find_picture(image, folders), image.size()), images.values())
+    pictures = read_each(
+        lambda image: check_picture(_find_picture(image, folders), image.size(), image), images.values()
+    )
     sizes = {image_id: picture.size for image_id, picture in zip(images, pictures, strict=True)}
     of_image: dict[object, list[OwnObject]] = defaultdict(list)
 
@@ -114,13 +117,19 @@ def _read_file(file: Path, own: OwnConfig, categories: dict[str, None], notes: d
     ]
 
 
-def _read_categories(content: Record) -> tuple[dict[int, str], set[int]]:
-    """Return names by id, and the ids of stuff, which has no separate objects."""
+def _read_categories(content: Record) -> tuple[dict[int, str], set[int], set[str]]:
+    """Return names by id, the ids of stuff, which has no separate objects, and the names of groups of categories.
+
+    A group is not absent from a picture without objects of its name: a dog is an animal. Roboflow lists one for the
+    whole dataset.
+    """
     if "categories" not in content.values:
-        return {}, set()
+        return {}, set(), set()
     found = index_by(content.children("categories", "category"), "id")
     names = {number: one.text("name") for number, one in found.items()}
-    return names, {number for number, one in found.items() if one.values.get("isthing", 1) == 0}
+    above = [(one.values.get("supercategory"), names[number]) for number, one in found.items()]
+    groups = {group for group, name in above if isinstance(group, str) and group != name}
+    return names, {number for number, one in found.items() if one.values.get("isthing", 1) == 0}, groups
 
 
 def _names_of(field: str, image: Record, names: dict[int, str]) -> frozenset[str]:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from sa2va.data.media_files import MediaFolders, StoredPicture
+from sa2va.data.media_files import MediaFolders
 from sa2va.data.own.clip_media import VIDEO_SUFFIXES, choose_frames
 from sa2va.data.own.objects import (
     EXPRESSION_FIELDS,
@@ -21,6 +21,7 @@ from sa2va.data.own.objects import (
     OwnConfig,
     OwnItem,
     OwnObject,
+    check_picture,
     read_expressions,
     skip_unmasked,
     to_rle,
@@ -102,7 +103,7 @@ class _Images:
             raise record.error(f"height and width are {size[0]} and {size[1]}; expected at least 1 px")
         last = PurePosixPath(name).name
         by_last = any(last in self._folders.names(root) for root in self._folders.roots)
-        picture = StoredPicture(self._folders.find(last if by_last else name, record), size)
+        picture = check_picture(self._folders.find(last if by_last else name, record), size, record)
         grouped: dict[object, list[Tag]] = defaultdict(list)
         for number, shape in enumerate(tag.all(*SHAPES)):
             group = shape.record.values.get("group_id", "0")

@@ -22,6 +22,7 @@ from sa2va.data.own.objects import (
     OwnConfig,
     OwnItem,
     OwnObject,
+    check_picture,
     read_expressions,
     skip_unmasked,
     to_rle,
@@ -67,9 +68,11 @@ def _read_file(
     if file.parent not in folders:
         folders[file.parent] = MediaFolders(*(file.parent / name for name in PICTURE_FOLDERS))
     name = content.text("imagePath").replace("\\", "/")
-    picture = StoredPicture(
-        folders[file.parent].find(PurePosixPath(name).name, content), content.size("imageHeight", "imageWidth")
-    )
+    found = folders[file.parent].find(PurePosixPath(name).name, content)
+    if content.values.get("imageHeight") is None:  # older files
+        picture = StoredPicture(found)
+    else:
+        picture = check_picture(found, content.size("imageHeight", "imageWidth"), content)
     grouped: dict[Any, list[tuple[Record, RLE | None]]] = defaultdict(list)
     for number, shape in enumerate(content.children("shapes", "shape"), 1):
         label, group = shape.text("label"), shape.values.get("group_id")

@@ -6,11 +6,15 @@ Shapes: T annotated frames, 1 for a picture; H W picture.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+from sa2va.data.media_files import StoredPicture
 from sa2va.data.records import Record
 from sa2va.data.tracks import Segmentation, check_segmentation, decode_segmentation
+from sa2va.files.read_limits import MAX_PIXELS
 from sa2va.masks import RLE, area, encode_rle, polygons_to_rle
+from sa2va.media.pictures import read_size
 from sa2va.types import FrameSource
 
 EXPRESSION_FIELDS = ("expression", "expressions", "caption", "text", "description")
@@ -79,6 +83,28 @@ class OwnAnnotations:
     notes: Mapping[str, int] = field(default_factory=dict)  # counts worth knowing, such as skipped boxes
 
 
+def check_picture(path: Path, size: tuple[int, int], record: Record) -> StoredPicture:
+    """Return a picture of an annotated size, which is compared with its header.
+
+    Args:
+        path: the file.
+        size: (H, W) px.
+        record: names the place in errors.
+
+    Raises:
+        ValueError: the picture cannot be opened or has another size.
+    """
+    found = read_size(path, MAX_PIXELS)
+    if found == size:
+        return StoredPicture(path, size)
+    shown = f"{path.name} is {found[1]}x{found[0]}"
+    if found == size[::-1]:
+        raise record.error(
+            f"{shown} upright, and it was annotated lying; remove its EXIF orientation or turn the masks"
+        )
+    raise record.error(f"{shown}, and it is annotated as {size[1]}x{size[0]}; fetch the original file")
+
+
 def to_rle(segmentation: Any, height: int, width: int, record: Record) -> RLE:
     """Encode an annotated segmentation as one binary mask.
 
@@ -111,7 +137,7 @@ def skip_unmasked(record: Record, kind: str, own: OwnConfig, notes: dict[str, in
     """
     if own.unmasked == "refuse":
         raise record.error(
-            f"it is a {kind}, not a mask; add a mask or a polygon, or skip such objects with unmasked=skip"
+            f"it is a {kind}, not a mask; add a mask or a polygon, or skip such objects with own.unmasked=skip"
         )
     notes[f"objects with a {kind} and no mask"] += 1
 
