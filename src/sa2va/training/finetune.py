@@ -35,6 +35,9 @@ from sa2va.training.stage import OF_THE_RUN, StageConfig
 if TYPE_CHECKING:
     pass
 
+# The embedded model empties masks of low presence. A decoder that learns new looks without this loss loses its masks.
+PRESENCE = 0.3
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneRun(RunConfig):
@@ -100,7 +103,8 @@ def light(data: str, base: str = "tiny") -> FinetuneRun:
         stages=(
             AdaptConfig(
                 name="adapt", steps=150, batch_size=8, lr=5e-4, warmup_steps=20, weight_decay=0.0, save_every_s=60.0,
-                mask_side=256, losses=LossConfig(num_points=4096),
+                mask_side=256,
+                losses=LossConfig(num_points=4096, iou=0.3, presence=PRESENCE),
             ),
         ),
     )  # fmt: skip
@@ -108,7 +112,9 @@ def light(data: str, base: str = "tiny") -> FinetuneRun:
 
 def deep(data: str, base: str = "tiny") -> FinetuneRun:
     """Fine-tune for another kind of pictures than the base model knows: train nearly everything on hundreds."""
-    heads = LossConfig(bce=1.0, dice=2.0, place=0.3, iou=0.3, num_points=1024, uncertain_share=0.3, skip_empty=True)
+    heads = LossConfig(
+        bce=1.0, dice=2.0, place=0.3, iou=0.3, presence=PRESENCE, num_points=1024, uncertain_share=0.3, skip_empty=True
+    )
     return FinetuneRun(
         name="deep",
         output="",
