@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sa2va.checkpoints import shards
-from sa2va.checkpoints.shards import DTYPE_NAMES, SafetensorFiles, list_shards, plan_shards, write_shards
+from sa2va.checkpoints.shards import DTYPE_NAMES, SafetensorFiles, list_shards, plan_shards, save_tensors, write_shards
 
 WIDE_FIRST = sorted(DTYPE_NAMES, key=lambda dtype: -dtype.itemsize)
 
@@ -137,3 +137,9 @@ def test_damage_is_named(tmp_path: Path, spoil: Callable[[Path], object], messag
     with pytest.raises(ValueError, match=message) as error:
         SafetensorFiles(list_shards(tmp_path))
     assert "\n" not in str(error.value)
+
+
+def test_a_file_has_the_permissions_of_any_other(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "a.safetensors", {"a": torch.zeros(3)})
+    (tmp_path / "b.txt").write_text("b")
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "b.txt").stat().st_mode

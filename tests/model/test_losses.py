@@ -142,3 +142,30 @@ def test_losses_of_no_masks_are_zero() -> None:
     output = MaskOutput(logits, torch.zeros(0, 3), torch.zeros(0), torch.zeros(0, 4))
     terms = mask_losses(output, torch.zeros(0, 64, 64, dtype=torch.bool), ALL_TERMS, SEEDS[:0])
     assert {name: term.mean.item() for name, term in terms.items()} == dict.fromkeys(terms, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_points": 0}, "num_points is 0; expected 1 or more"),
+        ({"bce": -1.0}, "bce is -1.0; expected 0 or more"),
+        ({"uncertain_share": 1.5}, "uncertain_share is 1.5; expected 0 to 1"),
+        ({"oversample": 0.5}, "oversample is 0.5; expected 1.0 or more"),
+    ],
+)
+def test_settings_without_a_meaning_are_refused(values: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=f"losses: {message}"):
+        LossConfig(**values)  # ty: ignore[invalid-argument-type]
+
+
+def test_an_empty_target_has_no_place() -> None:
+    targets = square()
+    targets[1] = False
+    logits = torch.zeros(2, 16, 16, requires_grad=True)
+    terms = mask_losses(output_of(logits), targets, LossConfig(place=0.5, num_points=64), SEEDS)
+    alone = mask_losses(output_of(logits[:1]), targets[:1], LossConfig(place=0.5, num_points=64), SEEDS[:1])
+    assert float(terms["place"].count) == 1
+    torch.testing.assert_close(terms["place"].mean, alone["place"].mean)
+    total_loss(terms).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()

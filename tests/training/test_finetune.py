@@ -165,3 +165,25 @@ def test_alignment_without_the_stage_before_is_refused(data: str, base: str, tmp
 def test_wrong_settings_are_refused(recipe: str, words: list[str], message: str, data: str, base: str) -> None:
     with pytest.raises(ValueError, match=message):
         configure(recipe, data, base, words)
+
+
+def test_questions_stay_with_their_masks_if_turns_are_dropped(data: str, base: str, tmp_path: Path) -> None:
+    run = light(data, base)
+    stage = run.describe_stage(run.stages[0])
+    assert isinstance(stage, AdaptConfig)
+    model, processor = build_model()
+    context = RunContext(model=model, processor=processor, seed=0, folder=tmp_path, device=torch.device("cpu"))
+    built = stage.build(context).data
+    item = built[built.keys(0)[0]]
+    turn = next(turn for turn in item.sample.turns if turn.spans)
+    other = dataclasses.replace(turn, question=f"Now, {turn.question}")
+    long, short = (dataclasses.replace(item.sample, turns=turns) for turns in ((turn,) * 4, (other,)))
+    items = [dataclasses.replace(item, sample=sample) for sample in (long, short)]
+    whole = built.collate([items[0]])
+    limit = int(whole.attention_mask.sum()) - 1  # the last turn does not fit
+    built.config = dataclasses.replace(built.config, max_tokens=limit)
+    batch = built.collate(items)
+    assert batch.counts["dropped_turns"] == 1
+    alone = built.collate([items[1]])
+    assert torch.equal(batch.question_ids[-1][batch.is_word[-1]], alone.question_ids[0][alone.is_word[0]])
+    assert len(batch.question_ids) == len(batch.seg_positions)

@@ -192,4 +192,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         ValueError: the disk refuses the file.
     """
     with whole_file(path) as part:
+        part.touch()
+        mode = part.stat().st_mode
         save_file({name: value.contiguous() for name, value in tensors.items()}, part, dict(metadata or {}) or None)
+        part.chmod(mode)  # safetensors makes files that nobody else may read

@@ -7,6 +7,7 @@ Source: Sa2VA, arXiv:2501.04001, and its released code (2.0 BCE + 0.5 dice on 12
 Shapes: N masks, P points, h w logit grid, H W target grid.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +37,15 @@ class LossConfig:
     candidate: Literal["predicted", "real"] = "predicted"  # train the one with the highest predicted or actual IoU
     skip_empty: bool = False  # an empty target trains only presence
     follow_iou: float = 0.5  # an object is tracked if the IoU on its highest-scoring key frame exceeds this
+
+    def __post_init__(self) -> None:
+        lows = {"num_points": 1, "oversample": 1.0, "lm": 0, "bce": 0, "dice": 0, "place": 0, "iou": 0, "presence": 0}
+        for name, low in lows.items():
+            if not low <= getattr(self, name) < math.inf:
+                raise ValueError(f"losses: {name} is {getattr(self, name)}; expected {low} or more")
+        for name in ("uncertain_share", "follow_iou"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"losses: {name} is {getattr(self, name)}; expected 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -124,7 +134,7 @@ def place_loss(mask_logits: Tensor, targets: Tensor, stride: int = 4) -> Tensor:
 
     Args:
         mask_logits: (N, h, w).
-        targets: (N, H, W) float, none of them empty.
+        targets: (N, H, W) float; the loss of an empty one is 0.
         stride: side of a coarse cell, in cells of the logit grid.
 
     Returns:
@@ -133,7 +143,7 @@ def place_loss(mask_logits: Tensor, targets: Tensor, stride: int = 4) -> Tensor:
     logits = F.avg_pool2d(mask_logits[:, None], stride).flatten(1)  # (N, cells)
     size = (mask_logits.shape[-2] // stride, mask_logits.shape[-1] // stride)
     cover = F.adaptive_avg_pool2d(targets[:, None], size).flatten(1)
-    return F.cross_entropy(logits, cover / cover.sum(1, keepdim=True), reduction="none")
+    return F.cross_entropy(logits, cover / cover.sum(1, keepdim=True).clamp(min=1e-9), reduction="none")
 
 
 @torch.no_grad()
@@ -168,6 +178,7 @@ def mask_losses(
         terms["presence"] = LossTerm((wrong * counts).sum(), counts.sum(), config.presence)
     if config.skip_empty:
         output, targets, seeds, counts = output.select(there), targets[there], seeds[there], counts[there]
+        there = there[there]
     truth = targets.float()
     ious = candidate_ious(output.candidates, truth)
     best = output.best if config.candidate == "predicted" else ious.argmax(-1)
@@ -180,5 +191,6 @@ def mask_losses(
         # Squared error, not SAM 2's absolute error: its minimum is the mean, which calibrates the scores.
         values["iou"] = (output.candidate_scores - ious).square().mean(-1)
     for name, value in values.items():
-        terms[name] = LossTerm((value * counts).sum(), counts.sum(), getattr(config, name))
+        rows = counts * there if name == "place" else counts  # an empty target lies nowhere
+        terms[name] = LossTerm((value * rows).sum(), rows.sum(), getattr(config, name))
     return terms

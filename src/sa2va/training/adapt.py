@@ -91,12 +91,14 @@ class AdaptData(SupervisedData):
     def collate(self, items: Sequence[ChosenFrames]) -> AdaptBatch:
         batch = super().collate(items)
         questions = []
-        for item in items:
+        for row, item in enumerate(items):
             tokens = len(self.processor.design.object_tokens(len(item.keyframes)))
+            own = []
             for turn in item.sample.turns:
                 ids = self.processor.tokenizer.encode(turn.question, add_special_tokens=False)
-                questions += [ids] * (tokens * sum(len(span.objects) for span in turn.spans))
-        words = pad_questions(self.processor, questions[: len(batch.seg_positions)])
+                own += [ids] * (tokens * sum(len(span.objects) for span in turn.spans))
+            questions += own[: int((batch.seg_positions[:, 0] == row).sum())]  # those of dropped turns come last
+        words = pad_questions(self.processor, questions)
         return AdaptBatch(**{one.name: getattr(batch, one.name) for one in fields(batch)}, **words)
 
 

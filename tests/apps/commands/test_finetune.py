@@ -1,6 +1,7 @@
 """Check `sa2va finetune`: an adapter, figures before and after, and bad input in one line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,25 @@ def test_a_folder_of_another_run_is_refused(base: str, tmp_path: Path, capsys: p
     data = write_squares(tmp_path / "data")
     assert main(["finetune", "--data", str(data), "--base", base, "-o", str(out), *SETTINGS]) == 2
     assert "holds a run with data /elsewhere" in capsys.readouterr().err
+
+
+def test_figures_are_those_of_the_weights_in_the_folder(
+    base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = write_squares(tmp_path / "data"), tmp_path / "out"
+    command = ["finetune", "--data", str(data), "--base", base, "-o", str(out), "-q", *SETTINGS]
+    assert main(command) == 0
+    for name in ("before.json", "after.json"):  # as if other weights had given these answers
+        found = json.loads((out / name).read_text())
+        found["records"][0]["rows"][0]["pairs"][0] = [7, 7]
+        (out / name).write_text(json.dumps(found))
+    assert main(command) == 0
+    assert json.loads((out / "report.json").read_text())["after"][0]["value"] == 1  # kept: nothing has changed
+    shutil.rmtree(out / "adapt")  # train anew
+    assert main([*command, "lr=1e-2"]) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert report["before"][0]["value"] == 1
+    assert report["after"][0]["value"] < 1
+    assert main([*command, "lr=1e-2", "seed=1"]) == 2  # other questions: measured anew, and another training is refused
+    assert json.loads((out / "before.json").read_text())["records"][0]["rows"][0]["pairs"][0] != [7, 7]
+    capsys.readouterr()

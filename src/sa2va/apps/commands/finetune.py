@@ -6,6 +6,7 @@ Flow: own data, base model -> held-out figures of the base -> training/finetune.
 
 import json
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -143,7 +144,10 @@ class Measured:
         from sa2va.evaluation.held_out import held_out as build
 
         self._run, self._quiet = run, quiet
-        self.benchmark = build(held_out, blind=BlindMasks(choose_center(train), run.seed), num_items=items)
+        blind = BlindMasks(choose_center(train), run.seed)
+        self.benchmark = build(held_out, blind=blind, num_items=items)
+        asked = [(held_out.describe(one), one.expressions) for one in held_out.records]
+        self._asked = sha256(repr((blind, run.own_data.draw, asked)).encode()).hexdigest()
 
     def load(self, adapter: str | None) -> "Predictor":
         from sa2va.inference.loading import load
@@ -152,16 +156,25 @@ class Measured:
         return load(run.start, adapter=adapter, device=run.device, quantize=run.quantize or None)
 
     def answer(self, path: Path, adapter: str | None) -> "list[Record]":
-        """Return the records of a model, from the file if it was measured already."""
+        """Return the records of a model, from the file if the same weights have answered the same questions already."""
         from sa2va.evaluation.runner import run
 
+        measured = self.describe(adapter)
         if path.is_file():
             found = read_json(path)
-            if found.get("num_items") == self.benchmark.num_items:
+            if found.get("measured") == measured:
                 return found["records"]
         records = run(self.benchmark, self.load(adapter), progress=not self._quiet)
-        write_text(path, json.dumps({"num_items": self.benchmark.num_items, "records": records}) + "\n")
+        write_text(path, json.dumps({"measured": measured, "records": records}) + "\n")
         return records
+
+    def describe(self, adapter: str | None) -> dict[str, Any]:
+        """Describe what the answers of a model depend on."""
+        from sa2va.checkpoints.find import find_model
+
+        weights = adapter and sha256((find_model(adapter) / WEIGHTS).read_bytes()).hexdigest()
+        of_model = {"base": self._run.start, "quantize": self._run.quantize, "adapter": weights}
+        return of_model | {"questions": self._asked, "num_items": self.benchmark.num_items}
 
     def draw_sheet(self, output: Path, records: "list[Record]") -> None:
         """Draw the best and the worst answers."""
