@@ -21,6 +21,7 @@ from sa2va.checkpoints.quantize import quantize_mllm
 from sa2va.data.augment import AugmentConfig
 from sa2va.data.own.objects import OwnConfig
 from sa2va.data.stored import DrawConfig
+from sa2va.extensions import collect, resolve
 from sa2va.model.losses import LossConfig
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
@@ -139,12 +140,17 @@ RECIPES = {"light": light, "deep": deep}
 def configure(recipe: str, data: str, base: str, settings: Sequence[str]) -> FinetuneRun:
     """Return the run of a recipe with its settings.
 
+    A light run rehearses what an extension lists for the base model under REHEARSAL.
+
     Raises:
         ValueError: unknown recipe or setting.
     """
     if recipe not in RECIPES:
         raise ValueError(f"unknown recipe {recipe!r}; expected one of {', '.join(RECIPES)}")
-    return apply_overrides(RECIPES[recipe](data, base), settings)
+    run = RECIPES[recipe](data, base)
+    if recipe == "light" and (reference := collect("REHEARSAL").get(base)):
+        run = replace(run, stages=(replace(run.last, datasets=resolve(reference)()),))
+    return apply_overrides(run, settings)
 
 
 @dataclass(frozen=True)

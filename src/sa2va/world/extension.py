@@ -29,6 +29,9 @@ RECIPES = {
     "world_layouts": "sa2va.world.training.recipes:world_layouts",
 }
 
+# Base model -> function that returns the shares of datasets that fine-tuning rehearses.
+REHEARSAL = {"tiny": "sa2va.world.training.recipes:rehearsal"}
+
 # Functions of (split, seed, limit) that return an evaluation.benchmark.Benchmark or LiveBenchmark.
 BENCHMARKS = {
     "world/referring": "sa2va.world.benchmarks.short:referring",

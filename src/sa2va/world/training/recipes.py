@@ -136,3 +136,12 @@ def _language(*, steps: int, batch_size: int, lr: float, warmup_steps: int) -> C
 def _go_on(name: str, *stages: StageConfig) -> RunConfig:
     """Configure a run that starts from the packaged weights and ends with a calibration."""
     return TinyRun(name=name, output=f"runs/{name}", start="tiny", stages=stages)
+
+
+def rehearsal() -> tuple[DatasetShare, ...]:
+    """Return what fine-tuning of the embedded model rehearses: as much as there is of own data."""
+    return (
+        DatasetShare(name="world/refseg", weight=0.6),
+        DatasetShare(name="world/gcg", weight=0.2),
+        DatasetShare(name="world/region", weight=0.2),
+    )
