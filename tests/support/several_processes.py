@@ -16,7 +16,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # as a program it knows its own folder only
 from support.small_model import build_model
-from support.small_stage import SmallStage
+from support.small_stage import SmallRun, SmallStage, small_stages
 from support.toy_stage import ToyStage, toy_config
 
 from sa2va.model.families.protocol import TextInput
@@ -24,13 +24,15 @@ from sa2va.training.logger import RunLogger
 from sa2va.training.lora import add_lora
 from sa2va.training.new_tokens import train_new_rows
 from sa2va.training.processes import end_process, is_main_process, start_process
+from sa2va.training.run import train_run
 from sa2va.training.savers import checkpoint_layers
-from sa2va.training.stage import Key, Stage
+from sa2va.training.stage import Key, Parallel, Stage
 from sa2va.training.supervised import new_token_ids
 from sa2va.training.trainer import run_stage
 
 STOP_AT = 7  # step at which a toy run of the name "stopped-..." fails; its state is that of step 5
 SMALL_STOP_AT = 3
+WHOLE_RUN = "run"  # two stages and the saved model; it leaves the process group, so it comes last
 KILLED = {"toy-ddp-killed": (0, 8), "small-fsdp-killed": (1, 2)}  # launch and step in which process 1 is killed
 
 
@@ -43,6 +45,10 @@ def build_small(**changes: Any) -> SmallStage:
     stage = SmallStage(*build_model(seed=1))
     stage.config = replace(stage.config, save_every=1, **changes)
     return stage
+
+
+def build_run(parallel: Parallel = "ddp") -> SmallRun:
+    return SmallRun(name="small", output="", stages=small_stages(), device="cpu", parallel=parallel)
 
 
 class LoraStage(SmallStage):
@@ -133,6 +139,9 @@ def main() -> None:
     device = start_process("cpu", parallel="fsdp")
     folder, names = Path(sys.argv[1]), sys.argv[2:]
     for name in names:
+        if name == WHOLE_RUN:
+            train_run(build_run("fsdp"), folder / name, quiet=True)
+            continue
         stage = RUNS[name]()
         launch, step = KILLED.get(name, (-1, 0))
         if launch == int(os.environ["TORCHELASTIC_RESTART_COUNT"]) and os.environ["RANK"] == "1":

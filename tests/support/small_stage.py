@@ -1,15 +1,19 @@
 """A stage of a very small random Sa2VA, whose samples take turns in having a mask, a picture, or text alone."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from support.small_model import draw_sample
+import torch
+from support.small_model import build_model, draw_sample
 from torch import nn
 
 from sa2va.model.batch import Batch
 from sa2va.model.losses import LossConfig, LossTerm
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
-from sa2va.training.stage import Key, StageConfig
+from sa2va.training.config import RunConfig
+from sa2va.training.stage import Key, RunContext, StageConfig
 from sa2va.types import Sample, Turn
 
 CONFIG = StageConfig(
@@ -66,3 +70,32 @@ class SmallStage:
 
     def parameters(self) -> Iterator[nn.Parameter]:
         return self.module.parameters()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallConfig(StageConfig):
+    """Build the stage on the model of the run, and record the call."""
+
+    def build(self, context: RunContext) -> SmallStage:
+        context.kept[self.name] = torch.nn.Identity()
+        assert list(context.kept) == [f"small{number}" for number in range(1, len(context.kept) + 1)]
+        stage = SmallStage(context.model, context.processor)
+        stage.config = self
+        return stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallRun(RunConfig):
+    """Start from random weights; mark the finished model."""
+
+    def build_model(self, folder: Path) -> tuple[Sa2VA, Processor]:
+        return build_model(seed=1)
+
+    def finish(self, model: Sa2VA, processor: Processor) -> None:
+        with torch.no_grad():
+            model.projector.fc2.bias.fill_(7)
+
+
+def small_stages() -> tuple[SmallConfig, ...]:
+    """Return the configs of two stages of one step each."""
+    return tuple(SmallConfig(**{**vars(CONFIG), "name": name, "steps": 1}) for name in ("small1", "small2"))

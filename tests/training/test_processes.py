@@ -16,7 +16,9 @@ from support.several_processes import (
     KILLED,
     SMALL_STOP_AT,
     STOP_AT,
+    WHOLE_RUN,
     build_lora,
+    build_run,
     build_small,
     build_toy,
     stopping,
@@ -24,8 +26,10 @@ from support.several_processes import (
 )
 from support.toy_stage import ToyStage, run_toy, toy_config
 
+from sa2va.checkpoints.folder import load_checkpoint
 from sa2va.training import processes
 from sa2va.training.processes import start_process
+from sa2va.training.run import train_run
 from sa2va.training.state import read_state
 
 TOGETHER = ["toy-ddp", "toy-fsdp", "toy-accumulate-ddp", "toy-accumulate-fsdp", "small-ddp", "small-fsdp", "lora-fsdp"]
@@ -61,7 +65,7 @@ def compare(folder: Path, alone: Path) -> None:
         assert losses == pytest.approx(expected, rel=1e-4)
     figures = [[line["validation"] for line in read_lines(each) if "validation" in line] for each in (folder, alone)]
     assert figures[0] == [pytest.approx(each, rel=1e-4) for each in figures[1]]
-    states = [read_state(next(each.glob("*/final"))).parts["weights"] for each in (folder, alone)]
+    states = [read_state(max(each.glob("*/final"))).parts["weights"] for each in (folder, alone)]
     assert set(states[0]) == set(states[1])
     for name, saved in states[1].items():
         torch.testing.assert_close(states[0][name].read(), saved.read(), rtol=1e-3, atol=1e-5)
@@ -82,7 +86,7 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Train in two processes; `kill -9` of one restarts both, twice. Return the folder and what they wrote."""
     folder = tmp_path_factory.mktemp("together")
     first, second = KILLED
-    done = launch(folder, [first, *TOGETHER, *STOPPED, second], 2, "--max-restarts=2")
+    done = launch(folder, [first, *TOGETHER, *STOPPED, second, WHOLE_RUN], 2, "--max-restarts=2")
     assert done.returncode == 0, done.stderr
     return folder, done.stderr
 
@@ -122,6 +126,17 @@ def test_killed_processes_are_restarted_and_give_the_curve_of_one(
     compare(folder / name, reference(name, alone))
     state = {"toy-ddp-killed": "toy/state-00000005", "small-fsdp-killed": "small/state-00000002"}[name]
     assert f"another process of the run has ended; the same command resumes from {folder / name / state}" in told
+
+
+def test_a_sharded_run_of_two_stages_saves_the_model_of_one_process(together: Path, tmp_path: Path) -> None:
+    train_run(build_run(), tmp_path, quiet=True)
+    compare(together / WHOLE_RUN, tmp_path)
+    models = [
+        load_checkpoint(each / "model", torch.device("cpu"), torch.float32)[0]
+        for each in (together / WHOLE_RUN, tmp_path)
+    ]
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(one, other, rtol=0.01, atol=1e-3)  # saved in bfloat16
 
 
 def stop_in_one_process(name: str, folder: Path) -> None:

@@ -1,49 +1,23 @@
 """Check that a run trains its stages in order, saves the model, and does nothing when repeated."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from support.small_model import build_model
-from support.small_stage import CONFIG, SmallStage
+from support.small_stage import CONFIG, SmallRun, small_stages
 
 from sa2va.checkpoints.folder import load_checkpoint
-from sa2va.model.processor import Processor
-from sa2va.model.sa2va import Sa2VA
 from sa2va.training.config import RunConfig
 from sa2va.training.recipes import RECIPES
 from sa2va.training.run import train
-from sa2va.training.stage import RunContext, StageConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class SmallConfig(StageConfig):
-    """Build the stage on the model of the run, and record the call."""
-
-    def build(self, context: RunContext) -> SmallStage:
-        context.kept[self.name] = torch.nn.Identity()
-        assert list(context.kept) == [f"small{number}" for number in range(1, len(context.kept) + 1)]
-        stage = SmallStage(context.model, context.processor)
-        stage.config = self
-        return stage
-
-
-@dataclass(frozen=True, kw_only=True)
-class SmallRun(RunConfig):
-    def build_model(self, folder: Path) -> tuple[Sa2VA, Processor]:
-        return build_model(seed=1)
-
-    def finish(self, model: Sa2VA, processor: Processor) -> None:
-        with torch.no_grad():
-            model.projector.fc2.bias.fill_(7)
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    stages = tuple(SmallConfig(**{**vars(CONFIG), "name": name, "steps": 1}) for name in ("small1", "small2"))
-    run = SmallRun(name="small", output="out", stages=stages, device="cpu")
+    run = SmallRun(name="small", output="out", stages=small_stages(), device="cpu")
     monkeypatch.setitem(RECIPES, "small", lambda: run)
 
 
