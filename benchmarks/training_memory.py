@@ -1,6 +1,6 @@
 """Measure the peak memory of supervised training with each saver on and off, beside the estimate of `--dry-run`.
 
-Flow: one new process per case -> three steps of run_stage -> peak resident memory beyond the imported libraries
+Flow: one new process per case -> three steps of run_stage -> peak resident memory beyond that after a first small step
     -> table.
 Run: OMP_NUM_THREADS=1 python benchmarks/training_memory.py [--model tiny] [--batch 8]
 """
@@ -19,6 +19,7 @@ from sa2va.training.supervised import SupervisedConfig, SupervisedRun
 
 STEPS = 3
 PLAIN = {"lora_rank": 0}
+QLORA = {"quantize": "int4", "new_tokens": "rows", "trains_vision_projector": False}  # whose layers have 8 bits, too
 CASES: dict[str, dict[str, Any]] = {
     "whole language model": PLAIN,
     "whole language model, gradient checkpointing": PLAIN | {"gradient_checkpointing": True},
@@ -27,8 +28,8 @@ CASES: dict[str, dict[str, Any]] = {
     "LoRA, frozen matrices in bfloat16": {"halves_frozen": True},
     "LoRA, gradient checkpointing": {"gradient_checkpointing": True},
     "LoRA, all of these": {"gradient_checkpointing": True, "halves_frozen": True, "new_tokens": "rows"},
-    "QLoRA (int4)": {"quantize": "int4", "new_tokens": "rows"},
-    "QLoRA (int4), gradient checkpointing": {"quantize": "int4", "new_tokens": "rows", "gradient_checkpointing": True},
+    "QLoRA (int4)": QLORA,
+    "QLoRA (int4), gradient checkpointing": QLORA | {"gradient_checkpointing": True},
 }
 WITHIN = 0.2  # of the measured peak
 
@@ -48,8 +49,8 @@ def describe(start: str, batch: int, steps: int, changes: dict[str, Any]) -> tup
     return replace(run, start=start, stages=(stage,), device="cpu"), stage
 
 
-def measure_one(start: str, batch: int, steps: int, changes: dict[str, Any]) -> dict[str, Any]:
-    """Train a case in this process; return its peak memory and time of a step."""
+def train_once(start: str, batch: int, steps: int, changes: dict[str, Any]) -> list[float]:
+    """Train a case in this process; return the seconds at the end of each step."""
     import torch
 
     from sa2va.checkpoints.quantize import quantize_mllm
@@ -57,22 +58,25 @@ def measure_one(start: str, batch: int, steps: int, changes: dict[str, Any]) -> 
     from sa2va.training.stage import RunContext
     from sa2va.training.trainer import run_stage
 
-    kind = changes.pop("quantize", "")
-    run, stage_config = describe(start, batch, steps, changes)
-    import peft  # noqa: F401 - LoRA and the optimizer import these anyway
-    import transformers.optimization  # noqa: F401
-
-    before, device = reset_peak(), torch.device("cpu")
+    settings = {name: value for name, value in changes.items() if name != "quantize"}
+    run, stage_config = describe(start, batch, steps, settings)
+    device = torch.device("cpu")
     with tempfile.TemporaryDirectory() as scratch, RunLogger(scratch, quiet=True, tensorboard=False) as logger:
         folder = Path(scratch)
         model, processor = run.build_model(folder)
-        if kind:
+        if kind := changes.get("quantize"):
             quantize_mllm(model, kind, device)
         context = RunContext(model=model, processor=processor, seed=0, folder=folder, device=device)
-        stage = stage_config.build(context)
-        run_stage(stage, folder, device, logger)
+        run_stage(stage_config.build(context), folder, device, logger)
         lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    times = [line["seconds"] for line in lines if "losses" in line]
+    return [line["seconds"] for line in lines if "losses" in line]
+
+
+def measure_one(start: str, batch: int, steps: int, changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the peak memory and the time of a step of a case, beyond what a first small step leaves behind."""
+    train_once(start, 1, 1, changes)  # imports libraries and compiles kernels
+    before = reset_peak()
+    times = train_once(start, batch, steps, changes)
     return {"peak": rss_mb("VmHWM") - before, "seconds": (times[-1] - times[0]) / (len(times) - 1)}
 
 
