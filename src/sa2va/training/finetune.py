@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -32,9 +31,6 @@ from sa2va.training.named_masks import NamedMasksConfig
 from sa2va.training.own_data import OwnData
 from sa2va.training.parts import PartsConfig
 from sa2va.training.stage import OF_THE_RUN, StageConfig
-
-if TYPE_CHECKING:
-    pass
 
 # The embedded model empties masks of low presence. A decoder that learns new looks without this loss loses its masks.
 PRESENCE = 0.3
