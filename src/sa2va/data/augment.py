@@ -24,7 +24,7 @@ SIDES = {"left": "right", "right": "left", "leftmost": "rightmost", "rightmost":
 _SIDE = re.compile(rf"\b({'|'.join(SIDES)})\b", re.IGNORECASE)
 # Words that a crop can make false: of place, of rank among the objects of the picture, and numbers of them.
 _PLACE = re.compile(
-    r"\b(left|right|top|bottom|upper|lower|middle|center|centre|corner|edge|side|above|below|under|behind|front|near|"
+    r"\b(left|right|top|bottom|upper|lower|middle|cent(?:er|re)|corner|edge|side|above|below|under|behind|front|near|"
     r"nearest|next|between|first|second|third|last|background|foreground|\w+most|largest|smallest|biggest|only|"
     r"two|three|four|five|six|seven|eight|nine|ten|\d+)\b",
     re.IGNORECASE,
