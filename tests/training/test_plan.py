@@ -102,6 +102,20 @@ def test_activations_are_those_that_autograd_keeps(kind: str) -> None:
     assert {"lm", "bce"} <= terms.keys()
 
 
+def test_sharded_weights_are_counted_once_over_all_processes() -> None:
+    model, processor = copy.deepcopy(build_model(seed=1))
+    config = describe(Path()).stages[0]
+    assert isinstance(config, SupervisedConfig)
+    choose_trained(model, config, new_token_ids(processor))
+    load = Load.of(processor([draw_sample(0)], mask_side=64))
+    memory = measure_step(model, config, load, CPU)
+    whole, copied = memory.plan(config), memory.plan(config, 4)
+    shared = memory.plan(replace(config, parallel="fsdp"), 4)
+    assert whole == copied and shared.optimizer == whole.optimizer // 4
+    assert shared.weights == whole.weights // 4 + memory.rest
+    assert shared.gradients == whole.gradients // 4 + memory.trained_rest
+
+
 def test_what_is_missing_is_named(start: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere/ref_seg/refcoco not found; put the data there"):
         plan_run(describe(start, datasets=(DatasetShare(name="refcoco", repeats=1),), data="nowhere"))

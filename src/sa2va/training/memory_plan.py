@@ -26,6 +26,7 @@ from sa2va.model.losses import mask_losses
 from sa2va.model.sa2va import Sa2VA
 from sa2va.tokens import IGNORE_INDEX
 from sa2va.training.processes import runs_in_bfloat16
+from sa2va.training.sharding import transformer_layers
 from sa2va.training.supervised import SupervisedConfig
 
 WORKING_COPIES = 3  # of the largest kept tensor, while its gradient is computed; measured, see benchmarks/
@@ -85,6 +86,8 @@ class StepMemory:
 
     weights: int
     trained: int  # bytes of the trained weights
+    rest: int  # bytes of the weights outside the transformer layers, which FSDP gathers for a whole step
+    trained_rest: int
     batch: int
     outside: int  # kept for the backward pass outside the layers that checkpointing would run again
     inside: int  # kept in these layers
@@ -94,14 +97,16 @@ class StepMemory:
     largest: int  # largest kept tensor
     in_bfloat16: bool
 
-    def plan(self, config: SupervisedConfig) -> MemoryPlan:
-        """Return the plan of a config."""
+    def plan(self, config: SupervisedConfig, num_processes: int = 1) -> MemoryPlan:
+        """Return the plan of one of several processes; with `parallel=fsdp` they share weights, see sharding.py."""
+        shares = num_processes if config.parallel == "fsdp" else 1
+        gathered, gradients = (self.rest, self.trained_rest) if shares > 1 else (0, 0)
         again = self.largest_layer if config.gradient_checkpointing else 0
         kept = self.outside + (self.inputs if config.gradient_checkpointing else self.inside)
         return MemoryPlan(
-            weights=self.weights,
-            gradients=self.trained,
-            optimizer=self.trained * (2 + bool(config.ema)),
+            weights=self.weights // shares + gathered,
+            gradients=self.trained // shares + gradients,
+            optimizer=self.trained * (2 + bool(config.ema)) // shares,
             activations=kept + self.batch,
             working=max(self.encoders, again + WORKING_COPIES * self.largest),
             in_bfloat16=self.in_bfloat16,
@@ -124,10 +129,14 @@ def measure_step(model: Sa2VA, config: SupervisedConfig, load: Load, device: tor
     model.train()
     with mode, ledger.recording(), torch.autocast("cpu", torch.bfloat16, enabled=half):
         _run(model, config, load)
-    parameters = list(dict.fromkeys(model.parameters()))
+    parameters = dict.fromkeys(model.parameters())
+    in_layers = {parameter for layer in transformer_layers(model) for parameter in layer.parameters()}
+    rest = [parameter for parameter in parameters if parameter not in in_layers]
     return StepMemory(
         weights=sum(parameter.nbytes for parameter in parameters),
         trained=sum(parameter.nbytes for parameter in parameters if parameter.requires_grad),
+        rest=sum(parameter.nbytes for parameter in rest),
+        trained_rest=sum(parameter.nbytes for parameter in rest if parameter.requires_grad),
         batch=load.nbytes,
         outside=ledger.outside,
         inside=ledger.inside,

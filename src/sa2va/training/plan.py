@@ -100,11 +100,12 @@ def plan_run(config: RunConfig, num_processes: int = 1) -> RunPlan:
     Raises:
         ValueError: the run has other stages, or its start model or data are missing or damaged.
     """
-    stages = [stage for stage in config.stages if isinstance(stage, SupervisedConfig)]
+    described = map(config.describe_stage, config.stages)
+    stages = [stage for stage in described if isinstance(stage, SupervisedConfig)]
     if not isinstance(config, SupervisedRun) or len(stages) < len(config.stages):
         raise ValueError(f"recipe {config.name}: a dry run describes supervised training alone; start it without")
     device = choose_device(config.device)
-    plans = [_plan_stage(config, replace(stage, seed=config.seed), device, num_processes) for stage in stages]
+    plans = [_plan_stage(config, stage, device, num_processes) for stage in stages]
     return RunPlan(config.name, config.start, str(device), tuple(plans))
 
 
@@ -152,7 +153,7 @@ def _plan_stage(run: SupervisedRun, config: SupervisedConfig, device: torch.devi
             model = _choose(*start.outline(run), variant, device)
             parts = parts or count_parts(model)
             steps[key] = measure_step(model, variant, largest, device)
-        memory[name] = steps[key].plan(variant)
+        memory[name] = steps[key].plan(variant, num_processes)
     total = min(config.steps * config.batch_size, ITEMS_COUNTED)
     mixture = data.mixture
     drawn = Counter(mixture.mixture.locate(index)[0] for index in range(total))
