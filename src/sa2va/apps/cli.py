@@ -4,6 +4,7 @@ Flow: sys.argv -> typer -> apps/commands/*.py -> sa2va; 0 done, 1 a check failed
     130 interrupted, 143 terminated, 129 hung up. SA2VA_DEBUG=1 shows the traceback.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -161,6 +162,8 @@ def main(argv: list[str] | None = None) -> int:
         hung up.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # warnings of Transformers do not concern users
+    # On some CPUs peft's import of bitsandbytes warns that a faster kernel could be installed.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     # Spinning threads make a small model many times slower on a busy machine (LOG.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     argv = sys.argv[1:] if argv is None else argv
