@@ -164,9 +164,9 @@ def test_groups_of_similar_length_need_less_padding_and_still_mix_datasets(tmp_p
 
 @pytest.mark.parametrize(
     ("batch_size", "accumulate", "group_size", "side_by_side"),
-    [(64, 4, 0, 16), (256, 8, 0, 32), (8, 1, 0, 4), (8, 1, 8, 8), (5, 1, 0, 1), (1, 1, 0, 1), (6, 1, 2, 2)],
+    [(64, 4, 0, 16), (64, 1, 0, 16), (256, 8, 0, 64), (8, 1, 8, 8), (5, 1, 0, 1), (1, 1, 0, 1), (6, 1, 2, 2)],
 )
-def test_at_most_half_a_step_has_one_length(
+def test_at_most_a_quarter_of_a_step_has_one_length(
     batch_size: int, accumulate: int, group_size: int, side_by_side: int
 ) -> None:
     config = SupervisedConfig(
@@ -258,7 +258,9 @@ def test_overrides_change_add_and_replace_datasets() -> None:
     for word, told in {
         "datasets+=own": "dataset own: give either weight or repeats",
         "datasets+=own:share=3": "'share=3' is unknown; expected path=, split=, weight= or repeats=",
-        "datasets+=own:repeats=x": "could not convert",
+        "datasets+=own:repeats=x": "'repeats=x': expected a number",
+        "datasets+=own:repeats=nan": "weight or repeats is nan; expected 0 or more",
+        "datasets+=own:weight=inf": "weight or repeats is inf",
         "datasets.nothing.repeats=3": "no setting",
         "steps+=3": "only a list can be extended with +=; write steps=3",
         "datasets.mevis.name=x": "no setting",

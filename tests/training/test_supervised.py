@@ -315,6 +315,20 @@ def test_a_resumed_run_draws_and_counts_on_as_if_it_had_never_stopped(
     assert [sum(row.get("samples", 0) for row in table) for table in tables] == [0, 16, 28]
 
 
+def test_a_run_whose_data_changed_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = describe(steps=2, new_tokens="rows", lora_targets=("q_proj",))
+
+    def train() -> None:
+        stage = config.build(share(*copy.deepcopy(build_model(seed=1)), tmp_path))
+        with RunLogger(tmp_path, quiet=True) as logger:
+            run_stage(stage, tmp_path, "cpu", logger)
+
+    train()
+    monkeypatch.setitem(catalog.DATASETS, "texts", partial(Generated, draw_text, 9))
+    with pytest.raises(ValueError, match=r"num_records of stage supervised was \[.*\] and is now \(.*, 9\)"):
+        train()
+
+
 @pytest.mark.parametrize("design", SEG_DESIGNS)
 def test_every_design_is_trained_saved_and_predicts_a_mask_per_object_and_frame(
     design: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -53,9 +53,9 @@ class AdaptConfig(SupervisedConfig):
     datasets: tuple[DatasetShare, ...] = ()  # rehearsal: other datasets, by weights beside the 1.0 of own data
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.lora_rank < 1:
             raise ValueError(f"stage {self.name}: an adapter needs LoRA weights; set lora_rank to 1 or more")
+        super().__post_init__()
         if self.new_tokens != "none" or not (self.trains_vision_projector and self.trains_mask_decoder):
             raise ValueError(
                 f"stage {self.name}: new_tokens, trains_vision_projector and trains_mask_decoder are not used here; "
@@ -138,7 +138,8 @@ class AdaptStage(SupervisedStage):
     def __init__(self, config: AdaptConfig, context: RunContext) -> None:
         self.device, model = context.device, context.model
         self.data = AdaptData(config, context.processor)
-        self.config = replace(config, steps=self.data.config.steps, warmup_steps=self.data.config.warmup_steps)
+        found = self.data.config
+        self.config = replace(config, steps=found.steps, warmup_steps=found.warmup_steps, num_records=found.num_records)
         config.choose_parts(model)
         save_memory(model, config, context.device)
         if config.adapter:

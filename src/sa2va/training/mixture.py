@@ -3,6 +3,7 @@
 Flow: DatasetShare -> open_mixture -> TrainingMixture -> BatchOrder.keys(step) -> SupervisedData (supervised.py).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,8 +36,8 @@ class DatasetShare:
 
     def __post_init__(self) -> None:
         if (self.weight is None) == (self.repeats is None):
-            raise ValueError(f"dataset {self.name}: give either weight or repeats")
-        if self.number < 0:
+            raise ValueError(f"dataset {self.name}: give either weight or repeats, as in datasets={self.name}:weight=1")
+        if not 0 <= self.number < math.inf:
             raise ValueError(f"dataset {self.name}: weight or repeats is {self.number}; expected 0 or more")
 
     @property
@@ -68,7 +69,10 @@ class DatasetShare:
             key, _, value = word.partition("=")
             if key not in ("path", "split", "weight", "repeats") or not value:
                 raise ValueError(f"{word!r} is unknown; expected path=, split=, weight= or repeats= after the name")
-            values[key] = float(value) if key in ("weight", "repeats") else value
+            try:
+                values[key] = float(value) if key in ("weight", "repeats") else value
+            except ValueError:
+                raise ValueError(f"{word!r}: expected a number") from None
         return cls(name=name, **values)  # ty: ignore[invalid-argument-type]
 
 

@@ -30,7 +30,7 @@ from sa2va.training.mixture import BatchOrder, DatasetShare, TokenCosts, Trainin
 from sa2va.training.new_tokens import change_seg_design, merge_new_rows, train_new_rows, untie_embeddings
 from sa2va.training.processes import runs_in_bfloat16
 from sa2va.training.savers import checkpoint_layers, halve_frozen
-from sa2va.training.stage import Key, RunContext, StageConfig
+from sa2va.training.stage import OF_THE_RUN, Key, RunContext, StageConfig
 from sa2va.types import Frame, FrameSource, Sample
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class SupervisedConfig(StageConfig):
     mask_side: int = 256  # px, side of the square that targets are resized to
     max_tokens: int = 8192  # limit of a conversation, see `Processor.encode_sample`
     group_by_length: bool = True  # samples of similar length share a batch, see `BatchOrder`
-    group_size: int = 0  # samples of similar length side by side; 0 = those that run at once, at most half a step
+    group_size: int = 0  # samples of similar length side by side; 0 = at most a quarter of a step
     lora_rank: int = 128  # 0 = train the whole language model
     lora_alpha: int = 0  # scale of the LoRA weights is alpha / rank; 0 = alpha is twice the rank
     lora_dropout: float = 0.05
@@ -75,6 +75,8 @@ class SupervisedConfig(StageConfig):
     trains_mask_decoder: bool = True
     gradient_checkpointing: bool = False  # compute activations again in the backward pass: less memory, more time
     halves_frozen: bool = False  # keep frozen matrices in bfloat16; needs autocast
+    # Records of each dataset. Saved with a state, since other data would be drawn in another order.
+    num_records: tuple[int, ...] = field(default=(), metadata=OF_THE_RUN)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,8 +98,10 @@ class SupervisedConfig(StageConfig):
                 f"stage {self.name}: group_size is {self.group_size}; expected a divisor of batch_size, "
                 f"{self.batch_size}"
             )
-        if self.new_tokens == "rows" and not self.lora_rank:
-            raise ValueError(f"stage {self.name}: new_tokens=rows needs LoRA; set lora_rank, or new_tokens=all")
+        if self.new_tokens != "all" and not self.lora_rank:
+            raise ValueError(
+                f"stage {self.name}: new_tokens={self.new_tokens} needs LoRA; set lora_rank, or new_tokens=all"
+            )
 
     def build(self, context: RunContext) -> "SupervisedStage":
         return SupervisedStage(self, context)
@@ -107,17 +111,23 @@ class SupervisedConfig(StageConfig):
         """Number of samples of similar length side by side; 0 = random order."""
         if not self.group_by_length:
             return 0
-        most = self.batch_size // max(2, self.accumulate)
-        return self.group_size or max(n for n in range(1, max(most, 1) + 1) if self.batch_size % n == 0)
+        # It must not depend on the number of processes or of accumulated batches, which a resumed run may change.
+        most = max(1, self.batch_size // 4)
+        return self.group_size or max(n for n in range(1, most + 1) if self.batch_size % n == 0)
 
     def of_mixture(self, mixture: TrainingMixture) -> "SupervisedConfig":
-        """Return the config with the numbers of steps that follow from the size of the mixture.
+        """Return the config with the numbers of steps and records that follow from the mixture.
 
         Raises:
             ValueError: `steps` is 0, and the mixture has weights, not repeats.
         """
         steps = self.steps or math.ceil(mixture.num_items(self.epochs) / self.batch_size)
-        return replace(self, steps=steps, warmup_steps=self.warmup_steps or math.ceil(self.warmup_share * steps))
+        return replace(
+            self,
+            steps=steps,
+            warmup_steps=self.warmup_steps or math.ceil(self.warmup_share * steps),
+            num_records=tuple(len(dataset) for dataset in mixture.datasets),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
