@@ -120,9 +120,9 @@ class Counted(StoredDataset[str]):
 
 
 def test_each_epoch_has_a_view_of_its_own() -> None:
-    stored = Counted("counted", "abc", DrawConfig(seed=4))
+    stored = Counted("counted", "abc", DrawConfig(seed=4), {"a rule": 2})
     data = Augmented(stored, AugmentConfig(flip=0.5, crop=0.3, color=0.3))
-    assert len(data) == 3
+    assert len(data) == 3 and data.left_out == {"a rule": 2}
     assert (data.describe("b"), data.extent(2)) == ("record b", Extent(1, 2))
     first, again, later = data.draw(1, 0), data[1], data.draw(1, 1)
     assert (first.frames == again.frames).all()

@@ -50,6 +50,15 @@ def test_epochs_describe_every_region_before_one_is_repeated(tmp_path: Path) -> 
     assert len(set(told)) == 2 and len(dataset.draw(0, 1).turns[0].regions) == 2
 
 
+def test_a_name_with_its_folder_is_found(tmp_path: Path) -> None:
+    file = write_osprey(tmp_path) / "Osprey-724K/osprey_lvis_positive_negative.json"
+    records = json.loads(file.read_text())
+    records[1]["file_name"] = "train2017/000000000001.jpg"
+    write_json(file, records)
+    media = build_dataset("osprey_lvis", tmp_path)[1].media[0]
+    assert np.array_equal(media.frames([0]), build_dataset("osprey", tmp_path)[1].media[0].frames([0]))
+
+
 def test_a_region_between_pixel_centers_marks_the_pixel_at_its_middle() -> None:
     mask = decode_region([[3.1, 4.1, 3.2, 4.1, 3.2, 4.2]], *SIZE)
     assert np.argwhere(mask).tolist() == [[4, 3]]

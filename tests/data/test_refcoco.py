@@ -10,6 +10,7 @@ from support.stored_layouts import rectangle_mask, write_json, write_pickle, wri
 
 from sa2va.data.base import Repeat
 from sa2va.data.catalog import build_dataset
+from sa2va.data.referring import ReferringPictures
 from sa2va.data.stored import DrawConfig
 
 
@@ -49,6 +50,26 @@ def test_overlapping_polygons_give_a_binary_mask(tmp_path: Path) -> None:
     assert mask.dtype == bool and mask.sum() == 49 + 49 - 16
 
 
+def test_a_sentence_is_put_into_a_template_and_one_without_a_word_is_left_out(tmp_path: Path) -> None:
+    refs = pickle.loads((write_refcoco(tmp_path) / "refs(unc).p").read_bytes())
+    refs[0]["sentences"] = [{"raw": "Guy on left?  The tall one."}, {"raw": " "}, {"raw": "?"}]
+    refs[2]["sentences"] = refs[3]["sentences"] = []
+    write_pickle(tmp_path / "refs(unc).p", refs)
+    dataset = build_dataset("refcoco", tmp_path)
+    assert isinstance(dataset, ReferringPictures)
+    assert [one.text for one in dataset.records[0].expressions][0] == "guy on left the tall one"
+    assert dataset.left_out == {"sentences without a word": 2, "pictures without a sentence": 1}
+
+
+def test_texts_of_python_2_are_read(tmp_path: Path) -> None:
+    refs = pickle.loads((write_refcoco(tmp_path) / "refs(unc).p").read_bytes())
+    refs[0]["sentences"][0]["raw"] = "placeholder"
+    content = pickle.dumps(refs, protocol=0).replace(b"Vplaceholder\n", "S'caf\u00e9'\n".encode())
+    (tmp_path / "refs(unc).p").write_bytes(content)
+    dataset = build_dataset("refcoco", tmp_path)
+    assert isinstance(dataset, ReferringPictures) and dataset.records[0].expressions[0].text == "caf\u00e9"
+
+
 class Hostile:
     def __reduce__(self):
         return os.system, ("touch hacked",)
@@ -70,7 +91,7 @@ def test_a_pickle_that_names_a_class_or_function_is_refused(tmp_path: Path, cont
         ({"ann_id": 10}, r"reference 0: annotation 10 is of image 1, not of 0"),
         ({"image_id": 9}, r"reference 0: there is no image 9"),
         ({"sentences": "no"}, r"reference 0: sentences is 'no'; expected a list"),
-        ({"sentences": [{"raw": " "}]}, r"reference 0, sentence 0: raw is empty"),
+        ({"sentences": [{"raw": None}]}, r"reference 0, sentence 0: raw is None; expected a text"),
         ({"split": None}, r"reference 0: split is None; expected a text"),
     ],
 )

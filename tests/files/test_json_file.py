@@ -49,6 +49,12 @@ def test_damage_is_named_by_both_readers(tmp_path: Path, text: str, reason: str)
             read(path)
 
 
+def test_the_byte_order_mark_of_windows_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    path.write_text('["caf\u00e9"]', encoding="utf-8-sig")
+    assert list(iterate_json_list(path)) == read_json_value(path) == ["caf\u00e9"]
+
+
 def test_an_object_is_no_list_and_items_before_the_damage_are_given(tmp_path: Path) -> None:
     path = tmp_path / "list.json"
     path.write_text('{"a": 1}')

@@ -116,7 +116,7 @@ class Augmented(StoredDataset[Any]):
     """Stored dataset seen through random views: another one for each record and epoch."""
 
     def __init__(self, dataset: StoredDataset[Any], config: AugmentConfig) -> None:
-        super().__init__(dataset.name, dataset.records, dataset.config)
+        super().__init__(dataset.name, dataset.records, dataset.config, dataset.left_out)
         self.dataset, self.augmentation = dataset, config
 
     def build_sample(self, record: Any, draw: Draw) -> Sample:

@@ -163,8 +163,11 @@ def _read_groundings(record: Record) -> _Raw:
         one = Record(values[text], record.file, f"{record.name}, phrase {text!r:.60}")
         if parts := one.get("rle_masks", list):
             start, end = _read_offsets(one.get("token_positives", list), one)
-            if caption[start:end].lower() != text.lower() == caption[start + lead : end + lead].lower():
-                start, end = start + lead, end + lead  # counted from behind the opening quote
+            if caption[start:end].lower() != text.lower():
+                if caption[start + lead : end + lead].lower() == text.lower():
+                    start, end = start + lead, end + lead  # counted from behind the opening quote
+                elif found := find_phrases(caption, [text]):
+                    start, end = found[0].start, found[0].end
             phrases.append(Phrase(start, end, (len(objects),)))
             objects.append(parts)
     size = record.size() if "height" in record.values else None

@@ -32,6 +32,8 @@ def infinity_mm(path: str | Path, *, split: str = "train", draw: DrawConfig | No
     folder = Path(path)
     folders = MediaFolders(folder)
     packed = read_each(lambda name: pack(_read_chat(name, folder, folders)), _list_records(folder))
+    if not packed:
+        raise ValueError(f"{folder}: there is no JSON file below it; expected pairs of .json and .jpg")
     return ImageChat("infinity_mm", PackedRecords(Chat, packed), draw or DrawConfig(), folder, folder)
 
 

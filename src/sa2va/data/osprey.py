@@ -146,7 +146,8 @@ def build(
 def _read_picture(record: Record, texts: Sequence[tuple[str, str]], folders: MediaFolders) -> MarkedPicture | None:
     """Read a picture; None if run lengths of a region have no pixel."""
     name, size = record.text("file_name"), record.size()
-    path = folders.find(name, record, [name.split("_")[-1]])  # COCO 2017 drops "COCO_train2014_"
+    last = name.rsplit("/", 1)[-1]  # some names begin with their folder
+    path = folders.find(name, record, [last, last.split("_")[-1]])  # COCO 2017 drops "COCO_train2014_"
     annotations = record.children("annotation", "region")
     if not annotations:
         raise record.error("annotation is empty; expected a region")

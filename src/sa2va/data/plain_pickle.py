@@ -31,7 +31,7 @@ def read_plain_pickle(path: Path) -> Any:
     """
     content = read_bounded(path, MAX_PICKLE_BYTES)
     try:
-        return _PlainUnpickler(io.BytesIO(content)).load()
+        return _PlainUnpickler(io.BytesIO(content), encoding="utf-8").load()  # of the texts of Python 2
     except Exception as error:  # damaged pickles raise errors of many kinds
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(

@@ -62,6 +62,8 @@ def reasonseg(path: str | Path, *, split: str = "train", draw: DrawConfig | None
         raise ValueError(
             f"{folder}: {alone[0]}.jpg has no annotation {alone[0]}.json; add the file or remove the picture"
         )
+    if not records:
+        raise ValueError(f"{folder}: there is no JSON file in it; expected pairs of .json and .jpg")
     found = read_each(lambda name: _read_picture(folder / f"{name}.json", folders), records)
     return ReferringPictures("reasonseg", found, draw or DrawConfig())
 

@@ -6,6 +6,7 @@ Source: Kazemzadeh et al., EMNLP 2014; Yu et al., arXiv:1608.00272; Mao et al., 
     The released training keeps one sentence per object for ever; here each epoch draws others.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from sa2va.data.stored import DrawConfig, read_each
 from sa2va.data.tracks import StoredTracks
 
 ANNOTATIONS = "instances.json"
+NO_WORD, UNASKED = "sentences without a word", "pictures without a sentence"
 
 
 def build(
@@ -52,8 +54,9 @@ def build(
             grouped.setdefault(ref.get("image_id", int), []).append(ref)
     if not grouped:
         raise ValueError(f"{file}: no reference of split {split!r}; it has {', '.join(sorted(splits))}")
-    records = read_each(lambda item: _read_picture(file, *item, pictures), sorted(grouped.items()))
-    return ReferringPictures(name, records, draw or DrawConfig())
+    left_out: Counter[str] = Counter()
+    records = read_each(lambda item: _read_picture(file, *item, pictures, left_out), sorted(grouped.items()))
+    return ReferringPictures(name, records, draw or DrawConfig(), left_out)
 
 
 def picture_folders(folder: Path) -> list[Path]:
@@ -62,7 +65,9 @@ def picture_folders(folder: Path) -> list[Path]:
     return [folder / below, folder.parent.parent / "glamm_data" / "images" / below]
 
 
-def _read_picture(file: Path, image_id: int, refs: Sequence[Record], pictures: CocoPictures) -> ReferredPicture:
+def _read_picture(
+    file: Path, image_id: int, refs: Sequence[Record], pictures: CocoPictures, left_out: Counter[str]
+) -> ReferredPicture | None:
     picture = pictures.picture(image_id, refs[0])
     objects: list[Any] = []
     expressions = []
@@ -74,9 +79,12 @@ def _read_picture(file: Path, image_id: int, refs: Sequence[Record], pictures: C
                 rows[ann_id] = len(objects)
                 objects.append([pictures.segmentation(ann_id, image_id, ref)])
         referents = tuple(rows[ann_id] for ann_id in ids)
-        expressions += [Expression(_sentence(one), referents) for one in ref.children("sentences", "sentence")]
+        sentences = [_read_sentence(one) for one in ref.children("sentences", "sentence")]
+        expressions += [Expression(text, referents) for text in sentences if text]
+        left_out.update(NO_WORD for text in sentences if not text)
     if not expressions:
-        raise refs[0].error("it has no sentences; expected at least one")
+        left_out[UNASKED] += 1
+        return None
     tracks = StoredTracks(objects, picture.height, picture.width)
     return ReferredPicture(file, image_id, picture, tracks, tuple(expressions))
 
@@ -91,9 +99,14 @@ def _annotation_ids(ref: Record) -> list[int]:
     return [] if ids == [-1] else list(dict.fromkeys(ids))
 
 
-def _sentence(record: Record) -> str:
-    """Return a sentence in lower case, without its final full stop, as the released training reads it."""
-    return record.text("raw" if "raw" in record.values else "sent").lower().rstrip(".").strip()
+def _read_sentence(record: Record) -> str:
+    """Return a sentence in lower case without question marks and its final full stop; empty if it has no word.
+
+    No sentence of these datasets is a question: players of a game also typed "guy on the left?".
+    """
+    text = record.get("raw" if "raw" in record.values else "sent", str)
+    phrase = " ".join(text.lower().replace("?", " ").split()).rstrip(".").strip()
+    return phrase if any(character.isalnum() for character in phrase) else ""
 
 
 refcoco = partial(build, "refcoco", ("refs(unc).p",))

@@ -4,6 +4,7 @@ Flow: path -> read_json -> dictionary (read_json_value: or list) of finite numbe
     iterate_json_list -> the items of a long list.
 """
 
+import codecs
 import json
 import math
 from collections.abc import Generator, Iterator
@@ -97,11 +98,11 @@ def _read_text(path: Path, max_bytes: int, fallback: str | None) -> str:
     """Decode a file and drop its bytes, since a mask file has gigabytes."""
     content = read_bounded(path, max_bytes)
     try:
-        return content.decode("utf-8")
+        return content.removeprefix(codecs.BOM_UTF8).decode("utf-8")  # some Windows programs write the mark
     except UnicodeError as error:
         if fallback is not None:
             return content.decode(fallback, "replace")
-        raise ValueError(f"{path} is not a text file; restore it from the source") from error
+        raise ValueError(f"{path} is not a text file in UTF-8; save it again or restore it from the source") from error
 
 
 def _refuse(constant: str) -> float:

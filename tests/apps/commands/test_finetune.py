@@ -7,11 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from support.own_formats import coco_content, write_pictures
 from support.own_pictures import write_squares
 from support.small_model import build_model
+from support.stored_layouts import write_json
 
 from sa2va.apps.cli import main
+from sa2va.apps.commands.finetune import count_notes
 from sa2va.checkpoints.folder import save_checkpoint
+from sa2va.data.own.dataset import build
+from sa2va.data.own.objects import OwnConfig
 from sa2va.inference.loading import load
 
 SETTINGS = ["steps=2", "batch_size=2", "num_workers=0", "device=cpu", "losses.num_points=64", "mask_side=32"]
@@ -85,6 +90,18 @@ def test_bad_input_is_one_line(
     assert main([*command, *words]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("sa2va: ") and message in error
+
+
+@pytest.mark.parametrize("names, expected", [(["train", "val"], 2), (["labels"], 1)])
+def test_notes_of_both_parts_are_counted_once(tmp_path: Path, names: list[str], expected: int) -> None:
+    write_pictures(tmp_path / "images")
+    for name in names:
+        content = coco_content(segmentation=[])
+        content["annotations"] = [one | {"caption": f"thing {one['id']}"} for one in content["annotations"]]
+        write_json(tmp_path / f"{name}.json", content)
+    own = OwnConfig(unmasked="skip", held_out=0.5, seed=0)
+    train, held_out = (build(tmp_path, split=split, own=own) for split in ("train", "val"))
+    assert count_notes(train, held_out) == {"objects with a box and no mask": expected}
 
 
 def test_a_folder_of_others_is_refused(base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

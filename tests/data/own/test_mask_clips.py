@@ -64,10 +64,22 @@ def test_masks_of_a_video_are_named_by_its_frames(tmp_path: Path) -> None:
     assert {one.text for one in dataset.records[0].expressions} == {"the walker", "the cat"}
 
 
+def test_a_video_of_another_size_is_refused_before_training(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "videos/walk.mp4", 5) as video:
+        video.write(np.zeros((48, 64, 3), np.uint8))
+    write_index(tmp_path / "masks/walk/00000.png", (1, (2, 2, 9, 9)))
+    with pytest.raises(ValueError, match=r"walk: masks: walk\.mp4 is 64x48, and it is annotated as 32x24; fetch the"):
+        build(tmp_path, split="all")
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
         (lambda d: (d / "JPEGImages/walk/00001.jpg").unlink(), "Annotations/walk: masks: there is no frame 1 in"),
+        (
+            lambda d: write_picture(d / "JPEGImages/walk/00000.jpg", size=(24, 40)),
+            r"walk: masks: 00000\.jpg is 40x24, and it is annotated as 32x24",
+        ),
         (lambda d: (d / "JPEGImages/walk").rename(d / "gone"), "JPEGImages/walk: there are neither frames nor a video"),
         (lambda d: write_picture(d / "Annotations/walk/00000.png"), r"walk/00000\.png: it has \d+ values"),
         (lambda d: (d / "Annotations/walk/00000.png").write_bytes(b""), r"walk/00000\.png"),

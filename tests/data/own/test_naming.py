@@ -11,6 +11,7 @@ couch couches;potted plant|potted plants;broccoli broccoli;tomato tomatoes;piano
 fireman firemen;woman women;human humans;housewife housewives;bookshelf bookshelves;leaf leaves;child children
 bottle of wine|bottles of wine;cell phone|cell phones;tv tvs;hair drier|hair driers;goldfish goldfish;box boxes
 roof roofs;giraffe giraffes;gas mask|gas masks;lens lenses;cactus cactuses;nucleus nuclei;battery batteries
+猫 猫;café cafés
 """
 PAIRS = [pair for line in PLURALS.split("\n") for pair in line.split(";") if pair]
 

@@ -113,8 +113,13 @@ def describe_data(run: "FinetuneRun", train: "OwnDataset", held_out: "OwnDataset
         f"found: {name}, {' and '.join(kinds)}, {counts.total():,} objects; categories: {common}{more}",
         f"training on {describe_part(train)}; held out: {describe_part(held_out)} ({split})",
     ]
-    notes = {key: value for part in (train, held_out) for key, value in part.annotations.notes.items()}
-    return [*lines, *(f"note: {value:,} {key}" for key, value in notes.items() if value)]
+    return [*lines, *(f"note: {value:,} {key}" for key, value in count_notes(train, held_out).items())]
+
+
+def count_notes(train: "OwnDataset", held_out: "OwnDataset") -> Counter[str]:
+    """Add up the notes of both parts; each has those of all data if the format has no split of its own."""
+    parts = (train, held_out) if held_out.annotations.is_split else (train,)
+    return sum((Counter(part.annotations.notes) for part in parts), Counter[str]())
 
 
 def describe_part(dataset: "OwnDataset") -> str:

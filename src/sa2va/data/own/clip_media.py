@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sa2va.data.media_files import StoredFrames, StoredVideo
+from sa2va.data.own.objects import check_picture
 from sa2va.data.records import Record
 from sa2va.files.read_limits import list_folder
 from sa2va.media.pictures import SUFFIXES
@@ -32,18 +33,8 @@ class ChosenFrames:
         return len(self.indices)
 
     def frames(self, indices: Sequence[int]) -> Frames:
-        """Decode chosen frames at K indices, uint8 (K, H, W, 3).
-
-        Raises:
-            ValueError: the video ends before, or is not of the annotated size.
-        """
-        frames = self.source.frames([self.indices[index] for index in indices])
-        if frames.shape[1:3] != (self.height, self.width):
-            raise ValueError(
-                f"{self.source.path}: the video is {frames.shape[2]}x{frames.shape[1]}, its masks are "
-                f"{self.width}x{self.height}; fetch the original video or export the masks again"
-            )
-        return frames
+        """Decode chosen frames at K indices, uint8 (K, H, W, 3)."""
+        return self.source.frames([self.indices[index] for index in indices])
 
 
 def choose_frames(place: Path, indices: Sequence[int], size: tuple[int, int], record: Record) -> FrameSource:
@@ -56,15 +47,19 @@ def choose_frames(place: Path, indices: Sequence[int], size: tuple[int, int], re
         record: names the place in errors.
 
     Raises:
-        ValueError: the clip has no such frame, or the video cannot be opened.
+        ValueError: the clip has no such frame or another size, or the video cannot be opened.
     """
     if place.is_dir():
         numbered = number_files(place, SUFFIXES)
         missing = [index for index in indices if index not in numbered]
         if missing:
             raise record.error(f"there is no frame {missing[0]} in {place}, which has {len(numbered)} frames")
+        check_picture(numbered[indices[0]], size, record)
         return StoredFrames([numbered[index] for index in indices], size)
     video = StoredVideo(place)
+    if (found := (video.height, video.width)) != size:
+        sizes = f"{place.name} is {found[1]}x{found[0]}, and it is annotated as {size[1]}x{size[0]}"
+        raise record.error(f"{sizes}; fetch the original video or export the masks again")
     if max(indices) >= video.num_frames:
         raise record.error(f"it has masks on frame {max(indices)}, and {place} has {video.num_frames} frames")
     return ChosenFrames(video, tuple(indices), *size)

@@ -25,6 +25,7 @@ IRREGULAR = {
     "canvas": "canvases", "atlas": "atlases", "iris": "irises", "trellis": "trellises", "pelvis": "pelvises",
     "christmas": "christmases", "passerby": "passersby",
 }  # fmt: skip
+LAST_LATIN = "\u024f"  # a name in another script, such as Chinese, has no English plural
 ENDS_IN_OES = frozenset("potato tomato hero echo torpedo mosquito buffalo mango domino volcano".split())
 # Compounds of these follow them: housewives, bookshelves, postmen, grandchildren. Short words would match by chance.
 HEADS = ("man", "child", "person", "tooth", "foot", "mouse", "goose", "shelf", "leaf", "knife", "wife", "wolf")
@@ -45,7 +46,7 @@ def pluralize(name: str) -> str:
 
 
 def _pluralize_word(word: str) -> str:
-    if word in UNCHANGED or word.endswith("fish"):
+    if word in UNCHANGED or word.endswith("fish") or word[-1:] > LAST_LATIN:
         return word
     if word in IRREGULAR:
         return IRREGULAR[word]
