@@ -37,6 +37,10 @@ def test_a_table_may_be_json(tmp_path: Path) -> None:
         (f"{HEAD}photo_0.png,0,x\nphoto_0.png,7,x\n", "line 3: photo_0.png has no object '7'; its objects are 0, 1, 2"),
         (f"{HEAD}photo_0.png,0,\n", "line 2: expression is empty"),
         (f"{HEAD}photo_0.png,0\n", "line 2: expression"),
+        (
+            f"{HEAD}photo_0.png,0,the grey, old cat\n",
+            "line 2: it has more columns than the first line; put an expression",
+        ),
         (f'{HEAD}photo_0.png,0,"x\n', "not a table"),
         ("", "empty"),
     ],

@@ -85,4 +85,7 @@ def _read_rows(path: Path) -> list[Record]:
     missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
     if missing:
         raise ValueError(f"{path}: it has no column {missing[0]!r}; expected a first line {','.join(COLUMNS)}")
+    for row in rows:
+        if None in row.values:
+            raise row.error("it has more columns than the first line; put an expression with a comma in double quotes")
     return rows
