@@ -18,7 +18,16 @@ if TYPE_CHECKING:  # reading a recipe needs no model library
     from sa2va.model.sa2va import Sa2VA
 
 # Settings that may change on resume.
-FREE_FIELDS = ("save_every", "save_every_s", "log_every", "validate_every", "num_workers", "data", "parallel")
+FREE_FIELDS = (
+    "save_every",
+    "save_every_s",
+    "log_every",
+    "validate_every",
+    "num_workers",
+    "data",
+    "parallel",
+    "accumulate",
+)
 OF_THE_RUN = {"set by the recipe or the run": True}  # marks a field that no override can set
 
 Parallel = Literal["ddp", "fsdp"]  # every process holds the whole model, or 1/W of it (FSDP2)
