@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -196,3 +197,11 @@ def test_questions_stay_with_their_masks_if_turns_are_dropped(data: str, base: s
     counted = module.count_rows(batch)
     assert {name: counted[name] for name in terms} == {name: float(term.count) for name, term in terms.items()}
     assert terms["align"].count
+
+
+def test_a_run_on_another_base_is_not_resumed(data: str, base: str, tmp_path: Path) -> None:
+    train_run(light(data, base, "steps=1"), tmp_path / "out", quiet=True)
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    with pytest.raises(ValueError, match=f"origin of stage adapt was .*start={base}.* and is now .*start={other}"):
+        train_run(light(data, str(other), "steps=1"), tmp_path / "out", quiet=True)

@@ -57,6 +57,7 @@ class StageConfig:
     ema: float = 0.0  # decay of the averaged weights (EMA); 0 = off
     seed: int = dataclasses.field(default=0, metadata=OF_THE_RUN)
     num_workers: int = 1  # data loader workers; 0 = load in the training process
+    origin: tuple[str, ...] = dataclasses.field(default=(), metadata=OF_THE_RUN)  # what the model of the run began as
     parallel: Parallel = dataclasses.field(default="ddp", metadata=OF_THE_RUN)  # how several processes share the model
 
     def __post_init__(self) -> None:
