@@ -267,6 +267,21 @@ def test_the_loss_of_text_counts_supervised_tokens_alone(small: Small, samples: 
         torch.testing.assert_close(model.text_loss(states, batch.labels).mean, expected)
 
 
+@pytest.mark.parametrize("skip_empty", [False, True])
+def test_rows_are_counted_before_the_forward_pass_as_after_it(
+    small: Small, samples: list[Sample], skip_empty: bool
+) -> None:
+    model, processor = small
+    losses = LossConfig(place=0.5, iou=1.0, presence=1.0, num_points=16, skip_empty=skip_empty)
+    batch = processor(samples, mask_side=32)
+    batch.seg_targets[0] = False
+    counted = model.count_rows(batch, losses)
+    with torch.no_grad():
+        terms = model(batch, losses)
+    assert counted == {name: float(term.count) for name, term in terms.items()}
+    assert counted["place"] < counted["presence"]
+
+
 def test_a_text_without_a_supervised_token_has_a_loss_of_zero_that_can_be_learned_from() -> None:
     model, _ = build_model()
     states = torch.randn(2, 5, model.mllm.width, requires_grad=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from sa2va.checkpoints.folder import load_checkpoint, save_checkpoint
 from sa2va.data import catalog
 from sa2va.data.base import Generated
 from sa2va.inference.loading import load
-from sa2va.training.adapt import AdaptConfig
+from sa2va.model.losses import LossConfig
+from sa2va.training.adapt import AdaptConfig, AdaptModule
 from sa2va.training.finetune import FinetuneRun, configure, measure_cost
 from sa2va.training.mixture import DatasetShare
+from sa2va.training.named_masks import QuestionEncoder
 from sa2va.training.run import train_run
 from sa2va.training.stage import RunContext
 from sa2va.training.state import read_state
@@ -187,3 +190,18 @@ def test_questions_stay_with_their_masks_if_turns_are_dropped(data: str, base: s
     alone = built.collate([items[1]])
     assert torch.equal(batch.question_ids[-1][batch.is_word[-1]], alone.question_ids[0][alone.is_word[0]])
     assert len(batch.question_ids) == len(batch.seg_positions)
+    questions = QuestionEncoder([], len(processor.tokenizer), model.sam2.width)
+    module = AdaptModule(model, LossConfig(num_points=16), questions, align=1.0)
+    with torch.no_grad():
+        terms = module(batch)
+    counted = module.count_rows(batch)
+    assert {name: counted[name] for name in terms} == {name: float(term.count) for name, term in terms.items()}
+    assert terms["align"].count
+
+
+def test_a_run_on_another_base_is_not_resumed(data: str, base: str, tmp_path: Path) -> None:
+    train_run(light(data, base, "steps=1"), tmp_path / "out", quiet=True)
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    with pytest.raises(ValueError, match=f"origin of stage adapt was .*start={base}.* and is now .*start={other}"):
+        train_run(light(data, str(other), "steps=1"), tmp_path / "out", quiet=True)

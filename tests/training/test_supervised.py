@@ -352,3 +352,10 @@ def test_every_design_is_trained_saved_and_predicts_a_mask_per_object_and_frame(
     prediction = predictor.predict(clip.frames, clip.turns[0].question, options=Options(max_new_tokens=16))
     assert prediction.text == f"Sure, it is {''.join(SEG_DESIGNS[design].object_tokens(4))}."
     assert prediction.masks.shape == (1, 4, 64, 64)
+
+
+def test_settings_of_a_run_that_change_its_model_are_saved_with_a_state() -> None:
+    config = describe()
+    run = SupervisedRun(name="r", output="", start="tiny", stages=(config,))
+    for change in ({"seg_design": "repeat"}, {"template": "phi3_chat"}, {"unties": False}, {"start": "other"}):
+        assert replace(run, **change).describe_stage(config) != run.describe_stage(config)

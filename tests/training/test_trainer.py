@@ -107,6 +107,17 @@ def test_averaging_windows_of_the_log_survive_a_resume(tmp_path):
     assert read_log(tmp_path / "stopped") == read_log(tmp_path / "whole")
 
 
+def test_a_run_goes_on_with_smaller_batches_of_the_same_steps(tmp_path):
+    run_toy(ToyStage(toy_config(), dropout=0.0), tmp_path / "whole")
+    with pytest.raises(ValueError, match="no points for 7"):
+        run_toy(ToyStage(toy_config(), dropout=0.0, fail_at=7), tmp_path / "stopped")
+    run_toy(ToyStage(toy_config(accumulate=4), dropout=0.0), tmp_path / "stopped")
+    whole, stopped = read_log(tmp_path / "whole"), read_log(tmp_path / "stopped")
+    for one, two in zip(whole, stopped, strict=True):
+        assert one["losses"] == pytest.approx(two["losses"], rel=1e-4)
+        assert one["grad_norm"] == pytest.approx(two["grad_norm"], rel=1e-4)
+
+
 def test_a_done_stage_is_skipped_and_gives_its_averaged_weights(tmp_path):
     trained = ToyStage(toy_config())
     run_toy(trained, tmp_path)

@@ -121,7 +121,8 @@ class Sa2VA(nn.Module):
         num_masks, num_there = len(batch.seg_rows), int(batch.seg_targets.flatten(1).any(1).sum())
         drawn = num_there if losses.skip_empty else num_masks
         supervised = int((batch.labels[:, 1:] != IGNORE_INDEX).sum())
-        return {"lm": supervised, "presence": num_masks, **dict.fromkeys(("bce", "dice", "place", "iou"), drawn)}
+        masks = {"presence": num_masks, "place": num_there, **dict.fromkeys(("bce", "dice", "iou"), drawn)}
+        return {"lm": supervised, **masks}
 
     def _mask_terms(
         self, batch: Batch, states: Tensor, prompt_embeds: Tensor, losses: LossConfig

@@ -129,6 +129,9 @@ class AdaptModule(SupervisedModule):
             targets = self.questions(batch.question_ids, batch.is_word).float()
         return self.model(batch, self.losses, auxiliary=Alignment(targets, self.align))
 
+    def count_rows(self, batch: Batch) -> dict[str, float]:
+        return super().count_rows(batch) | {"align": len(batch.seg_positions)}
+
 
 class AdaptStage(SupervisedStage):
     """Stage of training an adapter; the parts that the config does not select are frozen."""

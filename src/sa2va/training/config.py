@@ -68,7 +68,12 @@ class RunConfig:
 
     def describe_stage(self, stage: StageConfig) -> StageConfig:
         """Return the config of a stage with the settings that all stages of the run share."""
-        return dataclasses.replace(stage, seed=self.seed, parallel=self.parallel)
+        return dataclasses.replace(stage, seed=self.seed, parallel=self.parallel, origin=self.origin)
+
+    @property
+    def origin(self) -> tuple[str, ...]:
+        """Settings of the model before its first stage; a state is resumed only with the same ones."""
+        return (f"start={self.start}",)
 
     @property
     def results(self) -> tuple[str, ...]:

@@ -59,6 +59,10 @@ class FinetuneRun(RunConfig):
         return stage
 
     @property
+    def origin(self) -> tuple[str, ...]:
+        return (*super().origin, f"quantize={self.quantize}")
+
+    @property
     def results(self) -> tuple[str, ...]:
         return CONFIG_FILE, WEIGHTS_FILE
 

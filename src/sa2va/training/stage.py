@@ -18,7 +18,16 @@ if TYPE_CHECKING:  # reading a recipe needs no model library
     from sa2va.model.sa2va import Sa2VA
 
 # Settings that may change on resume.
-FREE_FIELDS = ("save_every", "save_every_s", "log_every", "validate_every", "num_workers", "data", "parallel")
+FREE_FIELDS = (
+    "save_every",
+    "save_every_s",
+    "log_every",
+    "validate_every",
+    "num_workers",
+    "data",
+    "parallel",
+    "accumulate",
+)
 OF_THE_RUN = {"set by the recipe or the run": True}  # marks a field that no override can set
 
 Parallel = Literal["ddp", "fsdp"]  # every process holds the whole model, or 1/W of it (FSDP2)
@@ -48,6 +57,7 @@ class StageConfig:
     ema: float = 0.0  # decay of the averaged weights (EMA); 0 = off
     seed: int = dataclasses.field(default=0, metadata=OF_THE_RUN)
     num_workers: int = 1  # data loader workers; 0 = load in the training process
+    origin: tuple[str, ...] = dataclasses.field(default=(), metadata=OF_THE_RUN)  # what the model of the run began as
     parallel: Parallel = dataclasses.field(default="ddp", metadata=OF_THE_RUN)  # how several processes share the model
 
     def __post_init__(self) -> None:

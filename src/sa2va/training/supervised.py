@@ -142,6 +142,11 @@ class SupervisedRun(RunConfig):
     # of a start model that has one.
     unties: bool = True
 
+    @property
+    def origin(self) -> tuple[str, ...]:
+        changes = (f"{name}={getattr(self, name)}" for name in ("template", "seg_design", "unties"))
+        return (*super().origin, *changes)
+
     def build_model(self, folder: Path) -> tuple[Sa2VA, Processor]:
         self.check_start()
         return self.prepare(*super().build_model(folder))
