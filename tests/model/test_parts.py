@@ -81,7 +81,7 @@ def test_followed_objects_count_beside_those_of_key_frames() -> None:
     terms, grads = run(model, batch)
     assert float(terms["presence"].count) == 4 + 2
     assert any(grad.any() for name, grad in grads.items() if "memory_attention" in name)
-    lost = model(batch, dataclasses.replace(LOSSES, follow_iou=2.0))
+    lost = model(batch, dataclasses.replace(LOSSES, follow_iou=1.0))
     assert float(lost["presence"].count) == 4
 
 

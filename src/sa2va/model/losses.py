@@ -36,16 +36,16 @@ class LossConfig:
     uncertain_share: float = 0.75  # share of the points chosen by uncertainty; the others are uniform
     candidate: Literal["predicted", "real"] = "predicted"  # train the one with the highest predicted or actual IoU
     skip_empty: bool = False  # an empty target trains only presence
-    follow_iou: float = 0.5  # an object is tracked if the IoU on its highest-scoring key frame exceeds this
+    follow_iou: float = 0.5  # an object is tracked if the IoU on its highest-scoring key frame exceeds it; -1 = always
 
     def __post_init__(self) -> None:
         lows = {"num_points": 1, "oversample": 1.0, "lm": 0, "bce": 0, "dice": 0, "place": 0, "iou": 0, "presence": 0}
         for name, low in lows.items():
             if not low <= getattr(self, name) < math.inf:
                 raise ValueError(f"losses: {name} is {getattr(self, name)}; expected {low} or more")
-        for name in ("uncertain_share", "follow_iou"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"losses: {name} is {getattr(self, name)}; expected 0 to 1")
+        for name, low in (("uncertain_share", 0), ("follow_iou", -1)):
+            if not low <= getattr(self, name) <= 1:
+                raise ValueError(f"losses: {name} is {getattr(self, name)}; expected {low} to 1")
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sa2va.apps.options import CHECK_FAILED, JsonOption, OutputOption, build_group, parse_path
-from sa2va.apps.report import remark
+from sa2va.apps.report import remark, say
 from sa2va.extensions import find_part
 from sa2va.files.claim import Claim
 from sa2va.files.staging import staged
-from sa2va.terminal import in_markup, shown
+from sa2va.terminal import in_markup
 
 if TYPE_CHECKING:
     from sa2va.data.check import Check, Row
@@ -54,18 +54,18 @@ def check(
     with staged(output, Claim((re.escape(SHEET), re.escape(FIGURES))), [path] if path else []) as scratch:
         found, problems, sheet = measure(name, path, split, seed, items)
         checks = [as_dict(row) for row in found.rows]
-        report = {"name": name, "passed": found.passed, "origin": found.origin, "figures": dict(found.figures)}
-        text = json.dumps(report | {"checks": checks, "problems": list(problems)})
+        report: dict[str, Any] = {"name": name, "passed": found.passed, "origin": found.origin}
+        report |= {"figures": dict(found.figures), "checks": checks, "problems": list(problems)}
         if scratch is not None:
-            (scratch / FIGURES).write_text(text + "\n", encoding="utf-8")
+            (scratch / FIGURES).write_text(json.dumps(report) + "\n", encoding="utf-8")
             if sheet is not None:
                 save_image(scratch / SHEET, sheet)
     if as_json:
-        print(text)
+        print(json.dumps(report))
     else:
         show(found)
         for line in problems[:MAX_LISTED]:
-            print(shown(line))
+            say(line)
         remark(f"{len(problems) - MAX_LISTED} more problems", len(problems) <= MAX_LISTED)
         remark(f"wrote {output}" if output else "add -o FOLDER for a contact sheet to look at", False)
     if not found.passed:
