@@ -68,9 +68,11 @@ def finetune(
     after = measured.answer(output / AFTER, str(output))
     measured.draw_sheet(output, after)
     report = measured.report(before, after) | {"adapter_bytes": (output / WEIGHTS).stat().st_size}
-    text = json.dumps(report, indent=1, allow_nan=False)
-    write_text(output / REPORT, text + "\n")
-    print(text) if as_json else say(summarize(report, run, output))
+    write_text(output / REPORT, json.dumps(report, indent=1, allow_nan=False) + "\n")
+    if as_json:
+        print(json.dumps(report, indent=1))
+    else:
+        say(summarize(report, run, output))
 
 
 def claim_output(output: Path, run: "FinetuneRun") -> None:
