@@ -6,15 +6,15 @@ Shapes: M objects, T frames, H W picture.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va.data.media_files import SizedByHeader
 from sa2va.files.read_limits import MAX_PIXELS
-from sa2va.media.pictures import open_picture, read_size
+from sa2va.media.pictures import open_picture
 from sa2va.types import Masks
 
 INDEX_MODES = ("P", "L", "1", "I;16")  # of Pillow: palette, gray, two values, 16 bits
@@ -22,7 +22,7 @@ COLOR_MODES = ("RGB", "RGBA")
 COLORED = 1 << 24  # tells colors from values
 
 
-class IndexTracks:
+class IndexTracks(SizedByHeader):
     """Masks of M objects on T frames."""
 
     def __init__(self, folder: Path, names: Sequence[str], values: Sequence[int]) -> None:
@@ -33,23 +33,11 @@ class IndexTracks:
             names: T file names.
             values: M pixel values, one per object.
         """
+        super().__init__(folder / names[0])
         self._folder, self._names, self._values = folder, tuple(names), tuple(values)
 
     def __len__(self) -> int:
         return len(self._values)
-
-    @cached_property
-    def size(self) -> tuple[int, int]:
-        """(H, W) px of the first picture."""
-        return read_size(self._folder / self._names[0], MAX_PIXELS)
-
-    @property
-    def height(self) -> int:
-        return self.size[0]
-
-    @property
-    def width(self) -> int:
-        return self.size[1]
 
     def masks(self, objects: Sequence[int], frames: Sequence[int]) -> Masks:
         """Decode masks of n objects on K frames, bool (n, K, H, W).

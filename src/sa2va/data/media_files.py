@@ -58,18 +58,16 @@ class MediaFolders:
         return self._listed[folder]
 
 
-class StoredPicture:
-    """A picture file; its size is that of the annotations or else read from its header."""
+class SizedByHeader:
+    """Size of picture files: that of the annotations, or else read from the header of the first file when asked for."""
 
-    num_frames = 1
-
-    def __init__(self, path: Path, size: tuple[int, int] | None = None) -> None:
-        self.path, self._size = path, size
+    def __init__(self, first: Path, size: tuple[int, int] | None = None) -> None:
+        self._first, self._size = first, size
 
     @cached_property
     def size(self) -> tuple[int, int]:
         """(H, W) px."""
-        return self._size or read_size(self.path, MAX_PIXELS)
+        return self._size or read_size(self._first, MAX_PIXELS)
 
     @property
     def height(self) -> int:
@@ -79,45 +77,36 @@ class StoredPicture:
     def width(self) -> int:
         return self.size[1]
 
-    def frames(self, indices: Sequence[int]) -> Frames:
-        """Return the picture once per index, uint8 (K, H, W, 3).
 
-        Raises:
-            ValueError: the picture is damaged or not of the annotated size.
-        """
-        return np.stack([_read(self.path, self.size)] * len(indices))
-
-
-class StoredFrames:
+class StoredFrames(SizedByHeader):
     """A clip whose frames are picture files."""
 
     def __init__(self, paths: Sequence[Path], size: tuple[int, int] | None = None) -> None:
-        self.paths, self._size = tuple(paths), size
+        super().__init__(paths[0], size)
+        self.paths = tuple(paths)
 
     @property
     def num_frames(self) -> int:
         return len(self.paths)
 
-    @cached_property
-    def size(self) -> tuple[int, int]:
-        """(H, W) px."""
-        return self._size or read_size(self.paths[0], MAX_PIXELS)
-
-    @property
-    def height(self) -> int:
-        return self.size[0]
-
-    @property
-    def width(self) -> int:
-        return self.size[1]
-
     def frames(self, indices: Sequence[int]) -> Frames:
         """Decode frames at K indices, uint8 (K, H, W, 3).
 
         Raises:
-            ValueError: a frame is damaged or differs in size.
+            ValueError: a frame is damaged or not of the annotated size.
         """
         return np.stack([_read(self.paths[index], self.size) for index in indices])
+
+
+class StoredPicture(StoredFrames):
+    """A picture file."""
+
+    def __init__(self, path: Path, size: tuple[int, int] | None = None) -> None:
+        super().__init__([path], size)
+
+    @property
+    def path(self) -> Path:
+        return self.paths[0]
 
 
 class StoredVideo:
