@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from support.own_pictures import write_squares
 from support.small_model import build_model, draw_sample
 
-from sa2va.checkpoints.folder import load_checkpoint, save_checkpoint
+from sa2va.checkpoints.folder import load_checkpoint
 from sa2va.data import catalog
 from sa2va.data.base import Generated
 from sa2va.inference.loading import load
@@ -34,10 +34,7 @@ DEEP = [
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("base")
-    model, processor = build_model()
-    save_checkpoint(model, processor.tokenizer, folder, torch.float32)
+def base(folder: Path) -> str:
     return str(folder)
 
 

@@ -5,16 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 from support.own_formats import coco_content, write_pictures
 from support.own_pictures import write_squares
-from support.small_model import build_model
 from support.stored_layouts import write_json
 
 from sa2va.apps.cli import main
 from sa2va.apps.commands.finetune import count_notes
-from sa2va.checkpoints.folder import save_checkpoint
 from sa2va.data.own.dataset import build
 from sa2va.data.own.objects import OwnConfig
 from sa2va.inference.loading import load
@@ -23,10 +20,7 @@ SETTINGS = ["steps=2", "batch_size=2", "num_workers=0", "device=cpu", "losses.nu
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("base")
-    model, processor = build_model()
-    save_checkpoint(model, processor.tokenizer, folder, torch.float32)
+def base(folder: Path) -> str:
     return str(folder)
 
 
