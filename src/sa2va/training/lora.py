@@ -16,7 +16,6 @@ from sa2va.checkpoints.adapter import CONFIG_FILE, PREFIX, WEIGHTS_FILE
 from sa2va.checkpoints.shards import save_tensors
 from sa2va.files.atomic import whole_file, write_text
 from sa2va.model.sa2va import Sa2VA
-from sa2va.training.dropout import quicken_dropout
 
 LORA_WEIGHTS = ("lora_A", "lora_B")
 NAME = "default"  # of the adapter within PEFT's layers
@@ -59,7 +58,6 @@ def add_lora(
         r=rank, lora_alpha=2 * rank if alpha is None else alpha, lora_dropout=dropout, target_modules=chosen
     )
     inject_adapter_in_model(config, model)
-    quicken_dropout(model)
 
 
 def merge_lora(model: Sa2VA) -> None:
