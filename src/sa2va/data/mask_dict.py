@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
-
+from sa2va.data.packed import PackedBytes
 from sa2va.data.plain_pickle import read_plain_pickle
 from sa2va.data.records import Record, read_annotations
 from sa2va.data.tracks import Segmentation, check_segmentation
@@ -25,7 +24,7 @@ class RunLengthTrack(Sequence[Segmentation | None]):
         size: [H, W] px of all masks; None if there is no mask on any frame.
     """
 
-    __slots__ = ("_ends", "_letters", "size")
+    __slots__ = ("_letters", "size")
 
     def __init__(self, frames: Sequence[Any], record: Record) -> None:
         """Check and pack masks.
@@ -50,17 +49,15 @@ class RunLengthTrack(Sequence[Segmentation | None]):
                 raise record.error(f"frame {place}: mask is {rle['size']}, those before are {self.size}")
             self.size = list(rle["size"])
             letters.append(_pack(rle, record, place))
-        self._letters = b"".join(letters)
-        self._ends = np.cumsum([0, *map(len, letters)], dtype=np.uint32)  # (T + 1,)
+        self._letters = PackedBytes(letters)
 
     def __len__(self) -> int:
-        return len(self._ends) - 1
+        return len(self._letters)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RunLengthTrack):
             return NotImplemented
-        same = (self.size, self._letters) == (other.size, other._letters)
-        return same and np.array_equal(self._ends, other._ends)
+        return (self.size, self._letters) == (other.size, other._letters)
 
     __hash__ = None
 
@@ -71,8 +68,7 @@ class RunLengthTrack(Sequence[Segmentation | None]):
     def __getitem__(self, frame: int | slice) -> Segmentation | None | list[Segmentation | None]:
         if isinstance(frame, slice):
             return [self[place] for place in range(len(self))[frame]]
-        place = range(len(self))[frame]
-        letters = self._letters[self._ends[place] : self._ends[place + 1]]
+        letters = self._letters[frame]
         return {"size": self.size, "counts": letters} if letters else None
 
 
