@@ -89,7 +89,7 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("kind", ["internvl_internlm2", "qwen2_5_vl", "qwen3_vl", "llava"])
 def test_every_family_can_be_spread(kind: str) -> None:
     accelerate = pytest.importorskip("accelerate")
-    model, processor = build_family.__wrapped__(kind)  # a model of its own, to be changed
+    model, processor = build_family(kind)
     request = Request(draw_sample(0).frames[0], "Please segment the red square.")
     before = Predictor(model, processor).probe_batch([request])[0]
     states = torch.randn(1, 2, model.mllm.width, generator=torch.Generator().manual_seed(0))

@@ -1,5 +1,6 @@
 """Build a very small model of every published family, from a config.json as that family would have it."""
 
+import copy
 from functools import cache
 from typing import Any
 
@@ -124,9 +125,13 @@ def build_config(kind: str) -> Sa2VAConfig:
     return Sa2VAConfig(family=family, sam2=build_model()[0].config.sam2, **values)
 
 
-@cache
 def build_family(kind: str) -> tuple[Sa2VA, Processor]:
-    """Build a model in which no weight is at a start value that hides mistakes."""
+    """Build a model in which no weight is at a start value that hides mistakes; each call returns one of its own."""
+    return copy.deepcopy(_build_once(kind))
+
+
+@cache
+def _build_once(kind: str) -> tuple[Sa2VA, Processor]:
     config = build_config(kind)
     torch.manual_seed(0)
     model = Sa2VA(config).eval()

@@ -29,7 +29,7 @@ def total_loss(model: Sa2VA, batch: Batch) -> torch.Tensor:
 def test_adapters_learn_on_quantized_weights_and_fit_the_plain_base(
     kind: str, checkpointing: bool, tmp_path: Path
 ) -> None:
-    base, processor = copy.deepcopy(build_model(seed=1))
+    base, processor = build_model(seed=1)
     batch = processor([draw_sample(0), draw_sample(1)], mask_side=64)
     model = copy.deepcopy(base)
     quantize_mllm(model, kind, CPU)

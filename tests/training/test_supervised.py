@@ -60,7 +60,7 @@ def share(model: Sa2VA, processor: Processor, folder: Path) -> RunContext:
 
 @pytest.mark.parametrize("kind", ["embedded", "internvl_internlm2", "qwen3_vl", "llava"])
 def test_twenty_steps_lower_the_loss_of_every_family(kind: str, tmp_path: Path) -> None:
-    model, processor = build_model(seed=1) if kind == "embedded" else copy.deepcopy(build_family(kind))
+    model, processor = build_model(seed=1) if kind == "embedded" else build_family(kind)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     stage = describe().build(share(model, processor, tmp_path))
     with RunLogger(tmp_path, quiet=True) as logger:
@@ -124,7 +124,7 @@ def test_key_frames_of_training_are_those_of_the_model_or_random(settings: dict,
 
 
 def test_content_key_frames_are_chosen_in_training_as_in_prediction() -> None:
-    _, processor = copy.deepcopy(build_model())
+    _, processor = build_model()
     processor.config = replace(processor.config, keyframes="content")
     data = SupervisedData(describe(datasets=(DatasetShare(name="clips", weight=1),)), processor)
     for key in data.keys(0):
@@ -133,10 +133,10 @@ def test_content_key_frames_are_chosen_in_training_as_in_prediction() -> None:
 
 
 def test_frames_of_a_run_are_those_of_the_model_that_it_saves(tmp_path: Path) -> None:
-    model, processor = copy.deepcopy(build_model(seed=1))
+    model, processor = build_model(seed=1)
     describe(num_frames=3).build(share(model, processor, tmp_path))
     assert model.config.num_keyframes == processor.config.num_keyframes == 3
-    model, processor = copy.deepcopy(build_model(seed=1, seg_design="multiple"))
+    model, processor = build_model(seed=1, seg_design="multiple")
     with pytest.raises(ValueError, match=r"num_frames is 5, and the tokenizer has no \[SEG_5\]"):
         describe(num_frames=5).build(share(model, processor, tmp_path))
 
@@ -151,7 +151,7 @@ def test_one_sample_that_does_not_fit_is_named_by_dataset_and_record() -> None:
 
 @pytest.mark.parametrize("kind", ["internvl_internlm2", "internvl_qwen2", "qwen2_5_vl"])
 def test_new_tokens_are_trained_alone_in_both_matrices_of_every_family(kind: str, tmp_path: Path) -> None:
-    model, processor = copy.deepcopy(build_family(kind))
+    model, processor = build_family(kind)
     tables = (model.mllm.native.get_input_embeddings(), model.mllm.native.get_output_embeddings())
     before = [table.weight.clone() for table in tables]
     names = set(model.state_dict())
@@ -178,7 +178,7 @@ def test_new_tokens_are_trained_alone_in_both_matrices_of_every_family(kind: str
 
 
 def test_new_rows_stay_in_float32_beside_halved_matrices(tmp_path: Path) -> None:
-    model, processor = copy.deepcopy(build_model(seed=1))
+    model, processor = build_model(seed=1)
     stage = describe(new_tokens="rows", halves_frozen=True, gradient_checkpointing=True).build(
         share(model, processor, tmp_path)
     )
@@ -194,7 +194,7 @@ def test_new_rows_stay_in_float32_beside_halved_matrices(tmp_path: Path) -> None
 
 def test_whole_matrices_are_trained_in_every_family_and_the_head_gets_no_lora(tmp_path: Path) -> None:
     for kind in ("internvl_internlm2", "qwen3_vl", "llava"):
-        model, processor = copy.deepcopy(build_family(kind))
+        model, processor = build_family(kind)
         stage = describe().build(share(model, processor, tmp_path))
         trained = {id(parameter) for parameter in stage.parameters()}
         for table in (model.mllm.native.get_input_embeddings(), model.mllm.native.get_output_embeddings()):
@@ -207,7 +207,7 @@ def test_whole_matrices_are_trained_in_every_family_and_the_head_gets_no_lora(tm
 
 
 def test_lora_settings_reach_the_layers(tmp_path: Path) -> None:
-    model, processor = copy.deepcopy(build_model(seed=1))
+    model, processor = build_model(seed=1)
     describe(lora_rank=3, lora_alpha=12, lora_targets=("q_proj",), lora_dropout=0.25).build(
         share(model, processor, tmp_path)
     )
@@ -219,7 +219,7 @@ def test_lora_settings_reach_the_layers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("unties", [True, False])
 def test_tied_embeddings_become_two_matrices_or_stay_tied_in_what_is_saved(unties: bool, tmp_path: Path) -> None:
-    model, processor = copy.deepcopy(build_model(seed=1))
+    model, processor = build_model(seed=1)
     native = model.mllm.native
     native.get_output_embeddings().weight = native.get_input_embeddings().weight
     mllm = copy.deepcopy(model.config.mllm)
@@ -264,7 +264,7 @@ def test_an_unknown_dataset_is_named(tmp_path: Path) -> None:
 
 
 def test_a_run_changes_the_design_of_mask_tokens_of_the_model_that_it_starts_from(tmp_path: Path) -> None:
-    model, processor = copy.deepcopy(build_model(seed=1))
+    model, processor = build_model(seed=1)
     save_checkpoint(model, processor.tokenizer, tmp_path / "start", torch.float32)
     run = SupervisedRun(
         name="r", output="o", stages=(describe(),), start=str(tmp_path / "start"), seg_design="multiple"
@@ -290,7 +290,7 @@ def test_a_resumed_run_draws_and_counts_on_as_if_it_had_never_stopped(
     config = describe(steps=7, save_every=2, log_every=1, new_tokens="rows", autocast=False, lora_targets=("q_proj",))
 
     def train(name: str) -> list[dict]:
-        stage = config.build(share(*copy.deepcopy(build_model(seed=1)), tmp_path))
+        stage = config.build(share(*build_model(seed=1), tmp_path))
         with RunLogger(tmp_path / name, quiet=True) as logger:
             run_stage(stage, tmp_path / name, "cpu", logger)
         lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
@@ -319,7 +319,7 @@ def test_a_run_whose_data_changed_is_not_resumed(tmp_path: Path, monkeypatch: py
     config = describe(steps=2, new_tokens="rows", lora_targets=("q_proj",))
 
     def train() -> None:
-        stage = config.build(share(*copy.deepcopy(build_model(seed=1)), tmp_path))
+        stage = config.build(share(*build_model(seed=1), tmp_path))
         with RunLogger(tmp_path, quiet=True) as logger:
             run_stage(stage, tmp_path, "cpu", logger)
 

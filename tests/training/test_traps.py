@@ -1,6 +1,5 @@
 """Check the traps of the released training that concern no single part; docs/training_traps.md lists all of them."""
 
-import copy
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +45,7 @@ def test_pixels_of_sam_are_normalized_in_float32_wherever_they_are_read() -> Non
 @pytest.mark.parametrize("samples", [[TALK], [TALK, TALK, TALK]])
 def test_a_batch_without_masks_trains_the_text_alone(samples: list[Turn]) -> None:
     """T11: no blank picture of a fixed batch size runs through SAM 2, and no weight gets a gradient of 0."""
-    model, processor = copy.deepcopy(build_model(seed=1))
+    model, processor = build_model(seed=1)
     batch = processor([Sample(turns=(turn,)) for turn in samples])
     terms = model(batch, LossConfig(num_points=50))
     assert set(terms) == {"lm"} and batch.parts == frozenset()
