@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from types import TracebackType
@@ -86,7 +86,15 @@ class Journal:
         Raises:
             ValueError: the file system has no locks, or the disk refuses the record.
         """
-        line = json.dumps({"key": key, "record": record}, ensure_ascii=False, default=_plain).encode() + b"\n"
+        self.append_all([(key, record)])
+
+    def append_all(self, records: Sequence[tuple[str, Any]]) -> None:
+        """Write records (key, record) in one piece; otherwise as `append`."""
+        lines = [
+            json.dumps({"key": key, "record": record}, ensure_ascii=False, default=_plain).encode() + b"\n"
+            for key, record in records
+        ]
+        text = b"".join(lines)
         with refusals(self.path):
             if self._descriptor is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,13 +102,15 @@ class Journal:
             with _locked(self._descriptor, self.path):
                 place = _drop_rest(self._descriptor)
                 try:
-                    written = os.write(self._descriptor, line)
-                    if written != len(line):
-                        raise CannotWrite(self.path, f"only {written} of {len(line)} bytes written")
+                    written = os.write(self._descriptor, text)
+                    if written != len(text):
+                        raise CannotWrite(self.path, f"only {written} of {len(text)} bytes written")
                 except BaseException:
                     os.ftruncate(self._descriptor, place)
                     raise
-        self._places[key] = place
+        for (key, _), line in zip(records, lines, strict=True):
+            self._places[key] = place
+            place += len(line)
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Yield (key, latest record) in the order of the file."""

@@ -61,7 +61,7 @@ def figures(benchmark: Benchmark, share: float) -> dict[str, float | None]:
 
 def test_the_truth_scores_one_and_nothing_scores_zero(dataset: OwnDataset) -> None:
     benchmark = held_out(dataset)
-    assert benchmark.num_items == 5
+    assert len(benchmark) == 5
     right, nothing = figures(benchmark, 1.0), figures(benchmark, 0.0)
     assert right["cIoU"] == right["mean IoU"] == 1
     assert nothing["cIoU"] == nothing["mean IoU"] == 0
@@ -135,5 +135,5 @@ def test_best_and_worst_answers_are_drawn(dataset: OwnDataset) -> None:
 def test_every_expression_is_asked(tmp_path: Path) -> None:
     dataset = build(write_squares(tmp_path, 2), split="all", draw=DrawConfig(num_expressions=100))
     benchmark = held_out(dataset, num_items=1)
-    assert benchmark.num_items == 1
+    assert len(benchmark) == 1
     assert len(ask_each(benchmark.load(0))) == len(dataset.records[0].expressions) == 1

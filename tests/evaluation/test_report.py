@@ -14,19 +14,19 @@ from sa2va.evaluation.report import Report, Section, show
 from sa2va.evaluation.stamp import Run, hash_files, list_model_files
 
 
-def report(*values: float, stamp: Run = STAMP) -> Report:
+def report(*values: float, run: Run = STAMP) -> Report:
     shown = [measure(f"figure {v}", np.full(4, v), chance=0.125, baseline="a guess", bar=Bar(0.5)) for v in values]
     bare = measure("no bar", np.zeros(0))
     return Report(
-        sections=(Section(name="x", title="Things", figures=(*shown, bare), seconds=1.0),),
-        stamp=stamp,
+        sections=(Section(name="x", title="Things", figures=(*shown, bare)),),
+        run=run,
         environment={"cores": 2},
     )
 
 
 def test_table_has_every_column() -> None:
     text = report(0.75, 0.25).to_text()
-    for piece in ("Things", "0.750 .. 0.750", "0.125", ">= 0.50", "reached", "missed", "no bar", "a guess", "seed 3"):
+    for piece in ("Things", "0.750 .. 0.750", "0.125", ">= 0.50", "reached", "missed", "no bar", "a guess"):
         assert piece in text
 
 
@@ -46,8 +46,7 @@ def test_passed_means_every_bar(values: tuple[float, ...], passed: bool) -> None
 def test_json_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     show(report(0.75), as_json=True)
     said = json.loads(capsys.readouterr().out)
-    (section,) = said["sections"]
-    first, bare = section["figures"]
+    first, bare = said["benchmarks"]["x"].values()
     assert (first["value"], first["bar"], first["passed"], first["num_items"]) == (0.75, ">= 0.50", True, 4)
     assert (bare["value"], bare["bar"], bare["passed"]) == (None, None, None)
     assert said["passed"] is True
@@ -60,16 +59,14 @@ def test_table_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_head_says_in_words_what_was_measured() -> None:
     text = " ".join(report(0.5).to_text().split())
-    assert "fake (0123), float32 on cpu; split dev, seed 3, 4 items a task; code 1-4567, torch 2.0" in text
+    assert "fake (0123), float32 on cpu; code 1-4567, torch 2.0" in text
     run = replace(
         STAMP, adapter="a[b]", adapter_hash="89", sam="facebook/sam", sam_hash="ab", quantize="int4", dtype="bfloat16"
     )
-    text = " ".join(report(0.5, stamp=run).to_text().split())
+    text = " ".join(report(0.5, run=run).to_text().split())
     assert "with adapter a[b] (89) and original SAM 2 facebook/sam (ab), bfloat16, quantized to int4 on cpu;" in text
-    stamp = report(0.5, stamp=run).to_dict()["environment"]
-    assert (stamp["adapter"], stamp["adapter_hash"], stamp["quantize"]) == ("a[b]", "89", "int4")
-    assert (stamp["dtype"], stamp["seed"], stamp["split"], stamp["num_items"]) == ("bfloat16", 3, "dev", 4)
-    assert (stamp["torch"], stamp["cores"]) == ("2.0", 2)
+    said = report(0.5, run=run).to_dict()
+    assert Run(**said["run"]) == run and said["environment"]["cores"] == 2
 
 
 def test_what_is_not_finite_is_null_in_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -78,7 +75,7 @@ def test_what_is_not_finite_is_null_in_json(capsys: pytest.CaptureFixture[str], 
     bad.save(tmp_path)
     printed, written = capsys.readouterr().out, (tmp_path / "report.json").read_text()
     assert json.loads(printed, parse_constant=pytest.fail) == json.loads(written, parse_constant=pytest.fail)
-    figure = json.loads(written)["sections"][0]["figures"][0]
+    figure = json.loads(written)["benchmarks"]["x"]["figure nan"]
     assert (figure["value"], figure["low"], figure["high"], figure["passed"]) == (None, None, None, False)
 
 
@@ -100,10 +97,14 @@ def test_the_card_of_the_embedded_model_quotes_its_report() -> None:
     said = json.loads((folder / "report.json").read_text())
     assert said["environment"]["split"] == "report"
     assert said["environment"]["num_items"] >= 1000
-    assert said["environment"]["model_hash"] == hash_files(folder, list_model_files(folder))
+    assert said["run"]["model_hash"] == hash_files(folder, list_model_files(folder))
     card = (folder / "README.md").read_text()
     quoted = [line.split(" | ")[:4] for line in card.splitlines() if re.match(r"\| \w.*: .* \| \d", line)]
-    figures = [(section["title"], figure) for section in said["sections"] for figure in section["figures"]]
+    figures = [
+        (said["titles"][name], {"name": figure} | values)
+        for name, figures in said["benchmarks"].items()
+        for figure, values in figures.items()
+    ]
     assert quoted == [
         [
             f"| {title}: {one['name']}",

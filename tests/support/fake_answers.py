@@ -1,14 +1,17 @@
 """Stand in for a model: answer drawn-world questions from the truth, or not at all, or like another scene."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from sa2va.evaluation.benchmark import Benchmark
+from sa2va.evaluation.benchmark import Benchmark, ask_each
 from sa2va.evaluation.stamp import Run
+from sa2va.inference.results import ObjectMasks, Prediction
+from sa2va.masks import encode_rle
+from sa2va.media.source import open_media
 from sa2va.types import Sample, Turn
 
 STAMP = Run(
@@ -18,31 +21,27 @@ STAMP = Run(
     device="cpu",
     libraries={"torch": "2.0"},
     code_hash="1-4567",
-    seed=3,
-    split="dev",
-    num_items=4,
 )
 
 
-@dataclass
-class FakeObject:
-    presence: float = 1.0
-    scores: np.ndarray = field(default_factory=lambda: np.ones(1))
+def fake(text: str, masks: np.ndarray, presence: float = 1.0, score: ArrayLike = 1.0) -> Prediction:
+    """Return a prediction of masks (N, T, H, W) with one score, or one for each of N."""
+    ranks = np.broadcast_to(score, len(masks))
+    objects = tuple(
+        ObjectMasks(
+            id=number,
+            phrase=None,
+            presence=presence,
+            scores=np.full(masks.shape[1], ranks[number - 1], np.float32),
+            rles=tuple(encode_rle(mask) for mask in track),
+        )
+        for number, track in enumerate(masks, 1)
+    )
+    media = open_media(np.zeros((*masks.shape[1:], 3), np.uint8))
+    return Prediction(text=text, media=media, num_frames=masks.shape[1], objects=objects)
 
 
-@dataclass
-class FakePrediction:
-    text: str
-    masks: np.ndarray
-    objects: list[FakeObject]
-
-
-def fake(text: str, masks: np.ndarray, presence: float = 1.0, score: float = 1.0) -> Any:
-    objects = [FakeObject(presence, np.full(masks.shape[1], score)) for _ in masks]
-    return FakePrediction(text, masks, objects)
-
-
-Answer = Callable[[Sample, Turn, bool], Any]
+Reply = Callable[[Sample, Turn, bool], Prediction]
 
 
 def identify(media: np.ndarray, prompt: str) -> str:
@@ -52,12 +51,12 @@ def identify(media: np.ndarray, prompt: str) -> str:
 class FakePredictor:
     """Recognise the items of a benchmark and answer each with a function of the truth."""
 
-    def __init__(self, benchmark: Benchmark, answer: Answer) -> None:
+    def __init__(self, benchmark: Benchmark[Sample], answer: Reply) -> None:
         self._answer = answer
         self._known: dict[str, tuple[Sample, Turn]] = {}
         self.asked: list[int] = []  # requests per call
-        for sample in map(benchmark.load, range(benchmark.num_items)):
-            for request, turn in zip(benchmark.ask(sample), sample.turns, strict=False):
+        for sample in map(benchmark.load, range(len(benchmark))):
+            for request, turn in zip((benchmark.ask or ask_each)(sample), sample.turns, strict=False):
                 self._known[identify(request.media, request.prompt)] = (sample, turn)
 
     def predict_batch(self, requests: Sequence[Any], options: Any = None, forced: bool = False) -> list[Any]:
@@ -68,7 +67,7 @@ class FakePredictor:
         return self.predict_batch(requests, options, forced=True)
 
 
-def tell_truth(sample: Sample, turn: Turn, forced: bool) -> FakePrediction:
+def tell_truth(sample: Sample, turn: Turn, forced: bool) -> Prediction:
     rows = [row for span in turn.spans for row in span.objects]
     masks = sample.masks[rows] if rows else no_masks(sample)
     present = float(len(rows) > 0)
@@ -77,7 +76,7 @@ def tell_truth(sample: Sample, turn: Turn, forced: bool) -> FakePrediction:
     return fake(turn.answer, masks, presence=present, score=1.0)
 
 
-def say_nothing(sample: Sample, turn: Turn, forced: bool) -> FakePrediction:
+def say_nothing(sample: Sample, turn: Turn, forced: bool) -> Prediction:
     masks = np.zeros((1, *sample.frames.shape[:3]), bool) if forced else no_masks(sample)
     return fake("", masks)
 

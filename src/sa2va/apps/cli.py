@@ -23,7 +23,7 @@ from sa2va.apps.commands.convert import convert
 from sa2va.apps.commands.data import app as data
 from sa2va.apps.commands.demo import demo
 from sa2va.apps.commands.doctor import doctor
-from sa2va.apps.commands.eval import evaluate, takes_extensions
+from sa2va.apps.commands.eval import evaluate, score, takes_extensions
 from sa2va.apps.commands.finetune import finetune
 from sa2va.apps.commands.parity import parity
 from sa2va.apps.commands.segment import segment
@@ -47,6 +47,7 @@ COMMANDS = {
     "train": train,
     "finetune": finetune,
     "eval": evaluate,
+    "score": score,
     "convert": convert,
     "assemble": assemble,
     "doctor": doctor,

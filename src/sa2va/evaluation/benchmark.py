@@ -1,24 +1,58 @@
 """Define a benchmark: items, requests, scores of the answers, figures.
 
-Flow: catalog.py builds a Benchmark -> runner.py loads, asks and scores item by item -> Record -> figures -> report.py.
+Flow: Selection -> catalog.py builds a Benchmark -> runner.py asks every item (Answer) -> scores every answer (Record)
+    -> figures -> report.py. Scoring reads answers and ground truth alone, so it needs no model.
 Shapes: N items, E rows that a figure counts.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va.inference.requests import Options, Request
+from sa2va.evaluation.answers import Answer
+from sa2va.inference.requests import Options, Request, check_one_of
 from sa2va.inference.results import Prediction
 from sa2va.inference.tracking.session import TrackSession
 from sa2va.metrics.interval import Groups, Rows, bootstrap_interval, compare_with_bar
 from sa2va.types import Sample
 
 Record = dict[str, Any]  # scores of one item, as JSON values
+Item = TypeVar("Item")  # a Sample, or what else a benchmark asks about
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Choice of the items of a benchmark.
+
+    Attributes:
+        split: as the dataset names it: "val", "testA", ...; of drawn scenes "dev" or "report".
+        root: root of the data; None for generated items.
+        limit: number of items; None = all, and for generated items the number that the benchmark has by default.
+        seed: of the choice of items, or of generated ones; None = the first items in order, or the split's own seed.
+    """
+
+    split: str
+    root: Path | None = None
+    limit: int | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.seed is not None and self.seed < 0) or (self.limit is not None and self.limit < 1):
+            raise ValueError(
+                f"seed {self.seed} and limit {self.limit}: expected a seed of at least 0 and at least 1 item"
+            )
+
+    def choose(self, num_items: int) -> list[int]:
+        """Choose items of a dataset, in its order; a larger limit with the same seed adds to a smaller one."""
+        limit = num_items if self.limit is None else min(self.limit, num_items)
+        if self.seed is None:
+            return list(range(limit))
+        return sorted(np.random.default_rng(self.seed).permutation(num_items)[:limit].tolist())
 
 
 class Answers(Protocol):
@@ -93,59 +127,54 @@ class Figure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Benchmark:
+class Benchmark(Generic[Item]):
     """Benchmark: items, requests, scores and figures.
 
     Attributes:
-        name: key in the catalog.
+        name: of the report and the answers: "refcoco/val".
         title: heading in the report.
-        num_items: N.
-        load: item number -> Sample; a pure function.
-        ask: Sample -> requests.
-        score: Sample and its predictions, one per request -> Record.
+        ids: N keys of the items, those of the dataset itself.
+        load: item number -> item; a pure function that decodes nothing.
+        ask: item -> requests; None with `play`.
+        play: model and item -> answers, instead of `ask`: for items that need a tracking session.
+        score: item and its answers, one per request -> Record; a pure function.
         summarize: all records, in order -> figures.
+        protocol: prompt, masks that count and metrics, in one line as a paper would state them.
         options: of every request.
         forced: request exactly one mask, even if the model would call the object absent.
+        submit: writes the files of a server's archive into a new folder; None if no server scores.
         batch_size: items that go through the model together.
-        seed: of its items, where they are generated.
-    """
-
-    name: str
-    title: str
-    num_items: int
-    load: Callable[[int], Sample]
-    ask: Callable[[Sample], list[Request]]
-    score: Callable[[Sample, list[Prediction]], Record]
-    summarize: Callable[[list[Record]], list[Figure]]
-    options: Options = field(default_factory=Options)
-    forced: bool = False
-    batch_size: int = 32
-    seed: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class LiveBenchmark:
-    """Benchmark of clips too long for memory, streamed frame by frame to a tracking session.
-
-    Attributes:
-        name: key in the catalog.
-        title: heading in the report.
-        num_items: N.
-        play: predictor and item number -> Record; a pure function.
-        summarize: all records, in order -> figures.
-        batch_size: items between two writes of the journal.
-        seed: of its items, where they are generated.
+        split: of generated items; that of a dataset is part of the name.
+        seed: of generated items.
+        selection: how it was asked for; None if it is not from the catalog.
         on_request: run only if named, since it takes minutes.
     """
 
     name: str
     title: str
-    num_items: int
-    play: Callable[[Answers, int], Record]
+    ids: Sequence[str]
+    load: Callable[[int], Item]
+    score: Callable[[Item, Sequence[Answer]], Record]
     summarize: Callable[[list[Record]], list[Figure]]
-    batch_size: int = 1
+    ask: Callable[[Item], list[Request]] | None = None
+    play: Callable[[Answers, Item], list[Answer]] | None = None
+    protocol: str = ""
+    options: Options = field(default_factory=Options)
+    forced: bool = False
+    submit: Callable[[Path, Iterable[tuple[Item, Sequence[Answer]]]], None] | None = None
+    batch_size: int = 32
+    split: str = ""
     seed: int | None = None
+    selection: Selection | None = None
     on_request: bool = False
+
+    def __post_init__(self) -> None:
+        check_one_of(ask=self.ask, play=self.play)
+        if not self.ids or len(set(self.ids)) < len(self.ids):
+            raise ValueError(f"benchmark {self.name}: {len(self.ids)} items; expected at least one, with different ids")
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 def ask_first(sample: Sample) -> list[Request]:

@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Bar, Figure, Record, measure
-from sa2va.inference.results import Prediction
 from sa2va.metrics.ap import Detections, average_precision, detections, matched_iou
 from sa2va.metrics.iou import pairwise_iou
 from sa2va.metrics.text import attribute_counts, f1
@@ -20,17 +20,17 @@ ANOTHER_CAPTION = "the caption of another scene"
 ANOTHER_MASKS = "the masks of another scene"
 
 
-def grounded_record(prediction: Prediction, target: NDArray[np.bool_], other: NDArray[np.bool_]) -> Record:
+def grounded_record(answer: Answer, target: NDArray[np.bool_], other: NDArray[np.bool_]) -> Record:
     """Match the masks of a caption with the ground truth.
 
     Args:
-        prediction: P masks.
+        answer: P masks.
         target: (G, H, W), every object of the picture.
         other: (K, H, W), every object of another picture, as image-blind baseline.
     """
-    similarity = pairwise_iou(prediction.masks[:, 0], target)
+    similarity = pairwise_iou(answer.masks[:, 0], target)
     blind = pairwise_iou(other, target)
-    scores = [float(found.presence * found.scores[0]) for found in prediction.objects]
+    scores = [float(found.presence * found.scores[0]) for found in answer.objects]
     return {
         "iou": matched_iou(similarity),
         "plain": _to_record(detections(similarity, [1.0] * len(scores))),

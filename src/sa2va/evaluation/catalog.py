@@ -1,23 +1,45 @@
 """List every benchmark by name.
 
-Flow: a command names benchmarks -> build_benchmarks -> runner.evaluate.
+Flow: a command names benchmarks -> build_benchmarks -> runner.evaluate; a folder of answers -> rebuild -> runner.score.
 """
 
+import difflib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from sa2va.evaluation.benchmark import Benchmark, LiveBenchmark
+from sa2va.evaluation.benchmark import Benchmark, Selection
 from sa2va.extensions import collect, find_part, load_extensions
 
-# Name -> function (split name, seed, number of items) -> benchmark. Seed None means the seed of the split. Extensions
-# list their benchmarks under BENCHMARKS in extension.py.
-BENCHMARKS: dict[str, Callable[[str, int | None, int], Benchmark | LiveBenchmark]] = {}
+ALL = "all"
+
+
+class PublicBenchmark(NamedTuple):
+    """A benchmark on files in the layout of a public dataset."""
+
+    build: Callable[[Selection], Benchmark[Any]]
+    splits: tuple[str, ...]
+    place: str  # file or folder below the root of the data
+
+
+# One line per public dataset; its benchmarks are NAME/SPLIT.
+PUBLIC: dict[str, PublicBenchmark] = {}
+
+# Generated benchmarks: name -> function of a Selection. Extensions list theirs under BENCHMARKS in extension.py.
+BENCHMARKS: dict[str, Callable[[Selection], Benchmark[Any]]] = {}
 
 
 def list_benchmarks(extension: str | None = None) -> list[str]:
-    """Return the names of all benchmarks, or of those that one extension adds."""
+    """Return the names of all generated benchmarks, or of those that one extension adds."""
     if extension is None:
         return [*BENCHMARKS, *collect("BENCHMARKS")]
     return list(getattr(load_extensions().get(extension), "BENCHMARKS", ()))
+
+
+def list_public() -> list[str]:
+    """Return the names of all benchmarks on public datasets, each with its split."""
+    return [f"{name}/{split}" for name, one in PUBLIC.items() for split in one.splits]
 
 
 def build_benchmarks(
@@ -26,22 +48,86 @@ def build_benchmarks(
     extension: str | None = None,
     split: str = "dev",
     seed: int | None = None,
-    limit: int = 500,
-) -> list[Benchmark | LiveBenchmark]:
-    """Build benchmarks by name.
+    limit: int | None = None,
+) -> list[Benchmark[Any]]:
+    """Build generated benchmarks by name.
 
     Args:
         names: from list_benchmarks; None takes all except those that run on request only.
         extension: None takes those of the core and of all extensions.
         split: test set of each benchmark: "dev" to choose by, "report" for figures to quote.
         seed: of generated items; None takes the split's own.
-        limit: number of items of each benchmark, >= 1.
+        limit: number of items of each benchmark, >= 1; None takes the benchmark's own.
 
     Raises:
         ValueError: an unknown name, or a number out of range.
     """
-    if (seed is not None and seed < 0) or limit < 1:
-        raise ValueError(f"seed {seed} and items {limit}: expected a seed of at least 0 and at least 1 item")
+    selection = Selection(split=split, seed=seed, limit=limit)
     chosen = list_benchmarks(extension) if names is None else names
-    built = [find_part("benchmark", name, BENCHMARKS)(split, seed, limit) for name in chosen]
-    return [one for one in built if names is not None or not (isinstance(one, LiveBenchmark) and one.on_request)]
+    built = [rebuild(name, selection) for name in chosen]
+    return [one for one in built if names is not None or not one.on_request]
+
+
+def choose_public(names: Sequence[str], root: Path) -> list[str]:
+    """Return the benchmarks that a user means, each once and with its split.
+
+    Args:
+        names: NAME = all its splits, NAME/SPLIT = one, "all" = those of every dataset that is below the root.
+        root: root of the data.
+
+    Raises:
+        ValueError: an unknown name, or no data at all.
+    """
+    chosen: list[str] = []
+    for name in names:
+        if name == ALL:
+            found = [key for key, one in PUBLIC.items() if (root / one.place).exists()]
+            if not found:
+                places = ", ".join(one.place for one in PUBLIC.values())
+                raise ValueError(f"{root}: holds no data of any benchmark; expected one of {places} below it")
+            chosen += [f"{key}/{split}" for key in found for split in PUBLIC[key].splits]
+        elif name in PUBLIC:
+            chosen += [f"{name}/{split}" for split in PUBLIC[name].splits]
+        elif name in list_public():
+            chosen.append(name)
+        else:
+            near = difflib.get_close_matches(name, [*PUBLIC, *list_public()], n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"benchmark {name!r} is unknown{hint} (known: {', '.join(PUBLIC)}, {ALL})")
+    return list(dict.fromkeys(chosen))
+
+
+def build_public(
+    names: Sequence[str], root: Path, *, limit: int | None = None, seed: int | None = None
+) -> list[Benchmark[Any]]:
+    """Build benchmarks on public datasets.
+
+    Args:
+        names: see `choose_public`.
+        root: root of the data.
+        limit: number of items of each; None = all.
+        seed: of the choice of items; None takes the first ones.
+
+    Raises:
+        ValueError: an unknown name, or data that is missing or damaged.
+    """
+    chosen = choose_public(names, root)
+    return [rebuild(name, Selection(split="", root=root, limit=limit, seed=seed)) for name in chosen]
+
+
+def rebuild(name: str, selection: Selection, root: Path | None = None) -> Benchmark[Any]:
+    """Build a benchmark by its full name.
+
+    Args:
+        name: from list_benchmarks or list_public.
+        selection: its items; the split of a public dataset comes from the name.
+        root: root of the data, if it is not that of the selection any more.
+
+    Raises:
+        ValueError: an unknown name, or data that is missing or damaged.
+    """
+    family, _, split = name.rpartition("/")
+    if family in PUBLIC and split in PUBLIC[family].splits:
+        selection = replace(selection, split=split, root=root or selection.root)
+        return replace(PUBLIC[family].build(selection), name=name, selection=selection)
+    return replace(find_part("benchmark", name, BENCHMARKS)(selection), selection=selection)

@@ -8,20 +8,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Bar, Figure, Record, measure
-from sa2va.inference.results import Prediction
 from sa2va.metrics.text import exact_match, normalize
 
 USUAL = "the most frequent answer of its kind"
 
 
-def answers_record(predictions: Sequence[Prediction], answers: Sequence[str], kinds: Sequence[str]) -> Record:
+def answers_record(answers: Sequence[Answer], expected: Sequence[str], kinds: Sequence[str]) -> Record:
     """Compare each answer of a conversation with the expected one."""
     return {
         "kinds": list(kinds),
-        "gold": list(answers),
-        "said": [prediction.text for prediction in predictions],
-        "right": [exact_match(p.text, gold) for p, gold in zip(predictions, answers, strict=True)],
+        "gold": list(expected),
+        "said": [answer.text for answer in answers],
+        "right": [exact_match(answer.text, gold) for answer, gold in zip(answers, expected, strict=True)],
     }
 
 

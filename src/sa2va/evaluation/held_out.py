@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va.data.stored import StoredDataset
+from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Benchmark, Figure, Record, ask_each, measure
 from sa2va.evaluation.referring import averaged, cumulative
-from sa2va.inference.results import Prediction
 from sa2va.media.source import uniform_indices
 from sa2va.metrics.iou import ciou, intersection_union
 from sa2va.types import Sample
@@ -101,10 +101,10 @@ def true_masks(sample: Sample) -> list[tuple[str, NDArray[np.bool_]]]:
     return masks
 
 
-def score_expressions(blind: BlindMasks, sample: Sample, predictions: Sequence[Prediction]) -> Record:
+def score_expressions(blind: BlindMasks, sample: Sample, answers: Sequence[Answer]) -> Record:
     """Compare the united masks of each answer, and the blind masks, with the true mask of its question."""
     rows = []
-    for number, ((question, truth), found) in enumerate(zip(true_masks(sample), predictions, strict=True)):
+    for number, ((question, truth), found) in enumerate(zip(true_masks(sample), answers, strict=True)):
         guesses = [np.broadcast_to(mask, truth.shape) for mask in blind.draw(truth.shape[1:], number)]
         pairs = [intersection_union(mask, truth) for mask in (np.asarray(found.masks.any(axis=0)), *guesses)]
         rows.append({"question": question, "pairs": [[int(i.sum()), int(u.sum())] for i, u in pairs]})
@@ -130,10 +130,10 @@ def held_out(
     return Benchmark(
         name=NAME,
         title="Held-out data",
-        num_items=len(indices),
+        ids=[str(index) for index in indices],
         load=load,
         ask=ask_each,
-        score=lambda sample, predictions: score_expressions(blind, sample, predictions),
+        score=lambda sample, answers: score_expressions(blind, sample, answers),
         summarize=lambda records: held_out_figures(records, blind),
         batch_size=batch_size,
     )

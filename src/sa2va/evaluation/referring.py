@@ -11,8 +11,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Bar, Figure, Record, measure
-from sa2va.inference.results import Prediction
 from sa2va.metrics.calibration import ece
 from sa2va.metrics.iou import ciou, giou, intersection_union, ratio
 from sa2va.types import Masks
@@ -27,11 +27,11 @@ def choices(candidates: Masks, number: int) -> NDArray[np.bool_]:
     )
 
 
-def overlap_record(prediction: Prediction, target: NDArray[np.bool_], candidates: Masks, number: int = 1) -> Record:
+def overlap_record(answer: Answer, target: NDArray[np.bool_], candidates: Masks, number: int = 1) -> Record:
     """Compare the union of the predicted masks with the target, and with randomly chosen objects.
 
     Args:
-        prediction: any number of masks.
+        answer: any number of masks.
         target: (T, H, W), the true pixels.
         candidates: (M, T, H, W), every object of the scene.
         number: how many of them the expression refers to.
@@ -39,14 +39,14 @@ def overlap_record(prediction: Prediction, target: NDArray[np.bool_], candidates
     Returns:
         Intersection and union in px, and their expectation for `number` random objects.
     """
-    intersection, union = intersection_union(np.any(prediction.masks, axis=0), target)
+    intersection, union = intersection_union(np.any(answer.masks, axis=0), target)
     blind = choices(candidates, number)
     blind_shared, blind_covered = intersection_union(blind, np.broadcast_to(target, blind.shape))
     shared, covered = blind_shared.sum(-1), blind_covered.sum(-1)  # (choices, T) -> (choices,)
     return {
         "intersection": int(intersection.sum()),
         "union": int(union.sum()),
-        "num_objects": len(prediction.objects),
+        "num_objects": len(answer.objects),
         "num_targets": number,
         "chance_intersection": float(shared.mean()),
         "chance_union": float(covered.mean()),
@@ -131,16 +131,16 @@ def absent_figures(records: Sequence[Record]) -> list[Figure]:
     ]
 
 
-def probe_record(prediction: Prediction, target: NDArray[np.bool_], present: bool) -> Record:
+def probe_record(answer: Answer, target: NDArray[np.bool_], present: bool) -> Record:
     """Compare presence and expected IoU of a forced mask with the ground truth.
 
     Args:
-        prediction: exactly one object.
+        answer: exactly one object.
         target: (T, H, W), empty if the object is absent.
         present: whether it is there.
     """
-    found = prediction.objects[0]
-    intersection, union = intersection_union(prediction.masks[0], target)
+    found = answer.objects[0]
+    intersection, union = intersection_union(answer.masks[0], target)
     reached = ratio(intersection, union)  # (T,)
     return {
         "present": present,

@@ -1,22 +1,21 @@
 """Report an evaluation as a table (terminal, text, Markdown) and as JSON.
 
-Flow: runner.py -> Report -> table, to_dict, save.
+Flow: runner.py -> Report -> table, to_dict, save. A report is the same for the same answers: it has no times.
 """
 
 import json
 import os
 import platform
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
 import sa2va
-from sa2va.evaluation.benchmark import Figure
+from sa2va.evaluation.benchmark import Benchmark, Figure, Record
 from sa2va.evaluation.stamp import Run
 from sa2va.files.atomic import write_text
 from sa2va.terminal import in_markup
@@ -27,7 +26,7 @@ _COLORS = {"reached": "green", "about": "yellow", "missed": "red"}
 
 
 def describe_environment() -> dict[str, Any]:
-    """Describe the machine and the time of an evaluation."""
+    """Describe the machine of an evaluation."""
     return {
         "sa2va": sa2va.__version__,
         "python": platform.python_version(),
@@ -35,7 +34,6 @@ def describe_environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
@@ -46,7 +44,26 @@ class Section:
     name: str
     title: str
     figures: tuple[Figure, ...]
-    seconds: float  # duration of this run; reused records cost no time
+    protocol: str = ""
+    scored_elsewhere: bool = False  # its truth is on a server, which takes the archive in submission/
+
+    @classmethod
+    def of(cls, benchmark: Benchmark[Any], records: list[Record]) -> Self:
+        """Compute the figures of a benchmark."""
+        figures = tuple(benchmark.summarize(records))
+        return cls(
+            name=benchmark.name, title=benchmark.title, figures=figures, protocol=benchmark.protocol,
+            scored_elsewhere=benchmark.submit is not None and not figures,
+        )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures by name, as JSON values."""
+        found = {}
+        for figure in self.figures:
+            values = asdict(figure)
+            name, bar = values.pop("name"), str(figure.bar) if figure.bar else None
+            found[name] = values | {"bar": bar, "passed": figure.passed, "verdict": figure.verdict}
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +71,10 @@ class Report:
     """Figures of an evaluation, with its run and environment."""
 
     sections: tuple[Section, ...]
-    stamp: Run
+    run: Run
     environment: dict[str, Any]
+    unfinished: tuple[str, ...] = ()  # a line per benchmark without figures, because items have no answers yet
+    commands: tuple[str, ...] = ()  # that repeat the evaluation
 
     @property
     def passed(self) -> bool:
@@ -64,20 +83,20 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as a JSON object."""
-        sections = []
-        for section in self.sections:
-            figures = [
-                asdict(figure)
-                | {"bar": str(figure.bar) if figure.bar else None, "passed": figure.passed, "verdict": figure.verdict}
-                for figure in section.figures
-            ]
-            head = {"name": section.name, "title": section.title, "seconds": round(section.seconds, 2)}
-            sections.append(head | {"figures": figures})
-        return {"passed": self.passed, "environment": self.environment | self.stamp.to_dict(), "sections": sections}
+        return {
+            "passed": self.passed,
+            "run": self.run.to_dict(),
+            "environment": self.environment,
+            "commands": list(self.commands),
+            "titles": {section.name: section.title for section in self.sections},
+            "protocols": {section.name: section.protocol for section in self.sections if section.protocol},
+            "benchmarks": {section.name: section.to_dict() for section in self.sections},
+            "unfinished": list(self.unfinished),
+        }
 
     def table(self) -> Table:
         """Build the table of all figures, with a heading per benchmark."""
-        table = Table(title=in_markup(f"sa2va eval: {self.stamp.in_words()}"), title_justify="left")
+        table = Table(title=in_markup(f"sa2va eval: {self.run.in_words()}"), title_justify="left")
         table.add_column("figure")
         for name in ("value", "95 % interval", "items", "chance", "bar"):
             table.add_column(name, justify="right", no_wrap=True)
@@ -85,12 +104,15 @@ class Report:
         for section in self.sections:
             table.add_section()
             table.add_row(f"[bold]{section.title}[/bold]")
+            if section.scored_elsewhere:
+                table.add_row("  scored by its server: submission/" + section.name.replace("/", "-") + ".zip")
             for figure in section.figures:
                 name, *numbers, verdict = _cells(figure)
                 color = _COLORS.get(verdict)
                 table.add_row(f"  {name}", *numbers, f"[{color}]{verdict}[/{color}]" if color else verdict)
         sources = {figure.baseline for section in self.sections for figure in section.figures if figure.baseline}
-        table.caption = "chance: " + "; ".join(sorted(sources))
+        notes = [f"chance: {'; '.join(sorted(sources))}"] if sources else []
+        table.caption = in_markup("\n".join([*notes, *self.unfinished]))
         table.caption_justify = "left"
         return table
 
@@ -111,7 +133,7 @@ class Report:
             for section in self.sections
             for name, *rest in map(_cells, section.figures)
         ]
-        return f"{self.stamp.in_words()}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+        return f"{self.run.in_words()}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
     def save(self, folder: Path) -> None:
         """Write the report as JSON, text and Markdown; each file atomically."""

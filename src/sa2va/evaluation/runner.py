@@ -1,64 +1,69 @@
-"""Evaluate a model on every item of every benchmark, store each score in a journal, and report.
+"""Evaluate a model in two passes: ask every item and keep the answers, then score the answers and report.
 
-Flow: Benchmark -> run (load, ask in batches, score, journal) -> records -> figures -> report.Report.
-    A stopped run resumes: the journal holds one record per item, under a key of everything that decides the record
-    (stamp.py). Several processes may share a folder, each with its own benchmarks. A further run of all of
-    them then finds every score in the journal.
+Flow: Benchmark -> answer (load, ask in batches, AnswerStore) -> score (answers, ground truth -> Record) -> figures
+    -> report.Report. A stopped run resumes: answers are kept per item, under a key of everything that decides them
+    (stamp.py). A batch is always made of the same items, whoever asks it, so no score depends on kills or shards.
 """
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from sa2va.evaluation.benchmark import Answers, Benchmark, LiveBenchmark, Record
+from sa2va.evaluation.answers import Answer
+from sa2va.evaluation.benchmark import Answers, Benchmark, Record
+from sa2va.evaluation.catalog import rebuild
 from sa2va.evaluation.report import FILES, Report, Section, describe_environment
 from sa2va.evaluation.stamp import Run
-from sa2va.inference.embedded import drawn_scenes
-from sa2va.journal import Journal
+from sa2va.evaluation.store import AnswerStore, Asked, Shard, StoredAnswers, list_answers
+from sa2va.evaluation.submission import pack
+from sa2va.files.atomic import write_text
 
-JOURNAL = "journal.jsonl"
+RECORDS = "records.jsonl"
 
 
-def run(
-    benchmark: Benchmark | LiveBenchmark,
+class Unanswered(ValueError):
+    """Some items of a benchmark have no answers yet."""
+
+
+def answer(
+    benchmark: Benchmark[Any],
     predictor: Answers,
+    store: AnswerStore,
+    run: Run,
     *,
-    journal: Journal | None = None,
-    key: Callable[[int], str] = str,
+    shard: Shard | None = None,
     batch_size: int | None = None,
     progress: bool = False,
-) -> list[Record]:
-    """Score every item of a benchmark.
+) -> None:
+    """Ask every item that has no answers yet.
 
     Args:
-        benchmark: items, requests and scores.
+        benchmark: items and requests.
         predictor: model under test.
-        journal: stores records and returns those of earlier runs; None stores nothing.
-        key: item number -> its key in the journal.
-        batch_size: items that go through the model together; None takes the benchmark's. Scores do not depend on it.
+        store: takes the answers, a batch at once.
+        run: description of the model; part of the keys.
+        shard: the batches of this process; None = all.
+        batch_size: items that go through the model together; None takes the benchmark's.
         progress: show a bar on standard error.
-
-    Returns:
-        One record per item, in order.
     """
-    records: dict[int, Record] = {}
-    if journal is not None:
-        records = {i: journal.get(key(i)) for i in range(benchmark.num_items) if journal.done(key(i))}
-    todo = [index for index in range(benchmark.num_items) if index not in records]
-    bar = tqdm(total=benchmark.num_items, initial=len(records), desc=benchmark.title, disable=not progress, unit="item")
-    with bar:
-        for batch in _chunks(todo, batch_size or benchmark.batch_size):
-            for index, record in zip(batch, score_items(benchmark, predictor, batch), strict=True):
-                records[index] = record
-                if journal is not None:
-                    journal.append(key(index), record)
-            bar.update(len(batch))
-    return [records[index] for index in range(benchmark.num_items)]
+    shard = shard or Shard()
+    blocks = list(_chunks(range(len(benchmark)), batch_size or benchmark.batch_size))
+    mine = [block for number, block in enumerate(blocks) if shard.has(number)]
+    keys = {index: run.key(benchmark, benchmark.ids[index]) for block in mine for index in block}
+    total, done = len(keys), sum(map(store.done, keys.values()))
+    with tqdm(total=total, initial=done, desc=benchmark.title, disable=not progress, unit="item") as bar:
+        for block in mine:
+            missing = [index for index in block if not store.done(keys[index])]
+            if not missing:
+                continue
+            # The whole batch again: another one could round differently.
+            stored = dict(zip(block, ask_items(benchmark, predictor, block), strict=True))
+            store.append([(keys[index], stored[index].to_record()) for index in missing])
+            bar.update(len(missing))
 
 
 def _chunks(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
@@ -66,20 +71,58 @@ def _chunks(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
         yield items[start : start + size]
 
 
-def score_items(benchmark: Benchmark | LiveBenchmark, predictor: Answers, indices: Sequence[int]) -> list[Record]:
-    """Load items, answer all their requests in one batch, and score each; live benchmarks are streamed."""
-    if isinstance(benchmark, LiveBenchmark):
-        return [_as_json(benchmark.play(predictor, index)) for index in indices]
-    samples = [benchmark.load(index) for index in indices]
-    asked = [benchmark.ask(sample) for sample in samples]
+def ask_items(benchmark: Benchmark[Any], predictor: Answers, indices: Sequence[int]) -> list[StoredAnswers]:
+    """Load items and answer all their requests in one batch; items that are played, one after the other."""
+    items = [benchmark.load(index) for index in indices]
+    ids = [benchmark.ids[index] for index in indices]
+    if benchmark.play is not None:
+        return [
+            StoredAnswers(benchmark.name, key, (), tuple(benchmark.play(predictor, item)))
+            for key, item in zip(ids, items, strict=True)
+        ]
+    assert benchmark.ask is not None
+    asked = [benchmark.ask(item) for item in items]
     requests = [request for several in asked for request in several]
-    answer = predictor.probe_batch if benchmark.forced else predictor.predict_batch
-    predictions = iter(answer(requests, benchmark.options))
+    begin = time.perf_counter()
+    ask = predictor.probe_batch if benchmark.forced else predictor.predict_batch
+    predictions = ask(requests, benchmark.options)
+    seconds = (time.perf_counter() - begin) / max(1, len(requests))
+    answers = iter(Answer.of(prediction, seconds) for prediction in predictions)
+    return [
+        StoredAnswers(benchmark.name, key, tuple(one.prompt for one in several), tuple(next(answers) for _ in several))
+        for key, several in zip(ids, asked, strict=True)
+    ]
+
+
+def score(benchmark: Benchmark[Any], store: AnswerStore, run: Run) -> list[Record]:
+    """Score the answers of every item, in order; a pure function of answers and ground truth.
+
+    Raises:
+        Unanswered: an item has no answers.
+        ValueError: other questions were asked than the benchmark asks now.
+    """
     records = []
-    for sample, several in zip(samples, asked, strict=True):
-        record = benchmark.score(sample, [next(predictions) for _ in several])
-        records.append(_as_json(record))
+    missing = [key for key in benchmark.ids if not store.done(run.key(benchmark, key))]
+    if missing:
+        raise Unanswered(
+            f"{benchmark.name}: {len(benchmark) - len(missing)} of {len(benchmark)} items are answered; run the same "
+            "command, or the other shards, to the end"
+        )
+    for index, key in enumerate(benchmark.ids):
+        item, stored = benchmark.load(index), store.answers(benchmark, run, key)
+        assert stored is not None
+        _require_same_questions(benchmark, item, stored)
+        records.append(_as_json(benchmark.score(item, stored.answers)))
     return records
+
+
+def _require_same_questions(benchmark: Benchmark[Any], item: Any, stored: StoredAnswers) -> None:
+    asked = [] if benchmark.ask is None else [request.prompt for request in benchmark.ask(item)]
+    if asked != list(stored.prompts):
+        raise ValueError(
+            f"{benchmark.name}, item {stored.item}: was asked {list(stored.prompts)!r:.80} and would now be asked "
+            f"{asked!r:.80}; evaluate again into another folder"
+        )
 
 
 def _as_json(record: Record) -> Record:
@@ -87,59 +130,113 @@ def _as_json(record: Record) -> Record:
     return json.loads(json.dumps(record))
 
 
-def require_own_report(folder: Path) -> None:
+def run(
+    benchmark: Benchmark[Any], predictor: Answers, *, batch_size: int | None = None, progress: bool = False
+) -> list[Record]:
+    """Ask and score every item in memory: one record per item, in order."""
+    with AnswerStore() as store:
+        answer(benchmark, predictor, store, NO_RUN, batch_size=batch_size, progress=progress)
+        return score(benchmark, store, NO_RUN)
+
+
+# Of answers that are not kept.
+NO_RUN = Run(model="", model_hash="", dtype="", device="", libraries={}, code_hash="")
+
+
+def require_own_folder(folder: Path) -> None:
     """Refuse a folder whose report was not written by an evaluation, such as a model card's.
 
     Raises:
-        ValueError: there is a report without a journal.
+        ValueError: there is a report without answers.
     """
     for name in FILES:
-        if (folder / name).exists() and not (folder / JOURNAL).exists():
+        if (folder / name).exists() and not any(list_answers(folder)):
             raise ValueError(
-                f"{folder / name}: was not written by an evaluation into this folder, which has no {JOURNAL}, "
+                f"{folder / name}: was not written by an evaluation into this folder, which has no answers, "
                 "and would be replaced; choose another folder"
             )
 
 
-@drawn_scenes()
 def evaluate(
     predictor: Answers,
-    benchmarks: Sequence[Benchmark | LiveBenchmark],
-    stamp: Run,
+    benchmarks: Sequence[Benchmark[Any]],
+    run: Run,
     *,
     folder: Path | None = None,
+    shard: Shard | None = None,
     batch_size: int | None = None,
     progress: bool = False,
 ) -> Report:
-    """Run benchmarks and report their figures.
+    """Ask benchmarks and report their figures.
 
     Args:
         predictor: model under test.
-        benchmarks: from the catalog, built as `stamp` says.
-        stamp: describes predictor and benchmarks; goes into the report and into the keys of the journal.
-        folder: for journal and report; None writes nothing. The same folder again resumes.
-        batch_size: see `run`.
-        progress: show bars on standard error.
+        benchmarks: from the catalog.
+        run: describes the predictor.
+        folder: for answers and report; None writes nothing. The same folder again resumes, and the report has all
+            benchmarks that were asked there.
+        shard: the part of the items that this process asks.
+        batch_size, progress: see `answer`.
 
     Raises:
-        ValueError: the folder cannot be written, its journal.jsonl is of another kind, or its report was not
-            written by an evaluation, such as a model card's.
+        ValueError: the folder cannot be written, holds answers of another run, or its report was not written by an
+            evaluation, such as a model card's.
     """
-    begin = time.perf_counter()
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)  # fail before any work if the folder cannot be written
-        require_own_report(folder)
-    sections = []
-    with Journal(folder / JOURNAL) if folder is not None else nullcontext() as journal:
+        require_own_folder(folder)
+    with AnswerStore(folder, shard) as store:
         for benchmark in benchmarks:
-            start = time.perf_counter()
-            key = partial(stamp.key, benchmark)
-            records = run(benchmark, predictor, journal=journal, key=key, batch_size=batch_size, progress=progress)
-            figures = tuple(benchmark.summarize(records))
-            seconds = time.perf_counter() - start
-            sections.append(Section(name=benchmark.name, title=benchmark.title, figures=figures, seconds=seconds))
-    environment = describe_environment() | {"seconds": round(time.perf_counter() - begin, 1)}
-    report = Report(sections=tuple(sections), stamp=stamp, environment=environment)
-    if folder is not None:
-        report.save(folder)
+            if folder is not None and benchmark.selection is not None:
+                store.begin(Asked(run=run, benchmark=benchmark.name, selection=benchmark.selection))
+            answer(benchmark, predictor, store, run, shard=shard, batch_size=batch_size, progress=progress)
+        if folder is None:
+            return _report(benchmarks, store, run)
+    return score_folder(folder, own=benchmarks)
+
+
+def score_folder(folder: Path, *, root: Path | None = None, own: Sequence[Benchmark[Any]] = ()) -> Report:
+    """Score all answers of a folder and write its report; needs no model.
+
+    Args:
+        folder: of `evaluate`.
+        root: root of the data; None = where it was.
+        own: benchmarks that need not be built again.
+
+    Raises:
+        ValueError: there are no answers, or the data is not there.
+    """
+    with AnswerStore(folder) as store:
+        asked = store.asked()
+        if not asked:
+            raise ValueError(f"{folder}: holds no answers of sa2va eval; give the folder of its -o")
+        built = {one.name: one for one in own if one.selection is not None}
+        benchmarks = [
+            built[one.benchmark]
+            if one.benchmark in built and built[one.benchmark].selection == one.selection
+            else rebuild(one.benchmark, one.selection, root)
+            for one in asked
+        ]
+        report = _report(benchmarks, store, asked[0].run, folder)
+    report.save(folder)
     return report
+
+
+def _report(benchmarks: Sequence[Benchmark[Any]], store: AnswerStore, run: Run, folder: Path | None = None) -> Report:
+    sections, unfinished, lines = [], [], []
+    for benchmark in benchmarks:
+        try:
+            records = score(benchmark, store, run)
+        except Unanswered as error:
+            unfinished.append(str(error))
+            continue
+        lines += [
+            json.dumps({"benchmark": benchmark.name, "item": key, "record": record}) + "\n"
+            for key, record in zip(benchmark.ids, records, strict=True)
+        ]
+        if folder is not None and benchmark.submit is not None:
+            pack(benchmark, store, run, folder)
+        sections.append(Section.of(benchmark, records))
+    if folder is not None:
+        write_text(folder / RECORDS, "".join(lines))
+    return Report(sections=tuple(sections), unfinished=tuple(unfinished), run=run, environment=describe_environment())

@@ -1,12 +1,13 @@
-"""Identify an evaluation run by everything that decides its scores.
+"""Identify an evaluation run by everything that decides its answers.
 
-Flow: predictor, the names it was loaded by, benchmarks, split -> describe_run -> Run -> keys of the journal, stamp of
-    the report. Weights are hashed by content, code without its comments.
+Flow: predictor, the names it was loaded by -> describe_run -> Run -> keys of answers, stamp of the report. Weights are
+    hashed by content, code without its comments. Code that only scores does not count: a repaired metric reads the
+    answers that are there.
 """
 
 import ast
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,24 +19,26 @@ from sa2va.checkpoints.find import find_model
 from sa2va.checkpoints.folder import CONFIG_FILE
 from sa2va.checkpoints.shards import list_shards
 from sa2va.checkpoints.tokenizers import tokenizer_folder
-from sa2va.evaluation.benchmark import Benchmark, LiveBenchmark
+from sa2va.evaluation.benchmark import Benchmark
 from sa2va.extensions import load_extensions, missing_extensions
 from sa2va.inference.compiling import CompileMode
 from sa2va.inference.predictor import Predictor
 from sa2va.journal import content_key
 
-SCORING_VERSION = 1  # increase if stored scores become wrong while `hash_code` stays the same
+ANSWER_VERSION = 2  # increase if stored answers become wrong while `hash_code` stays the same
 PACKAGE = Path(sa2va.__file__).parent
-_NO_PART = {"apps", "training"}  # subpackages that no score depends on; a new one counts until it is listed here
+# Subpackages that no answer depends on; a new one counts until it is listed here. What a benchmark asks is stored with
+# the answer.
+_NO_PART = {"apps", "draw", "evaluation", "metrics", "training"}
 _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "opencv-python-headless")
 _TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "*.jinja")
-_SHOWN_ONLY = ("model", "adapter", "sam", "num_items", "seed")  # not in journal keys, which have the benchmark's seed
+_SHOWN_ONLY = ("model", "adapter", "sam")  # names, not content
 _HASH_LETTERS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Identity of a run: model, settings, code and items. Two runs with the same keys give the same scores.
+    """Identity of a run: model, settings and code. Two runs with the same keys give the same answers.
 
     Attributes:
         model: its name, as given.
@@ -50,9 +53,6 @@ class Run:
         compile: the argument of `sa2va.load`; compiled steps may round differently.
         libraries: name -> version.
         code_hash: see `hash_code`.
-        seed: of generated items; None if the benchmarks have none or different ones.
-        split: test set of the benchmarks.
-        num_items: number of items of each benchmark.
     """
 
     model: str
@@ -67,57 +67,45 @@ class Run:
     compile: CompileMode = "auto"
     libraries: dict[str, str]
     code_hash: str
-    seed: int | None
-    split: str
-    num_items: int
 
-    def key(self, benchmark: Benchmark | LiveBenchmark, item: int) -> str:
-        """Return the journal key of an item's score."""
+    def key(self, benchmark: Benchmark[Any], item: str) -> str:
+        """Return the key of the answers to an item, which is given by its id."""
         decides = {name: value for name, value in asdict(self).items() if name not in _SHOWN_ONLY}
-        asked = (benchmark.options, benchmark.forced) if isinstance(benchmark, Benchmark) else None
-        return content_key(
-            {**decides, "benchmark": benchmark.name, "seed": benchmark.seed, "options": asked, "item": item}
-        )
+        asked = {name: getattr(benchmark, name) for name in ("name", "split", "seed", "options", "forced", "protocol")}
+        return content_key({**decides, "benchmark": asked, "item": item})
 
     def in_words(self) -> str:
         """Describe the run for the head of a report."""
         adapter = f" with adapter {self.adapter} ({self.adapter_hash})" if self.adapter else ""
         sam = f" and original SAM 2 {self.sam} ({self.sam_hash})" if self.sam else ""
-        seed = "" if self.seed is None else f"seed {self.seed}, "
         packed = f", quantized to {self.quantize}" if self.quantize else ""
         compiled = "" if self.compile == "auto" else f", compile={self.compile}"
         return (
             f"{self.model} ({self.model_hash}){adapter}{sam}, {self.dtype}{packed} on {self.device}{compiled}; "
-            f"split {self.split}, {seed}{self.num_items} items a task; code {self.code_hash}, "
-            + ", ".join(f"{name} {number}" for name, number in self.libraries.items())
+            f"code {self.code_hash}, " + ", ".join(f"{name} {number}" for name, number in self.libraries.items())
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report's fields about the run, one per library."""
-        values = asdict(self)
-        return values.pop("libraries") | values
+        """Return JSON values, from which `Run(**values)` is the same run."""
+        return asdict(self)
 
 
 def describe_run(
     predictor: Predictor,
     model: str | Path,
-    benchmarks: Sequence[Benchmark | LiveBenchmark],
     *,
     adapter: str | Path | None = None,
     sam: str | Path | None = None,
     quantize: str | None = None,
     revision: str | None = None,
     compile: CompileMode = "auto",
-    split: str,
-    num_items: int,
 ) -> Run:
-    """Describe a run of benchmarks on a loaded model; pass the same arguments as to `sa2va.load`.
+    """Describe a run on a loaded model; pass the same arguments as to `sa2va.load`.
 
     Raises:
         ValueError: the files of a model, adapter or SAM 2 are no longer there.
     """
     folder = find_model(model, revision=revision, offline=True)
-    seeds = {benchmark.seed for benchmark in benchmarks}
     used = (*_LIBRARIES, *(["bitsandbytes"] if quantize else []), *(["peft"] if adapter else []))
     return Run(
         model=str(model) if revision is None else f"{model}@{revision}",
@@ -132,9 +120,6 @@ def describe_run(
         compile=compile,
         libraries={name: version(name) for name in used},
         code_hash=hash_code(),
-        seed=seeds.pop() if len(seeds) == 1 else None,
-        split=split,
-        num_items=num_items,
     )
 
 
@@ -164,11 +149,11 @@ def hash_files(folder: Path, files: Iterable[Path]) -> str:
 
 
 def hash_code(package: Path = PACKAGE) -> str:
-    """Hash the source code that decides a score, prefixed by SCORING_VERSION; see `hash_sources`."""
+    """Hash the source code that decides an answer, prefixed by ANSWER_VERSION; see `hash_sources`."""
     extensions = {name for name, module in load_extensions().items() if not hasattr(module, "BENCHMARKS")}
     left_out = extensions.union(_NO_PART, missing_extensions())
     files = (path for path in package.rglob("*.py") if left_out.isdisjoint(path.relative_to(package).parts))
-    return f"{SCORING_VERSION}-{hash_sources(files, package)}"
+    return f"{ANSWER_VERSION}-{hash_sources(files, package)}"
 
 
 def hash_sources(files: Iterable[Path], package: Path = PACKAGE) -> str:

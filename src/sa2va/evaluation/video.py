@@ -10,20 +10,20 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Bar, Figure, Record, measure
 from sa2va.evaluation.referring import RANDOM_OBJECT, choices, paired_ece, score_rows
-from sa2va.inference.results import Prediction
 from sa2va.metrics.boundary import boundary_f, jaccard
 from sa2va.types import Masks
 
 
 def track_record(
-    prediction: Prediction, target: NDArray[np.bool_], candidates: Masks, number: int, frames: Sequence[int] = ()
+    answer: Answer, target: NDArray[np.bool_], candidates: Masks, number: int, frames: Sequence[int] = ()
 ) -> Record:
     """Score the union of the predicted tracks.
 
     Args:
-        prediction: any number of tracks.
+        answer: any number of tracks.
         target: (T, H, W), the true visible pixels.
         candidates: (M, T, H, W), every object of the clip.
         number: how many of them the expression refers to.
@@ -33,7 +33,7 @@ def track_record(
         J and F, their expectation for `number` random objects, and expected and actual IoU per frame.
     """
     counted = list(frames) or list(range(len(target)))
-    pred, target = np.any(prediction.masks, axis=0)[counted], target[counted]
+    pred, target = np.any(answer.masks, axis=0)[counted], target[counted]
     blind = choices(candidates[:, counted], number)
     goal = np.broadcast_to(target, blind.shape)
     regions = jaccard(pred, target)
@@ -41,12 +41,12 @@ def track_record(
         "j": float(regions.mean()),
         "f": float(boundary_f(pred, target).mean()),
         "num_frames": len(counted),
-        "num_objects": len(prediction.objects),
+        "num_objects": len(answer.objects),
         "num_targets": number,
         "chance": float((jaccard(blind, goal).mean() + boundary_f(blind, goal).mean()) / 2),
     }
-    if len(prediction.objects) == 1:
-        record["scores"] = [float(prediction.objects[0].scores[frame]) for frame in counted]
+    if len(answer.objects) == 1:
+        record["scores"] = [float(answer.objects[0].scores[frame]) for frame in counted]
         record["ious"] = [float(value) for value in regions]
     return record
 

@@ -32,7 +32,7 @@ RECIPES = {
 # Base model -> function that returns the shares of datasets that fine-tuning rehearses.
 REHEARSAL = {"tiny": "sa2va.world.training.recipes:rehearsal"}
 
-# Functions of (split, seed, limit) that return an evaluation.benchmark.Benchmark or LiveBenchmark.
+# Functions of an evaluation.benchmark.Selection that return a Benchmark.
 BENCHMARKS = {
     "world/referring": "sa2va.world.benchmarks.short:referring",
     "world/heldout": "sa2va.world.benchmarks.short:heldout",

@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sa2va.evaluation.benchmark import LiveBenchmark
+from sa2va.evaluation.benchmark import Selection
 from sa2va.evaluation.runner import run
 from sa2va.inference.results import FrameObject, FrameResult
 from sa2va.world.benchmarks import long
-from sa2va.world.benchmarks.long import TrackScore, follow_scene, long_clips, long_figures
+from sa2va.world.benchmarks.long import Followed, TrackScore, follow_scene, long_clips, long_figures, score_scene
 from sa2va.world.scenes.long_clips import make_long_clip, name_objects
 
 T = 150
@@ -80,7 +81,8 @@ class FakeTracker:
 
 
 def play(draw: Draw, deaf: bool = False) -> dict[str, Any]:
-    return follow_scene(FakeTracker(draw, deaf), SCENE, T, range(len(NAMES)), NAMES)
+    followed = Followed(SCENE, T, tuple(range(len(NAMES))), tuple(NAMES))
+    return score_scene(followed, follow_scene(FakeTracker(draw, deaf), followed))
 
 
 def test_perfect_tracks_are_perfect_both_ways():
@@ -121,17 +123,17 @@ def test_what_the_model_does_not_find_scores_only_where_nothing_is():
     assert record["mask"]["jf"] == pytest.approx(record["mask"]["frames"])
 
 
-def test_the_runner_plays_and_keeps_a_clip_for_every_hundred_items(tmp_path):
-    assert [long_clips("dev", 0, number).num_items for number in (1, 100, 101, 500)] == [1, 1, 2, 5]
-    played = []
+def test_there_is_a_clip_for_every_hundred_items() -> None:
+    counts = [len(long_clips(Selection(split="dev", seed=0, limit=number))) for number in (1, 100, 101, 500)]
+    assert counts == [1, 1, 2, 5]
 
-    def play(predictor: Any, index: int) -> dict[str, Any]:
-        played.append(index)
-        return {"index": np.float64(index)}
 
-    benchmark = LiveBenchmark(name="live", title="Live", num_items=3, play=play, summarize=lambda records: [])
-    assert run(benchmark, FakeTracker(lambda masks, frame: masks)) == [{"index": i} for i in (0.0, 1.0, 2.0)]
-    assert played == [0, 1, 2]
+def test_the_runner_plays_a_clip_and_scores_its_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmark = long_clips(Selection(split="dev", seed=11, limit=1), num_frames=T)
+    item = [benchmark.load(0)[0]]
+    one = replace(benchmark, load=lambda index: item, score=lambda item, answers: score_scene(item[0], answers[0]))
+    (record,) = run(one, FakeTracker(lambda masks, frame: masks))
+    assert record == play(lambda masks, frame: masks)
 
 
 def sums_of(score: float, frames: int) -> dict[str, float]:

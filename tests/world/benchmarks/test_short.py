@@ -3,12 +3,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.fake_answers import FakePrediction, FakePredictor, fake, no_masks, say_nothing, tell_truth
+from support.fake_answers import FakePredictor, fake, no_masks, say_nothing, tell_truth
 
 from sa2va.checkpoints.find import find_model
-from sa2va.evaluation.benchmark import Figure
+from sa2va.evaluation.benchmark import Figure, Selection
 from sa2va.evaluation.catalog import build_benchmarks, list_benchmarks
 from sa2va.evaluation.runner import run
+from sa2va.inference.results import Prediction
 from sa2va.types import Sample, Turn
 from sa2va.world.benchmarks import short as world
 from sa2va.world.scenes.splits import REPORT, Split
@@ -60,7 +61,7 @@ def test_silence_about_a_clip_is_right_in_the_frames_without_the_object() -> Non
 def test_a_random_object_reaches_chance() -> None:
     rng = np.random.default_rng(1)
 
-    def guess(sample: Sample, turn: Turn, forced: bool) -> FakePrediction:
+    def guess(sample: Sample, turn: Turn, forced: bool) -> Prediction:
         objects = world.scene_masks(sample)
         return fake("", objects[[int(rng.integers(len(objects)))]])
 
@@ -73,7 +74,7 @@ def test_a_random_object_reaches_chance() -> None:
 def test_masks_of_the_next_scene_reach_exactly_chance() -> None:
     (benchmark,) = build_benchmarks(["world/grounded_caption"], seed=5, limit=6)
 
-    def copy(sample: Sample, turn: Turn, forced: bool) -> FakePrediction:
+    def copy(sample: Sample, turn: Turn, forced: bool) -> Prediction:
         return fake("", benchmark.load(sample.meta["index"] + 1).masks)
 
     plain, _, iou = figures("world/grounded_caption", copy)
@@ -85,7 +86,7 @@ def test_masks_of_the_next_scene_reach_exactly_chance() -> None:
 def test_the_next_description_reaches_exactly_chance(name: str) -> None:
     (benchmark,) = build_benchmarks([name], seed=5, limit=4)
 
-    def copy(sample: Sample, turn: Turn, forced: bool) -> FakePrediction:
+    def copy(sample: Sample, turn: Turn, forced: bool) -> Prediction:
         other = benchmark.load((sample.meta["index"] + 1) % 4)
         return fake(other.turns[0].answer, no_masks(sample))
 
@@ -95,9 +96,12 @@ def test_the_next_description_reaches_exactly_chance(name: str) -> None:
 
 
 def test_kinds_come_in_turn_and_pairs_as_promised() -> None:
-    kinds = world.kinds("dev", 0, 6)
+    kinds = world.kinds(Selection(split="dev", seed=0, limit=6))
     assert [kinds.load(index).meta["kinds"][0] for index in range(6)] == list(world.REFERRING_KINDS)
-    seen, unseen = world.referring("dev", 0, 4), world.heldout("dev", 0, 4)
+    seen, unseen = (
+        world.referring(Selection(split="dev", seed=0, limit=4)),
+        world.heldout(Selection(split="dev", seed=0, limit=4)),
+    )
     assert not any(seen.load(index).meta["heldout"][0] for index in range(4))
     assert all(unseen.load(index).meta["heldout"][0] for index in range(4))
 
@@ -145,7 +149,7 @@ def test_read_objects(text: str, expected: list[tuple]) -> None:
 
 def test_the_true_captions_are_read_in_full() -> None:
     """A static object has no motion word; every other word of every object counts."""
-    video = world.video_caption("dev", 2, 8)
+    video = world.video_caption(Selection(split="dev", seed=2, limit=8))
     for index in range(8):
         sample = video.load(index)
         said = world.read_objects(sample.meta["answers"][0], moving=True)
@@ -156,7 +160,7 @@ def test_the_true_captions_are_read_in_full() -> None:
 
 @pytest.mark.parametrize(
     ("names", "seed", "items", "message"),
-    [(["world/nothing"], 0, 1, "world/nothing.*use one of"), (None, -1, 5, "seed -1"), (None, 0, 0, "items 0")],
+    [(["world/nothing"], 0, 1, "world/nothing.*use one of"), (None, -1, 5, "seed -1"), (None, 0, 0, "limit 0")],
 )
 def test_bad_input(names: list[str] | None, seed: int, items: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -139,12 +139,14 @@ def measure(predictor: "Predictor", choice: ModelChoice, seed: int, items: int, 
     from sa2va.evaluation.catalog import build_benchmarks
     from sa2va.evaluation.runner import evaluate
     from sa2va.evaluation.stamp import describe_run
+    from sa2va.inference.embedded import drawn_scenes
 
     benchmarks = build_benchmarks(split="dev", seed=seed, limit=items)
     if not benchmarks:
         return []
-    stamp = describe_run(predictor, choice.model, benchmarks, **choice.sources(), split="dev", num_items=items)
-    report = evaluate(predictor, benchmarks, stamp, progress=not quiet)
+    run = describe_run(predictor, choice.model, **choice.sources())
+    with drawn_scenes():
+        report = evaluate(predictor, benchmarks, run, progress=not quiet)
     card = read_card(choice.folder())
     return [
         Row(task=section.title, figure=figure, card=card.get((section.name, figure.name)))
@@ -166,9 +168,9 @@ def read_card(folder: Path) -> dict[tuple[str, str], float]:
         return {}
     try:
         return {
-            (section["name"], figure["name"]): float(figure["value"])
-            for section in json.loads(read_bounded(path, MAX_DATA_BYTES))["sections"]
-            for figure in section["figures"]
+            (benchmark, name): float(figure["value"])
+            for benchmark, figures in json.loads(read_bounded(path, MAX_DATA_BYTES))["benchmarks"].items()
+            for name, figure in figures.items()
             if figure["value"] is not None
         }
     except (ValueError, KeyError, TypeError, RecursionError) as error:

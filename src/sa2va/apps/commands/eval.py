@@ -1,10 +1,11 @@
-"""Evaluate a model: `sa2va eval MODEL --benchmark NAME`, or `--EXTENSION` for all benchmarks of an extension.
+"""Evaluate a model: `sa2va eval MODEL --benchmarks NAME --data DIR`, and score answers again: `sa2va score OUT`.
 
-Flow: model, names of benchmarks -> evaluation/runner.py -> table or JSON; with -o, a journal that resumes.
+Flow: model, names of benchmarks -> evaluation/runner.py -> table or JSON; with -o, answers that resume, and a report.
 """
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,10 +16,22 @@ from sa2va.apps.options import (
     ModelChoice,
     OutputOption,
     QuietOption,
+    parse_path,
     takes,
     takes_model,
 )
-from sa2va.extensions import load_extensions, missing_extensions
+from sa2va.apps.report import remark
+from sa2va.extensions import collect, load_extensions, missing_extensions, resolve
+
+if TYPE_CHECKING:
+    from sa2va.evaluation.benchmark import Benchmark
+
+EXPORTED_ITEMS = 20  # pictures or clips of each exported split, without --limit
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", parser=parse_path, help="Root of the data.", show_default=False),
+]
 
 
 def takes_extensions(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,15 +51,35 @@ def takes_extensions(command: Callable[..., Any]) -> Callable[..., Any]:
 @takes_model
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
-    benchmark: Annotated[
+    benchmarks: Annotated[
         list[str] | None,
-        typer.Option("--benchmark", "-b", metavar="NAME", help="Benchmark. Repeatable."),
+        typer.Option(
+            "--benchmarks", "-b", metavar="NAME[,NAME...]", help='Benchmarks, or "all" that have data. Repeatable.'
+        ),
     ] = None,
-    split: Annotated[str, typer.Option(help="Test set: dev to choose by, report for figures to quote.")] = "dev",
+    data: DataOption = None,
+    exported: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            parser=parse_path,
+            help="All benchmarks on drawn scenes, exported to DIR.",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="Test set of drawn scenes: dev to choose by, report for figures to quote.")
+    ] = "dev",
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Random seed of generated items; each is a fresh test set.")
+        int | None, typer.Option(min=0, help="Random seed of generated items, or of the choice of --limit items.")
     ] = None,
-    items: Annotated[int, typer.Option(min=1, help="Number of items of each benchmark.")] = 500,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "--items", min=1, help="Number of items of each benchmark.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Part of the items, for one of N processes.", show_default=False)
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Items that go through the model together.")] = None,
     output: OutputOption = None,
     check: Annotated[bool, typer.Option("--check", help="Exit code 1 if a figure misses its bar.")] = False,
     as_json: JsonOption = False,
@@ -57,28 +90,97 @@ def evaluate(
 ) -> None:
     """Evaluate a model: every figure with its 95 % interval and its chance baseline.
 
-    With -o, each score is kept in FOLDER/journal.jsonl, and the same command again resumes. Commands
-    with different benchmarks may write to one folder at the same time; one with all of them then reports them together.
+    With -o, every answer is kept in FOLDER/answers-*.jsonl, and the same command again resumes. Processes with
+    different --shard may write to one folder; the last one reports all. `sa2va score FOLDER` scores the answers again.
     """
-    if absent := [name for name in extensions if name in missing_extensions()]:
-        raise ValueError(f"--{absent[0]}: the extension {absent[0]} is not installed; install the whole package again")
-    if not (extensions or benchmark):
-        flags = [f"--{name}" for name, module in load_extensions().items() if hasattr(module, "BENCHMARKS")]
-        raise ValueError(f"nothing to evaluate; add {', '.join([*flags, '--benchmark NAME'])}")
-    from sa2va.evaluation.catalog import build_benchmarks
+    from contextlib import nullcontext
+
     from sa2va.evaluation.report import show
     from sa2va.evaluation.runner import evaluate as run
-    from sa2va.evaluation.runner import require_own_report
+    from sa2va.evaluation.runner import require_own_folder
     from sa2va.evaluation.stamp import describe_run
+    from sa2va.evaluation.store import Shard
+    from sa2va.inference.embedded import drawn_scenes
 
+    if absent := [name for name in extensions if name in missing_extensions()]:
+        raise ValueError(f"--{absent[0]}: the extension {absent[0]} is not installed; install the whole package again")
+    part = Shard.parse(shard)
+    if part.count > 1 and output is None:
+        raise ValueError("--shard: the parts need a common folder; add -o FOLDER")
     if output is not None:
-        require_own_report(output)  # before the model is loaded
-    options: Any = {"split": split, "seed": seed, "limit": items}
-    built = [one for name in extensions for one in build_benchmarks(extension=name, **options)]
-    built += build_benchmarks([name for name in benchmark or () if name not in {one.name for one in built}], **options)
+        require_own_folder(output)  # before the model is loaded
+    names = [name for several in benchmarks or () for name in several.split(",") if name]
+    if exported is not None:
+        export_missing(exported, split, seed, limit or EXPORTED_ITEMS, quiet)
+    built = build(names, extensions, data, exported, split, seed, limit)
     predictor = choice.load()
-    stamp = describe_run(predictor, model, built, **choice.sources(), split=split, num_items=items)
-    report = run(predictor, built, stamp, folder=output, progress=not quiet)
+    described = describe_run(predictor, model, **choice.sources())
+    is_drawn = exported is not None or all(one.seed is not None for one in built)
+    with drawn_scenes() if is_drawn else nullcontext():
+        report = run(predictor, built, described, folder=output, shard=part, batch_size=batch, progress=not quiet)
     show(report, as_json=as_json)
     if check and not report.passed:
         raise typer.Exit(CHECK_FAILED)
+
+
+def build(
+    names: Sequence[str],
+    extensions: Sequence[str],
+    data: Path | None,
+    exported: Path | None,
+    split: str,
+    seed: int | None,
+    limit: int | None,
+) -> "list[Benchmark[Any]]":
+    """Build the benchmarks that the options of `evaluate` name.
+
+    Raises:
+        ValueError: nothing is named, a name is unknown, or the data is missing.
+    """
+    from sa2va.evaluation.catalog import ALL, build_benchmarks, build_public, list_benchmarks
+
+    generated = list_benchmarks()
+    options: Any = {"split": split, "seed": seed, "limit": limit}
+    built = [one for name in extensions for one in build_benchmarks(extension=name, **options)]
+    taken = {one.name for one in built}
+    built += build_benchmarks([name for name in names if name in generated and name not in taken], **options)
+    public = [name for name in names if name not in generated]
+    if data is not None and exported is not None:
+        raise ValueError("--data and --exported: both are roots of the data; give one of them")
+    if public and data is None and exported is None:
+        raise ValueError(f"benchmark {public[0]}: needs the root of its data; add --data DIR")
+    if exported is not None:
+        built += build_public(public or [ALL], exported)
+    elif public and data is not None:
+        built += build_public(public, data, limit=limit, seed=seed)
+    if not built:
+        flags = [f"--{name}" for name, module in load_extensions().items() if hasattr(module, "BENCHMARKS")]
+        raise ValueError(f"nothing to evaluate; add {', '.join([*flags, '--benchmarks NAME --data DIR'])}")
+    return built
+
+
+def export_missing(folder: Path, split: str, seed: int | None, items: int, quiet: bool) -> None:
+    """Export the drawn scenes of every benchmark that is not in a folder yet.
+
+    Raises:
+        ValueError: the extension is not installed, or the folder cannot be written.
+    """
+    exports = collect("EXPORTS")
+    if not exports:
+        raise ValueError("--exported: the extension world is not installed; install the whole package again")
+    for reference in exports.values():
+        for name in resolve(reference)(folder, split=split, seed=seed, num_items=items):
+            remark(f"exported {name} to {folder}", quiet)
+
+
+def score(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", parser=parse_path, help="Folder of sa2va eval -o.")],
+    data: DataOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score the answers of an evaluation again, without a model, and write its report."""
+    from sa2va.evaluation.report import show
+    from sa2va.evaluation.runner import score_folder
+
+    show(score_folder(folder, root=data), as_json=as_json)

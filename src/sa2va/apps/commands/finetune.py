@@ -181,7 +181,7 @@ class Measured:
 
         weights = adapter and sha256((find_model(adapter) / WEIGHTS).read_bytes()).hexdigest()
         of_model = {"base": self._run.start, "quantize": self._run.quantize, "adapter": weights}
-        return of_model | {"questions": self._asked, "num_items": self.benchmark.num_items}
+        return of_model | {"questions": self._asked, "num_items": len(self.benchmark)}
 
     def draw_sheet(self, output: Path, records: "list[Record]") -> None:
         """Draw the best and the worst answers."""

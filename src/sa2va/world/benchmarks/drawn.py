@@ -1,28 +1,34 @@
-"""Adapt the benchmarks on synthetic scenes to the arguments of every benchmark: split, seed, limit.
+"""Adapt the benchmarks on synthetic scenes to the arguments of every benchmark: a Selection.
 
-Flow: evaluation/catalog.py (split name, seed, limit) -> drawn -> short.py, long.py (Split, number of items).
+Flow: evaluation/catalog.py (Selection) -> drawn -> short.py, long.py (Split, number of items).
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any
 
-from sa2va.evaluation.benchmark import Benchmark, LiveBenchmark
+from sa2va.evaluation.benchmark import Benchmark, Selection
 from sa2va.world.scenes.splits import find_split
 
-B = TypeVar("B", Benchmark, LiveBenchmark)
+NUM_ITEMS = 500  # without a limit
 
 
-def drawn(build: Callable[..., B]) -> Callable[..., B]:
-    """Turn a function of (Split, num_items) into one of (split, seed, limit) that records the seed.
+def drawn(build: Callable[..., Benchmark[Any]]) -> Callable[..., Benchmark[Any]]:
+    """Turn a function of (Split, num_items) into one of a Selection that records split and seed.
 
     The result raises ValueError for an unknown split, and for a seed that the split does not allow.
     """
 
     @wraps(build)
-    def build_drawn(split: str, seed: int | None, limit: int, **options: Any) -> B:
-        chosen = find_split(split, seed)
-        return replace(build(chosen, limit, **options), seed=chosen.seed)
+    def build_drawn(selection: Selection, **options: Any) -> Benchmark[Any]:
+        chosen = find_split(selection.split, selection.seed)
+        built = build(chosen, selection.limit or NUM_ITEMS, **options)
+        return replace(built, split=chosen.name, seed=chosen.seed)
 
     return build_drawn
+
+
+def numbers(num_items: int) -> list[str]:
+    """Return the ids of generated items: their numbers."""
+    return [str(number) for number in range(num_items)]

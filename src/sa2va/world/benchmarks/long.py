@@ -1,21 +1,26 @@
 """Define the long-clip benchmark: objects tracked through 500 frames from masks and from words, against short clips.
 
-Flow: scenes/long_clips.py, frame by frame -> one session for both kinds of prompt -> TrackScore -> Record -> figures.
+Flow: scenes/long_clips.py, frame by frame -> one session for both kinds of prompt -> Answer; the scene again and the
+    answer, frame by frame -> TrackScore -> Record -> figures.
 Source: J&F as in metrics/boundary.py, over all frames; identity switches as in metrics/identity.py.
 Shapes: N objects, T frames, S side of the picture in px.
 """
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va.evaluation.benchmark import Answers, Bar, Figure, LiveBenchmark, Record, measure, share_of
+from sa2va.evaluation.answers import Answer
+from sa2va.evaluation.benchmark import Answers, Bar, Benchmark, Figure, Record, measure, share_of
+from sa2va.inference.results import ObjectMasks
+from sa2va.masks import RLE
 from sa2va.metrics.boundary import boundary_f, jaccard
 from sa2va.metrics.identity import SwitchCounter
-from sa2va.world.benchmarks.drawn import drawn
+from sa2va.world.benchmarks.drawn import drawn, numbers
 from sa2va.world.scenes.long_clips import FRAMES, make_long_clip, name_objects
 from sa2va.world.scenes.scene import Scene
 from sa2va.world.scenes.splits import Split
@@ -56,44 +61,57 @@ class TrackScore:
         return self._sums | {"switches": self._switches.num_switches, "matches": self._switches.num_matches}
 
 
-def follow_scene(
-    predictor: Answers, scene: Scene, num_frames: int, rows: Sequence[int], names: Sequence[str]
-) -> Record:
-    """Track objects of a scene twice, prompted on the first frame by mask and by words; the tracks are independent.
+@dataclass(frozen=True)
+class Followed:
+    """A scene whose objects are tracked twice from the first frame: prompted by mask and by words.
 
-    Args:
-        predictor: model under test.
-        scene: scene to render frame by frame.
+    Attributes:
+        scene: rendered frame by frame.
         num_frames: T.
         rows: indices of the objects, all visible on the first frame.
         names: expressions of the first objects in `rows`; the others are only prompted by mask.
+    """
+
+    scene: Scene
+    num_frames: int
+    rows: tuple[int, ...]
+    names: tuple[str, ...]
+
+
+def follow_scene(predictor: Answers, followed: Followed) -> Answer:
+    """Track the objects of a scene; the tracks are independent.
 
     Returns:
-        Sums of a TrackScore, by kind of prompt and for the baseline of still masks.
+        An answer whose objects have the phrases "mask ROW" and "words ROW": how they were prompted, and for which row.
     """
-    chosen, named = list(rows), len(names)
-    truth: deque[NDArray[np.bool_]] = deque()
-    scores = {"mask": TrackScore(len(chosen)), "words": TrackScore(named), "still": TrackScore(len(chosen))}
-    with predictor.track(_show(scene, num_frames, truth)) as session:
+    begin, first = time.perf_counter(), next(followed.scene.stream(SIDE, 1))[1]
+    phrases: dict[int, str] = {}
+    tracks: dict[int, list[tuple[float, RLE]]] = {}
+    frames = (frame for frame, _ in followed.scene.stream(SIDE, followed.num_frames))
+    with predictor.track(frames) as session:
         for result in session:
-            target = truth.popleft()[chosen]  # (N, S, S)
             if result.index == 0:
-                first = target
-                given = [[session.add(mask=mask)] for mask in target]
-                asked = [_add_words(session, name) for name in names]
+                for row, index in enumerate(followed.rows):
+                    key = session.add(mask=first[index])
+                    assert key is not None  # a mask always makes an object
+                    phrases[key] = f"mask {row}"
+                for row, name in enumerate(followed.names):
+                    phrases |= dict.fromkeys(_add_words(session, name), f"words {row}")
                 result = session.current
-            found = {one.id: one.mask for one in result.objects}
-            scores["mask"].update(_lay(found, given, target), target)
-            scores["words"].update(_lay(found, asked, target[:named]), target[:named])
-            scores["still"].update(first, target)
-    return {way: score.to_record() for way, score in scores.items()}
-
-
-def _show(scene: Scene, num_frames: int, truth: deque[NDArray[np.bool_]]) -> Iterator[NDArray[np.uint8]]:
-    """Yield rendered frames; append their ground-truth masks to `truth` for the scorer."""
-    for frame, masks in scene.stream(SIDE, num_frames):
-        truth.append(masks)
-        yield frame
+            for one in result.objects:
+                tracks.setdefault(one.id, []).append((one.score, one.rle))
+    objects = tuple(
+        ObjectMasks(
+            id=key,
+            phrase=phrases[key],
+            presence=1.0,
+            scores=np.array([score for score, _ in track], np.float32),
+            rles=tuple(rle for _, rle in track),
+        )
+        for key, track in tracks.items()
+    )
+    seconds = time.perf_counter() - begin
+    return Answer(text="", size=(SIDE, SIDE), num_frames=followed.num_frames, objects=objects, seconds=seconds)
 
 
 def _add_words(session: Any, expression: str) -> list[int]:
@@ -103,16 +121,24 @@ def _add_words(session: Any, expression: str) -> list[int]:
     return [key for key in session.ids if key not in before]
 
 
-def _lay(
-    found: dict[int, NDArray[np.bool_]], groups: Iterable[Sequence[int | None]], like: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Return the union of the masks of each group of ids: (N, S, S), empty for an empty group."""
-    unions = np.zeros_like(like)
-    for row, keys in enumerate(groups):
-        for key in keys:
-            if key is not None:
-                unions[row] |= found[key]
-    return unions
+def score_scene(followed: Followed, answer: Answer) -> Record:
+    """Score the tracks of a scene frame by frame: sums of a TrackScore by prompt, and for masks that stay still."""
+    chosen, named = list(followed.rows), len(followed.names)
+    scores = {"mask": TrackScore(len(chosen)), "words": TrackScore(named), "still": TrackScore(len(chosen))}
+    first = None
+    for frame, (_, truth) in enumerate(followed.scene.stream(SIDE, followed.num_frames)):
+        target = truth[chosen]  # (N, S, S)
+        first = target if first is None else first
+        found = answer.masks_at(frame)
+        for way, count in (("mask", len(chosen)), ("words", named)):
+            unions = np.zeros_like(target[:count])
+            for one, mask in zip(answer.objects, found, strict=True):
+                prompt, _, row = (one.phrase or "").partition(" ")
+                if prompt == way:
+                    unions[int(row)] |= mask
+            scores[way].update(unions, target[:count])
+        scores["still"].update(first, target)
+    return {way: score.to_record() for way, score in scores.items()}
 
 
 def _add(records: Sequence[Record]) -> Record:
@@ -120,29 +146,34 @@ def _add(records: Sequence[Record]) -> Record:
     return {way: {name: sum(one[way][name] for one in records) for name in records[0][way]} for way in WAYS}
 
 
-def play_short(predictor: Answers, split: Split, index: int) -> Record:
-    """Track the objects of a short clip by mask, and those with a unique color-shape pair also by words."""
+def short_clip(split: Split, index: int) -> Followed:
+    """Return a short clip; its objects with a unique color-shape pair are also prompted by words."""
     scene, _ = draw_item("video_refseg", split.seed, split.name, index)
     first = next(scene.stream(SIDE, CLIP_FRAMES))[1]
     pairs = [item.pair for item in scene.objects]
     rows = sorted(np.flatnonzero(first.any((1, 2))).tolist(), key=lambda row: pairs.count(pairs[row]) > 1)
     names = [f"the {pairs[row][0]} {pairs[row][1]}" for row in rows if pairs.count(pairs[row]) == 1]
-    return follow_scene(predictor, scene, CLIP_FRAMES, rows, names)
+    return Followed(scene, CLIP_FRAMES, tuple(rows), tuple(names))
 
 
 @drawn
-def long_clips(split: Split, num_items: int, *, num_frames: int = FRAMES) -> LiveBenchmark:
+def long_clips(split: Split, num_items: int, *, num_frames: int = FRAMES) -> Benchmark[list[Followed]]:
     """Benchmark tracking of objects that leave, return and cross; one clip per ITEMS_A_CLIP items, at least one."""
 
-    def play(predictor: Answers, index: int) -> Record:
+    def load(index: int) -> list[Followed]:
         scene = make_long_clip(split.seed, index, num_frames)
-        record = follow_scene(predictor, scene, num_frames, range(len(scene.objects)), name_objects(scene))
-        shorts = [play_short(predictor, split, index * SHORT_CLIPS + number) for number in range(SHORT_CLIPS)]
-        return {"long": record, "short": _add(shorts)}
+        long = Followed(scene, num_frames, tuple(range(len(scene.objects))), tuple(name_objects(scene)))
+        return [long, *(short_clip(split, index * SHORT_CLIPS + number) for number in range(SHORT_CLIPS))]
 
-    return LiveBenchmark(
+    def score(item: list[Followed], answers: Sequence[Answer]) -> Record:
+        long, *shorts = [score_scene(followed, answer) for followed, answer in zip(item, answers, strict=True)]
+        return {"long": long, "short": _add(shorts)}
+
+    return Benchmark(
         name="world/long", title=f"Long clips, {num_frames} frames with exits, returns and crossings",
-        num_items=-(-num_items // ITEMS_A_CLIP), play=play, summarize=long_figures, on_request=True,
+        ids=numbers(-(-num_items // ITEMS_A_CLIP)), load=load,
+        play=lambda predictor, item: [follow_scene(predictor, one) for one in item],
+        score=score, summarize=long_figures, batch_size=1, on_request=True,
     )  # fmt: skip
 
 

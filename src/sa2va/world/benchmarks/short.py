@@ -5,7 +5,7 @@ Shapes: M objects of a scene, T frames, H W picture.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
@@ -17,12 +17,12 @@ from sa2va.evaluation import caption as captions
 from sa2va.evaluation import conversation as conversations
 from sa2va.evaluation import referring as masks
 from sa2va.evaluation import video as tracks
+from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Bar, Benchmark, Figure, Record, ask_each, ask_first
 from sa2va.inference.requests import Options
-from sa2va.inference.results import Prediction
 from sa2va.metrics.text import plain_text
 from sa2va.types import Masks, Sample
-from sa2va.world.benchmarks.drawn import drawn
+from sa2va.world.benchmarks.drawn import drawn, numbers
 from sa2va.world.language.descriptions import parse_descriptions
 from sa2va.world.language.expressions import CLIP_KINDS, KINDS
 from sa2va.world.language.grammar import to_motion_words
@@ -84,13 +84,13 @@ def _referring(
     load: Callable[[int], Sample],
     summarize: Callable[[list[Record]], list[Figure]],
 ) -> Benchmark:
-    def score(sample: Sample, predictions: list[Prediction]) -> Record:
+    def score(sample: Sample, answers: Sequence[Answer]) -> Record:
         number = len(sample.meta["targets"][0])
-        record = masks.overlap_record(predictions[0], true_mask(sample), scene_masks(sample), number)
-        return record | {"kind": sample.meta["kinds"][0], "said": predictions[0].text}
+        record = masks.overlap_record(answers[0], true_mask(sample), scene_masks(sample), number)
+        return record | {"kind": sample.meta["kinds"][0], "said": answers[0].text}
 
     return Benchmark(
-        name=name, title=title, num_items=num_items, load=load, ask=ask_first, score=score, summarize=summarize,
+        name=name, title=title, ids=numbers(num_items), load=load, ask=ask_first, score=score, summarize=summarize,
         options=_SHORT,
     )  # fmt: skip
 
@@ -145,8 +145,8 @@ def groups(split: Split, num_items: int) -> Benchmark:
 def absent(split: Split, num_items: int) -> Benchmark:
     """Benchmark recognition of absent objects. Half of the objects are present. An empty mask means "absent"."""
 
-    def score(sample: Sample, predictions: list[Prediction]) -> Record:
-        present, answer = sample.meta["present"][0], predictions[0]
+    def score(sample: Sample, answers: Sequence[Answer]) -> Record:
+        present, answer = sample.meta["present"][0], answers[0]
         said = bool(answer.masks.any())
         unseen = sample.meta["names_unseen"][0]
         return {
@@ -154,7 +154,7 @@ def absent(split: Split, num_items: int) -> Benchmark:
         }  # fmt: skip
 
     return Benchmark(
-        name="world/absent", title="Absent objects", num_items=num_items,
+        name="world/absent", title="Absent objects", ids=numbers(num_items),
         load=partial(refer, "refseg", split, kind=BALANCED), ask=ask_first, score=score,
         summarize=masks.absent_figures, options=_SHORT,
     )  # fmt: skip
@@ -164,11 +164,11 @@ def absent(split: Split, num_items: int) -> Benchmark:
 def calibration(split: Split, num_items: int) -> Benchmark:
     """Benchmark calibration of presence and scores on the requests of `absent`, with exactly one mask each."""
 
-    def score(sample: Sample, predictions: list[Prediction]) -> Record:
-        return masks.probe_record(predictions[0], true_mask(sample), sample.meta["present"][0])
+    def score(sample: Sample, answers: Sequence[Answer]) -> Record:
+        return masks.probe_record(answers[0], true_mask(sample), sample.meta["present"][0])
 
     return Benchmark(
-        name="world/calibration", title="Calibration", num_items=num_items,
+        name="world/calibration", title="Calibration", ids=numbers(num_items),
         load=partial(refer, "refseg", split, kind=BALANCED), ask=ask_first, score=score,
         summarize=masks.calibration_figures, options=_SHORT, forced=True,
     )  # fmt: skip
@@ -178,12 +178,12 @@ def calibration(split: Split, num_items: int) -> Benchmark:
 
 
 def _conversation(name: str, title: str, split: Split, num_items: int, task: str, bar: Bar) -> Benchmark:
-    def score(sample: Sample, predictions: list[Prediction]) -> Record:
-        return conversations.answers_record(predictions, sample.meta["answers"], sample.meta["kinds"])
+    def score(sample: Sample, answers: Sequence[Answer]) -> Record:
+        return conversations.answers_record(answers, sample.meta["answers"], sample.meta["kinds"])
 
     is_clip = task.startswith("video")
     return Benchmark(
-        name=name, title=title, num_items=num_items, load=draw(task, split), ask=ask_each,
+        name=name, title=title, ids=numbers(num_items), load=draw(task, split), ask=ask_each,
         score=score, summarize=partial(conversations.answer_figures, bar=bar),
         options=_CLIP_SHORT if is_clip else _SHORT, batch_size=_CLIP_BATCH,
     )  # fmt: skip
@@ -230,13 +230,13 @@ def _described(
     *,
     moving: bool = False,
 ) -> Benchmark:
-    def score(sample: Sample, predictions: list[Prediction]) -> Record:
-        text, gold = predictions[0].text, sample.meta["answers"][0]
+    def score(sample: Sample, answers: Sequence[Answer]) -> Record:
+        text, gold = answers[0].text, sample.meta["answers"][0]
         said = read_objects(text, moving=moving)
         return captions.described_record(said, read_objects(gold, moving=moving), text)
 
     return Benchmark(
-        name=name, title=title, num_items=num_items, load=load, ask=ask_first, score=score, summarize=summarize,
+        name=name, title=title, ids=numbers(num_items), load=load, ask=ask_first, score=score, summarize=summarize,
         options=_CLIP_LONG if moving else _LONG, batch_size=_CLIP_BATCH if moving else 32,
     )  # fmt: skip
 
@@ -278,13 +278,13 @@ def grounded_caption(split: Split, num_items: int) -> Benchmark:
     """Benchmark grounded captions of pictures, with a mask for every phrase."""
     load = keep(draw("gcg", split))
 
-    def score(sample: Sample, predictions: list[Prediction]) -> Record:
+    def score(sample: Sample, answers: Sequence[Answer]) -> Record:
         other = load(sample.meta["index"] + 1)
-        record = captions.grounded_record(predictions[0], sample.masks[:, 0], other.masks[:, 0])
-        return record | {"text": predictions[0].text}
+        record = captions.grounded_record(answers[0], sample.masks[:, 0], other.masks[:, 0])
+        return record | {"text": answers[0].text}
 
     return Benchmark(
-        name="world/grounded_caption", title="Grounded caption", num_items=num_items, load=load, ask=ask_first,
+        name="world/grounded_caption", title="Grounded caption", ids=numbers(num_items), load=load, ask=ask_first,
         score=score, summarize=captions.grounded_figures, options=_LONG,
     )  # fmt: skip
 
@@ -300,15 +300,15 @@ def _tracks(
     summarize: Callable[[list[Record]], list[Figure]],
     frames: Callable[[NDArray[np.bool_]], list[int]],
 ) -> Benchmark:
-    def score(sample: Sample, predictions: list[Prediction]) -> Record:
+    def score(sample: Sample, answers: Sequence[Answer]) -> Record:
         target = true_mask(sample)
         number = len(sample.meta["targets"][0])
-        record = tracks.track_record(predictions[0], target, scene_masks(sample), number, frames(target))
+        record = tracks.track_record(answers[0], target, scene_masks(sample), number, frames(target))
         asked = {"kind": sample.meta["kinds"][0], "needs_motion": sample.meta["needs_motion"][0]}
-        return record | asked | {"said": predictions[0].text}
+        return record | asked | {"said": answers[0].text}
 
     return Benchmark(
-        name=name, title=title, num_items=num_items, load=load, ask=ask_first, score=score, summarize=summarize,
+        name=name, title=title, ids=numbers(num_items), load=load, ask=ask_first, score=score, summarize=summarize,
         options=_CLIP_SHORT, batch_size=_CLIP_BATCH,
     )  # fmt: skip
 
