@@ -3,6 +3,7 @@ import pytest
 from support.fake_answers import fake
 
 from sa2va.evaluation import caption
+from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Bar
 
 RED, BLUE = {"color": "red", "shape": "circle"}, {"color": "blue", "shape": "star"}
@@ -17,10 +18,7 @@ def quarters() -> np.ndarray:
 
 
 def grounded(said: np.ndarray, scores: list[float], target: np.ndarray, other: np.ndarray) -> dict:
-    prediction = fake("", said[:, None])
-    for found, score in zip(prediction.objects, scores, strict=True):
-        found.scores = np.array([score])
-    return caption.grounded_record(prediction, target, other)
+    return caption.grounded_record(Answer.of(fake("", said[:, None], score=scores)), target, other)
 
 
 def test_missed_and_invented_masks_count_zero() -> None:

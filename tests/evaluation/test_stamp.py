@@ -23,14 +23,14 @@ def model_folder(tmp_path: Path) -> Path:
 
 
 def describe(folder: Path, **how: str) -> Run:
-    return describe_run(load(folder, **how), folder, [], split="dev", num_items=1)
+    return describe_run(load(folder, **how), folder)
 
 
 def test_weights_config_and_tokenizer_decide_and_a_card_does_not(model_folder: Path) -> None:
     predictor = load(model_folder)
 
     def model_hash() -> str:
-        return describe_run(predictor, model_folder, [], split="dev", num_items=1).model_hash
+        return describe_run(predictor, model_folder).model_hash
 
     before = model_hash()
     for name in ("README.md", "report.json", "gaze.json", "gaze.safetensors"):
@@ -64,7 +64,7 @@ def test_the_precision_in_use_is_named(model_folder: Path) -> None:
 def test_compiling_is_named(model_folder: Path) -> None:
     predictor = load(model_folder)
     modes: tuple[CompileMode, ...] = ("auto", True, False)
-    runs = [describe_run(predictor, model_folder, [], compile=one, split="dev", num_items=1) for one in modes]
+    runs = [describe_run(predictor, model_folder, compile=one) for one in modes]
     assert [run.to_dict()["compile"] for run in runs] == ["auto", True, False]
     assert ["compile=" in run.in_words() for run in runs] == [False, True, True]
     assert ModelChoice(compile=Compile.ON).sources()["compile"] is True
@@ -90,7 +90,7 @@ class Thing:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    for room in ("model", "apps", "other", "training"):
+    for room in ("model", "apps", "evaluation", "metrics", "other", "training"):
         (tmp_path / room).mkdir()
         (tmp_path / room / "thing.py").write_text(CODE)
     (tmp_path / "masks.py").write_text(CODE)
@@ -141,8 +141,10 @@ def test_every_line_of_code_counts(package: Path, name: str, change: Callable[[P
     assert hash_code(package) != before
 
 
-@pytest.mark.parametrize("room", ["apps", "other", "training"])
-def test_rooms_that_no_score_depends_on_do_not_count(package: Path, room: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("room", ["apps", "evaluation", "metrics", "other", "training"])
+def test_rooms_that_no_answer_depends_on_do_not_count(
+    package: Path, room: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sa2va.evaluation.stamp.load_extensions", lambda: {"other": SimpleNamespace(DATASETS={})})
     before = hash_code(package)
     rewrite("self.size + 1", "self.size + 2")(package / room / "thing.py")
@@ -155,11 +157,11 @@ def test_every_room_of_ours_that_answers_counts(tmp_path: Path, monkeypatch: pyt
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text("SIZE = 1\n")
     seen = {hash_code(tmp_path)}
-    parts = ("masks", "tokens", "media/video", "data/base", "model/sam/sam2", "metrics/iou", "inference/engine")
+    parts = ("masks", "tokens", "media/video", "data/base", "model/sam/sam2", "world/scenes/paint", "inference/engine")
     for name in parts:
         rewrite("1", "2")(tmp_path / f"{name}.py")
         seen.add(hash_code(tmp_path))
-    monkeypatch.setattr("sa2va.evaluation.stamp.SCORING_VERSION", 2)
+    monkeypatch.setattr("sa2va.evaluation.stamp.ANSWER_VERSION", 3)
     seen.add(hash_code(tmp_path))
     assert len(seen) == len(parts) + 2
     assert hash_code() == hash_code(PACKAGE) != hash_code(tmp_path)

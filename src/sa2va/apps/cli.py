@@ -23,7 +23,7 @@ from sa2va.apps.commands.convert import convert
 from sa2va.apps.commands.data import app as data
 from sa2va.apps.commands.demo import demo
 from sa2va.apps.commands.doctor import doctor
-from sa2va.apps.commands.eval import evaluate, score, takes_extensions
+from sa2va.apps.commands.eval import evaluate, score, takes_benchmarks
 from sa2va.apps.commands.finetune import finetune
 from sa2va.apps.commands.parity import parity
 from sa2va.apps.commands.segment import segment
@@ -83,7 +83,7 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings=HELP,
     )
-    for name, command in (COMMANDS | {"eval": takes_extensions(evaluate)}).items():
+    for name, command in (COMMANDS | {"eval": takes_benchmarks(evaluate)}).items():
         app.command(name)(command)
     extended = {name: resolve(reference) for name, reference in collect("GROUPS").items()}
     for name, group in (GROUPS | extended).items():

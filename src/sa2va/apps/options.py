@@ -199,11 +199,15 @@ def takes(
     return run
 
 
+def dataclass_options(kind: Any) -> dict[str, tuple[Any, Any]]:
+    """Return an option per field of a dataclass, for `takes`: name -> annotation and default."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {field.name: (hints[field.name], field.default) for field in fields(kind)}
+
+
 def takes_model(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add an option per field of ModelChoice to a command, which receives it as `choice`."""
-    hints = get_type_hints(ModelChoice, include_extras=True)
-    options = {field.name: (hints[field.name], field.default) for field in fields(ModelChoice)}
-    return takes(command, "choice", options, lambda values: ModelChoice(**values))
+    return takes(command, "choice", dataclass_options(ModelChoice), lambda values: ModelChoice(**values))
 
 
 def require_finite(number: float) -> float:

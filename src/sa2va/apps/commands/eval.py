@@ -4,6 +4,8 @@ Flow: model, names of benchmarks -> evaluation/runner.py -> table or JSON; with 
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +18,7 @@ from sa2va.apps.options import (
     ModelChoice,
     OutputOption,
     QuietOption,
+    dataclass_options,
     parse_path,
     takes,
     takes_model,
@@ -34,30 +37,17 @@ DataOption = Annotated[
 ]
 
 
-def takes_extensions(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option `--NAME` per extension with benchmarks; the command gets the chosen names as `extensions`.
+@dataclass(frozen=True)
+class BenchmarkChoice:
+    """Benchmarks and items of an evaluation, as options."""
 
-    A deleted extension keeps a hidden option; using it is an error that names the extension.
-    """
-    options = {
-        name: (Annotated[bool, typer.Option(f"--{name}", help=f"All benchmarks of the extension {name}.")], False)
-        for name, module in load_extensions().items()
-        if hasattr(module, "BENCHMARKS")
-    }
-    options |= {name: (Annotated[bool, typer.Option(f"--{name}", hidden=True)], False) for name in missing_extensions()}
-    return takes(command, "extensions", options, lambda values: [name for name in options if values[name]])
-
-
-@takes_model
-def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     benchmarks: Annotated[
         list[str] | None,
         typer.Option(
             "--benchmarks", "-b", metavar="NAME[,NAME...]", help='Benchmarks, or "all" that have data. Repeatable.'
         ),
-    ] = None,
-    data: DataOption = None,
+    ] = None
+    data: DataOption = None
     exported: Annotated[
         Path | None,
         typer.Option(
@@ -66,97 +56,49 @@ def evaluate(
             help="All benchmarks on drawn scenes, exported to DIR.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     split: Annotated[
         str, typer.Option(help="Test set of drawn scenes: dev to choose by, report for figures to quote.")
-    ] = "dev",
+    ] = "dev"
     seed: Annotated[
         int | None, typer.Option(min=0, help="Random seed of generated items, or of the choice of --limit items.")
-    ] = None,
+    ] = None
     limit: Annotated[
         int | None, typer.Option("--limit", "--items", min=1, help="Number of items of each benchmark.")
-    ] = None,
-    shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Part of the items, for one of N processes.", show_default=False)
-    ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Items that go through the model together.")] = None,
-    output: OutputOption = None,
-    check: Annotated[bool, typer.Option("--check", help="Exit code 1 if a figure misses its bar.")] = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    *,
-    extensions: list[str],
-    choice: ModelChoice,
-) -> None:
-    """Evaluate a model: every figure with its 95 % interval and its chance baseline.
+    ] = None
 
-    With -o, every answer is kept in FOLDER/answers-*.jsonl, and the same command again resumes. Processes with
-    different --shard may write to one folder; the last one reports all. `sa2va score FOLDER` scores the answers again.
-    """
-    from contextlib import nullcontext
+    def build(self, extensions: Sequence[str], quiet: bool) -> "list[Benchmark[Any]]":
+        """Build the benchmarks, and all generated ones of some extensions.
 
-    from sa2va.evaluation.report import show
-    from sa2va.evaluation.runner import evaluate as run
-    from sa2va.evaluation.runner import require_own_folder
-    from sa2va.evaluation.stamp import describe_run
-    from sa2va.evaluation.store import Shard
-    from sa2va.inference.embedded import drawn_scenes
+        Raises:
+            ValueError: nothing is named, a name is unknown, or the data is missing.
+        """
+        from sa2va.evaluation.catalog import ALL, build_benchmarks, build_public, list_benchmarks
 
-    if absent := [name for name in extensions if name in missing_extensions()]:
-        raise ValueError(f"--{absent[0]}: the extension {absent[0]} is not installed; install the whole package again")
-    part = Shard.parse(shard)
-    if part.count > 1 and output is None:
-        raise ValueError("--shard: the parts need a common folder; add -o FOLDER")
-    if output is not None:
-        require_own_folder(output)  # before the model is loaded
-    names = [name for several in benchmarks or () for name in several.split(",") if name]
-    if exported is not None:
-        export_missing(exported, split, seed, limit or EXPORTED_ITEMS, quiet)
-    built = build(names, extensions, data, exported, split, seed, limit)
-    predictor = choice.load()
-    described = describe_run(predictor, model, **choice.sources())
-    is_drawn = exported is not None or all(one.seed is not None for one in built)
-    with drawn_scenes() if is_drawn else nullcontext():
-        report = run(predictor, built, described, folder=output, shard=part, batch_size=batch, progress=not quiet)
-    show(report, as_json=as_json)
-    if check and not report.passed:
-        raise typer.Exit(CHECK_FAILED)
+        names = [name for several in self.benchmarks or () for name in several.split(",") if name]
+        generated, options = list_benchmarks(), {"split": self.split, "seed": self.seed, "limit": self.limit}
+        built = [one for name in extensions for one in build_benchmarks(extension=name, **options)]
+        taken = {one.name for one in built}
+        built += build_benchmarks([name for name in names if name in generated and name not in taken], **options)
+        public = [name for name in names if name not in generated]
+        if self.data is not None and self.exported is not None:
+            raise ValueError("--data and --exported: both are roots of the data; give one of them")
+        if self.exported is not None:
+            export_missing(self.exported, self.split, self.seed, self.limit or EXPORTED_ITEMS, quiet)
+            built += build_public(public or [ALL], self.exported)
+        elif public:
+            if self.data is None:
+                raise ValueError(f"benchmark {public[0]}: needs the root of its data; add --data DIR")
+            built += build_public(public, self.data, limit=self.limit, seed=self.seed)
+        if not built:
+            flags = [f"--{name}" for name, module in load_extensions().items() if hasattr(module, "BENCHMARKS")]
+            raise ValueError(f"nothing to evaluate; add {', '.join([*flags, '--benchmarks NAME --data DIR'])}")
+        return built
 
-
-def build(
-    names: Sequence[str],
-    extensions: Sequence[str],
-    data: Path | None,
-    exported: Path | None,
-    split: str,
-    seed: int | None,
-    limit: int | None,
-) -> "list[Benchmark[Any]]":
-    """Build the benchmarks that the options of `evaluate` name.
-
-    Raises:
-        ValueError: nothing is named, a name is unknown, or the data is missing.
-    """
-    from sa2va.evaluation.catalog import ALL, build_benchmarks, build_public, list_benchmarks
-
-    generated = list_benchmarks()
-    options: Any = {"split": split, "seed": seed, "limit": limit}
-    built = [one for name in extensions for one in build_benchmarks(extension=name, **options)]
-    taken = {one.name for one in built}
-    built += build_benchmarks([name for name in names if name in generated and name not in taken], **options)
-    public = [name for name in names if name not in generated]
-    if data is not None and exported is not None:
-        raise ValueError("--data and --exported: both are roots of the data; give one of them")
-    if public and data is None and exported is None:
-        raise ValueError(f"benchmark {public[0]}: needs the root of its data; add --data DIR")
-    if exported is not None:
-        built += build_public(public or [ALL], exported)
-    elif public and data is not None:
-        built += build_public(public, data, limit=limit, seed=seed)
-    if not built:
-        flags = [f"--{name}" for name, module in load_extensions().items() if hasattr(module, "BENCHMARKS")]
-        raise ValueError(f"nothing to evaluate; add {', '.join([*flags, '--benchmarks NAME --data DIR'])}")
-    return built
+    @property
+    def is_drawn(self) -> bool:
+        """Whether all items are drawn scenes."""
+        return self.data is None
 
 
 def export_missing(folder: Path, split: str, seed: int | None, items: int, quiet: bool) -> None:
@@ -171,6 +113,67 @@ def export_missing(folder: Path, split: str, seed: int | None, items: int, quiet
     for reference in exports.values():
         for name in resolve(reference)(folder, split=split, seed=seed, num_items=items):
             remark(f"exported {name} to {folder}", quiet)
+
+
+def takes_benchmarks(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add an option `--NAME` per extension with benchmarks, and those of BenchmarkChoice.
+
+    The command gets the chosen extensions as `extensions` and the choice as `wanted`. A deleted extension keeps a
+    hidden option; using it is an error that names the extension.
+    """
+    flags = {
+        name: (Annotated[bool, typer.Option(f"--{name}", help=f"All benchmarks of the extension {name}.")], False)
+        for name, module in load_extensions().items()
+        if hasattr(module, "BENCHMARKS")
+    }
+    flags |= {name: (Annotated[bool, typer.Option(f"--{name}", hidden=True)], False) for name in missing_extensions()}
+    with_flags = takes(command, "extensions", flags, lambda values: [name for name in flags if values[name]])
+    return takes(with_flags, "wanted", dataclass_options(BenchmarkChoice), lambda values: BenchmarkChoice(**values))
+
+
+@takes_model
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Part of the items, for one of N processes.", show_default=False)
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Items that go through the model together.")] = None,
+    output: OutputOption = None,
+    check: Annotated[bool, typer.Option("--check", help="Exit code 1 if a figure misses its bar.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    *,
+    extensions: list[str],
+    wanted: BenchmarkChoice,
+    choice: ModelChoice,
+) -> None:
+    """Evaluate a model: every figure with its 95 % interval and its chance baseline.
+
+    With -o, every answer is kept in FOLDER/answers-*.jsonl, and the same command again resumes. Processes with
+    different --shard may write to one folder; the last one reports all. `sa2va score FOLDER` scores the answers again.
+    """
+    from sa2va.evaluation.report import show
+    from sa2va.evaluation.runner import evaluate as run
+    from sa2va.evaluation.runner import require_own_folder
+    from sa2va.evaluation.stamp import describe_run
+    from sa2va.evaluation.store import Shard
+    from sa2va.inference.embedded import drawn_scenes
+
+    if absent := [name for name in extensions if name in missing_extensions()]:
+        raise ValueError(f"--{absent[0]}: the extension {absent[0]} is not installed; install the whole package again")
+    part = Shard.parse(shard)
+    if part.count > 1 and output is None:
+        raise ValueError("--shard: the parts need a common folder; add -o FOLDER")
+    if output is not None:
+        require_own_folder(output)  # before the model is loaded
+    benchmarks = wanted.build(extensions, quiet)
+    predictor = choice.load()
+    described = describe_run(predictor, model, **choice.sources())
+    with drawn_scenes() if wanted.is_drawn else nullcontext():
+        report = run(predictor, benchmarks, described, folder=output, shard=part, batch_size=batch, progress=not quiet)
+    show(report, as_json=as_json)
+    if check and not report.passed:
+        raise typer.Exit(CHECK_FAILED)
 
 
 def score(
