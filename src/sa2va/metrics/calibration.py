@@ -36,8 +36,8 @@ def calibration_bins(confidences: ArrayLike, outcomes: ArrayLike) -> Bins:
     bins = np.minimum((confidences * NUM_BINS).astype(int), NUM_BINS - 1)
     return Bins(
         counts=np.bincount(bins, minlength=NUM_BINS),
-        confidences=np.bincount(bins, weights=confidences, minlength=NUM_BINS),
-        outcomes=np.bincount(bins, weights=outcomes, minlength=NUM_BINS),
+        confidences=np.bincount(bins, confidences, NUM_BINS).astype(float),
+        outcomes=np.bincount(bins, outcomes, NUM_BINS).astype(float),
     )
 
 
