@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.stored_layouts import rectangle_mask, write_json
-from support.stored_pictures import BOXES, CAPTION, write_gcg
+from support.stored_pictures import BOXES, CAPTION, write_gcg, write_gcg_evaluation
 
 from sa2va.data import prompts
 from sa2va.data.catalog import build_dataset
@@ -110,3 +110,47 @@ def test_a_damaged_record_is_named(tmp_path: Path, name: str, damage: Callable, 
     write_json(file, records)
     with pytest.raises(ValueError, match=rf"{FILES[name][:-5]}\.json: {reason}"):
         build_dataset(name, tmp_path)
+
+
+def test_evaluation_splits_keep_ids_captions_and_one_mask_per_phrase(tmp_path: Path) -> None:
+    write_gcg_evaluation(tmp_path, "val")
+    dataset = build_dataset("gcg_grandf", write_gcg_evaluation(tmp_path, "test"), split="test")
+    first, second = dataset.records
+    assert (first.image_id, second.image_id) == ("sa_10", "sa_2")  # as COCO sorts names
+    assert (first.references, first.labels) == ([CAPTION], ["A man", "a red shirt"])
+    assert (second.references, second.labels) == (["A ball.", "One ball on the grass."], ["A ball"])
+    phrases = read_phrases(dataset[0])
+    assert dataset[0].turns[0].answer == TEXT
+    assert np.array_equal(phrases["A man"], [FIRST]) and np.array_equal(phrases["a red shirt"], [SECOND])
+    assert np.array_equal(dataset[1].masks[:, 0], [SECOND])
+
+
+def test_a_phrase_that_is_not_in_the_caption_keeps_its_mask(tmp_path: Path) -> None:
+    file = write_gcg_evaluation(tmp_path) / "annotations/gcg_val_test/val_gcg_coco_caption_gt.json"
+    content = json.loads(file.read_text())
+    content["annotations"][1]["labels"] = ["a woman", "a red shirt", "a third one"]
+    write_json(file, content)
+    sample = build_dataset("gcg_grandf", tmp_path, split="val")[0]
+    assert len(sample.masks) == 2 and list(read_phrases(sample)) == ["a red shirt"]
+
+
+@pytest.mark.parametrize(
+    "kind, damage, reason",
+    [
+        ("caption", lambda c: c["annotations"].pop(1), "image 0: there is no caption of image 'sa_10'"),
+        ("caption", lambda c: c["annotations"][0].update(labels=[1]), r"annotation 0: labels is \[1\]"),
+        ("caption", lambda c: c["annotations"][0].update(image_id=None), "annotation 0: image_id is None"),
+        ("caption", lambda c: c["images"][1].update(file_name="gone.jpg"), "image 1: there is no gone.jpg in"),
+        ("mask", lambda c: c["annotations"][0].update(image_id="sa_9"), "annotation 0: there is no such image in val_"),
+        ("mask", lambda c: c["annotations"][1].update(segmentation=[]), r"segmentation is \[\]"),
+    ],
+)
+def test_a_damaged_record_of_an_evaluation_split_is_named(
+    tmp_path: Path, kind: str, damage: Callable, reason: str
+) -> None:
+    file = write_gcg_evaluation(tmp_path) / f"annotations/gcg_val_test/val_gcg_coco_{kind}_gt.json"
+    content = json.loads(file.read_text())
+    damage(content)
+    write_json(file, content)
+    with pytest.raises(ValueError, match=reason):
+        build_dataset("gcg_grandf", tmp_path, split="val")

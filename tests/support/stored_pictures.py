@@ -185,3 +185,46 @@ def write_gcg(folder: Path) -> Path:
     annotations.append(annotations[0] | {"id": 99, "bbox": [60, 0, 5, 5]})  # outside the picture
     write_json(folder / "annotations/flickr_mergedGT_GCG_train.json", {"images": entries, "annotations": annotations})
     return folder
+
+
+def write_gcg_evaluation(folder: Path, split: str = "val") -> Path:
+    """Write two pictures as evaluation reads them: a caption with two phrases, and two captions with one phrase."""
+    size = (40, 48)
+    masks = [dict(encode_rle(rectangle_mask(*box, size=size))) for box in BOXES]
+    images = [{"id": "sa_10"}, {"id": "sa_2", "file_name": "sa_2.jpg", "height": size[0], "width": size[1]}]
+    for number, image in enumerate(images):
+        write_picture(folder / "images/grandf/val_test" / f"{image['id']}.jpg", number, size)
+    texts = [
+        ("sa_2", "A ball.", ["A ball"]),
+        ("sa_10", CAPTION, ["A man", "a red shirt"]),
+        ("sa_2", "One ball on the grass.", ["One ball"]),
+    ]
+    captions = [
+        {"id": place, "image_id": image_id, "caption": text, "labels": labels}
+        for place, (image_id, text, labels) in enumerate(texts)
+    ]
+    objects = [("sa_10", masks[0]), ("sa_2", masks[1]), ("sa_10", masks[1])]
+    annotations = [
+        {"id": place, "image_id": image_id, "category_id": 1, "segmentation": mask}
+        for place, (image_id, mask) in enumerate(objects)
+    ]
+    place = folder / "annotations/gcg_val_test"
+    write_json(place / f"{split}_gcg_coco_caption_gt.json", {"images": images, "annotations": captions})
+    write_json(place / f"{split}_gcg_coco_mask_gt.json", {"images": images, "annotations": annotations})
+    return folder
+
+
+def write_region_captions(folder: Path) -> Path:
+    """Write three expressions about regions of two pictures: polygons, run lengths, a caption of the image entry."""
+    forms = [[rectangle(*BOXES[0])], [dict(encode_rle(rectangle_mask(*BOXES[1])))], [rectangle(*BOXES[0])]]
+    captions = ["The low box.", "the tall box", "box"]
+    images, annotations = [], []
+    for number, segmentation in enumerate(forms):
+        name = f"COCO_train2014_{number // 2:012d}.jpg"
+        write_picture(folder / "refcocog/coco2014/train2014" / name, number // 2)
+        images.append({"id": number, "file_name": name, "height": SIZE[0], "width": SIZE[1]})
+        annotations.append({"id": number, "image_id": number, "category_id": 1, "segmentation": segmentation})
+        (annotations if number < 2 else images)[-1]["caption"] = captions[number]
+    file = folder / "refcocog/finetune_refcocog_val_with_mask.json"
+    write_json(file, {"images": images, "annotations": annotations})
+    return folder

@@ -21,6 +21,7 @@ from sa2va.data import (
     refcoco,
     refsav,
     refytvos,
+    region_caption,
     revos,
     videochat,
 )
@@ -59,6 +60,7 @@ DATASETS: dict[str, StoredLayout] = {
     "osprey_part": StoredLayout(osprey.osprey_part, "osprey-724k"),
     "osprey_short": StoredLayout(osprey.osprey_short, "osprey-724k"),
     "osprey_lvis": StoredLayout(osprey.osprey_lvis, "osprey-724k"),
+    "region_caption": StoredLayout(region_caption.region_caption, "region_caption"),
     "llava": StoredLayout(llava.llava, "llava_data"),
     "infinity_mm": StoredLayout(infinity_mm.infinity_mm, "Infinity-MM"),
     "own_list": StoredLayout(own_list.own_list, "my_data"),

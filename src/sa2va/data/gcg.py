@@ -1,13 +1,15 @@
 """Read grounded captions: GranD-f, OpenPSG, RefCOCOg and Flickr30k as prepared for grounded conversation generation.
 
 Flow: <folder>/annotations/<file>, pictures in <folder>/images -> one record per caption -> Sample with one turn.
+    Splits val and test of GranD-f: annotations/gcg_val_test/<split>_gcg_coco_{caption,mask}_gt.json, COCO files with
+    the captions of a picture and one mask per phrase -> one record per picture, which evaluation reads as well.
 Source: GLaMM, arXiv:2311.03356. The questions are those of prediction (prompts.GROUNDED_CAPTION). We differ from the
     released training, which strips a caption before it applies offsets and lets phrases overlap: see phrases.py.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,14 @@ from sa2va.data import prompts
 from sa2va.data.media_files import MediaFolders, StoredPicture
 from sa2va.data.packed import PackedRecords, pack
 from sa2va.data.phrases import QUOTES, Phrase, find_phrases, separate, strip_caption
-from sa2va.data.records import Record, iterate_records, read_object
+from sa2va.data.records import Record, group_by, index_by, iterate_records, read_object
 from sa2va.data.stored import Draw, DrawConfig, Extent, StoredDataset, check_split, read_each
 from sa2va.data.tracks import Segmentation, StoredTracks, UnitedTracks, check_segmentation
 from sa2va.types import MaskTracks, Sample, Span, Turn
 
 MIN_WORDS, MIN_SIDE = 3, 32  # of a caption and a picture of Flickr30k, as the released training
 NOT_GROUNDED = "captions without a grounded phrase"
+EVALUATION_SPLITS = ("val", "test")
 TOO_SMALL = f"captions below {MIN_WORDS} words or pictures below {MIN_SIDE} px"
 
 
@@ -35,6 +38,9 @@ class GroundedCaption:
     caption: str
     spans: Sequence[tuple[int, int, Sequence[int]]]  # start and end of a phrase, its objects
     objects: Sequence[Segmentation]
+    image_id: str = ""  # this and the following: splits val and test of GranD-f
+    references: Sequence[str] = ()  # captions as annotated
+    labels: Sequence[str] = ()  # phrases as annotated, one per object
 
 
 class GroundedCaptions(StoredDataset[GroundedCaption]):
@@ -69,7 +75,9 @@ class GroundedCaptions(StoredDataset[GroundedCaption]):
 
 def gcg_grandf(path: str | Path, *, split: str = "train", draw: DrawConfig | None = None) -> GroundedCaptions:
     """Read the captions of GranD-f, written by people; see `_build`."""
-    check_split("gcg_grandf", split)
+    check_split("gcg_grandf", split, ("train", *EVALUATION_SPLITS))
+    if split in EVALUATION_SPLITS:
+        return _build_evaluation(Path(path), split, draw)
     return _build("gcg_grandf", path, "GranDf_HA_GCG_train.json", ["grandf/train"], _read_groundings, draw)
 
 
@@ -140,6 +148,42 @@ def _build(
     return GroundedCaptions(name, PackedRecords(GroundedCaption, packed), draw or DrawConfig(), left_out, file)
 
 
+def _build_evaluation(folder: Path, split: str, draw: DrawConfig | None) -> GroundedCaptions:
+    """Read a split that evaluation reads; records are sorted by the id of their picture, as COCO's scorer sorts them.
+
+    Raises:
+        ValueError: a file is missing, a record is damaged, or a picture has no caption.
+    """
+    captions, masks = (
+        folder / "annotations/gcg_val_test" / f"{split}_gcg_coco_{kind}_gt.json" for kind in ("caption", "mask")
+    )
+    content = read_object(captions)
+    said = group_by(content.children("annotations", "annotation"), "image_id")
+    drawn = group_by(read_object(masks).children("annotations", "annotation"), "image_id")
+    folders = MediaFolders(folder / "images/grandf/val_test")
+
+    def read_one(item: tuple[Any, Record]) -> bytes:
+        image_id, image = item
+        if image_id not in said:
+            raise image.error(f"there is no caption of image {image_id!r:.60}; expected an annotation of it")
+        texts, labels = [one.text("caption") for one in said[image_id]], said[image_id][0].get("labels", list)
+        if not all(isinstance(label, str) for label in labels):
+            raise said[image_id][0].error(f"labels is {labels!r:.60}; expected a list of texts")
+        objects = [one.get("segmentation", object) for one in drawn.get(image_id, ())]
+        phrases = [one for one in find_phrases(texts[0], labels) if one.objects[0] < len(objects)]
+        name = image.text("file_name") if "file_name" in image.values else f"{image_id}.jpg"
+        size = image.size() if "height" in image.values else None
+        record = _check((name, size, texts[0], phrases, objects), image, folders)
+        return pack(replace(record, image_id=str(image_id), references=texts, labels=labels))
+
+    images = index_by(content.children("images", "image"), "id")
+    if unknown := [one[0] for image_id, one in drawn.items() if image_id not in images]:
+        raise unknown[0].error(f"there is no such image in {captions.name}; the two files do not belong together")
+    order = sorted(images.items(), key=lambda item: (isinstance(item[0], str), item[0]))
+    records = PackedRecords(GroundedCaption, read_each(read_one, order))
+    return GroundedCaptions("gcg_grandf", records, draw or DrawConfig(), Counter(), captions)
+
+
 def _check(raw: _Raw, record: Record, folders: MediaFolders) -> GroundedCaption:
     picture, size, caption, phrases, objects = raw
     path = folders.find(picture, record)
@@ -191,9 +235,7 @@ def _read_references(record: Record) -> _Raw:
 def _read_flickr_list(file: Path) -> list[tuple[Record, list[Record]]]:
     """Read a COCO file whose images are captions, each with its annotations."""
     content = read_object(file)
-    annotations: dict[Any, list[Record]] = {}
-    for one in content.children("annotations", "annotation"):
-        annotations.setdefault(one.get("image_id", int), []).append(one)
+    annotations = group_by(content.children("annotations", "annotation"), "image_id")
     images = content.children("images", "image")
     return [(image, annotations.get(image.get("id", int), [])) for image in images]
 

@@ -3,7 +3,7 @@
 Flow: annotation file -> read_annotations -> Record, one per picture, clip or expression -> a dataset of data/.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -146,14 +146,25 @@ def index_by(records: Sequence[Record], key: str) -> dict[Any, Record]:
     Raises:
         ValueError: two records have the same value, or it is neither.
     """
-    found: dict[Any, Record] = {}
+    found = group_by(records, key)
+    for value, (first, *others) in found.items():
+        if others:
+            raise others[0].error(f"{key} {value!r} is also that of {first.name}; expected distinct ones")
+    return {value: first for value, (first,) in found.items()}
+
+
+def group_by(records: Iterable[Record], key: str) -> dict[Any, list[Record]]:
+    """Group records by a field that is a whole number or a text.
+
+    Raises:
+        ValueError: the field is neither.
+    """
+    found: dict[Any, list[Record]] = {}
     for record in records:
         value = record.get(key, object)
         if isinstance(value, bool) or not isinstance(value, int | str):
             raise record.error(f"{key} is {_short(value)}; expected a whole number or a text")
-        if value in found:
-            raise record.error(f"{key} {value!r} is also that of {found[value].name}; expected distinct ones")
-        found[value] = record
+        found.setdefault(value, []).append(record)
     return found
 
 
