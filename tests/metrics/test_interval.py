@@ -1,9 +1,21 @@
+import math
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sa2va.metrics.interval import bootstrap_interval, bootstrap_test
+from sa2va.metrics.interval import (
+    SumStatistic,
+    WeightedStatistic,
+    bootstrap_interval,
+    bootstrap_test,
+    mean,
+    mean_of_classes,
+    paired,
+    share,
+)
 
 
 def test_close_to_the_normal_interval() -> None:
@@ -92,3 +104,52 @@ def test_a_paired_test_sees_what_two_intervals_do_not() -> None:
     none = bootstrap_test(rows[:, 0] - shared - 0.1, np.mean, groups)
     assert none.low < 0 < none.high and none.p > 0.05
     assert bootstrap_test(np.zeros(5), np.mean).p == 1.0
+
+
+def picked(statistic: SumStatistic) -> Callable[[np.ndarray], float]:
+    """Hide that a statistic is one of sums, so that every resample picks its rows."""
+    return lambda rows: statistic(rows)
+
+
+@pytest.mark.parametrize(("statistic", "width"), [(mean, None), (share, 2), (mean_of_classes, 2)])
+def test_resampling_sums_equals_resampling_rows(statistic: SumStatistic, width: int | None) -> None:
+    rng = np.random.default_rng(5)
+    rows = rng.random(60) if width is None else rng.random((60, width))
+    if statistic is mean_of_classes:
+        rows[:, 0] = rng.integers(0, 3, 60)
+    groups = rng.integers(0, 12, 60)
+    slow = bootstrap_interval(rows, picked(statistic), groups, num_resamples=200)
+    assert bootstrap_interval(rows, statistic, groups, num_resamples=200) == pytest.approx(slow, abs=1e-12)
+
+
+def test_weights_count_rows_as_often_as_their_group_is_drawn() -> None:
+    rng = np.random.default_rng(6)
+    rows, groups = rng.random(40), rng.integers(0, 9, 40)
+    weighted = WeightedStatistic(prepare=lambda rows: lambda weights: float(np.average(rows, weights=weights)))
+    assert weighted(rows) == pytest.approx(rows.mean())
+    assert bootstrap_interval(rows, weighted, groups) == pytest.approx(bootstrap_interval(rows, mean, groups))
+
+
+def test_statistics_by_hand() -> None:
+    assert mean([1.0, 2.0, 6.0]) == 3.0
+    assert share([(1, 2), (2, 4), (3, 10)]) == 6 / 16
+    assert mean_of_classes([(0, 1.0), (0, 0.0), (1, 1.0), (7, 0.0)]) == pytest.approx((0.5 + 1 + 0) / 3)
+    assert math.isnan(share([(0, 0)]))
+
+
+def test_resamples_without_a_value_are_left_out() -> None:
+    """Only one of three rows has a whole; a third of the resamples misses it."""
+    assert bootstrap_interval(np.array([[1, 2], [0, 0], [0, 0]]), share) == (0.5, 0.5)
+    low, high = bootstrap_interval(np.zeros((3, 2)), share)
+    assert math.isnan(low) and math.isnan(high)
+    assert bootstrap_test(np.zeros((3, 2, 2)), paired(share)).p == 1.0
+
+
+def test_a_paired_statistic_is_the_difference_of_its_sides() -> None:
+    rows = np.random.default_rng(7).random((50, 2, 2))
+    difference = paired(share)
+    assert difference(rows) == pytest.approx(share(rows[:, 0]) - share(rows[:, 1]))
+    slow = bootstrap_test(rows, lambda drawn: share(drawn[:, 0]) - share(drawn[:, 1]))
+    assert bootstrap_test(rows, difference) == pytest.approx(slow, abs=1e-12)
+    same = np.stack([rows[:, 0], rows[:, 0]], axis=1)
+    assert bootstrap_test(same, difference) == (0.0, 0.0, 0.0, 1.0)

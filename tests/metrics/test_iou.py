@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import arrays
 
-from sa2va.metrics.iou import ciou, giou, intersection_union, iou, pairwise_iou
+from sa2va.masks import encode_rle
+from sa2va.metrics.iou import ciou, giou, intersection_union, iou, overlap, pairwise_iou, pairwise_rle_iou
 
 MASKS = arrays(bool, (3, 6, 7))
 
@@ -40,9 +41,22 @@ def test_ciou_weighs_pixels_and_giou_weighs_pairs() -> None:
     assert giou([0], [0]) == 1.0
 
 
+def test_ignored_pixels_count_nowhere() -> None:
+    """Two 4x4 boxes share 2x2 px; ignoring columns 0..2 leaves one column of the first and three of the second."""
+    counts = overlap(box(0, 0, 4, 4), box(2, 2, 6, 6), box(0, 0, 3, 10))
+    assert counts == (2, 14, 4, 12)
+    assert [int(count) for count in intersection_union(box(0, 0, 4, 4), box(2, 2, 6, 6), box(0, 0, 3, 10))] == [2, 14]
+    assert overlap(box(0, 0, 4, 4), box(2, 2, 6, 6)) == (4, 28, 16, 16)
+
+
 def test_sizes_must_agree() -> None:
+    one, other = np.zeros((2, 2), bool), np.zeros((2, 3), bool)
     with pytest.raises(ValueError, match=r"\(2, 2\).*\(2, 3\)"):
-        intersection_union(np.zeros((2, 2), bool), np.zeros((2, 3), bool))
+        intersection_union(one, other)
+    with pytest.raises(ValueError, match=r"ignored \(2, 3\), true \(2, 2\)"):
+        overlap(one, one, other)
+    with pytest.raises(ValueError, match=r"\(2, 2\), \(2, 3\)"):
+        pairwise_rle_iou([encode_rle(one)], [encode_rle(other)])
 
 
 @pytest.mark.parametrize(("num_pred", "num_target"), [(0, 0), (0, 2), (3, 0)])
@@ -57,4 +71,5 @@ def test_iou_is_symmetric_and_bounded(one: np.ndarray, other: np.ndarray) -> Non
     assert 0 <= iou(one, other) <= 1
     assert iou(one, one) == 1
     assert pairwise_iou(one, other).shape == (3, 3)
-    assert pairwise_iou(one, other)[1, 2] == pytest.approx(iou(one[1], other[2]))
+    expected = iou(one[1], other[2]) if one[1].any() or other[2].any() else 0.0  # empty masks match nothing
+    assert pairwise_iou(one, other)[1, 2] == pytest.approx(expected)

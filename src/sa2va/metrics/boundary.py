@@ -72,16 +72,27 @@ def boundary_f(pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> NDArray[np
         raise ValueError(f"masks to compare differ in shape: predicted {pred.shape}, true {target.shape}")
     height, width = pred.shape[-2:]
     kernel = disk(tolerance_radius(height, width))
-    pred_lines = boundary_map(np.asarray(pred, bool)).reshape(-1, height, width)  # (..., H, W) -> (T, H, W)
-    target_lines = boundary_map(np.asarray(target, bool)).reshape(-1, height, width)
-    scores = [_outline_f(one, other, kernel) for one, other in zip(pred_lines, target_lines, strict=True)]
+    frames = (
+        np.asarray(masks, bool).reshape(-1, height, width) for masks in (pred, target)
+    )  # (..., H, W) -> (T, H, W)
+    scores = [_frame_f(one, other, kernel) for one, other in zip(*frames, strict=True)]
     return np.asarray(scores, float).reshape(pred.shape[:-2])
 
 
-def _outline_f(pred: NDArray[np.bool_], target: NDArray[np.bool_], kernel: NDArray[np.uint8]) -> float:
+def _frame_f(pred: NDArray[np.bool_], target: NDArray[np.bool_], kernel: NDArray[np.uint8]) -> float:
+    window = _around(pred | target)  # both contours lie in it
+    pred, target = boundary_map(pred[window]), boundary_map(target[window])
     num_pred, num_target = int(pred.sum()), int(target.sum())
     if not num_pred or not num_target:
         return float(num_pred == num_target)
     precision = np.count_nonzero(pred & cv2.dilate(target.view(np.uint8), kernel).view(bool)) / num_pred
     recall = np.count_nonzero(target & cv2.dilate(pred.view(np.uint8), kernel).view(bool)) / num_target
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def _around(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Return the window of a mask with one pixel more on each side, within the picture."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return slice(0, 1), slice(0, 1)
+    return slice(max(rows[0] - 1, 0), rows[-1] + 2), slice(max(columns[0] - 1, 0), columns[-1] + 2)
