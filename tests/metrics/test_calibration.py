@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sa2va.metrics.calibration import ece
+from sa2va.metrics.calibration import NUM_BINS, calibration_bins, ece, risk_coverage
 
 UNIT = st.floats(0, 1)
 
@@ -27,6 +27,38 @@ def test_a_calibrated_forecaster_has_a_small_error() -> None:
     rng = np.random.default_rng(0)
     confidences = rng.random(20000)
     assert ece(confidences, rng.random(20000) < confidences) < 0.02
+
+
+def test_bins_by_hand() -> None:
+    bins = calibration_bins([0.95, 1.0, 0.15, 0.1], [1, 0.5, 0, 0.25])
+    assert bins.counts.tolist() == [0, 2, *[0] * 7, 2]
+    assert bins.confidences[[1, 9]] == pytest.approx([0.25, 1.95])
+    assert bins.outcomes[[1, 9]] == pytest.approx([0.25, 1.5])
+    assert len(bins.counts) == NUM_BINS
+
+
+def test_risk_and_coverage_by_hand() -> None:
+    """The two pairs at 0.5 are kept together: risks 0, 0.2, then (0 + 0.2 + 0.5 + 0.9) / 4."""
+    coverage, risk = risk_coverage([0.5, 0.9, 0.5, 0.7], [0.5, 1.0, 0.1, 0.8])
+    assert coverage == pytest.approx([0.25, 0.5, 1.0])
+    assert risk == pytest.approx([0.0, 0.1, 0.4])
+
+
+def test_confidence_without_knowledge_has_one_point() -> None:
+    coverage, risk = risk_coverage([0.3] * 5, [0, 0, 1, 1, 1])
+    assert (coverage.tolist(), risk.tolist()) == ([1.0], pytest.approx([0.4]))
+
+
+@given(st.lists(st.tuples(UNIT, UNIT), min_size=1))
+def test_risk_at_full_coverage_is_the_mean_error_and_a_perfect_ranking_never_falls(
+    pairs: list[tuple[float, float]],
+) -> None:
+    confidences, outcomes = np.array(pairs).T
+    coverage, risk = risk_coverage(confidences, outcomes)
+    assert coverage[-1] == 1.0
+    assert risk[-1] == pytest.approx(np.mean(1 - outcomes))
+    assert (np.diff(coverage) > 0).all()
+    assert (np.diff(risk_coverage(outcomes, outcomes)[1]) >= -1e-9).all()
 
 
 @pytest.mark.parametrize(

@@ -1,35 +1,87 @@
-"""Measure the calibration of confidences.
+"""Measure the calibration of confidences, and how errors fall as unsure answers are left out.
 
-Flow: (confidence, outcome) pairs of a benchmark -> ece.
-Source: Naeini et al., AAAI 2015 (expected calibration error). Our outcomes may be any number in 0..1, so that
-    a predicted IoU can be compared with the achieved one.
-Shapes: E pairs.
+Flow: (confidence, outcome) pairs of a benchmark -> ece; calibration_bins and risk_coverage -> charts of the report.
+Source: Naeini et al., AAAI 2015 (expected calibration error); Geifman and El-Yaniv, NeurIPS 2017 (risk and coverage).
+    Our outcomes may be any number in 0..1, so that a predicted IoU can be compared with the achieved one.
+Shapes: E pairs, B bins.
 """
 
+from typing import NamedTuple
+
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 NUM_BINS = 10
+
+
+class Bins(NamedTuple):
+    """Pairs in equal-width bins of confidence."""
+
+    counts: NDArray[np.int64]  # (B,)
+    confidences: NDArray[np.float64]  # (B,) sum over the pairs of a bin
+    outcomes: NDArray[np.float64]  # (B,) likewise
+
+
+def calibration_bins(confidences: ArrayLike, outcomes: ArrayLike) -> Bins:
+    """Sum confidences and outcomes in equal-width bins of confidence.
+
+    Args:
+        confidences: (E,) 0..1, a probability or an expected IoU.
+        outcomes: (E,) 0..1.
+
+    Raises:
+        ValueError: no pairs, different lengths, or values outside 0..1.
+    """
+    confidences, outcomes = _pairs(confidences, outcomes)
+    bins = np.minimum((confidences * NUM_BINS).astype(int), NUM_BINS - 1)
+    return Bins(
+        counts=np.bincount(bins, minlength=NUM_BINS),
+        confidences=np.bincount(bins, confidences, NUM_BINS).astype(float),
+        outcomes=np.bincount(bins, outcomes, NUM_BINS).astype(float),
+    )
 
 
 def ece(confidences: ArrayLike, outcomes: ArrayLike) -> float:
     """Compute the expected calibration error: mean gap of confidence and outcome over equal-width bins.
 
     Args:
-        confidences: (E,) 0..1, a probability or an expected IoU.
-        outcomes: (E,) 0..1.
+        confidences, outcomes: as for `calibration_bins`.
 
     Returns:
         0 (calibrated) .. 1.
 
     Raises:
-        ValueError: no pairs, different lengths, or values outside 0..1.
+        ValueError: as `calibration_bins`.
     """
+    bins = calibration_bins(confidences, outcomes)
+    return float(np.abs(bins.confidences - bins.outcomes).sum() / bins.counts.sum())
+
+
+def risk_coverage(confidences: ArrayLike, outcomes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute the risk at each coverage: keep the most confident pairs, and take the mean of 1 - outcome over them.
+
+    Pairs of equal confidence are kept or left out together.
+
+    Args:
+        confidences, outcomes: as for `calibration_bins`.
+
+    Returns:
+        Coverage, ascending in (0, 1], and risk in 0..1: one value per distinct confidence.
+
+    Raises:
+        ValueError: as `calibration_bins`.
+    """
+    confidences, outcomes = _pairs(confidences, outcomes)
+    order = np.argsort(-confidences, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(confidences[order]) != 0, True))  # of each distinct confidence
+    kept = last + 1
+    return kept / confidences.size, np.cumsum(1 - outcomes[order])[last] / kept
+
+
+def _pairs(confidences: ArrayLike, outcomes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     confidences, outcomes = np.asarray(confidences, float), np.asarray(outcomes, float)
     if confidences.shape != outcomes.shape or not confidences.size:
         raise ValueError(f"calibration needs pairs, got {confidences.size} confidences and {outcomes.size} outcomes")
     if not ((confidences >= 0) & (confidences <= 1) & (outcomes >= 0) & (outcomes <= 1)).all():
         raise ValueError("calibration expects confidences and outcomes in 0..1")
-    bins = np.minimum((confidences * NUM_BINS).astype(int), NUM_BINS - 1)
-    gaps = np.bincount(bins, weights=confidences - outcomes, minlength=NUM_BINS)  # sum of differences per bin
-    return float(np.abs(gaps).sum() / confidences.size)
+    return confidences, outcomes

@@ -5,19 +5,27 @@ Shapes: H W picture.
 """
 
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from io import BytesIO
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from sa2va.apps.demo.style import STYLE
+from sa2va.draw.page import document, paragraphs, picture_to_uri
 from sa2va.evaluation.benchmark import Figure
+
+STYLE = """
+.ask { margin: 8px 0 2px; color: var(--soft); }
+.ask::before { content: "\\203A  "; color: var(--blue); }
+.say { margin: 0 0 4px; font-weight: 550; }
+.expected { margin: 0; font-size: 14px; color: var(--soft); }
+.right, .wrong { font-size: 12px; font-weight: 600; padding: 1px 7px; border-radius: 9px; border: 1px solid; }
+.right { color: var(--green); } .wrong { color: var(--red); }
+.task td { font-weight: 600; padding-top: 18px; }
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,19 +77,12 @@ def render_page(page: Page) -> str:
         for section, exhibits in groupby(page.exhibits, key=lambda exhibit: exhibit.section)
     ]
     figures = f"<h2>Measured just now</h2>\n{render_rows(page.rows)}" if page.rows else ""
-    return (
-        "<!doctype html>\n<html lang='en'>\n<head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{escape(page.title)}</title><style>{STYLE}</style></head>\n<body>\n<main>\n"
-        f"<h1>{escape(page.title)}</h1>\n{render_paragraphs(page.introduction, 'lead')}\n"
+    body = (
+        f"<h1>{escape(page.title)}</h1>\n{paragraphs(page.introduction, 'lead')}\n"
         + "\n".join(sections)
-        + f"\n{figures}\n<footer>{render_paragraphs(page.footer)}</footer>\n</main>\n</body>\n</html>\n"
+        + f"\n{figures}\n<footer>{paragraphs(page.footer)}</footer>\n"
     )
-
-
-def render_paragraphs(texts: Iterable[str], kind: str = "") -> str:
-    opening = f"<p class='{kind}'>" if kind else "<p>"
-    return "".join(f"{opening}{escape(text)}</p>" for text in texts)
+    return document(page.title, body, STYLE)
 
 
 def render_exhibit(exhibit: Exhibit) -> str:
@@ -129,10 +130,3 @@ def render_row(row: Row) -> str:
 
 def format_number(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
-
-
-def picture_to_uri(picture: NDArray[np.uint8]) -> str:
-    """Encode a picture (H, W, 3) as a data URI, in WebP, which compresses flat drawings best."""
-    buffer = BytesIO()
-    Image.fromarray(picture).save(buffer, format="WEBP", quality=88)
-    return f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}"
