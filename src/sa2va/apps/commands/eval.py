@@ -5,7 +5,7 @@ Flow: model, names of benchmarks -> evaluation/runner.py -> table or JSON; with 
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +25,8 @@ from sa2va.extensions import collect, load_extensions, missing_extensions, resol
 
 if TYPE_CHECKING:
     from sa2va.evaluation.benchmark import Benchmark
+
+Wording = Literal["ours", "released"]  # as in evaluation/prompts.py, which is not imported for --help
 
 EXPORTED_ITEMS = 20  # pictures or clips of each exported split, without --limit
 
@@ -76,6 +78,9 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option("--limit", "--items", min=1, help="Number of items of each benchmark.")
     ] = None,
+    prompts: Annotated[
+        Wording, typer.Option(help="Wording of the questions: of our models, or of the released evaluation.")
+    ] = "ours",
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Part of the items, for one of N processes.", show_default=False)
     ] = None,
@@ -112,7 +117,7 @@ def evaluate(
     names = [name for several in benchmarks or () for name in several.split(",") if name]
     if exported is not None:
         export_missing(exported, split, seed, limit or EXPORTED_ITEMS, quiet)
-    built = build(names, extensions, data, exported, split, seed, limit)
+    built = build(names, extensions, data, exported, split, seed, limit, prompts)
     predictor = choice.load()
     described = describe_run(predictor, model, **choice.sources())
     is_drawn = exported is not None or all(one.seed is not None for one in built)
@@ -131,6 +136,7 @@ def build(
     split: str,
     seed: int | None,
     limit: int | None,
+    prompts: Wording,
 ) -> "list[Benchmark[Any]]":
     """Build the benchmarks that the options of `evaluate` name.
 
@@ -150,9 +156,9 @@ def build(
     if public and data is None and exported is None:
         raise ValueError(f"benchmark {public[0]}: needs the root of its data; add --data DIR")
     if exported is not None:
-        built += build_public(public or [ALL], exported)
+        built += build_public(public or [ALL], exported, prompts=prompts)
     elif public and data is not None:
-        built += build_public(public, data, limit=limit, seed=seed)
+        built += build_public(public, data, limit=limit, seed=seed, prompts=prompts)
     if not built:
         flags = [f"--{name}" for name, module in load_extensions().items() if hasattr(module, "BENCHMARKS")]
         raise ValueError(f"nothing to evaluate; add {', '.join([*flags, '--benchmarks NAME --data DIR'])}")
