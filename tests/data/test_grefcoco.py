@@ -49,6 +49,15 @@ def test_the_pickle_of_the_evaluation_reads_the_same(tmp_path: Path) -> None:
     assert build_dataset("grefcoco", tmp_path)[0].turns == wanted
 
 
+def test_a_crowd_is_no_target(tmp_path: Path) -> None:
+    file = write_grefcoco(tmp_path) / "instances.json"
+    content = json.loads(file.read_text())
+    content["annotations"][1]["iscrowd"] = 1
+    write_json(file, content)
+    sample = build_dataset("grefcoco", tmp_path)[0]
+    assert np.array_equal(read_masks(sample, find_turn(sample, "both")), rectangle_mask(*BOXES[0])[None])
+
+
 @pytest.mark.parametrize(
     "ann_id, reason",
     [

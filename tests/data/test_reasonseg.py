@@ -9,6 +9,9 @@ from support.stored_layouts import rectangle_mask, write_picture
 from support.stored_pictures import BOXES, write_reasonseg
 
 from sa2va.data.catalog import build_dataset
+from sa2va.data.media_files import StoredPicture
+from sa2va.data.reasonseg import PaintedOutlines, paint_outline
+from sa2va.data.referring import ReferringPictures
 
 OUTLINE = {"label": "target", "points": [[1, 1], [9, 1], [9, 9]]}
 
@@ -21,13 +24,36 @@ def test_sentences_are_asked_as_they_are_and_phrases_in_a_template(tmp_path: Pat
     assert "the caf\u00e9's box" in turn.question and turn.question != "the caf\u00e9's box"
 
 
+def painted(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    """Return a box with the pixels that its outline touches."""
+    return rectangle_mask(x0, y0, x1 + 1, y1 + 1)
+
+
 def test_a_smaller_part_to_ignore_cuts_the_target_and_a_flag_does_not(tmp_path: Path) -> None:
     dataset = build_dataset("reasonseg", write_reasonseg(tmp_path))
-    first = rectangle_mask(*BOXES[0]) & ~rectangle_mask(5, 5, 8, 9)
-    assert np.array_equal(dataset[0].masks, first[None, None])
-    assert np.array_equal(dataset[1].masks[0, 0], rectangle_mask(*BOXES[1]))
+    assert isinstance(dataset, ReferringPictures)
+    hole = painted(5, 5, 8, 9)
+    assert np.array_equal(dataset[0].masks, (painted(*BOXES[0]) & ~hole)[None, None])
+    ignored = [record.ignored.masks([0], [0])[0, 0] for record in dataset.records if record.ignored is not None]
+    assert np.array_equal(ignored, [hole, np.zeros_like(hole)])
+    assert np.array_equal(dataset[1].masks[0, 0], painted(*BOXES[1]))
     held_out = build_dataset("reasonseg", tmp_path, split="val")
-    assert np.array_equal(held_out[0].masks[0, 0], rectangle_mask(*BOXES[0]) | rectangle_mask(*BOXES[1]))
+    assert np.array_equal(held_out[0].masks[0, 0], painted(*BOXES[0]) | painted(*BOXES[1]))
+
+
+def test_an_outline_is_cut_to_whole_pixels_and_has_those_that_it_touches() -> None:
+    mask = paint_outline([[1.9, 1.9], [4.9, 1.9], [4.9, 3.9]], (6, 7))
+    rows = ["       ", " ####  ", "  ###  ", "    #  ", "       ", "       "]
+    assert ["".join(" #"[int(pixel)] for pixel in row) for row in mask] == rows
+    with pytest.raises(ValueError, match=r"do not belong to a 7x6 picture"):
+        paint_outline([[1, 1], [4, 1], [4, 3e9]], (6, 7))
+
+
+def test_of_two_outlines_of_one_size_the_first_is_painted_last(tmp_path: Path) -> None:
+    picture = StoredPicture(write_picture(tmp_path / "a.png"))
+    one, other = [[1, 1], [5, 1], [5, 5], [1, 5]], [[3, 1], [7, 1], [7, 5], [3, 5]]
+    for outlines, area in (([(True, one), (False, other)], 25), ([(False, other), (True, one)], 10)):
+        assert PaintedOutlines(outlines, picture, of_target=True).masks([0], [0]).sum() == area
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from support.stored_layouts import rectangle_mask, write_json, write_pickle, wri
 
 from sa2va.data.base import Repeat
 from sa2va.data.catalog import build_dataset
+from sa2va.data.refcoco import refcoco
 from sa2va.data.referring import ReferringPictures
 from sa2va.data.stored import DrawConfig
 
@@ -59,6 +60,21 @@ def test_a_sentence_is_put_into_a_template_and_one_without_a_word_is_left_out(tm
     assert isinstance(dataset, ReferringPictures)
     assert [one.text for one in dataset.records[0].expressions][0] == "guy on left the tall one"
     assert dataset.left_out == {"sentences without a word": 2, "pictures without a sentence": 1}
+
+
+def test_evaluation_asks_every_sentence_as_the_dataset_cleaned_it(tmp_path: Path) -> None:
+    refs = pickle.loads((write_refcoco(tmp_path) / "refs(unc).p").read_bytes())
+    refs[0]["sentences"] = [
+        {"raw": "Guy on left?", "sent": "guy on left", "sent_id": 7},
+        {"raw": "?", "sent": "", "sent_id": 9},
+        {"raw": "Guy on left!", "sent": "guy on left", "sent_id": 8},
+    ]
+    write_pickle(tmp_path / "refs(unc).p", refs)
+    dataset = refcoco(tmp_path, as_evaluated=True)
+    found = [(one.id, one.text) for one in dataset.records[0].expressions]
+    assert found[:3] == [("0/7", "guy on left"), ("0/9", ""), ("0/8", "guy on left")]
+    assert found[3:] == [("1/0", "unused"), ("1/1", "unused")]
+    assert not dataset.left_out
 
 
 def test_texts_of_python_2_are_read(tmp_path: Path) -> None:

@@ -45,6 +45,11 @@ class CocoPictures:
         size = self.images[image_id].size()
         return check_segmentation(annotation.values.get("segmentation"), annotation, size)
 
+    def is_crowd(self, ann_id: int) -> bool:
+        """Tell whether an annotation is one mask for any number of objects; False if there is no such annotation."""
+        annotation = self.annotations.get(ann_id)
+        return annotation is not None and bool(annotation.get("iscrowd", int, 0))
+
 
 def read_coco(file: Path, folders: Sequence[Path]) -> CocoPictures:
     """Read a COCO annotation file.

@@ -1,22 +1,23 @@
 """Read ReasonSeg: questions and phrases that need reasoning, about one target of a picture.
 
 Flow: <folder>/<split>/<name>.json and <name>.jpg -> one record per picture -> Sample.
-Source: LISA, arXiv:2308.00692. Outlines are painted by decreasing area, so that a smaller one to be ignored cuts the
-    target; pixels to be ignored are no target here. Our outlines cover pixels as COCO's do, those of the released
-    evaluation also every pixel that they touch.
+Source: LISA, arXiv:2308.00692, and its released evaluation. Outlines are painted by decreasing area, so that a smaller
+    one to be ignored cuts the target. Corners are cut to whole pixels, and an outline covers every pixel that it
+    touches. Pixels to be ignored are no target in training, and do not count in evaluation.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from sa2va.data.media_files import MediaFolders, StoredPicture
 from sa2va.data.records import Record, read_object
 from sa2va.data.referring import Expression, ReferredPicture, ReferringPictures
 from sa2va.data.stored import DrawConfig, check_split, read_each
-from sa2va.masks import polygons_to_mask
 from sa2va.types import Masks
 
 SPLITS = ("train", "val", "test")
@@ -24,21 +25,39 @@ UNUSED, IGNORED = "flag", "ignore"  # labels; any other is the target
 
 
 @dataclass(frozen=True)
-class PaintedTarget:
-    """The mask of a target, painted on demand."""
+class PaintedOutlines:
+    """One mask of the outlines of a kind, of target or of pixels to be ignored, painted on demand."""
 
-    outlines: Sequence[tuple[bool, Sequence[Sequence[float]]]]  # is target, points (x, y) px; later ones cover
+    outlines: Sequence[tuple[bool, Sequence[Sequence[float]]]]  # is target, points (x, y) px
     picture: StoredPicture
+    of_target: bool
 
     def __len__(self) -> int:
         return 1
 
     def masks(self, objects: Sequence[int], frames: Sequence[int]) -> Masks:
         """Paint the mask n times on K frames, bool (n, K, H, W)."""
+        painted = [(one[0], paint_outline(one[1], self.picture.size)) for one in reversed(self.outlines)]
+        painted.sort(key=lambda one: -int(one[1].sum()))
         mask = np.zeros(self.picture.size, bool)
-        for is_target, points in self.outlines:
-            mask[polygons_to_mask([points], *self.picture.size)] = is_target
+        for is_target, outline in painted:
+            mask[outline] = is_target == self.of_target
         return np.broadcast_to(mask, (len(objects), len(frames), *mask.shape)).copy()
+
+
+def paint_outline(points: Sequence[Sequence[float]], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Paint an outline of points (x, y) px and what lies in it, bool (H, W).
+
+    Raises:
+        ValueError: the points do not belong to a picture of that size.
+    """
+    corners, mask = np.array(points, float), np.zeros(size, np.uint8)
+    if not (np.abs(corners) <= 2 * max(size)).all():
+        raise ValueError(f"the points of a shape do not belong to a {size[1]}x{size[0]} picture; give px in x, y order")
+    outline = [corners.astype(np.int32)]
+    cv2.polylines(mask, outline, isClosed=True, color=1)
+    cv2.fillPoly(mask, outline, color=1)
+    return mask.astype(bool)
 
 
 def reasonseg(path: str | Path, *, split: str = "train", draw: DrawConfig | None = None) -> ReferringPictures:
@@ -81,10 +100,12 @@ def _read_picture(file: Path, folders: MediaFolders) -> ReferredPicture:
     texts = record.get("text", list)
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise record.error(f"text is {texts!r:.60}; expected a list of texts")
-    outlines.sort(key=lambda one: -_area(one[1]))
     is_sentence = record.get("is_sentence", bool)
-    expressions = tuple(Expression(text.strip(), (0,), is_sentence) for text in dict.fromkeys(texts))
-    return ReferredPicture(file, file.stem, picture, PaintedTarget(outlines, picture), expressions)
+    expressions = tuple(
+        Expression(text.strip(), (0,), is_sentence, id=str(number)) for number, text in enumerate(dict.fromkeys(texts))
+    )
+    target, ignored = (PaintedOutlines(outlines, picture, of_target) for of_target in (True, False))
+    return ReferredPicture(file, file.stem, picture, target, expressions, ignored)
 
 
 def _read_points(shape: Record) -> list[list[float]]:
@@ -95,8 +116,3 @@ def _read_points(shape: Record) -> list[list[float]]:
     if len(points) < 3:
         raise shape.error(f"points has {len(points)} points; expected 3 or more")
     return points
-
-
-def _area(points: Sequence[Sequence[float]]) -> float:
-    x, y = np.asarray(points, float).T
-    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2

@@ -7,7 +7,7 @@ Source: Kazemzadeh et al., EMNLP 2014; Yu et al., arXiv:1608.00272; Mao et al., 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,13 @@ NO_WORD, UNASKED = "sentences without a word", "pictures without a sentence"
 
 
 def build(
-    name: str, refs: Sequence[str], path: str | Path, *, split: str = "train", draw: DrawConfig | None = None
+    name: str,
+    refs: Sequence[str],
+    path: str | Path,
+    *,
+    split: str = "train",
+    draw: DrawConfig | None = None,
+    as_evaluated: bool = False,
 ) -> ReferringPictures:
     """Read one of the datasets.
 
@@ -35,6 +41,8 @@ def build(
             evaluation's place beside it, glamm_data/images/coco2014/train2014.
         split: "train", "val", "testA", "testB" or "test"; "test" also includes testA and testB.
         draw: settings of the draws.
+        as_evaluated: every sentence in the cleaned form of the dataset, which evaluation asks; otherwise the raw form
+            that the players typed, without what has no word.
 
     Raises:
         ValueError: a file is missing, a record is damaged, or no reference belongs to the split.
@@ -55,7 +63,8 @@ def build(
     if not grouped:
         raise ValueError(f"{file}: no reference of split {split!r}; it has {', '.join(sorted(splits))}")
     left_out: Counter[str] = Counter()
-    records = read_each(lambda item: _read_picture(file, *item, pictures, left_out), sorted(grouped.items()))
+    read = _read_cleaned if as_evaluated else _read_sentence
+    records = read_each(lambda item: _read_picture(file, *item, pictures, read, left_out), sorted(grouped.items()))
     return ReferringPictures(name, records, draw or DrawConfig(), left_out)
 
 
@@ -66,22 +75,32 @@ def picture_folders(folder: Path) -> list[Path]:
 
 
 def _read_picture(
-    file: Path, image_id: int, refs: Sequence[Record], pictures: CocoPictures, left_out: Counter[str]
+    file: Path,
+    image_id: int,
+    refs: Sequence[Record],
+    pictures: CocoPictures,
+    read: Callable[[Record], str | None],
+    left_out: Counter[str],
 ) -> ReferredPicture | None:
     picture = pictures.picture(image_id, refs[0])
     objects: list[Any] = []
     expressions = []
     rows: dict[int, int] = {}
-    for ref in refs:
-        ids = _annotation_ids(ref)
+    for place, ref in enumerate(refs):
+        ids = _annotation_ids(ref, pictures)
+        ref_id = ref.get("ref_id", int, place)
         for ann_id in ids:
             if ann_id not in rows:
                 rows[ann_id] = len(objects)
                 objects.append([pictures.segmentation(ann_id, image_id, ref)])
         referents = tuple(rows[ann_id] for ann_id in ids)
-        sentences = [_read_sentence(one) for one in ref.children("sentences", "sentence")]
-        expressions += [Expression(text, referents) for text in sentences if text]
-        left_out.update(NO_WORD for text in sentences if not text)
+        for number, sentence in enumerate(ref.children("sentences", "sentence")):
+            text = read(sentence)
+            if text is None:
+                left_out[NO_WORD] += 1
+            else:
+                sent_id = sentence.get("sent_id", int, number)
+                expressions.append(Expression(text, referents, id=f"{ref_id}/{sent_id}"))
     if not expressions:
         left_out[UNASKED] += 1
         return None
@@ -89,24 +108,32 @@ def _read_picture(
     return ReferredPicture(file, image_id, picture, tracks, tuple(expressions))
 
 
-def _annotation_ids(ref: Record) -> list[int]:
-    """Return the objects of a reference: one id, or in gRefCOCO a list of ids, [-1] for no object."""
+def _annotation_ids(ref: Record, pictures: CocoPictures) -> list[int]:
+    """Return the objects of a reference: one id, or in gRefCOCO a list of ids, [-1] for no object.
+
+    Crowds of a list are left out, as in the evaluation of gRefCOCO.
+    """
     if not isinstance(ref.values.get("ann_id"), list):
         return [ref.get("ann_id", int)]
     ids = ref.get("ann_id", list)
     if not ids or any(type(one) is not int for one in ids) or (-1 in ids and len(ids) > 1):
         raise ref.error(f"ann_id is {ids!r:.60}; expected annotation ids, or [-1] for no object")
-    return [] if ids == [-1] else list(dict.fromkeys(ids))
+    return [] if ids == [-1] else [one for one in dict.fromkeys(ids) if not pictures.is_crowd(one)]
 
 
-def _read_sentence(record: Record) -> str:
-    """Return a sentence in lower case without question marks and its final full stop; empty if it has no word.
+def _read_cleaned(record: Record) -> str:
+    """Return a sentence in lower case without punctuation, as the dataset cleaned it; it may be empty."""
+    return record.get("sent" if "sent" in record.values else "raw", str).strip()
+
+
+def _read_sentence(record: Record) -> str | None:
+    """Return a sentence in lower case without question marks and its final full stop; None if it has no word.
 
     No sentence of these datasets is a question: players of a game also typed "guy on the left?".
     """
     text = record.get("raw" if "raw" in record.values else "sent", str)
     phrase = " ".join(text.lower().replace("?", " ").split()).rstrip(".").strip()
-    return phrase if any(character.isalnum() for character in phrase) else ""
+    return phrase if any(character.isalnum() for character in phrase) else None
 
 
 refcoco = partial(build, "refcoco", ("refs(unc).p",))

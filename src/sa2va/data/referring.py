@@ -31,6 +31,7 @@ class Expression:
     objects: tuple[int, ...]  # rows of the record's tracks; none = nothing that it describes is there
     is_sentence: bool = False  # a text with a question mark always is one
     is_description: bool = False  # sentences about the object, which ask for nothing
+    id: str = ""  # among the expressions of its picture, as the dataset numbers them
 
 
 E = TypeVar("E", bound=Expression)
@@ -45,6 +46,7 @@ class ReferredPicture:
     picture: StoredPicture
     tracks: MaskTracks
     expressions: tuple[Expression, ...]
+    ignored: MaskTracks | None = None  # one mask: pixels that evaluation does not count
 
 
 class ReferringPictures(StoredDataset[ReferredPicture]):

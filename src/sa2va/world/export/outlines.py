@@ -1,6 +1,6 @@
-"""Trace the outlines of masks as polygons whose COCO raster is the mask, pixel for pixel.
+"""Trace the outlines of masks as polygons whose raster is the mask, pixel for pixel.
 
-Flow: visible mask of a drawn object -> trace_outlines -> polygons of the layouts that do not take run lengths.
+Flow: visible mask of a drawn object -> trace_outlines -> polygons of COCO, or trace_pixels -> those of ReasonSeg.
 Shapes: H, W picture; the corners of pixel (x, y) are (x..x+1, y..y+1).
 """
 
@@ -31,6 +31,35 @@ def trace_outlines(mask: NDArray[np.bool_]) -> list[list[int]]:
     left, top, right, bottom = (int(side) for side in box)
     count, labels = cv2.connectedComponents(mask[top:bottom, left:right].astype(np.uint8), connectivity=4)
     return [_trace_component(labels == label, left, top) for label in range(1, count)]
+
+
+def trace_pixels(mask: NDArray[np.bool_]) -> list[list[list[int]]]:
+    """Trace a mask as polygons through its outermost pixels, as ReasonSeg is painted: see data/reasonseg.py.
+
+    A component with a hole is cut through the hole, since such a polygon cannot have one.
+
+    Args:
+        mask: bool (H, W).
+
+    Returns:
+        Polygons [[x, y], ...] px, of at least three corners each, which may be the same.
+    """
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    polygons = []
+    for label in range(1, count):
+        part = labels == label
+        contours, tree = cv2.findContours(part.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+        outer = next(row for row in range(len(contours)) if tree[0, row, 3] < 0)
+        holes = [contour for row, contour in enumerate(contours) if row != outer]
+        if holes:
+            left, right = part.copy(), part.copy()
+            middle = (int(holes[0][..., 0].min()) + int(holes[0][..., 0].max())) // 2
+            left[:, middle:] = right[:, :middle] = False
+            polygons += [*trace_pixels(left), *trace_pixels(right)]
+        else:
+            corners = contours[outer][:, 0].tolist()
+            polygons.append(corners + corners[-1:] * (3 - len(corners)))
+    return polygons
 
 
 def _trace_component(mask: NDArray[np.bool_], left: int, top: int) -> list[int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from sa2va.types import Sample
 from sa2va.world.export.files import write_jpeg, write_json
 from sa2va.world.export.layout import Layout, Part
-from sa2va.world.export.outlines import trace_outlines
+from sa2va.world.export.outlines import trace_pixels
 from sa2va.world.export.reasoning import KINDS, ask_for_objects
 
 FOLDER = "reason_seg/ReasonSeg"
@@ -64,12 +64,12 @@ def write(root: Path, parts: Sequence[Part]) -> None:
                     "labels": ["target"],
                     "shape_type": "polygon",
                     "image_name": f"{name}.jpg",
-                    "points": [list(point) for point in zip(outline[::2], outline[1::2], strict=True)],
+                    "points": outline,
                     "group_ids": [None],
                     "group_id": None,
                     "flags": {},
                 }
-                for outline in trace_outlines(sample.masks[chosen.place, 0])
+                for outline in trace_pixels(sample.masks[chosen.place, 0])
             ]
             record = {"text": list(chosen.texts), "is_sentence": chosen.is_sentence, "shapes": shapes}
             write_json(folder / f"{name}.json", record)
