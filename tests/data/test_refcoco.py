@@ -73,7 +73,7 @@ def test_evaluation_asks_every_sentence_as_the_dataset_cleaned_it(tmp_path: Path
     dataset = refcoco(tmp_path, as_evaluated=True)
     found = [(one.id, one.text) for one in dataset.records[0].expressions]
     assert found[:3] == [("0/7", "guy on left"), ("0/9", ""), ("0/8", "guy on left")]
-    assert found[3:] == [("1/0", "unused"), ("1/1", "unused")]
+    assert found[3:] == [("1/2", "cleaned 1 a"), ("1/3", "cleaned 1 b")]
     assert not dataset.left_out
 
 

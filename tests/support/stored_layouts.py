@@ -51,7 +51,14 @@ def write_refcoco(folder: Path, refs: str = "refs(unc).p") -> Path:
         for place, box in enumerate(((2, 3, 10, 12), (14, 5, 30, 20))):
             ann_id = 10 * number + place
             annotations.append({"id": ann_id, "image_id": number, "segmentation": [rectangle(*box)]})
-            sentences = [{"raw": f"The Thing {ann_id} {word}.", "sent": "unused"} for word in ("a", "b")]
+            sentences = [
+                {
+                    "raw": f"The Thing {ann_id} {word}.",
+                    "sent": f"cleaned {ann_id} {word}",
+                    "sent_id": 2 * ann_id + place,
+                }
+                for place, word in enumerate("ab")
+            ]
             references.append(
                 {"ref_id": ann_id, "ann_id": ann_id, "image_id": number, "split": "val" if number == 2 else "train",
                  "sentences": sentences}

@@ -23,7 +23,7 @@ def write_grefcoco(folder: Path) -> Path:
             ("A cat.", [-1]),
         ):
             values = {"ann_id": ann_id, "image_id": number, "no_target": ann_id == [-1], "split": "train"}
-            refs.append(values | {"ref_id": len(refs), "sentences": [{"raw": text, "sent": "unused"}]})
+            refs.append(values | {"ref_id": len(refs), "sentences": [{"raw": text, "sent": text.lower().strip(".")}]})
     write_json(folder / "grefs(unc).json", refs)
     return folder
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va.evaluation.answers import Answer
+from sa2va.evaluation.prompts import Wording
 from sa2va.inference.requests import Options, Request, check_one_of
 from sa2va.inference.results import Prediction
 from sa2va.inference.tracking.session import TrackSession
@@ -34,12 +35,14 @@ class Selection:
         root: root of the data; None for generated items.
         limit: number of items; None = all, and for generated items the number that the benchmark has by default.
         seed: of the choice of items, or of generated ones; None = the first items in order, or the split's own seed.
+        prompts: wording of the questions, where a public benchmark has one of its own.
     """
 
     split: str
     root: Path | None = None
     limit: int | None = None
     seed: int | None = None
+    prompts: Wording = "ours"
 
     def __post_init__(self) -> None:
         if (self.seed is not None and self.seed < 0) or (self.limit is not None and self.limit < 1):

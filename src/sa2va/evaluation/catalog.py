@@ -9,7 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sa2va.data.catalog import FOLDERS
 from sa2va.evaluation.benchmark import Benchmark, Selection
+from sa2va.evaluation.benchmarks import grefcoco, own, reasonseg, refcoco
+from sa2va.evaluation.prompts import Wording
 from sa2va.extensions import collect, find_part, load_extensions
 
 ALL = "all"
@@ -20,11 +23,18 @@ class PublicBenchmark(NamedTuple):
 
     build: Callable[[Selection], Benchmark[Any]]
     splits: tuple[str, ...]
-    place: str  # file or folder below the root of the data
+    place: str | None  # file or folder below the root of the data; None = the root itself, which is not part of "all"
 
 
 # One line per public dataset; its benchmarks are NAME/SPLIT.
-PUBLIC: dict[str, PublicBenchmark] = {}
+PUBLIC: dict[str, PublicBenchmark] = {
+    "refcoco": PublicBenchmark(refcoco.refcoco, ("val", "testA", "testB"), FOLDERS["refcoco"]),
+    "refcoco+": PublicBenchmark(refcoco.refcoco_plus, ("val", "testA", "testB"), FOLDERS["refcoco+"]),
+    "refcocog": PublicBenchmark(refcoco.refcocog, ("val", "test"), FOLDERS["refcocog"]),
+    "grefcoco": PublicBenchmark(grefcoco.grefcoco, ("val", "testA", "testB"), FOLDERS["grefcoco"]),
+    "reasonseg": PublicBenchmark(reasonseg.reasonseg, ("val", "test"), FOLDERS["reasonseg"]),
+    "own": PublicBenchmark(own.own, ("all",), None),
+}
 
 # Generated benchmarks: name -> function of a Selection. Extensions list theirs under BENCHMARKS in extension.py.
 BENCHMARKS: dict[str, Callable[[Selection], Benchmark[Any]]] = {}
@@ -81,10 +91,11 @@ def choose_public(names: Sequence[str], root: Path) -> list[str]:
     chosen: list[str] = []
     for name in names:
         if name == ALL:
-            found = [key for key, one in PUBLIC.items() if (root / one.place).exists()]
+            places = {key: one.place for key, one in PUBLIC.items() if one.place is not None}
+            found = [key for key, place in places.items() if (root / place).exists()]
             if not found:
-                places = ", ".join(one.place for one in PUBLIC.values())
-                raise ValueError(f"{root}: holds no data of any benchmark; expected one of {places} below it")
+                listed = ", ".join(places.values())
+                raise ValueError(f"{root}: holds no data of any benchmark; expected one of {listed} below it")
             chosen += [f"{key}/{split}" for key in found for split in PUBLIC[key].splits]
         elif name in PUBLIC:
             chosen += [f"{name}/{split}" for split in PUBLIC[name].splits]
@@ -98,7 +109,12 @@ def choose_public(names: Sequence[str], root: Path) -> list[str]:
 
 
 def build_public(
-    names: Sequence[str], root: Path, *, limit: int | None = None, seed: int | None = None
+    names: Sequence[str],
+    root: Path,
+    *,
+    limit: int | None = None,
+    seed: int | None = None,
+    prompts: Wording = "ours",
 ) -> list[Benchmark[Any]]:
     """Build benchmarks on public datasets.
 
@@ -107,12 +123,13 @@ def build_public(
         root: root of the data.
         limit: number of items of each; None = all.
         seed: of the choice of items; None takes the first ones.
+        prompts: wording of the questions.
 
     Raises:
         ValueError: an unknown name, or data that is missing or damaged.
     """
     chosen = choose_public(names, root)
-    return [rebuild(name, Selection(split="", root=root, limit=limit, seed=seed)) for name in chosen]
+    return [rebuild(name, Selection(split="", root=root, limit=limit, seed=seed, prompts=prompts)) for name in chosen]
 
 
 def rebuild(name: str, selection: Selection, root: Path | None = None) -> Benchmark[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -66,6 +66,10 @@ class BenchmarkChoice:
     limit: Annotated[
         int | None, typer.Option("--limit", "--items", min=1, help="Number of items of each benchmark.")
     ] = None
+    prompts: Annotated[
+        Literal["ours", "released"],  # as in evaluation/prompts.py
+        typer.Option(help="Wording of the questions: of our models, or of the released evaluation."),
+    ] = "ours"
 
     def build(self, extensions: Sequence[str], quiet: bool) -> "list[Benchmark[Any]]":
         """Build the benchmarks, and all generated ones of some extensions.
@@ -85,11 +89,11 @@ class BenchmarkChoice:
             raise ValueError("--data and --exported: both are roots of the data; give one of them")
         if self.exported is not None:
             export_missing(self.exported, self.split, self.seed, self.limit or EXPORTED_ITEMS, quiet)
-            built += build_public(public or [ALL], self.exported)
+            built += build_public(public or [ALL], self.exported, prompts=self.prompts)
         elif public:
             if self.data is None:
                 raise ValueError(f"benchmark {public[0]}: needs the root of its data; add --data DIR")
-            built += build_public(public, self.data, limit=self.limit, seed=self.seed)
+            built += build_public(public, self.data, limit=self.limit, seed=self.seed, prompts=self.prompts)
         if not built:
             flags = [f"--{name}" for name, module in load_extensions().items() if hasattr(module, "BENCHMARKS")]
             raise ValueError(f"nothing to evaluate; add {', '.join([*flags, '--benchmarks NAME --data DIR'])}")

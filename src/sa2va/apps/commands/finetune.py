@@ -147,12 +147,13 @@ class Measured:
     def __init__(
         self, run: "FinetuneRun", train: "OwnDataset", held_out: "OwnDataset", items: int, quiet: bool
     ) -> None:
-        from sa2va.evaluation.held_out import BlindMasks, choose_center
-        from sa2va.evaluation.held_out import held_out as build
+        from sa2va.evaluation.benchmarks.own import choose_center
+        from sa2va.evaluation.benchmarks.own import held_out as build
+        from sa2va.evaluation.blind import BlindMasks
 
         self._run, self._quiet = run, quiet
         blind = BlindMasks(choose_center(train), run.seed)
-        self.benchmark = build(held_out, blind=blind, num_items=items)
+        self.benchmark = build(held_out, blind=blind, num_records=items)
         asked = [(held_out.describe(one), one.expressions) for one in held_out.records]
         self._asked = sha256(repr((blind, run.own_data.draw, asked)).encode()).hexdigest()
 

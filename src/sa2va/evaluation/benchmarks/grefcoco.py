@@ -1,0 +1,61 @@
+"""Score referring segmentation on gRefCOCO, whose expressions refer to one, several or no objects.
+
+Flow: Selection -> data/grefcoco.py -> benchmark.
+Source: GRES, arXiv:2306.00968. An answer says that there is no target by an empty mask: no [SEG], or only empty masks.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+from sa2va.data.catalog import FOLDERS
+from sa2va.data.grefcoco import grefcoco as read
+from sa2va.evaluation.benchmark import Benchmark, Figure, Record, Selection
+from sa2va.evaluation.benchmarks.expressions import (
+    Referral,
+    answer_figures,
+    build_benchmark,
+    list_referrals,
+    measure_overlap,
+    of_picture,
+    precision_figures,
+)
+from sa2va.evaluation.blind import BlindMasks
+from sa2va.metrics.referring import (
+    cumulative_iou,
+    mean_iou,
+    no_target_accuracy,
+    target_accuracy,
+    target_precision_at,
+)
+
+BLIND = BlindMasks()
+METRICS = (
+    "cIoU = total intersection over total union; gIoU = mean IoU, 1 for an empty mask where nothing is meant; N-acc = "
+    "share of expressions without a target whose mask is empty; T-acc = share of those with one whose mask is not; "
+    "Pr@X over those with one"
+)
+
+
+def grefcoco(selection: Selection) -> Benchmark[Referral]:
+    """Build the benchmark of a split.
+
+    Raises:
+        ValueError: the data is missing or damaged, or has no such split.
+    """
+    assert selection.root is not None
+    dataset = read(selection.root / FOLDERS["grefcoco"], split=selection.split, as_evaluated=True)
+    referrals = list_referrals(dataset, dataset.records, partial(of_picture, is_coco=True))
+    title = f"gRefCOCO {selection.split}"
+    return build_benchmark("grefcoco", title, referrals, selection, summarize, metrics=METRICS, blind=BLIND)
+
+
+def summarize(records: Sequence[Record]) -> list[Figure]:
+    """Compute cIoU, gIoU, N-acc, T-acc and the precision over expressions with a target."""
+    return [
+        measure_overlap("gIoU", records, mean_iou, blind=BLIND),
+        measure_overlap("cIoU", records, cumulative_iou, blind=BLIND),
+        measure_overlap("N-acc", records, no_target_accuracy),
+        measure_overlap("T-acc", records, target_accuracy),
+        *precision_figures(records, target_precision_at),
+        *answer_figures(records),
+    ]

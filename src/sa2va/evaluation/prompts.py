@@ -1,0 +1,32 @@
+"""Write the question that evaluation asks for an expression: as our models are trained, or as the paper's was asked.
+
+Flow: Expression, wording -> question_for -> Request.prompt. The wording is part of a benchmark's protocol.
+Source: the evaluation scripts of github.com/bytedance/Sa2VA. `sa2va segment` asks every model in our wording.
+"""
+
+from typing import Literal, get_args
+
+from sa2va.data.referring import Expression, question_of
+
+Wording = Literal["ours", "released"]
+WORDINGS: tuple[Wording, ...] = get_args(Wording)
+
+PICTURE = " Please segment {} in this image."  # with the space that the released script writes before it
+CLIP = "Please segment {}."
+QUESTION = "{} Please respond with segmentation mask."
+
+
+def question_for(expression: Expression, wording: Wording, *, is_clip: bool = False) -> str:
+    """Write the question for an expression.
+
+    Args:
+        expression: a noun phrase, a question or a sentence.
+        wording: "ours" is what our models are trained on; "released" is that of the released evaluation, which the
+            published figures come from.
+        is_clip: whether it is about a clip.
+    """
+    if wording == "ours":
+        return question_of(expression)
+    if "?" in expression.text or expression.is_sentence:
+        return QUESTION.format(expression.text)
+    return (CLIP if is_clip else PICTURE).format(expression.text)
