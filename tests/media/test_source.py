@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sa2va.media.pictures import save_image
-from sa2va.media.source import DEFAULT_FPS, Media, open_media, uniform_indices
+from sa2va.media.source import DEFAULT_FPS, Media, open_frames, open_media, uniform_indices
 
 CLIP = np.random.default_rng(0).integers(0, 256, (5, 8, 12, 3), dtype=np.uint8)
 
@@ -244,3 +244,15 @@ def test_media_know_their_files(tmp_path: Path) -> None:
     assert open_media(Image.open(tmp_path / "frame2.png")).files == file.files
     assert open_media(np.load(tmp_path / "frames.npy", mmap_mode="r")).files == (tmp_path / "frames.npy",)
     assert open_media(frame).files == open_media(iter([frame])).files == ()
+
+
+def test_listed_pictures_are_a_clip_in_their_order(tmp_path: Path) -> None:
+    sources(tmp_path)
+    files = [tmp_path / "clip" / f"{index}.png" for index in (4, 0, 2)]
+    media = open_frames(files, "some frames")
+    assert (media.name, media.num_frames, media.files) == ("some frames", 3, tuple(files))
+    assert np.array_equal(list(media), CLIP[[4, 0, 2]])
+    assert media.frame_names(2) == ["4.png", "0.png"]
+    save_image(files[1], CLIP[0, :4])
+    with pytest.raises(ValueError, match="12x4, but 4.png is 12x8"):
+        open_frames(files, "some frames")

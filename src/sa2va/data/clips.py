@@ -37,6 +37,7 @@ class ClipExpression(Expression):
     id: str
     type_id: int | None = None  # ReVOS: 0 referring, 1 reasoning, 2 nothing; Ref-SAV: 0 long, 1 short
     annotator: int | None = None  # Ref-DAVIS17: 0..3, who described the object
+    number: int | None = None  # Refer-YouTube-VOS, Ref-DAVIS17: of its object in index pictures, 1 or more
 
 
 @dataclass(frozen=True, kw_only=True)

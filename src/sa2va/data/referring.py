@@ -105,14 +105,33 @@ def build_turn(expression: Expression, objects: tuple[int, ...], draw: Draw) -> 
     """
     is_group = len(expression.objects) > 1
     question, noun = expression.text, "such object"
-    if expression.is_description:
-        question = draw.pick(prompts.SEGMENT_DESCRIBED).format(question)
-    elif "?" not in question and not expression.is_sentence:
-        phrase = question.strip().rstrip(".").strip()
-        question = draw.pick(prompts.SEGMENT_GROUP if is_group else prompts.SEGMENT).format(phrase)
-        noun = _ARTICLE.sub("", phrase)
+    if templates := _templates(expression, is_group):
+        phrase = question if expression.is_description else _phrase(question)
+        question = draw.pick(templates).format(phrase)
+        noun = noun if expression.is_description else _ARTICLE.sub("", phrase)
     if not objects:
         return Turn(question=question, answer=prompts.NOT_FOUND.format(noun))
     answer = draw.pick(prompts.FOUND_GROUP if is_group else prompts.FOUND)
     place = len(answer) - 1  # before the full stop
     return Turn(question=question, answer=answer, spans=(Span(start=place, end=place, objects=objects),))
+
+
+def question_of(expression: Expression) -> str:
+    """Return the question that evaluation asks for an expression: the first of the templates that training draws."""
+    templates = _templates(expression, is_group=False)
+    if not templates:
+        return expression.text
+    return templates[0].format(expression.text if expression.is_description else _phrase(expression.text))
+
+
+def _templates(expression: Expression, is_group: bool) -> tuple[str, ...]:
+    """Return the question templates of an expression; none for a question or a sentence, which is asked as it is."""
+    if expression.is_description:
+        return prompts.SEGMENT_DESCRIBED
+    if "?" in expression.text or expression.is_sentence:
+        return ()
+    return prompts.SEGMENT_GROUP if is_group else prompts.SEGMENT
+
+
+def _phrase(text: str) -> str:
+    return text.strip().rstrip(".").strip()

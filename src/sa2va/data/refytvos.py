@@ -98,7 +98,7 @@ def _index_builder(folder: Path) -> Callable[[ClipFiles], FrameClip]:
                 if str(value) not in listed:
                     raise expression.error(f"there is no object {value} in {file.name}; the two do not belong together")
             row = values.setdefault(value, len(values))
-            expressions.append(ClipExpression(text=read_text(expression), objects=(row,), id=name))
+            expressions.append(ClipExpression(text=read_text(expression), objects=(row,), id=name, number=value))
         return clip.clip(expressions, IndexTracks(place, names, list(values)))
 
     return build
@@ -132,7 +132,7 @@ def _dictionary_builder(places: Sequence[Path], counted: Videos) -> Callable[[Cl
             if tracks.setdefault(value, track) != track:
                 raise expression.error(f"entry {key} of {file.name} differs from another of object {value}")
             row = list(tracks).index(value)
-            expressions.append(ClipExpression(text=read_text(expression), objects=(row,), id=name))
+            expressions.append(ClipExpression(text=read_text(expression), objects=(row,), id=name, number=value))
         return clip.clip(expressions, store_tracks(clip, list(tracks.values())))
 
     return build

@@ -11,7 +11,17 @@ from typing import Any, NamedTuple
 
 from sa2va.data.catalog import FOLDERS
 from sa2va.evaluation.benchmark import Benchmark, Selection
-from sa2va.evaluation.benchmarks import grefcoco, own, reasonseg, refcoco
+from sa2va.evaluation.benchmarks import (
+    davis,
+    grefcoco,
+    mevis,
+    own,
+    reasonseg,
+    refcoco,
+    refsav,
+    refytvos,
+    revos,
+)
 from sa2va.evaluation.prompts import Wording
 from sa2va.extensions import collect, find_part, load_extensions
 
@@ -33,6 +43,11 @@ PUBLIC: dict[str, PublicBenchmark] = {
     "refcocog": PublicBenchmark(refcoco.refcocog, ("val", "test"), FOLDERS["refcocog"]),
     "grefcoco": PublicBenchmark(grefcoco.grefcoco, ("val", "testA", "testB"), FOLDERS["grefcoco"]),
     "reasonseg": PublicBenchmark(reasonseg.reasonseg, ("val", "test"), FOLDERS["reasonseg"]),
+    "mevis": PublicBenchmark(mevis.build, mevis.SPLITS, "video_datas/mevis"),
+    "ref_davis17": PublicBenchmark(davis.build, davis.SPLITS, "video_datas/davis17"),
+    "refytvos": PublicBenchmark(refytvos.build, refytvos.SPLITS, "video_datas/rvos"),
+    "revos": PublicBenchmark(revos.build, revos.SPLITS, "video_datas/revos"),
+    "refsav": PublicBenchmark(refsav.build, refsav.SPLITS, "ref_sav_eval"),
     "own": PublicBenchmark(own.own, ("all",), None),
 }
 

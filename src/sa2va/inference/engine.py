@@ -146,16 +146,13 @@ class Engine(Unpicklable):
             )
         return "official" if media.is_image or self.original_sam2 is None else "consistent"
 
-    def read_keyframes(
-        self, media: Media, mode: str, options: Options, choice: str | None = None
-    ) -> tuple[list[int], Frames]:
-        """Decode the key frames for the MLLM: by `choice`, else uniform in mode "consistent", else as in training.
+    def read_keyframes(self, media: Media, mode: str, options: Options) -> tuple[list[int], Frames]:
+        """Decode the key frames for the MLLM: by the options, else uniform in mode "consistent", else as in training.
 
         Returns:
             K indices and the frames (K, H, W, 3).
         """
-        if choice is None:
-            choice = "uniform" if mode == "consistent" else self.model.config.keyframes
+        choice = options.keyframes or ("uniform" if mode == "consistent" else self.model.config.keyframes)
         return choose_keyframes(media, choice, self.num_keyframes(options))
 
     def num_keyframes(self, options: Options) -> int:

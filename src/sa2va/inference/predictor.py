@@ -223,7 +223,8 @@ class Predictor(Unpicklable):
             prompt: a request for masks, or several that are tracked together, or {request: name of its objects};
                 None = start without objects and add them to the session.
             keyframes: choice of the key frames: "uniform" over the whole clip, "first", or "content" (those with the
-                most different colors); None = "uniform" in mode "consistent", else as in training.
+                most different colors); None = that of the options, else "uniform" in mode "consistent", else as in
+                training.
             num_keyframes: K, number of frames for the MLLM; None = that of the options, else of the model's training.
             max_conditioning: number of prompted frames that memory attention reads per object (the nearest in time).
             chunk: number of frames per batch of SAM 2's image encoder.
@@ -240,8 +241,8 @@ class Predictor(Unpicklable):
             Cancelled: the stop flag was set before the session could start.
         """
         options, engine = Options.read(options), self.engine
-        if num_keyframes is not None:
-            options = replace(options, num_keyframes=num_keyframes)
+        given = {"keyframes": keyframes, "num_keyframes": num_keyframes}
+        options = replace(options, **{name: value for name, value in given.items() if value is not None})
         prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
         if prompt is not None and not prompts:
             raise ValueError("prompt: expected a request, or a list with at least one")
@@ -251,7 +252,7 @@ class Predictor(Unpicklable):
             how: dict[str, Any] = {"max_conditioning": max_conditioning, "chunk": chunk, "prefetch": prefetch}
             session = opened.enter_context(engine.start_session(media, mode, options, stop=stop, **how))
             if prompts:
-                indices, frames = engine.read_keyframes(media, mode, options, keyframes)
+                indices, frames = engine.read_keyframes(media, mode, options)
                 answers = engine.answer_about(frames, prompts, options, stop)
                 names = prompt.values() if isinstance(prompt, Mapping) else ()
                 session.prompt(GroundedAnswer.join(answers, *names), indices, frames)

@@ -11,6 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from sa2va.inference.keyframes import check_choice
 from sa2va.tokens import check_text
 
 MODES = ("auto", "official", "consistent")
@@ -71,6 +72,7 @@ class Options:
     mask_threshold: float = 0.0  # a pixel with a larger logit belongs to the mask
     max_objects: int = 64  # per answer; further [SEG] tokens get no mask
     num_keyframes: int | None = None  # frames of a clip that the MLLM reads; None = the model's default
+    keyframes: str | None = None  # which: "uniform" | "first" | "content"; None = as the model and the mode have it
     mode: str = "auto"  # "auto" | "official" | "consistent"
 
     def __post_init__(self) -> None:
@@ -86,6 +88,8 @@ class Options:
         numbers["mask_threshold"] = _to_finite(self.mask_threshold)
         if math.isnan(numbers["mask_threshold"]):
             raise ValueError(f"mask_threshold is {self.mask_threshold!r}; expected a finite logit, as in 0.0")
+        if self.keyframes is not None:
+            check_choice(self.keyframes)
         if not isinstance(self.mode, str) or self.mode not in MODES:
             raise ValueError(f"mode {self.mode!r} is unknown; use one of {', '.join(MODES)}")
         for name, value in numbers.items():

@@ -9,7 +9,7 @@ Shapes: T frames, H W picture, 3 colors in RGB order.
 import re
 import threading
 import warnings
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -156,23 +156,15 @@ def _complaint(path: Path, error: BaseException) -> str:
     return f"the picture cannot be decoded ({reason}); save it again as PNG or JPEG"
 
 
-class FolderReader:
-    """A folder of pictures, in natural order of their names, as a video."""
+class PicturesReader:
+    """Picture files of one size, in the order given, as a video."""
 
-    def __init__(self, path: Path, *, fps: float, max_pixels: int, max_frames: int) -> None:
-        self.name, self.fps, self._max_pixels = str(path), fps, max_pixels
+    def __init__(self, files: Sequence[Path], name: str, *, fps: float, max_pixels: int, max_frames: int) -> None:
+        self.files, self.name, self.fps, self._max_pixels = list(files), name, fps, max_pixels
         self._said: set[str] = set()
-        entries = read_limits.list_folder(path)
-        names = (entry for entry in entries if entry.suffix.lower() in SUFFIXES and entry.is_file())
-        ours = Manifest.read(path)  # overlays that we wrote beside the frames are no frames
-        self.files = sorted(
-            (entry for entry in names if not entry.name.startswith(".") and not ours.owns(entry.name)), key=_natural
-        )
-        if not self.files:
-            raise ValueError(f"{path}: the folder holds no pictures ({', '.join(sorted(SUFFIXES))})")
         self.num_frames = len(self.files)
         if self.num_frames > max_frames:
-            raise ValueError(f"{path}: {self.num_frames} pictures are more than the {max_frames} frames allowed")
+            raise ValueError(f"{name}: {self.num_frames} pictures are more than the {max_frames} frames allowed")
         self.height, self.width = read_size(self.files[0], max_pixels)
         for file in read_limits.watched(self.files[1:], self.name, "pictures checked", self.num_frames):
             height, width = read_size(file, max_pixels)
@@ -188,6 +180,21 @@ class FolderReader:
             with _said_once(self._said):
                 picture = read_picture(self.files[index], self._max_pixels, self.name)
             yield picture
+
+
+class FolderReader(PicturesReader):
+    """A folder of pictures, in natural order of their names, as a video."""
+
+    def __init__(self, path: Path, *, fps: float, max_pixels: int, max_frames: int) -> None:
+        entries = read_limits.list_folder(path)
+        names = (entry for entry in entries if entry.suffix.lower() in SUFFIXES and entry.is_file())
+        ours = Manifest.read(path)  # overlays that we wrote beside the frames are no frames
+        files = sorted(
+            (entry for entry in names if not entry.name.startswith(".") and not ours.owns(entry.name)), key=_natural
+        )
+        if not files:
+            raise ValueError(f"{path}: the folder holds no pictures ({', '.join(sorted(SUFFIXES))})")
+        super().__init__(files, str(path), fps=fps, max_pixels=max_pixels, max_frames=max_frames)
 
 
 @contextmanager

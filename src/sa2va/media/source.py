@@ -24,7 +24,14 @@ from sa2va.files import read_limits
 from sa2va.files.read_limits import check_size
 from sa2va.media.arrays import ArrayReader, as_frames, is_tensor
 from sa2va.media.containers import kind_of
-from sa2va.media.pictures import AnimationReader, FolderReader, decode_image, is_animation, read_picture
+from sa2va.media.pictures import (
+    AnimationReader,
+    FolderReader,
+    PicturesReader,
+    decode_image,
+    is_animation,
+    read_picture,
+)
 from sa2va.media.streams import IteratorReader, LiveReader, is_address
 from sa2va.media.video import VideoReader
 from sa2va.types import Frame, Frames
@@ -78,7 +85,7 @@ class Media:
 
     def frame_names(self, num_frames: int) -> list[str]:
         """Return file names for the first frames: those of a folder, else numbers such as 00007.png."""
-        if isinstance(self._reader, FolderReader):
+        if isinstance(self._reader, PicturesReader):
             return [path.name for path in self._reader.files[:num_frames]]
         return [f"{index:0{FRAME_DIGITS}d}.png" for index in range(num_frames)]
 
@@ -238,6 +245,23 @@ def open_media(
     if isinstance(source, Iterator) and not isinstance(source, io.IOBase):
         return Media(IteratorReader(source, fps=clock, max_frames=max_frames, max_pixels=max_pixels))
     raise ValueError(f"media: {_complaint(source)}")
+
+
+def open_frames(files: Sequence[Path], name: str) -> Media:
+    """Open picture files as one clip, in the order given; a frame is decoded when it is read.
+
+    Args:
+        files: at least one.
+        name: the clip, for messages.
+
+    Raises:
+        ValueError: a file is missing or damaged, or the pictures differ in size.
+    """
+    return Media(
+        PicturesReader(
+            files, name, fps=DEFAULT_FPS, max_pixels=read_limits.MAX_PIXELS, max_frames=read_limits.MAX_FRAMES
+        )
+    )
 
 
 def _origin(source: Any) -> Path | None:

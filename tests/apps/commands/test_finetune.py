@@ -125,7 +125,7 @@ def test_figures_are_those_of_the_weights_in_the_folder(
     assert main(command) == 0
     for name in ("before.json", "after.json"):  # as if other weights had given these answers
         found = json.loads((out / name).read_text())
-        found["records"][0]["rows"][0]["pairs"][0] = [7, 7]
+        found["records"][0]["overlap"] = [7, 7, 7, 7]
         (out / name).write_text(json.dumps(found))
     assert main(command) == 0
     assert json.loads((out / "report.json").read_text())["after"][0]["value"] == 1  # kept: nothing has changed
@@ -135,5 +135,5 @@ def test_figures_are_those_of_the_weights_in_the_folder(
     assert report["before"][0]["value"] == 1
     assert report["after"][0]["value"] < 1
     assert main([*command, "lr=1e-2", "seed=1"]) == 2  # other questions: measured anew, and another training is refused
-    assert json.loads((out / "before.json").read_text())["records"][0]["rows"][0]["pairs"][0] != [7, 7]
+    assert json.loads((out / "before.json").read_text())["records"][0]["overlap"] != [7, 7, 7, 7]
     capsys.readouterr()
