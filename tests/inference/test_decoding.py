@@ -158,7 +158,9 @@ def test_a_race_samples_as_multinomial_does() -> None:
 @pytest.mark.parametrize("kind", COMPILED)
 def test_the_host_waits_once_a_token(kind: str, number: int) -> None:
     engine, device = Engine(*build_family(kind)), FakeDevice()
-    options = [Options(max_new_tokens=8 - row, temperature=row / 2) for row in range(number)]
+    options = [
+        Options(max_new_tokens=8 - row, temperature=row / 2, top_p=1 - row / 4, stop="?!") for row in range(number)
+    ]
     queries = [engine.open(Request(draw(40, 90), prompt)) for prompt in PROMPTS[:number]]
     wanted = engine.decode(*engine.prefill(queries), options).finish()
     device.put(engine.model)

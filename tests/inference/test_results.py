@@ -56,10 +56,12 @@ NO_COUNTS = [0, -3, True, 2.0, "5", None, float("nan"), [4], np.bool_(True)]
 NO_NUMBERS = ["1", None, True, float("nan"), float("inf"), 10**400, [0.5], np.float32("nan"), np.bool_(False)]
 WRONG = {
     "max_new_tokens": NO_COUNTS,
-    "max_objects": NO_COUNTS,
+    "max_objects": [value for value in NO_COUNTS if value != 0 or value is None],
     "num_keyframes": [value for value in NO_COUNTS if value is not None],
     "seed": [-1, 2**64, True, 1.0, "0", None],
     "temperature": [*NO_NUMBERS, -0.1],
+    "top_p": [*NO_NUMBERS, 0, -0.1, 1.1],
+    "stop": ["", ("a", ""), ("a", 1), 5, None, {"a"}],
     "mask_threshold": NO_NUMBERS,
     "mode": ["fast", "", None, 1, ["auto"], np.array(["auto", "official"])],
 }

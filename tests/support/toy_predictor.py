@@ -20,12 +20,14 @@ class ToyConversation:
     def __init__(self, predictor: "ToyPredictor", media: Media) -> None:
         self.predictor, self.media, self.num_questions = predictor, media, 0
 
-    def ask(self, prompt: str, regions: Sequence[Any] | None = None) -> Prediction:
+    def ask(self, prompt: str, regions: Sequence[Any] | None = None, options: Options | None = None) -> Prediction:
         self.num_questions += 1
+        self.predictor.options.append(options)
         return self.predictor.predict(self.media, prompt, regions=regions)
 
-    def stream(self, prompt: str) -> Iterator[str]:
+    def stream(self, prompt: str, options: Options | None = None) -> Iterator[str]:
         self.num_questions += 1
+        self.predictor.options.append(options)
         yield from (f"answer {self.num_questions}", " to ", prompt)
 
 
@@ -36,6 +38,7 @@ class ToyPredictor:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Any]] = []
+        self.options: list[Options | None] = []  # of the questions of conversations
 
     def predict(
         self, media: Any, prompt: str, *, regions: Sequence[Any] | None = None, options: Options | None = None

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from functools import wraps
 from math import isfinite
@@ -25,6 +25,7 @@ from sa2va.tokens import require_utf8
 if TYPE_CHECKING:
     from sa2va.inference.compiling import CompileMode
     from sa2va.inference.predictor import Predictor
+    from sa2va.inference.requests import Options
 
 
 CHECK_FAILED = 1  # exit code of a command that measured something below its bar
@@ -219,6 +220,39 @@ def require_finite(number: float) -> float:
     if not isfinite(number):
         raise typer.BadParameter(f"{number} is not finite; expected a number as in 0.5")
     return number
+
+
+@dataclass(frozen=True)
+class SamplingChoice:
+    """Sampling of a command's answers: the fields of `Options` as options."""
+
+    temperature: Annotated[
+        float, typer.Option(min=0.0, callback=require_finite, help="Sampling temperature; 0: greedy.")
+    ] = 0.0
+    top_p: Annotated[
+        float, typer.Option(max=1.0, callback=require_finite, help="Nucleus sampling: sum of the likeliest tokens.")
+    ] = 1.0
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of sampling.")] = 0
+    stop: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Stop string, which ends an answer. Repeatable.")
+    ] = None
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of tokens per answer.", show_default=False)
+    ] = None
+
+    def options(self) -> "Options":
+        """Return the options of each request."""
+        from sa2va.inference.requests import Options
+
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return Options(**given)
+
+
+def takes_sampling(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add an option per field of SamplingChoice to a command, which receives it as `sampling`."""
+    hints = get_type_hints(SamplingChoice, include_extras=True)
+    options = {field.name: (hints[field.name], field.default) for field in fields(SamplingChoice)}
+    return takes(command, "sampling", options, lambda values: SamplingChoice(**values))
 
 
 def parse_region(text: str) -> Region:

@@ -12,6 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from sa2va.inference.answer_text import AnswerText
 from sa2va.inference.decoding import Decoding, TextStream
 from sa2va.inference.engine import Engine
 from sa2va.inference.halving import advise_on_memory
@@ -39,7 +40,7 @@ class Conversation(Unpicklable):
         if not self.media.seekable:
             raise ValueError(f"{self.media.name}: a conversation needs a source that can be rewound; pass a file")
         self._stream: TextStream | None = None
-        self._is_ended = False  # the last answer ended in a stop string
+        self._is_ended = False  # the last answer contains the end string of the template
         self._answering = Lock()
         self._features: FrameFeatures | None = None  # of an image, cached at the first answer with masks
 
@@ -76,7 +77,7 @@ class Conversation(Unpicklable):
         request = Request(self.media, prompt, regions, options=options, stop=stop)
         with self._question():
             query, decoding = self._begin(request)
-            yield from self._pieces(decoding)
+            yield from self._pieces(query, decoding)
             return self._end(query, decoding)
 
     @contextmanager
@@ -97,16 +98,15 @@ class Conversation(Unpicklable):
         finally:
             self._answering.release()
 
-    def _pieces(self, decoding: Decoding) -> Generator[str]:
+    def _pieces(self, query: Query, decoding: Decoding) -> Generator[str]:
         """Yield text as soon as no later token can change it."""
-        processor, shown = self._engine.processor, ""
+        reader, shown = AnswerText(self._engine.processor, query.options.stop), ""
         for _ in decoding:
-            text = processor.decode(decoding.token_ids[0])
-            if processor.is_settled(text) and text != shown:
+            text = reader.read(decoding.token_ids[0])
+            if reader.is_settled(text) and text != shown:
                 yield text[len(shown) :]
                 shown = text
-        rest = processor.decode(decoding.token_ids[0])[len(shown) :]
-        if rest:
+        if rest := reader.read(decoding.token_ids[0])[len(shown) :]:
             yield rest
 
     @plain_inference()
@@ -125,10 +125,13 @@ class Conversation(Unpicklable):
         return query, engine.decode(self._stream, last, [query.options], [query.stop])
 
     def _end(self, query: Query, decoding: Decoding) -> Prediction:
-        """Decode the masks of a finished answer."""
-        engine = self._engine
+        """Remove a stop string from the cache and decode the masks of a finished answer."""
+        engine, token_ids = self._engine, decoding.token_ids[0]
         answer = engine.read_answer(decoding, 0, query.options, len(query.keyframes))
-        self._is_ended = decoding.said_end[0]
+        kept, _ = AnswerText(engine.processor, query.options.stop).cut(token_ids)
+        assert self._stream is not None
+        self._stream.drop_last(len(token_ids) - len(kept))
+        self._is_ended = engine.processor.has_ended(kept)
         if query.is_clip:
             return engine.track_clip(query, answer)
         if len(answer.seg_states):

@@ -127,10 +127,25 @@ class TextStream:
         self.length, self.next_positions = mark
         self._cache.truncate(self.length)
 
+    def drop_last(self, number: int) -> None:
+        """Remove the last text tokens of every row."""
+        if number:
+            self.go_back(StreamMark(self.length - number, [position - number for position in self.next_positions]))
+
 
 def select_rows(values: Tensor, rows: Tensor) -> Tensor:
     """Select rows of a tensor by their numbers on the host, without waiting for the device."""
     return values.index_select(0, move(rows, values.device))
+
+
+def keep_nucleus(probabilities: Tensor, top_p: float) -> Tensor:
+    """Set all probabilities (V,) to 0 but the largest, as few as sum to `top_p` (0..1); the host does not wait.
+
+    Source: nucleus sampling, arXiv:1904.09751. What is kept is not normalized again.
+    """
+    largest, order = probabilities.sort(descending=True, stable=True)
+    kept = largest.cumsum(-1) - largest < top_p  # the sum before a token is still too small
+    return torch.zeros_like(probabilities).scatter(-1, order, largest * kept)
 
 
 def replace_text(inputs: TextInput, start: int, embeds: Tensor) -> TextInput:
@@ -152,10 +167,11 @@ class DecodingRules:
     """Sampling and stopping rules of one row."""
 
     end_ids: tuple[int, ...]  # end-of-answer tokens; any of them ends the row
-    has_ended: Callable[[Sequence[int]], bool] = lambda token_ids: False  # whether tokens end in a stop string
+    has_ended: Callable[[Sequence[int]], bool] = lambda token_ids: False  # whether tokens reach a stop string
     seg_ids: Collection[int]  # mask tokens, whose states are kept
     max_new_tokens: int
     temperature: float = 0.0  # 0 = greedy
+    top_p: float = 1.0  # see `keep_nucleus`; 1 = all tokens
     seed: int = 0
     stop: StopFlag = never  # called before each token; True cancels the row
 
@@ -239,9 +255,17 @@ class Decoding:
         # Subtract the maximum first: at a tiny temperature logits would overflow, and softmax would return NaN.
         below = (logits - logits.amax()).double()
         probabilities = (below / self._rules[row].temperature).float().softmax(-1)
+        if self._rules[row].top_p < 1:
+            probabilities = keep_nucleus(probabilities, self._rules[row].top_p)
         # What torch.multinomial does for one sample, without its check of the probabilities, for which the host waits.
         race = torch.empty_like(probabilities).exponential_(generator=self._generators[row])
         return (probabilities / race).argmax()
+
+    def stack_seg_states(self, row: int, token_ids: Sequence[int]) -> Tensor:
+        """Return the states (M, D) at the mask tokens among the first tokens of a row, `token_ids`."""
+        number = sum(token in self._rules[row].seg_ids for token in token_ids)
+        states = self.seg_states[row][:number]
+        return torch.stack(states) if states else self._state.new_zeros(0, self._state.shape[-1])
 
     def finish(self) -> Self:
         """Decode every row to its end."""

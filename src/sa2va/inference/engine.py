@@ -8,6 +8,7 @@ Shapes: B requests, L tokens, D MLLM width, N objects, K key frames, T frames.
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sa2va import masks
+from sa2va.inference.answer_text import AnswerText
 from sa2va.inference.compiling import CompileMode, Compiler
 from sa2va.inference.decoding import Decoding, DecodingRules, TextStream, replace_text
 from sa2va.inference.embedded import warn_once
@@ -197,14 +199,15 @@ class Engine(Unpicklable):
             options: B of them.
             stops: B of them; None = not cancellable.
         """
-        most, processor = self.model.mllm.max_places, self.processor
+        most = self.model.mllm.max_places
         rules = [
             DecodingRules(
-                end_ids=processor.end_ids,
-                has_ended=processor.has_ended,
-                seg_ids=processor.seg_tokens,
+                end_ids=self.processor.end_ids,
+                has_ended=AnswerText(self.processor, one.stop).has_ended,
+                seg_ids=self.processor.seg_tokens,
                 max_new_tokens=one.max_new_tokens if most is None else min(one.max_new_tokens, most - position),
                 temperature=one.temperature,
+                top_p=one.top_p,
                 seed=one.seed,
                 stop=stop,
             )
@@ -213,16 +216,16 @@ class Engine(Unpicklable):
         return Decoding(self.model.mllm, stream, last, rules)
 
     def read_answer(self, decoding: Decoding, row: int, options: Options, num_frames: int) -> GroundedAnswer:
-        """Return the answer of one row as decoded so far; `num_frames` is K.
+        """Return the answer of one row as decoded so far, cut before a stop string; `num_frames` is K.
 
         Raises:
             Cancelled: its stop flag was set.
         """
         if decoding.cancelled[row]:
             raise Cancelled("the answer was cancelled")
-        none = torch.zeros(0, self.model.mllm.width, device=self.device, dtype=self.dtype)
-        seg_states = torch.stack(states) if (states := decoding.seg_states[row]) else none
-        return self.ground_tokens(decoding.token_ids[row], seg_states, options, num_frames)
+        ids, text = AnswerText(self.processor, options.stop).cut(decoding.token_ids[row])
+        answer = self.ground_tokens(ids, decoding.stack_seg_states(row, ids), options, num_frames)
+        return replace(answer, text=text.strip())
 
     def ground_tokens(
         self, token_ids: Sequence[int], seg_states: Tensor, options: Options, num_frames: int
@@ -243,9 +246,8 @@ class Engine(Unpicklable):
 
     def answer(self, queries: Sequence[Query]) -> list[GroundedAnswer | Cancelled]:
         """Prefill and decode a batch; each answer equals that of its query run by itself."""
-        stream, last = self.prefill(queries)
         stops = [query.stop for query in queries]
-        decoding = self.decode(stream, last, [query.options for query in queries], stops).finish()
+        decoding = self.decode(*self.prefill(queries), [query.options for query in queries], stops).finish()
         answers: list[GroundedAnswer | Cancelled] = []
         for row, query in enumerate(queries):
             try:
@@ -279,8 +281,7 @@ class Engine(Unpicklable):
         rows = [self.processor.encode_question(turn, num_tokens) for turn in turns]
         first = Prompts(**self.processor.collate(rows[:1], [pictures], left=True))
         inputs, answers = self.model.encode(first), []
-        is_image = first.input_ids[0] == self.model.mllm.image_token_id
-        start = int(is_image.nonzero().max()) + 1
+        start = int((first.input_ids[0] == self.model.mllm.image_token_id).nonzero().max()) + 1
         for ids, _ in rows:
             assert ids[:start] == rows[0][0][:start], "the template puts pictures after the question"
             own = replace_text(inputs, start, self.model.mllm.embed_text(ids[start:], self.device))

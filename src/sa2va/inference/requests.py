@@ -12,23 +12,22 @@ from typing import Any
 from numpy.typing import NDArray
 
 from sa2va.inference.keyframes import check_choice
-from sa2va.tokens import check_text
+from sa2va.tokens import check_text, require_utf8
 
 MODES = ("auto", "official", "consistent")
 DEFAULT_NEW_TOKENS = 512  # per answer; the end of the context may cut it short
 LEAST_ROOM = 64  # tokens that a prompt must leave for an answer of the default length
 MAX_SEED = 2**64 - 1
-_COUNTS = ("max_new_tokens", "max_objects")
 
 
-def check_count(name: str, value: Any) -> int:
+def check_count(name: str, value: Any, least: int = 1) -> int:
     """Validate a count and return it as an int.
 
     Raises:
-        ValueError: it is not a whole number of at least 1.
+        ValueError: it is not a whole number of at least `least`.
     """
-    if not _is_whole(value) or value < 1:
-        raise ValueError(f"{name} is {value!r}; expected a whole number, at least 1")
+    if not _is_whole(value) or value < least:
+        raise ValueError(f"{name} is {value!r}; expected a whole number, at least {least}")
     return int(value)
 
 
@@ -41,6 +40,18 @@ def check_one_of(**given: object) -> None:
     chosen = [name for name, value in given.items() if value is not None]
     if len(chosen) != 1:
         raise ValueError(f"expected exactly one of {', '.join(given)}, got {' and '.join(chosen) or 'none'}")
+
+
+def check_stop(stop: Any) -> tuple[str, ...]:
+    """Validate stop strings, one or several, and return them as a tuple.
+
+    Raises:
+        ValueError: one is empty or no string.
+    """
+    strings = (stop,) if isinstance(stop, str) else stop
+    if not isinstance(strings, Sequence) or not all(isinstance(one, str) and one for one in strings):
+        raise ValueError(f"stop is {stop!r:.60}; expected stop strings that are not empty, as in ('\\n',)")
+    return tuple(require_utf8(one, "stop") for one in strings)
 
 
 def _is_whole(value: Any) -> bool:
@@ -68,15 +79,18 @@ class Options:
 
     max_new_tokens: int = DEFAULT_NEW_TOKENS  # any value but the default must fit after the prompt
     temperature: float = 0.0  # 0 = greedy
+    top_p: float = 1.0  # sample from the most likely tokens whose probabilities reach this sum; 1 = from all
     seed: int = 0  # random seed of sampling; unused at temperature 0
+    stop: tuple[str, ...] = ()  # stop strings: the first in an answer ends it and is not part of it; one may be a str
     mask_threshold: float = 0.0  # a pixel with a larger logit belongs to the mask
-    max_objects: int = 64  # per answer; further [SEG] tokens get no mask
+    max_objects: int = 64  # per answer; further [SEG] tokens get no mask; 0 = text only
     num_keyframes: int | None = None  # frames of a clip that the MLLM reads; None = the model's default
     keyframes: str | None = None  # which: "uniform" | "first" | "content"; None = as the model and the mode have it
     mode: str = "auto"  # "auto" | "official" | "consistent"
 
     def __post_init__(self) -> None:
-        numbers: dict[str, float] = {name: check_count(name, getattr(self, name)) for name in _COUNTS}
+        numbers: dict[str, float] = {"max_new_tokens": check_count("max_new_tokens", self.max_new_tokens)}
+        numbers["max_objects"] = check_count("max_objects", self.max_objects, least=0)
         if self.num_keyframes is not None:
             numbers["num_keyframes"] = check_count("num_keyframes", self.num_keyframes)
         if not _is_whole(self.seed) or not 0 <= self.seed <= MAX_SEED:
@@ -85,6 +99,9 @@ class Options:
         numbers["temperature"] = _to_finite(self.temperature)
         if not numbers["temperature"] >= 0:
             raise ValueError(f"temperature is {self.temperature!r}; expected a finite number, 0 (greedy) or more")
+        numbers["top_p"] = _to_finite(self.top_p)
+        if not 0 < numbers["top_p"] <= 1:
+            raise ValueError(f"top_p is {self.top_p!r}; expected a number above 0, at most 1 (all tokens)")
         numbers["mask_threshold"] = _to_finite(self.mask_threshold)
         if math.isnan(numbers["mask_threshold"]):
             raise ValueError(f"mask_threshold is {self.mask_threshold!r}; expected a finite logit, as in 0.0")
@@ -92,6 +109,7 @@ class Options:
             check_choice(self.keyframes)
         if not isinstance(self.mode, str) or self.mode not in MODES:
             raise ValueError(f"mode {self.mode!r} is unknown; use one of {', '.join(MODES)}")
+        object.__setattr__(self, "stop", check_stop(self.stop))
         for name, value in numbers.items():
             object.__setattr__(self, name, value)
 

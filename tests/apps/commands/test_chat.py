@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from sa2va.apps import cli
+from sa2va.inference.requests import Options
 
 
 @pytest.fixture
@@ -30,6 +31,26 @@ def test_answers_come_a_line_each(
     say(monkeypatch, "how many?\n\nwhat color?\n")
     assert cli.main(["chat", str(photo)]) == 0
     assert capsys.readouterr().out == "answer 1 to how many?\nanswer 2 to what color?\n"
+
+
+def test_sampling_is_that_of_every_question(toy: Any, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["--temperature", "0.5", "--top-p", "0.9", "--seed", "3", "--stop", ".", "--stop", "\n\n"]
+    for as_json in ([], ["--json"]):
+        say(monkeypatch, "how many?\nwhat color?\n")
+        assert cli.main(["chat", str(photo), *given, "--max-new-tokens", "9", *as_json]) == 0
+    wanted = Options(temperature=0.5, top_p=0.9, seed=3, stop=(".", "\n\n"), max_new_tokens=9)
+    assert toy.options == [wanted] * 4
+    say(monkeypatch, "how many?\n")
+    assert cli.main(["chat", str(photo)]) == 0 and toy.options[4] == Options()
+
+
+@pytest.mark.parametrize("given", [["--top-p", "0"], ["--top-p", "1.1"], ["--top-p", "nan"], ["--stop", ""]])
+def test_a_bad_option_of_sampling_is_one_line(
+    given: list[str], toy: Any, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say(monkeypatch, "how many?\n")
+    assert cli.main(["chat", str(photo), *given]) == 2
+    assert capsys.readouterr().err.startswith("sa2va: ") and not toy.options
 
 
 def test_masks_of_an_answer_go_to_its_own_folder(

@@ -16,9 +16,11 @@ from sa2va.apps.options import (
     QuietOption,
     Region,
     RegionOption,
+    SamplingChoice,
     parse_regions,
     standard_input,
     takes_model,
+    takes_sampling,
 )
 from sa2va.apps.report import describe_files, object_lines, prediction_to_dict, remark, say
 from sa2va.files.claim import Claim
@@ -27,11 +29,13 @@ from sa2va.tokens import require_utf8
 
 if TYPE_CHECKING:
     from sa2va.inference.conversation import Conversation
+    from sa2va.inference.requests import Options
 
 LEAVE = {"exit", "quit", "bye"}
 
 
 @takes_model
+@takes_sampling
 def chat(
     media: MediaArgument,
     output: OutputOption = None,
@@ -40,6 +44,7 @@ def chat(
     quiet: QuietOption = False,
     *,
     choice: ModelChoice,
+    sampling: SamplingChoice,
 ) -> None:
     """Chat about an image or a video, one question per line; "exit" or the end of input ends it.
 
@@ -49,7 +54,7 @@ def chat(
     from sa2va.inference.results import claim_files
     from sa2va.media.source import open_media
 
-    regions = parse_regions(region)
+    regions, options = parse_regions(region), sampling.options()
     source = standard_input("questions")
     opened = open_media(media)
     claim = claim_files(is_image=opened.is_image)
@@ -67,7 +72,7 @@ def chat(
         try:
             folder = output / f"answer_{number:02d}" if output else None
             question = require_utf8(question, "question")
-            answer(conversation, question, regions, folder, as_json=as_json, quiet=quiet)
+            answer(conversation, question, regions, options, folder, as_json=as_json, quiet=quiet)
         except ValueError as error:
             if not interactive:
                 raise
@@ -92,6 +97,7 @@ def answer(
     conversation: "Conversation",
     question: str,
     regions: list[Region] | None,
+    options: "Options",
     folder: Path | None,
     *,
     as_json: bool,
@@ -99,13 +105,13 @@ def answer(
 ) -> None:
     """Answer one question: stream the text, or print it with its objects and save the masks to `folder`."""
     if not (as_json or folder or regions):
-        for piece in conversation.stream(question):
+        for piece in conversation.stream(question, options=options):
             say(piece, end="")
         say("")
         return
     from sa2va.metrics.text import plain_text
 
-    prediction = conversation.ask(question, regions=regions)
+    prediction = conversation.ask(question, regions=regions, options=options)
     files = prediction.save(folder) if folder and prediction.objects else []
     if as_json:
         print(json.dumps(prediction_to_dict(prediction, files)), flush=True)
