@@ -5,7 +5,6 @@ Flow: base model, adapter -> held_out.held_out on the same records -> figures an
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -44,8 +43,8 @@ def compare(benchmark: Benchmark, before: Sequence[Record], after: Sequence[Reco
     return {
         "num_records": len(before),
         "num_expressions": len(rows),
-        "before": [asdict(figure) for figure in benchmark.summarize(list(before))],
-        "after": [asdict(figure) for figure in benchmark.summarize(list(after))],
+        "before": [figure.to_dict() for figure in benchmark.summarize(list(before))],
+        "after": [figure.to_dict() for figure in benchmark.summarize(list(after))],
         "change": changes,
     }
 
