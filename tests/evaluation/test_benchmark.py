@@ -1,7 +1,10 @@
+import json
+
 import numpy as np
 import pytest
 
-from sa2va.evaluation.benchmark import Bar, Figure, ask_each, ask_first, measure, share_of
+from sa2va.evaluation.benchmark import Bar, Figure, ask_each, ask_first, measure, values_only
+from sa2va.metrics.interval import share
 from sa2va.types import Sample, Turn
 
 
@@ -20,7 +23,7 @@ def test_bar(bar: Bar, value: float, holds: bool, text: str) -> None:
 
 
 def test_a_figure_without_items_misses_its_bar_and_claims_nothing() -> None:
-    figure = measure("nothing", np.zeros((0, 2)), share_of, chance=0.5, bar=Bar(0.0))
+    figure = measure("nothing", np.zeros((0, 2)), share, chance=0.5, bar=Bar(0.0))
     assert figure == Figure(name="nothing", value=None, low=None, high=None, num_items=0, chance=None, bar=Bar(0.0))
     assert figure.passed is False
     assert measure("nothing", []).passed is None
@@ -43,7 +46,7 @@ def test_a_bar_inside_the_interval_is_about(low: float, high: float, at_most: bo
 
 
 def test_measure_weighs_an_item_by_its_parts() -> None:
-    figure = measure("share", np.array([[1.0, 1.0], [0.0, 3.0]]), share_of, bar=Bar(0.25))
+    figure = measure("share", np.array([[1.0, 1.0], [0.0, 3.0]]), share, bar=Bar(0.25))
     assert (figure.value, figure.num_items, figure.passed) == (0.25, 2, True)
     assert (figure.low, figure.high) == (0.0, 1.0)
 
@@ -72,3 +75,22 @@ def test_each_question_is_asked_on_its_own(num_frames: int, shape: tuple[int, ..
     assert first.regions is not None and first.regions[0] is mark
     assert (second.prompt, second.regions) == ("And?", None)
     assert [request.prompt for request in ask_first(sample)] == ["What is region1?"]
+
+
+def test_values_can_be_computed_without_their_intervals() -> None:
+    with values_only():
+        figure = measure("score", np.array([0.0, 1.0]))
+    assert (figure.value, figure.low, figure.high) == (0.5, None, None)
+    assert measure("score", np.array([0.0, 1.0])).low == 0.0
+
+
+def test_a_figure_keeps_what_it_was_computed_from_but_not_in_json() -> None:
+    rows = np.array([[1.0, 2.0], [0.0, 2.0]])
+    figure = measure("share", rows, share, groups=["a", "b"], bar=Bar(0.5))
+    assert figure.table is not None
+    assert figure.table.statistic(figure.table.rows) == figure.value == 0.25
+    assert figure.table.labels == ["a", "b"]
+    assert json.loads(json.dumps(figure.to_dict())) == {
+        "name": "share", "value": 0.25, "low": 0.0, "high": 0.5, "num_items": 2, "chance": None, "baseline": "",
+        "bar": ">= 0.50", "passed": False, "verdict": "about",
+    }  # fmt: skip

@@ -5,7 +5,6 @@ Flow: base model, adapter -> benchmarks/own.py on the same records -> figures an
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -38,8 +37,8 @@ def compare(benchmark: Benchmark[Referral], before: Sequence[Record], after: Seq
     return {
         "num_records": len({record["group"] for record in before}),
         "num_expressions": len(before),
-        "before": [asdict(figure) for figure in benchmark.summarize(list(before))],
-        "after": [asdict(figure) for figure in benchmark.summarize(list(after))],
+        "before": [figure.to_dict() for figure in benchmark.summarize(list(before))],
+        "after": [figure.to_dict() for figure in benchmark.summarize(list(after))],
         "change": {
             name: bootstrap_test(rows, paired(statistic), groups)._asdict()
             for name, statistic in (("cIoU", cumulative_iou), ("mean IoU", mean_iou))

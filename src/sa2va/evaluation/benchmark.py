@@ -6,20 +6,22 @@ Shapes: N items, E rows that a figure counts.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.prompts import Wording
 from sa2va.inference.requests import Options, Request, check_one_of
 from sa2va.inference.results import Prediction
 from sa2va.inference.tracking.session import TrackSession
-from sa2va.metrics.interval import Groups, Rows, bootstrap_interval, compare_with_bar
+from sa2va.metrics.interval import Groups, Rows, Statistic, bootstrap_interval, compare_with_bar, mean
+from sa2va.metrics.paired import Table
 from sa2va.types import Sample
 
 Record = dict[str, Any]  # scores of one item, as JSON values
@@ -101,6 +103,7 @@ class Figure:
         chance: value of the chance baseline on the same items; None if there is no honest one.
         baseline: the baseline in words.
         bar: threshold, if any.
+        table: what the value was computed from, for paired tests; None of a figure that was read from a file.
     """
 
     name: str
@@ -111,6 +114,7 @@ class Figure:
     chance: float | None = None
     baseline: str = ""
     bar: Bar | None = None
+    table: Table | None = field(default=None, repr=False, compare=False)
 
     @property
     def passed(self) -> bool | None:
@@ -127,6 +131,12 @@ class Figure:
         if self.value is None or self.low is None or self.high is None:
             return "missed"
         return compare_with_bar(self.bar.holds, self.value, self.low, self.high)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values: all but the table, with the bar as text and its verdict."""
+        names = ("name", "value", "low", "high", "num_items", "chance", "baseline")
+        more = {"bar": str(self.bar) if self.bar else None, "passed": self.passed, "verdict": self.verdict}
+        return {name: getattr(self, name) for name in names} | more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +156,7 @@ class Benchmark(Generic[Item]):
         options: of every request.
         forced: request exactly one mask, even if the model would call the object absent.
         submit: writes the files of a server's archive into a new folder; None if no server scores.
+        show: item, its answers and its record -> case to draw in the report; None draws none.
         batch_size: items that go through the model together.
         split: of generated items; that of a dataset is part of the name.
         seed: of generated items.
@@ -191,20 +202,23 @@ def ask_each(sample: Sample) -> list[Request]:
     return [Request(media=media, prompt=turn.question, regions=list(turn.regions) or None) for turn in sample.turns]
 
 
-def mean_of(rows: NDArray[np.float64]) -> float:
-    """Return the mean over items."""
-    return float(np.mean(rows))
+_WITH_INTERVALS: ContextVar[bool] = ContextVar("with_intervals", default=True)
 
 
-def share_of(rows: NDArray[np.float64]) -> float:
-    """Return the ratio of sums of rows (E, 2): all parts over all wholes."""
-    return float(rows[:, 0].sum() / rows[:, 1].sum())
+@contextmanager
+def values_only() -> Generator[None]:
+    """Leave out intervals, which cost most of the time, in all figures that are computed in the block."""
+    token = _WITH_INTERVALS.set(False)
+    try:
+        yield
+    finally:
+        _WITH_INTERVALS.reset(token)
 
 
 def measure(
     name: str,
     rows: Rows,
-    statistic: Callable[[Any], float] = mean_of,
+    statistic: Statistic = mean,
     *,
     groups: Groups | None = None,
     chance: float | None = None,
@@ -225,12 +239,13 @@ def measure(
     value = low = high = None
     if len(rows):
         value = _finite(statistic(rows))
-        low, high = map(_finite, bootstrap_interval(rows, statistic, groups))
+        if value is not None and _WITH_INTERVALS.get():
+            low, high = map(_finite, bootstrap_interval(rows, statistic, groups))
     else:
         chance = None  # the baseline has no items either
     return Figure(
         name=name, value=value, low=low, high=high, num_items=len(rows if groups is None else set(groups)),
-        chance=_finite(chance), baseline=baseline, bar=bar,
+        chance=_finite(chance), baseline=baseline, bar=bar, table=Table(rows, statistic, groups),
     )  # fmt: skip
 
 

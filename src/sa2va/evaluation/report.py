@@ -6,7 +6,7 @@ Flow: runner.py -> Report -> table, to_dict, save. A report is the same for the 
 import json
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -60,9 +60,8 @@ class Section:
         """Return the figures by name, as JSON values."""
         found = {}
         for figure in self.figures:
-            values = asdict(figure)
-            name, bar = values.pop("name"), str(figure.bar) if figure.bar else None
-            found[name] = values | {"bar": bar, "passed": figure.passed, "verdict": figure.verdict}
+            values = figure.to_dict()
+            found[values.pop("name")] = values
         return found
 
 

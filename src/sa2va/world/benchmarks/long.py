@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va.evaluation.answers import Answer
-from sa2va.evaluation.benchmark import Answers, Bar, Benchmark, Figure, Record, measure, share_of
+from sa2va.evaluation.benchmark import Answers, Bar, Benchmark, Figure, Record, measure
 from sa2va.inference.results import ObjectMasks
 from sa2va.masks import RLE
 from sa2va.metrics.boundary import boundary_f, jaccard
 from sa2va.metrics.identity import SwitchCounter
+from sa2va.metrics.interval import share
 from sa2va.world.benchmarks.drawn import drawn, numbers
 from sa2va.world.scenes.long_clips import FRAMES, make_long_clip, name_objects
 from sa2va.world.scenes.scene import Scene
@@ -186,24 +187,24 @@ def _way_figures(records: Sequence[Record], way: str) -> list[Figure]:
     def pair(length: str, part: str, whole: str, of: str = way) -> NDArray[np.float64]:
         return np.array([[r[length][of][part], r[length][of][whole]] for r in records], float).reshape(-1, 2)
 
-    def share(name: str, length: str, part: str, whole: str, of_still: bool = False) -> Figure:
+    def ratio(name: str, length: str, part: str, whole: str, of_still: bool = False) -> Figure:
         rows = pair(length, part, whole)
         still = pair(length, part, whole, "still")
-        chance = share_of(still) if of_still and still[:, 1].any() else None
-        return measure(f"{WAYS[way]}: {name}", rows[rows[:, 1] > 0], share_of, chance=chance, baseline=STILL)
+        chance = share(still) if of_still and still[:, 1].any() else None
+        return measure(f"{WAYS[way]}: {name}", rows[rows[:, 1] > 0], share, chance=chance, baseline=STILL)
 
     both = np.concatenate([pair("long", "jf", "frames"), pair("short", "jf", "frames")], axis=1)  # (E, 4)
     return [
-        share("J&F", "long", "jf", "frames", True),
-        share(f"J&F of {CLIP_FRAMES} frames", "short", "jf", "frames", True),
+        ratio("J&F", "long", "jf", "frames", True),
+        ratio(f"J&F of {CLIP_FRAMES} frames", "short", "jf", "frames", True),
         measure(f"{WAYS[way]}: J&F, long / short", both[both[:, 3] > 0], _ratio, bar=RATIO),
-        share("J&F after coming back into sight", "long", "back_jf", "back_frames", True),
-        share("frames with a mask while out of sight", "long", "away_masks", "away_frames"),
-        share("identity switches per match", "long", "switches", "matches"),
+        ratio("J&F after coming back into sight", "long", "back_jf", "back_frames", True),
+        ratio("frames with a mask while out of sight", "long", "away_masks", "away_frames"),
+        ratio("identity switches per match", "long", "switches", "matches"),
     ]
 
 
 def _ratio(rows: NDArray[np.float64]) -> float:
     """Return the ratio of two shares: (E, 4), part and whole of the long clips, then of the short ones."""
-    short = share_of(rows[:, 2:])
-    return share_of(rows[:, :2]) / short if short else 0.0
+    short = share(rows[:, 2:])
+    return share(rows[:, :2]) / short if short else 0.0
