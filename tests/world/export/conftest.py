@@ -13,10 +13,10 @@ Export = Callable[..., tuple[Path, list[Part]]]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Export:
-    """Function of (layout, splits, items, seed) that returns the data root and the parts written to it."""
+    """Function of (layout, splits, items, options) that returns the data root and the parts written to it."""
 
-    def write(layout: str, *splits: str, items: int = 3, seed: int | None = None) -> tuple[Path, list[Part]]:
-        scenes = choose_scenes(splits or ("train",), seed, items)
+    def write(layout: str, *splits: str, items: int = 3, **options: bool) -> tuple[Path, list[Part]]:
+        scenes = choose_scenes(splits or ("train",), None, items, **options)
         assert list(export({layout: LAYOUTS[layout]}, tmp_path, scenes)) == [layout]
         return tmp_path, LAYOUTS[layout].parts(scenes)
 

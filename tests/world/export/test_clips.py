@@ -34,10 +34,10 @@ def read(name: str, root: Path, split: str) -> list[Sample]:
     return [dataset[index] for index in range(len(dataset))]
 
 
-def test_mevis_is_read_as_drawn_where_its_masks_are_public(write: Export) -> None:
-    root, parts = write("mevis", "train", "dev", items=2)
-    assert [part.name for part in parts] == ["train", "valid_u", *mevis.HIDDEN]
-    for part in parts[:2]:
+def test_mevis_is_read_as_drawn_in_every_split(write: Export) -> None:
+    root, parts = write("mevis", "train", "dev", items=2, with_server_masks=True)
+    assert [part.name for part in parts] == ["train", "valid_u", "valid", "test"]
+    for part in parts:
         found, drawn = read("mevis", root, part.name), [sample for _, sample in mevis.draw(part)]
         assert len(found) == len(drawn) == 2
         for one, sample in zip(found, drawn, strict=True):
@@ -46,21 +46,23 @@ def test_mevis_is_read_as_drawn_where_its_masks_are_public(write: Export) -> Non
             assert part.is_training or any(not turn.spans for turn in one.turns)
 
 
-def test_refytvos_is_read_as_drawn_in_training(write: Export) -> None:
-    root, (part,) = write("refytvos", items=2)
-    found, drawn = read("refytvos", root, "train"), draw(part, refytvos.REFYTVOS_BLOCK)
-    assert len(found) == len(drawn) == 2
-    for one, sample in zip(found, drawn, strict=True):
-        assert_same_pictures(one, sample.frames)
-        assert_same_answers(one, sample, SINGLE)
+def test_refytvos_is_read_as_drawn_in_every_split(write: Export) -> None:
+    root, parts = write("refytvos", "train", "dev", items=2, with_server_masks=True)
+    assert [part.name for part in parts] == ["train", "valid"]
+    for part in parts:
+        found, drawn = read("refytvos", root, part.name), draw(part, refytvos.REFYTVOS_BLOCK)
+        assert len(found) == len(drawn) == 2
+        for one, sample in zip(found, drawn, strict=True):
+            assert_same_pictures(one, sample.frames)
+            assert_same_answers(one, sample, SINGLE)
 
 
-@pytest.mark.parametrize("layout, hidden", [("mevis", mevis.HIDDEN), ("refytvos", ("valid",))])
+@pytest.mark.parametrize("layout, public", [("mevis", {"valid_u"}), ("refytvos", set())])
 def test_splits_of_an_evaluation_server_have_frames_and_expressions_only(
-    layout: str, hidden: tuple[str, ...], write: Export
+    layout: str, public: set[str], write: Export
 ) -> None:
     root, parts = write(layout, "dev", items=2)
-    for part in [one for one in parts if one.name in hidden]:
+    for part in [one for one in parts if one.name not in public]:
         dataset = build_dataset(layout, root / FOLDERS[layout], split=part.name)
         assert isinstance(dataset, ReferringClips)
         drawn = mevis.draw(part) if layout == "mevis" else draw_samples(part, refytvos.REFYTVOS_BLOCK)
@@ -71,8 +73,7 @@ def test_splits_of_an_evaluation_server_have_frames_and_expressions_only(
             assert {one.text for one in record.expressions} <= set(sample.meta["expressions"])
             assert not any(one.objects for one in record.expressions)
     masks = {"mask_dict.json", "mask_dict.pkl", "Annotations"}
-    kept = {path.parent.name for path in root.rglob("*") if path.name in masks}
-    assert kept == ({"valid_u"} if layout == "mevis" else set())
+    assert {path.parent.name for path in root.rglob("*") if path.name in masks} == public
 
 
 @pytest.mark.parametrize("scenes, split", [("train", "train"), ("dev", "valid")])

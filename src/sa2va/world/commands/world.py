@@ -41,6 +41,9 @@ def export(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Random seed; by default that of the split.", show_default=False)
     ] = None,
+    server_masks: Annotated[
+        bool, typer.Option("--server-masks", help="Also write masks that only evaluation servers have.")
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Write drawn scenes in the layouts of public datasets.
@@ -48,8 +51,8 @@ def export(
     The files lie below DIR where training and evaluation look for each dataset. Nothing is replaced. Each evaluation
     split of a layout has scenes of its own: val, testA and testB of RefCOCO, RefCOCO+ and gRefCOCO; val and test of
     RefCOCOg, ReasonSeg and GCG; valid_u, valid and test of MeViS; valid of ReVOS, Refer-YouTube-VOS, Ref-DAVIS17 and
-    Ref-SAV; val of region_caption. Where an evaluation server keeps the masks (MeViS valid and test, Refer-YouTube-VOS
-    valid), none are written. "all" leaves out layouts without a split for the scenes.
+    Ref-SAV; val of region_caption. MeViS valid and test and Refer-YouTube-VOS valid have no masks unless
+    --server-masks is given. "all" leaves out layouts without a split for the scenes.
     """
     from sa2va.data.catalog import FOLDERS
     from sa2va.world.export.catalog import LAYOUTS
@@ -57,7 +60,9 @@ def export(
     from sa2va.world.export.layout import export as write_layouts
 
     chosen = {name: LAYOUTS[name] for name in choose_layouts(layouts, list(LAYOUTS))}
-    scenes = choose_scenes([one.value for one in split or [SplitName.TRAIN]], seed, items)
+    scenes = choose_scenes(
+        [one.value for one in split or [SplitName.TRAIN]], seed, items, with_server_masks=server_masks
+    )
     if ALL in layouts:
         chosen = find_filled(chosen, scenes)
     for name in write_layouts(chosen, folder, scenes):

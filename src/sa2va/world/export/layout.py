@@ -22,11 +22,19 @@ _BLOCKS = 100  # of one split
 
 @dataclass(frozen=True)
 class Scenes:
-    """Drawn scenes for the training split of a layout, or for each of its evaluation splits."""
+    """Drawn scenes for the training split of a layout, or for each of its evaluation splits.
 
-    split: str  # of world/scenes/splits.py
+    Attributes:
+        split: one of world/scenes/splits.py.
+        seed: random seed.
+        num_items: pictures or clips of each split of the layout.
+        with_server_masks: write the masks that only the evaluation server of a public dataset has.
+    """
+
+    split: str
     seed: int
-    num_items: int  # of each split of the layout
+    num_items: int
+    with_server_masks: bool = False
 
     @property
     def is_training(self) -> bool:
@@ -41,11 +49,13 @@ class Part:
         name: the split as the layout calls it: "train", "val", "testA", ...
         place: 0 = training; 1, 2, ... = evaluation splits in the order of the layout, which share no scene.
         scenes: what to draw.
+        has_masks: whether to write masks, and the objects that expressions name.
     """
 
     name: str
     place: int
     scenes: Scenes
+    has_masks: bool = True
 
     @property
     def is_training(self) -> bool:
@@ -74,13 +84,16 @@ class Part:
             index += 1
 
 
-def choose_scenes(splits: Sequence[str], seed: int | None, num_items: int) -> list[Scenes]:
+def choose_scenes(
+    splits: Sequence[str], seed: int | None, num_items: int, *, with_server_masks: bool = False
+) -> list[Scenes]:
     """Choose the scenes of an export.
 
     Args:
         splits: "train", "dev" or "report", at most one of the last two.
         seed: random seed of the scenes; None = 0 in training, that of the split otherwise.
         num_items: pictures or clips of each split of a layout.
+        with_server_masks: see Scenes.
 
     Raises:
         ValueError: an unknown split, two of a kind, or a number out of range.
@@ -93,7 +106,7 @@ def choose_scenes(splits: Sequence[str], seed: int | None, num_items: int) -> li
             chosen.append(Scenes(TRAIN, seed or 0, num_items))
         else:
             split = find_split(name, seed)
-            chosen.append(Scenes(split.name, split.seed, num_items))
+            chosen.append(Scenes(split.name, split.seed, num_items, with_server_masks))
     if not chosen or len({scenes.is_training for scenes in chosen}) < len(chosen):
         raise ValueError(f"splits {', '.join(splits)}: expected train, and at most one of dev and report")
     return chosen
@@ -108,22 +121,22 @@ class Layout:
         places: folders and files below the root that belong to this layout alone.
         datasets: names in data/catalog.py under which it is read.
         splits: names of its splits; "train" is the training split, all others are for evaluation.
+        on_server: splits whose masks only the evaluation server has.
     """
 
     write: Callable[[Path, Sequence[Part]], None]
     places: tuple[str, ...]
     datasets: tuple[str, ...]
     splits: tuple[str, ...] = (TRAIN, "val")
+    on_server: tuple[str, ...] = ()
 
     def parts(self, scenes: Sequence[Scenes]) -> list[Part]:
         """List the splits that scenes fill: training scenes the training split, others every evaluation split."""
-        evaluated = [name for name in self.splits if name != TRAIN]
         filled = []
         for one in scenes:
-            if not one.is_training:
-                filled += [Part(name, place, one) for place, name in enumerate(evaluated, 1)]
-            elif TRAIN in self.splits:
-                filled.append(Part(TRAIN, 0, one))
+            names = [name for name in self.splits if (name == TRAIN) == one.is_training]
+            for place, name in enumerate(names, 0 if one.is_training else 1):
+                filled.append(Part(name, place, one, name not in self.on_server or one.with_server_masks))
         return filled
 
 

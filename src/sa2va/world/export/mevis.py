@@ -16,7 +16,7 @@ from sa2va.world.export.layout import Layout, Part
 
 FOLDER = "video_datas/mevis"
 BLOCK = 0
-HIDDEN = ("valid", "test")  # splits whose masks only the evaluation server has
+ON_SERVER = ("valid", "test")
 
 
 def draw(part: Part) -> Iterator[tuple[int, Sample]]:
@@ -27,21 +27,21 @@ def draw(part: Part) -> Iterator[tuple[int, Sample]]:
 def write(root: Path, parts: Sequence[Part]) -> None:
     """Write MeViS below a data root."""
     for part in parts:
-        folder, is_hidden = root / FOLDER / part.name, part.name in HIDDEN
+        folder = root / FOLDER / part.name
         videos: dict[str, Any] = {}
         masks: dict[str, Any] = {}
         for clip in write_clips(draw(part), folder / "JPEGImages", "{:012x}"):
-            if not is_hidden:
+            if part.has_masks:
                 masks |= clip.tracks()
             expressions = {
-                str(place): {"exp": one.text} if is_hidden else {"exp": one.text} | clip.annotate(one)
+                str(place): {"exp": one.text} | (clip.annotate(one) if part.has_masks else {})
                 for place, one in enumerate(clip.expressions)
             }
             videos[clip.name] = {"vid_id": clip.number, "frames": clip.frames, "expressions": expressions}
         name = "meta_expressions_release.json" if part.name == "test" else "meta_expressions.json"
         write_json(folder / name, {"videos": videos})
-        if not is_hidden:
+        if part.has_masks:
             write_json(folder / "mask_dict.json", masks)
 
 
-MEVIS = Layout(write, (FOLDER,), ("mevis",), ("train", "valid_u", *HIDDEN))
+MEVIS = Layout(write, (FOLDER,), ("mevis",), ("train", "valid_u", *ON_SERVER), ON_SERVER)

@@ -55,7 +55,7 @@ def _write(
     folder_name: str,
     block: int,
     list_expressions: Callable[[WrittenClip, Part], list[Said]],
-    published: Mapping[str, str],
+    masks_of: Mapping[str, str],
     root: Path,
     parts: Sequence[Part],
 ) -> None:
@@ -65,13 +65,13 @@ def _write(
         folder_name: its place below the root.
         block: see `Part.draw`.
         list_expressions: lists the expressions of a clip, each of one object.
-        published: split -> form of its masks: INDEX_PICTURES, the place of mask_dict.pkl, or "" for none.
+        masks_of: split -> form of its masks: INDEX_PICTURES, or the place of mask_dict.pkl.
         root: root of the data.
         parts: splits to write.
     """
     folder = root / folder_name
     for part in parts:
-        split, form = folder / part.name, published[part.name]
+        split, form = folder / part.name, masks_of[part.name] if part.has_masks else ""
         videos: dict[str, Any] = {}
         listed: dict[str, Any] = {}
         masks: dict[str, Any] = {}
@@ -122,13 +122,17 @@ def _layout(
     folder: str,
     block: int,
     list_expressions: Callable[[WrittenClip, Part], list[Said]],
-    published: Mapping[str, str],
+    masks_of: Mapping[str, str],
+    on_server: tuple[str, ...] = (),
 ) -> Layout:
-    write = partial(_write, folder, block, list_expressions, published)
-    return Layout(write, (folder,), (dataset,), tuple(published))
+    write = partial(_write, folder, block, list_expressions, masks_of)
+    return Layout(write, (folder,), (dataset,), tuple(masks_of), on_server)
 
 
-REFYTVOS = _layout("refytvos", REFYTVOS_FOLDER, REFYTVOS_BLOCK, find_single, {"train": "mask_dict.pkl", "valid": ""})
+REFYTVOS = _layout(
+    "refytvos", REFYTVOS_FOLDER, REFYTVOS_BLOCK, find_single,
+    {"train": "mask_dict.pkl", "valid": INDEX_PICTURES}, ("valid",),
+)  # fmt: skip
 DAVIS = _layout(
     "ref_davis17", DAVIS_FOLDER, DAVIS_BLOCK, describe_each,
     {"train": INDEX_PICTURES, "valid": "valid/mask_dict.pkl"},
