@@ -104,7 +104,7 @@ def test_all_leaves_out_what_has_no_split_for_the_scenes(tmp_path: Path, capsys:
     assert cli.main([*words, "--as", "all"]) == 0
     written = {Path(line.split()[1]) for line in capsys.readouterr().out.splitlines()}
     assert tmp_path / "ref_seg/grefcoco" in written and tmp_path / "llava_data" not in written
-    assert tmp_path / "region_caption/refcocog" in written and all(path.is_dir() for path in written)
+    assert tmp_path / "region_caption" in written and all(path.is_dir() for path in written)
 
 
 def read_help(capsys: pytest.CaptureFixture[str]) -> str:

@@ -1,8 +1,8 @@
 """Write drawn pictures with marked objects in the layout of RefCOCOg's region captions.
 
 Flow: samples of region -> region_caption/refcocog/{finetune_refcocog_val_with_mask.json, coco2014/train2014/*.jpg}.
-Source: the file of GLaMM (arXiv:2311.03356) and Osprey (arXiv:2312.10032): COCO with an image and an annotation of the
-    same id for each caption. The public pictures lie in glamm_data/images/coco2014/train2014, beside those of GCG.
+Source: the layout that data/region_caption.py reads: COCO with an image and an annotation of the same id for each
+    caption. The public pictures lie in glamm_data/images/coco2014/train2014, beside those of GCG.
 """
 
 from collections.abc import Iterator, Sequence
@@ -60,4 +60,4 @@ def write(root: Path, parts: Sequence[Part]) -> None:
     write_json(folder / FILE, {"images": images, "annotations": annotations, "categories": CATEGORIES})
 
 
-REGION_CAPTION = Layout(write, (FOLDER,), (), ("val",))
+REGION_CAPTION = Layout(write, (FOLDER,), ("region_caption",), ("val",))
