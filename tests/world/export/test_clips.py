@@ -9,23 +9,24 @@ from world.export.conftest import Export
 from world.export.reading import EVERY, asked, assert_same_answers, assert_same_pictures
 
 from sa2va.data.catalog import FOLDERS, build_dataset
+from sa2va.data.clips import FrameClip, ReferringClips
 from sa2va.types import Sample
 from sa2va.world.export import mevis, refsav, refytvos, revos
-from sa2va.world.export.clips import NUM_EXPRESSIONS, WrittenClip, names_one
-from sa2va.world.export.layout import Part, build_parts
+from sa2va.world.export.clips import WrittenClip, draw_samples
+from sa2va.world.export.layout import Part
 from sa2va.world.export.reasoning import ask_for_objects
 from sa2va.world.language.descriptions import describe
 from sa2va.world.language.expressions import CLIP_KINDS
 from sa2va.world.language.grammar import to_motion_words
 from sa2va.world.scenes.motion import MOTIONS
+from sa2va.world.scenes.splits import TRAIN
 from sa2va.world.tasks.items import draw_item
 
 SINGLE = [kind for kind in CLIP_KINDS if kind not in ("group", "absent")]
 
 
 def draw(part: Part, block: int) -> list[Sample]:
-    drawn = part.draw("video_refseg", block=block, keep=names_one, num_turns=NUM_EXPRESSIONS, empty_share=0.0)
-    return [sample for _, sample in drawn]
+    return [sample for _, sample in draw_samples(part, block)]
 
 
 def read(name: str, root: Path, split: str) -> list[Sample]:
@@ -33,41 +34,62 @@ def read(name: str, root: Path, split: str) -> list[Sample]:
     return [dataset[index] for index in range(len(dataset))]
 
 
-@pytest.mark.parametrize(
-    "layout, name, block, kinds, splits",
-    [
-        ("mevis", "mevis", mevis.BLOCK, list(CLIP_KINDS), ("train", "valid_u")),
-        ("refytvos", "refytvos", refytvos.REFYTVOS_BLOCK, SINGLE, ("train", "valid")),
-    ],
-)
-def test_the_reader_gives_the_drawn_samples(
-    layout: str, name: str, block: int, kinds: list[str], splits: tuple[str, str], write: Export
-) -> None:
-    root, parts = write(layout, "train", "dev", items=2)
-    for part, split in zip(parts, splits, strict=True):
-        found, drawn = read(name, root, split), draw(part, block)
+def test_mevis_is_read_as_drawn_in_every_split(write: Export) -> None:
+    root, parts = write("mevis", "train", "dev", items=2, with_server_masks=True)
+    assert [part.name for part in parts] == ["train", "valid_u", "valid", "test"]
+    for part in parts:
+        found, drawn = read("mevis", root, part.name), [sample for _, sample in mevis.draw(part)]
         assert len(found) == len(drawn) == 2
         for one, sample in zip(found, drawn, strict=True):
             assert_same_pictures(one, sample.frames)
-            assert_same_answers(one, sample, kinds)
+            assert_same_answers(one, sample, list(CLIP_KINDS))
+            assert part.is_training or any(not turn.spans for turn in one.turns)
 
 
-@pytest.mark.parametrize("split, place", [("train", 0), ("valid", 1)])
-def test_davis_describes_each_object_four_times(split: str, place: int, write: Export) -> None:
-    root, parts = write("davis", "train", "dev", items=2)
+def test_refytvos_is_read_as_drawn_in_every_split(write: Export) -> None:
+    root, parts = write("refytvos", "train", "dev", items=2, with_server_masks=True)
+    assert [part.name for part in parts] == ["train", "valid"]
+    for part in parts:
+        found, drawn = read("refytvos", root, part.name), draw(part, refytvos.REFYTVOS_BLOCK)
+        assert len(found) == len(drawn) == 2
+        for one, sample in zip(found, drawn, strict=True):
+            assert_same_pictures(one, sample.frames)
+            assert_same_answers(one, sample, SINGLE)
+
+
+@pytest.mark.parametrize("layout, public", [("mevis", {"valid_u"}), ("refytvos", set())])
+def test_splits_of_an_evaluation_server_have_frames_and_expressions_only(
+    layout: str, public: set[str], write: Export
+) -> None:
+    root, parts = write(layout, "dev", items=2)
+    for part in [one for one in parts if one.name not in public]:
+        dataset = build_dataset(layout, root / FOLDERS[layout], split=part.name)
+        assert isinstance(dataset, ReferringClips)
+        drawn = mevis.draw(part) if layout == "mevis" else draw_samples(part, refytvos.REFYTVOS_BLOCK)
+        for record, (_, sample) in zip(dataset.records, drawn, strict=True):
+            assert isinstance(record, FrameClip) and record.tracks is None
+            frames = record.media().frames(range(record.num_frames))
+            assert frames.shape == sample.frames.shape
+            assert {one.text for one in record.expressions} <= set(sample.meta["expressions"])
+            assert not any(one.objects for one in record.expressions)
+    masks = {"mask_dict.json", "mask_dict.pkl", "Annotations"}
+    assert {path.parent.name for path in root.rglob("*") if path.name in masks} == public
+
+
+@pytest.mark.parametrize("scenes, split", [("train", "train"), ("dev", "valid")])
+def test_davis_describes_each_object_four_times(scenes: str, split: str, write: Export) -> None:
+    root, (part,) = write("davis", scenes, items=2)
     file = root / f"video_datas/davis17/meta_expressions/{split}/meta_expressions.json"
     videos = json.loads(file.read_text())["videos"]
-    for video, sample in zip(videos.values(), draw(parts[place], refytvos.DAVIS_BLOCK), strict=True):
+    for video, sample in zip(videos.values(), draw(part, refytvos.DAVIS_BLOCK), strict=True):
         objects = [one["obj_id"] for one in video["expressions"].values()]
         assert objects == [one for one in sorted(set(objects)) for _ in range(4)]
         clip = WrittenClip(0, "", [], sample)
-        said = {one.text: one.objects for one in refytvos.describe_each(clip, parts[place])}
+        said = {one.text: one.objects for one in refytvos.describe_each(clip, part)}
         texts = [one["exp"] for one in video["expressions"].values()]
         assert set(texts) == set(said)
-    for one, sample in zip(read("ref_davis17", root, split), draw(parts[place], refytvos.DAVIS_BLOCK), strict=True):
-        said = {
-            each.text: each.objects for each in refytvos.describe_each(WrittenClip(0, "", [], sample), parts[place])
-        }
+    for one, sample in zip(read("ref_davis17", root, split), draw(part, refytvos.DAVIS_BLOCK), strict=True):
+        said = {each.text: each.objects for each in refytvos.describe_each(WrittenClip(0, "", [], sample), part)}
         assert len(one.turns) == len(said)
         for turn in one.turns:
             (row,) = said[asked(turn.question, list(said))]
@@ -78,9 +100,9 @@ def test_davis_describes_each_object_four_times(split: str, place: int, write: E
 def test_revos_asks_questions_with_masks_and_keeps_their_types(write: Export) -> None:
     root, parts = write("revos", "train", "dev", items=3)
     num_questions = 0
-    for part, split in zip(parts, ("train", "valid"), strict=True):
-        for one, sample in zip(read("revos", root, split), draw(part, revos.BLOCK), strict=True):
-            questions = {each.text: each.objects for each in ask_for_objects(sample, part.seed)}
+    for part in parts:
+        for one, (_, sample) in zip(read("revos", root, part.name), revos.draw(part), strict=True):
+            questions = {each.text: each.objects for each in ask_for_objects(sample, part.scenes.seed)}
             types = dict(zip([turn.question for turn in one.turns], one.meta["type_ids"], strict=True))
             assert {text for text, kind in types.items() if kind == revos.REASONING} == set(questions)
             for turn in one.turns:
@@ -88,6 +110,7 @@ def test_revos_asks_questions_with_masks_and_keeps_their_types(write: Export) ->
                     masks = one.tracks.masks(turn.spans[0].objects, range(one.num_frames))
                     assert np.array_equal(masks, sample.masks[list(questions[turn.question])])
                 assert (types[turn.question] == revos.ABSENT) == (not turn.spans)
+            assert part.is_training or set(types.values()) == {revos.REFERRING, revos.REASONING, revos.ABSENT}
             num_questions += len(questions)
             assert_same_pictures(one, sample.frames)
     assert num_questions >= 3
@@ -95,11 +118,11 @@ def test_revos_asks_questions_with_masks_and_keeps_their_types(write: Export) ->
     assert len(foreground) == 6
 
 
-@pytest.mark.parametrize("split, place", [("train", 0), ("valid", 1)])
-def test_refsav_has_long_and_short_captions_of_the_annotated_frames(split: str, place: int, write: Export) -> None:
-    root, parts = write("refsav", "train", "dev", items=2)
+@pytest.mark.parametrize("scenes, split", [("train", "train"), ("dev", "valid")])
+def test_refsav_has_long_and_short_captions_of_the_annotated_frames(scenes: str, split: str, write: Export) -> None:
+    root, (part,) = write("refsav", scenes, items=2)
     dataset = build_dataset("refsav", root / FOLDERS["refsav"], split=split, draw=EVERY)
-    for index, sample in enumerate(draw(parts[place], refsav.BLOCK)):
+    for index, sample in enumerate(draw(part, refsav.BLOCK)):
         one, scene = dataset[index], sample.meta["scene"]
         assert_same_pictures(one, sample.frames)
         texts = {refsav.write_long_caption(scene, row): row for row in refsav.caption_objects(sample)}
@@ -112,10 +135,9 @@ def test_refsav_has_long_and_short_captions_of_the_annotated_frames(split: str, 
 
 
 def test_a_long_caption_tells_appearance_place_and_motion_of_every_object() -> None:
-    part = build_parts(["train"], None, 40)[0]
     kinds = set()
-    for number in range(part.num_items):
-        scene, _ = draw_item("video_refseg", part.seed, part.split, number)
+    for number in range(40):
+        scene, _ = draw_item("video_refseg", 0, TRAIN, number)
         for place, thing in enumerate(scene.objects):
             text = refsav.write_long_caption(scene, place)
             assert text.startswith(f"The object is {describe(thing)}.")

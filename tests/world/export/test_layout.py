@@ -1,13 +1,14 @@
 """Check that exports are whole, deterministic, and replace nothing."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from sa2va.apps import cli
 from sa2va.world.export.catalog import LAYOUTS
-from sa2va.world.export.layout import MAX_ITEMS, Layout, build_parts, export
+from sa2va.world.export.layout import MAX_ITEMS, Layout, Part, choose_scenes, export
 from sa2va.world.scenes.splits import DEV, REPORT
 
 
@@ -17,10 +18,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_the_same_seed_gives_the_same_bytes_below_the_places_of_the_layout(name: str, tmp_path: Path) -> None:
-    splits = ("train", "dev") if LAYOUTS[name].has_validation else ("train",)
     written = []
     for folder in (tmp_path / "one", tmp_path / "two"):
-        list(export({name: LAYOUTS[name]}, folder, build_parts(splits, None, 1)))
+        list(export({name: LAYOUTS[name]}, folder, choose_scenes(["train", "dev"], None, 1)))
         written.append(contents(folder))
     assert written[0] == written[1]
     files = {Path(file) for file in written[0]} - {Path(".sa2va.json")}
@@ -31,19 +31,33 @@ def test_the_same_seed_gives_the_same_bytes_below_the_places_of_the_layout(name:
     assert not any(file.is_relative_to(place) for file in files for place in others)
 
 
-def test_parts_have_the_seeds_of_their_splits() -> None:
-    train, dev = build_parts(["train", "dev"], None, 2)
+def draw_nothing(root: Path, parts: Sequence[Part]) -> None:
+    """Write no file."""
+
+
+def test_scenes_have_the_seeds_of_their_splits() -> None:
+    train, dev = choose_scenes(["train", "dev"], None, 2)
     assert (train.seed, dev.split, dev.seed) == (0, DEV.name, DEV.seed) and train.is_training and not dev.is_training
-    assert [part.seed for part in build_parts(["train", "dev"], 5, 2)] == [5, 5]
-    assert build_parts(["report"], None, 2)[0].seed == REPORT.seed
-    numbers = [number for part in (train, dev) for number, _ in part.draw("refseg")]
-    assert numbers == [0, 1, MAX_ITEMS, MAX_ITEMS + 1]
+    assert [scenes.seed for scenes in choose_scenes(["train", "dev"], 5, 2)] == [5, 5]
+    assert choose_scenes(["report"], None, 2)[0].seed == REPORT.seed
 
 
-def test_blocks_of_one_task_show_other_scenes_and_unusable_samples_are_skipped() -> None:
-    (part,) = build_parts(["train"], None, 2)
-    pictures = [sample.frames for block in (0, 1) for _, sample in part.draw("refseg", block=block)]
-    assert not any(np.array_equal(a, b) for i, a in enumerate(pictures) for b in pictures[:i])
+def test_parts_have_the_names_of_the_layout_and_numbers_of_their_own() -> None:
+    layout = Layout(draw_nothing, (), (), ("train", "val", "testA"))
+    parts = layout.parts(choose_scenes(["train", "dev"], None, 2))
+    assert [part.name for part in parts] == ["train", "val", "testA"]
+    numbers = [number for part in parts for number, _ in part.draw("refseg")]
+    assert numbers == [place * MAX_ITEMS + one for place in range(3) for one in range(2)]
+    assert [part.name for part in layout.parts(choose_scenes(["report"], None, 2))] == ["val", "testA"]
+
+
+def test_parts_and_blocks_of_one_task_show_other_scenes_and_unusable_samples_are_skipped() -> None:
+    parts = Layout(draw_nothing, (), (), ("train", "val", "test")).parts(choose_scenes(["train", "dev"], 7, 2))
+    pictures = {
+        sample.frames.tobytes() for part in parts for block in (0, 1) for _, sample in part.draw("refseg", block=block)
+    }
+    assert len(pictures) == 3 * 2 * 2
+    (part,) = Layout(draw_nothing, (), ()).parts(choose_scenes(["train"], None, 2))
     kept = [sample.meta["index"] for _, sample in part.draw("refseg", keep=lambda one: one.meta["index"] % 3 == 2)]
     assert kept == [2, 5]
 
@@ -60,9 +74,9 @@ def test_blocks_of_one_task_show_other_scenes_and_unusable_samples_are_skipped()
         (("train",), None, MAX_ITEMS + 1, "expected 1 to 100000 items"),
     ],
 )
-def test_impossible_parts_are_refused(splits: tuple[str, ...], seed: int | None, items: int, reason: str) -> None:
+def test_impossible_scenes_are_refused(splits: tuple[str, ...], seed: int | None, items: int, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        build_parts(splits, seed, items)
+        choose_scenes(splits, seed, items)
 
 
 def test_nothing_is_replaced_and_layouts_share_a_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,6 +95,36 @@ def test_nothing_is_replaced_and_layouts_share_a_root(tmp_path: Path, capsys: py
     assert (tmp_path / "ref_seg/refcocog").read_text() == "mine"
 
 
+def test_all_leaves_out_what_has_no_split_for_the_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["world", "export", str(tmp_path), "--items", "1", "--split", "dev"]
+    assert cli.main([*words, "--as", "llava"]) == 2
+    assert "layout llava has only train; use --split train" in capsys.readouterr().err
+    assert cli.main([*words[:-2], "--as", "region_caption"]) == 2
+    assert "layout region_caption has only val; use --split dev" in capsys.readouterr().err
+    assert cli.main([*words, "--as", "all"]) == 0
+    written = {Path(line.split()[1]) for line in capsys.readouterr().out.splitlines()}
+    assert tmp_path / "ref_seg/grefcoco" in written and tmp_path / "llava_data" not in written
+    assert tmp_path / "region_caption" in written and all(path.is_dir() for path in written)
+
+
+def read_help(capsys: pytest.CaptureFixture[str]) -> str:
+    assert cli.main(["world", "export", "--help"]) == 0
+    return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_help_names_every_evaluation_split(capsys: pytest.CaptureFixture[str]) -> None:
+    text = read_help(capsys)
+    names = {split for layout in LAYOUTS.values() for split in layout.splits}
+    assert all(name in text for name in names)
+
+
+def test_no_two_splits_share_a_picture(tmp_path: Path) -> None:
+    list(export(LAYOUTS, tmp_path, choose_scenes(["train", "dev"], 7, 2)))
+    later = re.compile(r"\d{4}[1-9]|\d{3}[1-9]\d")  # frames of a clip but the first
+    pictures = [path for path in tmp_path.rglob("*.jpg") if not later.fullmatch(path.stem)]
+    assert len(pictures) == len({path.read_bytes() for path in pictures})
+
+
 def test_a_layout_that_fails_leaves_nothing(tmp_path: Path) -> None:
     def write(root: Path, parts: object) -> None:
         (root / "half").mkdir()
@@ -88,7 +132,7 @@ def test_a_layout_that_fails_leaves_nothing(tmp_path: Path) -> None:
         raise ValueError("the second half")
 
     with pytest.raises(ValueError, match="the second half"):
-        list(export({"broken": Layout(write, ("half",), ())}, tmp_path / "data", build_parts(["train"], None, 1)))
+        list(export({"broken": Layout(write, ("half",), ())}, tmp_path / "data", choose_scenes(["train"], None, 1)))
     assert not (tmp_path / "data").exists()
 
 

@@ -13,13 +13,14 @@ from sa2va.training.recipes import find_recipe, sa2va_internvl3_2b
 from sa2va.training.run import train
 from sa2va.training.supervised import SupervisedConfig, SupervisedData
 from sa2va.world.export.catalog import LAYOUTS
-from sa2va.world.export.layout import build_parts, export
+from sa2va.world.export.layout import choose_scenes, export, find_filled
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    assert list(export(LAYOUTS, root, build_parts(["train"], None, 1))) == list(LAYOUTS)
+    scenes = choose_scenes(["train"], None, 1)
+    assert list(export(find_filled(LAYOUTS, scenes), root, scenes))
     return root
 
 

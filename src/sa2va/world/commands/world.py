@@ -33,30 +33,42 @@ def export(
         list[str],
         typer.Option("--as", metavar="LAYOUT", help='Public layout, or "all". Repeatable.', show_default=False),
     ],
-    items: Annotated[int, typer.Option(min=1, help="Number of pictures or clips of each layout and split.")] = 100,
+    items: Annotated[int, typer.Option(min=1, help="Number of pictures or clips of each split of a layout.")] = 100,
     split: Annotated[
         list[SplitName] | None,
-        typer.Option(help="train: training part (default); dev or report: validation part. Repeatable."),
+        typer.Option(help="train: training split (default); dev or report: all evaluation splits. Repeatable."),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Random seed; by default that of the split.", show_default=False)
     ] = None,
+    server_masks: Annotated[
+        bool, typer.Option("--server-masks", help="Also write masks that only evaluation servers have.")
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Write drawn scenes in the layouts of public datasets.
 
-    The files lie below DIR where training and evaluation look for each dataset. Nothing is replaced.
+    The files lie below DIR where training and evaluation look for each dataset. Nothing is replaced. Each evaluation
+    split of a layout has scenes of its own: val, testA and testB of RefCOCO, RefCOCO+ and gRefCOCO; val and test of
+    RefCOCOg, ReasonSeg and GCG; valid_u, valid and test of MeViS; valid of ReVOS, Refer-YouTube-VOS, Ref-DAVIS17 and
+    Ref-SAV; val of region_caption. MeViS valid and test and Refer-YouTube-VOS valid have no masks unless
+    --server-masks is given. "all" leaves out layouts without a split for the scenes.
     """
     from sa2va.data.catalog import FOLDERS
     from sa2va.world.export.catalog import LAYOUTS
-    from sa2va.world.export.layout import build_parts
+    from sa2va.world.export.layout import choose_scenes, find_filled
     from sa2va.world.export.layout import export as write_layouts
 
-    names = choose_layouts(layouts, list(LAYOUTS))
-    parts = build_parts([one.value for one in split or [SplitName.TRAIN]], seed, items)
-    for name in write_layouts({name: LAYOUTS[name] for name in names}, folder, parts):
-        for dataset in LAYOUTS[name].datasets:
-            say(f"{dataset} {folder / FOLDERS[dataset]}")
+    chosen = {name: LAYOUTS[name] for name in choose_layouts(layouts, list(LAYOUTS))}
+    scenes = choose_scenes(
+        [one.value for one in split or [SplitName.TRAIN]], seed, items, with_server_masks=server_masks
+    )
+    if ALL in layouts:
+        chosen = find_filled(chosen, scenes)
+    for name in write_layouts(chosen, folder, scenes):
+        places = {dataset: FOLDERS[dataset] for dataset in LAYOUTS[name].datasets} or {name: LAYOUTS[name].places[0]}
+        for dataset, place in places.items():
+            say(f"{dataset} {folder / place}")
     remark("look at a dataset with sa2va data check NAME PATH -o FOLDER", quiet)
 
 

@@ -3,7 +3,7 @@
 Flow: `sa2va world export --as NAME` -> LAYOUTS -> layout.export.
 """
 
-from sa2va.world.export import chat, gcg, mevis, osprey, reasonseg, refcoco, refsav, refytvos, revos
+from sa2va.world.export import chat, gcg, mevis, osprey, reasonseg, refcoco, refsav, refytvos, region_caption, revos
 from sa2va.world.export.layout import Layout
 
 LAYOUTS: dict[str, Layout] = {
@@ -21,4 +21,5 @@ LAYOUTS: dict[str, Layout] = {
     "gcg": gcg.GCG,
     "osprey": osprey.OSPREY,
     "reasonseg": reasonseg.REASONSEG,
+    "region_caption": region_caption.REGION_CAPTION,
 }

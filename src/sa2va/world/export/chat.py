@@ -15,6 +15,7 @@ from sa2va.media.writer import VideoWriter
 from sa2va.types import Sample, Turn
 from sa2va.world.export.files import write_jpeg, write_json
 from sa2va.world.export.layout import Layout, Part
+from sa2va.world.scenes.splits import TRAIN
 from sa2va.world.tasks.catalog import write_caption
 
 LLAVA_ANNOTATIONS = "llava_data/LLaVA-Instruct-150K"
@@ -75,5 +76,5 @@ def write_video_chat(root: Path, parts: Sequence[Part]) -> None:
     write_json(root / VIDEO_CHAT / "video_chat.json", records)
 
 
-LLAVA = Layout(write_llava, (LLAVA_ANNOTATIONS, LLAVA_PICTURES), ("llava",), has_validation=False)
-VIDEOCHAT = Layout(write_video_chat, (VIDEO_CHAT,), ("videochat",), has_validation=False)
+LLAVA = Layout(write_llava, (LLAVA_ANNOTATIONS, LLAVA_PICTURES), ("llava",), splits=(TRAIN,))
+VIDEOCHAT = Layout(write_video_chat, (VIDEO_CHAT,), ("videochat",), splits=(TRAIN,))

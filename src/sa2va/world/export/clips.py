@@ -4,9 +4,10 @@ Flow: sample of video_refseg -> ClipFiles -> mevis.py, revos.py, refytvos.py, re
 Shapes: N objects, T frames, S side of the image in px.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sa2va.masks import RLE
 from sa2va.types import Sample
@@ -58,6 +59,11 @@ class WrittenClip:
         """Return the annotation id of an object, unique over parts."""
         return _STRIDE * self.number + place
 
+    def annotate(self, said: Said) -> dict[str, Any]:
+        """List the objects of an expression and their annotations as the layouts name them."""
+        objects = list(said.objects)
+        return {"obj_id": objects, "anno_id": [self.annotation(index) for index in objects]}
+
     def tracks(self) -> dict[str, list[RLE | None]]:
         """Encode the masks of all objects by annotation id: one per frame, None where the object is not seen."""
         return {str(self.annotation(place)): encode_track(masks) for place, masks in enumerate(self.sample.masks)}
@@ -68,16 +74,24 @@ def names_one(sample: Sample) -> bool:
     return any(len(targets) == 1 for targets in sample.meta["targets"])
 
 
-def draw_clips(part: Part, folder: Path, block: int, form: str = "{:08d}") -> Iterator[WrittenClip]:
-    """Draw the clips of a part, each with an expression for one object, and write their frames.
+def names_one_and_none(sample: Sample) -> bool:
+    """Return whether expressions name exactly one object and an absent one."""
+    return names_one(sample) and not all(sample.meta["targets"])
+
+
+def draw_samples(part: Part, block: int, keep: Callable[[Sample], bool] = names_one) -> Iterator[tuple[int, Sample]]:
+    """Draw the samples of a part's clips, each with its number; see `Part.draw`."""
+    return part.draw("video_refseg", block=block, keep=keep, num_turns=NUM_EXPRESSIONS, empty_share=0.0)
+
+
+def write_clips(drawn: Iterable[tuple[int, Sample]], folder: Path, form: str = "{:08d}") -> Iterator[WrittenClip]:
+    """Write the frames of clips.
 
     Args:
-        part: part of the export.
+        drawn: samples with their numbers.
         folder: the frames of a clip go to a folder of its name in here.
-        block: see `Part.draw`.
         form: format of a clip's name.
     """
-    drawn = part.draw("video_refseg", block=block, keep=names_one, num_turns=NUM_EXPRESSIONS, empty_share=0.0)
     for number, sample in drawn:
         name = form.format(number)
         yield WrittenClip(number, name, write_frames(folder / name, list(sample.frames)), sample)

@@ -1,7 +1,7 @@
 """Write drawn captions in the four layouts of grounded conversation generation (GCG).
 
-Flow: samples of gcg -> annotations and pictures below glamm_data; the validation part has pictures, captions and masks
-    in the form that evaluation reads.
+Flow: samples of gcg -> annotations and pictures below glamm_data; val and test of GranD-f have the form that evaluation
+    reads.
 Source: the layouts that data/gcg.py reads; GLaMM, arXiv:2311.03356. Only Flickr30k's layout can name two objects by the
     same words, so the others leave out pictures with such captions.
 """
@@ -18,6 +18,7 @@ from sa2va.types import Sample
 from sa2va.world.export.files import CATEGORIES, box_of, category_of, write_jpeg, write_json
 from sa2va.world.export.layout import Layout, Part
 from sa2va.world.export.outlines import trace_outlines
+from sa2va.world.scenes.splits import TRAIN
 
 ANNOTATIONS, PICTURES = "glamm_data/annotations", "glamm_data/images"
 REFCOCOG, GRANDF, FLICKR, OPENPSG = range(4)  # blocks
@@ -37,12 +38,11 @@ def has_distinct_phrases(sample: Sample) -> bool:
 
 
 def write(root: Path, parts: Sequence[Part]) -> None:
-    """Write the four datasets and what evaluation reads below a data root; GranD-f has no other validation part."""
+    """Write the four datasets and what evaluation reads below a data root."""
     for part in parts:
-        split = "train" if part.is_training else "val"
-        for name, build in _FILES.items():
-            if part.is_training or build is not _build_grandf:
-                write_json(root / ANNOTATIONS / f"{name}_{split}.json", build(root / PICTURES, part))
+        for name, (build, splits) in _FILES.items():
+            if part.name in splits:
+                write_json(root / ANNOTATIONS / f"{name}_{part.name}.json", build(root / PICTURES, part))
         if not part.is_training:
             _write_evaluation(root, part)
 
@@ -152,15 +152,21 @@ def _write_evaluation(root: Path, part: Part) -> None:
                 }
             )
     folder = root / ANNOTATIONS / "gcg_val_test"
-    write_json(folder / "val_gcg_coco_caption_gt.json", {"images": images, "annotations": captions})
+    write_json(folder / f"{part.name}_gcg_coco_caption_gt.json", {"images": images, "annotations": captions})
     categories = [{"id": 1, "name": "object"}]
-    write_json(folder / "val_gcg_coco_mask_gt.json", {"images": images, "annotations": masks, "categories": categories})
+    truth = {"images": images, "annotations": masks, "categories": categories}
+    write_json(folder / f"{part.name}_gcg_coco_mask_gt.json", truth)
 
 
-_FILES: dict[str, Callable[[Path, Part], Any]] = {
-    "RefCOCOg_GCG": _build_refcocog,
-    "GranDf_HA_GCG": _build_grandf,
-    "flickr_mergedGT_GCG": _build_flickr,
-    "OpenPsgGCG": _build_openpsg,
+_FILES: dict[str, tuple[Callable[[Path, Part], Any], tuple[str, ...]]] = {
+    "RefCOCOg_GCG": (_build_refcocog, (TRAIN, "val")),
+    "GranDf_HA_GCG": (_build_grandf, (TRAIN,)),
+    "flickr_mergedGT_GCG": (_build_flickr, (TRAIN, "val")),
+    "OpenPsgGCG": (_build_openpsg, (TRAIN, "val")),
 }
-GCG = Layout(write, (ANNOTATIONS, PICTURES), ("gcg_refcocog", "gcg_grandf", "gcg_flickr30k", "gcg_openpsg"))
+GCG = Layout(
+    write,
+    (ANNOTATIONS, PICTURES),
+    ("gcg_refcocog", "gcg_grandf", "gcg_flickr30k", "gcg_openpsg"),
+    (TRAIN, "val", "test"),
+)

@@ -24,6 +24,7 @@ from sa2va.world.language.descriptions import describe
 from sa2va.world.language.grammar import PLACES, with_article
 from sa2va.world.language.questions import find_cell
 from sa2va.world.scenes.scene import Scene, WorldObject
+from sa2va.world.scenes.splits import TRAIN
 from sa2va.world.tasks.items import draw_item
 
 FOLDER = "osprey-724k"
@@ -143,9 +144,9 @@ FILES: dict[str, Callable[[Marked], Written]] = {
 def draw_marked(part: Part, file: str) -> Iterator[tuple[int, Marked]]:
     """Draw the pictures of a file, each with its number."""
     for number, sample in part.draw("region", block=list(FILES).index(file), form="mask"):
-        scene, _ = draw_item("region", part.seed, part.split, sample.meta["index"])
+        scene, _ = draw_item("region", part.scenes.seed, part.scenes.split, sample.meta["index"])
         things = [scene.objects[target] for (target,) in sample.meta["targets"]]
-        rng = np.random.default_rng([part.seed, sample.meta["index"], crc32(file.encode())])
+        rng = np.random.default_rng([part.scenes.seed, sample.meta["index"], crc32(file.encode())])
         yield number, Marked(sample, things, scene, rng)
 
 
@@ -172,5 +173,5 @@ OSPREY = Layout(
     write,
     (FOLDER,),
     ("osprey", "osprey_description", "osprey_part", "osprey_short", "osprey_lvis"),
-    has_validation=False,
+    splits=(TRAIN,),
 )

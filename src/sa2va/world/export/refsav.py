@@ -13,7 +13,7 @@ from typing import Any
 from sa2va.masks import encode_rle
 from sa2va.media.writer import VideoWriter
 from sa2va.types import Sample
-from sa2va.world.export.clips import NUM_EXPRESSIONS, draw_clips, names_one
+from sa2va.world.export.clips import Said, draw_samples, write_clips
 from sa2va.world.export.files import write_json
 from sa2va.world.export.layout import Layout, Part
 from sa2va.world.language.descriptions import describe
@@ -66,8 +66,7 @@ def write(root: Path, parts: Sequence[Part]) -> None:
 
 def _write_training(root: Path, part: Part) -> None:
     captions: dict[str, Any] = {}
-    drawn = part.draw("video_refseg", block=BLOCK, keep=names_one, num_turns=NUM_EXPRESSIONS, empty_share=0.0)
-    for number, sample in drawn:
+    for number, sample in draw_samples(part, BLOCK):
         video, group = f"sav_{number:06d}", f"sav_{number // _PER_GROUP:03d}"
         scene: Scene = sample.meta["scene"]
         with VideoWriter(root / VIDEOS / group / f"{video}.mp4", FPS, (SIDE, SIDE), crf=_CRF) as writer:
@@ -110,14 +109,13 @@ def _write_validation(root: Path, part: Part) -> None:
     folder = root / EVALUATION
     videos: dict[str, Any] = {}
     masks: dict[str, Any] = {}
-    for clip in draw_clips(part, folder / "videos", BLOCK, "sav_{:06d}"):
+    for clip in write_clips(draw_samples(part, BLOCK), folder / "videos", "sav_{:06d}"):
         masks |= clip.tracks()
         written = []
         for place, texts in caption_objects(clip.sample).items():
-            fields = {"obj_id": [place], "anno_id": [clip.annotation(place)]}
             long = write_long_caption(clip.sample.meta["scene"], place)
-            written.append({"exp": long, **fields, "type_id": LONG})
-            written += [{"exp": text, **fields, "type_id": SHORT} for text in texts]
+            said = [(LONG, Said(long, "", (place,))), *((SHORT, Said(text, "", (place,))) for text in texts)]
+            written += [{"exp": one.text, **clip.annotate(one), "type_id": kind} for kind, one in said]
         expressions = {str(number): one for number, one in enumerate(written)}
         videos[clip.name] = {
             "vid_id": clip.number, **clip.size, "frames": clip.frames, "expressions": expressions
@@ -126,4 +124,4 @@ def _write_validation(root: Path, part: Part) -> None:
     write_json(folder / "mask_dict.json", masks)
 
 
-REFSAV = Layout(write, (CAPTIONS, VIDEOS, EVALUATION), ("refsav",))
+REFSAV = Layout(write, (CAPTIONS, VIDEOS, EVALUATION), ("refsav",), ("train", "valid"))

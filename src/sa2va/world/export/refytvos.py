@@ -3,10 +3,11 @@
 Flow: samples of video_refseg -> meta_expressions/<split>/meta_expressions.json, <split>/JPEGImages/<clip>/*.jpg, and
     masks as index pictures (<split>/Annotations/<clip>/*.png) or as mask_dict.pkl.
 Source: the layouts that data/refytvos.py and data/davis.py read. The released training of Refer-YouTube-VOS and the
-    released evaluation of Ref-DAVIS17 have mask_dict.pkl; the other parts are written as their authors publish them.
+    released evaluation of Ref-DAVIS17 have mask_dict.pkl. As published, Refer-YouTube-VOS valid has neither objects nor
+    masks.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from sa2va.data.plain_pickle import write_plain_pickle
-from sa2va.world.export.clips import Said, WrittenClip, draw_clips
+from sa2va.world.export.clips import Said, WrittenClip, draw_samples, write_clips
 from sa2va.world.export.files import write_json
 from sa2va.world.export.layout import Layout, Part
 from sa2va.world.language.expressions import CLIP_KINDS, expressions
@@ -24,6 +25,7 @@ from sa2va.world.scenes.scene import COLORS
 
 REFYTVOS_FOLDER, DAVIS_FOLDER = "video_datas/rvos", "video_datas/davis17"
 REFYTVOS_BLOCK, DAVIS_BLOCK = 2, 3
+INDEX_PICTURES = "Annotations"
 NUM_ANNOTATORS = 4  # descriptions of each object of Ref-DAVIS17
 _SINGLE = tuple(kind for kind in CLIP_KINDS if kind not in ("group", "absent"))
 _PALETTE = [0, 0, 0, *(level for color in COLORS.values() for level in color)]
@@ -40,7 +42,7 @@ def describe_each(clip: WrittenClip, part: Part) -> list[Said]:
     An object with fewer has its expressions repeated.
     """
     scene = clip.sample.meta["scene"]
-    rng = np.random.default_rng([part.seed, clip.sample.meta["index"], crc32(b"annotators")])
+    rng = np.random.default_rng([part.scenes.seed, clip.sample.meta["index"], crc32(b"annotators")])
     found = []
     for place in range(len(scene.objects)):
         written = expressions(scene, rng, NUM_ANNOTATORS, kinds=_SINGLE, moving=True, only=[place])
@@ -53,32 +55,45 @@ def _write(
     folder_name: str,
     block: int,
     list_expressions: Callable[[WrittenClip, Part], list[Said]],
-    dictionary: Callable[[Part], str],
+    masks_of: Mapping[str, str],
     root: Path,
     parts: Sequence[Part],
 ) -> None:
+    """Write one of the layouts.
+
+    Args:
+        folder_name: its place below the root.
+        block: see `Part.draw`.
+        list_expressions: lists the expressions of a clip, each of one object.
+        masks_of: split -> form of its masks: INDEX_PICTURES, or the place of mask_dict.pkl.
+        root: root of the data.
+        parts: splits to write.
+    """
     folder = root / folder_name
     for part in parts:
-        split = "train" if part.is_training else "valid"
-        dictionary_name = dictionary(part)
+        split, form = folder / part.name, masks_of[part.name] if part.has_masks else ""
         videos: dict[str, Any] = {}
         listed: dict[str, Any] = {}
         masks: dict[str, Any] = {}
-        for clip in draw_clips(part, folder / split / "JPEGImages", block, "{:010x}"):
+        for clip in write_clips(draw_samples(part, block), split / "JPEGImages", "{:010x}"):
             said = list_expressions(clip, part)
-            tracks = clip.tracks()
-            written = {str(i): {"exp": one.text, "obj_id": str(one.objects[0] + 1)} for i, one in enumerate(said)}
+            written = {
+                str(i): {"exp": one.text} | ({"obj_id": str(one.objects[0] + 1)} if form else {})
+                for i, one in enumerate(said)
+            }
             videos[clip.name] = {"frames": clip.frames, "expressions": written}
-            listed[clip.name] = {"objects": _list_objects(clip)}
-            if not dictionary_name:
-                _write_index_masks(folder / split / "Annotations" / clip.name, clip)
-            for name in sorted(written):  # keys count the expressions, each clip's in the order of their ids as texts
-                masks[str(len(masks))] = tracks[str(clip.annotation(said[int(name)].objects[0]))]
-        write_json(folder / "meta_expressions" / split / "meta_expressions.json", {"videos": videos})
-        if dictionary_name:
-            write_plain_pickle(folder / dictionary_name, masks)
-        else:
-            write_json(folder / split / "meta.json", {"videos": listed})
+            if form == INDEX_PICTURES:
+                listed[clip.name] = {"objects": _list_objects(clip)}
+                _write_index_masks(split / INDEX_PICTURES / clip.name, clip)
+            elif form:
+                tracks = clip.tracks()
+                for name in sorted(written):  # keys count the expressions, each clip's by their ids as texts
+                    masks[str(len(masks))] = tracks[str(clip.annotation(said[int(name)].objects[0]))]
+        write_json(folder / "meta_expressions" / part.name / "meta_expressions.json", {"videos": videos})
+        if form == INDEX_PICTURES:
+            write_json(split / "meta.json", {"videos": listed})
+        elif form:
+            write_plain_pickle(folder / form, masks)
 
 
 def _list_objects(clip: WrittenClip) -> dict[str, Any]:
@@ -102,18 +117,23 @@ def _write_index_masks(folder: Path, clip: WrittenClip) -> None:
         picture.save(folder / f"{name}.png")
 
 
-def _refytvos_dictionary(part: Part) -> str:
-    return "mask_dict.pkl" if part.is_training else ""
+def _layout(
+    dataset: str,
+    folder: str,
+    block: int,
+    list_expressions: Callable[[WrittenClip, Part], list[Said]],
+    masks_of: Mapping[str, str],
+    on_server: tuple[str, ...] = (),
+) -> Layout:
+    write = partial(_write, folder, block, list_expressions, masks_of)
+    return Layout(write, (folder,), (dataset,), tuple(masks_of), on_server)
 
 
-def _davis_dictionary(part: Part) -> str:
-    return "" if part.is_training else "valid/mask_dict.pkl"
-
-
-REFYTVOS = Layout(
-    partial(_write, REFYTVOS_FOLDER, REFYTVOS_BLOCK, find_single, _refytvos_dictionary), (REFYTVOS_FOLDER,),
-    ("refytvos",),
+REFYTVOS = _layout(
+    "refytvos", REFYTVOS_FOLDER, REFYTVOS_BLOCK, find_single,
+    {"train": "mask_dict.pkl", "valid": INDEX_PICTURES}, ("valid",),
 )  # fmt: skip
-DAVIS = Layout(
-    partial(_write, DAVIS_FOLDER, DAVIS_BLOCK, describe_each, _davis_dictionary), (DAVIS_FOLDER,), ("ref_davis17",)
-)
+DAVIS = _layout(
+    "ref_davis17", DAVIS_FOLDER, DAVIS_BLOCK, describe_each,
+    {"train": INDEX_PICTURES, "valid": "valid/mask_dict.pkl"},
+)  # fmt: skip
