@@ -193,6 +193,13 @@ def test_a_cancelled_track_ends_before_the_next_frame(tiny: Predictor, monkeypat
     assert back == [2] and late.num_asked == 6
 
 
+def test_options_choose_the_key_frames(tiny: Predictor) -> None:
+    clip = draw_shapes(9)
+    for choice, expected in (("first", [0, 1, 2]), ("uniform", [0, 4, 8]), (None, [0, 4, 8])):
+        query = tiny.engine.open(Request(clip, CIRCLE), Options(keyframes=choice, num_keyframes=3))
+        assert query.keyframes == expected
+
+
 # ---- memory that runs out
 
 

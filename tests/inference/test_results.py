@@ -58,6 +58,7 @@ WRONG = {
     "max_new_tokens": NO_COUNTS,
     "max_objects": [value for value in NO_COUNTS if value != 0 or value is None],
     "num_keyframes": [value for value in NO_COUNTS if value is not None],
+    "keyframes": ["middle", "", 1, ["first"], np.array(["first", "uniform"])],
     "seed": [-1, 2**64, True, 1.0, "0", None],
     "temperature": [*NO_NUMBERS, -0.1],
     "top_p": [*NO_NUMBERS, 0, -0.1, 1.1],

@@ -11,17 +11,7 @@ from typing import Any, NamedTuple
 
 from sa2va.data.catalog import FOLDERS
 from sa2va.evaluation.benchmark import Benchmark, Selection
-from sa2va.evaluation.benchmarks import (
-    davis,
-    grefcoco,
-    mevis,
-    own,
-    reasonseg,
-    refcoco,
-    refsav,
-    refytvos,
-    revos,
-)
+from sa2va.evaluation.benchmarks import davis, grefcoco, mevis, own, reasonseg, refcoco, refsav, refytvos, revos
 from sa2va.evaluation.prompts import Wording
 from sa2va.extensions import collect, find_part, load_extensions
 
@@ -33,7 +23,8 @@ class PublicBenchmark(NamedTuple):
 
     build: Callable[[Selection], Benchmark[Any]]
     splits: tuple[str, ...]
-    place: str | None  # file or folder below the root of the data; None = the root itself, which is not part of "all"
+    # File or folder below the root of the data, "{split}" in it being the split; None = the root itself, not in "all".
+    place: str | None
 
 
 # One line per public dataset; its benchmarks are NAME/SPLIT.
@@ -43,10 +34,10 @@ PUBLIC: dict[str, PublicBenchmark] = {
     "refcocog": PublicBenchmark(refcoco.refcocog, ("val", "test"), FOLDERS["refcocog"]),
     "grefcoco": PublicBenchmark(grefcoco.grefcoco, ("val", "testA", "testB"), FOLDERS["grefcoco"]),
     "reasonseg": PublicBenchmark(reasonseg.reasonseg, ("val", "test"), FOLDERS["reasonseg"]),
-    "mevis": PublicBenchmark(mevis.build, mevis.SPLITS, "video_datas/mevis"),
-    "ref_davis17": PublicBenchmark(davis.build, davis.SPLITS, "video_datas/davis17"),
-    "refytvos": PublicBenchmark(refytvos.build, refytvos.SPLITS, "video_datas/rvos"),
-    "revos": PublicBenchmark(revos.build, revos.SPLITS, "video_datas/revos"),
+    "mevis": PublicBenchmark(mevis.build, mevis.SPLITS, "video_datas/mevis/{split}"),
+    "ref_davis17": PublicBenchmark(davis.build, davis.SPLITS, "video_datas/davis17/{split}"),
+    "refytvos": PublicBenchmark(refytvos.build, refytvos.SPLITS, "video_datas/rvos/{split}"),
+    "revos": PublicBenchmark(revos.build, revos.SPLITS, "video_datas/revos/meta_expressions_{split}_.json"),
     "refsav": PublicBenchmark(refsav.build, refsav.SPLITS, "ref_sav_eval"),
     "own": PublicBenchmark(own.own, ("all",), None),
 }
@@ -97,7 +88,7 @@ def choose_public(names: Sequence[str], root: Path) -> list[str]:
     """Return the benchmarks that a user means, each once and with its split.
 
     Args:
-        names: NAME = all its splits, NAME/SPLIT = one, "all" = those of every dataset that is below the root.
+        names: NAME = all its splits, NAME/SPLIT = one, "all" = every split that is below the root.
         root: root of the data.
 
     Raises:
@@ -106,12 +97,12 @@ def choose_public(names: Sequence[str], root: Path) -> list[str]:
     chosen: list[str] = []
     for name in names:
         if name == ALL:
-            places = {key: one.place for key, one in PUBLIC.items() if one.place is not None}
-            found = [key for key, place in places.items() if (root / place).exists()]
+            places = {f"{key}/{split}": one.place for key, one in PUBLIC.items() if one.place for split in one.splits}
+            found = [key for key, place in places.items() if (root / place.format(split=key.split("/")[1])).exists()]
             if not found:
-                listed = ", ".join(places.values())
+                listed = ", ".join(dict.fromkeys(places.values()))
                 raise ValueError(f"{root}: holds no data of any benchmark; expected one of {listed} below it")
-            chosen += [f"{key}/{split}" for key in found for split in PUBLIC[key].splits]
+            chosen += found
         elif name in PUBLIC:
             chosen += [f"{name}/{split}" for split in PUBLIC[name].splits]
         elif name in list_public():

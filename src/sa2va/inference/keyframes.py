@@ -68,9 +68,9 @@ def keyframe_indices(
     return list(range(min(number, num_frames))) if choice == "first" else uniform_indices(num_frames, number, shift)
 
 
-def check_choice(choice: str) -> None:
+def check_choice(choice: object) -> None:
     """Raise ValueError if there is no such choice of key frames."""
-    if choice not in KEYFRAME_CHOICES:
+    if not isinstance(choice, str) or choice not in KEYFRAME_CHOICES:
         raise ValueError(f"keyframes {choice!r} is unknown; use one of {', '.join(KEYFRAME_CHOICES)}")
 
 

@@ -10,7 +10,7 @@ Shapes: E expressions of an item, N masks of an answer, T frames, H W picture.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,20 @@ from numpy.typing import NDArray
 
 from sa2va.data.catalog import FOLDERS
 from sa2va.data.clips import FRAME_SUFFIX, ClipExpression, FrameClip, ReferringClips
-from sa2va.data.referring import question_of
+from sa2va.data.referring import Expression
 from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Benchmark, Figure, Record, Selection, measure
+from sa2va.evaluation.breakdown import facts_of
 from sa2va.evaluation.mask_files import write_clip_masks
+from sa2va.evaluation.prompts import Wording, question_for
 from sa2va.inference.requests import Request
 from sa2va.media.source import Media, open_frames, uniform_indices
-from sa2va.metrics.boundary import boundary_f, jaccard
+from sa2va.metrics.clip import ClipScore
+from sa2va.metrics.interval import mean_of_classes
 
 CURVE_POINTS = 64  # of the scores over time in a record
-ASKED = "'Please segment X.' or the question itself, one expression at a time; key frames as the model has them"
+EXAMPLE = Expression("EXPRESSION", (0,))
+UNION = "the union of all masks of an answer counts, no [SEG] is an empty mask"
 
 
 @dataclass(frozen=True)
@@ -133,23 +137,26 @@ def build_benchmark(
     if not all(item.is_scored for item in chosen):
         score, summarize = describe_answer, answered_figures
         protocol = f"scored by the server of the benchmark from its archive; {protocol}"
+    question = question_for(EXAMPLE, selection.prompts, is_clip=True)
     return Benchmark(
         name=f"{name}/{selection.split}",
         title=title,
         ids=[item.id for item in chosen],
         load=chosen.__getitem__,
-        ask=ask,
+        ask=partial(ask, wording=selection.prompts),
         score=score or score_expression,
         summarize=summarize or clip_figures,
-        protocol=f"{ASKED}; {protocol}",
+        protocol=f"{question!r}, one expression at a time; key frames as the model and its mode have them; {UNION}; "
+        f"{protocol}",
         submit=submit,
         batch_size=4,
     )
 
 
-def ask(item: ClipItem) -> list[Request]:
+def ask(item: ClipItem, wording: Wording) -> list[Request]:
     """Return a request for each expression of an item."""
-    return [Request(media=item.clip.media, prompt=question_of(one)) for one in item.expressions]
+    questions = [question_for(one, wording, is_clip=True) for one in item.expressions]
+    return [Request(media=item.clip.media, prompt=question) for question in questions]
 
 
 def describe_answer(item: ClipItem, answers: Sequence[Answer]) -> Record:
@@ -165,32 +172,43 @@ def score_expression(item: ClipItem, answers: Sequence[Answer]) -> Record:
     """Score the answer to one expression frame by frame.
 
     Returns:
-        Means over all frames: "j" and "f" of the union of all masks, "first_j" and "first_f" of the first mask alone,
-        "a" the share of pixels that are right, and "r" the robustness where the clip has a foreground. "curve" is J&F
-        over time, "worst" the frame of the lowest.
+        Means over all frames: "j", "f" and "score" (J&F) of the union of all masks, "first_j" and "first_f" of the
+        first mask alone, "a" accuracy and, where the clip has a foreground, "r" robustness. "curve" is J&F over time,
+        "worst" the frame of the lowest.
     """
     answer, expression = check_length(item, answers[0]), item.expressions[0]
-    table = np.array([_score_frame(item, answer, frame) for frame in range(item.record.num_frames)])
-    j, f, first_j, first_f, a, r, area = table.T
+    united, first = ClipScore(), ClipScore()
+    areas = []
+    for frame in range(item.record.num_frames):
+        masks, truth = answer.masks_at(frame), item.truth(frame)[0]
+        united.update(np.any(masks, axis=0), truth, item.foreground(frame))
+        if len(masks) > 1:
+            first.update(masks[0], truth)
+        areas.append(float(truth.mean()))
+    means, of_first = united.means(), (first if first.num_frames else united).means()
+    curve = (np.array(united.j) + united.f) / 2
+    seen = [area for area in areas if area]
     record: Record = {
         "group": item.record.video,
         "expression": expression.text,
         "num_objects": len(answer.objects),
         "num_targets": len(expression.objects),
-        "j": float(j.mean()),
-        "f": float(f.mean()),
-        "first_j": float(first_j.mean()),
-        "first_f": float(first_f.mean()),
-        "a": float(a.mean()),
-        "score": float((j.mean() + f.mean()) / 2),
-        "curve": thin((j + f) / 2),
-        "worst": int((j + f).argmin()),
         "type_id": expression.type_id,
-        "area": float(area[area > 0].mean()) if area.any() else 0.0,
+        "facts": facts_of(
+            expression.text, num_targets=len(expression.objects), area=float(np.mean(seen)) if seen else 0.0
+        ),
+        "j": means["j"],
+        "f": means["f"],
+        "score": means["jf"],
+        "first_j": of_first["j"],
+        "first_f": of_first["f"],
+        "a": means["accuracy"],
+        "curve": thin(curve),
+        "worst": int(curve.argmin()),
     }
-    if item.record.foreground is not None:
-        record["r"] = float(r.mean())
-    return record | _confidence(answer, j, bool(expression.objects))
+    if "robustness" in means:
+        record["r"] = means["robustness"]
+    return record | _confidence(answer, united.j, bool(expression.objects))
 
 
 def check_length(item: ClipItem, answer: Answer) -> Answer:
@@ -209,29 +227,12 @@ def check_length(item: ClipItem, answer: Answer) -> Answer:
     return answer
 
 
-def _score_frame(item: ClipItem, answer: Answer, frame: int) -> tuple[float, ...]:
-    """Return J and F of the union and of the first mask, accuracy, robustness, and the share of the true mask."""
-    masks, truth = answer.masks_at(frame), item.truth(frame)[0]
-    united = np.any(masks, axis=0)
-    scores = float(jaccard(united, truth)), float(boundary_f(united, truth))
-    first = (float(jaccard(masks[0], truth)), float(boundary_f(masks[0], truth))) if len(masks) > 1 else scores
-    foreground = item.foreground(frame)
-    robust = 0.0 if foreground is None else robustness(united, truth, foreground)
-    return *scores, *first, float((united == truth).mean()), robust, float(truth.mean())
-
-
-def robustness(pred: NDArray[np.bool_], truth: NDArray[np.bool_], foreground: NDArray[np.bool_]) -> float:
-    """Compute the robustness of ReVOS on a frame (arXiv:2407.11325): 1 - wrong pixels / pixels of all objects, or 0."""
-    wrong = np.count_nonzero(pred & ~truth)
-    return max(1 - wrong / (np.count_nonzero(foreground) + 1e-6), 0.0)
-
-
 def thin(values: NDArray[np.float64]) -> list[float]:
     """Average values over at most CURVE_POINTS even stretches of time."""
     return [round(float(part.mean()), 4) for part in np.array_split(values, min(len(values), CURVE_POINTS))]
 
 
-def _confidence(answer: Answer, j: NDArray[np.float64], is_there: bool) -> dict[str, Any]:
+def _confidence(answer: Answer, j: Sequence[float], is_there: bool) -> dict[str, Any]:
     """Return what the model expected beside what it reached, for the calibration of an answer with one mask."""
     if len(answer.objects) != 1:
         return {}
@@ -285,10 +286,10 @@ def kind_figures(records: Sequence[Record], kinds: dict[int, str], keys: str = "
         groups = [one["group"] for one in rows]
         for name, key in [("J&F", "score"), *((key.upper(), key) for key in keys)]:
             pairs = np.array([[one["type_id"], one[key]] for one in rows], float).reshape(-1, 2)
-            figures.append(measure(f"{name}{names}", pairs, mean_of_means, groups=groups))
+            figures.append(measure(f"{name}{names}", pairs, mean_of_classes, groups=groups))
         first = [[one["type_id"], (one["first_j"] + one["first_f"]) / 2] for one in rows]
         pairs = np.array(first, float).reshape(-1, 2)
-        figures.append(measure(f"J&F{names}, first mask", pairs, mean_of_means, groups=groups))
+        figures.append(measure(f"J&F{names}, first mask", pairs, mean_of_classes, groups=groups))
     return figures
 
 
@@ -296,8 +297,3 @@ def answered_figures(records: list[Record]) -> list[Figure]:
     """Compute the share of expressions that were answered with a mask, where a server has the truth."""
     rows = np.array([float(np.mean([number > 0 for number in one["num_objects"]])) for one in records])
     return [measure("expressions with a mask", rows, groups=[one["group"] for one in records])]
-
-
-def mean_of_means(rows: NDArray[np.float64]) -> float:
-    """Return the unweighted mean over labels of the means of rows (E, 2), label and value."""
-    return float(np.mean([rows[rows[:, 0] == label, 1].mean() for label in np.unique(rows[:, 0])]))

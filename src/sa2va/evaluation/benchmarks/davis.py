@@ -26,16 +26,16 @@ from sa2va.evaluation.benchmarks.clips import (
     ClipItem,
     build_benchmark,
     check_length,
-    mean_of_means,
     read_clips,
     thin,
 )
 from sa2va.evaluation.mask_files import ANNOTATOR, write_index_masks
 from sa2va.metrics.boundary import boundary_f, jaccard
+from sa2va.metrics.interval import mean_of_classes
 
 SPLITS = ("valid",)
 PROTOCOL = (
-    "J&F per expression over all frames (union of all masks); official: objects of an annotator merged by the highest "
+    "J&F per expression over all frames; official: objects of an annotator merged by the highest "
     "score per pixel, without the first and last frame, mean over objects and annotators; matched: merged, all frames, "
     "objects matched by J&F"
 )
@@ -150,7 +150,7 @@ def summarize(records: list[Record]) -> list[Figure]:
             if key == "expressions":
                 figures.append(measure(f"{name}{of}", values, groups=groups))
             else:
-                figures.append(measure(f"{name}{of}", pairs, mean_of_means, groups=groups))
+                figures.append(measure(f"{name}{of}", pairs, mean_of_classes, groups=groups))
     rows, groups = _rows(records, "first")
     return [*figures, measure("J&F, first mask", rows[:, 1:].mean(1), groups=groups)]
 

@@ -14,7 +14,7 @@ from sa2va.evaluation.benchmarks.clips import ClipItem, build_benchmark, jf_figu
 from sa2va.evaluation.mask_files import write_clip_masks
 
 SPLITS = ("valid_u", "valid", "test")
-PROTOCOL = "J&F over all frames, mean over expressions, union of all masks"
+PROTOCOL = "J&F over all frames, mean over expressions"
 
 
 def build(selection: Selection) -> Benchmark[ClipItem]:

@@ -14,7 +14,7 @@ SPLITS = ("valid",)
 KINDS = {refsav.LONG: "long", refsav.SHORT: "short"}
 PROTOCOL = (
     "J, F and accuracy A per frame, means over frames and captions of a kind, overall = unweighted mean of long and "
-    "short, union of all masks"
+    "short"
 )
 
 

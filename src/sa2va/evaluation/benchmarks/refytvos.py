@@ -9,7 +9,7 @@ from sa2va.evaluation.benchmark import Benchmark, Selection
 from sa2va.evaluation.benchmarks.clips import ClipItem, build_benchmark, list_items, read_clips
 
 SPLITS = ("valid",)
-PROTOCOL = "J&F over all frames, mean over expressions, union of all masks"
+PROTOCOL = "J&F over all frames, mean over expressions"
 
 
 def build(selection: Selection) -> Benchmark[ClipItem]:

@@ -18,7 +18,7 @@ KINDS = {0: "referring", 1: "reasoning"}
 NOTHING = 2  # type_id of expressions of nothing
 PROTOCOL = (
     "J, F, accuracy A and robustness R per frame, means over frames and expressions of a kind, overall = unweighted "
-    "mean of referring and reasoning, union of all masks"
+    "mean of referring and reasoning"
 )
 
 
