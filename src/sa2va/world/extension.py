@@ -52,6 +52,9 @@ BENCHMARKS = {
     "world/video_caption": "sa2va.world.benchmarks.short:video_caption",
 }
 
+# Functions of (root of the data, split, seed, num_items) that export what evaluation lacks and yield its names.
+EXPORTS = {"world": "sa2va.world.export.evaluation:export_evaluation"}
+
 # Functions of (predictor, model folder, seed, folder for clips) that yield apps.demo.page.Exhibit.
 EXHIBITS = {
     "chat": "sa2va.world.exhibits:show_conversations",

@@ -4,14 +4,16 @@ Flow: names of catalog.LAYOUTS, scenes (split of the world, seed, number of item
     split of the layout -> files below a data root, at the places where the readers of data/ look.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sa2va.files.claim import Claim
 from sa2va.files.staging import staged
 from sa2va.types import Sample
+from sa2va.world.export.files import write_json
 from sa2va.world.scenes.splits import TRAIN, find_split
 from sa2va.world.tasks.catalog import TASKS
 
@@ -148,7 +150,8 @@ def find_filled(layouts: Mapping[str, Layout], scenes: Sequence[Scenes]) -> dict
 def export(layouts: Mapping[str, Layout], root: Path, scenes: Sequence[Scenes]) -> Iterator[str]:
     """Write layouts one after the other, each whole or not at all, and yield the name of each when it is done.
 
-    Nothing is replaced: the places of all layouts are checked before the first is written.
+    Nothing is replaced: the places of all layouts are checked before the first is written. A small file beside them
+    says which scenes each has; see `record_of`.
 
     Args:
         layouts: name -> layout.
@@ -164,11 +167,22 @@ def export(layouts: Mapping[str, Layout], root: Path, scenes: Sequence[Scenes]) 
             raise ValueError(f"layout {name} has only {', '.join(layout.splits)}; use --split {wanted}")
         _require_free(root, layout)
     for name, layout in layouts.items():
-        with staged(root, Claim()) as draft:
+        with staged(root, Claim((re.escape(record_of(name)),))) as draft:
             assert draft is not None
             layout.write(draft, layout.parts(scenes))
+            write_json(draft / record_of(name), describe_parts(layout.parts(scenes)))
             _require_free(root, layout)  # again: a user may have put something there meanwhile
         yield name
+
+
+def record_of(name: str) -> str:
+    """Return the place of the file that says with which scenes a layout was exported."""
+    return f"drawn/{name}.json"
+
+
+def describe_parts(parts: Sequence[Part]) -> dict[str, Any]:
+    """Describe the scenes of each split, as JSON values."""
+    return {part.name: asdict(part.scenes) for part in parts}
 
 
 def _require_free(root: Path, layout: Layout) -> None:
