@@ -14,7 +14,9 @@ from typing import Any
 from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Benchmark
 from sa2va.evaluation.benchmarks.clips import ClipItem
+from sa2va.evaluation.benchmarks.expressions import Referral
 from sa2va.evaluation.recorded_clips import find_clips
+from sa2va.evaluation.recorded_pictures import find_pictures
 
 NUM_NAMED = 3  # missing items that an error names
 
@@ -22,7 +24,7 @@ NUM_NAMED = 3  # missing items that an error names
 FindItem = Callable[[Any], Callable[[], list[Answer]] | None]
 
 # Type of a benchmark's items -> function of a folder, which looks at its layout.
-LAYOUTS: dict[type, Callable[[Path], FindItem]] = {ClipItem: find_clips}
+LAYOUTS: dict[type, Callable[[Path], FindItem]] = {ClipItem: find_clips, Referral: find_pictures}
 
 
 class Recorded(Mapping[str, list[Answer]]):

@@ -16,11 +16,11 @@ from sa2va.evaluation.benchmarks.expressions import Referral, build_benchmark, l
 from sa2va.evaluation.blind import CENTER_SIDES, BlindMasks, center_box
 from sa2va.media.source import uniform_indices
 from sa2va.metrics.iou import Overlap, overlap
-from sa2va.metrics.referring import cumulative_iou, mean_iou, no_target_accuracy
+from sa2va.metrics.referring import cumulative_iou, mean_iou, no_target_accuracy, target_accuracy
 
 METRICS = (
-    "cIoU and mean IoU over expressions of what is there, over all frames of a clip; N-acc = share of expressions of "
-    "what is not there that get no pixel"
+    "cIoU and mean IoU over expressions of what is there, over all frames of a clip; N-acc and T-acc = share "
+    "of expressions of what is not and what is there that get an empty mask and another one"
 )
 
 
@@ -83,7 +83,7 @@ def choose_center(dataset: OwnDataset, num_records: int = 200) -> float:
 
 
 def summarize(records: Sequence[Record], *, blind: BlindMasks) -> list[Figure]:
-    """Compute cIoU and mean IoU of what is there, cIoU of each blind mask, and N-acc of what is not there."""
+    """Compute cIoU and mean IoU of what is there, cIoU of each blind mask, N-acc and T-acc."""
     there = [record for record in records if record["present"]]
     figures = [
         measure_overlap("cIoU", there, cumulative_iou, blind=blind),
@@ -95,4 +95,5 @@ def summarize(records: Sequence[Record], *, blind: BlindMasks) -> list[Figure]:
         figures.append(measure(f"cIoU of {name}", guesses[:, place], cumulative_iou, groups=groups))
     if len(there) < len(records):
         figures.append(measure_overlap("N-acc", records, no_target_accuracy))
+        figures.append(measure_overlap("T-acc", records, target_accuracy))
     return figures
