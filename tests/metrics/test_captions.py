@@ -108,6 +108,7 @@ def naive_cider(said: list[list[str]], gold: list[list[list[str]]]) -> list[floa
     return scores
 
 
+@pytest.mark.slow
 @needs_java
 def test_agrees_with_pycocoevalcap_and_the_definition() -> None:
     from pycocoevalcap.cider.cider import Cider
