@@ -5,6 +5,7 @@ from support.fake_answers import fake
 from sa2va.evaluation import caption
 from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Bar
+from sa2va.metrics.iou import pairwise_iou
 
 RED, BLUE = {"color": "red", "shape": "circle"}, {"color": "blue", "shape": "star"}
 
@@ -18,15 +19,16 @@ def quarters() -> np.ndarray:
 
 
 def grounded(said: np.ndarray, scores: list[float], target: np.ndarray, other: np.ndarray) -> dict:
-    return caption.grounded_record(Answer.of(fake("", said[:, None], score=scores)), target, other)
+    answer = Answer.of(fake("", said[:, None], score=scores))
+    return caption.grounded_record(answer, pairwise_iou(said, target), pairwise_iou(other, target))
 
 
 def test_missed_and_invented_masks_count_zero() -> None:
     masks = quarters()
     record = grounded(masks[[0, 3]], [0.9, 0.2], masks[:2], masks[2:])
-    assert record["iou"] == pytest.approx(1 / 3)
-    assert record["chance_iou"] == 0.0
-    plain, ranked, iou = caption.grounded_figures([record])
+    assert record["score"] == pytest.approx(1 / 3)
+    assert record["chance_score"] == 0.0
+    plain, ranked, iou = caption.grounded_figures([record], iou_bar=Bar(0.65))
     assert plain.value == ranked.value == pytest.approx(51 / 101)
     assert (iou.value, iou.passed) == (pytest.approx(1 / 3), False)
     assert plain.chance == 0.0
