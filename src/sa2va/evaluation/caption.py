@@ -35,7 +35,8 @@ def find_said_phrases(answer: Answer) -> list[str]:
     """Return the phrases of a grounded caption: those between phrase tokens, or else those of its masks."""
     if marked := _PHRASE.findall(answer.text):
         return [" ".join(text.split()) for text in marked]
-    return list(takewhile(lambda phrase: phrase is not None, (found.phrase for found in answer.objects)))
+    named = takewhile(lambda found: found.phrase is not None, answer.objects)
+    return [found.phrase or "" for found in named]
 
 
 def match_masks(answer: Answer, target: Sequence[RLE]) -> NDArray[np.float64]:

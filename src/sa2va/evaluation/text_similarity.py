@@ -51,6 +51,8 @@ def load_bert(folder: Path) -> Similarity:
             "bert-base-uncased"
         ) from error
 
+    assert tokenizer is not None
+
     @lru_cache(maxsize=65536)
     def embed(text: str) -> NDArray[np.float64]:
         tokens = tokenizer(text, return_tensors="pt", max_length=_MAX_TOKENS, truncation=True)

@@ -10,9 +10,11 @@ import pytest
 from support.stored_layouts import rectangle_mask, write_json
 from support.stored_pictures import BOXES, write_gcg_evaluation
 
+from sa2va.evaluation import caption as captions
 from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Benchmark, Figure, Selection
-from sa2va.evaluation.benchmarks.gcg import PROMPT, gcg, write_answers
+from sa2va.evaluation.benchmarks.gcg import gcg, write_answers
+from sa2va.evaluation.prompts import GROUNDED_CAPTION
 from sa2va.evaluation.recorded_captions import find_captions, mark_phrases
 from sa2va.inference.results import ObjectMasks
 from sa2va.masks import encode_rle
@@ -38,8 +40,10 @@ def benchmark_val(tmp_path: Path) -> Benchmark[Any]:
 
 
 def figures(benchmark: Benchmark[Any], *answers: Answer) -> dict[str, Figure]:
+    """Compute all figures but those of texts, which need Java."""
     records = [benchmark.score(benchmark.load(place), [one]) for place, one in enumerate(answers)]
-    return {one.name: one for one in benchmark.summarize(json.loads(json.dumps(records)))}
+    records = json.loads(json.dumps(records))
+    return {one.name: one for one in [*captions.grounded_figures(records), *captions.glamm_figures(records)]}
 
 
 def values(found: dict[str, Figure], *names: str) -> list[float]:
@@ -52,7 +56,7 @@ NAMES = ("AP50, every", "AP50, ranked", "mIoU, matched", "mean IoU, unm", "recal
 def test_items_are_pictures_in_the_order_of_cocos_scorer(benchmark_val: Benchmark[Any]) -> None:
     assert benchmark_val.ids == ["sa_10", "sa_2"]
     (request,) = benchmark_val.ask(benchmark_val.load(1))
-    assert (Path(request.media).name, request.prompt) == ("sa_2.jpg", PROMPT)
+    assert (Path(request.media).name, request.prompt) == ("sa_2.jpg", GROUNDED_CAPTION["ours"])
     assert benchmark_val.score(benchmark_val.load(0), [answer(TRUTH, FIRST, SECOND)])["group"] == "sa_10"
 
 

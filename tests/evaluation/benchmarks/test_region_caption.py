@@ -10,7 +10,8 @@ from support.stored_pictures import BOXES, write_region_captions
 
 from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Benchmark, Selection
-from sa2va.evaluation.benchmarks.region_caption import PROMPT, clean_as_released, refcocog
+from sa2va.evaluation.benchmarks.region_caption import clean_as_released, refcocog
+from sa2va.evaluation.prompts import REGION
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def test_every_expression_is_asked_with_its_mask(benchmark_val: Benchmark[Any]) 
     assert benchmark_val.ids == ["0", "1", "2"] and benchmark_val.ask is not None
     for place, box in enumerate((BOXES[0], BOXES[1], BOXES[0])):
         (request,) = benchmark_val.ask(benchmark_val.load(place))
-        assert request.prompt == PROMPT and "region1" in PROMPT
+        assert request.prompt == REGION["ours"] == "Describe region1."
         (region,) = request.regions
         assert np.array_equal(region, rectangle_mask(*box))
 

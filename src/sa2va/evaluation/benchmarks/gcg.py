@@ -10,22 +10,21 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from sa2va.data import prompts
 from sa2va.data.gcg import GroundedCaption, gcg_grandf
 from sa2va.data.tracks import encode_segmentation
 from sa2va.evaluation import caption as captions
 from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Benchmark, Figure, Record, Selection
 from sa2va.evaluation.breakdown import facts_of
+from sa2va.evaluation.prompts import GROUNDED_CAPTION
 from sa2va.evaluation.text_similarity import Similarity, find_similarity
 from sa2va.files.atomic import write_text
 from sa2va.inference.requests import Request
 from sa2va.masks import area
 from sa2va.metrics.text import plain_text
 
-PLACE = "glamm_data/annotations/gcg_val_test"
+PLACE = "glamm_data/annotations/gcg_val_test/{split}_gcg_coco_mask_gt.json"
 SPLITS = ("val", "test")
-PROMPT = prompts.GROUNDED_CAPTION[0]
 
 
 def gcg(selection: Selection) -> Benchmark[GroundedCaption]:
@@ -38,18 +37,15 @@ def gcg(selection: Selection) -> Benchmark[GroundedCaption]:
     dataset = gcg_grandf(selection.root / "glamm_data", split=selection.split)
     chosen = selection.choose(len(dataset))
     name, compare = find_similarity()
+    prompt = GROUNDED_CAPTION[selection.prompts]
     return Benchmark(
         name=f"gcg/{selection.split}", title=f"Grounded captions, GranD-f {selection.split}",
         ids=[dataset.records[place].image_id for place in chosen], load=lambda index: dataset.records[chosen[index]],
-        ask=ask, score=partial(score, compare=compare, compared_by=name), summarize=summarize,
-        protocol=f'prompt "{PROMPT}"; a mask per [SEG]; COCO AP50, GLaMM mIoU and recall, METEOR, CIDEr',
+        ask=lambda item: [Request(media=Path(item.picture), prompt=prompt)],
+        score=partial(score, compare=compare, compared_by=name), summarize=summarize,
+        protocol=f'prompt {prompt!r}; a mask per [SEG]; COCO AP50, GLaMM mIoU and recall, METEOR, CIDEr',
         submit=write_answers,
     )  # fmt: skip
-
-
-def ask(item: GroundedCaption) -> list[Request]:
-    """Return the request for a caption with masks."""
-    return [Request(media=Path(item.picture), prompt=PROMPT)]
 
 
 def score(item: GroundedCaption, answers: Sequence[Answer], *, compare: Similarity, compared_by: str) -> Record:

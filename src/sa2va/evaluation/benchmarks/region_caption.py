@@ -10,18 +10,17 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from sa2va.data import prompts
 from sa2va.data.region_caption import DescribedRegion, region_caption
 from sa2va.evaluation import caption as captions
 from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Benchmark, Figure, Record, Selection
 from sa2va.evaluation.breakdown import facts_of
+from sa2va.evaluation.prompts import REGION
 from sa2va.inference.requests import Request
 from sa2va.metrics.text import plain_text
 
-PLACE = "region_caption/refcocog"
+PLACE = "region_caption/refcocog/finetune_refcocog_{split}_with_mask.json"
 SPLITS = ("val",)
-PROMPT = prompts.REGION[0].format("region1")
 # What the released code deletes from an answer, in this order and also within words: "this" becomes "th".
 _DELETED = (
     "region1", "Region1", "The region marked by", "The region marked as", "The region marked", "is", "shows", ":"
@@ -37,17 +36,14 @@ def refcocog(selection: Selection) -> Benchmark[DescribedRegion]:
     assert selection.root is not None
     records = region_caption(selection.root / "region_caption", split=selection.split).records
     chosen = selection.choose(len(records))
+    prompt = REGION[selection.prompts]
     return Benchmark(
         name=f"region_caption/{selection.split}", title=f"Region captions, RefCOCOg {selection.split}",
         ids=[str(records[place].region_id) for place in chosen], load=lambda index: records[chosen[index]],
-        ask=ask, score=score, summarize=summarize,
-        protocol=f'prompt "{PROMPT}" with the mask as region1; one reference per item; METEOR, CIDEr',
+        ask=lambda item: [Request(media=Path(item.picture), prompt=prompt, regions=[item.region])],
+        score=score, summarize=summarize,
+        protocol=f'prompt {prompt!r} with the mask as region1; one reference per item; METEOR, CIDEr',
     )  # fmt: skip
-
-
-def ask(item: DescribedRegion) -> list[Request]:
-    """Return the request for a description of the region."""
-    return [Request(media=Path(item.picture), prompt=PROMPT, regions=[item.region])]
 
 
 def score(item: DescribedRegion, answers: Sequence[Answer]) -> Record:
