@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sa2va.metrics import captions
-from sa2va.metrics.captions import check_caption_tools, meteor, score_captions
+from sa2va.metrics.captions import check_caption_tools, look_up, meteor, score_captions
 from sa2va.metrics.interval import bootstrap_interval, mean
 
 needs_java = pytest.mark.skipif(
@@ -63,6 +63,22 @@ def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ValueError, match="no java"):
         check_caption_tools()
+
+
+def test_only_new_keys_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[list[str]] = []
+
+    def measure(keys: list[str]) -> list[int]:
+        calls.append(keys)
+        return [len(key) for key in keys]
+
+    known: dict[str, int] = {}
+    assert look_up(known, ["a", "bb", "a"], measure) == [1, 2, 1]
+    assert look_up(known, ["bb", "ccc"], measure) == [2, 3]
+    assert calls == [["a", "bb"], ["ccc"]]
+    monkeypatch.setattr(captions, "MAX_KNOWN", 3)
+    assert look_up(known, ["dddd", "a"], measure) == [4, 1]
+    assert set(known) == {"dddd", "a"} and calls[2] == ["dddd", "a"]  # began anew
 
 
 NOUNS, VERBS = ("dog", "cat", "ball", "car", "child", "tree"), ("runs", "sits", "jumps quickly", "is standing")

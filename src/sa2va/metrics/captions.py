@@ -10,9 +10,10 @@ Shapes: N captions, M reference captions of one.
 import importlib.util
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 MATCHER_WEIGHTS = (1.0, 0.6, 0.8, 0.6)  # exact, stem, synonym, paraphrase
 NUM_STATISTICS = 23  # lengths, function words, matches of each matcher, chunks, matched words
 SEPARATOR = " ||| "
+MAX_KNOWN = 200_000  # texts, and captions with their references, of which results of Java are kept in memory
+_WORDS: dict[str, str] = {}
+_STATISTICS: dict[tuple[str, ...], NDArray[np.float64]] = {}  # (23,) of references and caption
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +61,12 @@ def score_captions(captions: Sequence[str], references: Sequence[Sequence[str]])
             f"each caption needs references, got {len(captions)} captions and {len(references)} groups of references"
             + (f", group {without[0]} empty" if without else "")
         )
-    words = _tokenize([*captions, *(text for group in references for text in group)])
+    words = look_up(_WORDS, [*captions, *(text for group in references for text in group)], _tokenize)
     said, rest = words[: len(captions)], iter(words[len(captions) :])
     gold = [[next(rest) for _ in group] for group in references]
-    return CaptionScores(cider=_cider(said, gold), meteor_statistics=_meteor_statistics(said, gold))
+    groups = [(*group, text) for text, group in zip(said, gold, strict=True)]
+    statistics = np.array(look_up(_STATISTICS, groups, _meteor_statistics)).reshape(-1, NUM_STATISTICS)
+    return CaptionScores(cider=_cider(said, gold), meteor_statistics=statistics)
 
 
 def check_caption_tools() -> None:
@@ -101,7 +107,26 @@ meteor = SumStatistic(terms=lambda rows: np.asarray(rows, float).reshape(-1, NUM
 `meteor.combine(rows)` gives the METEOR of each caption, (N,)."""
 
 
-def _tokenize(texts: Sequence[str]) -> list[str]:
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+def look_up(
+    known: dict[Key, Value], keys: Sequence[Key], compute: Callable[[list[Key]], Iterable[Value]]
+) -> list[Value]:
+    """Return the values of keys, and compute those that are not known yet in one call.
+
+    The Java programs take seconds to start, and a breakdown scores the same captions again and again.
+    """
+    missing = [key for key in dict.fromkeys(keys) if key not in known]
+    if len(known) + len(missing) > MAX_KNOWN:
+        known.clear()
+        missing = list(dict.fromkeys(keys))
+    known.update(zip(missing, compute(missing), strict=True))
+    return [known[key] for key in keys]
+
+
+def _tokenize(texts: list[str]) -> list[str]:
     """Split texts into lower-case words without punctuation, joined by single blanks."""
     from pycocoevalcap.tokenizer import ptbtokenizer
 
@@ -123,13 +148,14 @@ def _cider(said: Sequence[str], gold: Sequence[list[str]]) -> NDArray[np.float64
     return np.asarray(scores, float)
 
 
-def _meteor_statistics(said: Sequence[str], gold: Sequence[list[str]]) -> NDArray[np.float64]:
+def _meteor_statistics(groups: list[tuple[str, ...]]) -> NDArray[np.float64]:
+    """Compute the statistics of words with their references before them, (N, 23)."""
     from pycocoevalcap.meteor import meteor as package
 
-    if not said:
+    if not groups:
         return np.zeros((0, NUM_STATISTICS))
     jar = Path(package.__file__).with_name(package.METEOR_JAR)
-    lines = [SEPARATOR.join(["SCORE", *group, text]) for text, group in zip(said, gold, strict=True)]
+    lines = [SEPARATOR.join(["SCORE", *group]) for group in groups]
     found = _run_java(["-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"], lines, jar.parent)
     counts = np.array([line.split() for line in found], float)
     identical = (counts[:, 20] == 1) & (counts[:, 21:23] == counts[:, 0:2]).all(1)

@@ -33,6 +33,7 @@ def test_a_record_keeps_both_forms_of_the_answer(benchmark_val: Benchmark[Any]) 
     answer = Answer(text="<vp>region1</vp> shows This box.", size=SIZE)
     record = benchmark_val.score(benchmark_val.load(1), [answer])
     assert (record["caption"], record["cleaned"]) == ("region1 shows This box.", "Th box.")
+    assert record["coco"] == 0
     assert record["references"] == ["the tall box"]
     assert record["group"] == "COCO_train2014_000000000000.jpg"  # of both its regions
     assert benchmark_val.score(benchmark_val.load(0), [answer])["group"] == record["group"]

@@ -19,6 +19,7 @@ from sa2va.evaluation.prompts import REGION
 from sa2va.inference.requests import Request
 from sa2va.metrics.text import plain_text
 
+_COCO_ID = re.compile(r"\d{12}$")  # end of the file name of a picture of COCO
 PLACE = "region_caption/refcocog/finetune_refcocog_{split}_with_mask.json"
 SPLITS = ("val",)
 # What the released code deletes from an answer, in this order and also within words: "this" becomes "th".
@@ -50,7 +51,8 @@ def score(item: DescribedRegion, answers: Sequence[Answer]) -> Record:
     """Keep the description as it is and as the released code cleans it."""
     (answer,) = answers
     said = plain_text(answer.text)
-    return {
+    coco = _COCO_ID.search(Path(item.picture).stem)
+    record = {
         "group": Path(item.picture).name,
         "caption": said,
         "cleaned": clean_as_released(said),
@@ -58,6 +60,7 @@ def score(item: DescribedRegion, answers: Sequence[Answer]) -> Record:
         "expression": item.caption,
         "facts": facts_of(item.caption, area=float(item.region.mean())),
     }
+    return record | {"coco": int(coco[0])} if coco else record
 
 
 def clean_as_released(text: str) -> str:
