@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from support.coco_judge import coco_ap50
 
 from sa2va.metrics.ap import average_precision, detections, greedy_match, matched_iou
+from sa2va.metrics.interval import bootstrap_interval
 from sa2va.metrics.iou import pairwise_iou
 
 
@@ -62,12 +63,45 @@ def random_picture(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, li
     return pred, target, rng.choice([0.2, 0.4, 0.6, 0.8], len(pred)).tolist()
 
 
-def test_agrees_with_the_coco_evaluation() -> None:
+def random_pictures(rng: np.random.Generator, number: int) -> list[tuple[np.ndarray, np.ndarray, list[float]]]:
+    """Draw pictures; some masks are empty, some twice there, some pictures without any."""
+    pictures = [random_picture(rng) for _ in range(number)]
+    for pred, target, _ in pictures:
+        if len(pred) > 1 and rng.random() < 0.3:
+            pred[0] = False
+        if len(target) > 1 and rng.random() < 0.3:
+            target[1] = target[0]
+    return pictures
+
+
+@pytest.mark.parametrize("ranked", [True, False])
+def test_agrees_with_the_coco_evaluation(ranked: bool) -> None:
     rng = np.random.default_rng(0)
-    for _ in range(5):
-        pictures = [random_picture(rng) for _ in range(8)]
+    for _ in range(100):
+        pictures = random_pictures(rng, 8)
+        if not ranked:  # as grounded captions are scored
+            pictures = [(pred, target, [1.0] * len(pred)) for pred, target, _ in pictures]
         ours = average_precision([detections(pairwise_iou(pred, target), scores) for pred, target, scores in pictures])
-        assert ours == pytest.approx(coco_ap50(pictures), abs=1e-6)
+        assert ours == pytest.approx(coco_ap50(pictures), abs=1e-9)
+
+
+def test_only_the_best_hundred_masks_count() -> None:
+    similarity = np.zeros((103, 1))
+    similarity[101] = 1.0
+    assert not any(detections(similarity, [1.0] * 103).hits)
+    assert detections(similarity, [0.5] * 101 + [0.9, 0.5]).hits == (True,) + (False,) * 99
+
+
+def test_weights_repeat_pictures() -> None:
+    """A picture drawn twice counts as two whose masks rank side by side."""
+    found = [detections(np.array([[1.0], [0.0]]), [0.9, 0.8]), detections(np.array([[0.0], [1.0]]), [0.7, 0.6])]
+    value_of = average_precision.prepare(found)
+    assert value_of(np.array([1, 1])) == average_precision(found)
+    assert value_of(np.array([2, 0])) == average_precision([found[0], found[0]]) == 1.0
+    assert value_of(np.array([2, 1])) == average_precision([found[0], found[0], found[1]])
+    assert value_of(np.array([0, 1])) == average_precision(found[1:])
+    low, high = bootstrap_interval(found, average_precision)
+    assert low == average_precision(found[1:]) and high == 1.0
 
 
 @given(st.integers(0, 2**32 - 1))

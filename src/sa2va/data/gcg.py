@@ -42,6 +42,11 @@ class GroundedCaption:
     references: Sequence[str] = ()  # captions as annotated
     labels: Sequence[str] = ()  # phrases as annotated, one per object
 
+    @property
+    def media(self) -> StoredPicture:
+        """The picture, whose size is read from its header where the annotations have none."""
+        return StoredPicture(Path(self.picture), (self.size[0], self.size[1]) if self.size else None)
+
 
 class GroundedCaptions(StoredDataset[GroundedCaption]):
     """Captions of pictures with a mask for every object of a phrase; draws differ in the question."""
@@ -53,8 +58,7 @@ class GroundedCaptions(StoredDataset[GroundedCaption]):
         self.file = file
 
     def build_sample(self, record: GroundedCaption, draw: Draw) -> Sample:
-        size = (record.size[0], record.size[1]) if record.size else None
-        picture = StoredPicture(Path(record.picture), size)
+        picture = record.media
         tracks: MaskTracks = StoredTracks([[one] for one in record.objects], picture.height, picture.width)
         groups = [tuple(objects) for _, _, objects in record.spans]
         if draw.config.groups == "union" and any(len(group) > 1 for group in groups):

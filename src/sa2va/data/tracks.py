@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va.data.records import Record
-from sa2va.masks import decode_rle, polygons_to_mask
+from sa2va.masks import RLE, area, decode_rle, encode_rle, polygons_to_mask, polygons_to_rle
 from sa2va.types import Masks, MaskTracks
 
 # Polygons, or run lengths.
@@ -71,6 +71,23 @@ def decode_segmentation(segmentation: Segmentation, height: int, width: int) -> 
     if polygons := [part for part in segmentation if not isinstance(part, Mapping)]:
         mask |= polygons_to_mask(polygons, height, width)
     return mask
+
+
+def encode_segmentation(segmentation: Segmentation, height: int, width: int) -> RLE:
+    """Return a segmentation as compressed run lengths; those that are compressed already are checked, not decoded.
+
+    Raises:
+        ValueError: as `decode_segmentation`.
+    """
+    if isinstance(segmentation, Mapping):
+        if list(segmentation["size"]) == [height, width] and isinstance(segmentation["counts"], str):
+            area(segmentation)  # raises if the runs do not fill the size
+            return RLE(size=[height, width], counts=segmentation["counts"])
+    elif not any(isinstance(part, Mapping) for part in segmentation):
+        return polygons_to_rle(segmentation, height, width)
+    elif len(segmentation) == 1:
+        return encode_segmentation(segmentation[0], height, width)
+    return encode_rle(decode_segmentation(segmentation, height, width))
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,7 @@ class Figure:
         chance: value of the chance baseline on the same items; None if there is no honest one.
         baseline: the baseline in words.
         bar: threshold, if any.
+        note: why there is no value, if it could not be computed.
         table: what the value was computed from, for paired tests; None of a figure that was read from a file.
     """
 
@@ -114,6 +115,7 @@ class Figure:
     chance: float | None = None
     baseline: str = ""
     bar: Bar | None = None
+    note: str = ""
     table: Table | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -136,6 +138,8 @@ class Figure:
         """Return JSON values: all but the table, with the bar as text and its verdict."""
         names = ("name", "value", "low", "high", "num_items", "chance", "baseline")
         more = {"bar": str(self.bar) if self.bar else None, "passed": self.passed, "verdict": self.verdict}
+        if self.note:
+            more["note"] = self.note
         return {name: getattr(self, name) for name in names} | more
 
 

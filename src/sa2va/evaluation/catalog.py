@@ -11,7 +11,19 @@ from typing import Any, NamedTuple
 
 from sa2va.data.catalog import FOLDERS
 from sa2va.evaluation.benchmark import Benchmark, Selection
-from sa2va.evaluation.benchmarks import davis, grefcoco, mevis, own, reasonseg, refcoco, refsav, refytvos, revos
+from sa2va.evaluation.benchmarks import (
+    davis,
+    gcg,
+    grefcoco,
+    mevis,
+    own,
+    reasonseg,
+    refcoco,
+    refsav,
+    refytvos,
+    region_caption,
+    revos,
+)
 from sa2va.evaluation.prompts import Wording
 from sa2va.extensions import collect, find_part, load_extensions
 
@@ -39,6 +51,8 @@ PUBLIC: dict[str, PublicBenchmark] = {
     "refytvos": PublicBenchmark(refytvos.build, refytvos.SPLITS, "video_datas/rvos/{split}"),
     "revos": PublicBenchmark(revos.build, revos.SPLITS, "video_datas/revos/meta_expressions_{split}_.json"),
     "refsav": PublicBenchmark(refsav.build, refsav.SPLITS, "ref_sav_eval"),
+    "gcg": PublicBenchmark(gcg.gcg, gcg.SPLITS, gcg.PLACE),
+    "region_caption": PublicBenchmark(region_caption.refcocog, region_caption.SPLITS, region_caption.PLACE),
     "own": PublicBenchmark(own.own, ("all",), None),
 }
 

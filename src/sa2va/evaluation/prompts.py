@@ -1,11 +1,13 @@
-"""Write the question that evaluation asks for an expression: as our models are trained, or as the paper's was asked.
+"""Write the questions that evaluation asks: as our models are trained, or as the paper's was asked.
 
-Flow: Expression, wording -> question_for -> Request.prompt. The wording is part of a benchmark's protocol.
+Flow: Expression, wording -> question_for -> Request.prompt; captions have one question each. The wording is part of a
+    benchmark's protocol.
 Source: the evaluation scripts of github.com/bytedance/Sa2VA. `sa2va segment` asks every model in our wording.
 """
 
 from typing import Literal, get_args
 
+from sa2va.data import prompts
 from sa2va.data.referring import Expression, question_of
 
 Wording = Literal["ours", "released"]
@@ -14,6 +16,16 @@ WORDINGS: tuple[Wording, ...] = get_args(Wording)
 PICTURE = " Please segment {} in this image."  # with the space that the released script writes before it
 CLIP = "Please segment {}."
 QUESTION = "{} Please respond with segmentation mask."
+GROUNDED_CAPTION: dict[Wording, str] = {
+    "ours": prompts.GROUNDED_CAPTION[0],
+    # With the spaces of a continued line of the released script.
+    "released": "Could you please give me a brief description of the image? Please respond with interleaved     "
+    "segmentation masks for the corresponding parts of the answer.",
+}
+REGION: dict[Wording, str] = {
+    "ours": prompts.REGION[0].format("region1"),
+    "released": "Please give me a short description of the region in the picture marked by region1.",
+}
 
 
 def question_for(expression: Expression, wording: Wording, *, is_clip: bool = False) -> str:

@@ -3,7 +3,8 @@
 Flow: folder -> read_recorded -> answers by item -> Benchmark.score. The benchmark's items say which predictions there
     must be: each missing one is refused by name.
 Source: masks of clips as the released evaluation of Sa2VA writes them (results.json), as servers read them (a picture
-    per frame), and as the official code of DAVIS does (index pictures of an annotator).
+    per frame), and as the official code of DAVIS does (index pictures of an annotator); grounded captions as the
+    released evaluation writes them (a JSON file per picture).
 Shapes: T frames, H W picture.
 """
 
@@ -11,10 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sa2va.data.gcg import GroundedCaption
 from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Benchmark
 from sa2va.evaluation.benchmarks.clips import ClipItem
 from sa2va.evaluation.benchmarks.expressions import Referral
+from sa2va.evaluation.recorded_captions import find_captions
 from sa2va.evaluation.recorded_clips import find_clips
 from sa2va.evaluation.recorded_pictures import find_pictures
 
@@ -24,7 +27,11 @@ NUM_NAMED = 3  # missing items that an error names
 FindItem = Callable[[Any], Callable[[], list[Answer]] | None]
 
 # Type of a benchmark's items -> function of a folder, which looks at its layout.
-LAYOUTS: dict[type, Callable[[Path], FindItem]] = {ClipItem: find_clips, Referral: find_pictures}
+LAYOUTS: dict[type, Callable[[Path], FindItem]] = {
+    ClipItem: find_clips,
+    GroundedCaption: find_captions,
+    Referral: find_pictures,
+}
 
 
 class Recorded(Mapping[str, list[Answer]]):

@@ -155,7 +155,7 @@ def show(report: Report, *, as_json: bool = False) -> None:
 def _cells(figure: Figure) -> tuple[str, ...]:
     interval = "-" if figure.low is None or figure.high is None else f"{figure.low:.3f} .. {figure.high:.3f}"
     return (
-        figure.name,
+        f"{figure.name} ({figure.note})" if figure.note else figure.name,
         _number(figure.value),
         interval,
         str(figure.num_items),

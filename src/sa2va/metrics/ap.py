@@ -1,18 +1,20 @@
 """Match predicted with true masks and score the match: AP50, and mean IoU with misses counted as 0.
 
-Flow: pairwise_iou -> greedy_match -> matched_iou per picture; detections -> average_precision over pictures.
-Source: COCO evaluation (101-point AP); GLaMM, arXiv:2311.03356 (grounded captions), whose mean IoU ignores
-    unmatched masks; ours counts them as 0.
+Flow: iou.pairwise_rle_iou -> greedy_match -> matched_iou per picture; detections -> average_precision over pictures.
+Source: COCO evaluation (101-point AP, at most 100 masks of a picture); grounded.py has the mean IoU of GLaMM.
 Shapes: P predicted masks, G true masks of one picture.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va.metrics.interval import WeightedStatistic
+
 THRESHOLD = 0.5  # least IoU of a true positive
+MAX_DETECTIONS = 100  # of one picture; those of lower scores are left out
 
 
 def greedy_match(similarity: NDArray[np.float64]) -> list[tuple[int, int]]:
@@ -61,18 +63,19 @@ class Detections:
 def detections(similarity: NDArray[np.float64], scores: Sequence[float]) -> Detections:
     """Match masks to objects by decreasing score, as in COCO.
 
-    A mask is a true positive if its best unmatched object has an IoU of at least THRESHOLD.
+    A mask is a true positive if its best unmatched object has an IoU of at least THRESHOLD; of equal ones it takes
+    the last.
 
     Args:
         similarity: (P, G) IoU.
         scores: (P,) confidence of each mask, any range.
     """
-    order = np.argsort(-np.asarray(scores, float), kind="stable")
+    order = np.argsort(-np.asarray(scores, float), kind="stable")[:MAX_DETECTIONS]
     free = np.ones(similarity.shape[1], bool)
     hits = []
     for row in order:
         candidates = np.where(free, similarity[row], -1.0)
-        best = int(candidates.argmax()) if candidates.size else -1
+        best = candidates.size - 1 - int(candidates[::-1].argmax()) if candidates.size else -1
         hit = best >= 0 and candidates[best] >= THRESHOLD
         if hit:
             free[best] = False
@@ -82,21 +85,29 @@ def detections(similarity: NDArray[np.float64], scores: Sequence[float]) -> Dete
     )
 
 
-def average_precision(pictures: Sequence[Detections]) -> float:
-    """Compute the area under the precision-recall curve of all pictures, sampled at 101 recalls as in COCO.
-
-    Returns:
-        0..1. Without true masks: 1 if nothing was predicted, else 0.
-    """
-    num_targets = sum(picture.num_targets for picture in pictures)
-    scores = np.array([score for picture in pictures for score in picture.scores])
+def _rank(pictures: Sequence[Detections]) -> Callable[[NDArray[np.int64]], float]:
+    """Sort the masks of all pictures by score, then compute AP for any weights of the pictures."""
+    scores = np.array([score for picture in pictures for score in picture.scores], float)
     hits = np.array([hit for picture in pictures for hit in picture.hits], bool)
-    if not num_targets:
-        return float(not len(hits))
-    hits = hits[np.argsort(-scores, kind="stable")]
-    true_positives = np.cumsum(hits)
-    recall = true_positives / num_targets
-    precision = true_positives / np.arange(1, len(hits) + 1)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]  # interpolated precision
-    at = np.searchsorted(recall, np.linspace(0, 1, 101), side="left")
-    return float(np.append(envelope, 0.0)[at].mean())
+    owners = np.repeat(np.arange(len(pictures)), [len(picture.hits) for picture in pictures])
+    num_targets = np.array([picture.num_targets for picture in pictures], np.int64)
+    order = np.argsort(-scores, kind="stable")
+    hits, owners = hits[order], owners[order]
+
+    def average(weights: NDArray[np.int64]) -> float:
+        total, counted = int(weights @ num_targets), weights[owners]
+        if not total:
+            return float(not counted.any())
+        true_positives, predicted = np.cumsum(counted * hits), np.cumsum(counted)
+        precision = true_positives / np.maximum(predicted, 1)
+        envelope = np.maximum.accumulate(precision[::-1])[::-1]  # interpolated precision
+        at = np.searchsorted(true_positives / total, np.linspace(0, 1, 101), side="left")
+        return float(np.append(envelope, 0.0)[at].mean())
+
+    return average
+
+
+average_precision = WeightedStatistic(prepare=_rank)
+"""AP of a sequence of Detections, 0..1: the area under the precision-recall curve of all pictures, sampled at 101
+recalls as in COCO. Of equal scores, the mask of the earlier picture ranks higher, so give pictures in the order of
+their ids. Without true masks: 1 if nothing was predicted, else 0."""

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from sa2va.data.media_files import StoredPicture
 from sa2va.data.records import Record
-from sa2va.data.tracks import Segmentation, check_segmentation, decode_segmentation
+from sa2va.data.tracks import Segmentation, check_segmentation, encode_segmentation
 from sa2va.files.read_limits import MAX_PIXELS
-from sa2va.masks import RLE, area, encode_rle, polygons_to_rle
+from sa2va.masks import RLE
 from sa2va.media.pictures import read_size
 from sa2va.types import FrameSource
 
@@ -118,13 +118,7 @@ def to_rle(segmentation: Any, height: int, width: int, record: Record) -> RLE:
     """
     checked: Segmentation = check_segmentation(segmentation, record)
     try:
-        if isinstance(checked, Mapping):
-            if list(checked["size"]) == [height, width] and isinstance(checked["counts"], str):
-                area(checked)  # raises if the runs do not fill the size
-                return RLE(size=[height, width], counts=checked["counts"])
-        elif not any(isinstance(part, Mapping) for part in checked):
-            return polygons_to_rle(checked, height, width)
-        return encode_rle(decode_segmentation(checked, height, width))
+        return encode_segmentation(checked, height, width)
     except (ValueError, TypeError) as error:
         raise record.error(str(error)) from error
 

@@ -20,6 +20,7 @@ from sa2va.evaluation import video as tracks
 from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Bar, Benchmark, Figure, Record, ask_each, ask_first
 from sa2va.inference.requests import Options
+from sa2va.metrics.iou import pairwise_iou
 from sa2va.metrics.text import plain_text
 from sa2va.types import Masks, Sample
 from sa2va.world.benchmarks.drawn import drawn, numbers
@@ -280,12 +281,16 @@ def grounded_caption(split: Split, num_items: int) -> Benchmark:
 
     def score(sample: Sample, answers: Sequence[Answer]) -> Record:
         other = load(sample.meta["index"] + 1)
-        record = captions.grounded_record(answers[0], sample.masks[:, 0], other.masks[:, 0])
+        target, others = sample.masks[:, 0], other.masks[:, 0]
+        record = captions.grounded_record(
+            answers[0], pairwise_iou(answers[0].masks[:, 0], target), pairwise_iou(others, target)
+        )
         return record | {"text": answers[0].text}
 
     return Benchmark(
         name="world/grounded_caption", title="Grounded caption", ids=numbers(num_items), load=load, ask=ask_first,
-        score=score, summarize=captions.grounded_figures, options=_LONG,
+        score=score, summarize=partial(captions.grounded_figures, precision_bar=Bar(0.60), iou_bar=Bar(0.65)),
+        options=_LONG,
     )  # fmt: skip
 
 
