@@ -130,6 +130,11 @@ def test_agrees_with_pycocoevalcap_and_the_definition() -> None:
     assert meteor.combine(found.meteor_statistics) == pytest.approx(each, abs=1e-9)
     low, high = bootstrap_interval(found.meteor_statistics, meteor)
     assert low < total < high
+    part = score_captions(said[:50], references[:50])  # its words are rare in other ways
+    assert (part.meteor_statistics == found.meteor_statistics[:50]).all()
+    assert mean(part.cider) == pytest.approx(
+        Cider().compute_score(*({i: of[i] for i in range(50)} for of in (gold, ours)))[0]
+    )
     assert not found.cider[3] and not found.meteor_statistics[3, 4:].any()  # the empty caption
 
 

@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from sa2va.metrics.interval import SumStatistic
 # METEOR's parameters for English, task "rank", which pycocoevalcap uses.
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 MATCHER_WEIGHTS = (1.0, 0.6, 0.8, 0.6)  # exact, stem, synonym, paraphrase
+MAX_KEPT = 100_000  # captions
 NUM_STATISTICS = 23  # lengths, function words, matches of each matcher, chunks, matched words
 SEPARATOR = " ||| "
 
@@ -57,10 +59,11 @@ def score_captions(captions: Sequence[str], references: Sequence[Sequence[str]])
             f"each caption needs references, got {len(captions)} captions and {len(references)} groups of references"
             + (f", group {without[0]} empty" if without else "")
         )
-    words = _tokenize([*captions, *(text for group in references for text in group)])
-    said, rest = words[: len(captions)], iter(words[len(captions) :])
-    gold = [[next(rest) for _ in group] for group in references]
-    return CaptionScores(cider=_cider(said, gold), meteor_statistics=_meteor_statistics(said, gold))
+    keys = [(text, tuple(group)) for text, group in zip(captions, references, strict=True)]
+    found = _count(keys)
+    cider = _cider([one.said for one in found], [one.gold for one in found])
+    counts = np.array([one.counts for one in found], float).reshape(-1, NUM_STATISTICS)
+    return CaptionScores(cider=cider, meteor_statistics=counts)
 
 
 def check_caption_tools() -> None:
@@ -76,6 +79,36 @@ def check_caption_tools() -> None:
             "METEOR and CIDEr need Java 8 or newer, and no java is on the PATH; install one, as with "
             "apt install default-jre-headless"
         )
+
+
+_Key = tuple[str, tuple[str, ...]]  # a caption and its references
+
+
+class _Counted(NamedTuple):
+    """A caption and its references as words, and what METEOR counts in them, (23,)."""
+
+    said: str
+    gold: list[str]
+    counts: NDArray[np.float64]
+
+
+_counted: dict[_Key, _Counted] = {}  # Java starts in seconds, and parts of a benchmark are scored one after the other
+
+
+def _count(keys: Sequence[_Key]) -> list[_Counted]:
+    """Return the words and counts of captions, running Java for those that were not seen before."""
+    new = [key for key in dict.fromkeys(keys) if key not in _counted]
+    if new:
+        words = iter(_tokenize([text for caption, group in new for text in (caption, *group)]))
+        said, gold = [], []
+        for _, group in new:
+            said.append(next(words))
+            gold.append([next(words) for _ in group])
+        counts = _meteor_statistics(said, gold)
+        if len(_counted) + len(new) > MAX_KEPT:
+            _counted.clear()
+        _counted.update(zip(new, map(_Counted, said, gold, counts), strict=True))
+    return [_counted[key] for key in keys]
 
 
 def _weigh_matches(sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -105,8 +138,6 @@ def _tokenize(texts: Sequence[str]) -> list[str]:
     """Split texts into lower-case words without punctuation, joined by single blanks."""
     from pycocoevalcap.tokenizer import ptbtokenizer
 
-    if not texts:
-        return []
     jar = Path(ptbtokenizer.__file__).with_name(ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR)
     arguments = ["-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
     lines = _run_java(arguments, [" ".join(text.split()) for text in texts], jar.parent)
@@ -126,8 +157,6 @@ def _cider(said: Sequence[str], gold: Sequence[list[str]]) -> NDArray[np.float64
 def _meteor_statistics(said: Sequence[str], gold: Sequence[list[str]]) -> NDArray[np.float64]:
     from pycocoevalcap.meteor import meteor as package
 
-    if not said:
-        return np.zeros((0, NUM_STATISTICS))
     jar = Path(package.__file__).with_name(package.METEOR_JAR)
     lines = [SEPARATOR.join(["SCORE", *group, text]) for text, group in zip(said, gold, strict=True)]
     found = _run_java(["-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"], lines, jar.parent)
