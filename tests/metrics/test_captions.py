@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sa2va.metrics import captions
-from sa2va.metrics.captions import check_caption_tools, look_up, meteor, score_captions
+from sa2va.metrics.captions import check_caption_tools, meteor, score_captions
 from sa2va.metrics.interval import bootstrap_interval, mean
 
 needs_java = pytest.mark.skipif(
@@ -63,22 +63,6 @@ def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ValueError, match="no java"):
         check_caption_tools()
-
-
-def test_only_new_keys_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[list[str]] = []
-
-    def measure(keys: list[str]) -> list[int]:
-        calls.append(keys)
-        return [len(key) for key in keys]
-
-    known: dict[str, int] = {}
-    assert look_up(known, ["a", "bb", "a"], measure) == [1, 2, 1]
-    assert look_up(known, ["bb", "ccc"], measure) == [2, 3]
-    assert calls == [["a", "bb"], ["ccc"]]
-    monkeypatch.setattr(captions, "MAX_KNOWN", 3)
-    assert look_up(known, ["dddd", "a"], measure) == [4, 1]
-    assert set(known) == {"dddd", "a"} and calls[2] == ["dddd", "a"]  # began anew
 
 
 NOUNS, VERBS = ("dog", "cat", "ball", "car", "child", "tree"), ("runs", "sits", "jumps quickly", "is standing")
@@ -146,6 +130,11 @@ def test_agrees_with_pycocoevalcap_and_the_definition() -> None:
     assert meteor.combine(found.meteor_statistics) == pytest.approx(each, abs=1e-9)
     low, high = bootstrap_interval(found.meteor_statistics, meteor)
     assert low < total < high
+    part = score_captions(said[:50], references[:50])  # its words are rare in other ways
+    assert (part.meteor_statistics == found.meteor_statistics[:50]).all()
+    assert mean(part.cider) == pytest.approx(
+        Cider().compute_score(*({i: of[i] for i in range(50)} for of in (gold, ours)))[0]
+    )
     assert not found.cider[3] and not found.meteor_statistics[3, 4:].any()  # the empty caption
 
 

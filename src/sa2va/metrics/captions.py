@@ -10,10 +10,10 @@ Shapes: N captions, M reference captions of one.
 import importlib.util
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,9 @@ from sa2va.metrics.interval import SumStatistic
 # METEOR's parameters for English, task "rank", which pycocoevalcap uses.
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 MATCHER_WEIGHTS = (1.0, 0.6, 0.8, 0.6)  # exact, stem, synonym, paraphrase
+MAX_KEPT = 100_000  # captions
 NUM_STATISTICS = 23  # lengths, function words, matches of each matcher, chunks, matched words
 SEPARATOR = " ||| "
-MAX_KNOWN = 200_000  # texts, and captions with their references, of which results of Java are kept in memory
-_WORDS: dict[str, str] = {}
-_STATISTICS: dict[tuple[str, ...], NDArray[np.float64]] = {}  # (23,) of references and caption
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +59,11 @@ def score_captions(captions: Sequence[str], references: Sequence[Sequence[str]])
             f"each caption needs references, got {len(captions)} captions and {len(references)} groups of references"
             + (f", group {without[0]} empty" if without else "")
         )
-    words = look_up(_WORDS, [*captions, *(text for group in references for text in group)], _tokenize)
-    said, rest = words[: len(captions)], iter(words[len(captions) :])
-    gold = [[next(rest) for _ in group] for group in references]
-    groups = [(*group, text) for text, group in zip(said, gold, strict=True)]
-    statistics = np.array(look_up(_STATISTICS, groups, _meteor_statistics)).reshape(-1, NUM_STATISTICS)
-    return CaptionScores(cider=_cider(said, gold), meteor_statistics=statistics)
+    keys = [(text, tuple(group)) for text, group in zip(captions, references, strict=True)]
+    found = _count(keys)
+    cider = _cider([one.said for one in found], [one.gold for one in found])
+    counts = np.array([one.counts for one in found], float).reshape(-1, NUM_STATISTICS)
+    return CaptionScores(cider=cider, meteor_statistics=counts)
 
 
 def check_caption_tools() -> None:
@@ -82,6 +79,36 @@ def check_caption_tools() -> None:
             "METEOR and CIDEr need Java 8 or newer, and no java is on the PATH; install one, as with "
             "apt install default-jre-headless"
         )
+
+
+_Key = tuple[str, tuple[str, ...]]  # a caption and its references
+
+
+class _Counted(NamedTuple):
+    """A caption and its references as words, and what METEOR counts in them, (23,)."""
+
+    said: str
+    gold: list[str]
+    counts: NDArray[np.float64]
+
+
+_counted: dict[_Key, _Counted] = {}  # Java starts in seconds, and parts of a benchmark are scored one after the other
+
+
+def _count(keys: Sequence[_Key]) -> list[_Counted]:
+    """Return the words and counts of captions, running Java for those that were not seen before."""
+    new = [key for key in dict.fromkeys(keys) if key not in _counted]
+    if new:
+        words = iter(_tokenize([text for caption, group in new for text in (caption, *group)]))
+        said, gold = [], []
+        for _, group in new:
+            said.append(next(words))
+            gold.append([next(words) for _ in group])
+        counts = _meteor_statistics(said, gold)
+        if len(_counted) + len(new) > MAX_KEPT:
+            _counted.clear()
+        _counted.update(zip(new, map(_Counted, said, gold, counts), strict=True))
+    return [_counted[key] for key in keys]
 
 
 def _weigh_matches(sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -107,31 +134,10 @@ meteor = SumStatistic(terms=lambda rows: np.asarray(rows, float).reshape(-1, NUM
 `meteor.combine(rows)` gives the METEOR of each caption, (N,)."""
 
 
-Key = TypeVar("Key")
-Value = TypeVar("Value")
-
-
-def look_up(
-    known: dict[Key, Value], keys: Sequence[Key], compute: Callable[[list[Key]], Iterable[Value]]
-) -> list[Value]:
-    """Return the values of keys, and compute those that are not known yet in one call.
-
-    The Java programs take seconds to start, and a breakdown scores the same captions again and again.
-    """
-    missing = [key for key in dict.fromkeys(keys) if key not in known]
-    if len(known) + len(missing) > MAX_KNOWN:
-        known.clear()
-        missing = list(dict.fromkeys(keys))
-    known.update(zip(missing, compute(missing), strict=True))
-    return [known[key] for key in keys]
-
-
-def _tokenize(texts: list[str]) -> list[str]:
+def _tokenize(texts: Sequence[str]) -> list[str]:
     """Split texts into lower-case words without punctuation, joined by single blanks."""
     from pycocoevalcap.tokenizer import ptbtokenizer
 
-    if not texts:
-        return []
     jar = Path(ptbtokenizer.__file__).with_name(ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR)
     arguments = ["-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
     lines = _run_java(arguments, [" ".join(text.split()) for text in texts], jar.parent)
@@ -148,14 +154,11 @@ def _cider(said: Sequence[str], gold: Sequence[list[str]]) -> NDArray[np.float64
     return np.asarray(scores, float)
 
 
-def _meteor_statistics(groups: list[tuple[str, ...]]) -> NDArray[np.float64]:
-    """Compute the statistics of words with their references before them, (N, 23)."""
+def _meteor_statistics(said: Sequence[str], gold: Sequence[list[str]]) -> NDArray[np.float64]:
     from pycocoevalcap.meteor import meteor as package
 
-    if not groups:
-        return np.zeros((0, NUM_STATISTICS))
     jar = Path(package.__file__).with_name(package.METEOR_JAR)
-    lines = [SEPARATOR.join(["SCORE", *group]) for group in groups]
+    lines = [SEPARATOR.join(["SCORE", *group, text]) for text, group in zip(said, gold, strict=True)]
     found = _run_java(["-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"], lines, jar.parent)
     counts = np.array([line.split() for line in found], float)
     identical = (counts[:, 20] == 1) & (counts[:, 21:23] == counts[:, 0:2]).all(1)

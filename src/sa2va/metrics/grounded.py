@@ -7,7 +7,7 @@ Shapes: P predicted masks, G true masks; P' phrases said, G' true phrases; D siz
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,8 +16,6 @@ from sa2va.metrics.ap import THRESHOLD, greedy_match
 from sa2va.metrics.text import f1, normalize
 
 TEXT_THRESHOLD = 0.5  # least similarity of the phrases of a recalled object
-
-TextSimilarity = Callable[[Sequence[str], Sequence[str]], NDArray[np.float64]]  # P' and G' phrases -> (P', G')
 
 
 def matched_only_iou(similarity: NDArray[np.float64]) -> float:
