@@ -1,0 +1,135 @@
+"""Export every evaluation split, and evaluate perfect answers and the embedded model on all of them."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from world.export.reading import asked
+
+from sa2va.apps import cli
+from sa2va.evaluation.answers import Answer
+from sa2va.evaluation.benchmark import Selection
+from sa2va.evaluation.catalog import PUBLIC, choose_public, rebuild
+from sa2va.inference.results import ObjectMasks
+from sa2va.masks import encode_rle
+from sa2va.types import Sample
+from sa2va.world.export import mevis, reasonseg, refcoco, refsav, refytvos, revos
+from sa2va.world.export.catalog import LAYOUTS
+from sa2va.world.export.clips import WrittenClip, draw_samples
+from sa2va.world.export.evaluation import export_evaluation
+from sa2va.world.export.layout import Part, choose_scenes
+from sa2va.world.export.reasoning import ask_for_objects
+from sa2va.world.tasks import items
+
+Said = dict[str, Sequence[int]]  # text -> rows of the masks that it means
+
+DRAWN_LAYOUTS = {"ref_davis17": "davis"}  # by benchmark, where the name of the layout differs
+CHECKED = ("mIoU", "gIoU", "cIoU", "J", "F", "J&F", "A", "R", "N-acc", "T-acc", "Pr@0.5", "Pr@0.9")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_clips() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(items, "CLIP_FRAMES", 4)
+        yield
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, short_clips: None) -> Path:
+    """Root of the data with a picture or clip of each evaluation split."""
+    root = tmp_path_factory.mktemp("data")
+    list(export_evaluation(root, split="dev", seed=None, num_items=1))
+    return root
+
+
+def find_part(benchmark: str) -> tuple[str, Part]:
+    """Return layout and part of a benchmark."""
+    name, split = benchmark.split("/")
+    layout = DRAWN_LAYOUTS.get(name, name)
+    parts = LAYOUTS[layout].parts(choose_scenes(["dev"], None, 1, with_server_masks=True))
+    return layout, next(part for part in parts if part.name == split)
+
+
+def draw_said(layout: str, part: Part) -> Iterator[tuple[Sample, Said]]:
+    """Yield what a part shows, and what each of its texts means."""
+    if layout == "reasonseg":
+        for _, sample, chosen in reasonseg.draw(part):
+            yield sample, {text: [chosen.place] for text in chosen.texts}
+        return
+    if layout in refcoco.DATASETS:
+        drawn = refcoco.draw_pictures(part, layout)
+    elif layout in ("mevis", "revos"):
+        drawn = {"mevis": mevis, "revos": revos}[layout].draw(part)
+    else:
+        blocks = {"refytvos": refytvos.REFYTVOS_BLOCK, "davis": refytvos.DAVIS_BLOCK, "refsav": refsav.BLOCK}
+        drawn = draw_samples(part, blocks[layout])
+    for _, sample in drawn:
+        said: Said = dict(zip(sample.meta["expressions"], sample.meta["targets"], strict=True))
+        if layout == "revos":
+            said |= {one.text: one.objects for one in ask_for_objects(sample, part.scenes.seed)}
+        elif layout == "davis":
+            clip = WrittenClip(0, "", [], sample)
+            said = {one.text: one.objects for one in refytvos.describe_each(clip, part)}
+        elif layout == "refsav":
+            scene = sample.meta["scene"]
+            said |= {refsav.write_long_caption(scene, row): [row] for row in refsav.caption_objects(sample)}
+        yield sample, said
+
+
+def answer(sample: Sample, rows: Sequence[int]) -> Answer:
+    """Answer with the drawn masks of some objects."""
+    objects = tuple(
+        ObjectMasks(
+            id=number,
+            phrase=None,
+            presence=1.0,
+            scores=np.ones(sample.num_frames, np.float32),
+            rles=tuple(encode_rle(mask) for mask in sample.masks[row]),
+        )
+        for number, row in enumerate(rows, 1)
+    )
+    text = f"It is {' and '.join(['[SEG]'] * len(objects))}." if objects else "There is no such object."
+    height, width = sample.masks.shape[2:]
+    return Answer(text=text, size=(height, width), num_frames=sample.num_frames, objects=objects)
+
+
+EXPRESSIONS = [name for name in PUBLIC if DRAWN_LAYOUTS.get(name, name) in LAYOUTS]
+
+
+@pytest.mark.parametrize("name", [f"{name}/{split}" for name in EXPRESSIONS for split in PUBLIC[name].splits])
+def test_the_drawn_masks_reach_every_figure(name: str, root: Path) -> None:
+    layout, part = find_part(name)
+    ((sample, said),) = draw_said(layout, part)
+    benchmark = rebuild(name, Selection(split="", root=root))
+    assert benchmark.ask is not None
+    records = []
+    for item in map(benchmark.load, range(len(benchmark))):
+        answers = [answer(sample, said[asked(one.prompt, list(said))]) for one in benchmark.ask(item)]
+        records.append(json.loads(json.dumps(benchmark.score(item, answers))))
+    figures = {figure.name: figure.value for figure in benchmark.summarize(records)}
+    assert None not in figures.values() and {*CHECKED} & {*figures}
+    for key, value in figures.items():
+        if key.partition(",")[0] in CHECKED and not key.endswith("first mask"):
+            assert value == pytest.approx(1.0, abs=1e-4), key
+
+
+def evaluate(out: Path, *words: str) -> dict[str, list[float | None]]:
+    """Evaluate the embedded model, and return the values of each benchmark."""
+    assert cli.main(["eval", "tiny", *words, "-o", str(out), "--quiet", "--json"]) == 0
+    report = json.loads((out / "report.json").read_text())
+    return {name: [one["value"] for one in figures.values()] for name, figures in report["benchmarks"].items()}
+
+
+def test_the_embedded_model_answers_a_picture_and_a_clip(root: Path, tmp_path: Path) -> None:
+    names = ["refcoco/val", "reasonseg/test", "refytvos/valid"]
+    found = evaluate(tmp_path / "out", "-b", ",".join(names), "--data", str(root), "--limit", "1")
+    assert list(found) == names and all(0 <= values[0] <= 1 for values in found.values())
+
+
+@pytest.mark.slow
+def test_no_figure_of_the_embedded_model_is_empty(root: Path, tmp_path: Path) -> None:
+    found = evaluate(tmp_path / "out", "--exported", str(root), "--limit", "1")
+    assert list(found) == choose_public(["all"], root)
+    assert all(values and None not in values for values in found.values())
