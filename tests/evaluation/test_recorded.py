@@ -139,3 +139,25 @@ def test_masks_of_another_clip_are_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "results.json", results)
     with pytest.raises(ValueError, match=r"results.json: video ab, expression 0: segmentation has run lengths"):
         read_recorded(benchmark, tmp_path / "results.json")[item.id]
+
+
+def test_a_folder_may_hold_several_benchmarks(tmp_path: Path) -> None:
+    davis = build_clips("ref_davis17/valid", tmp_path)
+    write_results(davis, tmp_path / "work/DAVIS/results.json")
+    mevis = build_clips("mevis/valid_u", tmp_path)
+    answers = submit(mevis, tmp_path / "work/mevis-valid_u")
+    assert read_recorded(davis, tmp_path / "work")["ab/anno_0"][1].num_frames == 6
+    found = read_recorded(mevis, tmp_path / "work")["ef/2"][0]
+    assert np.array_equal(found.union_at(3), answers["ef/2"][0].union_at(3))
+
+
+def test_results_may_have_several_masks_or_none(tmp_path: Path) -> None:
+    benchmark = build_clips("mevis/valid_u", tmp_path, limit=4)
+    several: list[Any] = [[], [rle_track(0), rle_track(1)], [], [None] * 6]
+    results = {
+        "ab": {one: {"prediction_masks": masks} for one, masks in zip(("0", "1", "2", "10"), several, strict=True)}
+    }
+    recorded = read_recorded(benchmark, write_json(tmp_path / "results.json", results))
+    records = [benchmark.score(item, recorded[item.id]) for item in items_of(benchmark)]
+    assert [one["num_objects"] for one in records] == [0, 2, 0, 1]
+    assert [one["score"] for one in records] == [0.0, 1.0, 1.0, pytest.approx(1 / 6)]

@@ -19,6 +19,7 @@ from sa2va.inference.predictor import Predictor
 from sa2va.inference.requests import Cancelled, Options, Request
 from sa2va.inference.results import FrameResult, Prediction
 from sa2va.media.pictures import save_image
+from sa2va.media.source import open_media
 from sa2va.model.sam.sam2 import Sam2
 
 pytestmark = pytest.mark.filterwarnings("ignore:the embedded model knows")
@@ -339,3 +340,19 @@ def test_requests_about_one_picture_encode_it_once(tiny: Predictor, monkeypatch:
     for one, single in zip(together, alone, strict=True):
         assert len(one.objects) == 1
         assert_same(one, single)
+
+
+def test_requests_about_one_open_clip_are_tracked_together(tiny: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip, other = open_media(draw_shapes(6)), open_media(draw_shapes(5))
+    prompts = [CIRCLE, "Is it day?", SQUARE]
+    requests = [Request(clip, prompt) for prompt in prompts]
+    requests += [Request(other, CIRCLE), Request(clip, SQUARE, stop=Flag(99))]
+    alone = [tiny.predict_batch([request])[0] for request in requests]
+    seen, encode = [], Sam2.encode_frames
+    monkeypatch.setattr(Sam2, "encode_frames", lambda self, x: seen.append(len(x)) or encode(self, x))
+    together = tiny.predict_batch(requests)
+    assert sum(seen) == 6 + 5 + 6  # a request that can be cancelled runs by itself
+    for one, single in zip(together, alone, strict=True):
+        assert_same(one, single)
+        assert [found.id for found in one.objects] == [found.id for found in single.objects]
+    assert [len(one.objects) for one in together] == [1, 0, 1, 1, 1]

@@ -8,7 +8,7 @@ from support.fake_answers import fake
 from support.stored_clips import write_davis, write_mevis, write_refsav_valid, write_refytvos, write_revos
 
 from sa2va.evaluation.answers import Answer
-from sa2va.evaluation.benchmark import Benchmark, Figure, Selection
+from sa2va.evaluation.benchmark import Benchmark, Figure, Selection, values_only
 from sa2va.evaluation.benchmarks.clips import ClipItem
 from sa2va.evaluation.catalog import rebuild
 
@@ -36,7 +36,8 @@ def items_of(benchmark: Benchmark[ClipItem]) -> list[ClipItem]:
 def figures_of(benchmark: Benchmark[ClipItem], answers: list[list[Answer]]) -> dict[str, Figure]:
     """Score answers, one list per item, and return the figures by name."""
     records = [benchmark.score(item, several) for item, several in zip(items_of(benchmark), answers, strict=True)]
-    return {figure.name: figure for figure in benchmark.summarize(records)}
+    with values_only():
+        return {figure.name: figure for figure in benchmark.summarize(records)}
 
 
 def build_clips(name: str, root: Path, limit: int | None = None) -> Benchmark[ClipItem]:

@@ -33,6 +33,17 @@ LAYOUTS: dict[type, Callable[[Path], FindItem]] = {
     Referral: find_pictures,
 }
 
+# Benchmark -> its folder in a working folder of the released evaluation.
+RELEASED_FOLDERS = {
+    "mevis/valid_u": "MEVIS_U",
+    "mevis/valid": "MEVIS",
+    "mevis/test": "MEVIS_T",
+    "ref_davis17/valid": "DAVIS",
+    "refytvos/valid": "REFYTVOS",
+    "revos/valid": "REVOS",
+    "refsav/valid": "REF_SAV",
+}
+
 
 class Recorded(Mapping[str, list[Answer]]):
     """Answers by item; they are read again each time they are asked for, since together they may not fit memory."""
@@ -73,7 +84,8 @@ def read_recorded(benchmark: Benchmark[Any], place: Path) -> Recorded:
 
     Args:
         benchmark: of the catalog.
-        place: folder of the predictions.
+        place: folder of the predictions; or of those of several benchmarks, each in a folder of its name with "-"
+            for "/", or of the name that the released evaluation gives it.
 
     Raises:
         ValueError: the folder has another layout, a file is damaged, or items are missing.
@@ -82,6 +94,8 @@ def read_recorded(benchmark: Benchmark[Any], place: Path) -> Recorded:
     find = next((find for kind, find in LAYOUTS.items() if isinstance(first, kind)), None)
     if find is None:
         raise ValueError(f"benchmark {benchmark.name}: predictions of other programs are not read for it")
+    names = (benchmark.name.replace("/", "-"), RELEASED_FOLDERS.get(benchmark.name, ""))
+    place = next((place / name for name in names if name and (place / name).is_dir()), place)
     recorded = Recorded(benchmark, find(place), place)
     recorded.require_all()
     return recorded

@@ -23,6 +23,7 @@ from sa2va.evaluation.benchmarks.clips import ClipItem
 from sa2va.evaluation.mask_files import ANNOTATIONS, ANNOTATOR
 from sa2va.inference.results import ObjectMasks
 from sa2va.masks import RLE, Mask, encode_rle
+from sa2va.tokens import SEG_TOKEN
 
 RESULTS = "results.json"
 
@@ -53,15 +54,21 @@ def _find_results(results: Record, item: ClipItem) -> ReadAnswers | None:
         return None
     names = [f"video {item.record.video}, expression {one.id}" for one in item.expressions]
     found = [Record(written[one.id], results.file, name) for one, name in zip(item.expressions, names, strict=True)]
-    return lambda: [_read_result(one, item.size) for one in found]
+    return lambda: [_read_result(one, item) for one in found]
 
 
-def _read_result(written: Record, size: tuple[int, int]) -> Answer:
-    track = RunLengthTrack(written.get("prediction_masks", list), written)
-    height, width = track.size or size
+def _read_result(written: Record, item: ClipItem) -> Answer:
+    """Read one track, or a list of several; none at all is an answer without a mask."""
+    masks = written.get("prediction_masks", list)
+    several = masks if masks and isinstance(masks[0], list) else [masks] if masks else []
+    tracks = [RunLengthTrack(track, written) for track in several]
+    height, width = next((track.size for track in tracks if track.size), item.size)
     empty = encode_rle(np.zeros((height, width), bool))
-    rles = [encode_rle(decode_segmentation(one, height, width)) if one else empty for one in track]
-    return _answer(rles, (height, width), written.get("text_prediction", str, ""))
+    found = [
+        [encode_rle(decode_segmentation(one, height, width)) if one else empty for one in track] for track in tracks
+    ]
+    num_frames = len(found[0]) if found else item.record.num_frames
+    return _answer(found, (height, width), num_frames, written.get("text_prediction", str, ""))
 
 
 def _find_pictures(folder: Path, item: ClipItem) -> ReadAnswers | None:
@@ -91,11 +98,14 @@ def _read_files(files: Sequence[Path], read: Callable[[Path], Mask]) -> Answer:
     for file, rle in zip(files, rles, strict=True):
         if rle["size"] != [height, width]:
             raise ValueError(f"{file}: it is {rle['size'][1]}x{rle['size'][0]}, those before are {width}x{height}")
-    return _answer(rles, (height, width), "")
+    return _answer([rles], (height, width), len(rles))
 
 
-def _answer(rles: Sequence[RLE], size: tuple[int, int], text: str) -> Answer:
-    """Build an answer with one mask; the programs write no scores, so that all masks are equally sure."""
-    scores = np.ones(len(rles), np.float32)
-    found = ObjectMasks(id=1, phrase=None, presence=1.0, scores=scores, rles=tuple(rles))
-    return Answer(text=text, size=size, num_frames=len(rles), objects=(found,))
+def _answer(tracks: Sequence[Sequence[RLE]], size: tuple[int, int], num_frames: int, text: str = "") -> Answer:
+    """Build an answer; the programs write no scores, so that all masks are equally sure."""
+    sure = np.ones(num_frames, np.float32)
+    objects = tuple(
+        ObjectMasks(id=number, phrase=None, presence=1.0, scores=sure, rles=tuple(rles))
+        for number, rles in enumerate(tracks, 1)
+    )
+    return Answer(text=text or SEG_TOKEN * len(objects), size=size, num_frames=num_frames, objects=objects)

@@ -133,7 +133,7 @@ class Conversation(Unpicklable):
         self._stream.drop_last(len(token_ids) - len(kept))
         self._is_ended = engine.processor.has_ended(kept)
         if query.is_clip:
-            return engine.track_clip(query, answer)
+            return engine.track_clips([(query, answer)])[0]
         if len(answer.seg_states):
             self._features = self._features or engine.encode_pictures([query])
         return engine.decode_pictures([(replace(query, features=self._features), answer)])[0]

@@ -22,7 +22,7 @@ from sa2va.inference.decoding import Decoding, DecodingRules, TextStream, replac
 from sa2va.inference.embedded import warn_once
 from sa2va.inference.halving import advise_on_memory, run_halving
 from sa2va.inference.keyframes import choose_keyframes
-from sa2va.inference.query import Query, group_pictures
+from sa2va.inference.query import Query, group_clips, group_pictures
 from sa2va.inference.requests import Cancelled, Options, Request, StopFlag, never
 from sa2va.inference.results import FrameResult, Prediction
 from sa2va.inference.tracking.consistent import build_prompting
@@ -323,20 +323,21 @@ class Engine(Unpicklable):
             )
         return predictions
 
-    def track_clip(self, query: Query, answer: GroundedAnswer) -> Prediction:
-        """Decode the masks of a clip on its key frames and track them through all frames.
+    def track_clips(self, pairs: Sequence[tuple[Query, GroundedAnswer]]) -> list[Prediction]:
+        """Decode the masks of answers about one clip on its key frames and track them together through all frames.
 
         Raises:
-            Cancelled: the query's stop flag was set.
+            Cancelled: the stop flag was set.
         """
+        query, answers = pairs[0][0], [answer for _, answer in pairs]
         with self.start_session(query.media, query.mode, query.options, stop=query.stop) as session:
-            session.prompt(answer, query.keyframes, query.pictures[0])
-            return session.finish()
+            session.prompt(GroundedAnswer.join(answers), query.keyframes, query.pictures[0])
+            return session.finish().split([(answer.text, len(answer.phrases)) for answer in answers])
 
     def decode_masks(
         self, queries: Sequence[Query], answers: Sequence[GroundedAnswer | Exception]
     ) -> list[Prediction | Exception]:
-        """Decode the masks of a batch: pictures in one decoder batch, clips one at a time.
+        """Decode the masks of a batch: pictures in one decoder batch, clips one at a time with all answers about each.
 
         Returns:
             Per query a prediction, or the error of its answer or of its mask decoding.
@@ -350,12 +351,11 @@ class Engine(Unpicklable):
                 pairs[i] = query, answer
         pictures = [i for i, (query, _) in pairs.items() if not query.is_clip]
         found |= zip(pictures, run_halving(self.decode_pictures, [pairs.pop(i) for i in pictures]), strict=True)
-        for i, pair in pairs.items():
+        for group in group_clips({i: query for i, (query, _) in pairs.items()}):
             try:
-                with advise_on_memory():
-                    found[i] = self.track_clip(*pair)
-            except (ValueError, Cancelled) as error:
-                found[i] = error
+                found |= zip(group, run_halving(self.track_clips, [pairs[i] for i in group]), strict=True)
+            except Cancelled as error:
+                found[group[0]] = error  # a query with a stop flag is a group of its own
         return [found[i] for i in range(len(queries))]
 
     def run(self, queries: Sequence[Query]) -> list[Prediction | Exception]:

@@ -4,9 +4,10 @@ Flow: Request -> Engine.open -> Query -> Engine.prefill, Engine.draw.
 Shapes: K key frames.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,3 +46,12 @@ def group_pictures(queries: Sequence[Query]) -> tuple[list[Query], list[int]]:
         if index[-1] == len(shown):
             shown.append(query)
     return shown, index
+
+
+def group_clips(queries: Mapping[int, Query]) -> list[list[int]]:
+    """Group queries about one clip that can be tracked together: the same open media, key frames, mode and options."""
+    groups: dict[Any, list[int]] = {}
+    for index, one in queries.items():
+        same = (id(one.media), tuple(one.keyframes), one.mode, one.options) if one.stop is never else index
+        groups.setdefault(same, []).append(index)
+    return list(groups.values())

@@ -7,7 +7,7 @@ Shapes: N objects, T frames, H W the input's own size.
 import json
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,22 @@ class Prediction:
         )
         num_frames = num_frames or media.num_frames or 1
         return cls(text=text, media=media, sources=sources, num_frames=num_frames, objects=objects)
+
+    def split(self, parts: Iterable[tuple[str, int]]) -> "list[Prediction]":
+        """Split the objects of several answers that were tracked together.
+
+        Args:
+            parts: text and number of objects of each answer; its ids count from 1 again.
+        """
+        rest = iter(self.objects)
+        return [
+            replace(
+                self,
+                text=text,
+                objects=tuple(replace(one, id=number) for number, one in enumerate(islice(rest, count), 1)),
+            )
+            for text, count in parts
+        ]
 
     @property
     def masks(self) -> Masks:

@@ -1,5 +1,6 @@
 """Check the three protocols of Ref-DAVIS17 on two moving rectangles with four annotators."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +72,40 @@ def test_several_masks_of_an_answer_have_their_own_scores() -> None:
     left[..., :2], right[..., 2:] = True, True
     both, other = merge([answer_with(np.stack([left, right]), [0.9, 0.1]), answer_with((left | right)[None], 0.5)], 0)
     assert np.array_equal(both, left[0]) and np.array_equal(other, right[0])
+
+
+def random_tracks(rng: np.random.Generator, truth: np.ndarray) -> np.ndarray:
+    """Move, drop and blur true masks (E, T, H, W) at random."""
+    moved = np.stack([np.roll(one, rng.integers(-4, 5, 2), axis=(1, 2)) for one in truth])
+    moved[rng.random(moved.shape[:2]) < 0.2] = False
+    return moved[rng.permutation(len(moved))] ^ (rng.random(moved.shape) < rng.choice([0.0, 0.02]))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_all_protocols_follow_their_definition(tmp_path: Path, seed: int) -> None:
+    """Merge by argmax over a background, and match by trying every order."""
+    rng = np.random.default_rng(seed)
+    benchmark = build_clips(NAME, tmp_path)
+    truth = np.stack([track(0), track(1)])
+    answers, alone, official, matched = [], [], {k: [] for k in range(4)}, {k: [] for k in range(4)}
+    for item in items_of(benchmark):
+        masks, scores = random_tracks(rng, truth), rng.random(2)
+        answers.append([answer_with(one[None], score) for one, score in zip(masks, scores, strict=True)])
+        values = np.concatenate([np.full((1, *masks.shape[1:]), 1e-9), masks * (scores + 1)[:, None, None, None]])
+        merged = values.argmax(0) == np.array([1, 2])[:, None, None, None]
+        annotator = item.expressions[0].annotator
+        for place in range(2):
+            alone.append(pair_jf(masks[place], truth[place]))
+            official[annotator].append(pair_jf(merged[place, 1:-1], truth[place, 1:-1]))
+        orders = [
+            np.mean([pair_jf(merged[o[n]], truth[n]) for n in range(2)]) for o in itertools.permutations(range(2))
+        ]
+        matched[annotator].append(max(orders))
+    figures = {name: figure.value for name, figure in figures_of(benchmark, answers).items()}
+    assert figures["J&F"] == pytest.approx(np.mean(alone), abs=1e-9)
+    assert figures["J&F, official"] == pytest.approx(np.mean([*official.values()]), abs=1e-9)
+    assert figures["J&F, matched"] == pytest.approx(np.mean([*matched.values()]), abs=1e-9)
+
+
+def pair_jf(pred: np.ndarray, truth: np.ndarray) -> float:
+    return float((jaccard(pred, truth).mean() + boundary_f(pred, truth).mean()) / 2)

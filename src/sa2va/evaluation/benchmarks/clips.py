@@ -30,6 +30,7 @@ from sa2va.media.source import Media, open_frames, uniform_indices
 from sa2va.metrics.clip import ClipScore
 from sa2va.metrics.interval import mean_of_classes
 
+BATCH = 8  # items; those about one clip are tracked together
 CURVE_POINTS = 64  # of the scores over time in a record
 EXAMPLE = Expression("EXPRESSION", (0,))
 UNION = "the union of all masks of an answer counts, no [SEG] is an empty mask"
@@ -149,7 +150,7 @@ def build_benchmark(
         protocol=f"{question!r}, one expression at a time; key frames as the model and its mode have them; {UNION}; "
         f"{protocol}",
         submit=submit,
-        batch_size=4,
+        batch_size=BATCH,
     )
 
 

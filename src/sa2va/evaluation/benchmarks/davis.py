@@ -12,6 +12,7 @@ Shapes: E expressions of an item (one per object), N masks of an answer, T frame
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from sa2va.evaluation.mask_files import ANNOTATOR, write_index_masks
 from sa2va.metrics.boundary import boundary_f, jaccard
 from sa2va.metrics.interval import mean_of_classes
 
+NUM_ANNOTATORS = 4
 SPLITS = ("valid",)
 PROTOCOL = (
     "J&F per expression over all frames; official: objects of an annotator merged by the highest "
@@ -50,10 +52,11 @@ def build(selection: Selection) -> Benchmark[ClipItem]:
     _require_scipy()  # before any model time is spent
     records = read_clips("ref_davis17", davis.build, selection)
     title = f"Ref-DAVIS17 {selection.split}"
-    return build_benchmark(
+    benchmark = build_benchmark(
         "ref_davis17", title, list_annotators(records), selection, protocol=PROTOCOL, summarize=summarize, score=score,
         submit=write_annotators,
     )  # fmt: skip
+    return replace(benchmark, batch_size=NUM_ANNOTATORS)  # all about one clip
 
 
 def list_annotators(records: Iterable[FrameClip]) -> list[ClipItem]:
