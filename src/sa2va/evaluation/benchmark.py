@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -38,6 +38,8 @@ class Selection:
         limit: number of items; None = all, and for generated items the number that the benchmark has by default.
         seed: of the choice of items, or of generated ones; None = the first items in order, or the split's own seed.
         prompts: wording of the questions, where a public benchmark has one of its own.
+        keyframes: which frames of a clip the model reads: "first", "uniform" or "content"; None = the benchmark's own.
+        num_keyframes: how many of them; None = the benchmark's own.
     """
 
     split: str
@@ -45,12 +47,23 @@ class Selection:
     limit: int | None = None
     seed: int | None = None
     prompts: Wording = "ours"
+    keyframes: str | None = None
+    num_keyframes: int | None = None
 
     def __post_init__(self) -> None:
         if (self.seed is not None and self.seed < 0) or (self.limit is not None and self.limit < 1):
             raise ValueError(
                 f"seed {self.seed} and limit {self.limit}: expected a seed of at least 0 and at least 1 item"
             )
+
+    def set_keyframes(self, options: Options) -> Options:
+        """Return the options of a benchmark with the key frames that are chosen here.
+
+        Raises:
+            ValueError: an unknown choice, or a number below 1.
+        """
+        chosen = {"keyframes": self.keyframes, "num_keyframes": self.num_keyframes}
+        return replace(options, **{name: value for name, value in chosen.items() if value is not None})
 
     def choose(self, num_items: int) -> list[int]:
         """Choose items of a dataset, in its order; a larger limit with the same seed adds to a smaller one."""

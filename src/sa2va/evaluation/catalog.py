@@ -24,7 +24,6 @@ from sa2va.evaluation.benchmarks import (
     region_caption,
     revos,
 )
-from sa2va.evaluation.prompts import Wording
 from sa2va.extensions import collect, find_part, load_extensions
 
 ALL = "all"
@@ -128,28 +127,19 @@ def choose_public(names: Sequence[str], root: Path) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
-def build_public(
-    names: Sequence[str],
-    root: Path,
-    *,
-    limit: int | None = None,
-    seed: int | None = None,
-    prompts: Wording = "ours",
-) -> list[Benchmark[Any]]:
+def build_public(names: Sequence[str], selection: Selection) -> list[Benchmark[Any]]:
     """Build benchmarks on public datasets.
 
     Args:
         names: see `choose_public`.
-        root: root of the data.
-        limit: number of items of each; None = all.
-        seed: of the choice of items; None takes the first ones.
-        prompts: wording of the questions.
+        selection: their items, with the root of the data; the splits come from the names.
 
     Raises:
-        ValueError: an unknown name, or data that is missing or damaged.
+        ValueError: an unknown name, no root, or data that is missing or damaged.
     """
-    chosen = choose_public(names, root)
-    return [rebuild(name, Selection(split="", root=root, limit=limit, seed=seed, prompts=prompts)) for name in chosen]
+    if selection.root is None:
+        raise ValueError(f"benchmark {names[0]}: needs the root of its data; add --data DIR")
+    return [rebuild(name, selection) for name in choose_public(names, selection.root)]
 
 
 def rebuild(name: str, selection: Selection, root: Path | None = None) -> Benchmark[Any]:
@@ -166,5 +156,7 @@ def rebuild(name: str, selection: Selection, root: Path | None = None) -> Benchm
     family, _, split = name.rpartition("/")
     if family in PUBLIC and split in PUBLIC[family].splits:
         selection = replace(selection, split=split, root=root or selection.root)
-        return replace(PUBLIC[family].build(selection), name=name, selection=selection)
-    return replace(find_part("benchmark", name, BENCHMARKS)(selection), selection=selection)
+        built = replace(PUBLIC[family].build(selection), name=name)
+    else:
+        built = find_part("benchmark", name, BENCHMARKS)(selection)
+    return replace(built, selection=selection, options=selection.set_keyframes(built.options))

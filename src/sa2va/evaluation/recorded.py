@@ -8,7 +8,8 @@ Source: masks of clips as the released evaluation of Sa2VA writes them (results.
 Shapes: T frames, H W picture.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from sa2va.evaluation.benchmarks.expressions import Referral
 from sa2va.evaluation.recorded_captions import find_captions
 from sa2va.evaluation.recorded_clips import find_clips
 from sa2va.evaluation.recorded_pictures import find_pictures
+from sa2va.evaluation.report import Report, Section, describe_environment
+from sa2va.evaluation.runner import NO_RUN, to_json
 
 NUM_NAMED = 3  # missing items that an error names
 
@@ -99,3 +102,24 @@ def read_recorded(benchmark: Benchmark[Any], place: Path) -> Recorded:
     recorded = Recorded(benchmark, find(place), place)
     recorded.require_all()
     return recorded
+
+
+def score_recorded(benchmarks: Sequence[Benchmark[Any]], place: Path) -> Report:
+    """Score the predictions of another program.
+
+    Args:
+        benchmarks: of the catalog.
+        place: see `read_recorded`.
+
+    Raises:
+        ValueError: as `read_recorded`.
+    """
+    sections = []
+    for benchmark in benchmarks:
+        recorded = read_recorded(benchmark, place)
+        records = [
+            to_json(benchmark.score(benchmark.load(number), recorded[key])) for number, key in enumerate(benchmark.ids)
+        ]
+        sections.append(Section.of(benchmark, records))
+    run = replace(NO_RUN, model=f"predictions in {place}")
+    return Report(sections=tuple(sections), run=run, environment=describe_environment())

@@ -7,7 +7,7 @@ Flow: Benchmark -> answer (load, ask in batches, AnswerStore) -> score (answers,
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,14 @@ def answer(
         run: description of the model; part of the keys.
         shard: the batches of this process; None = all.
         batch_size: items that go through the model together; None takes the benchmark's.
-        progress: show a bar on standard error.
+        progress: show a bar on standard error, with the mean score so far and the time left.
     """
     shard = shard or Shard()
     blocks = list(_chunks(range(len(benchmark)), batch_size or benchmark.batch_size))
     mine = [block for number, block in enumerate(blocks) if shard.has(number)]
     keys = {index: run.key(benchmark, benchmark.ids[index]) for block in mine for index in block}
     total, done = len(keys), sum(map(store.done, keys.values()))
+    scores: list[float] = []
     with tqdm(total=total, initial=done, desc=benchmark.title, disable=not progress, unit="item") as bar:
         for block in mine:
             missing = [index for index in block if not store.done(keys[index])]
@@ -63,7 +64,16 @@ def answer(
             # The whole batch again: another one could round differently.
             stored = dict(zip(block, ask_items(benchmark, predictor, block), strict=True))
             store.append([(keys[index], stored[index].to_record()) for index in missing])
+            if progress:
+                scores += _scores_of(benchmark, stored)
+                bar.set_postfix_str(f"score {sum(scores) / len(scores):.3f}" if scores else "", refresh=False)
             bar.update(len(missing))
+
+
+def _scores_of(benchmark: Benchmark[Any], stored: Mapping[int, StoredAnswers]) -> list[float]:
+    """Score a batch for the bar; a benchmark whose items have no score of their own gives nothing."""
+    records = [benchmark.score(benchmark.load(index), one.answers) for index, one in stored.items()]
+    return [float(record["score"]) for record in records if "score" in record]
 
 
 def _chunks(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
@@ -112,7 +122,7 @@ def score(benchmark: Benchmark[Any], store: AnswerStore, run: Run) -> list[Recor
         item, stored = benchmark.load(index), store.answers(benchmark, run, key)
         assert stored is not None
         _require_same_questions(benchmark, item, stored)
-        records.append(_as_json(benchmark.score(item, stored.answers)))
+        records.append(to_json(benchmark.score(item, stored.answers)))
     return records
 
 
@@ -125,7 +135,7 @@ def _require_same_questions(benchmark: Benchmark[Any], item: Any, stored: Stored
         )
 
 
-def _as_json(record: Record) -> Record:
+def to_json(record: Record) -> Record:
     """Pass a record through JSON, so that new and stored ones are equal."""
     return json.loads(json.dumps(record))
 

@@ -75,7 +75,9 @@ class Run:
         return content_key({**decides, "benchmark": asked, "item": item})
 
     def in_words(self) -> str:
-        """Describe the run for the head of a report."""
+        """Describe the run for the head of a report; one without a hash was not of a model of ours."""
+        if not self.model_hash:
+            return self.model
         adapter = f" with adapter {self.adapter} ({self.adapter_hash})" if self.adapter else ""
         sam = f" and original SAM 2 {self.sam} ({self.sam_hash})" if self.sam else ""
         packed = f", quantized to {self.quantize}" if self.quantize else ""

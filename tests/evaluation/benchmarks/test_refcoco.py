@@ -67,7 +67,7 @@ def test_the_other_two_are_read_from_their_own_folders(
     assert benchmark.ask is not None
     assert benchmark.ask(benchmark.load(0))[0].prompt == " Please segment cleaned 20 a in this image."
     assert "' Please segment EXPRESSION in this image.'" in benchmark.protocol
-    (built,) = build_public([f"{folder}/val"], tmp_path, prompts="released")
+    (built,) = build_public([f"{folder}/val"], Selection(split="val", root=tmp_path, prompts="released"))
     assert built.name == f"{folder}/val" and built.ids == benchmark.ids
 
 
@@ -125,7 +125,7 @@ def test_the_released_wording_asks_for_a_mask_after_a_sentence(tmp_path: Path) -
 def test_all_means_every_dataset_that_is_there(tmp_path: Path) -> None:
     write_refcoco(tmp_path / "ref_seg/refcoco")
     with pytest.raises(ValueError, match=r"no reference of split 'testA'"):
-        build_public(["all"], tmp_path)
+        build_public(["all"], Selection(split="", root=tmp_path))
     with pytest.raises(ValueError, match="holds no data of any benchmark"):
-        build_public(["all"], tmp_path / "ref_seg")
+        build_public(["all"], Selection(split="", root=tmp_path / "ref_seg"))
     assert PUBLIC["own"].place is None

@@ -29,6 +29,7 @@ from sa2va.extensions import collect, load_extensions, missing_extensions, resol
 if TYPE_CHECKING:
     from sa2va.evaluation.benchmark import Benchmark
 
+Keyframes = Literal["first", "uniform", "content"]
 Wording = Literal["ours", "released"]  # as in evaluation/prompts.py, which is not imported for --help
 
 EXPORTED_ITEMS = 20  # pictures or clips of each exported split, without --limit
@@ -72,15 +73,24 @@ class BenchmarkChoice:
         Wording, typer.Option(help="Wording of the questions: of our models, or of the released evaluation.")
     ] = "ours"
 
+    keyframes: Annotated[
+        Keyframes | None,
+        typer.Option(help="Frames of a clip that the model reads.", show_default="as the model was trained"),
+    ] = None
+    num_keyframes: Annotated[
+        int | None, typer.Option(min=1, help="How many of them.", show_default="as the model was trained")
+    ] = None
+
     def build(self, extensions: Sequence[str], quiet: bool) -> "list[Benchmark[Any]]":
         """Build the benchmarks, and all generated ones of some extensions.
 
         Raises:
             ValueError: nothing is named, a name is unknown, or the data is missing.
         """
+        from sa2va.evaluation.benchmark import Selection
         from sa2va.evaluation.catalog import ALL, build_benchmarks, build_public, list_benchmarks
 
-        names = [name for several in self.benchmarks or () for name in several.split(",") if name]
+        names = split_names(self.benchmarks or ())
         generated = list_benchmarks()
         options: Any = {"split": self.split, "seed": self.seed, "limit": self.limit}
         built = [one for name in extensions for one in build_benchmarks(extension=name, **options)]
@@ -89,13 +99,12 @@ class BenchmarkChoice:
         public = [name for name in names if name not in generated]
         if self.data is not None and self.exported is not None:
             raise ValueError("--data and --exported: both are roots of the data; give one of them")
+        how: Any = {name: getattr(self, name) for name in ("split", "prompts", "keyframes", "num_keyframes")}
         if self.exported is not None:
             export_missing(self.exported, self.split, self.seed, self.limit or EXPORTED_ITEMS, quiet)
-            built += build_public(public or [ALL], self.exported, prompts=self.prompts)
+            built += build_public(public or [ALL], Selection(root=self.exported, **how))
         elif public:
-            if self.data is None:
-                raise ValueError(f"benchmark {public[0]}: needs the root of its data; add --data DIR")
-            built += build_public(public, self.data, limit=self.limit, seed=self.seed, prompts=self.prompts)
+            built += build_public(public, Selection(root=self.data, limit=self.limit, seed=self.seed, **how))
         if not built:
             flags = [f"--{name}" for name, module in load_extensions().items() if hasattr(module, "BENCHMARKS")]
             raise ValueError(f"nothing to evaluate; add {', '.join([*flags, '--benchmarks NAME --data DIR'])}")
@@ -105,6 +114,11 @@ class BenchmarkChoice:
     def is_drawn(self) -> bool:
         """Whether all items are drawn scenes."""
         return self.data is None
+
+
+def split_names(several: Sequence[str]) -> list[str]:
+    """Return the names of a repeatable option whose values may be lists with commas."""
+    return [name for one in several for name in one.split(",") if name]
 
 
 def export_missing(folder: Path, split: str, seed: int | None, items: int, quiet: bool) -> None:
@@ -183,13 +197,30 @@ def evaluate(
 
 
 def score(
-    folder: Annotated[Path, typer.Argument(metavar="OUT", parser=parse_path, help="Folder of sa2va eval -o.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", parser=parse_path, help="Folder of sa2va eval -o, or of other predictions."),
+    ],
+    benchmarks: Annotated[
+        list[str] | None,
+        typer.Option("--benchmarks", "-b", metavar="NAME[,NAME...]", help="What other predictions are of. Repeatable."),
+    ] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Score the answers of an evaluation again, without a model, and write its report."""
+    """Score answers without a model: those of an evaluation again, or masks and captions that another program wrote.
+
+    The report of an evaluation is written again. Nothing is written into a folder of other predictions.
+    """
+    from sa2va.evaluation.benchmark import Selection
+    from sa2va.evaluation.catalog import build_public
+    from sa2va.evaluation.recorded import score_recorded
     from sa2va.evaluation.report import show
     from sa2va.evaluation.runner import score_folder
 
-    show(score_folder(folder, root=data), as_json=as_json)
+    if not benchmarks:
+        show(score_folder(folder, root=data), as_json=as_json)
+        return
+    names = split_names(benchmarks)
+    show(score_recorded(build_public(names, Selection(split="", root=data)), folder), as_json=as_json)
