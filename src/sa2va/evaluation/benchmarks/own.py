@@ -95,5 +95,4 @@ def summarize(records: Sequence[Record], *, blind: BlindMasks) -> list[Figure]:
         figures.append(measure(f"cIoU of {name}", guesses[:, place], cumulative_iou, groups=groups))
     if len(there) < len(records):
         figures.append(measure_overlap("N-acc", records, no_target_accuracy))
-        figures.append(measure_overlap("T-acc", records, target_accuracy))
-    return figures
+    return [*figures, measure_overlap("T-acc", there, target_accuracy)]
