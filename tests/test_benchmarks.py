@@ -5,8 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from support.stored_layouts import SIZE, rectangle_mask, write_json, write_picture
+
+from sa2va.evaluation.benchmark import Selection
+from sa2va.evaluation.benchmarks.own import own
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -61,3 +67,24 @@ def test_rows_that_a_data_type_leaves_empty_are_refused() -> None:
 def test_parts_of_the_gpu_script_run(command: str) -> None:
     """The other parts that only gpu.sh runs end in a table."""
     assert run_benchmark(*command.split(), expect=None).startswith("## `python benchmarks/")
+
+
+def test_written_expressions_become_own_data(tmp_path: Path) -> None:
+    picture = write_picture(tmp_path / "in/photos/a.jpg")
+    ids = np.zeros((*SIZE, 3), np.uint8)
+    ids[2:9, 3:8] = (5, 1, 0)
+    Image.fromarray(ids).save(picture.with_suffix(".png"))
+    for name in ("0", "1"):
+        write_picture(tmp_path / f"in/clips/walk/frames/{name}.jpg")
+        (tmp_path / "in/clips/walk/masks").mkdir(exist_ok=True)
+        Image.fromarray(rectangle_mask(2, 3, 10, 12)).save(tmp_path / f"in/clips/walk/masks/{name}.png")
+    still = {"image": "photos/a.jpg", "mask": "photos/a.png", "encoding": "panoptic_rgb"}
+    moving = {"frames": "clips/walk/frames", "masks": "clips/walk/masks", "encoding": "pixel_value"}
+    items = [still | {"ids": [261], "expressions": ["the box"]}, moving | {"ids": [255], "expressions": ["the dog"]}]
+    write_json(tmp_path / "in/annotations/referring.json", {"items": items})
+    run_benchmark("written_expressions.py", str(tmp_path / "in"), str(tmp_path / "out"))
+    for folder, key, area in (("pictures", "a.jpg/the box", 35), ("clips", "walk/the dog", 144)):
+        benchmark = own(Selection(split="all", root=tmp_path / "out" / folder))
+        item = benchmark.load(0)
+        assert benchmark.ids == [key]
+        assert sum(item.truth(frame).sum() for frame in range(item.num_frames)) == area

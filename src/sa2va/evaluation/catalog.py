@@ -44,7 +44,7 @@ PUBLIC: dict[str, PublicBenchmark] = {
     "refcoco+": PublicBenchmark(refcoco.refcoco_plus, ("val", "testA", "testB"), FOLDERS["refcoco+"]),
     "refcocog": PublicBenchmark(refcoco.refcocog, ("val", "test"), FOLDERS["refcocog"]),
     "grefcoco": PublicBenchmark(grefcoco.grefcoco, ("val", "testA", "testB"), FOLDERS["grefcoco"]),
-    "reasonseg": PublicBenchmark(reasonseg.reasonseg, ("val", "test"), FOLDERS["reasonseg"]),
+    "reasonseg": PublicBenchmark(reasonseg.reasonseg, ("val", "test"), f"{FOLDERS['reasonseg']}/{{split}}"),
     "mevis": PublicBenchmark(mevis.build, mevis.SPLITS, "video_datas/mevis/{split}"),
     "ref_davis17": PublicBenchmark(davis.build, davis.SPLITS, "video_datas/davis17/{split}"),
     "refytvos": PublicBenchmark(refytvos.build, refytvos.SPLITS, "video_datas/rvos/{split}"),

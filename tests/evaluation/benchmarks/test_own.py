@@ -47,7 +47,7 @@ def test_the_truth_scores_one_and_nothing_scores_zero(dataset: OwnDataset) -> No
     assert len(benchmark) == 5
     right, nothing = figures(benchmark, 1.0), figures(benchmark, 0.0)
     assert right["cIoU"] == right["mean IoU"] == 1
-    assert nothing["cIoU"] == nothing["mean IoU"] == 0
+    assert nothing["cIoU"] == nothing["mean IoU"] == nothing["T-acc"] == 0
     assert {name: value for name, value in right.items() if " of " in name} == {
         name: value for name, value in nothing.items() if " of " in name
     }
@@ -115,7 +115,7 @@ def test_every_expression_and_one_of_nothing_is_asked(tmp_path: Path) -> None:
     model = ScriptedModel(lambda request, frames: np.ones((1, *frames.shape[:3]), bool))
     found = {figure.name: figure.value for figure in benchmark.summarize(run(benchmark, model))}
     assert model.prompts[0] == "Please segment the cats."
-    assert found["N-acc"] == 0
+    assert found["N-acc"] == 0 and found["T-acc"] == 1
     assert found["cIoU"] == found["cIoU of the whole picture"] is not None
     assert own(Selection(split="all", root=tmp_path, limit=2)).ids == benchmark.ids[:2]
 

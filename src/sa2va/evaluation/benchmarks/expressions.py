@@ -30,6 +30,7 @@ from sa2va.metrics.referring import THRESHOLDS, cumulative_iou
 from sa2va.types import FrameSource, MaskTracks
 
 T = TypeVar("T")
+PICTURE_BATCH, CLIP_BATCH = 32, 4
 UNION = "the union of all masks of an answer counts, no [SEG] is an empty mask"
 
 
@@ -149,6 +150,7 @@ def build_benchmark(
     """
     chosen = [referrals[index] for index in selection.choose(len(referrals))]
     masks = blind or BlindMasks()
+    is_clips = chosen[0].num_frames > 1
     return Benchmark(
         name=name,
         title=title,
@@ -157,6 +159,7 @@ def build_benchmark(
         ask=lambda item: [Request(media=item.open(), prompt=item.question(selection.prompts))],
         score=lambda item, answers: score(item, answers, masks),
         summarize=summarize,
+        batch_size=CLIP_BATCH if is_clips else PICTURE_BATCH,
         protocol=f"{question_for(EXAMPLE, selection.prompts)!r}, one expression at a time; {UNION}; {metrics}",
     )
 

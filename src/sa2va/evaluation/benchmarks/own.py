@@ -45,11 +45,16 @@ def held_out(
         blind: masks made without looking.
         num_records: records to ask about, spread over the dataset; None = all.
         selection: which expressions are asked, and how; None = all.
+
+    Raises:
+        ValueError: nothing can be asked for.
     """
     blind = blind or BlindMasks()
     chosen = range(len(dataset)) if num_records is None else uniform_indices(len(dataset), num_records)
     records = [dataset.records[index] for index in chosen]
     referrals = list_referrals(dataset, records, list_expressions)
+    if not any(one.expression.objects for one in referrals):
+        raise ValueError(f"dataset {dataset.name}: no record has an expression with a mask; nothing can be measured")
     return build_benchmark(
         "own",
         "Own data",
@@ -95,5 +100,4 @@ def summarize(records: Sequence[Record], *, blind: BlindMasks) -> list[Figure]:
         figures.append(measure(f"cIoU of {name}", guesses[:, place], cumulative_iou, groups=groups))
     if len(there) < len(records):
         figures.append(measure_overlap("N-acc", records, no_target_accuracy))
-        figures.append(measure_overlap("T-acc", records, target_accuracy))
-    return figures
+    return [*figures, measure_overlap("T-acc", there, target_accuracy)]
