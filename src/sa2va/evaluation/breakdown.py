@@ -14,7 +14,7 @@ FACTS = "facts"  # key of a Record: fact -> value, both texts
 MAX_VALUES = 12  # of one fact; more values, such as clip names, make no table
 SMALL, LARGE = 0.02, 0.10  # share of the picture
 POSITION_WORDS = frozenset(
-    "above ahead back background behind below beneath beside between bottom center centre close closer closest corner"
+    "above ahead back background behind below beneath beside between bottom center close closer closest corner"
     " far farther farthest first foreground front furthest last left leftmost lower lowest middle near nearer nearest"
     " next right rightmost second side third top under upper uppermost".split()
 )
