@@ -38,6 +38,20 @@ def test_markdown_is_a_row_a_figure_under_the_description_of_the_run() -> None:
     assert rows[3] == "| Things: no bar | - | - | 0 | - |  |  |"
 
 
+def test_published_values_stand_beside_those_of_the_same_model() -> None:
+    figures = (measure("cIoU", np.array([0.8, 0.9])), measure("Pr@0.5", np.array([1.0])))
+    section = Section(name="refcoco/val", title="RefCOCO val", figures=figures)
+    shown = Report(sections=(section,), run=replace(STAMP, model="ByteDance/Sa2VA-4B"), environment={})
+    _, _, *rows = shown.to_markdown().splitlines()
+    assert rows[0] == "| figure | value | 95 % interval | items | chance | published | bar | verdict |"
+    assert rows[2] == "| RefCOCO val: cIoU | 0.850 | 0.800 .. 0.900 | 2 | - | 0.824 |  |  |"
+    assert rows[3] == "| RefCOCO val: Pr@0.5 | 1.000 | - | 1 | - | - |  |  |"  # one picture has no interval
+    assert shown.to_dict()["published"]["refcoco/val"]["cIoU"]["value"] == 0.824
+    assert "published: Sa2VA-4B, model cards" in " ".join(shown.to_text().split())
+    other = replace(shown, run=replace(shown.run, adapter="mine", adapter_hash="1"))  # another model
+    assert (other.published, "published" in other.to_text()) == ({}, False)
+
+
 @pytest.mark.parametrize(("values", "passed"), [((0.75, 0.5), True), ((0.75, 0.25), False), ((), True)])
 def test_passed_means_every_bar(values: tuple[float, ...], passed: bool) -> None:
     assert report(*values).passed is passed

@@ -19,6 +19,7 @@ import sa2va
 from sa2va.apps.commands.assemble import assemble
 from sa2va.apps.commands.caption import caption
 from sa2va.apps.commands.chat import chat
+from sa2va.apps.commands.compare import compare
 from sa2va.apps.commands.convert import convert
 from sa2va.apps.commands.data import app as data
 from sa2va.apps.commands.demo import demo
@@ -48,6 +49,7 @@ COMMANDS = {
     "finetune": finetune,
     "eval": evaluate,
     "score": score,
+    "compare": compare,
     "convert": convert,
     "assemble": assemble,
     "doctor": doctor,

@@ -4,6 +4,7 @@ Flow: values -> SVG -> body of draw.page.document, whose style has the classes b
 Shapes: P points. Coordinates of a chart are its data's; both axes start at 0 and end at 1 unless told otherwise.
 """
 
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -27,7 +28,7 @@ svg.interval .range { stroke: var(--blue); stroke-width: 5; opacity: 0.45; } svg
 def histogram(values: ArrayLike, x_name: str, y_name: str = "items", num_bins: int = 20) -> str:
     """Draw how many values lie in each of equal bins of 0..1; values outside count to the nearest bin."""
     counts, _ = np.histogram(np.clip(np.asarray(values, float), 0, 1), num_bins, (0, 1))
-    top = max(int(counts.max(initial=0)), 1)
+    top = math.ceil(max(int(counts.max(initial=0)), 1) / 4) * 4  # so that all ticks are whole
     bars = "".join(
         _bar(place / num_bins, (place + 1) / num_bins, count / top, f"{count} {y_name}")
         for place, count in enumerate(counts.tolist())

@@ -70,6 +70,6 @@ def draw_best_and_worst(predictor: Answers, benchmark: Benchmark[Referral], reco
     return contact_sheet(frames, number, captions)
 
 
-def outline(picture: Frame, truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> Frame:
-    """Draw the true mask (green) and the predicted one (orange) over a picture."""
-    return overlay(picture, np.stack([truth, found]), colors=[TRUTH, FOUND], alpha=0.4)
+def outline(picture: Frame, truth: NDArray[np.bool_], found: NDArray[np.bool_], alpha: float = 0.4) -> Frame:
+    """Draw the true mask (green) and the predicted one (orange) over a picture, tinted by `alpha`."""
+    return overlay(picture, np.stack([truth, found]), colors=[TRUTH, FOUND], alpha=alpha)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.prompts import Wording
@@ -22,7 +23,7 @@ from sa2va.inference.results import Prediction
 from sa2va.inference.tracking.session import TrackSession
 from sa2va.metrics.interval import Groups, Rows, Statistic, bootstrap_interval, compare_with_bar, mean
 from sa2va.metrics.paired import Table
-from sa2va.types import Sample
+from sa2va.types import Frame, Sample
 
 Record = dict[str, Any]  # scores of one item, as JSON values
 Item = TypeVar("Item")  # a Sample, or what else a benchmark asks about
@@ -157,6 +158,25 @@ class Figure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Case:
+    """One item to look at: picture, true and predicted mask.
+
+    Attributes:
+        expression: what was asked.
+        picture: (H, W, 3), of a clip one frame.
+        truth: (H, W).
+        found: (H, W), the union of the masks that count.
+        text: of the answer; empty takes the texts of all answers.
+    """
+
+    expression: str
+    picture: Frame
+    truth: NDArray[np.bool_]
+    found: NDArray[np.bool_]
+    text: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Benchmark(Generic[Item]):
     """Benchmark: items, requests, scores and figures.
 
@@ -193,6 +213,7 @@ class Benchmark(Generic[Item]):
     options: Options = field(default_factory=Options)
     forced: bool = False
     submit: Callable[[Path, Iterable[tuple[Item, Sequence[Answer]]]], None] | None = None
+    show: Callable[[Item, Sequence[Answer], Record], Case] | None = None
     batch_size: int = 32
     split: str = ""
     seed: int | None = None
@@ -254,14 +275,15 @@ def measure(
         bar: threshold, if any.
     """
     value = low = high = None
+    num_items = len(rows if groups is None else set(groups))
     if len(rows):
         value = _finite(statistic(rows))
-        if value is not None and _WITH_INTERVALS.get():
+        if value is not None and num_items > 1 and _WITH_INTERVALS.get():  # one picture tells nothing about others
             low, high = map(_finite, bootstrap_interval(rows, statistic, groups))
     else:
         chance = None  # the baseline has no items either
     return Figure(
-        name=name, value=value, low=low, high=high, num_items=len(rows if groups is None else set(groups)),
+        name=name, value=value, low=low, high=high, num_items=num_items,
         chance=_finite(chance), baseline=baseline, bar=bar, table=Table(rows, statistic, groups),
     )  # fmt: skip
 

@@ -6,15 +6,15 @@ Flow: expression and truth of an item -> facts_of -> Record["facts"]; records ->
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sa2va.evaluation.benchmark import Record
+from sa2va.evaluation.benchmark import Benchmark, Figure, Record, measure, values_only
 
 FACTS = "facts"  # key of a Record: fact -> value, both texts
 MAX_VALUES = 12  # of one fact; more values, such as clip names, make no table
 SMALL, LARGE = 0.02, 0.10  # share of the picture
 POSITION_WORDS = frozenset(
-    "above ahead back background behind below beneath beside between bottom center centre close closer closest corner"
+    "above ahead back background behind below beneath beside between bottom center close closer closest corner"
     " far farther farthest first foreground front furthest last left leftmost lower lowest middle near nearer nearest"
     " next right rightmost second side third top under upper uppermost".split()
 )
@@ -78,3 +78,13 @@ def split_by_facts(records: Sequence[Record]) -> Iterator[Part]:
             order = ORDER.get(fact, sorted(found))
             for value in [*(one for one in order if one in found), *sorted(found.keys() - set(order))]:
                 yield Part(fact, value, tuple(found[value]))
+
+
+def break_down(benchmark: Benchmark[Any], records: Sequence[Record]) -> Iterator[tuple[Part, Figure]]:
+    """Yield the first figure of a benchmark, with its interval, on each part of its records."""
+    for part in split_by_facts(records):
+        with values_only():
+            figures = benchmark.summarize([records[index] for index in part.indices])
+        if figures and figures[0].table is not None:
+            rows, statistic, groups = figures[0].table
+            yield part, measure(figures[0].name, rows, statistic, groups=groups)

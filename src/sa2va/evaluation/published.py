@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-REFERRING = (("refcoco/val", "cIoU"), ("refcoco_plus/val", "cIoU"), ("refcocog/val", "cIoU"))
+REFERRING = (("refcoco/val", "cIoU"), ("refcoco+/val", "cIoU"), ("refcocog/val", "cIoU"))
 MEVIS, MEVIS_U = ("mevis/valid", "J&F"), ("mevis/valid_u", "J&F")
 DAVIS, YOUTUBE, REVOS = ("ref_davis17/valid", "J&F"), ("refytvos/valid", "J&F"), ("revos/valid", "J&F")
 REVOS_KINDS = (("revos/valid", "J&F, referring"), ("revos/valid", "J&F, reasoning"))
@@ -22,7 +22,7 @@ CAPTIONS = (("gcg/val", "METEOR"), ("gcg/val", "CIDEr"))
 REASON = (("reasonseg/val", "gIoU"), ("reasonseg/val", "cIoU"))
 NOT_SHARES = {*MME, MMBENCH_VIDEO, CAPTIONS[1]}  # in their own units; all others are printed in percent
 REFCOCO_SPLITS = tuple((f"refcoco/{split}", "cIoU") for split in ("val", "testA", "testB"))
-PLUS_SPLITS = tuple((f"refcoco_plus/{split}", "cIoU") for split in ("val", "testA", "testB"))
+PLUS_SPLITS = tuple((f"refcoco+/{split}", "cIoU") for split in ("val", "testA", "testB"))
 G_SPLITS = tuple((f"refcocog/{split}", "cIoU") for split in ("val", "test"))
 
 Column = tuple[str, str]  # benchmark and figure

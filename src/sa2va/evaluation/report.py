@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from rich.table import Table
 
 import sa2va
 from sa2va.evaluation.benchmark import Benchmark, Figure, Record
+from sa2va.evaluation.published import Published, find_published
 from sa2va.evaluation.stamp import Run
 from sa2va.files.atomic import write_text
 from sa2va.terminal import in_markup
@@ -80,8 +82,26 @@ class Report:
         """Whether every bar is reached."""
         return all(figure.passed is not False for section in self.sections for figure in section.figures)
 
+    @cached_property
+    def published(self) -> dict[tuple[str, str], Published]:
+        """Published values of the model, by benchmark and figure of this report; none with an adapter."""
+        own = {(section.name, figure.name) for section in self.sections for figure in section.figures}
+        found = [] if self.run.adapter else find_published(self.run.model, consistent=self.run.sam is not None)
+        return {(one.benchmark, one.figure): one for one in reversed(found) if (one.benchmark, one.figure) in own}
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines below the table: the baselines, and who published the values."""
+        baselines = {figure.baseline for section in self.sections for figure in section.figures if figure.baseline}
+        sources = {f"{one.model}, {one.source}" for one in self.published.values()}
+        named = {"chance": baselines, "published": sources}
+        return [f"{name}: {'; '.join(sorted(texts))}" for name, texts in named.items() if texts]
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report as a JSON object."""
+        published: dict[str, Any] = {}
+        for one in self.published.values():
+            published.setdefault(one.benchmark, {})[one.figure] = {"value": one.value, "source": one.source}
         return {
             "passed": self.passed,
             "run": self.run.to_dict(),
@@ -90,6 +110,7 @@ class Report:
             "titles": {section.name: section.title for section in self.sections},
             "protocols": {section.name: section.protocol for section in self.sections if section.protocol},
             "benchmarks": {section.name: section.to_dict() for section in self.sections},
+            "published": published,
             "unfinished": list(self.unfinished),
         }
 
@@ -97,7 +118,7 @@ class Report:
         """Build the table of all figures, with a heading per benchmark."""
         table = Table(title=in_markup(f"sa2va eval: {self.run.in_words()}"), title_justify="left")
         table.add_column("figure")
-        for name in ("value", "95 % interval", "items", "chance", "bar"):
+        for name in self.columns[1:-1]:
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)
         for section in self.sections:
@@ -106,12 +127,10 @@ class Report:
             if section.scored_elsewhere:
                 table.add_row("  scored by its server: submission/" + section.name.replace("/", "-") + ".zip")
             for figure in section.figures:
-                name, *numbers, verdict = _cells(figure)
+                name, *numbers, verdict = self.cells(section, figure)
                 color = _COLORS.get(verdict)
                 table.add_row(f"  {name}", *numbers, f"[{color}]{verdict}[/{color}]" if color else verdict)
-        sources = {figure.baseline for section in self.sections for figure in section.figures if figure.baseline}
-        notes = [f"chance: {'; '.join(sorted(sources))}"] if sources else []
-        table.caption = in_markup("\n".join([*notes, *self.unfinished]))
+        table.caption = "\n".join(map(in_markup, [*self.notes, *self.unfinished]))
         table.caption_justify = "left"
         return table
 
@@ -124,15 +143,29 @@ class Report:
     def to_markdown(self) -> str:
         """Format the table as Markdown, for a model card."""
         rows: list[tuple[str, ...]] = [
-            ("figure", "value", "95 % interval", "items", "chance", "bar", "verdict"),
-            ("---", "--:", "--:", "--:", "--:", "--:", "---"),
+            self.columns,
+            ("---", *["--:"] * (len(self.columns) - 2), "---"),
         ]
-        rows += [
-            (f"{section.title}: {name}", *rest)
-            for section in self.sections
-            for name, *rest in map(_cells, section.figures)
-        ]
+        for section in self.sections:
+            for figure in section.figures:
+                name, *rest = self.cells(section, figure)
+                rows.append((f"{section.title}: {name}", *rest))
         return f"{self.run.in_words()}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Heads of the columns."""
+        published = ("published",) if self.published else ()
+        return ("figure", "value", "95 % interval", "items", "chance", *published, "bar", "verdict")
+
+    def cells(self, section: Section, figure: Figure) -> tuple[str, ...]:
+        """Return the texts of a figure, one per column."""
+        interval = "-" if figure.low is None or figure.high is None else f"{figure.low:.3f} .. {figure.high:.3f}"
+        known = self.published.get((section.name, figure.name))
+        published = (_number(None if known is None else known.value),) if self.published else ()
+        numbers = (_number(figure.value), interval, str(figure.num_items), _number(figure.chance), *published)
+        name = f"{figure.name} ({figure.note})" if figure.note else figure.name
+        return (name, *numbers, str(figure.bar) if figure.bar else "", figure.verdict)
 
     def save(self, folder: Path) -> None:
         """Write the report as JSON, text and Markdown; each file atomically."""
@@ -150,19 +183,6 @@ def show(report: Report, *, as_json: bool = False) -> None:
         print(report.to_json())
     else:
         Console().print(report.table())
-
-
-def _cells(figure: Figure) -> tuple[str, ...]:
-    interval = "-" if figure.low is None or figure.high is None else f"{figure.low:.3f} .. {figure.high:.3f}"
-    return (
-        f"{figure.name} ({figure.note})" if figure.note else figure.name,
-        _number(figure.value),
-        interval,
-        str(figure.num_items),
-        _number(figure.chance),
-        str(figure.bar) if figure.bar else "",
-        figure.verdict,
-    )
 
 
 def _number(value: float | None) -> str:

@@ -7,7 +7,12 @@ Flow: Benchmark -> answer (load, ask in batches, AnswerStore) -> score (answers,
 
 import json
 import time
+<<<<<<< HEAD
 from collections.abc import Iterator, Mapping, Sequence
+=======
+from collections.abc import Iterator, Sequence
+from functools import partial
+>>>>>>> c477d10 (sa2va compare; report.html: figures, charts, breakdowns and cases on one self-contained page; published values beside measured ones; no interval of a single picture)
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +21,14 @@ from tqdm import tqdm
 from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Answers, Benchmark, Record
 from sa2va.evaluation.catalog import rebuild
+from sa2va.evaluation.html import Detail, render_page
 from sa2va.evaluation.report import FILES, Report, Section, describe_environment
 from sa2va.evaluation.stamp import Run
 from sa2va.evaluation.store import AnswerStore, Asked, Shard, StoredAnswers, list_answers
 from sa2va.evaluation.submission import pack
 from sa2va.files.atomic import write_text
 
-RECORDS = "records.jsonl"
+RECORDS, PAGE = "records.jsonl", "report.html"
 
 
 class Unanswered(ValueError):
@@ -159,7 +165,7 @@ def require_own_folder(folder: Path) -> None:
     Raises:
         ValueError: there is a report without answers.
     """
-    for name in FILES:
+    for name in (*FILES, PAGE):
         if (folder / name).exists() and not any(list_answers(folder)):
             raise ValueError(
                 f"{folder / name}: was not written by an evaluation into this folder, which has no answers, "
@@ -233,7 +239,7 @@ def score_folder(folder: Path, *, root: Path | None = None, own: Sequence[Benchm
 
 
 def _report(benchmarks: Sequence[Benchmark[Any]], store: AnswerStore, run: Run, folder: Path | None = None) -> Report:
-    sections, unfinished, lines = [], [], []
+    sections, unfinished, lines, details = [], [], [], []
     for benchmark in benchmarks:
         try:
             records = score(benchmark, store, run)
@@ -247,6 +253,14 @@ def _report(benchmarks: Sequence[Benchmark[Any]], store: AnswerStore, run: Run, 
         if folder is not None and benchmark.submit is not None:
             pack(benchmark, store, run, folder)
         sections.append(Section.of(benchmark, records))
+        details.append(Detail(benchmark, records, partial(_answers_of, benchmark, store, run)))
+    report = Report(sections=tuple(sections), unfinished=tuple(unfinished), run=run, environment=describe_environment())
     if folder is not None:
         write_text(folder / RECORDS, "".join(lines))
-    return Report(sections=tuple(sections), unfinished=tuple(unfinished), run=run, environment=describe_environment())
+        write_text(folder / PAGE, render_page(report, details))
+    return report
+
+
+def _answers_of(benchmark: Benchmark[Any], store: AnswerStore, run: Run, index: int) -> tuple[Answer, ...]:
+    stored = store.answers(benchmark, run, benchmark.ids[index])
+    return () if stored is None else stored.answers

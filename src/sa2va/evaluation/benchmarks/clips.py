@@ -21,7 +21,7 @@ from sa2va.data.catalog import FOLDERS
 from sa2va.data.clips import FRAME_SUFFIX, ClipExpression, FrameClip, ReferringClips
 from sa2va.data.referring import Expression
 from sa2va.evaluation.answers import Answer
-from sa2va.evaluation.benchmark import Benchmark, Figure, Record, Selection, measure
+from sa2va.evaluation.benchmark import Benchmark, Case, Figure, Record, Selection, measure
 from sa2va.evaluation.breakdown import facts_of
 from sa2va.evaluation.mask_files import write_clip_masks
 from sa2va.evaluation.prompts import Wording, question_for
@@ -147,6 +147,7 @@ def build_benchmark(
         ask=partial(ask, wording=selection.prompts),
         score=score or score_expression,
         summarize=summarize or clip_figures,
+        show=show,
         protocol=f"{question!r}, one expression at a time; key frames as the model and its mode have them; {UNION}; "
         f"{protocol}",
         submit=submit,
@@ -210,6 +211,18 @@ def score_expression(item: ClipItem, answers: Sequence[Answer]) -> Record:
     if "robustness" in means:
         record["r"] = means["robustness"]
     return record | _confidence(answer, united.j, bool(expression.objects))
+
+
+def show(item: ClipItem, answers: Sequence[Answer], record: Record) -> Case:
+    """Show the frame of the lowest score, with the masks of all expressions of the item."""
+    frame = record["worst"]
+    found = np.stack([answer.union_at(frame) for answer in answers])
+    return Case(
+        expression=f"{record['expression']} (frame {frame})",
+        picture=item.clip.media.frame(frame),
+        truth=np.asarray(item.truth(frame).any(0)),
+        found=np.asarray(found.any(0)),
+    )
 
 
 def check_length(item: ClipItem, answer: Answer) -> Answer:

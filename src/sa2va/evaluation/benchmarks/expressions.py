@@ -18,7 +18,7 @@ from sa2va.data.media_files import StoredFrames, StoredVideo
 from sa2va.data.referring import Expression, ReferredPicture
 from sa2va.data.stored import StoredDataset
 from sa2va.evaluation.answers import Answer
-from sa2va.evaluation.benchmark import Benchmark, Figure, Record, Selection, measure
+from sa2va.evaluation.benchmark import Benchmark, Case, Figure, Record, Selection, measure
 from sa2va.evaluation.blind import BlindMasks
 from sa2va.evaluation.breakdown import facts_of
 from sa2va.evaluation.prompts import Wording, question_for
@@ -160,6 +160,7 @@ def build_benchmark(
         score=lambda item, answers: score(item, answers, masks),
         summarize=summarize,
         batch_size=CLIP_BATCH if is_clips else PICTURE_BATCH,
+        show=show,
         protocol=f"{question_for(EXAMPLE, selection.prompts)!r}, one expression at a time; {UNION}; {metrics}",
     )
 
@@ -187,6 +188,17 @@ def score(item: Referral, answers: Sequence[Answer], blind: BlindMasks) -> Recor
         first = found[0] if len(found) else np.zeros(item.size, bool)
         totals += [overlap(mask, truth, ignored) for mask in (np.asarray(found.any(0)), first, *guesses)]
     return _record(item, answer, totals)
+
+
+def show(item: Referral, answers: Sequence[Answer], record: Record) -> Case:
+    """Show a picture, or the frame of a clip on which the true masks are largest, with the union of all masks."""
+    frame = max(range(item.num_frames), key=lambda place: item.truth(place).sum()) if item.num_frames > 1 else 0
+    return Case(
+        expression=item.expression.text,
+        picture=item.media.frames([frame])[0],
+        truth=item.truth(frame),
+        found=answers[0].union_at(frame),
+    )
 
 
 def _record(item: Referral, answer: Answer, totals: NDArray[np.int64]) -> Record:
