@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sa2va.metrics.calibration import NUM_BINS, calibration_bins, ece, risk_coverage
+from sa2va.metrics.calibration import NUM_BINS, calibration_bins, calibration_error, ece, risk_coverage
+from sa2va.metrics.interval import bootstrap_interval
 
 UNIT = st.floats(0, 1)
 
@@ -75,3 +76,11 @@ def test_bounded_by_the_mean_gap(pairs: list[tuple[float, float]]) -> None:
     confidences, outcomes = np.array(pairs).T
     assert ece(outcomes, outcomes) == 0.0
     assert -1e-9 <= ece(confidences, outcomes) <= np.abs(confidences - outcomes).mean() + 1e-9
+
+
+def test_the_interval_of_sums_is_that_of_picked_pairs() -> None:
+    rng = np.random.default_rng(0)
+    rows, groups = rng.random((80, 2)), rng.integers(0, 20, 80)
+    assert calibration_error(rows) == ece(rows[:, 0], rows[:, 1])
+    slow = bootstrap_interval(rows, lambda drawn: ece(drawn[:, 0], drawn[:, 1]), groups, num_resamples=100)
+    assert bootstrap_interval(rows, calibration_error, groups, num_resamples=100) == pytest.approx(slow, abs=1e-12)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sa2va.metrics.text import attribute_counts, exact_match, f1, normalize, plain_text
+from sa2va.metrics.text import attribute_counts, exact_match, f1, normalize, plain_text, pooled_f1
 
 RED_CIRCLE, BLUE_SQUARE = {"color": "red", "shape": "circle"}, {"color": "blue", "shape": "square"}
 
@@ -67,3 +67,4 @@ def test_f1_from_counts() -> None:
     assert f1(0, 0, 0) == 1.0
     assert f1(2, 4, 4) == 0.5
     assert f1(0, 3, 0) == 0.0
+    assert pooled_f1([(2, 4, 4), (0, 3, 0), (0, 0, 0)]) == pytest.approx(4 / 11)

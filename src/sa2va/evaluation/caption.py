@@ -23,7 +23,7 @@ from sa2va.metrics.captions import check_caption_tools, meteor, score_captions
 from sa2va.metrics.grounded import matched_only_iou, num_recalled
 from sa2va.metrics.interval import share
 from sa2va.metrics.iou import pairwise_rle_iou
-from sa2va.metrics.text import attribute_counts, f1
+from sa2va.metrics.text import attribute_counts, pooled_f1
 from sa2va.tokens import PHRASE_TOKENS
 
 ANOTHER_CAPTION = "the caption of another scene"
@@ -187,8 +187,3 @@ def attribute_f1(records: Sequence[Record], bar: Bar | None, name: str, only: Co
     chance = pooled_f1(np.array(blind, float)) if len(blind) > 1 else None
     counts = rows[rows[:, 1:].any(1)]  # skip items where neither text nor truth has such an attribute
     return measure(name, counts, pooled_f1, chance=chance, baseline=ANOTHER_CAPTION, bar=bar)
-
-
-def pooled_f1(rows: NDArray[np.float64]) -> float:
-    """Return F1 of counts (E, 3) summed over items: matched, predicted, true."""
-    return f1(*rows.sum(0))

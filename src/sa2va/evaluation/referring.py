@@ -1,7 +1,7 @@
 """Score referring segmentation: masks in pictures, groups, absent objects, and calibration.
 
 Flow: a benchmark -> *_record per item -> *_figures over records.
-Source: cIoU and gIoU as in RefCOCO and gRefCOCO (metrics/iou.py); calibration as in metrics/calibration.py.
+Source: cIoU and gIoU as in RefCOCO and gRefCOCO (metrics/referring.py); calibration as in metrics/calibration.py.
 Shapes: N predicted masks, M objects of a scene, T frames, H W picture.
 """
 
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Bar, Figure, Record, measure
-from sa2va.metrics.calibration import ece
-from sa2va.metrics.iou import ciou, giou, intersection_union, ratio
+from sa2va.metrics.calibration import calibration_error
+from sa2va.metrics.interval import mean_of_classes
+from sa2va.metrics.iou import intersection_union, ratio
+from sa2va.metrics.referring import cumulative_iou, mean_iou
 from sa2va.types import Masks
 
 RANDOM_OBJECT = "a random object of the scene"
@@ -59,27 +61,17 @@ def overlap_rows(records: Sequence[Record]) -> NDArray[np.float64]:
     return np.array([[r["intersection"], r["union"]] for r in records], float).reshape(-1, 2)
 
 
-def cumulative(rows: NDArray[np.float64]) -> float:
-    """Return the cIoU of rows (E, 2)."""
-    return ciou(rows[:, 0], rows[:, 1])
-
-
-def averaged(rows: NDArray[np.float64]) -> float:
-    """Return the gIoU of rows (E, 2)."""
-    return giou(rows[:, 0], rows[:, 1])
-
-
 def overlap_figures(
     records: Sequence[Record], name: str, *, ciou_bar: Bar | None = None, giou_bar: Bar | None = None
 ) -> list[Figure]:
     """Compute cIoU and gIoU, with a random object as baseline."""
     rows = overlap_rows(records)
     blind = [(r["chance_intersection"], r["chance_union"]) for r in records]
-    chance = ciou(*zip(*blind, strict=True)) if blind else None
+    chance = cumulative_iou(blind) if blind else None
     blind_iou = float(np.mean([r["chance_iou"] for r in records])) if records else None
     return [
-        measure(f"cIoU, {name}", rows, cumulative, chance=chance, baseline=RANDOM_OBJECT, bar=ciou_bar),
-        measure(f"gIoU, {name}", rows, averaged, chance=blind_iou, baseline=RANDOM_OBJECT, bar=giou_bar),
+        measure(f"cIoU, {name}", rows, cumulative_iou, chance=chance, baseline=RANDOM_OBJECT, bar=ciou_bar),
+        measure(f"gIoU, {name}", rows, mean_iou, chance=blind_iou, baseline=RANDOM_OBJECT, bar=giou_bar),
     ]
 
 
@@ -100,16 +92,10 @@ def group_figures(records: Sequence[Record]) -> list[Figure]:
     right = np.array([r["num_objects"] == r["num_targets"] for r in records], float)
     usual = max(counts.count(count) for count in set(counts)) / len(counts) if counts else None
     return [
-        measure("IoU of the union", rows, averaged, chance=chance, baseline=guess, bar=Bar(0.65)),
-        measure("cIoU of the union", rows, cumulative),
+        measure("IoU of the union", rows, mean_iou, chance=chance, baseline=guess, bar=Bar(0.65)),
+        measure("cIoU of the union", rows, cumulative_iou),
         measure("right number of masks", right, chance=usual, baseline="the most frequent number"),
     ]
-
-
-def balanced(rows: NDArray[np.float64]) -> float:
-    """Return the mean recall over classes of rows (E, 2), class and correctness; skip a class without items."""
-    recalls = [rows[rows[:, 0] == value, 1].mean() for value in (0, 1) if (rows[:, 0] == value).any()]
-    return float(np.mean(recalls))
 
 
 def absent_figures(records: Sequence[Record]) -> list[Figure]:
@@ -127,7 +113,7 @@ def absent_figures(records: Sequence[Record]) -> list[Figure]:
         measure('recall of "not there"', not_there, chance=0.0, baseline=always, bar=Bar(0.90)),
         measure('recall of "there", pairs never shown', unseen(True), chance=1.0, baseline=always),
         measure('recall of "not there", pairs never shown', unseen(False), chance=0.0, baseline=always),
-        measure("mean of both recalls", rows, balanced, chance=0.5 if records else None, baseline=always),
+        measure("mean of both recalls", rows, mean_of_classes, chance=0.5 if records else None, baseline=always),
     ]
 
 
@@ -150,11 +136,6 @@ def probe_record(answer: Answer, target: NDArray[np.bool_], present: bool) -> Re
     }
 
 
-def paired_ece(rows: NDArray[np.float64]) -> float:
-    """Return the calibration error of rows (E, 2): confidence and outcome."""
-    return ece(rows[:, 0], rows[:, 1])
-
-
 def score_rows(records: Sequence[Record]) -> tuple[NDArray[np.float64], list[int]]:
     """Collect (E, 2), expected and actual IoU of every frame, and the picture or clip of each row."""
     pairs = [pair for record in records for pair in zip(record["scores"], record["ious"], strict=True)]
@@ -170,6 +151,14 @@ def calibration_figures(records: Sequence[Record]) -> list[Figure]:
     absent = float(np.mean([not r["present"] for r in records])) if records else None
     short = 1 - float(scores[:, 1].mean()) if len(scores) else None
     return [
-        measure("calibration error of presence", presence, paired_ece, chance=absent, baseline=sure, bar=bar),
-        measure("calibration error of scores", scores, paired_ece, groups=owners, chance=short, baseline=sure, bar=bar),
+        measure("calibration error of presence", presence, calibration_error, chance=absent, baseline=sure, bar=bar),
+        measure(
+            "calibration error of scores",
+            scores,
+            calibration_error,
+            groups=owners,
+            chance=short,
+            baseline=sure,
+            bar=bar,
+        ),
     ]

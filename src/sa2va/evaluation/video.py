@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Bar, Figure, Record, measure
-from sa2va.evaluation.referring import RANDOM_OBJECT, choices, paired_ece, score_rows
+from sa2va.evaluation.referring import RANDOM_OBJECT, choices, score_rows
 from sa2va.metrics.boundary import boundary_f, jaccard
+from sa2va.metrics.calibration import calibration_error
 from sa2va.types import Masks
 
 
@@ -77,5 +78,5 @@ def track_figures(records: Sequence[Record]) -> list[Figure]:
         track_figure(moving, "J&F, expressions that only motion decides", Bar(0.50)),
         measure("J", np.array([r["j"] for r in records])),
         measure("F", np.array([r["f"] for r in records])),
-        measure("calibration error of scores per frame", scored, paired_ece, groups=clips),
+        measure("calibration error of scores per frame", scored, calibration_error, groups=clips),
     ]

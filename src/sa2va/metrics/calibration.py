@@ -6,10 +6,12 @@ Source: Naeini et al., AAAI 2015 (expected calibration error); Geifman and El-Ya
 Shapes: E pairs, B bins.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from sa2va.metrics.interval import SumStatistic, divide
 
 NUM_BINS = 10
 
@@ -33,12 +35,28 @@ def calibration_bins(confidences: ArrayLike, outcomes: ArrayLike) -> Bins:
         ValueError: no pairs, different lengths, or values outside 0..1.
     """
     confidences, outcomes = _pairs(confidences, outcomes)
-    bins = np.minimum((confidences * NUM_BINS).astype(int), NUM_BINS - 1)
+    bins = _bins(confidences)
     return Bins(
         counts=np.bincount(bins, minlength=NUM_BINS),
         confidences=np.bincount(bins, confidences, NUM_BINS).astype(float),
         outcomes=np.bincount(bins, outcomes, NUM_BINS).astype(float),
     )
+
+
+def _gap_terms(rows: Any) -> NDArray[np.float64]:
+    """Return the difference of each pair in the column of its bin, and a one, (E, B + 1)."""
+    pairs = np.asarray(rows, float).reshape(-1, 2)
+    confidences, outcomes = _pairs(pairs[:, 0], pairs[:, 1])
+    terms = np.zeros((len(pairs), NUM_BINS + 1))
+    terms[np.arange(len(pairs)), _bins(confidences)] = confidences - outcomes
+    terms[:, -1] = 1
+    return terms
+
+
+calibration_error = SumStatistic(
+    terms=_gap_terms, combine=lambda sums: divide(np.abs(sums[:, :-1]).sum(1), sums[:, -1])
+)
+"""`ece` of rows (E, 2), confidence and outcome."""
 
 
 def ece(confidences: ArrayLike, outcomes: ArrayLike) -> float:
@@ -53,8 +71,7 @@ def ece(confidences: ArrayLike, outcomes: ArrayLike) -> float:
     Raises:
         ValueError: as `calibration_bins`.
     """
-    bins = calibration_bins(confidences, outcomes)
-    return float(np.abs(bins.confidences - bins.outcomes).sum() / bins.counts.sum())
+    return calibration_error(np.stack(_pairs(confidences, outcomes), axis=1))
 
 
 def risk_coverage(confidences: ArrayLike, outcomes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -76,6 +93,10 @@ def risk_coverage(confidences: ArrayLike, outcomes: ArrayLike) -> tuple[NDArray[
     last = np.flatnonzero(np.append(np.diff(confidences[order]) != 0, True))  # of each distinct confidence
     kept = last + 1
     return kept / confidences.size, np.cumsum(1 - outcomes[order])[last] / kept
+
+
+def _bins(confidences: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.minimum((confidences * NUM_BINS).astype(int), NUM_BINS - 1)
 
 
 def _pairs(confidences: ArrayLike, outcomes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -7,8 +7,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sa2va.metrics.ap import greedy_match
+from sa2va.metrics.interval import SumStatistic
 from sa2va.tokens import ADDED_TOKENS
 
 Attributes = Mapping[str, str]  # of one object: {"color": "red", "shape": "circle", ...}
@@ -33,9 +35,18 @@ def exact_match(answer: str, gold: str) -> bool:
     return normalize(answer) == normalize(gold)
 
 
+def _divide_counts(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    total = sums[:, 1] + sums[:, 2]
+    return np.where(total > 0, 2 * sums[:, 0] / np.maximum(total, 1), 1.0)
+
+
+pooled_f1 = SumStatistic(terms=lambda rows: np.asarray(rows, float).reshape(-1, 3), combine=_divide_counts)
+"""`f1` of counts (E, 3) summed over items: matching, predicted, true."""
+
+
 def f1(num_shared: float, num_pred: float, num_gold: float) -> float:
     """Compute the harmonic mean of precision and recall from counts; 1 if both are empty."""
-    return 2 * num_shared / (num_pred + num_gold) if num_pred + num_gold else 1.0
+    return pooled_f1([(num_shared, num_pred, num_gold)])
 
 
 def attribute_counts(
