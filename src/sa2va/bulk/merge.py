@@ -12,8 +12,10 @@ from typing import Any
 
 from sa2va.bulk.plan import Plan
 from sa2va.bulk.rows import Row, read_rows
+from sa2va.files.atomic import remove_drafts
 from sa2va.files.claim import Claim
-from sa2va.files.manifest import Manifest
+from sa2va.files.manifest import MANIFEST, Manifest
+from sa2va.files.scratch import sweep
 from sa2va.files.staging import staged
 
 PICTURES, CLIPS, FAILURES = "annotations.json", "tracks.json", "failures.jsonl"
@@ -35,6 +37,8 @@ def merge(plan: Plan) -> None:
     lock = plan.folder / _LOCK
     try:
         with FileLock(lock):
+            sweep(plan.folder)
+            remove_drafts(plan.folder / MANIFEST)
             if not is_merged(plan):
                 with staged(plan.folder, CLAIM) as scratch:
                     assert scratch is not None

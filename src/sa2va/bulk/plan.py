@@ -87,13 +87,9 @@ class Plan:
     def is_done(self, block: int) -> bool:
         return self.part(block).is_file()
 
-    def todo(self, shard: tuple[int, int] = (1, 1)) -> list[int]:
-        """Return the blocks without a part.
-
-        Args:
-            shard: (i, n), 1 <= i <= n: every n-th block from the i-th one on.
-        """
-        return [block for block in range(shard[0] - 1, self.num_blocks, shard[1]) if not self.is_done(block)]
+    def todo(self) -> list[int]:
+        """Return the blocks without a part."""
+        return [block for block in range(self.num_blocks) if not self.is_done(block)]
 
 
 def start_plan(folder: Path, settings: Mapping[str, Any], list_items: Callable[[], Sequence[Item]], block: int) -> Plan:

@@ -8,19 +8,30 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sa2va.apps.options import JsonOption, ModelChoice, QuietOption, parse_path, require_finite, takes, takes_model
+import sa2va
+from sa2va.apps.options import (
+    JsonOption,
+    ModelChoice,
+    QuietOption,
+    dataclass_options,
+    parse_path,
+    require_finite,
+    takes,
+    takes_model,
+)
 from sa2va.apps.report import remark, say
 
 if TYPE_CHECKING:
     from sa2va.bulk.plan import Plan
     from sa2va.bulk.worker import Done, Job
+    from sa2va.evaluation.store import Shard
 
 SCALE_PANEL = "Batches and processes"
 
@@ -47,22 +58,21 @@ class Scale:
         scale_option("--gpus-per-worker", None, "GPUs of an actor.", min=0, callback=check_share),
     ] = None
 
-    def find_shard(self) -> tuple[int, int]:
-        """Return (i, n) of --shard or of torchrun's environment; (1, 1) without either.
+    def find_shard(self) -> "Shard":
+        """Return the part of --shard or of torchrun's environment.
 
         Raises:
             ValueError: a malformed shard, or options that exclude each other.
         """
-        rank, size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
-        if self.ray is None and not (self.workers is self.gpus_per_worker is None):
-            raise ValueError("--workers and --gpus-per-worker are those of Ray; add --ray local, or use --shard i/n")
-        if self.ray is not None and self.shard is not None:
+        from sa2va.evaluation.store import Shard
+
+        if self.ray is None:
+            if not (self.workers is self.gpus_per_worker is None):
+                raise ValueError("--workers and --gpus-per-worker belong to Ray; add --ray local, or use --shard")
+            return Shard.parse(self.shard)
+        if self.shard is not None:
             raise ValueError("--ray and --shard exclude each other; leave one out")
-        if self.ray is not None or rank is None or size is None:
-            return parse_shard(self.shard) if self.shard else (1, 1)
-        if self.shard:
-            raise ValueError(f"--shard {self.shard}: torchrun has started process {rank} of {size}; leave it out")
-        return int(rank) + 1, int(size)
+        return Shard()
 
     def place(self, choice: ModelChoice) -> ModelChoice:
         """Give each process of torchrun a GPU of its own."""
@@ -84,23 +94,9 @@ class Scale:
         return answer_on_ray(job, blocks, self.ray, num_workers=self.workers, num_gpus=self.gpus_per_worker)
 
 
-def parse_shard(text: str) -> tuple[int, int]:
-    """Parse "i/n", 1 <= i <= n.
-
-    Raises:
-        ValueError: it is anything else.
-    """
-    part, _, number = text.partition("/")
-    if not (part.isdecimal() and number.isdecimal() and 1 <= int(part) <= int(number)):
-        raise ValueError(f"--shard {text!r}: expected i/n with 1 <= i <= n, as in 2/8")
-    return int(part), int(number)
-
-
 def takes_scale(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add an option per field of Scale to a command, which receives it as `scale`."""
-    hints = get_type_hints(Scale, include_extras=True)
-    options = {field.name: (hints[field.name], field.default) for field in fields(Scale)}
-    return takes(command, "scale", options, lambda values: Scale(**values))
+    return takes(command, "scale", dataclass_options(Scale), lambda values: Scale(**values))
 
 
 @takes_model
@@ -144,6 +140,7 @@ def bulk(
         "source": found.name,
         "expressions": sha256(expressions.read_bytes()).hexdigest(),
         "model": describe_model(choice),
+        "sa2va": sa2va.__version__,
         "batch": scale.batch,
         "max_objects": max_objects,
         "threshold": threshold,
@@ -152,8 +149,9 @@ def bulk(
     job = Job(
         folder=output.resolve(), store=found.store, load=scale.place(choice).load, batch=scale.batch, options=options
     )
-    start, todo = time.perf_counter(), plan.todo(shard)
-    num_answered = watch(scale.answer(job, todo), plan, todo, shard, quiet or shard[0] > 1)
+    start, todo = time.perf_counter(), [block for block in plan.todo() if shard.has(block)]
+    total = sum(plan.size(block) for block in range(plan.num_blocks) if shard.has(block))
+    num_answered = watch(scale.answer(job, todo), total, sum(map(plan.size, todo)), quiet or shard.index > 0)
     seconds = time.perf_counter() - start
     if coco and not plan.todo():
         merge(plan)
@@ -174,12 +172,10 @@ def describe_model(choice: ModelChoice) -> dict[str, Any]:
     return hashes | {name: choice.arguments()[name] for name in ("dtype", "quantize", "compile")}
 
 
-def watch(done: "Iterable[Done]", plan: "Plan", todo: Sequence[int], shard: tuple[int, int], quiet: bool) -> int:
-    """Show the progress over the items of a shard; return the number of items answered now."""
+def watch(done: "Iterable[Done]", total: int, left: int, quiet: bool) -> int:
+    """Show the progress over `total` items, of which `left` are to be answered; return the number answered."""
     from tqdm import tqdm
 
-    total = sum(plan.size(block) for block in range(shard[0] - 1, plan.num_blocks, shard[1]))
-    left = sum(plan.size(block) for block in todo)
     number = failed = 0
     with tqdm(total=total, initial=total - left, desc="bulk", unit="item", disable=quiet, smoothing=0.1) as bar:
         for one in done:
