@@ -3,8 +3,10 @@
 import os
 import signal
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.bulk_files import SlowToy, run, start, write_expressions, write_media
@@ -37,6 +39,21 @@ def test_an_actor_that_is_killed_costs_nothing(tmp_path: Path, monkeypatch: pyte
     assert len(list((tmp_path / "processes").iterdir())) > 4  # another one has started in its place
     merge(plan)
     assert contents(tmp_path / "four") == expected
+
+
+def load_nothing() -> Any:
+    raise ValueError("there is no such model")
+
+
+@pytest.mark.slow
+def test_a_fault_of_a_worker_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    ray_cloudpickle = pytest.importorskip("ray.cloudpickle")
+    ray_cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    plan, job = start(write_media(tmp_path / "media"), write_expressions(tmp_path / "texts.txt"), tmp_path / "out")
+    with pytest.raises(ValueError, match="Ray: a worker failed .*there is no such model.*again resumes") as caught:
+        list(answer_on_ray(replace(job, load=load_nothing), plan.todo(), "local", num_workers=1))
+    assert "\n" not in str(caught.value)
 
 
 def test_ray_is_not_started_for_a_finished_run(tmp_path: Path) -> None:

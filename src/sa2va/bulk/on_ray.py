@@ -1,8 +1,8 @@
 """Answer the blocks of a bulk run with a pool of actors on Ray, on one machine or a cluster.
 
 Flow: blocks -> Ray Data -> map_batches over actors, each with a Worker -> finished blocks, in any order.
-    An actor writes its parts itself, whole or not at all, and skips those that are there. Ray starts a dead actor
-    again, and a block that is tried twice is written once.
+    An actor writes its parts itself, whole or not at all, and skips those that are there. Ray Data starts a dead actor
+    again and repeats its task as often as it takes; a block that is tried twice is written once.
 Source: Ray Data (https://docs.ray.io/en/latest/data/data.html).
 """
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LOCAL = "local"
-RETRIES = 5  # of a block whose actor dies; a file that kills its reader must not do so forever
 TASKS_PER_WORKER = 16  # a task is some blocks; more of them are shared out more evenly, and cost Ray more
 
 
@@ -70,8 +69,6 @@ def answer_on_ray(
             compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
             fn_constructor_args=(job,),
             num_gpus=per_worker,
-            max_restarts=-1,
-            max_task_retries=RETRIES,
         )
         for row in found.iter_rows():
             yield Done(**{name: int(value) for name, value in row.items()})
