@@ -30,7 +30,7 @@ FLOORS = {
     "model": 1, "data": 1,
     "checkpoints": 2,
     "inference": 3,
-    "training": 4, "evaluation": 4,
+    "training": 4, "evaluation": 4, "bulk": 4,
     "apps": 5,
     "world": 6,
     "gaze": 7,

@@ -4,6 +4,8 @@ Flow: model/processor.py writes the tokens into prompts, model/mllm.py finds the
 Source: Sa2VA, arXiv:2501.04001, section 3.2; InternVL2.5, arXiv:2412.05271 (image tokens).
 """
 
+import re
+
 SEG_TOKEN = "[SEG]"  # its hidden state becomes a SAM 2 prompt
 PHRASE_TOKENS = ("<p>", "</p>")  # around a grounded phrase
 REGION_TOKENS = ("<vp>", "</vp>")  # around the visual tokens of a marked region
@@ -14,6 +16,11 @@ ADDED_TOKENS = (SEG_TOKEN, *PHRASE_TOKENS, *REGION_TOKENS)
 SEGMENT_REQUEST = "Please segment {}."  # prompt for the mask of an expression
 
 IGNORE_INDEX = -100  # label of tokens excluded from the language loss
+
+
+def strip_expression(text: str) -> str:
+    """Strip white space and closing punctuation from an expression; "" if it has no word."""
+    return re.sub(r"[\s.?]+\Z", "", text.strip())
 
 
 def check_text(text: object, name: str) -> str:

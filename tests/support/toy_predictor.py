@@ -9,7 +9,7 @@ import torch
 
 import sa2va
 from sa2va.inference.requests import Options, Request
-from sa2va.inference.results import FrameObject, FrameResult, ObjectMasks, Prediction
+from sa2va.inference.results import BatchResult, FrameObject, FrameResult, ObjectMasks, Prediction
 from sa2va.masks import encode_rle
 from sa2va.media.source import Media, open_media
 
@@ -59,6 +59,9 @@ class ToyPredictor:
 
     def predict_batch(self, requests: Sequence[Request], options: Options | None = None) -> list[Prediction]:
         return [self.predict(request.media, request.prompt, regions=request.regions) for request in requests]
+
+    def answer_batch(self, requests: Sequence[Request], options: Options | None = None) -> list[BatchResult]:
+        return [BatchResult(prediction=one) for one in self.predict_batch(requests)]
 
     def probe_batch(self, requests: Sequence[Request], options: Options | None = None) -> list[Prediction]:
         return self.predict_batch(requests)

@@ -17,6 +17,7 @@ import typer
 
 import sa2va
 from sa2va.apps.commands.assemble import assemble
+from sa2va.apps.commands.bulk import bulk
 from sa2va.apps.commands.caption import caption
 from sa2va.apps.commands.chat import chat
 from sa2va.apps.commands.compare import compare
@@ -44,6 +45,7 @@ COMMANDS = {
     "track": track,
     "caption": caption,
     "chat": chat,
+    "bulk": bulk,
     "demo": demo,
     "train": train,
     "finetune": finetune,

@@ -6,7 +6,6 @@ Flow: command line -> Annotated types of apps/commands/*.py -> numbers, paths an
 import inspect
 import io
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -20,7 +19,7 @@ import typer
 
 import sa2va
 from sa2va.apps.report import Manner
-from sa2va.tokens import require_utf8
+from sa2va.tokens import require_utf8, strip_expression
 
 if TYPE_CHECKING:
     from sa2va.inference.compiling import CompileMode
@@ -293,7 +292,7 @@ def require_expression(text: str) -> str:
     Raises:
         ValueError: there are only white space, periods and question marks, or bytes that are not UTF-8.
     """
-    expression = re.sub(r"[\s.?]+\Z", "", require_text(text, "EXPRESSION"))
+    expression = strip_expression(require_text(text, "EXPRESSION"))
     if not expression:
         raise ValueError(f"EXPRESSION {text!r} has no word; write what to look for, as in 'the red car'")
     return expression

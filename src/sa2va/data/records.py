@@ -3,11 +3,14 @@
 Flow: annotation file -> read_annotations -> Record, one per picture, clip or expression -> a dataset of data/.
 """
 
+import csv
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sa2va.files.json_file import iterate_json_list, read_json_value
+from sa2va.files.read_limits import MAX_DATA_BYTES, read_bounded
 
 MAX_ANNOTATION_BYTES = 8 * 2**30  # the mask file of a public video dataset has 1 to 2 GB
 KIND_NAMES = {
@@ -138,6 +141,33 @@ def iterate_records(path: Path, noun: str = "record") -> Iterator[Record]:
         yield Record(one, path, f"{noun} {number}")
     if number < 0:
         raise ValueError(f"{path}: it holds an empty list; expected a list of records")
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[Record]:
+    """Read a table of texts: CSV with a first line of column names, or a JSON list of objects (.json).
+
+    Args:
+        path: the file.
+        columns: the names that the first line of CSV must hold.
+
+    Raises:
+        ValueError: the file is missing, malformed or too large, or a column is missing.
+    """
+    if path.suffix == ".json":
+        return list(iterate_records(path, "row"))
+    try:
+        text = read_bounded(path, MAX_DATA_BYTES).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        rows = [Record(values, path, f"line {reader.line_num}") for values in reader]
+    except (UnicodeError, csv.Error) as error:
+        raise ValueError(f"{path}: it is not a table of comma-separated text in UTF-8 ({error})") from None
+    missing = [name for name in columns if name not in (reader.fieldnames or ())]
+    if missing:
+        raise ValueError(f"{path}: it has no column {missing[0]!r}; expected a first line {','.join(columns)}")
+    for row in rows:
+        if None in row.values:
+            raise row.error("it has more columns than the first line; put an expression with a comma in double quotes")
+    return rows
 
 
 def index_by(records: Sequence[Record], key: str) -> dict[Any, Record]:

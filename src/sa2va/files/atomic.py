@@ -5,6 +5,7 @@ Flow: a writer -> whole_file, whole_folder (a temporary name beside the target) 
 """
 
 import errno
+import glob
 import os
 import re
 import uuid
@@ -16,6 +17,7 @@ from sa2va.files.scratch import open_scratch
 
 # Error codes that mean a disk error even without a file name; others may come from a pipe or the network.
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+DRAFT_LETTERS = 8  # random ones in the name of a temporary file
 FROM_RUST = re.compile(r"\(os error \d+\)")  # in the text of SafetensorError and other exceptions
 
 
@@ -63,7 +65,7 @@ def whole_file(path: Path) -> Generator[Path]:
     Raises:
         CannotWrite: the disk refuses the file.
     """
-    part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:DRAFT_LETTERS]}{path.suffix}")
     try:
         with refusals(path, part):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,6 +75,12 @@ def whole_file(path: Path) -> Generator[Path]:
     finally:
         with suppress(OSError):  # it may not exist
             part.unlink()
+
+
+def remove_drafts(path: Path) -> None:
+    """Remove the temporary files that killed processes left beside `path`; no other process may be writing it."""
+    for draft in path.parent.glob(f".{glob.escape(path.stem)}.{'[0-9a-f]' * DRAFT_LETTERS}{glob.escape(path.suffix)}"):
+        draft.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

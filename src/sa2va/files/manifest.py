@@ -61,7 +61,7 @@ class Manifest:
         """Return a manifest with files below `root` added; earlier hashes of these names are kept."""
         digests = dict(self._digests)
         for name in names:
-            digests[name] = [*digests.get(name, ()), digest(root / name)]
+            digests[name] = list(dict.fromkeys((*digests.get(name, ()), digest(root / name))))
         return Manifest(self.folder, digests)
 
     def write(self) -> None:

@@ -4,16 +4,13 @@ Flow: items of a reader, path of the data -> add_expressions -> items whose obje
 Source: our own table: columns file, object, expression; several objects of one expression are separated by ";".
 """
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from sa2va.data.own.objects import OwnAnnotations, OwnItem
-from sa2va.data.records import Record, iterate_records
-from sa2va.files.read_limits import MAX_DATA_BYTES, read_bounded
+from sa2va.data.records import read_table
 
 NAMES = ("expressions.csv", "expressions.json")
 COLUMNS = ("file", "object", "expression")
@@ -38,7 +35,7 @@ def add_expressions(found: OwnAnnotations, path: Path) -> list[OwnItem]:
     items = list(found.items)
     places = _index(items)
     texts: dict[int, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for row in _read_rows(tables[0]):
+    for row in read_table(tables[0], COLUMNS):
         place = places.get(row.text("file"))
         if place is None and found.is_split:
             continue  # a file of the other split
@@ -71,21 +68,3 @@ def _index(items: Sequence[OwnItem]) -> dict[str, int]:
         for name in {last.name, last.stem}:
             shorter[name].append(place)
     return {name: found[0] for name, found in shorter.items() if len(found) == 1} | places
-
-
-def _read_rows(path: Path) -> list[Record]:
-    if path.suffix == ".json":
-        return list(iterate_records(path, "row"))
-    try:
-        text = read_bounded(path, MAX_DATA_BYTES).decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        rows = [Record(values, path, f"line {reader.line_num}") for values in reader]
-    except (UnicodeError, csv.Error) as error:
-        raise ValueError(f"{path}: it is not a table of comma-separated text in UTF-8 ({error})") from None
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-    if missing:
-        raise ValueError(f"{path}: it has no column {missing[0]!r}; expected a first line {','.join(COLUMNS)}")
-    for row in rows:
-        if None in row.values:
-            raise row.error("it has more columns than the first line; put an expression with a comma in double quotes")
-    return rows
