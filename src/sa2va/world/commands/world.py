@@ -69,7 +69,7 @@ def export(
         places = {dataset: FOLDERS[dataset] for dataset in LAYOUTS[name].datasets} or {name: LAYOUTS[name].places[0]}
         for dataset, place in places.items():
             say(f"{dataset} {folder / place}")
-    remark("look at a dataset with sa2va data check NAME PATH -o FOLDER", quiet)
+    remark("look at a dataset with sa2va data check NAME PATH --split SPLIT -o FOLDER", quiet)
 
 
 def choose_layouts(wanted: Sequence[str], known: Sequence[str]) -> list[str]:
