@@ -211,8 +211,10 @@ def summarize(report: dict[str, Any], run: "FinetuneRun", output: Path) -> str:
                 f"{old['name']}: {interval(old)} before, {interval(new)} after, {change['value']:+.3f} "
                 f"({change['low']:+.3f} to {change['high']:+.3f})"
             )
-        else:
+        elif new["value"] == old["value"]:  # of masks made without looking
             lines.append(f"{new['name']}: {new['value']:.3f}")
+        else:
+            lines.append(f"{new['name']}: {interval(old)} before, {interval(new)} after")
     lines += [
         f"best and worst answers: {output / SHEET} (green: true, orange: predicted)",
         f"adapter of {report['adapter_bytes'] / 1e6:.1f} MB: sa2va.load({run.start!r}, adapter={str(output)!r}), "
