@@ -42,7 +42,9 @@ def _read(path: Path) -> set[int]:
     if path.is_dir():
         files = sorted(file for pattern in REFERENCES for file in path.rglob(pattern))
         if not files:
-            raise ValueError(f"{path}: holds no references; expected refs(unc).p, refs(umd).p or grefs(unc).json below it")
+            raise ValueError(
+                f"{path}: holds no references; expected refs(unc).p, refs(umd).p or grefs(unc).json below it"
+            )
         return {one for file in files for one in _read(file)}
     if not path.is_file():
         raise ValueError(f"{path}: is missing; give ids or file names of COCO pictures, COCO annotations or references")

@@ -7,12 +7,8 @@ Flow: Benchmark -> answer (load, ask in batches, AnswerStore) -> score (answers,
 
 import json
 import time
-<<<<<<< HEAD
 from collections.abc import Iterator, Mapping, Sequence
-=======
-from collections.abc import Iterator, Sequence
 from functools import partial
->>>>>>> c477d10 (sa2va compare; report.html: figures, charts, breakdowns and cases on one self-contained page; published values beside measured ones; no interval of a single picture)
 from pathlib import Path
 from typing import Any
 
