@@ -134,11 +134,27 @@ class Report:
         table.caption_justify = "left"
         return table
 
+    def summary(self) -> Table:
+        """Build the table of the first figure of every benchmark."""
+        table = Table(title="One figure of each benchmark, the one that papers quote", title_justify="left")
+        table.add_column("benchmark")
+        for name in self.columns[:-2]:
+            table.add_column(name, justify="left" if name == "figure" else "right", no_wrap=True)
+        for section in self.sections:
+            for figure in section.figures[:1]:
+                table.add_row(in_markup(section.title), *map(in_markup, self.cells(section, figure)[:-2]))
+        return table
+
     def to_text(self) -> str:
-        """Format the table as plain text."""
+        """Format both tables as plain text."""
         console = Console(width=_WIDTH, file=open(os.devnull, "w"), record=True)  # noqa: SIM115
-        console.print(self.table())
+        for table in self.tables():
+            console.print(table)
         return console.export_text()
+
+    def tables(self) -> list[Table]:
+        """Return the table of all figures, and the summary if there are several benchmarks."""
+        return [self.table(), self.summary()] if len(self.sections) > 1 else [self.table()]
 
     def to_markdown(self) -> str:
         """Format the table as Markdown, for a model card."""
@@ -182,7 +198,8 @@ def show(report: Report, *, as_json: bool = False) -> None:
     if as_json:
         print(report.to_json())
     else:
-        Console().print(report.table())
+        for table in report.tables():
+            Console().print(table)
 
 
 def _number(value: float | None) -> str:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Answers, Benchmark, Record
 from sa2va.evaluation.catalog import rebuild
+from sa2va.evaluation.command import list_commands
 from sa2va.evaluation.html import Detail, render_page
 from sa2va.evaluation.report import FILES, Report, Section, describe_environment
 from sa2va.evaluation.stamp import Run
@@ -229,12 +230,18 @@ def score_folder(folder: Path, *, root: Path | None = None, own: Sequence[Benchm
             else rebuild(one.benchmark, one.selection, root)
             for one in asked
         ]
-        report = _report(benchmarks, store, asked[0].run, folder)
+        report = _report(benchmarks, store, asked[0].run, folder, list_commands(asked))
     report.save(folder)
     return report
 
 
-def _report(benchmarks: Sequence[Benchmark[Any]], store: AnswerStore, run: Run, folder: Path | None = None) -> Report:
+def _report(
+    benchmarks: Sequence[Benchmark[Any]],
+    store: AnswerStore,
+    run: Run,
+    folder: Path | None = None,
+    commands: tuple[str, ...] = (),
+) -> Report:
     sections, unfinished, lines, details = [], [], [], []
     for benchmark in benchmarks:
         try:
@@ -250,7 +257,10 @@ def _report(benchmarks: Sequence[Benchmark[Any]], store: AnswerStore, run: Run, 
             pack(benchmark, store, run, folder)
         sections.append(Section.of(benchmark, records))
         details.append(Detail(benchmark, records, partial(_answers_of, benchmark, store, run)))
-    report = Report(sections=tuple(sections), unfinished=tuple(unfinished), run=run, environment=describe_environment())
+    report = Report(
+        sections=tuple(sections), unfinished=tuple(unfinished), run=run, environment=describe_environment(),
+        commands=commands,
+    )  # fmt: skip
     if folder is not None:
         write_text(folder / RECORDS, "".join(lines))
         write_text(folder / PAGE, render_page(report, details))
