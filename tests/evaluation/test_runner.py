@@ -168,7 +168,9 @@ def test_a_folder_holds_the_answers_of_one_model(tmp_path: Path) -> None:
     predictor = FakePredictor(benchmark, tell_truth)
     evaluate(predictor, [benchmark], STAMP, folder=tmp_path)
     other = replace(STAMP, model="another", model_hash="4567")
-    with pytest.raises(ValueError, match=r"answers of fake \(0123\).*; this run is of another \(4567\).*choose"):
+    with pytest.raises(
+        ValueError, match=r"answers of another run \(model fake, now another; model_hash 0123, now 4567\); choose"
+    ):
         evaluate(predictor, [benchmark], other, folder=tmp_path)
 
 

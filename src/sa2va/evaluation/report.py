@@ -24,6 +24,7 @@ from sa2va.terminal import in_markup
 
 FILES = ("report.json", "report.txt", "report.md")
 _WIDTH = 120  # width of the text table, in characters
+BARS = ("bar", "verdict")  # columns
 _COLORS = {"reached": "green", "about": "yellow", "missed": "red"}
 
 
@@ -118,18 +119,17 @@ class Report:
         """Build the table of all figures, with a heading per benchmark."""
         table = Table(title=in_markup(f"sa2va eval: {self.run.in_words()}"), title_justify="left")
         table.add_column("figure")
-        for name in self.columns[1:-1]:
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("", no_wrap=True)
+        for name in self.columns[1:]:
+            is_verdict = name == "verdict"
+            table.add_column("" if is_verdict else name, justify="left" if is_verdict else "right", no_wrap=True)
         for section in self.sections:
             table.add_section()
             table.add_row(f"[bold]{section.title}[/bold]")
             if section.scored_elsewhere:
                 table.add_row("  scored by its server: submission/" + section.name.replace("/", "-") + ".zip")
             for figure in section.figures:
-                name, *numbers, verdict = self.cells(section, figure)
-                color = _COLORS.get(verdict)
-                table.add_row(f"  {name}", *numbers, f"[{color}]{verdict}[/{color}]" if color else verdict)
+                name, *numbers = self.cells(section, figure)
+                table.add_row(f"  {name}", *(_in_color(text) for text in numbers))
         table.caption = "\n".join(map(in_markup, [*self.notes, *self.unfinished]))
         table.caption_justify = "left"
         return table
@@ -138,11 +138,12 @@ class Report:
         """Build the table of the first figure of every benchmark."""
         table = Table(title="One figure of each benchmark, the one that papers quote", title_justify="left")
         table.add_column("benchmark")
-        for name in self.columns[:-2]:
+        columns = [name for name in self.columns if name not in BARS]
+        for name in columns:
             table.add_column(name, justify="left" if name == "figure" else "right", no_wrap=True)
         for section in self.sections:
             for figure in section.figures[:1]:
-                table.add_row(in_markup(section.title), *map(in_markup, self.cells(section, figure)[:-2]))
+                table.add_row(in_markup(section.title), *map(in_markup, self.cells(section, figure)[: len(columns)]))
         return table
 
     def to_text(self) -> str:
@@ -160,7 +161,7 @@ class Report:
         """Format the table as Markdown, for a model card."""
         rows: list[tuple[str, ...]] = [
             self.columns,
-            ("---", *["--:"] * (len(self.columns) - 2), "---"),
+            tuple("---" if name in ("figure", "verdict") else "--:" for name in self.columns),
         ]
         for section in self.sections:
             for figure in section.figures:
@@ -172,7 +173,12 @@ class Report:
     def columns(self) -> tuple[str, ...]:
         """Heads of the columns."""
         published = ("published",) if self.published else ()
-        return ("figure", "value", "95 % interval", "items", "chance", *published, "bar", "verdict")
+        return ("figure", "value", "95 % interval", "items", "chance", *published, *(BARS if self.has_bars else ()))
+
+    @property
+    def has_bars(self) -> bool:
+        """Whether any figure has a threshold."""
+        return any(figure.bar is not None for section in self.sections for figure in section.figures)
 
     def cells(self, section: Section, figure: Figure) -> tuple[str, ...]:
         """Return the texts of a figure, one per column."""
@@ -181,7 +187,8 @@ class Report:
         published = (_number(None if known is None else known.value),) if self.published else ()
         numbers = (_number(figure.value), interval, str(figure.num_items), _number(figure.chance), *published)
         name = f"{figure.name} ({figure.note})" if figure.note else figure.name
-        return (name, *numbers, str(figure.bar) if figure.bar else "", figure.verdict)
+        bar = (str(figure.bar) if figure.bar else "", figure.verdict) if self.has_bars else ()
+        return (name, *numbers, *bar)
 
     def save(self, folder: Path) -> None:
         """Write the report as JSON, text and Markdown; each file atomically."""
@@ -200,6 +207,11 @@ def show(report: Report, *, as_json: bool = False) -> None:
     else:
         for table in report.tables():
             Console().print(table)
+
+
+def _in_color(text: str) -> str:
+    color = _COLORS.get(text)
+    return f"[{color}]{text}[/{color}]" if color else text
 
 
 def _number(value: float | None) -> str:

@@ -134,10 +134,9 @@ class AnswerStore:
         """
         for other in self.asked():
             if other.run != asked.run:
-                raise ValueError(
-                    f"{self.folder}: holds answers of {other.run.in_words()}; this run is of {asked.run.in_words()}; "
-                    "choose another folder"
-                )
+                old, new = other.run.to_dict(), asked.run.to_dict()
+                changed = "; ".join(f"{name} {old[name]}, now {new[name]}" for name in new if old[name] != new[name])
+                raise ValueError(f"{self.folder}: holds answers of another run ({changed}); choose another folder")
         record = asked.to_record()
         if not self.done(key := content_key(record)):
             self.append([(key, record)])
