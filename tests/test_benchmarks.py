@@ -1,5 +1,6 @@
 """Test that benchmarks run end to end at tiny sizes; their figures are no tests."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 from support.stored_layouts import SIZE, rectangle_mask, write_json, write_picture
 
+from sa2va.data.catalog import build_dataset
 from sa2va.evaluation.benchmark import Selection
 from sa2va.evaluation.benchmarks.own import own
 
@@ -88,3 +90,29 @@ def test_written_expressions_become_own_data(tmp_path: Path) -> None:
         item = benchmark.load(0)
         assert benchmark.ids == [key]
         assert sum(item.truth(frame).sum() for frame in range(item.num_frames)) == area
+
+
+def test_clips_with_dense_masks_become_ref_davis17(tmp_path: Path) -> None:
+    masks = np.zeros((3, 8, 12), np.uint8)
+    masks[1:, 2:5, 3:9] = 255
+    for number, mask in enumerate(masks):
+        for folder, picture in (("frames", np.repeat(mask[..., None], 3, 2)), ("masks", mask)):
+            for clip, counted in (("dense", True), ("sparse", folder == "frames" or not number)):
+                place = tmp_path / "vos" / clip / folder / f"{number:05d}.{'jpg' if folder == 'frames' else 'png'}"
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if counted:
+                    Image.fromarray(picture).save(place)
+    items = [
+        {"frames": f"vos/{clip}/frames", "masks": f"vos/{clip}/masks", "ids": [255], "expressions": ["it", "the box"]}
+        for clip in ("dense", "sparse")
+    ]
+    file = tmp_path / "annotations/referring.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"items": [{"image": "a.jpg"}, *items]}))
+    said = run_benchmark("davis_layout.py", str(file), str(tmp_path / "data"))
+    assert said == "dense: 3 frames, 2 expressions of 1 objects\nsparse: left out, 1 masks for 3 frames\n"
+    dataset = build_dataset("ref_davis17", tmp_path / "data/video_datas/davis17", split="valid")
+    (record,) = dataset.records
+    assert [(one.text, one.annotator) for one in record.expressions] == [("it", 0), ("the box", 1)]
+    assert np.array_equal(record.tracks.masks([0], range(3))[0], masks > 0)
+    run_benchmark("davis_layout.py", str(file), str(tmp_path / "data"), expect=2)
