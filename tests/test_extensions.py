@@ -78,7 +78,7 @@ def test_without_any_extension_the_core_says_so(register: Register, capsys: pyte
     register()
     for words, message in [
         (["data", "check", "nope"], "dataset check 'nope' is unknown: use one of refcoco, "),
-        (["eval", "tiny"], "nothing to evaluate; add --benchmark NAME"),
+        (["eval", "tiny"], "nothing to evaluate; add --benchmarks NAME"),
         (["eval", "tiny", "-b", "nope"], "benchmark 'nope' is unknown"),
     ]:
         assert cli.main(words) == 2

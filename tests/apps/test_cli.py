@@ -114,7 +114,7 @@ BAD_INPUT = [
     (["train", "nope"], "recipe 'nope' is unknown"),
     (["eval", "tiny"], "nothing to evaluate"),
     (["eval", "tiny", "-b", "squares", "--items", "0"], "--items"),
-    (["eval", "tiny", "--benchmark", "nope"], "nope"),
+    (["eval", "tiny", "--benchmarks", "nope"], "benchmark 'nope' is unknown"),
 ]
 
 

@@ -141,7 +141,7 @@ def test_eval_takes_its_model_as_an_argument(
 ) -> None:
     monkeypatch.setattr("sa2va.evaluation.runner.evaluate", lambda *args, **kwargs: pytest.fail("stop here"))
     with pytest.raises(pytest.fail.Exception, match="stop here"):
-        cli.main(["eval", "tiny", "--benchmark", "squares", "--dtype", "float32"])
+        cli.main(["eval", "tiny", "--benchmarks", "squares", "--dtype", "float32"])
     assert loaded[0][0] == "tiny" and loaded[0][1]["dtype"] == "float32"
 
 

@@ -54,7 +54,7 @@ def test_nothing_is_said_of_other_models_and_of_drawn_scenes(
         Predictor(tiny.model, tiny.processor).open(PHOTO)
         with drawn_scenes():
             tiny.open(PHOTO)
-    assert cli.main(["eval", "tiny", "--benchmark", "squares", "--items", "1"]) == 0
+    assert cli.main(["eval", "tiny", "--benchmarks", "squares", "--items", "1"]) == 0
     assert "the embedded model" not in capsys.readouterr().err
     with pytest.warns(OutOfWorldWarning):
         tiny.open(PHOTO)

@@ -109,6 +109,7 @@ def choose_public(names: Sequence[str], root: Path) -> list[str]:
     """
     chosen: list[str] = []
     for name in names:
+        _check_name(name)
         if name == ALL:
             places = {f"{key}/{split}": one.place for key, one in PUBLIC.items() if one.place for split in one.splits}
             found = [key for key, place in places.items() if (root / place.format(split=key.split("/")[1])).exists()]
@@ -118,13 +119,18 @@ def choose_public(names: Sequence[str], root: Path) -> list[str]:
             chosen += found
         elif name in PUBLIC:
             chosen += [f"{name}/{split}" for split in PUBLIC[name].splits]
-        elif name in list_public():
-            chosen.append(name)
         else:
-            near = difflib.get_close_matches(name, [*PUBLIC, *list_public()], n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"benchmark {name!r} is unknown{hint} (known: {', '.join(PUBLIC)}, {ALL})")
+            chosen.append(name)
     return list(dict.fromkeys(chosen))
+
+
+def _check_name(name: str) -> None:
+    if name not in (ALL, *PUBLIC, *list_public()):
+        near = difflib.get_close_matches(name, [*PUBLIC, *list_public()], n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(
+            f"benchmark {name!r} is unknown{hint} (known: {', '.join([*PUBLIC, *list_benchmarks(), ALL])})"
+        )
 
 
 def build_public(names: Sequence[str], selection: Selection) -> list[Benchmark[Any]]:
@@ -138,6 +144,8 @@ def build_public(names: Sequence[str], selection: Selection) -> list[Benchmark[A
         ValueError: an unknown name, no root, or data that is missing or damaged.
     """
     if selection.root is None:
+        for name in names:
+            _check_name(name)
         raise ValueError(f"benchmark {names[0]}: needs the root of its data; add --data DIR")
     return [rebuild(name, selection) for name in choose_public(names, selection.root)]
 

@@ -121,7 +121,7 @@ def test_kills_and_shards_change_no_byte(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--benchmarks", "refseg"], "benchmark refseg: needs the root of its data; add --data DIR"),
+        (["--benchmarks", "refcoco"], "benchmark refcoco: needs the root of its data; add --data DIR"),
         (["--data", "."], "nothing to evaluate; add "),
         (["-b", "squares", "--shard", "1/2"], "--shard: the parts need a common folder; add -o FOLDER"),
         (["-b", "squares", "--shard", "2"], "shard '2': expected I/N"),
