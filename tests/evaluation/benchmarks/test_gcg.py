@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.stored_layouts import rectangle_mask, write_json
-from support.stored_pictures import BOXES, write_gcg_evaluation
+from support.stored_pictures import BOXES, CAPTION, write_gcg_evaluation
 
 from sa2va.evaluation import caption as captions
 from sa2va.evaluation.answers import Answer
@@ -89,6 +89,15 @@ def test_more_masks_than_phrases(benchmark_val: Benchmark[Any]) -> None:
     found = figures(benchmark_val, answer(text, FIRST, AWAY), answer("<p> A ball </p> [SEG]", SECOND))
     released, paired = (one.value for name, one in found.items() if name.startswith("recall"))
     assert (released, paired) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
+
+
+def test_a_case_shows_all_masks_and_both_captions(benchmark_val: Benchmark[Any]) -> None:
+    item, said = benchmark_val.load(0), [answer(TRUTH, FIRST)]
+    assert benchmark_val.show is not None
+    case = benchmark_val.show(item, said, benchmark_val.score(item, said))
+    assert case.picture.shape == (*SIZE, 3)
+    assert np.array_equal(case.truth, FIRST | SECOND) and np.array_equal(case.found, FIRST)
+    assert (case.expression, case.text) == (CAPTION, "A man in a red shirt holds a ball.")
 
 
 def test_a_mask_of_another_size_is_refused(benchmark_val: Benchmark[Any]) -> None:

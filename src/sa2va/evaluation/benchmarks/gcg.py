@@ -10,11 +10,13 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from sa2va.data.gcg import GroundedCaption, gcg_grandf
-from sa2va.data.tracks import encode_segmentation
+from sa2va.data.tracks import decode_segmentation, encode_segmentation
 from sa2va.evaluation import caption as captions
 from sa2va.evaluation.answers import Answer
-from sa2va.evaluation.benchmark import Benchmark, Figure, Record, Selection
+from sa2va.evaluation.benchmark import Benchmark, Case, Figure, Record, Selection
 from sa2va.evaluation.breakdown import facts_of
 from sa2va.evaluation.prompts import GROUNDED_CAPTION
 from sa2va.evaluation.text_similarity import Similarity, find_similarity
@@ -44,7 +46,7 @@ def gcg(selection: Selection) -> Benchmark[GroundedCaption]:
         ask=lambda item: [Request(media=Path(item.picture), prompt=prompt)],
         score=partial(score, compare=compare, compared_by=name), summarize=summarize,
         protocol=f'prompt {prompt!r}; a mask per [SEG]; COCO AP50, GLaMM mIoU and recall, METEOR, CIDEr',
-        submit=write_answers,
+        submit=write_answers, show=show,
     )  # fmt: skip
 
 
@@ -69,6 +71,18 @@ def score(item: GroundedCaption, answers: Sequence[Answer], *, compare: Similari
         **captions.grounded_record(answer, similarity),
         **captions.recall_record(answer, similarity, item.labels, compare, compared_by),
     }
+
+
+def show(item: GroundedCaption, answers: Sequence[Answer], record: Record) -> Case:
+    """Return the picture with all true and all predicted masks, and both captions."""
+    (answer,) = answers
+    truth = np.zeros(answer.size, bool)
+    for one in item.objects:
+        truth |= decode_segmentation(one, *answer.size)
+    return Case(
+        expression=item.references[0], picture=item.media.frames([0])[0], truth=truth, found=answer.union_at(0),
+        text=record["caption"],
+    )  # fmt: skip
 
 
 def summarize(records: Sequence[Record]) -> list[Figure]:
