@@ -90,6 +90,17 @@ def load_task(name: str, folder: str, tables: Sequence[Path], **overrides: Any) 
     Raises:
         ValueError: lmms-eval is not installed.
     """
+    manager, config = open_manager(folder), local_config(name, tables, **overrides)
+    with quiet_harness():
+        return Task(manager.load_task_or_group([config], task_type="chat")[name])
+
+
+def open_manager(folder: str) -> Any:
+    """Open lmms-eval's index of the tasks in one of its folders; that of all folders takes seconds.
+
+    Raises:
+        ValueError: lmms-eval is not installed.
+    """
     try:
         with quiet_harness():
             import lmms_eval.tasks as tasks  # ty: ignore
@@ -97,7 +108,14 @@ def load_task(name: str, folder: str, tables: Sequence[Path], **overrides: Any) 
         raise ValueError(
             f"this benchmark runs through lmms-eval, which is not installed ({error}); {INSTALL}"
         ) from None
-    config = {
+    with quiet_harness():
+        index = str(Path(tasks.__file__).parent / folder)
+        return tasks.TaskManager(include_path=index, include_defaults=False, model_name="sa2va")
+
+
+def local_config(name: str, tables: Sequence[Path], **overrides: Any) -> dict[str, Any]:
+    """Return the entries of a task's configuration that make it read local files."""
+    return {
         "task": name,
         "test_split": "test",
         "dataset_path": "parquet",
@@ -105,10 +123,6 @@ def load_task(name: str, folder: str, tables: Sequence[Path], **overrides: Any) 
         "dataset_kwargs": {"data_files": {"test": [str(path) for path in tables]}},
         **overrides,
     }
-    with quiet_harness():
-        index = str(Path(tasks.__file__).parent / folder)
-        manager = tasks.TaskManager(include_path=index, include_defaults=False, model_name="sa2va")
-        return Task(manager.load_task_or_group([config], task_type="chat")[name])
 
 
 def _delay_pictures(documents: Any) -> Any:
