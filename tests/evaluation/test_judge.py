@@ -1,54 +1,15 @@
 """Check the judge against a server on this machine: verdicts, retries, failures, stored verdicts."""
 
-import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
+from support.judge_server import Reply, Server, completion
 
 from sa2va.evaluation import judge as judges
 from sa2va.evaluation.judge import Case, Judge, Unjudged, current_judge, judging, read_rating
 
 CASE = Case("What color is the star?", "red", "It is red.")
-Reply = tuple[int, Any]  # status, body
-
-
-def completion(text: str) -> Reply:
-    return 200, {"choices": [{"message": {"role": "assistant", "content": text}}]}
-
-
-class Server:
-    """OpenAI-compatible server that answers with the given replies, then with the last one."""
-
-    def __init__(self, *replies: Reply) -> None:
-        self.requests: list[dict[str, Any]] = []
-        self.headers: list[Any] = []
-        left, lock, server = list(replies), threading.Lock(), self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    server.requests.append({"path": self.path, **body})
-                    server.headers.append(dict(self.headers))
-                    status, content = left.pop(0) if len(left) > 1 else left[0]
-                data = content if isinstance(content, bytes) else json.dumps(content).encode()
-                self.send_response(status)
-                if status == 302:
-                    self.send_header("Location", "http://127.0.0.1:1/elsewhere")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *args: Any) -> None:
-                """Say nothing."""
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
 
 
 @pytest.fixture
@@ -61,8 +22,7 @@ def serve() -> Iterator[Callable[..., Server]]:
 
     yield start
     for server in servers:
-        server.http.shutdown()
-        server.http.server_close()
+        server.close()
 
 
 @pytest.mark.parametrize(

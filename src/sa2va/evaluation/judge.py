@@ -10,7 +10,7 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -179,7 +179,7 @@ _current: ContextVar[Judge | None] = ContextVar("_current", default=None)
 
 
 @contextmanager
-def judging(judge: Judge) -> Iterator[None]:
+def judging(judge: Judge) -> Generator[None]:
     """Make a judge the one that benchmarks ask within the block, and close it then."""
     token = _current.set(judge)
     try:

@@ -7,7 +7,7 @@ Source: lmms-eval 0.7.3 (https://github.com/EvolvingLMMs-Lab/lmms-eval), importe
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ Document = dict[str, Any]  # row of a dataset
 
 
 @contextlib.contextmanager
-def quiet_harness() -> Iterator[None]:
+def quiet_harness() -> Generator[None]:
     """Silence the prints, log lines and progress bars of lmms-eval and the libraries that it reads with."""
     import datasets  # ty: ignore
     from loguru import logger  # ty: ignore
