@@ -46,9 +46,10 @@ PICKLE_READER = SRC / "checkpoints" / "pickled.py"
 # The one file that may import pickle: it reads annotations of public datasets, and refuses every class and function.
 PLAIN_PICKLE_READER = SRC / "data" / "plain_pickle.py"
 
-# Imported inside one function when a user asks for it; the error says how to install it. It is in no extra, because
-# it needs opencv-python, which does not live beside opencv-python-headless.
-ON_REQUEST = {"supervision"}
+# Imported when a user asks for it; the error says how to install it. In no extra: supervision needs opencv-python,
+# which does not live beside opencv-python-headless; lmms-eval needs torchvision and an old PyAV, so it goes in without
+# its dependencies, of which datasets and loguru are two.
+ON_REQUEST = {"supervision", "lmms_eval", "datasets", "loguru"}
 
 IMPORT_NAMES = {  # where the name to import is not the name to install
     "PIL": "pillow",

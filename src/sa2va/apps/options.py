@@ -249,9 +249,7 @@ class SamplingChoice:
 
 def takes_sampling(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add an option per field of SamplingChoice to a command, which receives it as `sampling`."""
-    hints = get_type_hints(SamplingChoice, include_extras=True)
-    options = {field.name: (hints[field.name], field.default) for field in fields(SamplingChoice)}
-    return takes(command, "sampling", options, lambda values: SamplingChoice(**values))
+    return takes(command, "sampling", dataclass_options(SamplingChoice), lambda values: SamplingChoice(**values))
 
 
 def parse_region(text: str) -> Region:

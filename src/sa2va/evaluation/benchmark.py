@@ -192,6 +192,7 @@ class Benchmark(Generic[Item]):
         protocol: prompt, masks that count and metrics, in one line as a paper would state them.
         options: of every request.
         forced: request exactly one mask, even if the model would call the object absent.
+        prepare: looks at all items and answers before the first is scored, as to ask a judge about many at once.
         submit: writes the files of a server's archive into a new folder; None if no server scores.
         show: item, its answers and its record -> case to draw in the report; None draws none.
         batch_size: items that go through the model together.
@@ -212,6 +213,7 @@ class Benchmark(Generic[Item]):
     protocol: str = ""
     options: Options = field(default_factory=Options)
     forced: bool = False
+    prepare: Callable[[Iterable[tuple[Item, Sequence[Answer]]]], None] | None = None
     submit: Callable[[Path, Iterable[tuple[Item, Sequence[Answer]]]], None] | None = None
     show: Callable[[Item, Sequence[Answer], Record], Case] | None = None
     batch_size: int = 32

@@ -4,18 +4,22 @@ Flow: a command names benchmarks -> build_benchmarks -> runner.evaluate; a folde
 """
 
 import difflib
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sa2va.data.catalog import FOLDERS
 from sa2va.evaluation.benchmark import Benchmark, Selection
 from sa2va.evaluation.benchmarks import (
+    chat,
     davis,
     gcg,
     grefcoco,
     mevis,
+    mmbench_video,
     own,
     reasonseg,
     refcoco,
@@ -36,6 +40,7 @@ class PublicBenchmark(NamedTuple):
     splits: tuple[str, ...]
     # File or folder below the root of the data, "{split}" in it being the split; None = the root itself, not in "all".
     place: str | None
+    needs: str = ""  # module that it cannot do without and that no extra installs; "all" leaves it out with a warning
 
 
 # One line per public dataset; its benchmarks are NAME/SPLIT.
@@ -52,6 +57,11 @@ PUBLIC: dict[str, PublicBenchmark] = {
     "refsav": PublicBenchmark(refsav.build, refsav.SPLITS, "ref_sav_eval"),
     "gcg": PublicBenchmark(gcg.gcg, gcg.SPLITS, gcg.PLACE),
     "region_caption": PublicBenchmark(region_caption.refcocog, region_caption.SPLITS, region_caption.PLACE),
+    "mme": PublicBenchmark(chat.mme, ("test",), "MME", "lmms_eval"),
+    "mmbench": PublicBenchmark(chat.mmbench, ("dev",), "MMBench", "lmms_eval"),
+    "seedbench": PublicBenchmark(chat.seedbench, ("image", "video"), "SEED-Bench", "lmms_eval"),
+    "videomme": PublicBenchmark(chat.videomme, ("test",), "Video-MME", "lmms_eval"),
+    "mmbench_video": PublicBenchmark(mmbench_video.mmbench_video, ("test",), mmbench_video.NAME),
     "own": PublicBenchmark(own.own, ("all",), None),
 }
 
@@ -97,6 +107,12 @@ def build_benchmarks(
     return [one for one in built if names is not None or not one.on_request]
 
 
+def is_usable(name: str) -> bool:
+    """Return whether the module that a benchmark needs, if any, is installed."""
+    needed = PUBLIC[name.split("/")[0]].needs
+    return not needed or find_spec(needed) is not None
+
+
 def choose_public(names: Sequence[str], root: Path) -> list[str]:
     """Return the benchmarks that a user means, each once and with its split.
 
@@ -113,6 +129,10 @@ def choose_public(names: Sequence[str], root: Path) -> list[str]:
         if name == ALL:
             places = {f"{key}/{split}": one.place for key, one in PUBLIC.items() if one.place for split in one.splits}
             found = [key for key, place in places.items() if (root / place.format(split=key.split("/")[1])).exists()]
+            if unusable := [key for key in found if not is_usable(key)]:
+                needed = PUBLIC[unusable[0].split("/")[0]].needs
+                warnings.warn(f"{', '.join(unusable)}: left out, since {needed} is not installed", stacklevel=2)
+                found = [key for key in found if is_usable(key)]
             if not found:
                 listed = ", ".join(dict.fromkeys(places.values()))
                 raise ValueError(f"{root}: holds no data of any benchmark; expected one of {listed} below it")

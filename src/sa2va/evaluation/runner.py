@@ -19,6 +19,7 @@ from sa2va.evaluation.benchmark import Answers, Benchmark, Record
 from sa2va.evaluation.catalog import rebuild
 from sa2va.evaluation.command import list_commands
 from sa2va.evaluation.html import Detail, render_page
+from sa2va.evaluation.judge import Unjudged
 from sa2va.evaluation.report import FILES, Report, Section, describe_environment
 from sa2va.evaluation.stamp import Run
 from sa2va.evaluation.store import AnswerStore, Asked, Shard, StoredAnswers, list_answers
@@ -121,6 +122,10 @@ def score(benchmark: Benchmark[Any], store: AnswerStore, run: Run) -> list[Recor
             f"{benchmark.name}: {len(benchmark) - len(missing)} of {len(benchmark)} items are answered; run the same "
             "command, or the other shards, to the end"
         )
+    if benchmark.prepare is not None:
+        stored_answers = (store.answers(benchmark, run, key) for key in benchmark.ids)
+        pairs = enumerate(one.answers for one in stored_answers if one is not None)
+        benchmark.prepare((benchmark.load(index), answers) for index, answers in pairs)
     for index, key in enumerate(benchmark.ids):
         item, stored = benchmark.load(index), store.answers(benchmark, run, key)
         assert stored is not None
@@ -248,6 +253,9 @@ def _report(
             records = score(benchmark, store, run)
         except Unanswered as error:
             unfinished.append(str(error))
+            continue
+        except Unjudged as error:
+            unfinished.append(f"{benchmark.name}: {error}")
             continue
         lines += [
             json.dumps({"benchmark": benchmark.name, "item": key, "record": record}) + "\n"

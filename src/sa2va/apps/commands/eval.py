@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from sa2va.apps.judge import JudgeChoice, takes_judge
 from sa2va.apps.options import (
     CHECK_FAILED,
     MODEL_HELP,
@@ -152,6 +153,7 @@ def takes_benchmarks(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @takes_model
+@takes_judge
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     shard: Annotated[
@@ -166,6 +168,7 @@ def evaluate(
     extensions: list[str],
     wanted: BenchmarkChoice,
     choice: ModelChoice,
+    judged_by: JudgeChoice,
 ) -> None:
     """Evaluate a model: every figure with its 95 % interval and its chance baseline.
 
@@ -186,16 +189,18 @@ def evaluate(
         raise ValueError("--shard: the parts need a common folder; add -o FOLDER")
     if output is not None:
         require_own_folder(output)  # before the model is loaded
+    judging = judged_by.judging(output)
     benchmarks = wanted.build(extensions, quiet)
     predictor = choice.load()
     described = describe_run(predictor, model, **choice.sources())
-    with drawn_scenes() if wanted.is_drawn else nullcontext():
+    with judging, drawn_scenes() if wanted.is_drawn else nullcontext():
         report = run(predictor, benchmarks, described, folder=output, shard=part, batch_size=batch, progress=not quiet)
     show(report, as_json=as_json)
     if check and not report.passed:
         raise typer.Exit(CHECK_FAILED)
 
 
+@takes_judge
 def score(
     folder: Annotated[
         Path,
@@ -208,6 +213,8 @@ def score(
     data: DataOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    *,
+    judged_by: JudgeChoice,
 ) -> None:
     """Score answers without a model: those of an evaluation again, or masks and captions that another program wrote.
 
@@ -219,8 +226,10 @@ def score(
     from sa2va.evaluation.report import show
     from sa2va.evaluation.runner import score_folder
 
-    if not benchmarks:
-        show(score_folder(folder, root=data), as_json=as_json)
+    if benchmarks:
+        names = split_names(benchmarks)
+        show(score_recorded(build_public(names, Selection(split="", root=data)), folder), as_json=as_json)
         return
-    names = split_names(benchmarks)
-    show(score_recorded(build_public(names, Selection(split="", root=data)), folder), as_json=as_json)
+    with judged_by.judging(folder):
+        report = score_folder(folder, root=data)
+    show(report, as_json=as_json)
