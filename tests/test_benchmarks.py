@@ -43,6 +43,12 @@ def test_operations_are_counted() -> None:
     assert "| encoder, hiera-tiny |" in counted and "frame, host waits" in counted
 
 
+@pytest.mark.slow
+def test_bulk_is_timed() -> None:
+    printed = run_benchmark("bulk_throughput.py", *"--through shards --workers 1 --batch 2 --parts 3".split())
+    assert "| 1 | 2 | " in printed and "pictures/s" in printed
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_the_gpu_script_refuses_a_machine_without_one(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHON": sys.executable, "OUT": str(tmp_path)}

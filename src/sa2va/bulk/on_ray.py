@@ -84,6 +84,7 @@ def _connect(address: str, num_workers: int | None) -> None:
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming default, which a warning announces
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else Ray Data's own actors cause an error message
     try:
         if address == LOCAL:
             # An actor takes a core of Ray's count, and a small machine may be asked for more actors than cores.

@@ -205,13 +205,18 @@ def _read_list(filesystem: "FileSystem", path: str, shown: str) -> list[str]:
 
 
 def _download(filesystem: "FileSystem", path: str, copy: Path) -> None:
-    size = filesystem.get_file_info(path).size
-    if size is None:
-        raise ValueError(f"{path}: there is no such file")
-    if not 0 < size <= MAX_BYTES:
-        raise ValueError(f"{path}: {size} bytes; expected 1 to {MAX_BYTES}")
-    with filesystem.open_input_stream(path) as stream, copy.open("wb") as file:
-        shutil.copyfileobj(stream, file, COPY_BYTES)
+    """Copy an object to this machine; its size is not asked for first, which would be a request of its own."""
+    try:
+        stream = filesystem.open_input_stream(path, compression=None)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: there is no such file") from None
+    num_bytes = 0
+    with stream, copy.open("wb") as file:
+        while piece := stream.read(COPY_BYTES):
+            num_bytes += len(piece)
+            if num_bytes > MAX_BYTES:
+                raise ValueError(f"{path}: more than the {MAX_BYTES} bytes allowed")
+            file.write(piece)
 
 
 @contextmanager

@@ -5,10 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support.bulk_files import write_expressions, write_media
 from support.own_process import contents
 
 from sa2va.apps import cli
+from sa2va.apps.commands.bulk import Scale
+from sa2va.apps.options import ModelChoice
+from sa2va.checkpoints import device
 from sa2va.data import prompts
 
 pytest.importorskip("pyarrow")
@@ -63,6 +67,15 @@ def test_parts_alone(command: list[str], tmp_path: Path) -> None:
     assert cli.main([*command, "-o", str(out), "--no-coco", "-q"]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["items.parquet", "parts"]
     assert cli.main([*command, "-o", str(out), "-q"]) == 0 and (out / "annotations.json").exists()
+
+
+def test_each_process_of_a_machine_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "choose_device", lambda name: torch.device("cuda"))
+    assert Scale().place(ModelChoice()).device == "auto"
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert Scale().place(ModelChoice()).device == "cuda:3"
+    assert Scale().place(ModelChoice(device="cpu")).device == "cpu"
+    assert Scale(ray="local").place(ModelChoice()).device == "auto"  # Ray shows an actor its own GPU alone
 
 
 @pytest.mark.parametrize(

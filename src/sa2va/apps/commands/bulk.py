@@ -49,7 +49,7 @@ class Scale:
     """Batches and processes of a run, as options."""
 
     batch: Annotated[int, scale_option("--batch", None, "Items that go through the model together.", min=1)] = 8
-    block: Annotated[int, scale_option("--block", None, "Items of a part file: what a crash can lose.", min=1)] = 256
+    block: Annotated[int, scale_option("--block", None, "Items of a part file: what a crash can lose.", min=1)] = 64
     shard: Annotated[str | None, scale_option("--shard", "i/n", "Every n-th block from the i-th on.")] = None
     ray: Annotated[str | None, scale_option("--ray", "ADDRESS", "Ray cluster; local: this machine.")] = None
     workers: Annotated[int | None, scale_option("--workers", None, "Actors on Ray; one per GPU.", min=1)] = None
