@@ -9,6 +9,7 @@ Source: val and test pictures of RefCOCO, RefCOCO+, RefCOCOg and gRefCOCO lie in
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,8 @@ def _read(path: Path) -> set[int]:
         entries = entries.get("images")
     if not isinstance(entries, list):
         raise ValueError(f"{path}: holds no pictures; expected a list, or COCO annotations with images")
-    if entries and all(isinstance(one, dict) and "split" in one for one in entries):
-        entries = [one for one in entries if one["split"] == TRAIN]
+    is_train = [not isinstance(one, dict) or one.get("split", TRAIN) == TRAIN for one in entries]
+    entries = list(compress(entries, is_train))
     found = {_picture_id(entry, path, number) for number, entry in enumerate(entries, 1)}
     if not found:
         raise ValueError(f"{path}: names no picture that a model was trained on")

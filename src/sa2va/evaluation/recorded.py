@@ -104,12 +104,13 @@ def read_recorded(benchmark: Benchmark[Any], place: Path) -> Recorded:
     return recorded
 
 
-def score_recorded(benchmarks: Sequence[Benchmark[Any]], place: Path) -> Report:
+def score_recorded(benchmarks: Sequence[Benchmark[Any]], place: Path, *, seen: frozenset[int] = frozenset()) -> Report:
     """Score the predictions of another program.
 
     Args:
         benchmarks: of the catalog.
         place: see `read_recorded`.
+        seen: COCO pictures that the model was trained on; figures without them are reported as well.
 
     Raises:
         ValueError: as `read_recorded`.
@@ -120,6 +121,6 @@ def score_recorded(benchmarks: Sequence[Benchmark[Any]], place: Path) -> Report:
         records = [
             to_json(benchmark.score(benchmark.load(number), recorded[key])) for number, key in enumerate(benchmark.ids)
         ]
-        sections.append(Section.of(benchmark, records))
+        sections.append(Section.of(benchmark, records, seen))
     run = replace(NO_RUN, model=f"predictions in {place}")
     return Report(sections=tuple(sections), run=run, environment=describe_environment())

@@ -17,6 +17,7 @@ from rich.table import Table
 
 import sa2va
 from sa2va.evaluation.benchmark import Benchmark, Figure, Record
+from sa2va.evaluation.overlap import unseen_figures
 from sa2va.evaluation.published import Published, find_published
 from sa2va.evaluation.stamp import Run
 from sa2va.files.atomic import write_text
@@ -51,9 +52,11 @@ class Section:
     scored_elsewhere: bool = False  # its truth is on a server, which takes the archive in submission/
 
     @classmethod
-    def of(cls, benchmark: Benchmark[Any], records: list[Record]) -> Self:
-        """Compute the figures of a benchmark."""
+    def of(cls, benchmark: Benchmark[Any], records: list[Record], seen: frozenset[int] = frozenset()) -> Self:
+        """Compute the figures of a benchmark, and those without the COCO pictures in `seen` if there are any."""
         figures = tuple(benchmark.summarize(records))
+        if seen:
+            figures += tuple(unseen_figures(benchmark, records, seen))
         return cls(
             name=benchmark.name, title=benchmark.title, figures=figures, protocol=benchmark.protocol,
             scored_elsewhere=benchmark.submit is not None and not figures,

@@ -184,6 +184,7 @@ def evaluate(
     shard: Shard | None = None,
     batch_size: int | None = None,
     progress: bool = False,
+    seen: frozenset[int] = frozenset(),
 ) -> Report:
     """Ask benchmarks and report their figures.
 
@@ -195,6 +196,7 @@ def evaluate(
             benchmarks that were asked there.
         shard: the part of the items that this process asks.
         batch_size, progress: see `answer`.
+        seen: COCO pictures that the model was trained on; figures without them are reported as well.
 
     Raises:
         ValueError: the folder cannot be written, holds answers of another run, or its report was not written by an
@@ -209,17 +211,24 @@ def evaluate(
                 store.begin(Asked(run=run, benchmark=benchmark.name, selection=benchmark.selection))
             answer(benchmark, predictor, store, run, shard=shard, batch_size=batch_size, progress=progress)
         if folder is None:
-            return _report(benchmarks, store, run)
-    return score_folder(folder, own=benchmarks)
+            return _report(benchmarks, store, run, seen=seen)
+    return score_folder(folder, own=benchmarks, seen=seen)
 
 
-def score_folder(folder: Path, *, root: Path | None = None, own: Sequence[Benchmark[Any]] = ()) -> Report:
+def score_folder(
+    folder: Path,
+    *,
+    root: Path | None = None,
+    own: Sequence[Benchmark[Any]] = (),
+    seen: frozenset[int] = frozenset(),
+) -> Report:
     """Score all answers of a folder and write its report; needs no model.
 
     Args:
         folder: of `evaluate`.
         root: root of the data; None = where it was.
         own: benchmarks that need not be built again.
+        seen: see `evaluate`.
 
     Raises:
         ValueError: there are no answers, or the data is not there.
@@ -235,7 +244,7 @@ def score_folder(folder: Path, *, root: Path | None = None, own: Sequence[Benchm
             else rebuild(one.benchmark, one.selection, root)
             for one in asked
         ]
-        report = _report(benchmarks, store, asked[0].run, folder, list_commands(asked))
+        report = _report(benchmarks, store, asked[0].run, folder, list_commands(asked), seen)
     report.save(folder)
     return report
 
@@ -246,6 +255,7 @@ def _report(
     run: Run,
     folder: Path | None = None,
     commands: tuple[str, ...] = (),
+    seen: frozenset[int] = frozenset(),
 ) -> Report:
     sections, unfinished, lines, details = [], [], [], []
     for benchmark in benchmarks:
@@ -263,7 +273,7 @@ def _report(
         ]
         if folder is not None and benchmark.submit is not None:
             pack(benchmark, store, run, folder)
-        sections.append(Section.of(benchmark, records))
+        sections.append(Section.of(benchmark, records, seen))
         details.append(Detail(benchmark, records, partial(_answers_of, benchmark, store, run)))
     report = Report(
         sections=tuple(sections), unfinished=tuple(unfinished), run=run, environment=describe_environment(),

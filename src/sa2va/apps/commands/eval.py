@@ -39,6 +39,17 @@ DataOption = Annotated[
     Path | None,
     typer.Option("--data", metavar="DIR", parser=parse_path, help="Root of the data.", show_default=False),
 ]
+SeenOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--without-coco-overlap",
+        metavar="FILE",
+        parser=parse_path,
+        help="Also report figures without COCO pictures of the training data: ids, file names, COCO JSON or refs. "
+        "Repeatable.",
+        show_default=False,
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,7 @@ class BenchmarkChoice:
     num_keyframes: Annotated[
         int | None, typer.Option(min=1, help="How many of them.", show_default="as the model was trained")
     ] = None
+    without_coco_overlap: SeenOption = None
 
     def build(self, extensions: Sequence[str], quiet: bool) -> "list[Benchmark[Any]]":
         """Build the benchmarks, and all generated ones of some extensions.
@@ -175,6 +187,7 @@ def evaluate(
     With -o, every answer is kept in FOLDER/answers-*.jsonl, and the same command again resumes. Processes with
     different --shard may write to one folder; the last one reports all. `sa2va score FOLDER` scores the answers again.
     """
+    from sa2va.evaluation.overlap import read_seen
     from sa2va.evaluation.report import show
     from sa2va.evaluation.runner import evaluate as run
     from sa2va.evaluation.runner import require_own_folder
@@ -189,12 +202,13 @@ def evaluate(
         raise ValueError("--shard: the parts need a common folder; add -o FOLDER")
     if output is not None:
         require_own_folder(output)  # before the model is loaded
-    judging = judged_by.judging(output)
+    judging, seen = judged_by.judging(output), read_seen(wanted.without_coco_overlap or ())
     benchmarks = wanted.build(extensions, quiet)
     predictor = choice.load()
     described = describe_run(predictor, model, **choice.sources())
+    settings: Any = {"folder": output, "shard": part, "batch_size": batch, "progress": not quiet, "seen": seen}
     with judging, drawn_scenes() if wanted.is_drawn else nullcontext():
-        report = run(predictor, benchmarks, described, folder=output, shard=part, batch_size=batch, progress=not quiet)
+        report = run(predictor, benchmarks, described, **settings)
     show(report, as_json=as_json)
     if check and not report.passed:
         raise typer.Exit(CHECK_FAILED)
@@ -211,6 +225,7 @@ def score(
         typer.Option("--benchmarks", "-b", metavar="NAME[,NAME...]", help="What other predictions are of. Repeatable."),
     ] = None,
     data: DataOption = None,
+    without_coco_overlap: SeenOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     *,
@@ -222,14 +237,16 @@ def score(
     """
     from sa2va.evaluation.benchmark import Selection
     from sa2va.evaluation.catalog import build_public
+    from sa2va.evaluation.overlap import read_seen
     from sa2va.evaluation.recorded import score_recorded
     from sa2va.evaluation.report import show
     from sa2va.evaluation.runner import score_folder
 
+    seen = read_seen(without_coco_overlap or ())
     if benchmarks:
-        names = split_names(benchmarks)
-        show(score_recorded(build_public(names, Selection(split="", root=data)), folder), as_json=as_json)
+        built = build_public(split_names(benchmarks), Selection(split="", root=data))
+        show(score_recorded(built, folder, seen=seen), as_json=as_json)
         return
     with judged_by.judging(folder):
-        report = score_folder(folder, root=data)
+        report = score_folder(folder, root=data, seen=seen)
     show(report, as_json=as_json)
