@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sa2va.metrics.boundary import boundary_f, jaccard
-from sa2va.metrics.clip import ClipScore, davis_figures, series_statistics
+from sa2va.metrics.clip import ClipScore, series_statistics
 
 
 def blobs(rng: np.random.Generator, num_frames: int, height: int, width: int) -> np.ndarray:
@@ -86,19 +86,9 @@ def test_a_long_clip_decays_over_all_its_frames() -> None:
     assert series_statistics(values).decay == pytest.approx(0.75, abs=0.01)
 
 
-def test_davis_averages_objects_not_frames() -> None:
-    long, short = [0.0] + [1.0] * 8 + [0.0], [1.0, 0.0, 1.0]
-    found = davis_figures({("clip", 1): (long, long), ("other", 1): (short, long)})
-    assert found["J"] == 0.5 and found["F"] == 1.0 and found["J&F"] == 0.75
-    assert found["J recall"] == 0.5 and found["J decay"] == 0.0
-    assert list(found) == ["J&F", "J", "J recall", "J decay", "F", "F recall", "F decay"]
-
-
-def test_davis_without_frames_or_objects() -> None:
+def test_a_series_without_frames() -> None:
     with pytest.raises(ValueError, match="at least 3 frames, got 2"):
         series_statistics([1.0, 1.0])
-    with pytest.raises(ValueError, match="at least one object"):
-        davis_figures({})
 
 
 def test_agrees_with_loops_over_pixels() -> None:

@@ -1,13 +1,12 @@
 """Score one mask track frame by frame: J, F, pixel accuracy and robustness, in constant memory.
 
 Flow: evaluation/ decodes a frame of the answer and of the truth -> ClipScore.update -> means over frames;
-    the series of J and F of each object -> davis_figures (official multi-object protocol).
+    J and F of an object over frames -> series_statistics (recall and decay of DAVIS).
 Source: J, F, recall and decay: DAVIS, Perazzi et al., CVPR 2016, and DAVIS 2017, arXiv:1704.00675. Accuracy and
     robustness: VISA, arXiv:2407.11325 (ReVOS), R2-VOS, arXiv:2207.01203.
 Shapes: T frames, H W picture.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -108,30 +107,3 @@ def series_statistics(values: ArrayLike, *, whole: bool = False) -> SeriesStatis
     ends = np.round(np.linspace(1, len(counted), NUM_PARTS + 1) + 1e-10).astype(int) - 1
     first, last = counted[ends[0] : ends[1] + 1], counted[ends[-2] : ends[-1] + 1]
     return SeriesStatistics(float(counted.mean()), float((counted > RECALL).mean()), float(first.mean() - last.mean()))
-
-
-def davis_figures(
-    series: Mapping[object, tuple[Sequence[float], Sequence[float]]], *, whole: bool = False
-) -> dict[str, float]:
-    """Average the statistics over objects, as the official DAVIS 2017 evaluation of one annotator does.
-
-    Args:
-        series: by object (a clip and a number), J and F of each frame, (T,) each.
-        whole: as for `series_statistics`.
-
-    Returns:
-        "J&F", "J", "J recall", "J decay", "F", "F recall" and "F decay".
-
-    Raises:
-        ValueError: no objects.
-    """
-    if not series:
-        raise ValueError("DAVIS scores need at least one object")
-    found = [[series_statistics(values, whole=whole) for values in pair] for pair in series.values()]
-    j, f = np.array(found).mean(0)  # (objects, 2, 3) -> (3,) each
-    figures = {
-        f"{letter}{name}": float(value)
-        for letter, row in (("J", j), ("F", f))
-        for name, value in zip(("", " recall", " decay"), row, strict=True)
-    }
-    return {"J&F": float((j[0] + f[0]) / 2), **figures}

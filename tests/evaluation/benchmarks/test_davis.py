@@ -45,6 +45,20 @@ def test_the_official_protocol_leaves_out_the_first_and_last_frame(tmp_path: Pat
     assert figures["J&F"] == pytest.approx(right) and figures["J&F, matched"] == pytest.approx(right)
 
 
+def test_recall_and_decay_of_an_object_that_is_lost(tmp_path: Path) -> None:
+    """Six frames, four of them count, and the last two of these are missed. Quarters share frames."""
+    benchmark = build_clips(NAME, tmp_path)
+    answers = []
+    for item in items_of(benchmark):
+        tracks = np.stack([item.truth(frame) for frame in range(NUM_FRAMES)], axis=1)  # (E, T, H, W)
+        tracks[:, 3:5] = False
+        answers.append([answer_with(one[None]) for one in tracks])
+    figures = {name: figure.value for name, figure in figures_of(benchmark, answers).items()}
+    for name in ("J", "F"):
+        assert figures[f"{name}, official"] == figures[f"{name} recall, official"] == 0.5
+        assert figures[f"{name} decay, official"] == 1.0  # the first two frames against the last two
+
+
 def test_annotators_count_alike_whatever_their_number_of_items(tmp_path: Path) -> None:
     benchmark = build_clips(NAME, tmp_path, limit=5)  # annotator 0 twice
     empty = np.zeros((0, NUM_FRAMES, *SIZE), bool)

@@ -5,7 +5,8 @@ Source: Khoreva et al., arXiv:1803.08006; DAVIS 2017, arXiv:1704.00675, and its 
     three figures of the same masks:
     - per expression, as the released evaluation of Sa2VA: a binary mask for each expression, all frames count;
     - official: the objects of an annotator are merged into one index mask, a pixel belonging to the mask of the highest
-      score, the first and the last frame are left out, and J&F is the mean over objects, then over annotators;
+      score, the first and the last frame are left out, and J&F, recall and decay are means over objects, then over
+      annotators;
     - matched, as most papers on referring run the official code (task "unsupervised"): merged likewise, all frames
       count, and each true object is compared with the predicted one that fits it best, whatever was asked.
 Shapes: E expressions of an item (one per object), N masks of an answer, T frames, H W picture.
@@ -32,9 +33,11 @@ from sa2va.evaluation.benchmarks.clips import (
 )
 from sa2va.evaluation.mask_files import ANNOTATOR, write_index_masks
 from sa2va.metrics.boundary import boundary_f, jaccard
+from sa2va.metrics.clip import series_statistics
 from sa2va.metrics.interval import mean_of_classes
 
 NUM_ANNOTATORS = 4
+STATISTICS = ("", " recall", " decay")  # of DAVIS, over the frames of an object
 SPLITS = ("valid",)
 PROTOCOL = (
     "J&F per expression over all frames; official: objects of an annotator merged by the highest "
@@ -95,7 +98,7 @@ def score(item: ClipItem, answers: Sequence[Answer]) -> Record:
 
     Returns:
         Per object, in the order of their numbers, [J, F]: "expressions", "first" (their first mask alone), "official"
-        and "matched".
+        with its recall and decay, and "matched".
     """
     answers = [check_length(item, answer) for answer in answers]
     num_frames, number = item.record.num_frames, len(item.expressions)
@@ -110,8 +113,8 @@ def score(item: ClipItem, answers: Sequence[Answer]) -> Record:
             first[frame, place] = _compare(masks[0], truth[place]) if len(masks) > 1 else alone[frame, place]
         for place, one in enumerate(merged):
             pairs[frame, place] = [_compare(one, other) for other in truth]
-    counted = pairs[1:-1] if num_frames > 2 else pairs
-    official = np.diagonal(counted.mean(0)).T  # (E, 2)
+    series = np.einsum("teem->emt", pairs)  # (E, 2, T), each object with its own truth
+    official = np.array([[series_statistics(values, whole=num_frames < 3) for values in both] for both in series])
     everywhere = pairs.mean(0)
     matched = everywhere[_require_scipy()(-everywhere.mean(-1))]
     overall = alone.mean((1, 2))
@@ -122,7 +125,7 @@ def score(item: ClipItem, answers: Sequence[Answer]) -> Record:
         "num_objects": [len(answer.objects) for answer in answers],
         "expressions": alone.mean(0).tolist(),
         "first": first.mean(0).tolist(),
-        "official": official.tolist(),
+        **{f"official{name}": official[:, :, place].tolist() for place, name in enumerate(STATISTICS)},
         "matched": matched.tolist(),
         "score": float(overall.mean()),
         "curve": thin(overall),
@@ -154,6 +157,12 @@ def summarize(records: list[Record]) -> list[Figure]:
                 figures.append(measure(f"{name}{of}", values, groups=groups))
             else:
                 figures.append(measure(f"{name}{of}", pairs, mean_of_classes, groups=groups))
+    for statistic in STATISTICS[1:]:
+        rows, groups = _rows(records, f"official{statistic}")
+        for name, column in (("J", 1), ("F", 2)):
+            figures.append(
+                measure(f"{name}{statistic}, official", rows[:, [0, column]], mean_of_classes, groups=groups)
+            )
     rows, groups = _rows(records, "first")
     return [*figures, measure("J&F, first mask", rows[:, 1:].mean(1), groups=groups)]
 
