@@ -69,6 +69,7 @@ def test_rows_that_a_data_type_leaves_empty_are_refused() -> None:
     "command",
     [
         "train_step.py --batch 4 --repeats 1",
+        "clip_requests.py --frames 3 --requests 2 --repeats 1",
         "video_speed.py --model hiera-tiny --side 256 --frames 9 --dtype float32 --objects 1",
     ],
 )

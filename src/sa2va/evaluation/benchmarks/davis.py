@@ -109,10 +109,12 @@ def score(item: ClipItem, answers: Sequence[Answer]) -> Record:
         truth, merged = item.truth(frame), merge(answers, frame)
         for place, answer in enumerate(answers):
             masks = answer.masks_at(frame)
-            alone[frame, place] = _compare(answer.union_at(frame), truth[place])
+            united = np.any(masks, axis=0)
+            alone[frame, place] = _compare(united, truth[place])
             first[frame, place] = _compare(masks[0], truth[place]) if len(masks) > 1 else alone[frame, place]
-        for place, one in enumerate(merged):
-            pairs[frame, place] = [_compare(one, other) for other in truth]
+            for other, true in enumerate(truth):
+                is_known = other == place and np.array_equal(united, merged[place])  # nothing lost to another object
+                pairs[frame, place, other] = alone[frame, place] if is_known else _compare(merged[place], true)
     series = np.einsum("teem->emt", pairs)  # (E, 2, T), each object with its own truth
     official = np.array([[series_statistics(values, whole=num_frames < 3) for values in both] for both in series])
     everywhere = pairs.mean(0)
