@@ -7,7 +7,7 @@ import pytest
 
 from sa2va.apps import cli
 from sa2va.world.export.catalog import LAYOUTS
-from sa2va.world.export.layout import MAX_ITEMS, Layout, Part, choose_scenes, export, record_of
+from sa2va.world.export.layout import MAX_ITEMS, Layout, Part, choose_scenes, export, find_filled, record_of
 from sa2va.world.scenes.splits import DEV, REPORT
 from sa2va.world.tasks import items
 
@@ -105,6 +105,12 @@ def test_all_leaves_out_what_has_no_split_for_the_scenes(tmp_path: Path, capsys:
     written = {Path(line.split()[1]) for line in capsys.readouterr().out.splitlines()}
     assert tmp_path / "ref_seg/grefcoco" in written and tmp_path / "llava_data" not in written
     assert tmp_path / "region_caption" in written and all(path.is_dir() for path in written)
+
+
+def test_all_leaves_out_what_needs_a_module_that_is_not_installed() -> None:
+    scenes = choose_scenes(["dev"], None, 1)
+    layouts = {needs: Layout(draw_nothing, (), (), needs=needs) for needs in ("", "json", "no_such_module")}
+    assert list(find_filled(layouts, scenes)) == ["", "json"]
 
 
 def read_help(capsys: pytest.CaptureFixture[str]) -> str:

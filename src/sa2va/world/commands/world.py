@@ -52,7 +52,8 @@ def export(
     split of a layout has scenes of its own: val, testA and testB of RefCOCO, RefCOCO+ and gRefCOCO; val and test of
     RefCOCOg, ReasonSeg and GCG; valid_u, valid and test of MeViS; valid of ReVOS, Refer-YouTube-VOS, Ref-DAVIS17 and
     Ref-SAV; val of region_caption. MeViS valid and test and Refer-YouTube-VOS valid have no masks unless
-    --server-masks is given. "all" leaves out layouts without a split for the scenes.
+    --server-masks is given. Chat benchmarks (mme, mmbench, seedbench, videomme, mmbench_video) have one split, and need
+    pyarrow. "all" leaves out layouts without a split for the scenes, and those that need what is not installed.
     """
     from sa2va.data.catalog import FOLDERS
     from sa2va.world.export.catalog import LAYOUTS
@@ -69,6 +70,8 @@ def export(
         places = {dataset: FOLDERS[dataset] for dataset in LAYOUTS[name].datasets} or {name: LAYOUTS[name].places[0]}
         for dataset, place in places.items():
             say(f"{dataset} {folder / place}")
+    if unwritable := [name for name, layout in LAYOUTS.items() if ALL in layouts and not layout.is_writable]:
+        remark(f"left out {', '.join(unwritable)}: pip install 'sa2va[eval]'", quiet)
     remark("look at a dataset with sa2va data check NAME PATH --split SPLIT -o FOLDER", quiet)
 
 

@@ -28,6 +28,7 @@ from sa2va.world.scenes.scene import COLORS, SHAPES, TEXTURES, Scene
 
 MME, MMBENCH, SEED, VIDEO_MME, MMBENCH_VIDEO = "MME", "MMBench", "SEED-Bench", "Video-MME", "MMBench-Video"
 LETTERS = "ABCD"
+WRITER = "pyarrow"
 YES_OR_NO = " Please answer yes or no."
 ROTATION = 1_000_000  # between the ids of the rotations of a question of MMBench
 SEED_FRAMES = 8  # of a clip of SEED-Bench
@@ -283,8 +284,8 @@ def write_mmbench_video(root: Path, parts: Sequence[Part]) -> None:
         write_table(root / MMBENCH_VIDEO / "data" / f"{part.name}-00000-of-00001.parquet", rows, features)
 
 
-MME_LAYOUT = Layout(write_mme, (MME,), (), splits=("test",))
-MMBENCH_LAYOUT = Layout(write_mmbench, (MMBENCH,), (), splits=("dev",))
-SEED_LAYOUT = Layout(write_seed, (SEED,), (), splits=("test",))
-VIDEO_MME_LAYOUT = Layout(write_video_mme, (VIDEO_MME,), (), splits=("test",))
-MMBENCH_VIDEO_LAYOUT = Layout(write_mmbench_video, (MMBENCH_VIDEO,), (), splits=("test",))
+MME_LAYOUT = Layout(write_mme, (MME,), (), splits=("test",), needs=WRITER)
+MMBENCH_LAYOUT = Layout(write_mmbench, (MMBENCH,), (), splits=("dev",), needs=WRITER)
+SEED_LAYOUT = Layout(write_seed, (SEED,), (), splits=("test",), needs=WRITER)
+VIDEO_MME_LAYOUT = Layout(write_video_mme, (VIDEO_MME,), (), splits=("test",), needs=WRITER)
+MMBENCH_VIDEO_LAYOUT = Layout(write_mmbench_video, (MMBENCH_VIDEO,), (), splits=("test",), needs=WRITER)

@@ -7,6 +7,7 @@ Flow: names of catalog.LAYOUTS, scenes (split of the world, seed, number of item
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,7 @@ class Layout:
         datasets: names in data/catalog.py under which it is read.
         splits: names of its splits; "train" is the training split, all others are for evaluation.
         on_server: splits whose masks only the evaluation server has.
+        needs: module that writes the files and is not installed with the core; "" = none.
     """
 
     write: Callable[[Path, Sequence[Part]], None]
@@ -131,6 +133,12 @@ class Layout:
     datasets: tuple[str, ...]
     splits: tuple[str, ...] = (TRAIN, "val")
     on_server: tuple[str, ...] = ()
+    needs: str = ""
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the module that it needs is installed."""
+        return not self.needs or find_spec(self.needs) is not None
 
     def parts(self, scenes: Sequence[Scenes]) -> list[Part]:
         """List the splits that scenes fill: training scenes the training split, others every evaluation split."""
@@ -143,8 +151,8 @@ class Layout:
 
 
 def find_filled(layouts: Mapping[str, Layout], scenes: Sequence[Scenes]) -> dict[str, Layout]:
-    """Return the layouts of which scenes fill a split: some have no training split, others nothing else."""
-    return {name: layout for name, layout in layouts.items() if layout.parts(scenes)}
+    """Return the layouts that can be written and of which scenes fill a split: some have no training split."""
+    return {name: layout for name, layout in layouts.items() if layout.parts(scenes) and layout.is_writable}
 
 
 def export(layouts: Mapping[str, Layout], root: Path, scenes: Sequence[Scenes]) -> Iterator[str]:
