@@ -41,12 +41,13 @@ class PublicBenchmark(NamedTuple):
     # File or folder below the root of the data, "{split}" in it being the split; None = the root itself, not in "all".
     place: str | None
     needs: str = ""  # module that it cannot do without and that no extra installs; "all" leaves it out with a warning
+    pooled: tuple[str, ...] = ()  # splits that hold items of others; asked only by their own name
 
 
 # One line per public dataset; its benchmarks are NAME/SPLIT.
 PUBLIC: dict[str, PublicBenchmark] = {
-    "refcoco": PublicBenchmark(refcoco.refcoco, ("val", "testA", "testB"), FOLDERS["refcoco"]),
-    "refcoco+": PublicBenchmark(refcoco.refcoco_plus, ("val", "testA", "testB"), FOLDERS["refcoco+"]),
+    "refcoco": PublicBenchmark(refcoco.refcoco, ("val", "testA", "testB"), FOLDERS["refcoco"], pooled=("test",)),
+    "refcoco+": PublicBenchmark(refcoco.refcoco_plus, ("val", "testA", "testB"), FOLDERS["refcoco+"], pooled=("test",)),
     "refcocog": PublicBenchmark(refcoco.refcocog, ("val", "test"), FOLDERS["refcocog"]),
     "grefcoco": PublicBenchmark(grefcoco.grefcoco, ("val", "testA", "testB"), FOLDERS["grefcoco"]),
     "reasonseg": PublicBenchmark(reasonseg.reasonseg, ("val", "test"), f"{FOLDERS['reasonseg']}/{{split}}"),
@@ -78,7 +79,7 @@ def list_benchmarks(extension: str | None = None) -> list[str]:
 
 def list_public() -> list[str]:
     """Return the names of all benchmarks on public datasets, each with its split."""
-    return [f"{name}/{split}" for name, one in PUBLIC.items() for split in one.splits]
+    return [f"{name}/{split}" for name, one in PUBLIC.items() for split in (*one.splits, *one.pooled)]
 
 
 def build_benchmarks(
@@ -182,7 +183,7 @@ def rebuild(name: str, selection: Selection, root: Path | None = None) -> Benchm
         ValueError: an unknown name, or data that is missing or damaged.
     """
     family, _, split = name.rpartition("/")
-    if family in PUBLIC and split in PUBLIC[family].splits:
+    if name in list_public():
         selection = replace(selection, split=split, root=root or selection.root)
         built = replace(PUBLIC[family].build(selection), name=name)
     else:

@@ -133,7 +133,10 @@ def test_a_clip_is_scored_over_all_its_frames(tmp_path: Path) -> None:
     model = ScriptedModel(lambda request, frames: first[None])
     assert benchmark.ask is not None
     answers = [Answer.of(one) for one in model.predict_batch(benchmark.ask(item))]
-    assert benchmark.score(item, answers)["score"] == pytest.approx(first.sum() / truth.sum())
+    record = benchmark.score(item, answers)
+    assert record["score"] == pytest.approx(first.sum() / truth.sum())
+    assert record["jf"] == pytest.approx((1 + 0 + 0) / 3)  # the first of three frames is right
+    assert "J&F of clips" in {figure.name for figure in benchmark.summarize([record])}
 
 
 def test_an_answer_of_another_size_is_refused(dataset: OwnDataset) -> None:

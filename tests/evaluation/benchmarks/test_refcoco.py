@@ -1,5 +1,6 @@
 """Check RefCOCO, gRefCOCO and ReasonSeg: figures of known answers, computed by hand."""
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.scripted_model import ScriptedModel
-from support.stored_layouts import rectangle_mask, write_refcoco
+from support.stored_layouts import rectangle_mask, write_pickle, write_refcoco
 from support.stored_pictures import write_grefcoco, write_reasonseg
 
 from sa2va.evaluation.benchmark import Benchmark, Selection
@@ -120,6 +121,18 @@ def test_the_released_wording_asks_for_a_mask_after_a_sentence(tmp_path: Path) -
     asked = [benchmark.ask(benchmark.load(index))[0].prompt for index in range(2)]
     assert asked[0] == "What could be opened here Please respond with segmentation mask."
     assert asked[1] == " Please segment the café's box in this image."
+
+
+def test_the_pooled_split_is_asked_only_by_name(tmp_path: Path) -> None:
+    folder = write_refcoco(tmp_path / "ref_seg/refcoco")
+    refs = pickle.loads((folder / "refs(unc).p").read_bytes())
+    for ref, split in zip(refs, ("testA", "testB", "testA", "testB", "val", "val"), strict=True):
+        ref["split"] = split
+    write_pickle(folder / "refs(unc).p", refs)
+    apart = {
+        one.name: len(one) for one in build_public(["refcoco", "refcoco/test"], Selection(split="", root=tmp_path))
+    }
+    assert apart == {"refcoco/val": 4, "refcoco/testA": 4, "refcoco/testB": 4, "refcoco/test": 8}
 
 
 def test_all_means_every_dataset_that_is_there(tmp_path: Path) -> None:

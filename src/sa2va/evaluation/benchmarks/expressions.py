@@ -24,6 +24,7 @@ from sa2va.evaluation.breakdown import facts_of
 from sa2va.evaluation.prompts import Wording, question_for
 from sa2va.inference.requests import Request
 from sa2va.media.source import open_frames
+from sa2va.metrics.clip import ClipScore
 from sa2va.metrics.interval import Statistic
 from sa2va.metrics.iou import Overlap, overlap, ratio
 from sa2va.metrics.referring import THRESHOLDS, cumulative_iou
@@ -171,6 +172,8 @@ EXAMPLE = Expression("EXPRESSION", (0,))
 def score(item: Referral, answers: Sequence[Answer], blind: BlindMasks) -> Record:
     """Count the pixels of the answer, of its first mask and of blind masks against the truth, over all frames.
 
+    The answer about a clip also gets its J&F, the mean over frames.
+
     Raises:
         ValueError: the masks of the answer are not of the size and length of the media.
     """
@@ -181,13 +184,16 @@ def score(item: Referral, answers: Sequence[Answer], blind: BlindMasks) -> Recor
             f"expected {item.num_frames} of {item.size[1]}x{item.size[0]}, as its picture or clip"
         )
     guesses = blind.draw(item.size, crc32(item.id.encode()))
-    totals = np.zeros((2 + len(guesses), len(Overlap._fields)), np.int64)
+    totals, clip = np.zeros((2 + len(guesses), len(Overlap._fields)), np.int64), ClipScore()
     for frame in range(item.num_frames):
         truth, ignored = item.truth(frame), item.ignored_at(frame)
         found = answer.masks_at(frame)
+        united = np.asarray(found.any(0))
         first = found[0] if len(found) else np.zeros(item.size, bool)
-        totals += [overlap(mask, truth, ignored) for mask in (np.asarray(found.any(0)), first, *guesses)]
-    return _record(item, answer, totals)
+        totals += [overlap(mask, truth, ignored) for mask in (united, first, *guesses)]
+        if item.num_frames > 1:
+            clip.update(united, truth)
+    return _record(item, answer, totals) | ({"jf": clip.means()["jf"]} if item.num_frames > 1 else {})
 
 
 def show(item: Referral, answers: Sequence[Answer], record: Record) -> Case:

@@ -19,8 +19,8 @@ from sa2va.metrics.iou import Overlap, overlap
 from sa2va.metrics.referring import cumulative_iou, mean_iou, no_target_accuracy, target_accuracy
 
 METRICS = (
-    "cIoU and mean IoU over expressions of what is there, over all frames of a clip; N-acc and T-acc = share "
-    "of expressions of what is not and what is there that get an empty mask and another one"
+    "cIoU and mean IoU over expressions of what is there, pooled over the frames of a clip; J&F = mean over frames; "
+    "N-acc and T-acc = share of expressions of what is not and what is there that get an empty mask and another one"
 )
 
 
@@ -88,7 +88,7 @@ def choose_center(dataset: OwnDataset, num_records: int = 200) -> float:
 
 
 def summarize(records: Sequence[Record], *, blind: BlindMasks) -> list[Figure]:
-    """Compute cIoU and mean IoU of what is there, cIoU of each blind mask, N-acc and T-acc."""
+    """Compute cIoU and mean IoU of what is there, cIoU of each blind mask, J&F of clips, N-acc and T-acc."""
     there = [record for record in records if record["present"]]
     figures = [
         measure_overlap("cIoU", there, cumulative_iou, blind=blind),
@@ -98,6 +98,9 @@ def summarize(records: Sequence[Record], *, blind: BlindMasks) -> list[Figure]:
     guesses = np.array([record["blind"] for record in there], float).reshape(-1, len(blind.names), len(Overlap._fields))
     for place, name in enumerate(blind.names):
         figures.append(measure(f"cIoU of {name}", guesses[:, place], cumulative_iou, groups=groups))
+    if clips := [record for record in there if "jf" in record]:
+        values = np.array([record["jf"] for record in clips])
+        figures.append(measure("J&F of clips", values, groups=[record["group"] for record in clips]))
     if len(there) < len(records):
         figures.append(measure_overlap("N-acc", records, no_target_accuracy))
     return [*figures, measure_overlap("T-acc", there, target_accuracy)]
