@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va.metrics.interval import SumStatistic, divide
-from sa2va.metrics.iou import RELEASED_EPSILON, ratio
+from sa2va.metrics.iou import ratio
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)  # of Pr@X
 
@@ -25,9 +25,9 @@ def _table(rows: Any) -> NDArray[np.float64]:
     return np.asarray(rows, float).reshape(len(rows), -1)
 
 
-def _ious(rows: Any, epsilon: float = 0.0) -> NDArray[np.float64]:
+def _ious(rows: Any) -> NDArray[np.float64]:
     table = _table(rows)
-    return ratio(table[:, 0], table[:, 1], epsilon)
+    return ratio(table[:, 0], table[:, 1])
 
 
 def _mean_over(value: NDArray[Any], counted: NDArray[Any]) -> NDArray[np.float64]:
@@ -39,23 +39,13 @@ def _divide_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return divide(sums[:, 0], sums[:, 1])
 
 
-def _mean_iou(epsilon: float) -> SumStatistic:
-    def terms(rows: Any) -> NDArray[np.float64]:
-        return _mean_over(_ious(rows, epsilon), np.ones(len(rows), bool))
-
-    return SumStatistic(terms=terms, combine=_divide_sums)
-
-
 cumulative_iou = SumStatistic(
     terms=lambda rows: _table(rows)[:, :2], combine=lambda sums: ratio(sums[:, 0], sums[:, 1])
 )
 """cIoU: total intersection over total union."""
 
-mean_iou = _mean_iou(0.0)
+mean_iou = SumStatistic(terms=lambda rows: _mean_over(_ious(rows), np.ones(len(rows), bool)), combine=_divide_sums)
 """gIoU, which RefCOCO papers call mIoU: the mean IoU over expressions, 1 where both masks are empty."""
-
-released_mean_iou = _mean_iou(RELEASED_EPSILON)
-"""gIoU with the epsilon of the published code: mean of I / (U + 1e-5)."""
 
 
 def precision_at(threshold: float) -> SumStatistic:

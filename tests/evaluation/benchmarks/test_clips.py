@@ -23,7 +23,7 @@ NOTHING = np.zeros((0, NUM_FRAMES, *SIZE), bool)
 def test_right_answers_reach_one(tmp_path: Path, name: str) -> None:
     benchmark = build_clips(name, tmp_path)
     figures = figures_of(benchmark, [answer_right(item) for item in items_of(benchmark)])
-    assert figures and {figure.value for figure in figures.values()} == {1.0}
+    assert figures and all(figure.value == ("decay" not in name) for name, figure in figures.items())
     assert figures["J&F"].num_items == 3  # clips, not expressions
 
 
