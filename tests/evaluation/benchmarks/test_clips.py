@@ -1,18 +1,22 @@
 """Check the benchmarks of clips on small data in public layouts: right answers, missing ones, several masks."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.clip_answers import answer_right, answer_with, build_clips, figures_of, items_of, true_masks
 from support.stored_clips import NUM_FRAMES, track
-from support.stored_layouts import SIZE
+from support.stored_layouts import SIZE, rectangle_mask
 from support.toy_predictor import ToyPredictor
 
+from sa2va.data.clips import ClipExpression, FrameClip
+from sa2va.data.tracks import StoredTracks
 from sa2va.evaluation.benchmark import Selection
-from sa2va.evaluation.benchmarks import mevis
-from sa2va.evaluation.benchmarks.clips import CURVE_POINTS, thin
+from sa2va.evaluation.benchmarks import davis, mevis
+from sa2va.evaluation.benchmarks.clips import CURVE_POINTS, AskedClip, ClipItem, score_expression, thin
 from sa2va.evaluation.runner import run
+from sa2va.masks import encode_rle
 from sa2va.metrics.boundary import boundary_f, jaccard
 
 SCORED = ["mevis/valid_u", "ref_davis17/valid", "revos/valid", "refsav/valid"]
@@ -155,3 +159,25 @@ def test_a_limit_chooses_expressions(tmp_path: Path) -> None:
     assert len(whole) == 12 and len(some) == 5 and set(some.ids) < set(whole.ids)
     item = some.load(2)
     assert item.id == some.ids[2] and true_masks(item).shape == (1, NUM_FRAMES, *SIZE)
+
+
+@pytest.mark.parametrize("name", ["mevis", "davis"])
+def test_a_long_clip_is_scored_in_constant_memory(tmp_path: Path, name: str) -> None:
+    size, peaks = (120, 160), []
+    rles = [encode_rle(rectangle_mask(10, 10 + t, 90, 60 + t, size)) for t in range(40)]
+    for length in (10, 40):
+        expression = ClipExpression(text="it", objects=(0,), id="0", annotator=0, number=1)
+        tracks = StoredTracks([rles[:length]], *size)
+        names = tuple(f"{t:05d}" for t in range(length))
+        record = FrameClip(
+            file=tmp_path, video="ab", expressions=(expression,), folder=tmp_path, frames=names, tracks=tracks
+        )
+        item = ClipItem("ab/0", AskedClip(record), (expression,))
+        answer = answer_with(np.zeros((1, length, *size), bool))
+        score = score_expression if name == "mevis" else davis.score
+        score(item, [answer])  # what is imported and cached at the first call
+        tracemalloc.start()
+        score(item, [answer])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 5 * size[0] * size[1]  # bytes; 30 frames more, dense, would add 30 of them

@@ -31,6 +31,7 @@ from sa2va.evaluation.benchmarks.clips import (
     read_clips,
     thin,
 )
+from sa2va.evaluation.breakdown import facts_of
 from sa2va.evaluation.mask_files import ANNOTATOR, write_index_masks
 from sa2va.metrics.boundary import boundary_f, jaccard
 from sa2va.metrics.clip import series_statistics
@@ -105,8 +106,10 @@ def score(item: ClipItem, answers: Sequence[Answer]) -> Record:
     alone = np.zeros((num_frames, number, 2))  # J and F
     first = np.zeros_like(alone)
     pairs = np.zeros((num_frames, number, number, 2))  # predicted, true
+    areas = np.zeros(num_frames)
     for frame in range(num_frames):
         truth, merged = item.truth(frame), merge(answers, frame)
+        areas[frame] = truth.any(0).mean()
         for place, answer in enumerate(answers):
             masks = answer.masks_at(frame)
             united = np.any(masks, axis=0)
@@ -125,6 +128,7 @@ def score(item: ClipItem, answers: Sequence[Answer]) -> Record:
         "annotator": item.expressions[0].annotator,
         "expression": "; ".join(one.text for one in item.expressions),
         "num_objects": [len(answer.objects) for answer in answers],
+        "facts": facts_of(num_targets=number, area=float(areas[areas > 0].mean()) if areas.any() else None),
         "expressions": alone.mean(0).tolist(),
         "first": first.mean(0).tolist(),
         **{f"official{name}": official[:, :, place].tolist() for place, name in enumerate(STATISTICS)},
