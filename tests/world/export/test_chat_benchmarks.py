@@ -30,7 +30,9 @@ def test_mme_asks_two_questions_a_picture_about_what_is_drawn(write: Export) -> 
     assert set(chat.MME_COLUMNS) == set(rows[0]) and len(rows) == 20
     stated = json.loads(parquet.read_schema(path).metadata[b"huggingface"])["info"]["features"]
     assert stated["image"] == {"_type": "Image"}
-    for (number, sample), yes, no in zip(part.draw("conversation", block=1), rows[::2], rows[1::2], strict=True):
+    for (number, sample), yes, no in zip(
+        part.draw("conversation", block=export.MME_BLOCK), rows[::2], rows[1::2], strict=True
+    ):
         assert yes["question_id"] == no["question_id"] and str(number) in yes["question_id"]
         assert (yes["answer"], no["answer"]) == ("Yes", "No") and yes["question"] != no["question"]
         assert yes["question"].endswith(" Please answer yes or no.")
@@ -51,7 +53,9 @@ def test_mmbench_turns_the_options_of_every_question(write: Export) -> None:
     root, (part,) = write("mmbench", "dev", items=5)
     rows = read(root / "MMBench" / "en" / "dev-00000-of-00001.parquet")
     assert set(chat.MMBENCH_COLUMNS) <= set(rows[0]) and len(rows) == 20
-    for (number, _, (question,)), start in zip(export.draw_choices(part, moving=False), range(0, 20, 4), strict=True):
+    for (number, _, (question,)), start in zip(
+        export.draw_choices(part, export.MMBENCH_BLOCK, moving=False), range(0, 20, 4), strict=True
+    ):
         turned = rows[start : start + 4]
         assert [row["index"] for row in turned] == [number + turn * 1_000_000 for turn in range(4)]
         assert {row["answer"] for row in turned} == set("ABCD")
@@ -65,7 +69,7 @@ def test_seed_bench_has_pictures_and_clips(write: Export) -> None:
     assert set(chat.SEED_COLUMNS) == set(rows[0])
     assert [row["data_type"] for row in rows] == ["image"] * 3 + ["video"] * 3
     assert [len(row["image"]) for row in rows] == [1] * 3 + [8] * 3
-    drawn = [*export.draw_choices(part, moving=False), *export.draw_choices(part, moving=True)]
+    drawn = [one for moving in (False, True) for one in export.draw_choices(part, export.SEED_BLOCK, moving=moving)]
     for row, (_, sample, (question,)) in zip(rows, drawn, strict=True):
         assert row[f"choice_{row['answer'].lower()}"] == question.answer and row["question"] == question.text
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(row["image"][0]["bytes"]))), sample.frames[0])
@@ -77,7 +81,9 @@ def test_video_mme_has_clips_of_three_lengths(write: Export) -> None:
     rows = read(folder / "videomme" / "test-00000-of-00001.parquet")
     assert set(chat.VIDEO_MME_COLUMNS) <= set(rows[0])
     told = [
-        question for _, _, several in export.draw_choices(part, moving=True, num_questions=3) for question in several
+        question
+        for _, _, several in export.draw_choices(part, export.VIDEO_MME_BLOCK, moving=True, num_questions=3)
+        for question in several
     ]
     for row, question in zip(rows, told, strict=True):
         assert f"{row['answer']}. {question.answer}." in row["options"] and len(set(row["options"])) == 4
@@ -91,7 +97,7 @@ def test_mmbench_video_has_free_answers(write: Export) -> None:
     questions = mmbench_video.read_questions(root / "MMBench-Video")
     told = [
         (turn.question, turn.answer)
-        for _, sample in part.draw("video_conversation", block=3, num_turns=3)
+        for _, sample in part.draw("video_conversation", block=export.MMBENCH_VIDEO_BLOCK, num_turns=3)
         for turn in sample.turns
     ]
     assert [(one.question, one.reference) for one in questions] == told

@@ -29,6 +29,7 @@ from sa2va.world.scenes.scene import COLORS, SHAPES, TEXTURES, Scene
 MME, MMBENCH, SEED, VIDEO_MME, MMBENCH_VIDEO = "MME", "MMBench", "SEED-Bench", "Video-MME", "MMBench-Video"
 LETTERS = "ABCD"
 WRITER = "pyarrow"
+MME_BLOCK, MMBENCH_BLOCK, SEED_BLOCK, VIDEO_MME_BLOCK, MMBENCH_VIDEO_BLOCK = range(1, 6)
 YES_OR_NO = " Please answer yes or no."
 ROTATION = 1_000_000  # between the ids of the rotations of a question of MMBench
 SEED_FRAMES = 8  # of a clip of SEED-Bench
@@ -165,7 +166,7 @@ def write_mme(root: Path, parts: Sequence[Part]) -> None:
     """Write MME below a data root: two questions a picture, one of them with the answer yes."""
     for part in parts:
         rows: Rows = []
-        for number, sample in part.draw("conversation", block=1):
+        for number, sample in part.draw("conversation", block=MME_BLOCK):
             scene, rng = sample.meta["scene"], generator_of(part, number)
             category = list(MME_CATEGORIES)[number % len(MME_CATEGORIES)]
             pair = MME_CATEGORIES[category](scene, rng)
@@ -182,8 +183,10 @@ def write_mme(root: Path, parts: Sequence[Part]) -> None:
         write_table(root / MME / "data" / f"{part.name}-00000-of-00001.parquet", rows, features)
 
 
-def draw_choices(part: Part, *, moving: bool, num_questions: int = 1) -> Iterator[tuple[int, Sample, list[Question]]]:
-    """Draw pictures or clips with questions whose answer is one of CHOICES."""
+def draw_choices(
+    part: Part, block: int, *, moving: bool, num_questions: int = 1
+) -> Iterator[tuple[int, Sample, list[Question]]]:
+    """Draw pictures or clips with questions whose answer is one of CHOICES; for `block` see `Part.draw`."""
     kinds, task = (CLIP_KINDS, "video_conversation") if moving else (PICTURE_KINDS, "conversation")
 
     def questions(sample: Sample) -> list[Question]:
@@ -191,7 +194,7 @@ def draw_choices(part: Part, *, moving: bool, num_questions: int = 1) -> Iterato
             sample.meta["scene"], generator_of(part, sample.meta["index"]), num_questions, moving=moving, kinds=kinds
         )
 
-    for number, sample in part.draw(task, block=2, keep=questions):
+    for number, sample in part.draw(task, block=block, keep=questions):
         yield number, sample, questions(sample)
 
 
@@ -208,7 +211,7 @@ def write_mmbench(root: Path, parts: Sequence[Part]) -> None:
     texts = ("question", "hint", "answer", *LETTERS, "E", "category", "source", "L2-category", "comment", "split")
     for part in parts:
         rows: Rows = []
-        for number, sample, (question, *_) in draw_choices(part, moving=False):
+        for number, sample, (question, *_) in draw_choices(part, MMBENCH_BLOCK, moving=False):
             options, right = pick_options(question, generator_of(part, number))
             category, ability = MMBENCH_CATEGORIES[question.kind]
             shown = encode_picture(sample.frames[0], f"{number}.png")
@@ -230,7 +233,7 @@ def write_seed(root: Path, parts: Sequence[Part]) -> None:
     for part in parts:
         rows: Rows = []
         for moving in (False, True):
-            for number, sample, (question, *_) in draw_choices(part, moving=moving):
+            for number, sample, (question, *_) in draw_choices(part, SEED_BLOCK, moving=moving):
                 options, right = pick_options(question, generator_of(part, number))
                 shown = sample.frames[np.linspace(0, len(sample.frames) - 1, SEED_FRAMES if moving else 1).astype(int)]
                 kind = "video" if moving else "image"
@@ -249,7 +252,7 @@ def write_video_mme(root: Path, parts: Sequence[Part]) -> None:
     texts = ("video_id", "duration", "domain", "sub_category", "url", "videoID", "question_id", "task_type", "question")
     for part in parts:
         rows: Rows = []
-        for number, sample, questions in draw_choices(part, moving=True, num_questions=3):
+        for number, sample, questions in draw_choices(part, VIDEO_MME_BLOCK, moving=True, num_questions=3):
             duration = list(DURATIONS)[number % len(DURATIONS)]
             name, rng = f"drawn{number:07d}", generator_of(part, number)
             scene, side = sample.meta["scene"], sample.frames.shape[1]
@@ -272,7 +275,7 @@ def write_mmbench_video(root: Path, parts: Sequence[Part]) -> None:
     texts = ("video", "video_type", "question", "answer", "dimensions", "video_path")
     for part in parts:
         rows: Rows = []
-        for number, sample in part.draw("video_conversation", block=3, num_turns=3):
+        for number, sample in part.draw("video_conversation", block=MMBENCH_VIDEO_BLOCK, num_turns=3):
             name = f"drawn{number:07d}"
             write_clip(root / MMBENCH_VIDEO / "video" / f"{name}.mp4", sample.frames)
             for turn, kind in zip(sample.turns, sample.meta["kinds"], strict=True):
