@@ -27,7 +27,6 @@ def test_all_run_resume_and_are_scored_without_a_model(tmp_path: Path, capsys: p
     values = {name: next(iter(figures.values())) for name, figures in report.items()}
     assert {name: figure["num_items"] > 0 for name, figure in values.items()} == dict.fromkeys(values, True)
     assert values["mmbench_video/test"]["value"] == 2.0
-    print({name: (one["value"], one["low"], one["high"]) for name, one in values.items()})
     num_asked, lines = len(server.requests), (out / "answers-1-of-1.jsonl").read_bytes()
     server.close()
     assert cli.main(["score", str(out), "--json"]) == 0  # neither model nor judge

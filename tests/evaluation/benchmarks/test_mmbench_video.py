@@ -48,7 +48,7 @@ def test_ratings_are_averaged_and_failures_count_nothing(root: Path) -> None:
     assert "[SEG]" not in server.requests[0]["messages"][1]["content"]
     assert [request.prompt for request in talker.requests[:4]] == [f"What is\n{number}?" for number in range(4)]
     assert all(options.max_objects == 0 for options in talker.options)
-    assert figures["rating"].value == 1.5 and figures["rating"].num_items == 2  # videos
+    assert figures["score"].value == 1.5 and figures["score"].num_items == 2  # videos
     assert figures["perception"].value == pytest.approx(4 / 3) and figures["reasoning"].value == 2
     assert figures["fine-grained perception, one instance"].value == 3 and figures["hallucination"].value == 1
     assert figures["answers without a rating"].value == 0
@@ -58,7 +58,7 @@ def test_ratings_are_averaged_and_failures_count_nothing(root: Path) -> None:
     with judging(Judge(failing.url, "other", folder=root / "out", pause=0)):
         with pytest.warns(UserWarning, match=r"rated 0 of 4 answers; .*: 0, 1, 2, 3 \(no rating in 'cannot say'\)"):
             figures = {one.name: one for one in benchmark.summarize(run(benchmark, talker))}
-    assert figures["rating"].value == 0 and figures["rating of rated answers"].value is None
+    assert figures["score"].value == 0 and figures["score, rated answers only"].value is None
     assert figures["answers without a rating"].value == 1
     failing.close()
 

@@ -23,7 +23,7 @@ TASKS: dict[tuple[Build, str], tuple[str, str, str, str, dict[str, str]]] = {
         "mme", "mme", "MME", "test", {"perception": "mme_perception_score", "cognition": "mme_cognition_score"}
     ),
     (chat.mmbench, "dev"): (
-        "mmbench_en_dev_static", "mmbench", "lmms-lab/MMBench", "dev", {"circular accuracy": "gpt_eval_score"}
+        "mmbench_en_dev_static", "mmbench", "lmms-lab/MMBench", "dev", {"accuracy": "gpt_eval_score"}
     ),
     (chat.seedbench, "image"): ("seedbench", "seedbench", "SEED-Bench", "test", {"accuracy": "seed_image"}),
     (chat.seedbench, "video"): ("seedbench", "seedbench", "SEED-Bench", "test", {"accuracy": "seed_video"}),

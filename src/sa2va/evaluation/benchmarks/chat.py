@@ -98,7 +98,7 @@ def build(
 
     return Benchmark(
         name=title, title=title, ids=chosen, load=load, ask=ask, score=score, summarize=summarize,
-        protocol=protocol, options=task.options, batch_size=8,
+        protocol=protocol, options=selection.set_keyframes(task.options), batch_size=8,
     )  # fmt: skip
 
 
@@ -235,8 +235,14 @@ def mmbench(selection: Selection) -> Benchmark[Item]:
 
     def summarize(records: list[Record]) -> list[Figure]:
         return [
-            measure_rows("circular accuracy", records, "circular", chance="chance", baseline="options by chance"),
-            measure_rows("accuracy", records, "vanilla", chance="vanilla_chance", baseline="options by chance"),
+            measure_rows("accuracy", records, "circular", chance="chance", baseline="options by chance"),
+            measure_rows(
+                "accuracy, options in one order",
+                records,
+                "vanilla",
+                chance="vanilla_chance",
+                baseline="options by chance",
+            ),
             *measure_each(records, "circular", "ability"),
         ]
 

@@ -119,7 +119,8 @@ def mmbench_video(selection: Selection) -> Benchmark[Question]:
 
     return Benchmark(
         name=NAME, title=NAME, ids=[one.key for one in chosen], load=chosen.__getitem__, ask=ask, score=rate,
-        prepare=prepare, summarize=rating_figures, options=Options(max_objects=0), batch_size=8,
+        prepare=prepare, summarize=rating_figures, options=selection.set_keyframes(Options(max_objects=0)),
+        batch_size=8,
         protocol="bare question; the key frames that the model was trained with; a judge rates 0 to 3 with our "
         "instructions; an answer without a rating counts 0",
     )  # fmt: skip
@@ -156,7 +157,7 @@ def rating_figures(records: list[Record]) -> list[Figure]:
             stacklevel=2,
         )
     rated = [record for record in records if record["rating"] is not None]
-    figures = [measure_rows("rating", records, "counted"), measure_rows("rating of rated answers", rated, "counted")]
+    figures = [measure_rows("score", records, "counted"), measure_rows("score, rated answers only", rated, "counted")]
     missing = np.array([record["rating"] is None for record in records], float)
     figures.append(measure("answers without a rating", missing, groups=[record["group"] for record in records]))
     for part in (PERCEPTION, REASONING):
