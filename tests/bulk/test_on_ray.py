@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 from dataclasses import replace
 from functools import partial
@@ -15,7 +16,7 @@ from support.own_process import contents
 pytest.importorskip("pyarrow")
 
 from sa2va.bulk.merge import merge
-from sa2va.bulk.on_ray import answer_on_ray
+from sa2va.bulk.on_ray import answer_on_ray, require_reachable
 
 TESTS = Path(__file__).parents[1]
 
@@ -54,6 +55,20 @@ def test_a_fault_of_a_worker_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(ValueError, match="Ray: a worker failed .*there is no such model.*again resumes") as caught:
         list(answer_on_ray(replace(job, load=load_nothing), plan.todo(), "local", num_workers=1))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_cluster_that_does_not_answer_is_refused_at_once(host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        require_reachable(f"{host}:{port}")
+    with pytest.raises(ValueError, match=f"--ray {host}:{port}: cannot be reached .*; start it: ray start --head"):
+        require_reachable(f"{host}:{port}")
+
+
+@pytest.mark.parametrize("address", ["local", "auto", "ray://nowhere:10001", "nowhere"])
+def test_other_addresses_are_left_to_ray(address: str) -> None:
+    require_reachable(address)
 
 
 def test_ray_is_not_started_for_a_finished_run(tmp_path: Path) -> None:

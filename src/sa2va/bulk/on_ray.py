@@ -8,6 +8,7 @@ Source: Ray Data (https://docs.ray.io/en/latest/data/data.html).
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LOCAL = "local"
+CONNECT_SECONDS = 5.0
 TASKS_PER_WORKER = 16  # a task is some blocks; more of them are shared out more evenly, and cost Ray more
 
 
@@ -54,6 +56,7 @@ def answer_on_ray(
         import ray
     from ray.exceptions import RayError
 
+    require_reachable(address)
     _connect(address, num_workers)
     try:
         all_gpus = ray.cluster_resources().get("GPU", 0.0)
@@ -79,11 +82,32 @@ def answer_on_ray(
         ray.shutdown()
 
 
+def require_reachable(address: str) -> None:
+    """Refuse the HOST:PORT of a cluster that does not answer; Ray itself would try for minutes.
+
+    Raises:
+        ValueError: nothing listens there.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        return  # "local", "auto" or ray://
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, error) from None
+
+
+def _unreachable(address: str, error: Exception) -> ValueError:
+    reason = " ".join(str(error).split())
+    return ValueError(f"--ray {address}: cannot be reached ({reason:.200}); start it: ray start --head")
+
+
 def _connect(address: str, num_workers: int | None) -> None:
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming default, which a warning announces
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports its use to its makers otherwise
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else Ray Data's own actors cause an error message
     try:
         if address == LOCAL:
@@ -93,7 +117,4 @@ def _connect(address: str, num_workers: int | None) -> None:
         else:
             ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"--ray {address}: cannot be reached ({reason:.200}); start one with: ray start --head"
-        ) from None
+        raise _unreachable(address, error) from None
