@@ -1,10 +1,12 @@
 """Check published values: found by the names that folders and the hub give, in the units of our figures."""
 
 import math
+from pathlib import Path
 
 import pytest
 
-from sa2va.evaluation.published import CARDS, TABLES, find_published
+from sa2va.evaluation.catalog import PUBLIC, list_public
+from sa2va.evaluation.published import CARDS, TABLES, as_markdown, find_published
 
 
 def value_of(model: str, benchmark: str, figure: str, **options: bool) -> float | None:
@@ -36,7 +38,7 @@ def test_other_models_have_none(name: str) -> None:
 
 def test_units_are_those_of_our_figures() -> None:
     assert value_of("Sa2VA-26B", "mme/test", "perception") == 1698
-    assert value_of("Sa2VA-26B", "mmbench_video/test", "score") == 1.45
+    assert value_of("Sa2VA-26B", "mmbench_video/test", "rating") == 1.45
     assert value_of("Sa2VA-26B", "gcg/val", "AP50, every score 1") == 0.335
     assert value_of("GLaMM-7B", "gcg/val", "METEOR") == 0.162
     assert value_of("GLaMM-7B", "gcg/val", "CIDEr") == 47.2
@@ -55,3 +57,14 @@ def test_every_row_is_complete_and_plausible() -> None:
             assert len(row) == len(table.columns), f"{table.source}: {model}"
             assert not all(map(math.isnan, row)), f"{table.source}: {model}"
     assert all(0 < one.value < 1 for one in CARDS.values() if one.benchmark != "mme/test")
+
+
+def test_benchmarks_are_those_of_the_catalog() -> None:
+    names = {one.benchmark for table in TABLES for one in table.values() if one.benchmark.split("/")[0] in PUBLIC}
+    assert names and names <= set(list_public())
+
+
+def test_the_documentation_has_all_values() -> None:
+    """Renewed by `python -m sa2va.evaluation.published`, which prints the page."""
+    page = Path(__file__).parents[2] / "docs" / "benchmarks" / "published.md"
+    assert page.read_text(encoding="utf-8") == as_markdown()

@@ -14,8 +14,8 @@ MEVIS, MEVIS_U = ("mevis/valid", "J&F"), ("mevis/valid_u", "J&F")
 DAVIS, YOUTUBE, REVOS = ("ref_davis17/valid", "J&F"), ("refytvos/valid", "J&F"), ("revos/valid", "J&F")
 REVOS_KINDS = (("revos/valid", "J&F, referring"), ("revos/valid", "J&F, reasoning"))
 MME = (("mme/test", "perception"), ("mme/test", "cognition"))
-MMBENCH, SEED = ("mmbench/dev", "accuracy"), ("seedbench/image", "accuracy")
-VIDEO_MME, MMBENCH_VIDEO = ("videomme/test", "accuracy"), ("mmbench_video/test", "score")
+MMBENCH, SEED = ("mmbench/dev", "circular accuracy"), ("seedbench/image", "accuracy")
+VIDEO_MME, MMBENCH_VIDEO = ("videomme/test", "accuracy"), ("mmbench_video/test", "rating")
 AP50 = ("gcg/val", "AP50, every score 1")
 GCG = (AP50, ("gcg/val", "mIoU, matched pairs"), ("gcg/val", "recall, BERT"))
 CAPTIONS = (("gcg/val", "METEOR"), ("gcg/val", "CIDEr"))
@@ -219,13 +219,32 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
+INTRODUCTION = """# Published values
+
+Each table is one source. Values are as printed: percent, points of MME, CIDEr x 100, ratings 0 to 3. The columns name
+the benchmark and figure of ours that has the same protocol. Two rows of different tables may have different protocols:
+the page of each benchmark tells which switch reproduces which. This page is printed by
+`python -m sa2va.evaluation.published`.
+"""
+
+
 def as_markdown(tables: Sequence[SourceTable] = TABLES) -> str:
-    """Format all values, a table per source, for the documentation."""
-    text = ""
+    """Format all values, a table per source, as the page of the documentation."""
+    text = INTRODUCTION
     for table in tables:
         names = [f"{benchmark} {figure}" for benchmark, figure in table.columns]
         text += f"\n## {table.source[:1].upper()}{table.source[1:]}\n\n| model | {' | '.join(names)} |\n"
         text += f"|---|{'--:|' * len(names)}\n"
         for model, row in table.rows.items():
-            text += f"| {model} | {' | '.join('' if value != value else f'{value:g}' for value in row)} |\n"
+            text += f"| {model} | {' | '.join(map(_as_printed, table.columns, row))} |\n"
     return text
+
+
+def _as_printed(column: Column, value: float) -> str:
+    if value != value:
+        return ""
+    return f"{value:g}" if column in NOT_SHARES else f"{value:.4g}" if round(value, 1) != value else f"{value:.1f}"
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")
