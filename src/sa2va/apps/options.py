@@ -8,7 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from functools import wraps
 from math import isfinite
@@ -137,6 +137,15 @@ class ModelChoice:
             "--compile", None, "torch.compile for the steps that repeat; auto: on a GPU, for long clips and much use."
         ),
     ] = Compile.AUTO
+
+    def of_process(self) -> "ModelChoice":
+        """Return the choice of a process that torchrun started: the GPU of its rank within its machine."""
+        local = os.environ.get("LOCAL_RANK")
+        if local is None or self.device not in ("auto", "cuda"):
+            return self
+        from sa2va.checkpoints.device import choose_device
+
+        return replace(self, device=f"cuda:{local}") if choose_device(self.device).type == "cuda" else self
 
     def load(self) -> "Predictor":
         """Load the model."""

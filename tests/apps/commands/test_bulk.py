@@ -10,7 +10,6 @@ from support.bulk_files import write_expressions, write_media
 from support.own_process import contents
 
 from sa2va.apps import cli
-from sa2va.apps.commands.bulk import Scale
 from sa2va.apps.options import ModelChoice
 from sa2va.checkpoints import device
 from sa2va.data import prompts
@@ -71,11 +70,10 @@ def test_parts_alone(command: list[str], tmp_path: Path) -> None:
 
 def test_each_process_of_a_machine_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "choose_device", lambda name: torch.device("cuda"))
-    assert Scale().place(ModelChoice()).device == "auto"
+    assert ModelChoice().of_process().device == "auto"
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert Scale().place(ModelChoice()).device == "cuda:3"
-    assert Scale().place(ModelChoice(device="cpu")).device == "cpu"
-    assert Scale(ray="local").place(ModelChoice()).device == "auto"  # Ray shows an actor its own GPU alone
+    assert ModelChoice().of_process().device == "cuda:3"
+    assert ModelChoice(device="cpu").of_process().device == "cpu"
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,9 @@ Flow: files and expressions -> bulk/plan.py -> blocks, answered in this process,
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -74,15 +73,6 @@ class Scale:
             raise ValueError("--ray and --shard exclude each other; leave one out")
         return Shard()
 
-    def place(self, choice: ModelChoice) -> ModelChoice:
-        """Give each process of torchrun a GPU of its own."""
-        local = os.environ.get("LOCAL_RANK")
-        if self.ray is not None or local is None or choice.device not in ("auto", "cuda"):
-            return choice
-        from sa2va.checkpoints.device import choose_device
-
-        return replace(choice, device=f"cuda:{local}") if choose_device(choice.device).type == "cuda" else choice
-
     def answer(self, job: "Job", blocks: Sequence[int]) -> "Iterator[Done]":
         """Answer blocks here or on Ray."""
         if self.ray is None:
@@ -147,7 +137,11 @@ def bulk(
     }
     plan = start_plan(output, settings, lambda: texts.pair(found.list_names()), scale.block)
     job = Job(
-        folder=output.resolve(), store=found.store, load=scale.place(choice).load, batch=scale.batch, options=options
+        folder=output.resolve(),
+        store=found.store,
+        load=(choice if scale.ray else choice.of_process()).load,
+        batch=scale.batch,
+        options=options,
     )
     start, todo = time.perf_counter(), [block for block in plan.todo() if shard.has(block)]
     total = sum(plan.size(block) for block in range(plan.num_blocks) if shard.has(block))

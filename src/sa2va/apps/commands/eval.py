@@ -204,7 +204,7 @@ def evaluate(
         require_own_folder(output)  # before the model is loaded
     judging, seen = judged_by.judging(output), read_seen(wanted.without_coco_overlap or ())
     benchmarks = wanted.build(extensions, quiet)
-    predictor = choice.load()
+    predictor = choice.of_process().load()
     described = describe_run(predictor, model, **choice.sources())
     settings: Any = {"folder": output, "shard": part, "batch_size": batch, "progress": not quiet, "seen": seen}
     with judging, drawn_scenes() if wanted.is_drawn else nullcontext():
