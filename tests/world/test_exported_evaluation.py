@@ -169,7 +169,8 @@ def test_the_embedded_model_answers_a_picture_and_a_clip(root: Path, tmp_path: P
 
 @pytest.mark.slow
 def test_no_figure_of_the_embedded_model_is_empty(root: Path, tmp_path: Path) -> None:
-    found = evaluate(tmp_path / "out", "--exported", str(root), "--limit", "1")
-    assert list(found) == choose_public(["all"], root)
+    names = [name for name in choose_public(["all"], root) if not name.startswith("mmbench_video")]  # needs a judge
+    found = evaluate(tmp_path / "out", "--exported", str(root), "--limit", "1", "-b", ",".join(names))
+    assert list(found) == names and len(names) >= 23
     for name, figures in found.items():  # a note says that Java is missing
         assert figures and all(one["value"] is not None or one.get("note") for one in figures), name
