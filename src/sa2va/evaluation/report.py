@@ -6,6 +6,7 @@ Flow: runner.py -> Report -> table, to_dict, save. A report is the same for the 
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from sa2va.terminal import in_markup
 FILES = ("report.json", "report.txt", "report.md")
 _WIDTH = 120  # width of the text table, in characters
 BARS = ("bar", "verdict")  # columns
+WORDS = ("benchmark", "figure", "verdict")  # columns
 _COLORS = {"reached": "green", "about": "yellow", "missed": "red"}
 
 
@@ -137,17 +139,13 @@ class Report:
         table.caption_justify = "left"
         return table
 
-    def summary(self) -> Table:
-        """Build the table of the first figure of every benchmark."""
-        table = Table(title="One figure of each benchmark, the one that papers quote", title_justify="left")
-        table.add_column("benchmark")
-        columns = [name for name in self.columns if name not in BARS]
-        for name in columns:
-            table.add_column(name, justify="left" if name == "figure" else "right", no_wrap=True)
+    def summary(self) -> list[tuple[str, ...]]:
+        """Return the head and the rows of a table of the first figure of every benchmark, the one that papers quote."""
+        shown = [name for name in self.columns if name not in BARS]
+        rows = [("benchmark", *shown)]
         for section in self.sections:
-            for figure in section.figures[:1]:
-                table.add_row(in_markup(section.title), *map(in_markup, self.cells(section, figure)[: len(columns)]))
-        return table
+            rows += [(section.title, *self.cells(section, one)[: len(shown)]) for one in section.figures[:1]]
+        return rows
 
     def to_text(self) -> str:
         """Format both tables as plain text."""
@@ -158,19 +156,25 @@ class Report:
 
     def tables(self) -> list[Table]:
         """Return the table of all figures, and the summary if there are several benchmarks."""
-        return [self.table(), self.summary()] if len(self.sections) > 1 else [self.table()]
+        if len(self.sections) < 2:
+            return [self.table()]
+        head, *rows = self.summary()
+        table = Table(title="One figure of each benchmark", title_justify="left")
+        for name in head:
+            table.add_column(name, justify="left" if name in WORDS else "right", no_wrap=name not in WORDS)
+        for row in rows:
+            table.add_row(*map(in_markup, row))
+        return [self.table(), table]
 
     def to_markdown(self) -> str:
         """Format the table as Markdown, for a model card."""
-        rows: list[tuple[str, ...]] = [
-            self.columns,
-            tuple("---" if name in ("figure", "verdict") else "--:" for name in self.columns),
-        ]
+        rows = [self.columns]
         for section in self.sections:
             for figure in section.figures:
                 name, *rest = self.cells(section, figure)
                 rows.append((f"{section.title}: {name}", *rest))
-        return f"{self.run.in_words()}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+        several = [self.summary(), rows] if len(self.sections) > 1 else [rows]
+        return "\n".join([f"{self.run.in_words()}\n", *map(_markdown, several)])
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -210,6 +214,12 @@ def show(report: Report, *, as_json: bool = False) -> None:
     else:
         for table in report.tables():
             Console().print(table)
+
+
+def _markdown(rows: Sequence[tuple[str, ...]]) -> str:
+    """Format rows, the first of which is the head, as a Markdown table."""
+    line = tuple("---" if name in WORDS else "--:" for name in rows[0])
+    return "".join(f"| {' | '.join(row)} |\n" for row in (rows[0], line, *rows[1:]))
 
 
 def _in_color(text: str) -> str:
