@@ -1,7 +1,8 @@
-"""Run an OpenAI-compatible server on this machine that gives prepared replies."""
+"""Run an OpenAI-compatible server on this machine that gives prepared replies, or compares answers word by word."""
 
 import json
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -12,10 +13,16 @@ def completion(text: str) -> Reply:
     return 200, {"choices": [{"message": {"role": "assistant", "content": text}}]}
 
 
+def compare(body: dict[str, Any]) -> Reply:
+    """Rate 3 if answer and correct answer are the same, else 0."""
+    told = dict(line.split(": ", 1) for line in body["messages"][1]["content"].splitlines() if ": " in line)
+    return completion("3" if told["Correct answer"] == told["Answer to rate"] else "0")
+
+
 class Server:
     """OpenAI-compatible server that answers with the given replies, then with the last one."""
 
-    def __init__(self, *replies: Reply) -> None:
+    def __init__(self, *replies: Reply | Callable[[dict[str, Any]], Reply]) -> None:
         self.requests: list[dict[str, Any]] = []
         self.headers: list[Any] = []
         left, lock, server = list(replies), threading.Lock(), self
@@ -26,7 +33,8 @@ class Server:
                 with lock:
                     server.requests.append({"path": self.path, **body})
                     server.headers.append(dict(self.headers))
-                    status, content = left.pop(0) if len(left) > 1 else left[0]
+                    reply = left.pop(0) if len(left) > 1 else left[0]
+                status, content = reply(body) if callable(reply) else reply
                 data = content if isinstance(content, bytes) else json.dumps(content).encode()
                 self.send_response(status)
                 if status == 302:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.judge_server import Server, completion
+from support.judge_server import Server, compare
 
 from sa2va.apps import cli
 
@@ -14,7 +14,7 @@ NAMES = ("mme", "mmbench", "seedbench", "videomme", "mmbench_video")
 
 def test_all_run_resume_and_are_scored_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("lmms_eval")
-    data, out, server = str(tmp_path / "data"), tmp_path / "out", Server(completion("2"))
+    data, out, server = str(tmp_path / "data"), tmp_path / "out", Server(compare)
     layouts = [part for name in NAMES for part in ("--as", name)]
     assert cli.main(["world", "export", *layouts, "--items", "5", "--split", "dev", data]) == 0
     command = ["eval", "tiny", "--benchmarks", ",".join(NAMES), "--data", data, "-o", str(out), "--quiet", "--json"]
@@ -26,7 +26,9 @@ def test_all_run_resume_and_are_scored_without_a_model(tmp_path: Path, capsys: p
     report = json.loads(capsys.readouterr().out)["benchmarks"]
     values = {name: next(iter(figures.values())) for name, figures in report.items()}
     assert {name: figure["num_items"] > 0 for name, figure in values.items()} == dict.fromkeys(values, True)
-    assert values["mmbench_video/test"]["value"] == 2.0
+    lines = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
+    rated = [line["record"]["rating"] for line in lines if line["benchmark"] == "mmbench_video/test"]
+    assert values["mmbench_video/test"]["value"] == pytest.approx(sum(rated) / len(rated)) and 3 in rated
     num_asked, lines = len(server.requests), (out / "answers-1-of-1.jsonl").read_bytes()
     server.close()
     assert cli.main(["score", str(out), "--json"]) == 0  # neither model nor judge

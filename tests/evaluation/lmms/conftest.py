@@ -52,7 +52,7 @@ def picture(number: int) -> dict[str, Any]:
 
 
 def write(path: Path, rows: list[dict[str, Any]], **features: Any) -> None:
-    """Write a table; `features` are columns of pictures."""
+    """Write a table; `features` are columns of pictures. Without any, nothing is stated about the columns."""
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     table = pa.Table.from_pylist(rows)
     plain = {name: {"dtype": str(table.schema.field(name).type), "_type": "Value"} for name in rows[0]}
@@ -63,7 +63,7 @@ def write(path: Path, rows: list[dict[str, Any]], **features: Any) -> None:
     }
     stated = {"huggingface": json.dumps({"info": {"features": plain | lists | features}})}
     path.parent.mkdir(parents=True, exist_ok=True)
-    parquet.write_table(table.replace_schema_metadata(stated), path)
+    parquet.write_table(table.replace_schema_metadata(stated if features else None), path)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation.lmms.conftest import Talker, guess
+from evaluation.lmms.conftest import Talker, guess, picture, write
 
 from sa2va.evaluation.benchmark import Benchmark, Figure, Selection
 from sa2va.evaluation.benchmarks import chat
@@ -123,6 +123,31 @@ def test_pictures_are_not_decoded_to_score(tables: Path, monkeypatch: pytest.Mon
     benchmark = chat.mme(Selection(split="test", root=tables))
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
     assert [request.prompt for request in benchmark.ask(benchmark.load(0))]
+
+
+def test_tables_need_not_state_which_columns_are_pictures(tmp_path: Path) -> None:
+    rows = [
+        {"question_id": "existence/1.png", "image": picture(1), "question": f"Is it {one}?", "answer": one,
+         "category": "existence"}
+        for one in ("Yes", "No")
+    ]  # fmt: skip
+    write(tmp_path / "mme" / "test.parquet", rows)
+    figures, talker = evaluate(chat.mme, "test", tmp_path, lambda prompt: prompt[6:9])
+    assert figures["perception"].value == 200 and len(talker.requests) == 2
+
+
+def test_an_odd_table_is_named(tmp_path: Path) -> None:
+    row = {"question_id": "a", "image": picture(1), "question": "Is it?", "answer": "Yes", "category": "existence"}
+    write(tmp_path / "MME" / "test.parquet", [row])
+    with pytest.raises(ValueError, match="picture existence/a has 1 questions; expected two"):
+        chat.mme(Selection(split="test", root=tmp_path))
+    write(tmp_path / "MME" / "test.parquet", [row, row | {"answer": "maybe"}])
+    with pytest.raises(ValueError, match="question a has an answer that is neither yes nor no"):
+        chat.mme(Selection(split="test", root=tmp_path))
+    write(tmp_path / "MME" / "test.parquet", [row, row | {"image": {"bytes": b"no picture", "path": "x.png"}}])
+    benchmark = chat.mme(Selection(split="test", root=tmp_path))
+    with pytest.raises(ValueError, match="picture x.png: cannot be read"):
+        benchmark.ask(benchmark.load(0))
 
 
 @pytest.mark.parametrize(

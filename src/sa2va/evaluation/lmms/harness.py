@@ -31,11 +31,16 @@ def quiet_harness() -> Generator[None]:
     import datasets  # ty: ignore
     from loguru import logger  # ty: ignore
 
+    shows_bars = not datasets.are_progress_bars_disabled()
     logger.disable("lmms_eval")
-    logger.disable("__main__")
     datasets.disable_progress_bars()
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.enable("lmms_eval")
+        if shows_bars:
+            datasets.enable_progress_bars()
 
 
 class Task:
@@ -48,7 +53,7 @@ class Task:
 
     def __init__(self, task: Any) -> None:
         self._task = task
-        self._shown = _delay_pictures(task.test_docs())
+        self._shown = _Delayed(task.test_docs())
         self.documents: Sequence[Document] = task.test_docs_no_media()
         options = to_options(task.config.generation_kwargs or {})
         # A longer limit than the default would be reserved in the context of every prompt.
@@ -125,34 +130,21 @@ def local_config(name: str, tables: Sequence[Path], **overrides: Any) -> dict[st
     }
 
 
-def _delay_pictures(documents: Any) -> Any:
-    """Return a view of a dataset whose pictures are decoded when they are read."""
-    from datasets import Image as Picture  # ty: ignore
-
-    features = documents.features.copy()
-    for name, feature in features.items():
-        inner = getattr(feature, "feature", None)
-        if isinstance(feature, Picture):
-            features[name] = replace(feature, decode=False)
-        elif isinstance(inner, Picture):
-            features[name] = replace(feature, feature=replace(inner, decode=False))
-    return _Delayed(
-        documents.cast(features), [name for name, one in features.items() if one != documents.features[name]]
-    )
-
-
 class _Delayed:
     """Rows of a dataset with pictures that are opened but not decoded."""
 
-    def __init__(self, documents: Any, columns: Sequence[str]) -> None:
-        self._documents, self._columns = documents, columns
+    def __init__(self, documents: Any) -> None:
+        self._stored = documents.with_format("arrow")  # gives pictures as their bytes
 
     def __getitem__(self, row: int) -> Document:
-        document = dict(self._documents[row])
-        for name in self._columns:
-            stored = document[name]
-            document[name] = [open_later(one) for one in stored] if isinstance(stored, list) else open_later(stored)
-        return document
+        return {name: _open_all(value) for name, value in self._stored[row].to_pylist()[0].items()}
+
+
+def _open_all(value: Any) -> Any:
+    """Open a stored picture, or those of a list; return any other value as it is."""
+    if isinstance(value, list):
+        return [_open_all(one) for one in value]
+    return open_later(value) if isinstance(value, dict) and value.keys() == {"bytes", "path"} else value
 
 
 def open_later(stored: Mapping[str, Any]) -> Image.Image:
