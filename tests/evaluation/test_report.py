@@ -9,7 +9,7 @@ import pytest
 from support.fake_answers import STAMP
 
 from sa2va.checkpoints.find import find_model
-from sa2va.evaluation.benchmark import Bar, measure
+from sa2va.evaluation.benchmark import Bar, Figure, measure
 from sa2va.evaluation.report import Report, Section, show
 from sa2va.evaluation.stamp import Run, hash_files, list_model_files
 
@@ -50,6 +50,14 @@ def test_published_values_stand_beside_those_of_the_same_model() -> None:
     assert "published: Sa2VA-4B, model cards" in " ".join(shown.to_text().split())
     other = replace(shown, run=replace(shown.run, adapter="mine", adapter_hash="1"))  # another model
     assert (other.published, "published" in other.to_text()) == ({}, False)
+
+
+def test_a_figure_that_could_not_be_computed_is_missing_and_says_why_below() -> None:
+    none = [Figure(name=name, value=None, low=None, high=None, num_items=0, note="needs Java") for name in "AB"]
+    shown = replace(report(), sections=(Section(name="x", title="Things", figures=tuple(none)),))
+    assert "| Things: A | missing | - | 0 | - |" in shown.to_markdown()
+    assert shown.notes == ["missing: needs Java"] and "needs Java" in shown.to_text()
+    assert shown.to_dict()["benchmarks"]["x"]["A"]["note"] == "needs Java"
 
 
 @pytest.mark.parametrize(("values", "passed"), [((0.75, 0.5), True), ((0.75, 0.25), False), ((), True)])

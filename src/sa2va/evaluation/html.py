@@ -21,7 +21,7 @@ from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.before_after import FOUND, TRUTH, outline
 from sa2va.evaluation.benchmark import Benchmark, Case, Figure, Record
 from sa2va.evaluation.breakdown import break_down
-from sa2va.evaluation.report import Report, Section
+from sa2va.evaluation.report import MISSING, Report, Section
 from sa2va.masks import resize_mask
 from sa2va.metrics.calibration import calibration_bins, ece, risk_coverage
 from sa2va.metrics.text import plain_text
@@ -92,9 +92,10 @@ def render_figures(report: Report, sections: Sequence[Section] | None = None) ->
     for section in report.sections if sections is None else sections:
         link = f"<a href='#{escape(section.name, quote=True)}'>{escape(section.title)}</a>"
         for figure in section.figures[:1] if sections is None else section.figures:
-            title = escape(f"{figure.name} ({figure.note})" if figure.note else figure.name)
+            title = escape(figure.name)
             name = f"{link}<br>{title}" if sections is None else title
-            cells = [name, _number(figure.value), *_interval(figure), str(figure.num_items), _number(figure.chance)]
+            value = MISSING if figure.note else _number(figure.value)
+            cells = [name, value, *_interval(figure), str(figure.num_items), _number(figure.chance)]
             if published:
                 known = published.get((section.name, figure.name))
                 cells.append(_number(None if known is None else known.value))

@@ -25,6 +25,7 @@ from sa2va.files.atomic import write_text
 from sa2va.terminal import in_markup
 
 FILES = ("report.json", "report.txt", "report.md")
+MISSING = "missing"  # a value that could not be computed
 _WIDTH = 120  # width of the text table, in characters
 BARS = ("bar", "verdict")  # columns
 WORDS = ("benchmark", "figure", "verdict")  # columns
@@ -97,10 +98,11 @@ class Report:
 
     @property
     def notes(self) -> list[str]:
-        """Lines below the table: the baselines, and who published the values."""
+        """Lines below the table: the baselines, who published the values, and why figures are missing."""
         baselines = {figure.baseline for section in self.sections for figure in section.figures if figure.baseline}
         sources = {f"{one.model}, {one.source}" for one in self.published.values()}
-        named = {"chance": baselines, "published": sources}
+        reasons = {figure.note for section in self.sections for figure in section.figures if figure.note}
+        named = {"chance": baselines, "published": sources, MISSING: reasons}
         return [f"{name}: {'; '.join(sorted(texts))}" for name, texts in named.items() if texts]
 
     def to_dict(self) -> dict[str, Any]:
@@ -192,10 +194,10 @@ class Report:
         interval = "-" if figure.low is None or figure.high is None else f"{figure.low:.3f} .. {figure.high:.3f}"
         known = self.published.get((section.name, figure.name))
         published = (_number(None if known is None else known.value),) if self.published else ()
-        numbers = (_number(figure.value), interval, str(figure.num_items), _number(figure.chance), *published)
-        name = f"{figure.name} ({figure.note})" if figure.note else figure.name
+        value = MISSING if figure.note else _number(figure.value)
+        numbers = (value, interval, str(figure.num_items), _number(figure.chance), *published)
         bar = (str(figure.bar) if figure.bar else "", figure.verdict) if self.has_bars else ()
-        return (name, *numbers, *bar)
+        return (figure.name, *numbers, *bar)
 
     def save(self, folder: Path) -> None:
         """Write the report as JSON, text and Markdown; each file atomically."""
