@@ -75,6 +75,7 @@ def test_a_resample_without_rows_of_one_side_is_left_out() -> None:
     [
         (Table([], mean), Table([1.0], mean), "rows of both"),
         (Table([1.0], mean), Table([1.0, 2.0], mean), "1 and 2 rows cannot be paired"),
+        (Table([1.0, 2.0], mean, ["a", "a"]), Table([1.0], mean, ["a"]), "a single picture or clip"),
     ],
 )
 def test_tables_that_cannot_be_paired(first: Table, second: Table, message: str) -> None:
@@ -82,9 +83,15 @@ def test_tables_that_cannot_be_paired(first: Table, second: Table, message: str)
         difference_test(first, second)
 
 
+@pytest.mark.parametrize(("num_groups", "p"), [(2, 0.5), (3, 0.25), (5, 0.0625), (40, 0.001)])
+def test_few_groups_are_never_sure(num_groups: int, p: float) -> None:
+    rows = RNG.random(num_groups)
+    assert difference_test(Table(rows, mean), Table(rows + 0.1, mean)).p == p
+
+
 @given(st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1), st.integers(0, 3)), min_size=1, max_size=8))
 def test_exchanging_the_systems_changes_the_sign(rows: list[tuple[float, float, int]]) -> None:
-    before, after, groups = zip(*rows, strict=True)
+    before, after, groups = zip(*rows, (0.0, 0.0, 4), strict=True)
     first, second = Table(before, mean, groups), Table(after, mean, groups)
     there = difference_test(first, second, num_resamples=50)
     back = difference_test(second, first, num_resamples=50)

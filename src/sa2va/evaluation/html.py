@@ -158,7 +158,9 @@ def draw_charts(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
             f"Calibration of the expected IoU, error {ece(expected, reached):.3f}",
             _reliability(expected, reached, "expected IoU", "reached IoU"),
         )
-        yield "Risk of the masks that are kept", charts.line(*risk_coverage(expected, reached), "coverage", "1 - IoU")
+        coverage, risk = risk_coverage(expected, reached)
+        if len(coverage) > 1:
+            yield "Risk of the masks that are kept", charts.line(coverage, risk, "coverage", "1 - IoU")
     there = [_of(record, "presence", "present") for record in records if "presence" in record and "present" in record]
     if there and len({bool(present) for _, present in there}) == 2:
         presence, present = np.array(there, float).T

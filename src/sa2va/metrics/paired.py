@@ -45,8 +45,11 @@ class Table(NamedTuple):
 def difference_test(first: Table, second: Table, *, seed: int = 0, num_resamples: int = 1000) -> Difference:
     """Test the second statistic minus the first, over resampled groups of both tables.
 
+    With few groups a bootstrap is too sure: p is at least 2 / 2^G for G groups, the least that the signs of G
+    differences allow.
+
     Raises:
-        ValueError: a table without rows, or tables without groups and of different lengths.
+        ValueError: a table without rows, tables without groups and of different lengths, or a single group.
     """
     for table in (first, second):
         if not len(table.rows):
@@ -57,7 +60,11 @@ def difference_test(first: Table, second: Table, *, seed: int = 0, num_resamples
         )
     places = np.arange(len(first.rows) + len(second.rows))  # of A's rows, then of B's
     groups = first.labels + second.labels
-    return bootstrap_test(places, _difference(first, second), groups, seed, num_resamples)
+    num_groups = len(set(groups))
+    if num_groups < 2:
+        raise ValueError("a single picture or clip tells nothing about others")
+    found = bootstrap_test(places, _difference(first, second), groups, seed, num_resamples)
+    return found._replace(p=max(found.p, 2.0 ** (1 - num_groups)))
 
 
 def _difference(first: Table, second: Table) -> Statistic:
