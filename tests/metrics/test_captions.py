@@ -65,6 +65,25 @@ def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         check_caption_tools()
 
 
+def test_captions_are_counted_again_when_the_memory_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[str] = []
+
+    def count(said: list[str], gold: list[list[str]]) -> np.ndarray:
+        counted.extend(said)
+        return np.array([[len(text)] * captions.NUM_STATISTICS for text in said], float)
+
+    monkeypatch.setattr(captions, "check_caption_tools", lambda: None)
+    monkeypatch.setattr(captions, "_tokenize", list)
+    monkeypatch.setattr(captions, "_meteor_statistics", count)
+    monkeypatch.setattr(captions, "_cider", lambda said, gold: np.zeros(len(said)))
+    monkeypatch.setattr(captions, "_counted", {})
+    monkeypatch.setattr(captions, "MAX_KEPT", 2)
+    for texts in (["a", "bb"], ["bb"], ["bb", "ccc"]):
+        found = score_captions(texts, [["x"]] * len(texts)).meteor_statistics
+        assert found[:, 0].tolist() == [len(text) for text in texts]
+    assert counted == ["a", "bb", "bb", "ccc"]  # "bb" alone was known; then the memory was full
+
+
 NOUNS, VERBS = ("dog", "cat", "ball", "car", "child", "tree"), ("runs", "sits", "jumps quickly", "is standing")
 
 

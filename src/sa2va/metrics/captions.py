@@ -98,6 +98,9 @@ _counted: dict[_Key, _Counted] = {}  # Java starts in seconds, and parts of a be
 def _count(keys: Sequence[_Key]) -> list[_Counted]:
     """Return the words and counts of captions, running Java for those that were not seen before."""
     new = [key for key in dict.fromkeys(keys) if key not in _counted]
+    if len(_counted) + len(new) > MAX_KEPT:
+        _counted.clear()
+        new = list(dict.fromkeys(keys))
     if new:
         words = iter(_tokenize([text for caption, group in new for text in (caption, *group)]))
         said, gold = [], []
@@ -105,8 +108,6 @@ def _count(keys: Sequence[_Key]) -> list[_Counted]:
             said.append(next(words))
             gold.append([next(words) for _ in group])
         counts = _meteor_statistics(said, gold)
-        if len(_counted) + len(new) > MAX_KEPT:
-            _counted.clear()
         _counted.update(zip(new, map(_Counted, said, gold, counts), strict=True))
     return [_counted[key] for key in keys]
 
