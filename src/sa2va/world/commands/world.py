@@ -48,12 +48,18 @@ def export(
 ) -> None:
     """Write drawn scenes in the layouts of public datasets.
 
-    The files lie below DIR where training and evaluation look for each dataset. Nothing is replaced. Each evaluation
-    split of a layout has scenes of its own: val, testA and testB of RefCOCO, RefCOCO+ and gRefCOCO; val and test of
-    RefCOCOg, ReasonSeg and GCG; valid_u, valid and test of MeViS; valid of ReVOS, Refer-YouTube-VOS, Ref-DAVIS17 and
-    Ref-SAV; val of region_caption. MeViS valid and test and Refer-YouTube-VOS valid have no masks unless
-    --server-masks is given. Chat benchmarks (mme, mmbench, seedbench, videomme, mmbench_video) have one split, and need
-    pyarrow. "all" leaves out layouts without a split for the scenes, and those that need what is not installed.
+    The files lie below DIR where training and evaluation look for them.
+    Nothing is replaced. "all" leaves out layouts without a split for the
+    scenes, and those that need what is not installed.
+
+    Evaluation splits, each with scenes of its own:
+    refcoco, refcoco+, grefcoco: val, testA, testB
+    refcocog, reasonseg, gcg: val, test
+    region_caption: val
+    mevis: valid_u, and without masks valid, test
+    refytvos: valid, without masks
+    davis, revos, refsav: valid
+    mme, seedbench, videomme, mmbench_video: test; mmbench: dev
     """
     from sa2va.data.catalog import FOLDERS
     from sa2va.world.export.catalog import LAYOUTS
