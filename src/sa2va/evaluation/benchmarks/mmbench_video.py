@@ -160,10 +160,9 @@ def rating_figures(records: list[Record]) -> list[Figure]:
     figures = [measure_rows("score", records, "counted"), measure_rows("score, rated answers only", rated, "counted")]
     missing = np.array([record["rating"] is None for record in records], float)
     figures.append(measure("answers without a rating", missing, groups=[record["group"] for record in records]))
-    for part in (PERCEPTION, REASONING):
-        names = [name for name, (own, _) in ABILITIES.items() if own == part]
-        figures.append(measure_rows(part, [one for one in records if set(names) & set(one["abilities"])], "counted"))
-    for name in ABILITIES:
-        if those := [one for one in records if name in one["abilities"]]:
+    coarse = {name: {name} for name in ABILITIES}
+    parts = {part: {name for name, (own, _) in ABILITIES.items() if own == part} for part in (PERCEPTION, REASONING)}
+    for name, several in (parts | coarse).items():
+        if those := [record for record in records if several.intersection(record["abilities"])]:
             figures.append(measure_rows(name, those, "counted"))
     return figures
