@@ -16,9 +16,10 @@ from sa2va.evaluation import catalog
 from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Benchmark, Selection, ask_first
 from sa2va.evaluation.catalog import rebuild
+from sa2va.evaluation.report import Report
 from sa2va.evaluation.runner import evaluate, run, score_folder
 from sa2va.evaluation.stamp import Run
-from sa2va.evaluation.store import Shard
+from sa2va.evaluation.store import AnswerStore, Asked, Shard
 from sa2va.inference.requests import Request
 from sa2va.types import Sample
 
@@ -150,7 +151,7 @@ def test_what_decides_an_answer_decides_its_key() -> None:
         replace(benchmark, seed=4),
         replace(benchmark, split="report"),
         replace(benchmark, forced=True),
-        replace(benchmark, protocol="the first mask counts"),
+        replace(benchmark, selection=replace(SIX, prompts="released")),
         replace(benchmark, options=replace(options, mode="consistent")),
         replace(benchmark, options=replace(options, num_keyframes=2)),
     ]
@@ -159,7 +160,7 @@ def test_what_decides_an_answer_decides_its_key() -> None:
     assert len(set(keys)) == len(keys) == 9 + len(OTHERS)
     for name, value in SHOWN_ONLY.items():
         assert replace(STAMP, **{name: value}).key(benchmark, "0") == keys[0]
-    assert STAMP.key(replace(benchmark, title="Other"), "0") == keys[0]
+    assert STAMP.key(replace(benchmark, title="Other", protocol="scored in another way"), "0") == keys[0]
     assert STAMP.key(build(selection=replace(SIX, limit=2)), "0") == keys[0]
 
 
@@ -184,6 +185,50 @@ def test_the_report_has_every_benchmark_of_the_folder(tmp_path: Path) -> None:
     report = evaluate(predictor, [larger], STAMP, folder=tmp_path)
     assert predictor.asked == [8]  # a batch whose items are not all there is asked again
     assert report.sections[0].figures[0].num_items == 8
+
+
+def test_the_report_is_of_the_last_selection(tmp_path: Path) -> None:
+    def num_items(selection: Selection, shard: Shard | None = None) -> int:
+        benchmark = build("squares", selection)
+        predictor = FakePredictor(benchmark, tell_truth)
+        report = evaluate(predictor, [benchmark], STAMP, folder=tmp_path, shard=shard, batch_size=2)
+        return report.sections[0].figures[0].num_items if report.sections else 0
+
+    few = replace(SIX, limit=4)
+    assert [num_items(few, Shard(index, 2)) for index in (0, 1)] == [0, 4]
+    assert [num_items(one) for one in (SIX, few, SIX)] == [6, 4, 6]
+    assert [num_items(few, Shard(index, 2)) for index in (0, 1)] == [4, 4]
+    assert score_folder(tmp_path).sections[0].figures[0].num_items == 4
+
+
+def test_a_folder_holds_answers_about_one_data(tmp_path: Path) -> None:
+    roots = [tmp_path / name for name in ("data", "other", "moved")]
+    for root in roots[:2]:
+        root.mkdir()
+    asked = [Asked(run=STAMP, benchmark="squares", selection=Selection(split="val", root=root)) for root in roots]
+    with AnswerStore(tmp_path / "out") as store:
+        store.begin(asked[0])
+        with pytest.raises(ValueError, match=r"holds answers of squares about .*data, now .*other; choose another"):
+            store.begin(asked[1])
+        roots[0].rename(roots[2])
+        store.begin(asked[2])
+        assert [one.selection.root for one in store.asked()] == [roots[2]]
+
+
+def test_shards_that_end_together_leave_the_whole_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmark = build()
+    predictor = FakePredictor(benchmark, tell_truth)
+    start = partial(evaluate, predictor, [benchmark], STAMP, folder=tmp_path, batch_size=2)
+    write = Report.save
+
+    def save_late(report: Report, folder: Path) -> None:
+        monkeypatch.setattr(Report, "save", write)
+        start(shard=Shard(1, 2))  # ends between the scores of the first and its report
+        report.save(folder)
+
+    monkeypatch.setattr(Report, "save", save_late)
+    assert not start(shard=Shard(0, 2)).unfinished
+    assert not json.loads((tmp_path / "report.json").read_text())["unfinished"]
 
 
 def test_a_server_gets_an_archive_of_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

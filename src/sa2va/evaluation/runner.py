@@ -212,7 +212,14 @@ def evaluate(
             answer(benchmark, predictor, store, run, shard=shard, batch_size=batch_size, progress=progress)
         if folder is None:
             return _report(benchmarks, store, run, seen=seen)
-    return score_folder(folder, own=benchmarks, seen=seen)
+    report = score_folder(folder, own=benchmarks, seen=seen)
+    if shard is not None and shard.count > 1 and report.unfinished:
+        # Processes that end together write their reports in any order, so an incomplete one looks again.
+        with AnswerStore(folder) as store:
+            is_answered = all(store.done(run.key(one, item)) for one in benchmarks for item in one.ids)
+        if is_answered:
+            return score_folder(folder, own=benchmarks, seen=seen)
+    return report
 
 
 def score_folder(

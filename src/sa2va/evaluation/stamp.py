@@ -69,9 +69,13 @@ class Run:
     code_hash: str
 
     def key(self, benchmark: Benchmark[Any], item: str) -> str:
-        """Return the key of the answers to an item, which is given by its id."""
+        """Return the key of the answers to an item, which is given by its id.
+
+        The protocol does not count: it also says how answers are scored, and the questions are stored beside them.
+        """
         decides = {name: value for name, value in asdict(self).items() if name not in _SHOWN_ONLY}
-        asked = {name: getattr(benchmark, name) for name in ("name", "split", "seed", "options", "forced", "protocol")}
+        asked = {name: getattr(benchmark, name) for name in ("name", "split", "seed", "options", "forced")}
+        asked["prompts"] = None if benchmark.selection is None else benchmark.selection.prompts
         return content_key({**decides, "benchmark": asked, "item": item})
 
     def in_words(self) -> str:

@@ -6,7 +6,7 @@ Flow: runner.py -> AnswerStore.append -> answers-1-of-1.jsonl; runner.py, record
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -59,17 +59,28 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A benchmark that was asked of a model, as a folder of answers tells it."""
+    """A benchmark that was asked of a model, as a folder of answers tells it.
+
+    Attributes:
+        run: the model.
+        benchmark: name.
+        selection: the items.
+        turn: how many were begun in the folder before.
+    """
 
     run: Run
-    benchmark: str  # name
+    benchmark: str
     selection: Selection
+    turn: int = 0
 
     def to_record(self) -> dict[str, Any]:
         """Return JSON values."""
         values = asdict(self.selection)
         root = None if self.selection.root is None else str(self.selection.root)
-        return {"run": self.run.to_dict(), "benchmark": self.benchmark, "selection": values | {"root": root}}
+        selection = values | {"root": root}
+        return {
+            "run": self.run.to_dict(), "benchmark": self.benchmark, "selection": selection, "turn": self.turn,
+        }  # fmt: skip
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
@@ -81,7 +92,9 @@ class Asked:
         values = dict(record["selection"])
         root = values.pop("root")
         selection = Selection(root=None if root is None else Path(root), **values)
-        return cls(run=Run(**record["run"]), benchmark=record["benchmark"], selection=selection)
+        return cls(
+            run=Run(**record["run"]), benchmark=record["benchmark"], selection=selection, turn=record["turn"]
+        )  # fmt: skip
 
 
 class AnswerStore:
@@ -130,16 +143,23 @@ class AnswerStore:
         """Write which benchmark is asked of which model.
 
         Raises:
-            ValueError: the folder has answers of another model or other settings.
+            ValueError: the folder has answers of another model, with other settings or about other data.
         """
-        for other in self.asked():
+        turns = self._turns()
+        for other in turns:
             if other.run != asked.run:
                 old, new = other.run.to_dict(), asked.run.to_dict()
                 changed = "; ".join(f"{name} {old[name]}, now {new[name]}" for name in new if old[name] != new[name])
                 raise ValueError(f"{self.folder}: holds answers of another run ({changed}); choose another folder")
-        record = asked.to_record()
-        if not self.done(key := content_key(record)):
-            self.append([(key, record)])
+            if other.benchmark == asked.benchmark and _is_other_data(other.selection.root, asked.selection.root):
+                raise ValueError(
+                    f"{self.folder}: holds answers of {asked.benchmark} about {other.selection.root}, now "
+                    f"{asked.selection.root}; choose another folder"
+                )
+        last = {other.benchmark: other.selection for other in turns}
+        if last.get(asked.benchmark) != asked.selection:
+            record = replace(asked, turn=max((other.turn for other in turns), default=-1) + 1).to_record()
+            self.append([(content_key(record), record)])
 
     def asked(self) -> list[Asked]:
         """Return every benchmark that was asked, by its last selection, in order of their first one.
@@ -147,18 +167,21 @@ class AnswerStore:
         Raises:
             ValueError: a line is not of this kind.
         """
-        found: dict[str, Asked] = {}
+        return list({asked.benchmark: asked for asked in self._turns()}.values())
+
+    def _turns(self) -> list[Asked]:
+        """Return what was asked, in order."""
+        found: list[Asked] = []
         for journal in self._journals:
             for _, record in journal.items():
                 if isinstance(record, dict) and "run" in record:
                     try:
-                        asked = Asked.from_record(record)
+                        found.append(Asked.from_record(record))
                     except (KeyError, TypeError) as error:
                         raise ValueError(
                             f"{journal.path}: was written by another version of sa2va ({error}); choose another folder"
                         ) from error
-                    found[asked.benchmark] = asked
-        return list(found.values())
+        return sorted(found, key=lambda asked: asked.turn)
 
     def answers(self, benchmark: Benchmark[Any], run: Run, item: str) -> "StoredAnswers | None":
         """Return what was asked and answered for an item; None if it was not asked yet."""
@@ -200,6 +223,11 @@ class StoredAnswers:
         """Read JSON values of `to_record`."""
         answers = tuple(Answer.from_record(one) for one in record["answers"])
         return cls(record["benchmark"], record["item"], tuple(record["prompts"]), answers)
+
+
+def _is_other_data(before: Path | None, now: Path | None) -> bool:
+    """Return whether two roots differ; data that is no longer where it was has been moved."""
+    return before is not None and now is not None and before.exists() and before.resolve() != now.resolve()
 
 
 def list_answers(folder: Path) -> Iterator[Path]:

@@ -113,11 +113,13 @@ class BenchmarkChoice:
         if self.data is not None and self.exported is not None:
             raise ValueError("--data and --exported: both are roots of the data; give one of them")
         how: Any = {name: getattr(self, name) for name in ("split", "prompts", "keyframes", "num_keyframes")}
+        given = self.exported or self.data
+        root = None if given is None else given.absolute()  # answers are scored again from any folder
         if self.exported is not None:
             export_missing(self.exported, self.split, self.seed, self.limit or EXPORTED_ITEMS, quiet)
-            built += build_public(public or [ALL], Selection(root=self.exported, **how))
+            built += build_public(public or [ALL], Selection(root=root, **how))
         elif public:
-            built += build_public(public, Selection(root=self.data, limit=self.limit, seed=self.seed, **how))
+            built += build_public(public, Selection(root=root, limit=self.limit, seed=self.seed, **how))
         if not built:
             flags = [f"--{name}" for name, module in load_extensions().items() if hasattr(module, "BENCHMARKS")]
             raise ValueError(f"nothing to evaluate; add {', '.join([*flags, '--benchmarks NAME --data DIR'])}")
