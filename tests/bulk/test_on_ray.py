@@ -16,7 +16,8 @@ from support.own_process import contents
 pytest.importorskip("pyarrow")
 
 from sa2va.bulk.merge import merge
-from sa2va.bulk.on_ray import answer_on_ray, require_reachable
+from sa2va.bulk.on_ray import answer_on_ray
+from sa2va.inference.on_ray import require_reachable
 
 TESTS = Path(__file__).parents[1]
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from tqdm import tqdm
 
@@ -56,7 +57,8 @@ def answer(
     """
     shard = shard or Shard()
     blocks = list(_chunks(range(len(benchmark)), batch_size or benchmark.batch_size))
-    mine = [block for number, block in enumerate(blocks) if shard.has(number)]
+    # Each benchmark begins with another shard, or the first one would have the only batch of all small benchmarks.
+    mine = [block for number, block in enumerate(blocks, crc32(benchmark.name.encode())) if shard.has(number)]
     keys = {index: run.key(benchmark, benchmark.ids[index]) for block in mine for index in block}
     total, done = len(keys), sum(map(store.done, keys.values()))
     scores: list[float] = []
@@ -175,6 +177,23 @@ def require_own_folder(folder: Path) -> None:
             )
 
 
+def begin(folder: Path, benchmarks: Sequence[Benchmark[Any]], run: Run, shard: Shard | None = None) -> list[Asked]:
+    """Write into a folder which benchmarks are asked of which model, and return that.
+
+    Raises:
+        ValueError: the folder cannot be written, holds answers of another run, or its report was not written by an
+            evaluation.
+    """
+    folder.mkdir(parents=True, exist_ok=True)  # fail before any work if the folder cannot be written
+    require_own_folder(folder)
+    chosen = [(one.name, one.selection) for one in benchmarks if one.selection is not None]
+    asked = [Asked(run=run, benchmark=name, selection=selection) for name, selection in chosen]
+    with AnswerStore(folder, shard) as store:
+        for one in asked:
+            store.begin(one)
+    return asked
+
+
 def evaluate(
     predictor: Answers,
     benchmarks: Sequence[Benchmark[Any]],
@@ -203,12 +222,9 @@ def evaluate(
             evaluation, such as a model card's.
     """
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)  # fail before any work if the folder cannot be written
-        require_own_folder(folder)
+        begin(folder, benchmarks, run, shard)
     with AnswerStore(folder, shard) as store:
         for benchmark in benchmarks:
-            if folder is not None and benchmark.selection is not None:
-                store.begin(Asked(run=run, benchmark=benchmark.name, selection=benchmark.selection))
             answer(benchmark, predictor, store, run, shard=shard, batch_size=batch_size, progress=progress)
         if folder is None:
             return _report(benchmarks, store, run, seen=seen)

@@ -26,52 +26,19 @@ from sa2va.apps.options import (
     takes_model,
 )
 from sa2va.apps.report import remark, say
+from sa2va.apps.spread import Spread, spread_option
 
 if TYPE_CHECKING:
     from sa2va.bulk.plan import Plan
     from sa2va.bulk.worker import Done, Job
-    from sa2va.evaluation.store import Shard
-
-SCALE_PANEL = "Batches and processes"
-
-
-def scale_option(name: str, metavar: str | None, text: str, **how: Any) -> Any:
-    return typer.Option(name, metavar=metavar, help=text, rich_help_panel=SCALE_PANEL, **how)
-
-
-def check_share(number: float | None) -> float | None:
-    return None if number is None else require_finite(number)
 
 
 @dataclass(frozen=True)
-class Scale:
+class Scale(Spread):
     """Batches and processes of a run, as options."""
 
-    batch: Annotated[int, scale_option("--batch", None, "Items that go through the model together.", min=1)] = 8
-    block: Annotated[int, scale_option("--block", None, "Items of a part file: what a crash can lose.", min=1)] = 64
-    shard: Annotated[str | None, scale_option("--shard", "i/n", "Every n-th block from the i-th on.")] = None
-    ray: Annotated[str | None, scale_option("--ray", "ADDRESS", "Ray cluster; local: this machine.")] = None
-    workers: Annotated[int | None, scale_option("--workers", None, "Actors on Ray; one per GPU.", min=1)] = None
-    gpus_per_worker: Annotated[
-        float | None,
-        scale_option("--gpus-per-worker", None, "GPUs of an actor.", min=0, callback=check_share),
-    ] = None
-
-    def find_shard(self) -> "Shard":
-        """Return the part of --shard or of torchrun's environment.
-
-        Raises:
-            ValueError: a malformed shard, or options that exclude each other.
-        """
-        from sa2va.evaluation.store import Shard
-
-        if self.ray is None:
-            if not (self.workers is self.gpus_per_worker is None):
-                raise ValueError("--workers and --gpus-per-worker belong to Ray; add --ray local, or use --shard")
-            return Shard.parse(self.shard)
-        if self.shard is not None:
-            raise ValueError("--ray and --shard exclude each other; leave one out")
-        return Shard()
+    batch: Annotated[int, spread_option("--batch", None, "Items that go through the model together.", min=1)] = 8
+    block: Annotated[int, spread_option("--block", None, "Items of a part file: what a crash can lose.", min=1)] = 64
 
     def answer(self, job: "Job", blocks: Sequence[int]) -> "Iterator[Done]":
         """Answer blocks here or on Ray."""

@@ -25,10 +25,13 @@ from sa2va.apps.options import (
     takes_model,
 )
 from sa2va.apps.report import remark
+from sa2va.apps.spread import Spread, spread_option
 from sa2va.extensions import collect, load_extensions, missing_extensions, resolve
 
 if TYPE_CHECKING:
     from sa2va.evaluation.benchmark import Benchmark
+    from sa2va.evaluation.stamp import Run
+    from sa2va.evaluation.store import Shard
 
 Keyframes = Literal["first", "uniform", "content"]
 Wording = Literal["ours", "released"]  # as in evaluation/prompts.py, which is not imported for --help
@@ -166,14 +169,41 @@ def takes_benchmarks(command: Callable[..., Any]) -> Callable[..., Any]:
     return takes(with_flags, "wanted", dataclass_options(BenchmarkChoice), lambda values: BenchmarkChoice(**values))
 
 
+@dataclass(frozen=True)
+class Scale(Spread):
+    """Batches and processes of an evaluation, as options."""
+
+    batch: Annotated[int | None, spread_option("--batch", None, "Items that go through the model together.", min=1)] = (
+        None
+    )
+
+    def find_place(self, output: Path | None) -> "Shard":
+        """Return the part of this process.
+
+        Raises:
+            ValueError: malformed or contradicting options, several processes without a common folder, or a report in
+                it that was not written by an evaluation.
+        """
+        from sa2va.evaluation.runner import require_own_folder
+
+        part = self.find_shard()
+        if output is None and (part.count > 1 or self.ray):
+            raise ValueError(f"{'--ray' if self.ray else '--shard'}: the parts need a common folder; add -o FOLDER")
+        if output is not None:
+            require_own_folder(output)
+        return part
+
+
+def takes_scale(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add an option per field of Scale to a command, which receives it as `scale`."""
+    return takes(command, "scale", dataclass_options(Scale), lambda values: Scale(**values))
+
+
 @takes_model
 @takes_judge
+@takes_scale
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
-    shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Part of the items, for one of N processes.", show_default=False)
-    ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Items that go through the model together.")] = None,
     output: OutputOption = None,
     check: Annotated[bool, typer.Option("--check", help="Exit code 1 if a figure misses its bar.")] = False,
     as_json: JsonOption = False,
@@ -183,6 +213,7 @@ def evaluate(
     wanted: BenchmarkChoice,
     choice: ModelChoice,
     judged_by: JudgeChoice,
+    scale: Scale,
 ) -> None:
     """Evaluate a model: every figure with its 95 % interval and its chance baseline.
 
@@ -192,28 +223,42 @@ def evaluate(
     from sa2va.evaluation.overlap import read_seen
     from sa2va.evaluation.report import show
     from sa2va.evaluation.runner import evaluate as run
-    from sa2va.evaluation.runner import require_own_folder
     from sa2va.evaluation.stamp import describe_run
-    from sa2va.evaluation.store import Shard
     from sa2va.inference.embedded import drawn_scenes
 
     if absent := [name for name in extensions if name in missing_extensions()]:
         raise ValueError(f"--{absent[0]}: the extension {absent[0]} is not installed; install the whole package again")
-    part = Shard.parse(shard)
-    if part.count > 1 and output is None:
-        raise ValueError("--shard: the parts need a common folder; add -o FOLDER")
-    if output is not None:
-        require_own_folder(output)  # before the model is loaded
+    part = scale.find_place(output)  # before the model is loaded
     judging, seen = judged_by.judging(output), read_seen(wanted.without_coco_overlap or ())
     benchmarks = wanted.build(extensions, quiet)
     predictor = choice.of_process().load()
     described = describe_run(predictor, model, **choice.sources())
-    settings: Any = {"folder": output, "shard": part, "batch_size": batch, "progress": not quiet, "seen": seen}
+    settings: Any = {"folder": output, "shard": part, "batch_size": scale.batch, "progress": not quiet, "seen": seen}
     with judging, drawn_scenes() if wanted.is_drawn else nullcontext():
+        if scale.ray and output is not None:
+            ask_on_ray(benchmarks, described, output, scale, choice, quiet)
         report = run(predictor, benchmarks, described, **settings)
     show(report, as_json=as_json)
     if check and not report.passed:
         raise typer.Exit(CHECK_FAILED)
+
+
+def ask_on_ray(
+    benchmarks: "Sequence[Benchmark[Any]]", run: "Run", output: Path, scale: Scale, choice: ModelChoice, quiet: bool
+) -> None:
+    """Ask all items with actors on Ray, which write their answers into the folder."""
+    from tqdm import tqdm
+
+    from sa2va.evaluation.on_ray import PARTS_PER_WORKER, Job
+    from sa2va.evaluation.on_ray import ask_on_ray as ask
+    from sa2va.evaluation.runner import begin
+
+    asked = begin(output, benchmarks, run)
+    number = PARTS_PER_WORKER * (scale.workers or 1)
+    job = Job(load=choice.load, asked=asked, folder=output.resolve(), batch_size=scale.batch, num_parts=number)
+    parts = ask(job, scale.ray or "", num_workers=scale.workers, num_gpus=scale.gpus_per_worker)
+    for _ in tqdm(parts, total=number, desc="Ray", unit="part", disable=quiet):
+        pass
 
 
 @takes_judge
