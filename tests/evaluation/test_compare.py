@@ -147,6 +147,12 @@ def test_a_damaged_record_is_named_with_its_line(tmp_path: Path, line: str) -> N
         compare(first, first)
 
 
+def test_figures_without_a_test_share_a_line(tmp_path: Path) -> None:
+    found = compare(answer(tmp_path / "a", limit=1), answer(tmp_path / "b", limit=1))
+    (line,) = found.lines()
+    assert line.startswith("squares, no test: a single picture or clip tells nothing about others: cIoU, squares; ")
+
+
 def test_a_benchmark_is_named_alone_or_by_its_split() -> None:
     named = [one for one in ("refcoco/val", "refcoco/testA", "refcoco+/val", "squares") if is_named(one, ["refcoco"])]
     assert named == ["refcoco/val", "refcoco/testA"]

@@ -312,3 +312,17 @@ def test_files_of_others_are_never_replaced(tmp_path: Path, name: str) -> None:
     if own.parent != tmp_path:
         own.parent.rmdir()
     require_own_folder(tmp_path)
+
+
+@pytest.mark.parametrize(("old", "new"), [('"answers": [', '"none": ['), ('"size": [', '"size": [1, ')])
+def test_damaged_answers_are_named_by_item_and_line(tmp_path: Path, old: str, new: str) -> None:
+    benchmark = build()
+    evaluate(FakePredictor(benchmark, tell_truth), [benchmark], STAMP, folder=tmp_path)
+    file = tmp_path / "answers-1-of-1.jsonl"
+    head, first, *rest = file.read_text().splitlines(keepends=True)
+    file.write_text(head + first.replace(old, new) + "".join(rest))
+    key = json.loads(first)["key"]
+    with pytest.raises(ValueError, match=rf"squares, item 0, are damaged .*; delete the line with key {key}"):
+        score_folder(tmp_path)
+    file.write_text(head + "".join(rest))
+    assert evaluate(FakePredictor(benchmark, tell_truth), [benchmark], STAMP, folder=tmp_path).sections

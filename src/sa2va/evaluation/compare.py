@@ -156,9 +156,10 @@ class Comparison:
             for side, ids in (("first", one.only_first), ("second", one.only_second)):
                 if ids:
                     yield f"{one.name}: {len(ids)} items only of the {side} are left out: {name_some(ids)}"
-            for change in one.changes:
-                if change.difference is None:
-                    yield f"{one.name}, {change.figure}: no test, {change.reason}"
+            reasons = dict.fromkeys(change.reason for change in one.changes if change.difference is None)
+            for reason in reasons:
+                figures = "; ".join(change.figure for change in one.changes if change.reason == reason)
+                yield f"{one.name}, no test: {reason}: {figures}"
 
     def table(self, parts: bool = False) -> TextTable:
         """Build the table of all differences; with `parts`, also by facts of the items."""
