@@ -147,7 +147,7 @@ class Journal:
                     return  # left by a killed process, or being written by another one
                 key = _key_of(line)
                 if key is None or not begins:
-                    raise ValueError(f'{self.path}:{number}: expected {{"key": ..., "record": ...}}; use another file')
+                    raise ValueError(f'{self.path}:{number}: expected {{"key": ..., "record": ...}}; delete the line')
                 self._places[key] = place
                 place += len(line)
 

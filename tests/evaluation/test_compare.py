@@ -14,7 +14,7 @@ from sa2va.evaluation import catalog
 from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Benchmark, Record, Selection, ask_first
 from sa2va.evaluation.catalog import rebuild
-from sa2va.evaluation.compare import compare, holm
+from sa2va.evaluation.compare import compare, holm, is_named
 from sa2va.evaluation.runner import evaluate
 from sa2va.inference.requests import Request
 from sa2va.types import Sample, Turn
@@ -132,9 +132,32 @@ def test_folders_without_scores_or_common_benchmarks(tmp_path: Path) -> None:
         compare(first, second)
     with pytest.raises(ValueError, match=r"benchmark 'colors': not in both"):
         compare(first, second, names=["colors"])
-    (first / "records.jsonl").unlink()
-    with pytest.raises(ValueError, match=r"run sa2va score"):
-        compare(first, second)
+    for name in ("records.jsonl", "report.json"):
+        (answer(tmp_path / name) / name).unlink()
+        with pytest.raises(ValueError, match=r"not scored; run sa2va score"):
+            compare(tmp_path / name, first)
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"benchmark": "squares"}'])
+def test_a_damaged_record_is_named_with_its_line(tmp_path: Path, line: str) -> None:
+    first = answer(tmp_path / "a b")
+    with (first / "records.jsonl").open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(ValueError, match=r"records.jsonl:7: is no record of an item; run sa2va score '.*a b'$"):
+        compare(first, first)
+
+
+def test_figures_without_a_test_share_a_line(tmp_path: Path) -> None:
+    found = compare(answer(tmp_path / "a", limit=1), answer(tmp_path / "b", limit=1))
+    (line,) = found.lines()
+    assert line.startswith("squares, no test: a single picture or clip tells nothing about others: cIoU, squares; ")
+
+
+def test_a_benchmark_is_named_alone_or_by_its_split() -> None:
+    named = [one for one in ("refcoco/val", "refcoco/testA", "refcoco+/val", "squares") if is_named(one, ["refcoco"])]
+    assert named == ["refcoco/val", "refcoco/testA"]
+    assert is_named("refcoco/val", ["gcg", "refcoco/val"]) and is_named("squares", ["squares"])
+    assert not is_named("refcoco/val", ["refcoco/testA"])
 
 
 def test_the_table_and_json_hold_the_same_numbers(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Benchmark, Selection, ask_first
 from sa2va.evaluation.catalog import rebuild
 from sa2va.evaluation.report import Report
-from sa2va.evaluation.runner import evaluate, run, score_folder
+from sa2va.evaluation.runner import evaluate, require_own_folder, run, score_folder
 from sa2va.evaluation.stamp import Run
 from sa2va.evaluation.store import AnswerStore, Asked, Shard
 from sa2va.inference.requests import Request
@@ -297,3 +297,32 @@ def test_the_report_is_written_with_its_stamp(tmp_path: Path) -> None:
     records = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
     assert [(one["benchmark"], one["item"]) for one in records] == [("colors", str(number)) for number in range(4)]
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html", "records.jsonl", "submission/revos-valid.zip"])
+def test_files_of_others_are_never_replaced(tmp_path: Path, name: str) -> None:
+    own = tmp_path / name
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("mine")
+    benchmark = build()
+    with pytest.raises(ValueError, match="was not written by an evaluation"):
+        evaluate(FakePredictor(benchmark, tell_truth), [benchmark], STAMP, folder=tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [own] and own.read_text() == "mine"
+    own.rename(tmp_path / "other.txt")
+    if own.parent != tmp_path:
+        own.parent.rmdir()
+    require_own_folder(tmp_path)
+
+
+@pytest.mark.parametrize(("old", "new"), [('"answers": [', '"none": ['), ('"size": [', '"size": [1, ')])
+def test_damaged_answers_are_named_by_item_and_line(tmp_path: Path, old: str, new: str) -> None:
+    benchmark = build()
+    evaluate(FakePredictor(benchmark, tell_truth), [benchmark], STAMP, folder=tmp_path)
+    file = tmp_path / "answers-1-of-1.jsonl"
+    head, first, *rest = file.read_text().splitlines(keepends=True)
+    file.write_text(head + first.replace(old, new) + "".join(rest))
+    key = json.loads(first)["key"]
+    with pytest.raises(ValueError, match=rf"squares, item 0, are damaged .*; delete the line with key {key}"):
+        score_folder(tmp_path)
+    file.write_text(head + "".join(rest))
+    assert evaluate(FakePredictor(benchmark, tell_truth), [benchmark], STAMP, folder=tmp_path).sections

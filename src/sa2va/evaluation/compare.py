@@ -8,6 +8,7 @@ Source: Holm, 1979, for the p values of several benchmarks at once.
 
 import json
 import math
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -155,9 +156,10 @@ class Comparison:
             for side, ids in (("first", one.only_first), ("second", one.only_second)):
                 if ids:
                     yield f"{one.name}: {len(ids)} items only of the {side} are left out: {name_some(ids)}"
-            for change in one.changes:
-                if change.difference is None:
-                    yield f"{one.name}, {change.figure}: no test, {change.reason}"
+            reasons = dict.fromkeys(change.reason for change in one.changes if change.difference is None)
+            for reason in reasons:
+                figures = "; ".join(change.figure for change in one.changes if change.reason == reason)
+                yield f"{one.name}, no test: {reason}: {figures}"
 
     def table(self, parts: bool = False) -> TextTable:
         """Build the table of all differences; with `parts`, also by facts of the items."""
@@ -196,7 +198,7 @@ def compare(first: Path, second: Path, *, names: Sequence[str] | None = None, ro
     Args:
         first: folder of `sa2va eval -o`.
         second: another one.
-        names: benchmarks to compare, with their splits; None = all of both.
+        names: benchmarks to compare, NAME = all its splits, NAME/SPLIT = one; None = all of both.
         root: root of the data; None = where it was.
 
     Raises:
@@ -205,9 +207,11 @@ def compare(first: Path, second: Path, *, names: Sequence[str] | None = None, ro
     """
     sides = read_side(first), read_side(second)
     own, other = (list(side.records) for side in sides)
-    if unknown := [name for name in names or () if name not in own or name not in other]:
-        raise ValueError(f"benchmark {unknown[0]!r}: not in both {first} and {second}; they have {', '.join(own)}")
-    common = [name for name in own if name in other and (names is None or name in names)]
+    both = [name for name in own if name in other]
+    if unknown := [name for name in names or () if not any(is_named(one, [name]) for one in both)]:
+        listed = ", ".join(both) or "none"
+        raise ValueError(f"benchmark {unknown[0]!r}: not in both {first} and {second}; in both: {listed}")
+    common = [name for name in both if names is None or is_named(name, names)]
     if not common:
         raise ValueError(f"{first} has {', '.join(own)}, {second} has {', '.join(other)}: no benchmark is in both")
     return Comparison(
@@ -217,6 +221,11 @@ def compare(first: Path, second: Path, *, names: Sequence[str] | None = None, ro
         only_first=tuple(name for name in own if name not in other),
         only_second=tuple(name for name in other if name not in own),
     )
+
+
+def is_named(benchmark: str, names: Sequence[str]) -> bool:
+    """Return whether a benchmark, or the family whose split it is, is among the names."""
+    return benchmark in names or benchmark.rpartition("/")[0] in names
 
 
 def read_side(folder: Path) -> Side:
@@ -229,14 +238,18 @@ def read_side(folder: Path) -> Side:
         asked = {one.benchmark: one for one in store.asked()}
     if not asked:
         raise ValueError(f"{folder}: holds no answers of sa2va eval; give the folder of its -o")
-    if not (folder / RECORDS).is_file():
-        raise ValueError(f"{folder}: its answers are not scored; run sa2va score {folder}")
+    path, report, repair = folder / RECORDS, folder / "report.json", shlex.join(["sa2va", "score", str(folder)])
+    if not (path.is_file() and report.is_file()):
+        raise ValueError(f"{folder}: its answers are not scored; run {repair}")
     records: dict[str, dict[str, Record]] = {}
-    with (folder / RECORDS).open(encoding="utf-8") as file:
-        for line in file:
-            entry = json.loads(line)
-            records.setdefault(entry["benchmark"], {})[entry["item"]] = entry["record"]
-    protocols = read_json(folder / "report.json").get("protocols", {})
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                entry = json.loads(line)
+                records.setdefault(entry["benchmark"], {})[entry["item"]] = entry["record"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{path}:{number}: is no record of an item; run {repair}") from error
+    protocols = read_json(report).get("protocols", {})
     return Side(folder, asked, {name: found for name, found in records.items() if name in asked}, protocols)
 
 

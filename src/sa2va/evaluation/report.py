@@ -27,6 +27,7 @@ from sa2va.terminal import in_markup
 FILES = ("report.json", "report.txt", "report.md")
 MISSING = "missing"  # a value that could not be computed
 _WIDTH = 120  # width of the text table, in characters
+_LONGEST_WORD = len("Ref-YouTube-VOS")  # of a title
 BARS = ("bar", "verdict")  # columns
 WORDS = ("benchmark", "figure", "verdict")  # columns
 _COLORS = {"reached": "green", "about": "yellow", "missed": "red"}
@@ -131,12 +132,12 @@ class Report:
             table.add_column("" if is_verdict else name, justify="left" if is_verdict else "right", no_wrap=True)
         for section in self.sections:
             table.add_section()
-            table.add_row(f"[bold]{section.title}[/bold]")
+            table.add_row(f"[bold]{in_markup(section.title)}[/bold]")
             if section.scored_elsewhere:
                 table.add_row("  scored by its server: submission/" + section.name.replace("/", "-") + ".zip")
             for figure in section.figures:
                 name, *numbers = self.cells(section, figure)
-                table.add_row(f"  {name}", *(_in_color(text) for text in numbers))
+                table.add_row(f"  {in_markup(name)}", *(_in_color(text) for text in numbers))
         table.caption = "\n".join(map(in_markup, [*self.notes, *self.unfinished]))
         table.caption_justify = "left"
         return table
@@ -163,7 +164,9 @@ class Report:
         head, *rows = self.summary()
         table = Table(title="One figure of each benchmark", title_justify="left")
         for name in head:
-            table.add_column(name, justify="left" if name in WORDS else "right", no_wrap=name not in WORDS)
+            is_text = name in WORDS
+            width = _LONGEST_WORD if name == "benchmark" else None
+            table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text, min_width=width)
         for row in rows:
             table.add_row(*map(in_markup, row))
         return [self.table(), table]

@@ -24,7 +24,7 @@ from sa2va.evaluation.judge import Unjudged
 from sa2va.evaluation.report import FILES, Report, Section, describe_environment
 from sa2va.evaluation.stamp import Run
 from sa2va.evaluation.store import AnswerStore, Asked, Shard, StoredAnswers, list_answers
-from sa2va.evaluation.submission import pack
+from sa2va.evaluation.submission import FOLDER, pack
 from sa2va.files.atomic import write_text
 
 RECORDS, PAGE = "records.jsonl", "report.html"
@@ -164,12 +164,12 @@ NO_RUN = Run(model="", model_hash="", dtype="", device="", libraries={}, code_ha
 
 
 def require_own_folder(folder: Path) -> None:
-    """Refuse a folder whose report was not written by an evaluation, such as a model card's.
+    """Refuse a folder with files of the names that an evaluation writes and that are not its own, as a model card's.
 
     Raises:
-        ValueError: there is a report without answers.
+        ValueError: there is one of them without answers.
     """
-    for name in (*FILES, PAGE):
+    for name in (*FILES, PAGE, RECORDS, FOLDER):
         if (folder / name).exists() and not any(list_answers(folder)):
             raise ValueError(
                 f"{folder / name}: was not written by an evaluation into this folder, which has no answers, "

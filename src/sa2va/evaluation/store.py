@@ -184,9 +184,19 @@ class AnswerStore:
         return sorted(found, key=lambda asked: asked.turn)
 
     def answers(self, benchmark: Benchmark[Any], run: Run, item: str) -> "StoredAnswers | None":
-        """Return what was asked and answered for an item; None if it was not asked yet."""
-        record = self.get(run.key(benchmark, item))
-        return None if record is None else StoredAnswers.from_record(record)
+        """Return what was asked and answered for an item; None if it was not asked yet.
+
+        Raises:
+            ValueError: the answers are damaged.
+        """
+        record = self.get(key := run.key(benchmark, item))
+        try:
+            return None if record is None else StoredAnswers.from_record(record)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self.folder}: the answers to {benchmark.name}, item {item}, are damaged ({error}); delete the line "
+                f"with key {key}, and evaluate again"
+            ) from error
 
     def close(self) -> None:
         """Close the file; a later append opens it again."""

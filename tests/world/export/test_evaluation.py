@@ -38,10 +38,12 @@ def test_a_stopped_export_goes_on(tmp_path: Path) -> None:
 
 def test_other_scenes_and_other_files_are_refused(tmp_path: Path) -> None:
     list(export_evaluation(tmp_path, split="dev", seed=None, num_items=1))
-    with pytest.raises(ValueError, match=r"refytvos.json: drawn with .*'num_items': 1.*; expected .*'num_items': 2"):
+    with pytest.raises(ValueError, match=r"refytvos.json: drawn with .*num_items 1,.*; expected .*num_items 2,"):
         list(export_evaluation(tmp_path, split="dev", seed=None, num_items=2))
     with pytest.raises(ValueError, match="choose another folder, or evaluate what is there with --data"):
         list(export_evaluation(tmp_path, split="report", seed=None, num_items=1))
+    with pytest.raises(ValueError, match="split 'train' is unknown: use one of dev, report"):
+        list(export_evaluation(tmp_path / "new", split="train", seed=None, num_items=1))
     other = tmp_path / "other"
     (other / "video_datas/rvos").mkdir(parents=True)
     (other / "video_datas/rvos/mine").write_text("mine")

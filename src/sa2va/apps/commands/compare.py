@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sa2va.apps.commands.eval import DataOption
+from sa2va.apps.commands.eval import DataOption, split_names
 from sa2va.apps.options import JsonOption, QuietOption, parse_path
 from sa2va.apps.report import remark
 
@@ -21,7 +21,7 @@ def compare(
     second: Annotated[Path, typer.Argument(metavar="OUT_B", parser=parse_path, help=FOLDER_HELP)],
     benchmarks: Annotated[
         list[str] | None,
-        typer.Option("--benchmarks", "-b", metavar="NAME[,NAME...]", help="Benchmarks, with their splits. Repeatable."),
+        typer.Option("--benchmarks", "-b", metavar="NAME[,NAME...]", help="Benchmarks, or single splits. Repeatable."),
     ] = None,
     parts: Annotated[
         bool, typer.Option("--parts", help="Also by facts of the items: size, length of expression, kind.")
@@ -39,8 +39,7 @@ def compare(
 
     from sa2va.evaluation.compare import compare as run
 
-    names = [name for several in benchmarks or () for name in several.split(",") if name] or None
-    found = run(first, second, names=names, root=data)
+    found = run(first, second, names=split_names(benchmarks or ()) or None, root=data)
     if as_json:
         print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
         return

@@ -136,7 +136,7 @@ class BenchmarkChoice:
 
 def split_names(several: Sequence[str]) -> list[str]:
     """Return the names of a repeatable option whose values may be lists with commas."""
-    return [name for one in several for name in one.split(",") if name]
+    return [name.strip() for one in several for name in one.split(",") if name.strip()]
 
 
 def export_missing(folder: Path, split: str, seed: int | None, items: int, quiet: bool) -> None:

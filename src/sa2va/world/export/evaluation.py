@@ -4,13 +4,15 @@ Flow: root of the data, split of the world, seed, number of items -> layouts tha
     A layout that was exported with other scenes is an error, so that a folder holds what a command says.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from sa2va.files.json_file import read_json
 from sa2va.world.export.catalog import LAYOUTS
 from sa2va.world.export.layout import Part, choose_scenes, describe_parts, export, find_filled, record_of
+from sa2va.world.scenes.splits import find_split
 
 
 def export_evaluation(root: Path, *, split: str, seed: int | None, num_items: int) -> Iterator[str]:
@@ -25,6 +27,7 @@ def export_evaluation(root: Path, *, split: str, seed: int | None, num_items: in
     Raises:
         ValueError: other scenes are there, or other files in a place of a layout.
     """
+    find_split(split, seed)  # training is none
     scenes = choose_scenes([split], seed, num_items, with_server_masks=True)
     missing = {}
     for name, layout in find_filled(LAYOUTS, scenes).items():
@@ -43,7 +46,12 @@ def _check_same(file: Path, wanted: list[Part]) -> None:
     """
     written = {name: scenes for name, scenes in read_json(file).items() if name != "train"}
     if written != describe_parts(wanted):
+        found = next(iter(written.values()), None)
         raise ValueError(
-            f"{file}: drawn with {next(iter(written.values()), 'training scenes only')}; expected "
-            f"{asdict(wanted[0].scenes)}; choose another folder, or evaluate what is there with --data"
+            f"{file}: drawn with {_in_words(found) if found else 'training scenes only'}; expected "
+            f"{_in_words(asdict(wanted[0].scenes))}; choose another folder, or evaluate what is there with --data"
         )
+
+
+def _in_words(scenes: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in scenes.items())
