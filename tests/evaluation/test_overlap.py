@@ -71,7 +71,7 @@ def test_missing_files(tmp_path: Path) -> None:
 class Mean:
     """Stand in for a benchmark: the mean score."""
 
-    name, title, protocol, submit = "mean", "Mean", "", None
+    name, title, protocol, scored_elsewhere = "mean", "Mean", "", False
 
     def summarize(self, records: list[Record]) -> list[Figure]:
         return [measure("score", [one["score"] for one in records], groups=[one["coco"] for one in records])]

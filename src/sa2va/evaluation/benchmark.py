@@ -194,6 +194,7 @@ class Benchmark(Generic[Item]):
         forced: request exactly one mask, even if the model would call the object absent.
         prepare: looks at all items and answers before the first is scored, as to ask a judge about many at once.
         submit: writes the files of a server's archive into a new folder; None if no server scores.
+        scored_elsewhere: only the server has the truth; figures are of the answers alone.
         show: item, its answers and its record -> case to draw in the report; None draws none.
         batch_size: items that go through the model together.
         split: of generated items; that of a dataset is part of the name.
@@ -215,6 +216,7 @@ class Benchmark(Generic[Item]):
     forced: bool = False
     prepare: Callable[[Iterable[tuple[Item, Sequence[Answer]]]], None] | None = None
     submit: Callable[[Path, Iterable[tuple[Item, Sequence[Answer]]]], None] | None = None
+    scored_elsewhere: bool = False
     show: Callable[[Item, Sequence[Answer], Record], Case] | None = None
     batch_size: int = 32
     split: str = ""

@@ -121,6 +121,6 @@ def score_recorded(benchmarks: Sequence[Benchmark[Any]], place: Path, *, seen: f
         records = [
             to_json(benchmark.score(benchmark.load(number), recorded[key])) for number, key in enumerate(benchmark.ids)
         ]
-        sections.append(Section.of(benchmark, records, seen))
+        sections.append(Section.of(replace(benchmark, scored_elsewhere=False), records, seen))  # no archive
     run = replace(NO_RUN, model=f"predictions in {place}")
     return Report(sections=tuple(sections), run=run, environment=describe_environment())

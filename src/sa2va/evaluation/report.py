@@ -63,7 +63,7 @@ class Section:
             figures += tuple(unseen_figures(benchmark, records, seen))
         return cls(
             name=benchmark.name, title=benchmark.title, figures=figures, protocol=benchmark.protocol,
-            scored_elsewhere=benchmark.submit is not None and not figures,
+            scored_elsewhere=benchmark.scored_elsewhere,
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:

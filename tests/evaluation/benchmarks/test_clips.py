@@ -138,6 +138,7 @@ def test_a_server_split_reports_what_was_answered(tmp_path: Path) -> None:
     answers = [[answer_with(track(0)[None] if index % 2 else NOTHING)] for index in range(len(benchmark))]
     (figure,) = figures_of(benchmark, answers).values()
     assert (figure.name, figure.value) == ("expressions with a mask", 0.5)
+    assert benchmark.scored_elsewhere and not build_clips("mevis/valid_u", tmp_path / "known").scored_elsewhere
     assert "server" in benchmark.protocol
 
 

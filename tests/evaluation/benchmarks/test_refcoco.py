@@ -92,6 +92,19 @@ def test_an_empty_mask_is_right_where_nothing_is_meant(tmp_path: Path) -> None:
     assert found["gIoU"] == pytest.approx(1 / 3)
 
 
+def test_items_of_a_figure_are_those_that_count(tmp_path: Path) -> None:
+    write_grefcoco(tmp_path / "ref_seg/grefcoco")
+    benchmark = grefcoco(Selection(split="train", root=tmp_path))
+    questions = ("the left one", "both", "a cat")
+    records = run(benchmark, ScriptedModel.by_prompt({f"Please segment {one}.": [] for one in questions}))
+    records = [record | {"group": number} for number, record in enumerate(records)]
+    number = {figure.name: figure.num_items for figure in benchmark.summarize(records)}
+    num_present = sum(record["present"] for record in records)
+    assert 0 < num_present < len(records) == number["gIoU"] == number["cIoU"]
+    assert number["T-acc"] == number["Pr@0.5"] == num_present
+    assert number["N-acc"] == len(records) - num_present
+
+
 def test_ignored_pixels_of_reasonseg_do_not_count(tmp_path: Path) -> None:
     write_reasonseg(tmp_path / "reason_seg/ReasonSeg")
     benchmark = reasonseg(Selection(split="train", root=tmp_path))

@@ -135,7 +135,8 @@ def build_benchmark(
         submit: writes the files of a server.
     """
     chosen = [items[index] for index in selection.choose(len(items))]
-    if not all(item.is_scored for item in chosen):
+    is_scored = all(item.is_scored for item in chosen)
+    if not is_scored:
         score, summarize = describe_answer, answered_figures
         protocol = f"scored by the server of the benchmark from its archive; {protocol}"
     question = question_for(EXAMPLE, selection.prompts, is_clip=True)
@@ -151,6 +152,7 @@ def build_benchmark(
         protocol=f"{question!r}, one expression at a time; key frames as the model and its mode have them; {UNION}; "
         f"{protocol}",
         submit=submit,
+        scored_elsewhere=not is_scored,
         batch_size=BATCH,
     )
 

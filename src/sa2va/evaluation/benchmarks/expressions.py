@@ -234,6 +234,15 @@ def rows_of(records: Sequence[Record], name: str = "overlap") -> NDArray[np.floa
     return np.array([record[name] for record in records], float).reshape(-1, len(Overlap._fields))
 
 
+def split_by_target(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Divide records into those whose expression has true pixels, and those whose expression has none."""
+    place = Overlap._fields.index("target")
+    present, absent = [], []
+    for record in records:
+        (present if record["overlap"][place] else absent).append(record)
+    return present, absent
+
+
 def measure_overlap(
     name: str,
     records: Sequence[Record],

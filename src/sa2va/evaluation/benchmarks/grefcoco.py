@@ -18,6 +18,7 @@ from sa2va.evaluation.benchmarks.expressions import (
     measure_overlap,
     of_picture,
     precision_figures,
+    split_by_target,
 )
 from sa2va.evaluation.blind import BlindMasks
 from sa2va.metrics.referring import (
@@ -51,11 +52,12 @@ def grefcoco(selection: Selection) -> Benchmark[Referral]:
 
 def summarize(records: Sequence[Record]) -> list[Figure]:
     """Compute cIoU, gIoU, N-acc, T-acc and the precision over expressions with a target."""
+    present, absent = split_by_target(records)
     return [
         measure_overlap("gIoU", records, mean_iou, blind=BLIND),
         measure_overlap("cIoU", records, cumulative_iou, blind=BLIND),
-        measure_overlap("N-acc", records, no_target_accuracy),
-        measure_overlap("T-acc", records, target_accuracy),
-        *precision_figures(records, target_precision_at),
+        measure_overlap("N-acc", absent, no_target_accuracy),
+        measure_overlap("T-acc", present, target_accuracy),
+        *precision_figures(present, target_precision_at),
         *answer_figures(records),
     ]

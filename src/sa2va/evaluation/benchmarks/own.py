@@ -12,7 +12,13 @@ import numpy as np
 
 from sa2va.data.own.dataset import OwnDataset, OwnRecord, build
 from sa2va.evaluation.benchmark import Benchmark, Figure, Record, Selection, measure
-from sa2va.evaluation.benchmarks.expressions import Referral, build_benchmark, list_referrals, measure_overlap
+from sa2va.evaluation.benchmarks.expressions import (
+    Referral,
+    build_benchmark,
+    list_referrals,
+    measure_overlap,
+    split_by_target,
+)
 from sa2va.evaluation.blind import CENTER_SIDES, BlindMasks, center_box
 from sa2va.media.source import uniform_indices
 from sa2va.metrics.iou import Overlap, overlap
@@ -102,5 +108,5 @@ def summarize(records: Sequence[Record], *, blind: BlindMasks) -> list[Figure]:
         values = np.array([record["jf"] for record in clips])
         figures.append(measure("J&F of clips", values, groups=[record["group"] for record in clips]))
     if len(there) < len(records):
-        figures.append(measure_overlap("N-acc", records, no_target_accuracy))
+        figures.append(measure_overlap("N-acc", split_by_target(records)[1], no_target_accuracy))
     return [*figures, measure_overlap("T-acc", there, target_accuracy)]
