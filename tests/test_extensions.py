@@ -101,4 +101,6 @@ def test_every_module_can_be_imported_but_for_what_a_deleted_extension_held() ->
         try:
             import_module(module.name)
         except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] == "lmms_eval":  # whose plug-in lmms-eval alone imports
+                continue
             assert extensions.missing_import(error) and module.name.split(".")[1] in extensions.load_extensions(), error

@@ -12,7 +12,7 @@ import sa2va.evaluation.stamp  # noqa: F401 - before a fixture replaces the find
 from sa2va.apps import cli
 from sa2va.apps.commands.demo import read_card
 
-CARD = {"sections": [{"name": "squares", "figures": [{"name": "cIoU, squares", "value": 0.123}]}]}
+CARD = {"benchmarks": {"squares": {"cIoU, squares": {"value": 0.123}}}}
 
 
 @pytest.fixture
@@ -99,7 +99,9 @@ def test_a_card_may_be_missing(tmp_path: Path, model_folder: Path) -> None:
     assert read_card(model_folder) == {("squares", "cIoU, squares"): 0.123}
 
 
-@pytest.mark.parametrize("content", ["[]", "{", '{"sections": 1}', '{"sections": [{"name": "x"}]}', "[" * 100_000, ""])
+@pytest.mark.parametrize(
+    "content", ["[]", "{", '{"benchmarks": 1}', '{"benchmarks": {"x": {"y": {}}}}', "[" * 100_000, ""]
+)
 def test_a_report_that_is_none_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
     (tmp_path / "report.json").write_text(content)
     with pytest.raises(ValueError, match=r"report.json: not a report of sa2va eval \(.*\); move it away") as caught:

@@ -224,4 +224,7 @@ def summarize(report: dict[str, Any], run: "FinetuneRun", output: Path) -> str:
 
 
 def interval(figure: dict[str, Any]) -> str:
-    return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+    if figure["value"] is None:
+        return "-"
+    ends = "" if figure["low"] is None else f" ({figure['low']:.3f} to {figure['high']:.3f})"
+    return f"{figure['value']:.3f}{ends}"  # the figure of one picture has no interval
