@@ -173,7 +173,7 @@ def read_card(folder: Path) -> dict[tuple[str, str], float]:
             for name, figure in figures.items()
             if figure["value"] is not None
         }
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = str(error).removeprefix(f"{path}: ").splitlines()[0]
         raise ValueError(f"{path}: not a report of sa2va eval ({reason}); move it away or evaluate again") from error
 
