@@ -42,6 +42,8 @@ def test_references_count_if_they_are_for_training(tmp_path: Path) -> None:
     write(tmp_path / "grefcoco", "grefs(unc).json", [{"image_id": 8, "split": "train"}])
     assert read_seen([tmp_path / "refcoco" / "refs(unc).p"]) == {4, 6}
     assert read_seen([tmp_path]) == {4, 6, 8}
+    write(tmp_path / "grefcoco", "grefs(unc).json", [{"image_id": 8, "split": "val"}])
+    assert read_seen([tmp_path]) == {4, 6}  # a dataset of the folder may have no training split
     assert read_seen([]) == frozenset()
 
 

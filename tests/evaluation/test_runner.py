@@ -1,6 +1,7 @@
 """Check both passes of an evaluation: what is asked again, what shards and kills leave, and what a report has."""
 
 import json
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -323,6 +324,9 @@ def test_damaged_answers_are_named_by_item_and_line(tmp_path: Path, old: str, ne
     file.write_text(head + first.replace(old, new) + "".join(rest))
     key = json.loads(first)["key"]
     with pytest.raises(ValueError, match=rf"squares, item 0, are damaged .*; delete the line with key {key}"):
+        score_folder(tmp_path)
+    file.write_text(head + re.sub('"counts": ."[^"]*"', '"counts": ["!!"', first) + "".join(rest))
+    with pytest.raises(ValueError, match=r"^squares, item 0: RLE: expected .* the text is cut off"):
         score_folder(tmp_path)
     file.write_text(head + "".join(rest))
     assert evaluate(FakePredictor(benchmark, tell_truth), [benchmark], STAMP, folder=tmp_path).sections

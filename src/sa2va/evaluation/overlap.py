@@ -36,7 +36,12 @@ def read_seen(paths: Iterable[Path]) -> frozenset[int]:
     Raises:
         ValueError: a file is missing or of another kind, or names no picture.
     """
-    return frozenset(one for path in paths for one in _read(path))
+    found: set[int] = set()
+    for path in paths:
+        if not (named := _read(path)):
+            raise ValueError(f"{path}: names no picture that a model was trained on")
+        found |= named
+    return frozenset(found)
 
 
 def _read(path: Path) -> set[int]:
@@ -61,10 +66,7 @@ def _read(path: Path) -> set[int]:
         raise ValueError(f"{path}: holds no pictures; expected a list, or COCO annotations with images")
     is_train = [not isinstance(one, dict) or one.get("split", TRAIN) == TRAIN for one in entries]
     entries = list(compress(entries, is_train))
-    found = {_picture_id(entry, path, number) for number, entry in enumerate(entries, 1)}
-    if not found:
-        raise ValueError(f"{path}: names no picture that a model was trained on")
-    return found
+    return {_picture_id(entry, path, number) for number, entry in enumerate(entries, 1)}
 
 
 def _picture_id(entry: Any, path: Path, number: int) -> int:

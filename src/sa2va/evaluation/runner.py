@@ -132,7 +132,10 @@ def score(benchmark: Benchmark[Any], store: AnswerStore, run: Run) -> list[Recor
         item, stored = benchmark.load(index), store.answers(benchmark, run, key)
         assert stored is not None
         _require_same_questions(benchmark, item, stored)
-        records.append(to_json(benchmark.score(item, stored.answers)))
+        try:
+            records.append(to_json(benchmark.score(item, stored.answers)))
+        except ValueError as error:  # of a damaged mask
+            raise ValueError(f"{benchmark.name}, item {key}: {error}") from error
     return records
 
 
