@@ -46,8 +46,8 @@ class Journal:
     """An append-only file of records by key.
 
     Several threads and processes may append to one file: each write holds the file lock, and a process sees the records
-    of others when it opens the file again. A killed process can leave a partial last line; the next append removes it. Only the
-    offsets of the records are held in memory.
+    of others when it opens the file again. A killed process can leave a partial last line; the next append removes it.
+    Only the offsets of the records are held in memory.
     """
 
     def __init__(self, path: str | Path) -> None:
