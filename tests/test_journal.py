@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,14 @@ def test_two_writers_share_a_file(tmp_path: Path) -> None:
         assert first.get("first7") == 7 and second.get("second7") == "x" * 7
         assert not first.done("second0")
     assert len(Journal(path)) == 40
+
+
+def test_threads_that_share_a_journal_read_their_own_records(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "run.jsonl")
+    numbers = range(2000)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: journal.append(f"{number:032x}", number), numbers))
+    assert [journal.get(f"{number:032x}") for number in numbers] == list(numbers)
 
 
 def test_a_rest_of_a_killed_process_is_removed_by_an_open_journal(tmp_path: Path) -> None:

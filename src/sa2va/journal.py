@@ -12,6 +12,7 @@ import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
@@ -44,9 +45,9 @@ def content_key(content: Any) -> str:
 class Journal:
     """An append-only file of records by key.
 
-    Several processes may append to one file: each write holds the file lock, and a process sees the records of others
-    when it opens the file again. A killed process can leave a partial last line; the next append removes it. Only the
-    offsets of the records are held in memory.
+    Several threads and processes may append to one file: each write holds the file lock, and a process sees the records
+    of others when it opens the file again. A killed process can leave a partial last line; the next append removes it.
+    Only the offsets of the records are held in memory.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -58,6 +59,7 @@ class Journal:
         self.path = Path(path)
         self._places: dict[str, int] = {}  # key -> byte offset of its latest line
         self._descriptor: int | None = None
+        self._writing = Lock()  # of the threads of this process, which share the lock of the file
         if self.path.is_file():
             self._index()
         elif self.path.exists():
@@ -95,7 +97,7 @@ class Journal:
             for key, record in records
         ]
         text = b"".join(lines)
-        with refusals(self.path):
+        with self._writing, refusals(self.path):
             if self._descriptor is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -108,9 +110,9 @@ class Journal:
                 except BaseException:
                     os.ftruncate(self._descriptor, place)
                     raise
-        for (key, _), line in zip(records, lines, strict=True):
-            self._places[key] = place
-            place += len(line)
+            for (key, _), line in zip(records, lines, strict=True):
+                self._places[key] = place
+                place += len(line)
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Yield (key, latest record) in the order of the file."""

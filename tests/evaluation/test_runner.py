@@ -216,6 +216,15 @@ def test_a_folder_holds_answers_about_one_data(tmp_path: Path) -> None:
         assert [one.selection.root for one in store.asked()] == [roots[2]]
 
 
+@pytest.mark.parametrize("name", ["report.html", "records.jsonl", "submission"])
+def test_files_of_the_user_are_not_replaced(tmp_path: Path, name: str) -> None:
+    benchmark = build()
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match=f"{name}: was not written by an evaluation"):
+        evaluate(FakePredictor(benchmark, tell_truth), [benchmark], STAMP, folder=tmp_path)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+
+
 def test_shards_that_end_together_leave_the_whole_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     benchmark = build()
     predictor = FakePredictor(benchmark, tell_truth)
