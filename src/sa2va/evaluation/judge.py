@@ -142,7 +142,8 @@ class Judge:
                 error = f"{refused.code} {refused.reason}"
             except (OSError, http.client.HTTPException) as broken:
                 if attempt == RETRIES:
-                    raise Unjudged(f"judge {self._url}: cannot be reached ({broken})") from None
+                    reason = getattr(broken, "reason", broken)  # of urllib's own error
+                    raise Unjudged(f"judge {self._url}: cannot be reached ({reason})") from None
             except (ValueError, KeyError, IndexError, TypeError) as wrong:
                 error = f"no chat completion ({type(wrong).__name__})"
             else:

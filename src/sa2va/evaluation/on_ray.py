@@ -17,6 +17,7 @@ from sa2va.inference.on_ray import Work, map_on_ray
 from sa2va.inference.predictor import Predictor
 
 PARTS_PER_WORKER = 8
+SEVERAL_WORKERS = 8  # where their number follows from the GPUs of the cluster
 
 
 @dataclass(frozen=True)

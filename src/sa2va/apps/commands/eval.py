@@ -249,12 +249,12 @@ def ask_on_ray(
     """Ask all items with actors on Ray, which write their answers into the folder."""
     from tqdm import tqdm
 
-    from sa2va.evaluation.on_ray import PARTS_PER_WORKER, Job
+    from sa2va.evaluation.on_ray import PARTS_PER_WORKER, SEVERAL_WORKERS, Job
     from sa2va.evaluation.on_ray import ask_on_ray as ask
     from sa2va.evaluation.runner import begin
 
     asked = begin(output, benchmarks, run)
-    number = PARTS_PER_WORKER * (scale.workers or 1)
+    number = PARTS_PER_WORKER * (scale.workers or SEVERAL_WORKERS)
     job = Job(load=choice.load, asked=asked, folder=output.resolve(), batch_size=scale.batch, num_parts=number)
     parts = ask(job, scale.ray or "", num_workers=scale.workers, num_gpus=scale.gpus_per_worker)
     for _ in tqdm(parts, total=number, desc="Ray", unit="part", disable=quiet):
