@@ -170,8 +170,10 @@ def require_own_folder(folder: Path) -> None:
     """Refuse a folder with files of the names that an evaluation writes and that are not its own, as a model card's.
 
     Raises:
-        ValueError: there is one of them without answers.
+        ValueError: there is one of them without answers, or the folder is a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: is a file; expected a folder, new or of an evaluation")
     for name in (*FILES, PAGE, RECORDS, FOLDER):
         if (folder / name).exists() and not any(list_answers(folder)):
             raise ValueError(

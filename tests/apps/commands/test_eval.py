@@ -124,6 +124,7 @@ def test_kills_and_shards_change_no_byte(
         (["--benchmarks", "refcoco"], "benchmark refcoco: needs the root of its data; add --data DIR"),
         (["--data", "."], "nothing to evaluate; add "),
         (["-b", "squares", "--shard", "1/2"], "--shard: the parts need a common folder; add -o FOLDER"),
+        (["-b", "squares", "-o", __file__], "is a file; expected a folder"),
         (["-b", "squares", "--shard", "2"], "shard '2': expected I/N"),
         (["--data", ".", "--exported", "x"], "--data and --exported: both are roots of the data"),
         (["-b", "none", "--data", "."], "benchmark 'none' is unknown"),
