@@ -33,7 +33,8 @@ def test_the_truth_is_perfect(name: str) -> None:
     for figure in counted:
         is_error = "calibration" in figure.name
         assert figure.value == pytest.approx(0.0 if is_error else 1.0), figure
-        assert (figure.low, figure.high) == (pytest.approx(figure.value), pytest.approx(figure.value))
+        if figure.num_items > 1:  # one picture has no interval
+            assert (figure.low, figure.high) == (pytest.approx(figure.value), pytest.approx(figure.value))
         assert figure.passed is not False
         assert figure.chance is not None or figure.bar is None
 
