@@ -157,7 +157,7 @@ def test_every_room_of_ours_that_answers_counts(tmp_path: Path, monkeypatch: pyt
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text("SIZE = 1\n")
     seen = {hash_code(tmp_path)}
-    parts = ("masks", "tokens", "media/video", "data/base", "model/sam/sam2", "world/scenes/paint", "inference/engine")
+    parts = ("masks", "tokens", "media/video", "data/base", "model/sam/sam2", "checkpoints/rope", "inference/engine")
     for name in parts:
         rewrite("1", "2")(tmp_path / f"{name}.py")
         seen.add(hash_code(tmp_path))
