@@ -70,7 +70,7 @@ def answer(
             # The whole batch again: another one could round differently.
             stored = dict(zip(block, ask_items(benchmark, predictor, block), strict=True))
             store.append([(keys[index], stored[index].to_record()) for index in missing])
-            if progress:
+            if progress and benchmark.prepare is None:  # scores that take time are computed at the end
                 scores += _scores_of(benchmark, stored)
                 bar.set_postfix_str(f"score {sum(scores) / len(scores):.3f}" if scores else "", refresh=False)
             bar.update(len(missing))

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evaluation.lmms.conftest import Talker, write
+from support.fake_answers import STAMP
 from support.judge_server import Server, completion
 
 from sa2va.evaluation.benchmark import Selection
 from sa2va.evaluation.benchmarks.mmbench_video import ABILITIES, mmbench_video, read_abilities, read_questions
 from sa2va.evaluation.judge import Judge, Unjudged, judging
-from sa2va.evaluation.runner import run
+from sa2va.evaluation.runner import evaluate, run
 from sa2va.media.writer import VideoWriter
 
 FINE = ["Counting", "Causal Reasoning", "Hallucination", "Video Topic"]
@@ -72,6 +73,12 @@ def run_one(benchmark, talker, index):
 def test_without_a_judge_nothing_is_scored(root: Path) -> None:
     with pytest.raises(Unjudged, match="--judge URL --judge-model NAME"):
         run(mmbench_video(Selection(split="test", root=root)), Talker(str))
+
+
+def test_without_a_judge_the_answers_are_kept_and_the_report_says_so(root: Path) -> None:
+    benchmark = mmbench_video(Selection(split="test", root=root))
+    report = evaluate(Talker(lambda prompt: "red"), [benchmark], STAMP, progress=True)
+    assert not report.sections and "have no verdict of a judge yet" in report.unfinished[0]
 
 
 def test_parquet_is_read_as_the_table_is(root: Path) -> None:
