@@ -10,7 +10,7 @@ from support.stored_layouts import write_refcoco
 from sa2va.apps import cli
 from sa2va.evaluation.benchmark import Selection
 from sa2va.evaluation.catalog import rebuild
-from sa2va.evaluation.on_ray import Job, ask_on_ray, build_work
+from sa2va.evaluation.on_ray import Job, build_work, evaluate_on_ray
 from sa2va.evaluation.runner import begin, evaluate, score_folder
 from sa2va.evaluation.stamp import describe_run
 from sa2va.inference.loading import load
@@ -54,8 +54,10 @@ def test_a_worker_with_another_precision_is_refused(folder: Path, data: Path, tm
 
 def test_ray_is_not_reachable(folder: Path, data: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
+    run = start(folder, data, tmp_path / "out").asked[0].run
+    benchmark = rebuild("refcoco/val", Selection(split="val", root=data))
     with pytest.raises(ValueError, match="--ray localhost:1: cannot be reached"):
-        list(ask_on_ray(start(folder, data, tmp_path / "out"), "localhost:1"))
+        evaluate_on_ray(partial(load, folder), [benchmark], run, tmp_path / "out", "localhost:1")
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from support.stored_pictures import write_reasonseg
 from sa2va.evaluation.benchmark import Benchmark, Selection
 from sa2va.evaluation.benchmarks.expressions import Referral
 from sa2va.evaluation.benchmarks.reasonseg import reasonseg
-from sa2va.evaluation.benchmarks.refcoco import refcoco
+from sa2va.evaluation.catalog import rebuild
 from sa2va.evaluation.recorded import read_recorded
 from sa2va.masks import encode_rle
 
@@ -26,7 +26,7 @@ CIOU = (72 + 0 + 240 + 120) / (72 + 72 + 240 + 240)
 @pytest.fixture
 def benchmark(tmp_path: Path) -> Benchmark[Referral]:
     write_refcoco(tmp_path / "data/ref_seg/refcoco")
-    return refcoco(Selection(split="val", root=tmp_path / "data"))
+    return rebuild("refcoco/val", Selection(split="val", root=tmp_path / "data"))
 
 
 def score(benchmark: Benchmark[Referral], place: Path) -> dict[str, float | None]:
@@ -77,7 +77,9 @@ def test_the_first_text_of_reasonseg_may_be_named_by_its_picture(tmp_path: Path)
 
 def test_what_is_missing_or_of_another_size_is_named(benchmark: Benchmark[Referral], tmp_path: Path) -> None:
     write_png(tmp_path / "masks/2/20/40.png", LEFT)
-    with pytest.raises(ValueError, match=r"no prediction of 3 of the 4 items of refcoco: 2/20/41, 2/21/42, 2/21/43;"):
+    with pytest.raises(
+        ValueError, match=r"3 of the 4 items of refcoco/val: 2/20/41, 2/21/42, 2/21/43;"
+    ):
         read_recorded(benchmark, tmp_path / "masks")
     for key in MASKS:
         write_png(tmp_path / f"masks/{key}.png", np.ones((5, 6), bool))

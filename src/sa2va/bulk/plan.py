@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sa2va.bulk.expressions import Item
-from sa2va.bulk.sources import needs_bulk
+from sa2va.extras import needs
 from sa2va.files.atomic import flush, refusals
 from sa2va.files.scratch import PREFIX, UNLOCKED, open_scratch
 from sa2va.journal import content_key
@@ -38,7 +38,7 @@ class Plan:
 
     @cached_property
     def _file(self) -> "ParquetFile":
-        with needs_bulk():
+        with needs("bulk"):
             from pyarrow.parquet import ParquetFile
         try:
             return ParquetFile(self.folder / ITEMS)

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from sa2va.extras import needs
 from sa2va.files.read_limits import MAX_BYTES, MAX_DATA_BYTES, read_bounded
 from sa2va.media.pictures import SUFFIXES as PICTURE_SUFFIXES
 from sa2va.media.source import Media, open_media
@@ -28,18 +29,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = PICTURE_SUFFIXES.union(".mp4 .mov .m4v .mkv .webm .avi .mpg .mpeg .ts".split())
 LIST_SUFFIXES = (".txt", ".list")
-INSTALL = "pip install 'sa2va[bulk]'"
 COPY_BYTES = 2**22  # per read of an object that is copied to this machine
 _WILD = re.compile(r"[*?\[]")
-
-
-@contextmanager
-def needs_bulk() -> Generator[None]:
-    """Turn a missing library of the extra `bulk` into one line that says how to install it."""
-    try:
-        yield
-    except ImportError as error:
-        raise ValueError(f"this needs {(error.name or 'pyarrow').partition('.')[0]}: {INSTALL}") from error
 
 
 @dataclass(frozen=True)
@@ -108,7 +99,7 @@ def find_source(source: str) -> Source:
     Raises:
         ValueError: there is no such place, or it cannot be read. `list_names` raises it, too, if nothing is there.
     """
-    with needs_bulk():
+    with needs("bulk"):
         from pyarrow.fs import FileType
     shown = show_uri(source)
     plain, mark, query = source.partition("?") if "://" in source else (source, "", "")
@@ -155,7 +146,7 @@ def locate(text: str) -> "tuple[FileSystem, str]":
     Raises:
         ValueError: the scheme is unknown, or pyarrow is not installed.
     """
-    with needs_bulk():
+    with needs("bulk"):
         from pyarrow.fs import FileSystem, LocalFileSystem
     if "://" not in text:
         return LocalFileSystem(), os.path.abspath(text)

@@ -27,6 +27,7 @@ Box = tuple[int, int, int, int]
 COLORS = "0089DC FF9843 8D053C 22F8CC 570597 FF3781 B0B3FF 597F00 F4EB11 0F26FF".split()
 GOLDEN = 0.618034  # hue step; multiples of the golden ratio never repeat a hue
 INK, PAPER = (28, 30, 36), (250, 250, 248)
+TRUTH, FOUND = 7, 1  # palette indices of a true and a predicted mask: green, orange
 LARGEST_SHEET = 4000  # px, longer side of a contact sheet; larger ones are scaled down
 
 
@@ -88,6 +89,21 @@ def overlay(
     labels = replace_unwritable(labels, [str(index + 1) for index in numbers], stacklevel=2)
     chips = [(labels[index], _anchors(stack[index], boxes[index]), paints[index]) for index in boxes if labels[index]]
     return _draw_chips(picture, chips)
+
+
+def draw_answer(frame: Frame, truth: NDArray[np.bool_], found: NDArray[np.bool_], alpha: float = 0.4) -> Frame:
+    """Draw a true mask (green) and the predicted one (orange) over a picture.
+
+    Args:
+        frame: uint8 (H, W, 3); not modified.
+        truth: bool (H, W).
+        found: bool (H, W).
+        alpha: opacity of the tint, 0..1.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    return overlay(frame, np.stack([truth, found]), colors=[TRUTH, FOUND], alpha=alpha)
 
 
 def contact_sheet(frames: Sequence[Frame], columns: int, captions: Sequence[str]) -> Frame:

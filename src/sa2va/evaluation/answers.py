@@ -4,7 +4,7 @@ Flow: Prediction -> Answer -> answers-*.jsonl (answer pass) -> Answer -> score o
 Shapes: N objects, T frames, H W the medium.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sa2va.inference.results import ObjectMasks, Prediction
 from sa2va.masks import RLE, decode_rle
+from sa2va.tokens import SEG_TOKEN
 from sa2va.types import Masks
 
 
@@ -42,6 +43,36 @@ class Answer:
             text=prediction.text, size=(media.height, media.width), num_frames=prediction.num_frames,
             objects=prediction.objects, seconds=seconds,
         )  # fmt: skip
+
+    @classmethod
+    def of_masks(
+        cls,
+        tracks: Sequence[Sequence[RLE]],
+        size: tuple[int, int],
+        num_frames: int = 1,
+        *,
+        scores: Sequence[float] | None = None,
+        phrases: Sequence[str | None] | None = None,
+        text: str = "",
+    ) -> Self:
+        """Build the answer of another program, all of whose objects are there.
+
+        Args:
+            tracks: N tracks of T masks.
+            size: (H, W) px.
+            num_frames: T.
+            scores: expected IoU of each object on all frames, 0..1; None = 1.
+            phrases: phrase of each object; None = none.
+            text: "" = a mask token per object.
+        """
+        sure, named = scores or [1.0] * len(tracks), phrases or [None] * len(tracks)
+        objects = tuple(
+            ObjectMasks(
+                id=number, phrase=phrase, presence=1.0, scores=np.full(num_frames, score, np.float32), rles=tuple(rles)
+            )
+            for number, (rles, score, phrase) in enumerate(zip(tracks, sure, named, strict=True), 1)
+        )
+        return cls(text=text or SEG_TOKEN * len(objects), size=size, num_frames=num_frames, objects=objects)
 
     def masks_at(self, frame: int) -> NDArray[np.bool_]:
         """Decode the masks of one frame: (N, H, W)."""
@@ -104,3 +135,6 @@ class Answer:
             text=record["text"], size=(height, width), num_frames=record["num_frames"], objects=objects,
             seconds=record["seconds"],
         )  # fmt: skip
+
+
+ReadAnswers = Callable[[], list[Answer]]  # reads the answers to an item that another program wrote

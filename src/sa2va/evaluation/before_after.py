@@ -8,18 +8,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sa2va.draw.overlay import contact_sheet, overlay
+from sa2va.draw.overlay import contact_sheet, draw_answer
 from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Answers, Benchmark, Record
-from sa2va.evaluation.benchmarks.expressions import Referral, rows_of
-from sa2va.metrics.interval import bootstrap_test, paired
-from sa2va.metrics.referring import cumulative_iou, mean_iou
+from sa2va.evaluation.benchmarks.expressions import Referral
+from sa2va.evaluation.compare import Change
 from sa2va.types import Frame
 
 NUM_SHOWN = 6  # best answers, and as many worst ones
-TRUTH, FOUND = 7, 1  # colors of the palette: green, orange
+CHANGED = ("cIoU", "mean IoU")  # figures whose difference is tested
 
 
 def compare(benchmark: Benchmark[Referral], before: Sequence[Record], after: Sequence[Record]) -> dict[str, Any]:
@@ -31,18 +29,13 @@ def compare(benchmark: Benchmark[Referral], before: Sequence[Record], after: Seq
     asked = [[(record["group"], record["expression"]) for record in records] for records in (before, after)]
     if asked[0] != asked[1]:
         raise ValueError("held-out data changed since the first measurement; choose another folder")
-    there = [place for place, record in enumerate(before) if record["present"]]
-    groups = [before[place]["group"] for place in there]
-    rows = np.stack([rows_of([records[place] for place in there]) for records in (after, before)], axis=1)  # (E, 2, 4)
+    old, new = ({one.name: one for one in benchmark.summarize(list(records))} for records in (before, after))
     return {
         "num_records": len({record["group"] for record in before}),
         "num_expressions": len(before),
-        "before": [figure.to_dict() for figure in benchmark.summarize(list(before))],
-        "after": [figure.to_dict() for figure in benchmark.summarize(list(after))],
-        "change": {
-            name: bootstrap_test(rows, paired(statistic), groups)._asdict()
-            for name, statistic in (("cIoU", cumulative_iou), ("mean IoU", mean_iou))
-        },
+        "before": [figure.to_dict() for figure in old.values()],
+        "after": [figure.to_dict() for figure in new.values()],
+        "change": {name: Change.of(old[name], new[name]).to_dict() for name in CHANGED},
     }
 
 
@@ -65,11 +58,6 @@ def draw_best_and_worst(predictor: Answers, benchmark: Benchmark[Referral], reco
         answer = Answer.of(predictor.predict_batch(benchmark.ask(item), benchmark.options)[0])
         shown = int(np.argmax([item.truth(frame).sum() for frame in range(item.num_frames)]))
         picture = item.media.frames([shown])[0]
-        frames.append(outline(picture, item.truth(shown), answer.union_at(shown)))
+        frames.append(draw_answer(picture, item.truth(shown), answer.union_at(shown)))
         captions.append(f"IoU {records[place]['score']:.2f}: {item.expression.text}")
     return contact_sheet(frames, number, captions)
-
-
-def outline(picture: Frame, truth: NDArray[np.bool_], found: NDArray[np.bool_], alpha: float = 0.4) -> Frame:
-    """Draw the true mask (green) and the predicted one (orange) over a picture, tinted by `alpha`."""
-    return overlay(picture, np.stack([truth, found]), colors=[TRUTH, FOUND], alpha=alpha)

@@ -57,6 +57,16 @@ class Selection:
                 f"seed {self.seed} and limit {self.limit}: expected a seed of at least 0 and at least 1 item"
             )
 
+    def find(self, place: str = "") -> Path:
+        """Return a file or folder below the root of the data; "" is the root itself.
+
+        Raises:
+            ValueError: no root is given.
+        """
+        if self.root is None:
+            raise ValueError("the benchmark reads files and needs the root of its data; add --data DIR")
+        return self.root / place
+
     def set_keyframes(self, options: Options) -> Options:
         """Return the options of a benchmark with the key frames that are chosen here.
 
@@ -181,7 +191,7 @@ class Benchmark(Generic[Item]):
     """Benchmark: items, requests, scores and figures.
 
     Attributes:
-        name: of the report and the answers: "refcoco/val".
+        name: of the report and the answers: "refcoco/val"; that of a public benchmark is given by the catalog.
         title: heading in the report.
         ids: N keys of the items, those of the dataset itself.
         load: item number -> item; a pure function that decodes nothing.
@@ -203,12 +213,12 @@ class Benchmark(Generic[Item]):
         on_request: run only if named, since it takes minutes.
     """
 
-    name: str
     title: str
     ids: Sequence[str]
     load: Callable[[int], Item]
     score: Callable[[Item, Sequence[Answer]], Record]
     summarize: Callable[[list[Record]], list[Figure]]
+    name: str = ""
     ask: Callable[[Item], list[Request]] | None = None
     play: Callable[[Answers, Item], list[Answer]] | None = None
     protocol: str = ""
@@ -227,10 +237,15 @@ class Benchmark(Generic[Item]):
     def __post_init__(self) -> None:
         check_one_of(ask=self.ask, play=self.play)
         if not self.ids or len(set(self.ids)) < len(self.ids):
-            raise ValueError(f"benchmark {self.name}: {len(self.ids)} items; expected at least one, with different ids")
+            raise ValueError(f"{self.title}: {len(self.ids)} items; expected at least one, with different ids")
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def file_name(benchmark: str) -> str:
+    """Return the name of a benchmark as that of a file or folder: "refcoco-val"."""
+    return benchmark.replace("/", "-")
 
 
 def ask_first(sample: Sample) -> list[Request]:

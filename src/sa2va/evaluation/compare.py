@@ -236,8 +236,6 @@ def read_side(folder: Path) -> Side:
     """
     with AnswerStore(folder) as store:
         asked = {one.benchmark: one for one in store.asked()}
-    if not asked:
-        raise ValueError(f"{folder}: holds no answers of sa2va eval; give the folder of its -o")
     path, report, repair = folder / RECORDS, folder / "report.json", shlex.join(["sa2va", "score", str(folder)])
     if not (path.is_file() and report.is_file()):
         raise ValueError(f"{folder}: its answers are not scored; run {repair}")

@@ -15,10 +15,9 @@ import numpy as np
 from PIL import Image
 
 from sa2va.draw import charts
-from sa2va.draw.overlay import color_of
+from sa2va.draw.overlay import FOUND, TRUTH, color_of, draw_answer
 from sa2va.draw.page import document, paragraphs, picture_to_uri
 from sa2va.evaluation.answers import Answer
-from sa2va.evaluation.before_after import FOUND, TRUTH, outline
 from sa2va.evaluation.benchmark import Benchmark, Case, Figure, Record
 from sa2va.evaluation.breakdown import break_down
 from sa2va.evaluation.report import MISSING, Report, Section
@@ -246,7 +245,7 @@ def draw_case(case: Case) -> Frame:
     kind = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
     height, width = (max(1, round(side * (scale if scale < 1 else int(scale)))) for side in case.picture.shape[:2])
     picture = np.array(Image.fromarray(case.picture).resize((width, height), kind))
-    return outline(picture, *(resize_mask(mask, height, width) for mask in (case.truth, case.found)), CASE_TINT)
+    return draw_answer(picture, *(resize_mask(mask, height, width) for mask in (case.truth, case.found)), CASE_TINT)
 
 
 # ---- stamp

@@ -4,13 +4,18 @@ Flow: benchmarks by name -> parts of their batches -> inference/on_ray.py -> run
     answers per part in a common folder. A part that is tried twice asks only what is missing.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from tqdm import tqdm
+
+from sa2va.evaluation.benchmark import Benchmark
 from sa2va.evaluation.catalog import rebuild
-from sa2va.evaluation.runner import answer
+from sa2va.evaluation.report import Report
+from sa2va.evaluation.runner import answer, begin, score_folder
 from sa2va.evaluation.stamp import Run
 from sa2va.evaluation.store import AnswerStore, Asked, Shard
 from sa2va.inference.on_ray import Work, map_on_ray
@@ -66,16 +71,37 @@ def _require_same(predictor: Predictor, run: Run) -> None:
         )
 
 
-def ask_on_ray(
-    job: Job, address: str, *, num_workers: int | None = None, num_gpus: float | None = None
-) -> Iterator[int]:
-    """Ask all items with a pool of actors, and yield the number of each part that is done.
+def evaluate_on_ray(
+    load: Callable[[], Predictor],
+    benchmarks: Sequence[Benchmark[Any]],
+    run: Run,
+    folder: Path,
+    address: str,
+    *,
+    num_workers: int | None = None,
+    num_gpus: float | None = None,
+    batch_size: int | None = None,
+    progress: bool = False,
+    seen: frozenset[int] = frozenset(),
+) -> Report:
+    """Ask benchmarks with a pool of actors, and report their figures.
 
     Args:
-        job: what every actor needs.
+        load: makes the model of an actor.
+        benchmarks: from the catalog.
+        run: describes the model.
+        folder: for answers and report; every machine of the cluster reaches it.
         address, num_workers, num_gpus: see `map_on_ray`.
+        batch_size, progress, seen: see `runner.evaluate`.
+
+    Raises:
+        ValueError: as `runner.evaluate` and `map_on_ray`.
     """
-    for row in map_on_ray(
+    asked = begin(folder, benchmarks, run)
+    job = Job(load, asked, folder.resolve(), batch_size, PARTS_PER_WORKER * (num_workers or SEVERAL_WORKERS))
+    parts = map_on_ray(
         partial(build_work, job), range(job.num_parts), address, num_workers=num_workers, num_gpus=num_gpus
-    ):
-        yield row["part"]
+    )
+    for _ in tqdm(parts, total=job.num_parts, desc="Ray", unit="part", disable=not progress):
+        pass
+    return score_folder(folder, own=benchmarks, seen=seen)

@@ -12,6 +12,7 @@ from sa2va.data.referring import Expression, question_of
 
 Wording = Literal["ours", "released"]
 WORDINGS: tuple[Wording, ...] = get_args(Wording)
+EXAMPLE = Expression("EXPRESSION", (0,))
 
 PICTURE = " Please segment {} in this image."  # with the space that the released script writes before it
 CLIP = "Please segment {}."
@@ -42,3 +43,11 @@ def question_for(expression: Expression, wording: Wording, *, is_clip: bool = Fa
     if "?" in expression.text or expression.is_sentence:
         return QUESTION.format(expression.text)
     return (CLIP if is_clip else PICTURE).format(expression.text)
+
+
+def state_protocol(wording: Wording, metrics: str, *, is_clip: bool = False) -> str:
+    """State in a line how expressions are asked, which masks count, and what is measured."""
+    question = question_for(EXAMPLE, wording, is_clip=is_clip)
+    frames = "key frames as the model and its mode have them; " if is_clip else ""
+    masks = "the union of all masks of an answer counts, no [SEG] is an empty mask"
+    return f"{question!r}, one expression at a time; {frames}{masks}; {metrics}"

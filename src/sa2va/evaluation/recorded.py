@@ -15,7 +15,7 @@ from typing import Any
 
 from sa2va.data.gcg import GroundedCaption
 from sa2va.evaluation.answers import Answer
-from sa2va.evaluation.benchmark import Benchmark
+from sa2va.evaluation.benchmark import Benchmark, file_name
 from sa2va.evaluation.benchmarks.clips import ClipItem
 from sa2va.evaluation.benchmarks.expressions import Referral
 from sa2va.evaluation.recorded_captions import find_captions
@@ -97,7 +97,7 @@ def read_recorded(benchmark: Benchmark[Any], place: Path) -> Recorded:
     find = next((find for kind, find in LAYOUTS.items() if isinstance(first, kind)), None)
     if find is None:
         raise ValueError(f"benchmark {benchmark.name}: predictions of other programs are not read for it")
-    names = (benchmark.name.replace("/", "-"), RELEASED_FOLDERS.get(benchmark.name, ""))
+    names = (file_name(benchmark.name), RELEASED_FOLDERS.get(benchmark.name, ""))
     place = next((place / name for name in names if name and (place / name).is_dir()), place)
     recorded = Recorded(benchmark, find(place), place)
     recorded.require_all()

@@ -9,25 +9,22 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from sa2va.data.gcg import GroundedCaption
 from sa2va.data.own.objects import to_rle
 from sa2va.data.records import Record, read_object
-from sa2va.evaluation.answers import Answer
-from sa2va.inference.results import ObjectMasks
+from sa2va.evaluation.answers import Answer, ReadAnswers
 from sa2va.metrics.text import plain_text
 from sa2va.tokens import PHRASE_TOKENS
 
 
-def find_captions(folder: Path) -> Callable[[GroundedCaption], Callable[[], list[Answer]] | None]:
+def find_captions(folder: Path) -> Callable[[GroundedCaption], ReadAnswers | None]:
     """Return a function of an item that finds its file.
 
     Args:
         folder: files IMAGE_ID.json.
     """
 
-    def find(item: GroundedCaption) -> Callable[[], list[Answer]] | None:
+    def find(item: GroundedCaption) -> ReadAnswers | None:
         file = folder / f"{item.image_id}.json"
         return (lambda: [read_caption(file, item.media.size)]) if file.is_file() else None
 
@@ -47,13 +44,10 @@ def read_caption(file: Path, size: tuple[int, int]) -> Answer:
     caption, phrases = record.get("caption", str), record.get("phrases", list)
     if not all(isinstance(phrase, str) for phrase in phrases):
         raise record.error(f"phrases is {phrases!r:.60}; expected a list of texts")
-    objects = []
-    for place, one in enumerate(record.get("pred_masks", list)):
-        rle = to_rle(one, *size, Record({}, file, f"pred_masks {place}"))
-        phrase = phrases[place] if place < len(phrases) else None
-        scores = np.ones(1, np.float32)
-        objects.append(ObjectMasks(id=place + 1, phrase=phrase, presence=1.0, scores=scores, rles=(rle,)))
-    return Answer(text=mark_phrases(caption, phrases), size=size, objects=tuple(objects))
+    masks = record.get("pred_masks", list)
+    tracks = [[to_rle(one, *size, Record({}, file, f"pred_masks {place}"))] for place, one in enumerate(masks)]
+    named = [*phrases, *[None] * len(tracks)][: len(tracks)]
+    return Answer.of_masks(tracks, size, phrases=named, text=mark_phrases(caption, phrases))
 
 
 def mark_phrases(caption: str, phrases: Sequence[str]) -> str:

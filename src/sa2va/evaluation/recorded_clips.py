@@ -18,17 +18,12 @@ from sa2va.data.index_masks import read_indices
 from sa2va.data.mask_dict import RunLengthTrack
 from sa2va.data.records import Record, read_object
 from sa2va.data.tracks import decode_segmentation
-from sa2va.evaluation.answers import Answer
+from sa2va.evaluation.answers import Answer, ReadAnswers
 from sa2va.evaluation.benchmarks.clips import ClipItem
 from sa2va.evaluation.mask_files import ANNOTATIONS, ANNOTATOR
-from sa2va.inference.results import ObjectMasks
-from sa2va.masks import RLE, Mask, encode_rle
-from sa2va.tokens import SEG_TOKEN
+from sa2va.masks import Mask, encode_rle
 
 RESULTS = "results.json"
-
-
-ReadAnswers = Callable[[], list[Answer]]
 
 
 def find_clips(place: Path) -> Callable[[ClipItem], ReadAnswers | None]:
@@ -68,7 +63,7 @@ def _read_result(written: Record, item: ClipItem) -> Answer:
         [encode_rle(decode_segmentation(one, height, width)) if one else empty for one in track] for track in tracks
     ]
     num_frames = len(found[0]) if found else item.record.num_frames
-    return _answer(found, (height, width), num_frames, written.get("text_prediction", str, ""))
+    return Answer.of_masks(found, (height, width), num_frames, text=written.get("text_prediction", str, ""))
 
 
 def _find_pictures(folder: Path, item: ClipItem) -> ReadAnswers | None:
@@ -98,14 +93,4 @@ def _read_files(files: Sequence[Path], read: Callable[[Path], Mask]) -> Answer:
     for file, rle in zip(files, rles, strict=True):
         if rle["size"] != [height, width]:
             raise ValueError(f"{file}: it is {rle['size'][1]}x{rle['size'][0]}, those before are {width}x{height}")
-    return _answer([rles], (height, width), len(rles))
-
-
-def _answer(tracks: Sequence[Sequence[RLE]], size: tuple[int, int], num_frames: int, text: str = "") -> Answer:
-    """Build an answer; the programs write no scores, so that all masks are equally sure."""
-    sure = np.ones(num_frames, np.float32)
-    objects = tuple(
-        ObjectMasks(id=number, phrase=None, presence=1.0, scores=sure, rles=tuple(rles))
-        for number, rles in enumerate(tracks, 1)
-    )
-    return Answer(text=text or SEG_TOKEN * len(objects), size=size, num_frames=num_frames, objects=objects)
+    return Answer.of_masks([rles], (height, width), len(rles))

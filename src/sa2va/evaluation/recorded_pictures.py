@@ -13,18 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sa2va.data.index_masks import read_indices
 from sa2va.data.records import Record, read_annotations
 from sa2va.data.tracks import check_segmentation, decode_segmentation
-from sa2va.evaluation.answers import Answer
+from sa2va.evaluation.answers import Answer, ReadAnswers
 from sa2va.evaluation.benchmarks.expressions import Referral
-from sa2va.inference.results import ObjectMasks
-from sa2va.masks import RLE, encode_rle
-from sa2va.tokens import SEG_TOKEN
+from sa2va.masks import encode_rle
 
-ReadAnswers = Callable[[], list[Answer]]
 IDS = ("id", "sent_id", "image_id")  # of an entry; the first that it has
 
 
@@ -59,7 +54,7 @@ def _find_png(folder: Path, item: Referral) -> ReadAnswers | None:
 
 def _read_png(path: Path) -> list[Answer]:
     mask = read_indices(path, colors=True) > 0
-    return [_to_answer([encode_rle(mask)] if mask.any() else [], [1.0] if mask.any() else [], mask.shape)]
+    return [Answer.of_masks([[encode_rle(mask)]] if mask.any() else [], mask.shape)]
 
 
 def _read_entries(file: Path) -> dict[str, list[Record]]:
@@ -94,19 +89,11 @@ def _find_entries(entries: Mapping[str, list[Record]], item: Referral) -> ReadAn
 
 
 def _read_entries_of(item: Referral, entries: Sequence[Record]) -> Answer:
-    rles, scores = [], []
+    tracks, scores = [], []
     for entry in entries:
         segmentation = entry.values.get("segmentation")
         if segmentation:
             check_segmentation(segmentation, entry, item.size)
-            rles.append(encode_rle(decode_segmentation(segmentation, *item.size)))
+            tracks.append([encode_rle(decode_segmentation(segmentation, *item.size))])
             scores.append(float(entry.get("score", float, 1.0)))
-    return _to_answer(rles, scores, item.size, entries[0].get("text", str, ""))
-
-
-def _to_answer(rles: Sequence[RLE], scores: Sequence[float], size: tuple[int, int], text: str = "") -> Answer:
-    objects = tuple(
-        ObjectMasks(id=number, phrase=None, presence=1.0, scores=np.array([score], np.float32), rles=(rle,))
-        for number, (rle, score) in enumerate(zip(rles, scores, strict=True), 1)
-    )
-    return Answer(text=text or SEG_TOKEN * len(objects), size=size, objects=objects)
+    return Answer.of_masks(tracks, item.size, scores=scores, text=entries[0].get("text", str, ""))

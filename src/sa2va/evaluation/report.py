@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import sa2va
-from sa2va.evaluation.benchmark import Benchmark, Figure, Record
+from sa2va.evaluation.benchmark import Benchmark, Figure, Record, file_name
 from sa2va.evaluation.overlap import unseen_figures
 from sa2va.evaluation.published import Published, find_published
 from sa2va.evaluation.stamp import Run
@@ -134,7 +134,7 @@ class Report:
             table.add_section()
             table.add_row(f"[bold]{in_markup(section.title)}[/bold]")
             if section.scored_elsewhere:
-                table.add_row("  scored by its server: submission/" + section.name.replace("/", "-") + ".zip")
+                table.add_row(f"  scored by its server: submission/{file_name(section.name)}.zip")
             for figure in section.figures:
                 name, *numbers = self.cells(section, figure)
                 table.add_row(f"  {in_markup(name)}", *(_in_color(text) for text in numbers))

@@ -175,7 +175,7 @@ def require_own_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is a file; expected a folder, new or of an evaluation")
     for name in (*FILES, PAGE, RECORDS, FOLDER):
-        if (folder / name).exists() and not any(list_answers(folder)):
+        if (folder / name).exists() and not list_answers(folder):
             raise ValueError(
                 f"{folder / name}: was not written by an evaluation into this folder, which has no answers, "
                 "and would be replaced; choose another folder"
@@ -263,8 +263,6 @@ def score_folder(
     """
     with AnswerStore(folder) as store:
         asked = store.asked()
-        if not asked:
-            raise ValueError(f"{folder}: holds no answers of sa2va eval; give the folder of its -o")
         built = {one.name: one for one in own if one.selection is not None}
         benchmarks = [
             built[one.benchmark]

@@ -5,7 +5,7 @@ Flow: runner.py -> AnswerStore.append -> answers-1-of-1.jsonl; runner.py, record
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -120,7 +120,7 @@ class AnswerStore:
         if folder is not None:
             own = folder / (shard or Shard()).file
             self._own = Journal(own)
-            self._journals = [self._own, *(Journal(path) for path in sorted(folder.glob(PATTERN)) if path != own)]
+            self._journals = [self._own, *(Journal(path) for path in list_answers(folder) if path != own)]
 
     def done(self, key: str) -> bool:
         """Return whether there are answers under a key."""
@@ -165,9 +165,12 @@ class AnswerStore:
         """Return every benchmark that was asked, by its last selection, in order of their first one.
 
         Raises:
-            ValueError: a line is not of this kind.
+            ValueError: there is none, or a line is not of this kind.
         """
-        return list({asked.benchmark: asked for asked in self._turns()}.values())
+        found = list({asked.benchmark: asked for asked in self._turns()}.values())
+        if not found:
+            raise ValueError(f"{self.folder}: holds no answers of sa2va eval; give the folder of its -o")
+        return found
 
     def _turns(self) -> list[Asked]:
         """Return what was asked, in order."""
@@ -240,6 +243,6 @@ def _is_other_data(before: Path | None, now: Path | None) -> bool:
     return before is not None and now is not None and before.exists() and before.resolve() != now.resolve()
 
 
-def list_answers(folder: Path) -> Iterator[Path]:
-    """Yield the files of answers in a folder."""
-    yield from sorted(folder.glob(PATTERN))
+def list_answers(folder: Path) -> list[Path]:
+    """List the files of answers in a folder."""
+    return sorted(folder.glob(PATTERN))

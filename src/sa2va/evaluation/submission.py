@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sa2va.evaluation.answers import Answer
-from sa2va.evaluation.benchmark import Benchmark
+from sa2va.evaluation.benchmark import Benchmark, file_name
 from sa2va.evaluation.stamp import Run
 from sa2va.evaluation.store import AnswerStore
 from sa2va.files.atomic import whole_file
@@ -37,7 +37,7 @@ def pack(benchmark: Benchmark[Any], store: AnswerStore, run: Run, folder: Path) 
             assert stored is not None
             yield benchmark.load(index), stored.answers
 
-    path = folder / FOLDER / f"{benchmark.name.replace('/', '-')}.zip"
+    path = folder / FOLDER / f"{file_name(benchmark.name)}.zip"
     with open_scratch(folder) as scratch, whole_file(path) as draft:
         benchmark.submit(scratch, answered())
         with zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:

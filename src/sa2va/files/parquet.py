@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-INSTALL = "pyarrow is not installed; pip install 'sa2va[eval]'"
+from sa2va.extras import needs
 
 
 def import_pyarrow() -> tuple[ModuleType, ModuleType]:
@@ -17,11 +17,9 @@ def import_pyarrow() -> tuple[ModuleType, ModuleType]:
     Raises:
         ValueError: pyarrow is not installed.
     """
-    try:
+    with needs("eval"):
         import pyarrow
         import pyarrow.parquet
-    except ImportError:
-        raise ValueError(INSTALL) from None
     return pyarrow, pyarrow.parquet
 
 

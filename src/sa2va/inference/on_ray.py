@@ -12,11 +12,12 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sa2va.extras import needs
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LOCAL = "local"
-INSTALL = "pip install 'sa2va[bulk]'"
 CONNECT_SECONDS = 5.0
 TASKS_PER_WORKER = 16  # a task is some pieces; more of them are shared out more evenly, and cost Ray more
 
@@ -56,10 +57,8 @@ def map_on_ray(
     """
     if not numbers:
         return
-    try:
+    with needs("bulk"):
         import ray
-    except ImportError as error:
-        raise ValueError(f"this needs ray: {INSTALL}") from error
     from ray.exceptions import RayError
 
     require_reachable(address)

@@ -150,7 +150,7 @@ def test_answers_about_another_clip_are_refused(tmp_path: Path, masks: np.ndarra
 
 
 def test_a_benchmark_needs_its_data() -> None:
-    with pytest.raises(ValueError, match="give the root of the data"):
+    with pytest.raises(ValueError, match="needs the root of its data; add --data DIR"):
         mevis.build(Selection(split="valid_u"))
 
 

@@ -57,7 +57,7 @@ def count(case: int, ignores: bool, first_only: bool = False) -> tuple[int, int,
 def test_figures_equal_plain_loops(ignores: bool) -> None:
     referrals = items(ignores)
     for summarize in (refcoco.summarize, grefcoco.summarize):
-        benchmark = build_benchmark("x", "X", referrals, Selection(split="val"), summarize, metrics="")
+        benchmark = build_benchmark("X", referrals, Selection(split="val"), summarize, metrics="")
         answers = [Answer.of(fake("", masks)) for masks in FOUND]
         records: list[Record] = [benchmark.score(item, [one]) for item, one in zip(referrals, answers, strict=True)]
         found = {figure.name: figure.value for figure in benchmark.summarize(records)}

@@ -86,7 +86,7 @@ def test_the_change_is_paired(dataset: OwnDataset) -> None:
     values = {part: {f["name"]: f["value"] for f in report[part]} for part in ("before", "after")}
     assert report["num_expressions"] == report["num_records"] == 5
     for name in ("cIoU", "mean IoU"):
-        change = report["change"][name]
+        change = report["change"][name]["difference"]
         assert change["value"] == pytest.approx(values["after"][name] - values["before"][name])
         assert change["low"] <= change["value"] <= change["high"]
     before[0]["expression"] = "another"

@@ -30,7 +30,6 @@ from sa2va.extensions import collect, load_extensions, missing_extensions, resol
 
 if TYPE_CHECKING:
     from sa2va.evaluation.benchmark import Benchmark
-    from sa2va.evaluation.stamp import Run
     from sa2va.evaluation.store import Shard
 
 Keyframes = Literal["first", "uniform", "content"]
@@ -87,7 +86,6 @@ class BenchmarkChoice:
     prompts: Annotated[
         Wording, typer.Option(help="Wording of the questions: of our models, or of the released evaluation.")
     ] = "ours"
-
     keyframes: Annotated[
         Keyframes | None,
         typer.Option(help="Frames of a clip that the model reads.", show_default="as the model was trained"),
@@ -220,6 +218,7 @@ def evaluate(
     With -o, every answer is kept in FOLDER/answers-*.jsonl, and the same command again resumes. Processes with
     different --shard may write to one folder; the last one reports all. `sa2va score FOLDER` scores the answers again.
     """
+    from sa2va.evaluation.on_ray import evaluate_on_ray
     from sa2va.evaluation.overlap import read_seen
     from sa2va.evaluation.report import show
     from sa2va.evaluation.runner import evaluate as run
@@ -233,32 +232,16 @@ def evaluate(
     benchmarks = wanted.build(extensions, quiet)
     predictor = choice.of_process().load()
     described = describe_run(predictor, model, **choice.sources())
-    settings: Any = {"folder": output, "shard": part, "batch_size": scale.batch, "progress": not quiet, "seen": seen}
+    settings: Any = {"batch_size": scale.batch, "progress": not quiet, "seen": seen}
     with judging, drawn_scenes() if wanted.is_drawn else nullcontext():
         if scale.ray and output is not None:
-            ask_on_ray(benchmarks, described, output, scale, choice, quiet)
-        report = run(predictor, benchmarks, described, **settings)
+            on_ray: Any = {"num_workers": scale.workers, "num_gpus": scale.gpus_per_worker, **settings}
+            report = evaluate_on_ray(choice.load, benchmarks, described, output, scale.ray, **on_ray)
+        else:
+            report = run(predictor, benchmarks, described, folder=output, shard=part, **settings)
     show(report, as_json=as_json)
     if check and not report.passed:
         raise typer.Exit(CHECK_FAILED)
-
-
-def ask_on_ray(
-    benchmarks: "Sequence[Benchmark[Any]]", run: "Run", output: Path, scale: Scale, choice: ModelChoice, quiet: bool
-) -> None:
-    """Ask all items with actors on Ray, which write their answers into the folder."""
-    from tqdm import tqdm
-
-    from sa2va.evaluation.on_ray import PARTS_PER_WORKER, SEVERAL_WORKERS, Job
-    from sa2va.evaluation.on_ray import ask_on_ray as ask
-    from sa2va.evaluation.runner import begin
-
-    asked = begin(output, benchmarks, run)
-    number = PARTS_PER_WORKER * (scale.workers or SEVERAL_WORKERS)
-    job = Job(load=choice.load, asked=asked, folder=output.resolve(), batch_size=scale.batch, num_parts=number)
-    parts = ask(job, scale.ray or "", num_workers=scale.workers, num_gpus=scale.gpus_per_worker)
-    for _ in tqdm(parts, total=number, desc="Ray", unit="part", disable=quiet):
-        pass
 
 
 @takes_judge

@@ -206,11 +206,9 @@ def summarize(report: dict[str, Any], run: "FinetuneRun", output: Path) -> str:
     for old in report["before"]:
         new = after[old["name"]]
         if old["name"] in report["change"]:
-            change = report["change"][old["name"]]
-            lines.append(
-                f"{old['name']}: {interval(old)} before, {interval(new)} after, {change['value']:+.3f} "
-                f"({change['low']:+.3f} to {change['high']:+.3f})"
-            )
+            change = report["change"][old["name"]]["difference"]  # None for one picture alone
+            text = f", {change['value']:+.3f} ({change['low']:+.3f} to {change['high']:+.3f})" if change else ""
+            lines.append(f"{old['name']}: {interval(old)} before, {interval(new)} after{text}")
         elif new["value"] == old["value"]:  # of masks made without looking
             lines.append(f"{new['name']}: {new['value']:.3f}")
         else:

@@ -57,12 +57,12 @@ def find_folder(selection: Selection, place: str) -> Path:
     Raises:
         ValueError: it is not there.
     """
-    assert selection.root is not None
+    root = selection.find()
     names = [name for hub in HUBS for name in (f"{hub}/{place}", f"{hub}/{place.lower()}")]
-    found = (selection.root / name.lstrip("/") for name in names)
+    found = (root / name.lstrip("/") for name in names)
     folder = next((path for path in found if path.is_dir()), None)
     if folder is None:
-        raise ValueError(f"{selection.root / place}: no such folder; docs/benchmarks/chat.md says how to get the data")
+        raise ValueError(f"{root / place}: no such folder; docs/benchmarks/chat.md says how to get the data")
     return folder
 
 
@@ -97,8 +97,8 @@ def build(
         return [task.ask(row, as_clip=as_clip) for row in item.rows]
 
     return Benchmark(
-        name=title, title=title, ids=chosen, load=load, ask=ask, score=score, summarize=summarize,
-        protocol=protocol, options=selection.set_keyframes(task.options), batch_size=8,
+        title=title, ids=chosen, load=load, ask=ask, score=score, summarize=summarize,
+        protocol=protocol, options=task.options, batch_size=8,
     )  # fmt: skip
 
 

@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 
 from sa2va.data.catalog import FOLDERS
 from sa2va.data.clips import FRAME_SUFFIX, ClipExpression, FrameClip, ReferringClips
-from sa2va.data.referring import Expression
 from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Benchmark, Case, Figure, Record, Selection, measure
 from sa2va.evaluation.breakdown import facts_of
 from sa2va.evaluation.mask_files import write_clip_masks
-from sa2va.evaluation.prompts import Wording, question_for
+from sa2va.evaluation.prompts import Wording, question_for, state_protocol
 from sa2va.inference.requests import Request
 from sa2va.media.source import Media, open_frames, uniform_indices
 from sa2va.metrics.clip import ClipScore
@@ -32,8 +31,6 @@ from sa2va.metrics.interval import mean_of_classes
 
 BATCH = 8  # items; those about one clip are tracked together
 CURVE_POINTS = 64  # of the scores over time in a record
-EXAMPLE = Expression("EXPRESSION", (0,))
-UNION = "the union of all masks of an answer counts, no [SEG] is an empty mask"
 
 
 @dataclass(frozen=True)
@@ -97,9 +94,7 @@ def read_clips(name: str, build: Callable[..., ReferringClips], selection: Selec
     Raises:
         ValueError: no root is given, or the data are missing or damaged.
     """
-    if selection.root is None:
-        raise ValueError(f"{name}: the benchmark reads files; give the root of the data, as in --data DIR")
-    dataset = build(selection.root / FOLDERS[name], split=selection.split)
+    dataset = build(selection.find(FOLDERS[name]), split=selection.split)
     return [record for record in dataset.records if isinstance(record, FrameClip)]
 
 
@@ -111,8 +106,15 @@ def list_items(records: Iterable[FrameClip]) -> list[ClipItem]:
     ]
 
 
+def build_expressions(
+    name: str, title: str, build: Callable[..., ReferringClips], selection: Selection, **more: Any
+) -> Benchmark[ClipItem]:
+    """Build a benchmark whose items are the expressions of clips; for further arguments see `build_benchmark`."""
+    items = list_items(read_clips(name, build, selection))
+    return build_benchmark(f"{title} {selection.split}", items, selection, **more)
+
+
 def build_benchmark(
-    name: str,
     title: str,
     items: Sequence[ClipItem],
     selection: Selection,
@@ -125,7 +127,6 @@ def build_benchmark(
     """Build a benchmark of clips.
 
     Args:
-        name: of the benchmark, without the split.
         title: heading in the report.
         items: all items of the split.
         selection: which of them.
@@ -139,9 +140,7 @@ def build_benchmark(
     if not is_scored:
         score, summarize = describe_answer, answered_figures
         protocol = f"scored by the server of the benchmark from its archive; {protocol}"
-    question = question_for(EXAMPLE, selection.prompts, is_clip=True)
     return Benchmark(
-        name=f"{name}/{selection.split}",
         title=title,
         ids=[item.id for item in chosen],
         load=chosen.__getitem__,
@@ -149,8 +148,7 @@ def build_benchmark(
         score=score or score_expression,
         summarize=summarize or clip_figures,
         show=show,
-        protocol=f"{question!r}, one expression at a time; key frames as the model and its mode have them; {UNION}; "
-        f"{protocol}",
+        protocol=state_protocol(selection.prompts, protocol, is_clip=True),
         submit=submit,
         scored_elsewhere=not is_scored,
         batch_size=BATCH,

@@ -33,6 +33,7 @@ from sa2va.evaluation.benchmarks.clips import (
 )
 from sa2va.evaluation.breakdown import facts_of
 from sa2va.evaluation.mask_files import ANNOTATOR, write_index_masks
+from sa2va.extras import needs
 from sa2va.metrics.boundary import boundary_f, jaccard
 from sa2va.metrics.clip import series_statistics
 from sa2va.metrics.interval import mean_of_classes
@@ -57,7 +58,7 @@ def build(selection: Selection) -> Benchmark[ClipItem]:
     records = read_clips("ref_davis17", davis.build, selection)
     title = f"Ref-DAVIS17 {selection.split}"
     benchmark = build_benchmark(
-        "ref_davis17", title, list_annotators(records), selection, protocol=PROTOCOL, summarize=summarize, score=score,
+        title, list_annotators(records), selection, protocol=PROTOCOL, summarize=summarize, score=score,
         submit=write_annotators,
     )  # fmt: skip
     return replace(benchmark, batch_size=NUM_ANNOTATORS)  # all about one clip
@@ -141,10 +142,8 @@ def score(item: ClipItem, answers: Sequence[Answer]) -> Record:
 
 def _require_scipy() -> Callable[[NDArray[np.float64]], tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Return the function that assigns rows to columns at the lowest total cost."""
-    try:
+    with needs("eval"):
         from scipy.optimize import linear_sum_assignment
-    except ImportError as error:
-        raise ValueError("Ref-DAVIS17 matches objects with scipy: pip install 'sa2va[eval]'") from error
     return linear_sum_assignment
 
 

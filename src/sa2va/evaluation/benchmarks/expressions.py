@@ -8,6 +8,7 @@ Shapes: E expressions, N predicted masks, T frames (1 for a picture), H W pictur
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 from zlib import crc32
 
@@ -15,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va.data.media_files import StoredFrames, StoredVideo
-from sa2va.data.referring import Expression, ReferredPicture
+from sa2va.data.referring import Expression, ReferredPicture, ReferringPictures
 from sa2va.data.stored import StoredDataset
 from sa2va.evaluation.answers import Answer
 from sa2va.evaluation.benchmark import Benchmark, Case, Figure, Record, Selection, measure
 from sa2va.evaluation.blind import BlindMasks
 from sa2va.evaluation.breakdown import facts_of
-from sa2va.evaluation.prompts import Wording, question_for
+from sa2va.evaluation.prompts import Wording, question_for, state_protocol
 from sa2va.inference.requests import Request
 from sa2va.media.source import open_frames
 from sa2va.metrics.clip import ClipScore
@@ -32,7 +33,6 @@ from sa2va.types import FrameSource, MaskTracks
 
 T = TypeVar("T")
 PICTURE_BATCH, CLIP_BATCH = 32, 4
-UNION = "the union of all masks of an answer counts, no [SEG] is an empty mask"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +129,6 @@ def list_referrals(
 
 
 def build_benchmark(
-    name: str,
     title: str,
     referrals: Sequence[Referral],
     selection: Selection,
@@ -141,7 +140,6 @@ def build_benchmark(
     """Build a benchmark of expressions.
 
     Args:
-        name: key in the catalog.
         title: heading in the report.
         referrals: all expressions of the split.
         selection: which of them are asked, and how.
@@ -153,7 +151,6 @@ def build_benchmark(
     masks = blind or BlindMasks()
     is_clips = chosen[0].num_frames > 1
     return Benchmark(
-        name=name,
         title=title,
         ids=[one.id for one in chosen],
         load=chosen.__getitem__,
@@ -162,11 +159,21 @@ def build_benchmark(
         summarize=summarize,
         batch_size=CLIP_BATCH if is_clips else PICTURE_BATCH,
         show=show,
-        protocol=f"{question_for(EXAMPLE, selection.prompts)!r}, one expression at a time; {UNION}; {metrics}",
+        protocol=state_protocol(selection.prompts, metrics),
     )
 
 
-EXAMPLE = Expression("EXPRESSION", (0,))
+def build_pictures(
+    title: str,
+    dataset: ReferringPictures,
+    selection: Selection,
+    summarize: Callable[[list[Record]], list[Figure]],
+    metrics: str,
+    blind: BlindMasks,
+) -> Benchmark[Referral]:
+    """Build a benchmark of the expressions of COCO pictures; for the arguments see `build_benchmark`."""
+    referrals = list_referrals(dataset, dataset.records, partial(of_picture, is_coco=True))
+    return build_benchmark(f"{title} {selection.split}", referrals, selection, summarize, metrics=metrics, blind=blind)
 
 
 def score(item: Referral, answers: Sequence[Answer], blind: BlindMasks) -> Record:

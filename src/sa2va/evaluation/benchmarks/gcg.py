@@ -35,13 +35,12 @@ def gcg(selection: Selection) -> Benchmark[GroundedCaption]:
     Raises:
         ValueError: data is missing or damaged, or SA2VA_BERT names no model.
     """
-    assert selection.root is not None
-    dataset = gcg_grandf(selection.root / "glamm_data", split=selection.split)
+    dataset = gcg_grandf(selection.find("glamm_data"), split=selection.split)
     chosen = selection.choose(len(dataset))
     name, compare = find_similarity()
     prompt = GROUNDED_CAPTION[selection.prompts]
     return Benchmark(
-        name=f"gcg/{selection.split}", title=f"Grounded captions, GranD-f {selection.split}",
+        title=f"Grounded captions, GranD-f {selection.split}",
         ids=[dataset.records[place].image_id for place in chosen], load=lambda index: dataset.records[chosen[index]],
         ask=lambda item: [Request(media=Path(item.picture), prompt=prompt)],
         score=partial(score, compare=compare, compared_by=name), summarize=summarize,

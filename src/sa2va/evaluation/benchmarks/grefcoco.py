@@ -5,7 +5,6 @@ Source: GRES, arXiv:2306.00968. An answer says that there is no target by an emp
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 from sa2va.data.catalog import FOLDERS
 from sa2va.data.grefcoco import grefcoco as read
@@ -13,10 +12,8 @@ from sa2va.evaluation.benchmark import Benchmark, Figure, Record, Selection
 from sa2va.evaluation.benchmarks.expressions import (
     Referral,
     answer_figures,
-    build_benchmark,
-    list_referrals,
+    build_pictures,
     measure_overlap,
-    of_picture,
     precision_figures,
     split_by_target,
 )
@@ -43,11 +40,8 @@ def grefcoco(selection: Selection) -> Benchmark[Referral]:
     Raises:
         ValueError: the data is missing or damaged, or has no such split.
     """
-    assert selection.root is not None
-    dataset = read(selection.root / FOLDERS["grefcoco"], split=selection.split, as_evaluated=True)
-    referrals = list_referrals(dataset, dataset.records, partial(of_picture, is_coco=True))
-    title = f"gRefCOCO {selection.split}"
-    return build_benchmark("grefcoco", title, referrals, selection, summarize, metrics=METRICS, blind=BLIND)
+    dataset = read(selection.find(FOLDERS["grefcoco"]), split=selection.split, as_evaluated=True)
+    return build_pictures("gRefCOCO", dataset, selection, summarize, METRICS, BLIND)
 
 
 def summarize(records: Sequence[Record]) -> list[Figure]:

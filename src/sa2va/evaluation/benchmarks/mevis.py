@@ -10,7 +10,7 @@ from functools import partial
 
 from sa2va.data import mevis
 from sa2va.evaluation.benchmark import Benchmark, Figure, Record, Selection
-from sa2va.evaluation.benchmarks.clips import ClipItem, build_benchmark, jf_figures, list_items, read_clips
+from sa2va.evaluation.benchmarks.clips import ClipItem, build_expressions, jf_figures
 from sa2va.evaluation.mask_files import write_clip_masks
 
 SPLITS = ("valid_u", "valid", "test")
@@ -23,9 +23,8 @@ def build(selection: Selection) -> Benchmark[ClipItem]:
     Raises:
         ValueError: the data are missing or damaged.
     """
-    records = read_clips("mevis", mevis.build, selection)
-    return build_benchmark(
-        "mevis", f"MeViS {selection.split}", list_items(records), selection, protocol=PROTOCOL, summarize=summarize,
+    return build_expressions(
+        "mevis", "MeViS", mevis.build, selection, protocol=PROTOCOL, summarize=summarize,
         submit=partial(write_clip_masks, folder_name=""),
     )  # fmt: skip
 

@@ -118,8 +118,8 @@ def mmbench_video(selection: Selection) -> Benchmark[Question]:
         current_judge().rate_all([to_case(item, answers[0]) for item, answers in pairs])
 
     return Benchmark(
-        name=NAME, title=NAME, ids=[one.key for one in chosen], load=chosen.__getitem__, ask=ask, score=rate,
-        prepare=prepare, summarize=rating_figures, options=selection.set_keyframes(Options(max_objects=0)),
+        title=NAME, ids=[one.key for one in chosen], load=chosen.__getitem__, ask=ask, score=rate,
+        prepare=prepare, summarize=rating_figures, options=Options(max_objects=0),
         batch_size=8,
         protocol="bare question; the key frames that the model was trained with; a judge rates 0 to 3 with our "
         "instructions; an answer without a rating counts 0",

@@ -36,8 +36,7 @@ def own(selection: Selection) -> Benchmark[Referral]:
     Raises:
         ValueError: the format is unknown, a record is damaged, or nothing can be asked for.
     """
-    assert selection.root is not None
-    return held_out(build(selection.root, split=selection.split), selection=selection)
+    return held_out(build(selection.find(), split=selection.split), selection=selection)
 
 
 def held_out(
@@ -62,7 +61,6 @@ def held_out(
     if not any(one.expression.objects for one in referrals):
         raise ValueError(f"dataset {dataset.name}: no record has an expression with a mask; nothing can be measured")
     return build_benchmark(
-        "own",
         "Own data",
         referrals,
         selection or Selection(split="val"),

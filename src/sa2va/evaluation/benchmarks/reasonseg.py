@@ -38,12 +38,11 @@ def reasonseg(selection: Selection) -> Benchmark[Referral]:
     Raises:
         ValueError: the data is missing or damaged, or has no such split.
     """
-    assert selection.root is not None
-    dataset = read(selection.root / FOLDERS["reasonseg"], split=selection.split)
+    dataset = read(selection.find(FOLDERS["reasonseg"]), split=selection.split)
     title = f"ReasonSeg {selection.split}"
     texts = list_referrals(dataset, dataset.records, list_texts)
     referrals = sorted(texts, key=lambda one: dict(one.facts)[TEXT] == FURTHER)  # a limit takes the first texts
-    return build_benchmark("reasonseg", title, referrals, selection, summarize, metrics=METRICS, blind=BLIND)
+    return build_benchmark(title, referrals, selection, summarize, metrics=METRICS, blind=BLIND)
 
 
 def list_texts(record: ReferredPicture) -> list[Referral]:

@@ -15,10 +15,8 @@ from sa2va.evaluation.benchmark import Benchmark, Figure, Record, Selection
 from sa2va.evaluation.benchmarks.expressions import (
     Referral,
     answer_figures,
-    build_benchmark,
-    list_referrals,
+    build_pictures,
     measure_overlap,
-    of_picture,
     precision_figures,
 )
 from sa2va.evaluation.blind import BlindMasks
@@ -34,12 +32,8 @@ def build(name: str, title: str, read: Callable[..., ReferringPictures], selecti
     Raises:
         ValueError: the data is missing or damaged, or has no such split.
     """
-    assert selection.root is not None
-    dataset = read(selection.root / FOLDERS[name], split=selection.split, as_evaluated=True)
-    referrals = list_referrals(dataset, dataset.records, partial(of_picture, is_coco=True))
-    return build_benchmark(
-        name, f"{title} {selection.split}", referrals, selection, summarize, metrics=METRICS, blind=BLIND
-    )
+    dataset = read(selection.find(FOLDERS[name]), split=selection.split, as_evaluated=True)
+    return build_pictures(title, dataset, selection, summarize, METRICS, BLIND)
 
 
 def summarize(records: Sequence[Record]) -> list[Figure]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sa2va.data import refsav
 from sa2va.evaluation.benchmark import Benchmark, Figure, Record, Selection
-from sa2va.evaluation.benchmarks.clips import ClipItem, build_benchmark, kind_figures, list_items, read_clips
+from sa2va.evaluation.benchmarks.clips import ClipItem, build_expressions, kind_figures
 
 SPLITS = ("valid",)
 KINDS = {refsav.LONG: "long", refsav.SHORT: "short"}
@@ -24,10 +24,7 @@ def build(selection: Selection) -> Benchmark[ClipItem]:
     Raises:
         ValueError: the data are missing or damaged.
     """
-    records = read_clips("refsav", refsav.build, selection)
-    return build_benchmark(
-        "refsav", f"Ref-SAV {selection.split}", list_items(records), selection, protocol=PROTOCOL, summarize=summarize
-    )
+    return build_expressions("refsav", "Ref-SAV", refsav.build, selection, protocol=PROTOCOL, summarize=summarize)
 
 
 def summarize(records: Sequence[Record]) -> list[Figure]:

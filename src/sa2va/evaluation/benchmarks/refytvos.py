@@ -6,7 +6,7 @@ Source: Seo et al., ECCV 2020.
 
 from sa2va.data import refytvos
 from sa2va.evaluation.benchmark import Benchmark, Selection
-from sa2va.evaluation.benchmarks.clips import ClipItem, build_benchmark, list_items, read_clips
+from sa2va.evaluation.benchmarks.clips import ClipItem, build_expressions
 
 SPLITS = ("valid",)
 PROTOCOL = "J&F over all frames, mean over expressions"
@@ -18,6 +18,4 @@ def build(selection: Selection) -> Benchmark[ClipItem]:
     Raises:
         ValueError: the data are missing or damaged.
     """
-    records = read_clips("refytvos", refytvos.build, selection)
-    title = f"Ref-YouTube-VOS {selection.split}"
-    return build_benchmark("refytvos", title, list_items(records), selection, protocol=PROTOCOL)
+    return build_expressions("refytvos", "Ref-YouTube-VOS", refytvos.build, selection, protocol=PROTOCOL)

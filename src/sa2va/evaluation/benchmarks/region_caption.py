@@ -34,12 +34,11 @@ def refcocog(selection: Selection) -> Benchmark[DescribedRegion]:
     Raises:
         ValueError: data is missing or damaged.
     """
-    assert selection.root is not None
-    records = region_caption(selection.root / "region_caption", split=selection.split).records
+    records = region_caption(selection.find("region_caption"), split=selection.split).records
     chosen = selection.choose(len(records))
     prompt = REGION[selection.prompts]
     return Benchmark(
-        name=f"region_caption/{selection.split}", title=f"Region captions, RefCOCOg {selection.split}",
+        title=f"Region captions, RefCOCOg {selection.split}",
         ids=[str(records[place].region_id) for place in chosen], load=lambda index: records[chosen[index]],
         ask=lambda item: [Request(media=Path(item.picture), prompt=prompt, regions=[item.region])],
         score=score, summarize=summarize,

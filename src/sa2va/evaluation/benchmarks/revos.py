@@ -11,7 +11,7 @@ import numpy as np
 
 from sa2va.data import revos
 from sa2va.evaluation.benchmark import Benchmark, Figure, Record, Selection, measure
-from sa2va.evaluation.benchmarks.clips import ClipItem, build_benchmark, kind_figures, list_items, read_clips
+from sa2va.evaluation.benchmarks.clips import ClipItem, build_expressions, kind_figures
 
 SPLITS = ("valid",)
 KINDS = {0: "referring", 1: "reasoning"}
@@ -28,10 +28,7 @@ def build(selection: Selection) -> Benchmark[ClipItem]:
     Raises:
         ValueError: the data are missing or damaged.
     """
-    records = read_clips("revos", revos.build, selection)
-    return build_benchmark(
-        "revos", f"ReVOS {selection.split}", list_items(records), selection, protocol=PROTOCOL, summarize=summarize
-    )
+    return build_expressions("revos", "ReVOS", revos.build, selection, protocol=PROTOCOL, summarize=summarize)
 
 
 def summarize(records: Sequence[Record]) -> list[Figure]:
