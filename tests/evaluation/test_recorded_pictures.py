@@ -77,9 +77,7 @@ def test_the_first_text_of_reasonseg_may_be_named_by_its_picture(tmp_path: Path)
 
 def test_what_is_missing_or_of_another_size_is_named(benchmark: Benchmark[Referral], tmp_path: Path) -> None:
     write_png(tmp_path / "masks/2/20/40.png", LEFT)
-    with pytest.raises(
-        ValueError, match=r"3 of the 4 items of refcoco/val: 2/20/41, 2/21/42, 2/21/43;"
-    ):
+    with pytest.raises(ValueError, match=r"3 of the 4 items of refcoco/val: 2/20/41, 2/21/42, 2/21/43;"):
         read_recorded(benchmark, tmp_path / "masks")
     for key in MASKS:
         write_png(tmp_path / f"masks/{key}.png", np.ones((5, 6), bool))
