@@ -3,6 +3,7 @@
 Flow: `sa2va train NAME [name=value ...]` -> recipes.py -> apply_overrides -> train -> `<output>/model`.
 """
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sa2va.model.sa2va import Sa2VA
 from sa2va.training.config import RunConfig, apply_overrides, refuse_two_outputs
 from sa2va.training.logger import RunLogger, tell
 from sa2va.training.processes import end_process, is_main_process, main_process_first, start_process, wait_for_all
+from sa2va.training.provenance import write_record
 from sa2va.training.recipes import find_recipe
 from sa2va.training.stage import RunContext, StageConfig
 from sa2va.training.state import is_finished, mark_finished
@@ -39,12 +41,12 @@ def train(name: str, overrides: Sequence[str] = (), output: str | None = None, q
     config = apply_overrides(find_recipe(name)(), list(overrides))
     refuse_two_outputs(overrides, output)
     folder = Path(output or config.output)
-    train_run(config, folder, quiet)
+    train_run(config, folder, quiet, shlex.join(["sa2va", "train", name, *overrides]))
     return folder / config.results[0]
 
 
-def train_run(config: RunConfig, folder: Path, quiet: bool = False) -> None:
-    """Train a run to its end in a folder, or resume it there; see `train`."""
+def train_run(config: RunConfig, folder: Path, quiet: bool = False, command: str = "") -> None:
+    """Train a run to its end in a folder, or resume it there; see `train`. `command` is kept beside the weights."""
     device = start_process(config.device, config.threads, config.parallel)
     try:
         with main_process_first():
@@ -53,12 +55,12 @@ def train_run(config: RunConfig, folder: Path, quiet: bool = False) -> None:
             place = folder / config.results[0]
             tell(f"{place}: done already, nothing was written", quiet=quiet or not is_main_process())
         else:
-            _train(config, folder, device, quiet)
+            _train(config, folder, device, quiet, command)
     finally:
         end_process()
 
 
-def _train(config: RunConfig, folder: Path, device: torch.device, quiet: bool) -> None:
+def _train(config: RunConfig, folder: Path, device: torch.device, quiet: bool, command: str) -> None:
     stages = [config.describe_stage(stage) for stage in config.stages]
     with RunLogger(folder, quiet=quiet, main=is_main_process()) as logger:
         if config.parallel == "fsdp":
@@ -71,6 +73,7 @@ def _train(config: RunConfig, folder: Path, device: torch.device, quiet: bool) -
     config.finish(model, processor)
     if is_main_process():
         config.save(model, processor, folder)
+        write_record(config, folder, command)
         mark_finished(folder, config, [folder / name for name in config.results])
     wait_for_all()
 

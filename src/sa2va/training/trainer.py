@@ -34,6 +34,7 @@ from sa2va.training.optim import (
     trained_parameters,
 )
 from sa2va.training.processes import build_accelerator, is_lost_process, is_main_process
+from sa2va.training.provenance import find_commit
 from sa2va.training.seeding import seed_all, seeded
 from sa2va.training.sharding import gathered, shard_module, whole
 from sa2va.training.signals import Signals, deferred_signals, ignore_launcher
@@ -174,7 +175,7 @@ class _StageRun:
     def save(self, *, final: bool = False) -> None:
         """Write the current state, or the final weights, which mark the stage as finished."""
         record = {"config": dataclasses.asdict(self.config), "skipped": self.skipped, "train_s": self.train_s}
-        record["counts"] = self.total_counts()
+        record |= {"counts": self.total_counts(), "commit": find_commit()}
         parts = {"weights": module_tensors(self.module)}
         if not final:
             parts["optimizer"] = optimizer_tensors(self.module, self.optimizer)
