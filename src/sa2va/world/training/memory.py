@@ -75,7 +75,7 @@ class MemoryConfig(StageConfig):
     window: int = 12  # frames of such a window
     strides: tuple[int, ...] = (1, 2, 3)  # distance of its frames
     most_settling: int = 6  # largest number of first tracked frames without gradients
-    followed: int = 72  # tracked objects times tracked frames with gradients per step
+    followed: int = 60  # tracked objects times tracked frames with gradients per step
     least_pixels: int = 24  # least visible area of a tracked object on the prompted frame
     first_clip: int = 20_000_000  # index of the first clip; the tasks use other clips
 
