@@ -25,6 +25,7 @@ RECIPES = {
     "tiny": "sa2va.world.training.recipes:tiny",
     "tiny_more": "sa2va.world.training.recipes:tiny_more",
     "tiny_gpu": "sa2va.world.training.recipes:tiny_gpu",
+    "tiny_tracking": "sa2va.world.training.recipes:tiny_tracking",
     "world_supervised": "sa2va.world.training.recipes:world_supervised",
     "world_layouts": "sa2va.world.training.recipes:world_layouts",
 }

@@ -194,10 +194,3 @@ def test_objects_that_come_back_are_followed_first() -> None:
     masks[1, :2, 0], masks[1, 2:, 1] = True, True  # moves
     masks[2, [0, 3]] = True  # is hidden for two frames
     assert rank_objects(masks).tolist() == [0, 1, 2]
-
-
-def test_clips_to_track_have_all_spans() -> None:
-    stage = make_stage("tracking")
-    shapes = {tuple(make_batch(stage, step).targets.shape[:2]) for step in range(12)}
-    assert {frames + 1 for _, frames in shapes} == {frames for frames, _ in stage.config.spans}
-    assert all(objects * frames <= stage.config.followed for objects, frames in shapes)

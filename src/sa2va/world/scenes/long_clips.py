@@ -56,7 +56,7 @@ class _Walk:
     num_returns: int = 0
 
 
-def make_long_clip(seed: int, index: int, num_frames: int = FRAMES) -> Scene:
+def make_long_clip(seed: int, index: int, num_frames: int = FRAMES, *, split: str = "") -> Scene:
     """Generate one long clip, deterministically.
 
     At the start all objects are visible and apart. No two share color and shape.
@@ -65,6 +65,7 @@ def make_long_clip(seed: int, index: int, num_frames: int = FRAMES) -> Scene:
         seed: Random seed of the scenes, >= 0.
         index: Index of the clip, >= 0.
         num_frames: T of the rendering, at least MIN_BEATS * BEAT.
+        split: "" is that of the benchmark; clips of another name are never its clips, for any seed.
 
     Returns:
         A scene of 3 or 4 objects, with at least one crossing and one return per _EVENTS_EVERY beats on average.
@@ -78,7 +79,7 @@ def make_long_clip(seed: int, index: int, num_frames: int = FRAMES) -> Scene:
             f"make_long_clip: seed {seed}, index {index}, {num_frames} frames; "
             f"expected seed and index of at least 0, and at least {MIN_BEATS * BEAT} frames"
         )
-    rng = np.random.default_rng([seed, crc32(b"tour"), index])
+    rng = np.random.default_rng([seed, crc32(b"tour" + split.encode()), index])
     appearances = _draw_appearances(rng, int(rng.integers(3, 5)))
     radii = [draw_radius(rng, appearance.size) for appearance in appearances]
     events = max(1, num_beats // _EVENTS_EVERY)
@@ -98,6 +99,34 @@ def make_long_clip(seed: int, index: int, num_frames: int = FRAMES) -> Scene:
 def name_objects(scene: Scene) -> list[str]:
     """Write an unambiguous expression for each object: "the red circle"."""
     return [f"the {item.color} {item.shape}" for item in scene.objects]
+
+
+@dataclass(frozen=True)
+class Absence:
+    """Frames around one absence of an object from a long clip of FRAMES frames."""
+
+    since: int  # first frame of the visible time before it
+    left: int  # first frame of the beat in which the object leaves
+    back: int  # first frame of the beat in which it returns
+
+
+def list_absences(scene: Scene) -> list[Absence]:
+    """List the absences of all objects of a long clip that end before the clip does; `make_long_clip` ensures one."""
+    absences = []
+    for item in scene.objects:
+        assert isinstance(item, Walker)
+        since = left = 0
+        for beat, (start, end) in enumerate(item.legs):
+            if _is_inside(start) and not _is_inside(end):
+                left = beat
+            elif _is_inside(end) and not _is_inside(start):
+                absences.append(Absence(since * BEAT, left * BEAT, beat * BEAT))
+                since = beat + 1
+    return absences
+
+
+def _is_inside(place: Place) -> bool:
+    return 0 <= min(place) and max(place) <= 1
 
 
 def _draw_appearances(rng: np.random.Generator, number: int) -> list[Appearance]:

@@ -4,7 +4,7 @@ Flow: sampling.make_scene -> Scene -> Scene.render -> frames and masks; world/la
 Shapes: N objects, T frames, S side of the image in px; places and lengths are fractions of the side, y down.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,12 +143,13 @@ class Scene:
     background: str  # one of BACKGROUNDS
     seed: int  # of the background's pattern and tint
 
-    def render(self, size: int = 256, num_frames: int = 1) -> Rendering:
+    def render(self, size: int = 256, num_frames: int = 1, chosen: Sequence[int] | None = None) -> Rendering:
         """Render the scene.
 
         Args:
             size: S, px.
             num_frames: T; frame t shows time t / (T - 1), or time 0 if T is 1.
+            chosen: indices of the frames to render, in any order; None = all.
 
         Returns:
             Frames, and masks of each object's visible pixels.
@@ -156,14 +157,17 @@ class Scene:
         Raises:
             ValueError: an image under 16 px, or no frames.
         """
-        drawn = self.stream(size, num_frames)
-        frames = np.empty((num_frames, size, size, 3), np.uint8)
-        masks = np.empty((len(self.objects), num_frames, size, size), bool)
+        drawn = self.stream(size, num_frames, chosen)
+        length = num_frames if chosen is None else len(chosen)
+        frames = np.empty((length, size, size, 3), np.uint8)
+        masks = np.empty((len(self.objects), length, size, size), bool)
         for t, (frame, seen) in enumerate(drawn):
             frames[t], masks[:, t] = frame, seen
         return Rendering(frames=frames, masks=masks)
 
-    def stream(self, size: int = 256, num_frames: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def stream(
+        self, size: int = 256, num_frames: int = 1, chosen: Sequence[int] | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Render the scene as `render` does, with one frame in memory at a time.
 
         Returns:
@@ -171,7 +175,8 @@ class Scene:
         """
         if size < 16 or num_frames < 1:
             raise ValueError(f"render(size={size}, num_frames={num_frames}): size >= 16 and num_frames >= 1 expected")
-        times = [t / (num_frames - 1) if num_frames > 1 else 0.0 for t in range(num_frames)]
+        kept = range(num_frames) if chosen is None else chosen
+        times = [t / (num_frames - 1) if num_frames > 1 else 0.0 for t in kept]
         return self._draw(size, times)
 
     def _draw(self, size: int, times: list[float]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

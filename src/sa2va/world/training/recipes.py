@@ -93,6 +93,12 @@ def tiny_gpu() -> RunConfig:
     )
 
 
+def tiny_tracking() -> RunConfig:
+    """Continue training only the memory of the packaged weights on one CPU core; masks of pictures stay the same."""
+    stage = MemoryConfig(name="tracking", steps=300, batch_size=3, lr=1e-3, warmup_steps=20, ema=0.99)
+    return TinyRun(name="tiny_tracking", output="runs/tiny_tracking", start="tiny", stages=(stage,), calibration=0)
+
+
 def world_supervised() -> RunConfig:
     """Train any model (`start=FOLDER`) on the tasks on synthetic scenes, with the paper's losses and trained parts.
 

@@ -71,11 +71,10 @@ def render_scene(scene: Scene, num_frames: int = 1, chosen: Sequence[int] | None
         num_frames: number of frames of the clip.
         chosen: indices of the T frames to keep; None = all.
     """
-    keep = list(range(num_frames)) if chosen is None else list(chosen)
-    rendering = scene.render(num_frames=num_frames)
-    masks = torch.from_numpy(rendering.masks[:, keep])
+    rendering = scene.render(num_frames=num_frames, chosen=chosen)
+    masks = torch.from_numpy(rendering.masks)
     return SceneBatch(
-        frames=rendering.frames[keep],
+        frames=rendering.frames,
         scene_index=torch.zeros(len(scene.objects), dtype=torch.long),
         attributes=torch.tensor([attribute_ids(thing) for thing in scene.objects]),
         masks=masks,

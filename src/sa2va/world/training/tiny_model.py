@@ -109,8 +109,9 @@ def _sam2_config() -> dict[str, object]:
         },
         "image_size": SAM_SIZE,
         "initializer_range": 0.06,  # 0.02 suits widths of a thousand; at this width initial attention would be uniform
-        # As in SAM 2.0, which the published models contain.
-        "enable_occlusion_spatial_embedding": False,
+        # As in SAM 2.1: the memory of a frame without the object says so. The pointers are those of SAM 2.0, which the
+        # published models contain.
+        "enable_occlusion_spatial_embedding": True,
         "enable_temporal_pos_encoding_for_object_pointers": False,
         "memory_attention_hidden_size": SAM_WIDTH,
         "memory_attention_num_layers": 2,
