@@ -92,9 +92,7 @@ def synth(
     checker_model: Annotated[str | None, typer.Option(metavar="NAME", help="Model of the checker's server.")] = None,
     wording: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="Questions to a local model: plain, or an extension's; by its name if unset."
-        ),
+        typer.Option(metavar="NAME", help="Questions to a local model: plain, or an extension's."),
     ] = None,
     threshold: Annotated[
         float, typer.Option(min=0, max=1, callback=require_finite, help="Least IoU and presence of a found mask.")
