@@ -9,19 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sa2va.inference.requests import Request
-from sa2va.metrics.iou import iou
 from sa2va.metrics.text import exact_match, normalize
 from sa2va.synth.captioner import CLIP, FIRST, OBJECT, SCENE, Part, Parts
-from sa2va.synth.local import DISAGREE, ONE_MASK, TEXT_ONLY, Answers, ask_all, join_sentences, read_text
+from sa2va.synth.local import DISAGREE, TEXT_ONLY, Answers, ask_all, join_sentences, read_text
 from sa2va.synth.views import View
-from sa2va.tokens import SEGMENT_REQUEST
 from sa2va.world.language.descriptions import parse_descriptions
 from sa2va.world.language.grammar import MODIFIERS, PLACES, Attributes, with_article
 
 DESCRIBE, PLACE, MOTION, WHO = "Describe region1.", "Where is the {}?", "What does the {} do?", "Which object {}?"
 CELLS = PLACES | {"center": PLACES["middle"]}  # an answer to PLACE -> its words in an expression
 STILL = "stays still"
-_SAME = 0.3  # IoU above which a neighbor is the object itself
 
 
 def read_name(text: str) -> str:
@@ -71,42 +68,17 @@ class DrawnCaptioner:
         return parts
 
     def _locate(self, views: Sequence[View], names: Sequence[str]) -> list[Part | None]:
-        """Say where each object is on the first frame, and which object is nearest to it there."""
+        """Say where each object is on the first frame, if it is there."""
         shown = [index for index, view in enumerate(views) if view.masks[0].any()]
         asked = [(views[index].frames[0], names[index]) for index in shown]
         cells = self._texts([Request(frame, PLACE.format(name)) for frame, name in asked])
-        neighbors = self._find_neighbors([views[index] for index in shown], [names[index] for index in shown])
         parts: list[Part | None] = [None] * len(views)
-        for index, cell, neighbor in zip(shown, map(normalize, cells), neighbors, strict=True):
+        for index, cell in zip(shown, map(normalize, cells), strict=True):
             if cell in CELLS:
-                where, name = CELLS[cell], names[index]
-                text = f"At the start it is {where}."
-                text += f" The object nearest to it is {with_article(neighbor)}." if neighbor else ""
-                parts[index] = Part(
-                    text=text, expression=f"the {name} {where} at the start", checked=f"the {name} {where}", look=FIRST
-                )
+                where = f"the {names[index]} {CELLS[cell]}"
+                text, expression = f"At the start it is {CELLS[cell]}.", f"{where} at the start"
+                parts[index] = Part(text=text, expression=expression, checked=where, look=FIRST)
         return parts
-
-    def _find_neighbors(self, views: Sequence[View], names: Sequence[str]) -> list[str]:
-        """Describe the object nearest to each on the first frame; "" if the model finds none or the object itself."""
-        requests = [
-            Request(view.frames[0], SEGMENT_REQUEST.format(f"the object nearest to the {name}"))
-            for view, name in zip(views, names, strict=True)
-        ]
-        answered = ask_all(self.model, requests, ONE_MASK)
-        masks = [
-            found.objects[0].masks[0] if (found := one.prediction) is not None and len(found.objects) == 1 else None
-            for one in answered
-        ]
-        usable = [
-            index
-            for index, (mask, view) in enumerate(zip(masks, views, strict=True))
-            if mask is not None and mask.any() and iou(mask, view.masks[0]) < _SAME
-        ]
-        asked = [Request(views[index].frames[0], DESCRIBE, [masks[index]]) for index in usable]
-        described = dict(zip(usable, map(read_name, self._texts(asked)), strict=True))
-        found = [described.get(index, "") for index in range(len(views))]
-        return ["" if other == name else other for other, name in zip(found, names, strict=True)]
 
     def _narrate(self, views: Sequence[View], names: Sequence[str]) -> list[Part | None]:
         """Say what each object does, and ask the other way round which object does that."""
