@@ -16,7 +16,7 @@ from sa2va.inference.results import BatchResult
 from sa2va.metrics.iou import iou
 from sa2va.metrics.text import exact_match, normalize, plain_text
 from sa2va.synth.captioner import CLIP, FIRST, LARGEST, OBJECT, SCENE, VIDEO, Part, Parts, Verdict
-from sa2va.synth.views import NUM_FRAMES, View
+from sa2va.synth.views import View
 from sa2va.tokens import SEGMENT_REQUEST, strip_expression
 
 DESCRIBE = "Describe region1."
@@ -26,8 +26,7 @@ NARRATE = "What does the outlined object do in the video? Answer in one sentence
 DISAGREE = "two looks disagree"
 BATCH = 16  # questions that go through the model together
 ABSENT, OTHER = "the checker finds no such object", "the checker finds another object"
-TEXT_ONLY = Options(max_objects=0, num_keyframes=NUM_FRAMES)
-ONE_MASK = Options(num_keyframes=NUM_FRAMES)
+TEXT_ONLY = Options(max_objects=0)
 
 
 class Answers(Protocol):
@@ -120,7 +119,7 @@ class GroundingChecker:
         requests = [
             Request(media, SEGMENT_REQUEST.format(part.request)) for (media, _), part in zip(shown, parts, strict=True)
         ]
-        found = ask_all(self.model, requests, ONE_MASK)
+        found = ask_all(self.model, requests, Options())
         return [self._judge(one, truth) for one, (_, truth) in zip(found, shown, strict=True)]
 
     def _judge(self, result: BatchResult, truth: np.ndarray) -> Verdict:

@@ -1,4 +1,4 @@
-"""Measure expressions that `sa2va synth` wrote for exported drawn clips: does each denote its object, and only it?
+"""Measure how many expressions that `sa2va synth` wrote for drawn clips denote their object, and only it.
 
 Flow: OUT/expressions.jsonl, the export's record of its scenes -> scenes drawn again -> grammar.denotes -> Shares, per
     level, before and after the check, beside baselines -> commands/world.py.

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sa2va.inference.requests import Options, Request
     from sa2va.inference.results import BatchResult
     from sa2va.synth.captioner import Captioner, Checker
-    from sa2va.synth.engine import Engine
+    from sa2va.synth.engine import Engine, Job
 
 KEY = "SA2VA_{}_KEY"  # environment variable: SA2VA_CAPTIONER_KEY, SA2VA_CHECKER_KEY
 NO_CHECK, PLAIN = "none", "plain"
@@ -126,14 +126,23 @@ def synth(
     local = {name: LocalModel(replace(loading, model=name)) for name in {captioner, checker}}
     writes = build_captioner(captioner, captioner_model, local[captioner], wording)
     checks = build_checker(checker, checker_model, local[checker], threshold)
-    settings = {
-        "videos": str(videos.resolve()), "clips": [clip.name for clip in clips], "captioner": writes.name,
-        "checker": checks.name, "threshold": threshold, "block": block, "sa2va": sa2va.__version__,
-    }  # fmt: skip
-    start_run(output, settings)
     engine = Engine(Job(folder=output, clips=clips, captioner=writes, checker=checks, block=block))
+    start_run(output, describe_run(videos, engine.job, threshold))
     start, done = time.perf_counter(), run_blocks(engine, part, quiet)
     report(engine, done, time.perf_counter() - start, as_json=as_json, quiet=quiet)
+
+
+def describe_run(videos: Path, job: "Job", threshold: float) -> dict[str, Any]:
+    """Return what decides the results of a run, as JSON values."""
+    return {
+        "videos": str(videos.resolve()),
+        "clips": [clip.name for clip in job.clips],
+        "captioner": job.captioner.name,
+        "checker": job.checker.name,
+        "threshold": threshold,
+        "block": job.block,
+        "sa2va": sa2va.__version__,
+    }
 
 
 def build_captioner(name: str, model: str | None, local: LocalModel, wording: str | None) -> "Captioner":
