@@ -26,6 +26,7 @@ PAUSE = 1.0  # seconds before the first retry; doubled for each further one
 LONGEST_PAUSE = 60.0  # seconds that a server may ask for with Retry-After
 TIMEOUT = 120.0  # seconds
 MAX_REPLY = 1 << 20  # bytes
+MAX_SIDE = 1024  # px of a picture
 NUM_WORKERS = 8  # questions that wait for the server at once
 _PASSING = (408, 409, 425, 429)  # statuses below 500 that are worth a retry
 
@@ -145,7 +146,7 @@ def check_key(key: str | None, noun: str) -> None:
 
 
 def write_message(text: str, pictures: Sequence[Frame] = ()) -> Message:
-    """Write a user's message: pictures as PNG data URIs, then the text."""
+    """Write a user's message: pictures as PNG data URIs, at most MAX_SIDE px on their longer side, then the text."""
     if not pictures:
         return {"role": "user", "content": text}
     shown = [{"type": "image_url", "image_url": {"url": _to_uri(one)}} for one in pictures]
@@ -153,6 +154,7 @@ def write_message(text: str, pictures: Sequence[Frame] = ()) -> Message:
 
 
 def _to_uri(picture: Frame) -> str:
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).save(file, "PNG")
+    file, image = io.BytesIO(), Image.fromarray(np.ascontiguousarray(picture))
+    image.thumbnail((MAX_SIDE, MAX_SIDE))  # never enlarges
+    image.save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

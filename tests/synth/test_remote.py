@@ -128,6 +128,12 @@ def test_a_busy_server_is_asked_again_and_a_refusal_is_not(serve: Callable[..., 
         endpoint(serve((401, {}))).ask([write_message("What?")], read_line, "phrase")
 
 
+def test_large_pictures_are_shrunk_and_small_ones_kept() -> None:
+    large, small = np.zeros((500, 2048, 3), np.uint8), np.zeros((20, 30, 3), np.uint8)
+    shown, _ = read_pictures({"messages": [write_message("What?", [large, small])]})
+    assert [one.shape for one in shown] == [(250, 1024, 3), (20, 30, 3)]
+
+
 @pytest.mark.parametrize(
     ("text", "found"), [("http://127.0.0.1:8000/v1", True), ("https://a.b", True), ("tiny", False), ("org/name", False)]
 )
