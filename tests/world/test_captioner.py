@@ -56,7 +56,7 @@ def test_captions_are_exchanged_within_a_clip() -> None:
     rows = [
         {"clip": clip, "object": n, "caption": f"{clip}{n}"} for clip, num in (("a", 3), ("b", 1)) for n in range(num)
     ]
-    assert [row["caption"] for row in exchange(rows)] == ["a1", "a2", "a0"]
+    assert [(row["object"], row["caption"]) for row in exchange(rows)] == [(0, "a1"), (1, "a2"), (2, "a0")]
 
 
 @pytest.mark.slow

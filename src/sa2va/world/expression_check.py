@@ -68,8 +68,10 @@ def check_expressions(folder: Path, data: Path) -> list[Share]:
     shares = []
     for level in LEVELS:
         written = [row for row in rows if row["level"] == level]
-        for kind, chosen in (("written", written), ("accepted", [row for row in written if row["accepted"]])):
-            shares.append(measure(f"{level}, {kind}", chosen, scenes, lambda row, scene: read_short(row, scene)))
+        kept, dropped = ([row for row in written if row["accepted"] is found] for found in (True, False))
+        for kind, chosen in (("written", written), ("accepted", kept), ("rejected", dropped)):
+            shares.append(measure(f"{level}, {kind}", chosen, scenes, read_short))
+        shares.append(measure(f"{level}, of another object of the clip", exchange(kept), scenes, read_short))
     objects = group_objects(rows)
     for count in range(1, len(LEVELS) + 1):
         names = LEVELS[:count]
@@ -158,7 +160,7 @@ def join(found: dict[str, Row], levels: Sequence[str]) -> str:
 
 
 def exchange(rows: Sequence[Row]) -> list[Row]:
-    """Give each caption to the next object of its clip; clips with one caption are left out."""
+    """Give what was written to the next object of its clip; clips with one object are left out."""
     return list(_exchange(rows))
 
 
@@ -169,4 +171,4 @@ def _exchange(rows: Sequence[Row]) -> Iterator[Row]:
     for found in clips.values():
         if len(found) > 1:
             for one, other in zip(found, [*found[1:], found[0]], strict=True):
-                yield {**one, "caption": other["caption"]}
+                yield {**other, "object": one["object"]}
