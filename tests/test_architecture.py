@@ -26,11 +26,11 @@ PUBLIC_NAMES = {"_replace", "_asdict", "_exit"}  # of named tuples and os, docum
 # other; the ground floor alone is one shared room, kept free of cycles by a test of its own.
 FLOORS = {
     "types": 0, "tokens": 0, "masks": 0, "journal": 0, "terminal": 0, "metrics": 0, "draw": 0, "files": 0, "media": 0,
-    "extensions": 0, "extras": 0,
+    "extensions": 0, "extras": 0, "endpoint": 0,
     "model": 1, "data": 1,
     "checkpoints": 2,
     "inference": 3,
-    "training": 4, "evaluation": 4, "bulk": 4,
+    "training": 4, "evaluation": 4, "bulk": 4, "synth": 4,
     "apps": 5,
     "world": 6,
     "gaze": 7,

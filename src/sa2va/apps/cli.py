@@ -29,6 +29,7 @@ from sa2va.apps.commands.eval import evaluate, score, takes_benchmarks
 from sa2va.apps.commands.finetune import finetune
 from sa2va.apps.commands.parity import parity
 from sa2va.apps.commands.segment import segment
+from sa2va.apps.commands.synth import synth
 from sa2va.apps.commands.track import track
 from sa2va.apps.commands.train import train
 from sa2va.apps.options import HELP
@@ -46,6 +47,7 @@ COMMANDS = {
     "caption": caption,
     "chat": chat,
     "bulk": bulk,
+    "synth": synth,
     "demo": demo,
     "train": train,
     "finetune": finetune,

@@ -4,20 +4,15 @@ Flow: question, reference, answer -> Judge.rate -> judge-*.jsonl (verdict by jud
 Source: MMBench-Video, arXiv:2406.14515, for the scale. The wording is ours; `instructions` takes another one.
 """
 
-import http.client
-import json
 import re
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
+from sa2va.endpoint import NUM_WORKERS, PAUSE, Endpoint, Unreachable, check_key, write_message
 from sa2va.evaluation.benchmark import Record
 from sa2va.journal import Journal, content_key
 
@@ -28,11 +23,6 @@ INSTRUCTIONS = (
     "same in meaning. Reply with the digit alone."
 )
 QUESTION = "Question: {question}\nCorrect answer: {reference}\nAnswer to rate: {answer}\nRating: "
-RETRIES = 3
-PAUSE = 1.0  # seconds before the first retry; doubled for each further one
-TIMEOUT = 120.0  # seconds
-MAX_REPLY = 1 << 20  # bytes
-NUM_WORKERS = 8  # questions that wait for the server at once
 FILE = "judge.jsonl"
 _NUMBERS = re.compile(r"-?\d+(?:\.\d+)?")
 
@@ -47,13 +37,6 @@ class Case(NamedTuple):
     question: str
     reference: str
     answer: str
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follow no redirect: it would carry the key to another server."""
-
-    def redirect_request(self, *args: object, **kwargs: object) -> None:
-        """Return None, so that a redirect is an error."""
 
 
 class Judge:
@@ -82,23 +65,14 @@ class Judge:
         Raises:
             ValueError: no address of a server, no name of its model, or a key that no header can hold.
         """
-        if url is not None:
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError(f"judge {url!r}: expected the base of a server, as in http://127.0.0.1:8000/v1")
-            if not model:
-                raise ValueError(f"judge {url}: needs the name of its model; add --judge-model NAME")
-        if key is not None and not (key.isascii() and key.isprintable()):
-            raise ValueError("the key of the judge has other characters than printable ASCII; check its file")
-        self._url, self._model, self._key, self._instructions, self._pause = url, model, key, instructions, pause
+        check_key(key, "judge")
+        self._endpoint = None if url is None else Endpoint(url, model, noun="judge", key=key, pause=pause)
+        self._model, self._instructions = model, instructions
         self._journal = None if folder is None else Journal(folder / FILE)
-        local = url is not None and urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
-        proxies = [urllib.request.ProxyHandler({})] if local else []
-        self._opener = urllib.request.build_opener(_NoRedirect, *proxies)
 
     def rate_all(self, cases: Sequence[Case]) -> list[Record]:
         """Rate several answers at once; each verdict is stored when it comes."""
-        with ThreadPoolExecutor(NUM_WORKERS if self._url else 1) as pool:
+        with ThreadPoolExecutor(NUM_WORKERS if self._endpoint else 1) as pool:
             return list(pool.map(self.rate, cases))
 
     def rate(self, case: Case) -> Record:
@@ -113,11 +87,11 @@ class Judge:
         model = self._model or self._stored_model()
         key = content_key({"judge": model, "instructions": self._instructions, **case._asdict()})
         stored = None if self._journal is None else self._journal.get(key)
-        if stored is not None and (stored["score"] is not None or self._url is None):
+        if stored is not None and (stored["score"] is not None or self._endpoint is None):
             return stored
-        if self._url is None:
+        if self._endpoint is None:
             raise Unjudged("its answers have no verdict of a judge yet; add --judge URL --judge-model NAME")
-        verdict = {"judge": model, **self._ask(QUESTION.format(**case._asdict()))}
+        verdict = {"judge": model, **self._ask(self._endpoint, QUESTION.format(**case._asdict()))}
         if self._journal is not None:
             self._journal.append(key, verdict)
         return verdict
@@ -128,41 +102,14 @@ class Judge:
             raise Unjudged(f"verdicts of {', '.join(sorted(names))} are stored; choose one with --judge-model NAME")
         return next(iter(names), None)
 
-    def _ask(self, prompt: str) -> Record:
-        """Ask the server until it rates, a few times."""
-        error = ""
-        for attempt in range(1 + RETRIES):
-            if attempt:
-                time.sleep(self._pause * 2 ** (attempt - 1))
-            try:
-                reply = self._post(prompt)
-            except urllib.error.HTTPError as refused:
-                if refused.code < 500 and refused.code not in (408, 409, 425, 429):
-                    raise Unjudged(f"judge {self._url}: refuses with {refused.code} {refused.reason}") from None
-                error = f"{refused.code} {refused.reason}"
-            except (OSError, http.client.HTTPException) as broken:
-                if attempt == RETRIES:
-                    reason = getattr(broken, "reason", broken)  # of urllib's own error
-                    raise Unjudged(f"judge {self._url}: cannot be reached ({reason})") from None
-            except (ValueError, KeyError, IndexError, TypeError) as wrong:
-                error = f"no chat completion ({type(wrong).__name__})"
-            else:
-                score = read_rating(reply)
-                if score is not None:
-                    return {"score": score, "reply": reply}
-                error = f"no rating in {reply!r:.60}"
-        return {"score": None, "reply": "", "error": error}
-
-    def _post(self, prompt: str) -> str:
-        messages = [{"role": "system", "content": self._instructions}, {"role": "user", "content": prompt}]
-        body = {"model": self._model, "messages": messages, "temperature": 0}
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
-        assert self._url is not None
-        request = urllib.request.Request(
-            f"{self._url.rstrip('/')}/chat/completions", data=json.dumps(body).encode(), headers=headers
-        )
-        with self._opener.open(request, timeout=TIMEOUT) as response:
-            return str(json.loads(response.read(MAX_REPLY))["choices"][0]["message"]["content"] or "").strip()
+    def _ask(self, endpoint: Endpoint, prompt: str) -> Record:
+        messages = [{"role": "system", "content": self._instructions}, write_message(prompt)]
+        try:
+            reply = endpoint.ask(messages, read_rating, "rating")
+        except Unreachable as error:
+            raise Unjudged(str(error)) from None
+        verdict: Record = {"score": reply.value, "reply": reply.text}
+        return verdict if reply.value is not None else verdict | {"error": reply.error}
 
     def close(self) -> None:
         """Close the file of verdicts."""

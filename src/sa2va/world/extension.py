@@ -64,3 +64,6 @@ EXHIBITS = {
     "region": "sa2va.world.exhibits:show_regions",
     "track": "sa2va.world.exhibits:show_clips",
 }
+
+# Base model -> captioner of `sa2va synth`, a class of (predictor, name of its weights).
+CAPTIONERS = {"tiny": "sa2va.world.captioner:DrawnCaptioner"}

@@ -1,17 +1,20 @@
-"""Work with the drawn world: `sa2va world export --as refcoco --items 100 data`.
+"""Work with the drawn world: `sa2va world export --as refcoco --items 100 data`, `sa2va world check-expressions OUT`.
 
-Flow: names of layouts, splits, folder -> world/export -> public layouts below the folder.
+Flow: names of layouts, splits, folder -> world/export -> public layouts below the folder; results of `sa2va synth`
+    -> expression_check.py -> shares.
 """
 
 import difflib
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sa2va.apps.options import QuietOption, build_group, parse_path
+from sa2va.apps.options import JsonOption, QuietOption, build_group, parse_path
 from sa2va.apps.report import remark, say
 
 ALL = "all"
@@ -23,7 +26,7 @@ class SplitName(StrEnum):
     REPORT = "report"
 
 
-app = build_group("Export drawn scenes.")
+app = build_group("Export drawn scenes, and measure what was written about them.")
 
 
 @app.command("export")
@@ -79,6 +82,30 @@ def export(
     if unwritable := [name for name, layout in LAYOUTS.items() if ALL in layouts and not layout.is_writable]:
         remark(f"left out {', '.join(unwritable)}: pip install 'sa2va[eval]'", quiet)
     remark("look at a dataset with sa2va data check NAME PATH --split SPLIT -o FOLDER", quiet)
+
+
+@app.command("check-expressions")
+def check_expressions(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", parser=parse_path, help="Results of sa2va synth.")],
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR", parser=parse_path, help="Export on which it ran (--as refsav).")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Measure expressions that sa2va synth wrote for exported clips.
+
+    An expression counts if it denotes its object in the drawn scene, and no
+    other object. "holds" counts those that fit others as well.
+    """
+    from sa2va.world.expression_check import check_expressions as measure
+
+    shares = measure(folder, data)
+    if as_json:
+        print(json.dumps([asdict(one) for one in shares]))
+        return
+    say(f"{'texts':50} {'N':>5} {'only it':>7} {'95 % interval':>15} {'holds':>6}")
+    for one in shares:
+        say(f"{one.name:50} {one.num:5} {one.value:7.3f}  {one.low:.3f} .. {one.high:.3f} {one.true:6.3f}")
 
 
 def choose_layouts(wanted: Sequence[str], known: Sequence[str]) -> list[str]:

@@ -1,0 +1,144 @@
+"""Caption objects and check expressions with a Sa2VA model on this machine.
+
+Flow: View -> ModelCaptioner: questions with the object as region1 or outlined -> Part; View, Part -> GroundingChecker:
+    a mask request -> IoU with the object's mask -> Verdict.
+Shapes: K frames of a view, H W picture.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from sa2va.inference.requests import Options, Request
+from sa2va.inference.results import BatchResult
+from sa2va.metrics.iou import iou
+from sa2va.metrics.text import exact_match, normalize, plain_text
+from sa2va.synth.captioner import CLIP, FIRST, LARGEST, OBJECT, SCENE, VIDEO, Part, Parts, Verdict
+from sa2va.synth.views import View
+from sa2va.tokens import SEGMENT_REQUEST, strip_expression
+
+DESCRIBE = "Describe region1."
+AGREE = "One text says: {}. Another says: {}. Can both be about the same object? Answer yes or no."
+RELATE = "Where is region1, and how is it related to what is around it? Answer in one sentence."
+NARRATE = "What does the outlined object do in the video? Answer in one sentence."
+DISAGREE = "two looks disagree"
+BATCH = 16  # questions that go through the model together
+ABSENT, OTHER = "the checker finds no such object", "the checker finds another object"
+TEXT_ONLY = Options(max_objects=0)
+
+
+class Answers(Protocol):
+    """Interface of a model: `Predictor.answer_batch`."""
+
+    def answer_batch(self, requests: Sequence[Request], options: Options | None = None) -> list[BatchResult]: ...
+
+
+def ask_all(model: Answers, requests: Sequence[Request], options: Options, batch: int = BATCH) -> list[BatchResult]:
+    """Ask questions in batches."""
+    parts = [requests[start : start + batch] for start in range(0, len(requests), batch)]
+    return [one for part in parts for one in model.answer_batch(part, options)]
+
+
+def read_text(result: BatchResult) -> str:
+    """Return the text of an answer in one line without its closing stop; "" if there is none."""
+    return strip_expression(plain_text(result.prediction.text)) if result.prediction is not None else ""
+
+
+@dataclass(frozen=True)
+class ModelCaptioner:
+    """Captions of a Sa2VA model, one question per level.
+
+    Attributes:
+        model: answers.
+        name: identity of its weights.
+    """
+
+    model: Answers
+    name: str
+
+    def caption(self, level: str, views: Sequence[View], earlier: Sequence[Parts]) -> list[Part | None]:
+        """Ask about the marked object; a part without a text is left out. See `Captioner`."""
+        if level == OBJECT:
+            return self._describe(views)
+        if level == SCENE:
+            requests = [Request(view.frame, RELATE, [view.mask]) for view in views]
+        else:
+            requests = [Request(np.stack(view.outlined_frames()), NARRATE) for view in views]
+        answers = map(read_text, ask_all(self.model, requests, TEXT_ONLY))
+        look = CLIP if level == VIDEO else LARGEST
+        return [Part(text=f"{text}.", expression=text, look=look) if text else None for text in answers]
+
+    def _describe(self, views: Sequence[View]) -> list[Part | None]:
+        """Describe the object in its frame and alone; the texts must agree."""
+        requests = [Request(view.frame, DESCRIBE, [view.mask]) for view in views]
+        requests += [Request(view.alone(), DESCRIBE, [view.mask]) for view in views]
+        texts = [read_text(one) for one in ask_all(self.model, requests, TEXT_ONLY)]
+        pairs = list(zip(texts[: len(views)], texts[len(views) :], strict=True))
+        asked = [Request(view.frame, AGREE.format(*pair)) for view, pair in zip(views, pairs, strict=True)]
+        agreed = [read_text(one) for one in ask_all(self.model, asked, TEXT_ONLY)]
+        return [
+            Part(text=f"{first}.", expression=first, problem=compare_looks(first, second, said)) if first else None
+            for (first, second), said in zip(pairs, agreed, strict=True)
+        ]
+
+    def merge(self, parts: Sequence[Parts]) -> list[str]:
+        """Join the sentences."""
+        return [join_sentences(one) for one in parts]
+
+
+def compare_looks(first: str, second: str, agreed: str = "") -> str:
+    """Return why two descriptions of an object disagree; "" if they are the same, or a model said "yes" to that."""
+    is_same = exact_match(first, second) or normalize(agreed).startswith("yes")
+    return "" if is_same else f"{DISAGREE}: {second!r:.80}"
+
+
+def join_sentences(parts: Parts) -> str:
+    """Join the sentences of an object's parts in the order of the levels."""
+    return " ".join(part.text for part in parts.values() if part.text)
+
+
+@dataclass(frozen=True)
+class GroundingChecker:
+    """Gives an expression back to a model, and compares the mask it finds with the object's.
+
+    Attributes:
+        model: segments.
+        name: identity of its weights.
+        threshold: least IoU, and least presence.
+    """
+
+    model: Answers
+    name: str
+    threshold: float = 0.5
+
+    def check(self, views: Sequence[View], parts: Sequence[Part]) -> list[Verdict]:
+        """Ask for the mask of each expression on what it is about. See `Checker`."""
+        shown = [_show(view, part.look) for view, part in zip(views, parts, strict=True)]
+        requests = [
+            Request(media, SEGMENT_REQUEST.format(part.request)) for (media, _), part in zip(shown, parts, strict=True)
+        ]
+        found = ask_all(self.model, requests, Options())
+        return [self._judge(one, truth) for one, (_, truth) in zip(found, shown, strict=True)]
+
+    def _judge(self, result: BatchResult, truth: np.ndarray) -> Verdict:
+        if result.prediction is None:
+            return Verdict(problem=f"the checker cannot answer: {result.error!s:.80}")
+        objects = result.prediction.objects
+        if not objects:
+            return Verdict(problem=ABSENT, presence=0.0)
+        presence = round(max(float(one.presence) for one in objects), 4)
+        masks = result.prediction.masks.any(0)  # (K, H, W), of all that the answer means
+        shared = round(iou(np.asarray(masks), truth), 4)
+        is_other = "" if shared >= self.threshold else OTHER
+        return Verdict(problem=is_other if presence >= self.threshold else ABSENT, iou=shared, presence=presence)
+
+
+def _show(view: View, look: str) -> tuple[Any, np.ndarray]:
+    """Return the picture or clip that an expression is about, and the object's masks on it, bool (K, H, W)."""
+    if look == CLIP:
+        return view.frames, view.masks
+    if look == FIRST:
+        return view.frames[0], view.masks[:1]
+    return view.frame, view.mask[None]
