@@ -42,7 +42,8 @@ Way = Literal["open", "letter", "yes or no", "text only", "caption"]
 # How the conversations about pictures and clips are held, in turn.
 WAYS: tuple[Way, ...] = ("open", "letter", "yes or no", "caption", "letter", "text only", "yes or no", "letter")
 CLIP_WAYS: tuple[Way, ...] = ("open", "letter", "open", "caption", "letter", "open", "letter", "open")
-NUM_LETTERED = {False: 6, True: 3}  # questions with options of a picture, of a clip
+NUM_LETTERED = {False: 4, True: 2}  # questions with options of a picture, of a clip
+NUM_PAIRS = 2  # pairs of a question with the answer yes and one with the answer no, of a picture
 TOLD = ("count", "color", "shape", "texture", "size", "existence", "more or fewer")  # kinds that a caption answers
 FPS = 4
 
@@ -78,10 +79,10 @@ def ask_by_letter(part: Part, number: int, scene: Scene, *, moving: bool) -> lis
 
 
 def ask_yes_or_no(part: Part, number: int, scene: Scene) -> list[Turn]:
-    """Ask a pair of questions of each category of MME, both in random order and in its wording."""
+    """Ask pairs of questions of some categories of MME, each in random order and in its wording."""
     rng, turns = generator_of(part, number), []
-    for category in MME_CATEGORIES:
-        _, pair = ask_pair(scene, rng, category, withheld_pairs(part.scenes.split))
+    for category in rng.permutation(list(MME_CATEGORIES))[:NUM_PAIRS]:
+        _, pair = ask_pair(scene, rng, str(category), withheld_pairs(part.scenes.split))
         asked = list(zip(pair, ("yes", "no"), strict=True))
         turns += [
             Turn(question=IN_ONE_WORD.format(text), answer=answer)
