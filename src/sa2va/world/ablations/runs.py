@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sa2va.model.sa2va import Sa2VA
 
 RUNS = "runs.jsonl"
+LORA_RANK = 16  # of 256 dimensions, as the paper's 128 of 896
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,12 @@ def build_config(run: PlannedRun, settings: Settings) -> AblationRun:
         steps=settings.steps,
         batch_size=settings.batch_size,
         lr=settings.lr,
-        gradient_checkpointing=False,  # the model is small; it would only cost time
+        lora_rank=LORA_RANK,
+        lora_dropout=0.0,
+        # What a small model on a CPU gains nothing by.
+        gradient_checkpointing=False,
+        autocast=False,
+        halves_frozen=False,
         save_every_s=60,
     )
     own: dict[str, Any] = {
