@@ -6,7 +6,7 @@ Flow: sa2va/extensions.py reads the dictionaries; a reference is imported when i
 FLOOR = 6
 
 # Groups of commands: typer.Typer objects.
-GROUPS = {"world": "sa2va.world.commands.world:app"}
+GROUPS = {"world": "sa2va.world.commands.world:app", "ablate": "sa2va.world.commands.ablate:app"}
 
 # Functions of keyword options (seed, split, those of the task) that return a data.base.Dataset.
 DATASETS = {

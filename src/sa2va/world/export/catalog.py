@@ -24,6 +24,7 @@ LAYOUTS: dict[str, Layout] = {
     "refcocog": refcoco.REFCOCOG,
     "grefcoco": refcoco.GREFCOCO,
     "llava": chat.LLAVA,
+    "infinity_mm": chat.INFINITY_MM,
     "mevis": mevis.MEVIS,
     "revos": revos.REVOS,
     "refytvos": refytvos.REFYTVOS,

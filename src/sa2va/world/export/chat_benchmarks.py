@@ -1,7 +1,7 @@
 """Write drawn questions as MME, MMBench, SEED-Bench, Video-MME and MMBench-Video: parquet in their schema, and videos.
 
-Flow: samples of conversation and video_conversation -> questions with yes and no, or with options -> rows -> parquet
-    below MME, MMBench, SEED-Bench, Video-MME and MMBench-Video.
+Flow: samples of conversation and video_conversation -> choices.py (questions with yes and no, or with options) -> rows
+    -> parquet below MME, MMBench, SEED-Bench, Video-MME and MMBench-Video.
 Source: the data cards of lmms-lab/MME, lmms-lab/MMBench, lmms-lab/SEED-Bench, lmms-lab/Video-MME and
     opencompass/MMBench-Video (whose table is a TSV file; ours has the same columns). Categories that drawn scenes do
     not have stay empty. The rotations of a question of MMBench have ids 1,000,000 apart, as there.
@@ -9,7 +9,7 @@ Source: the data cards of lmms-lab/MME, lmms-lab/MMBench, lmms-lab/SEED-Bench, l
 
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +18,19 @@ from PIL import Image
 
 from sa2va.files.parquet import import_pyarrow
 from sa2va.media.writer import VideoWriter
-from sa2va.types import Frame, Frames, Sample
+from sa2va.types import Frame, Frames
 from sa2va.world.export.chat import FPS
+from sa2va.world.export.choices import LETTERS, MME_CATEGORIES, ask_pair, draw_choices, generator_of, pick_options
 from sa2va.world.export.layout import Layout, Part
-from sa2va.world.language.grammar import NUMBERS, with_article
-from sa2va.world.language.questions import Question, ask
-from sa2va.world.scenes.motion import MOTIONS
-from sa2va.world.scenes.scene import COLORS, SHAPES, TEXTURES, Scene
+from sa2va.world.scenes.splits import withheld_pairs
 
 MME, MMBENCH, SEED, VIDEO_MME, MMBENCH_VIDEO = "MME", "MMBench", "SEED-Bench", "Video-MME", "MMBench-Video"
-LETTERS = "ABCD"
 WRITER = "pyarrow"
 MME_BLOCK, MMBENCH_BLOCK, SEED_BLOCK, VIDEO_MME_BLOCK, MMBENCH_VIDEO_BLOCK = range(1, 6)
 YES_OR_NO = " Please answer yes or no."
 ROTATION = 1_000_000  # between the ids of the rotations of a question of MMBench
 SEED_FRAMES = 8  # of a clip of SEED-Bench
 DURATIONS = {"short": 16, "medium": 32, "long": 64}  # frames of a clip of Video-MME
-_CELLS = [f"{row} {column}".strip() for row in ("top", "", "bottom") for column in ("left", "", "right")]
-PLACES = [cell or "center" for cell in _CELLS]
-# Answers to choose wrong options from, by kind of question.
-CHOICES: dict[str, Sequence[str]] = {
-    "color": tuple(COLORS),
-    "shape": SHAPES,
-    "texture": TEXTURES,
-    "count": NUMBERS,
-    "place": PLACES,
-    "motion": [f"it {kind}" for kind in MOTIONS],
-}
-PICTURE_KINDS, CLIP_KINDS = ("color", "shape", "texture", "count", "place"), ("motion", "color", "shape", "count")
 # kind -> (category, L2 category) of MMBench, number of SEED-Bench's type, task of Video-MME, ability of MMBench-Video
 MMBENCH_CATEGORIES = {
     "color": ("attribute_recognition", "finegrained_perception (instance-level)"),
@@ -104,74 +89,14 @@ def write_clip(path: Path, frames: Frames) -> None:
             writer.write(frame)
 
 
-def generator_of(part: Part, number: int) -> np.random.Generator:
-    return np.random.default_rng([part.scenes.seed, number, part.place])
-
-
-def ask_one(scene: Scene, rng: np.random.Generator, kind: str, *, moving: bool = False) -> Question | None:
-    """Ask one question of a kind, if the scene allows it."""
-    return next(iter(ask(scene, rng, 1, moving=moving, kinds=(kind,))), None)
-
-
-def _ask_existence(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
-    here = {item.pair for item in scene.objects}
-    named = scene.objects[int(rng.integers(len(scene.objects)))]
-    absent = [(named.color, shape) for shape in SHAPES if (named.color, shape) not in here]
-    other = absent[int(rng.integers(len(absent)))]
-    yes, no = (f"Is there {with_article(' '.join(pair))}?" for pair in (named.pair, other))
-    return yes, no
-
-
-def _ask_count(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
-    number = len(scene.objects)
-    wrong = number + 1 if number < 3 or rng.random() < 0.5 else number - 1
-    yes, no = (f"Are there {NUMBERS[one]} objects?" for one in (number, wrong))
-    return yes, no
-
-
-def _ask_about(kind: str, start: str, end: str, asked: str) -> Callable[[Scene, np.random.Generator], Any]:
-    """Turn a question with one of CHOICES as its answer into one that is right and one that is wrong."""
-
-    def make(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
-        found = ask_one(scene, rng, kind)
-        if found is None:
-            return None
-        wrong = [one for one in CHOICES[kind] if one != found.answer]
-        name = found.text.removeprefix(start).removesuffix(end)
-        right, other = (asked.format(name, one) for one in (found.answer, wrong[int(rng.integers(len(wrong)))]))
-        return right, other
-
-    return make
-
-
-def _ask_numbers(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
-    found = ask_one(scene, rng, "more or fewer")
-    if found is None:
-        return None
-    turned = found.text.replace(" more ", " <> ").replace(" fewer ", " more ").replace(" <> ", " fewer ")
-    return (found.text, turned) if found.answer == "yes" else (turned, found.text)
-
-
-# Category of MME -> function that asks two questions about a picture, with the answers yes and no.
-MME_CATEGORIES: dict[str, Callable[[Scene, np.random.Generator], tuple[str, str] | None]] = {
-    "existence": _ask_existence,
-    "count": _ask_count,
-    "position": _ask_about("place", "Where is the ", "?", "Is the {} in the {} part of the picture?"),
-    "color": _ask_about("color", "What color is the ", "?", "Is the {} {}?"),
-    "numerical_calculation": _ask_numbers,
-}
-
-
 def write_mme(root: Path, parts: Sequence[Part]) -> None:
     """Write MME below a data root: two questions a picture, one of them with the answer yes."""
     for part in parts:
         rows: Rows = []
         for number, sample in part.draw("conversation", block=MME_BLOCK):
             scene, rng = sample.meta["scene"], generator_of(part, number)
-            category = list(MME_CATEGORIES)[number % len(MME_CATEGORIES)]
-            pair = MME_CATEGORIES[category](scene, rng)
-            if pair is None:  # this scene does not allow it
-                category, pair = "existence", _ask_existence(scene, rng)
+            wanted = list(MME_CATEGORIES)[number % len(MME_CATEGORIES)]
+            category, pair = ask_pair(scene, rng, wanted, withheld_pairs(part.scenes.split))
             name = f"{category}/{number:07d}.png"
             shown = encode_picture(sample.frames[0], name)
             rows += [
@@ -181,29 +106,6 @@ def write_mme(root: Path, parts: Sequence[Part]) -> None:
             ]  # fmt: skip
         features = {"question_id": TEXT, "image": IMAGE, "question": TEXT, "answer": TEXT, "category": TEXT}
         write_table(root / MME / "data" / f"{part.name}-00000-of-00001.parquet", rows, features)
-
-
-def draw_choices(
-    part: Part, block: int, *, moving: bool, num_questions: int = 1
-) -> Iterator[tuple[int, Sample, list[Question]]]:
-    """Draw pictures or clips with questions whose answer is one of CHOICES; for `block` see `Part.draw`."""
-    kinds, task = (CLIP_KINDS, "video_conversation") if moving else (PICTURE_KINDS, "conversation")
-
-    def questions(sample: Sample) -> list[Question]:
-        return ask(
-            sample.meta["scene"], generator_of(part, sample.meta["index"]), num_questions, moving=moving, kinds=kinds
-        )
-
-    for number, sample in part.draw(task, block=block, keep=questions):
-        yield number, sample, questions(sample)
-
-
-def pick_options(question: Question, rng: np.random.Generator) -> tuple[list[str], int]:
-    """Pick four options in random order; return them with the place of the right one."""
-    wrong = [one for one in CHOICES[question.kind] if one != question.answer]
-    options = [question.answer, *(wrong[i] for i in rng.permutation(len(wrong))[: len(LETTERS) - 1])]
-    order = rng.permutation(len(LETTERS))
-    return [options[i] for i in order], int(np.flatnonzero(order == 0)[0])
 
 
 def write_mmbench(root: Path, parts: Sequence[Part]) -> None:
