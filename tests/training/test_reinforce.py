@@ -1,0 +1,262 @@
+"""Check that sampled answers are predictions, that the policy loss sees their probabilities, and that a run resumes."""
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.small_families import build_family
+from support.small_model import build_model, draw_sample
+from torch import Tensor
+
+from sa2va.data import catalog
+from sa2va.data.base import Generated
+from sa2va.inference.predictor import Predictor
+from sa2va.inference.requests import Options, Request
+from sa2va.model.losses import LossConfig
+from sa2va.model.processor import Processor
+from sa2va.model.sa2va import Sa2VA
+from sa2va.training.logger import RunLogger
+from sa2va.training.mixture import DatasetShare
+from sa2va.training.policy import PolicyConfig, PolicyLoss
+from sa2va.training.reinforce import ReinforceConfig, ReinforceData, ReinforceStage
+from sa2va.training.rewards import RewardConfig, Sampled
+from sa2va.training.rollouts import Answer, Prompt, Sampler, SamplingConfig, pack_answers, roll_out
+from sa2va.training.stage import RunContext
+from sa2va.training.supervised import ChosenFrames, SupervisedConfig
+from sa2va.training.trainer import fit_stage, run_stage
+from sa2va.types import Sample, Turn
+
+SAMPLING = SamplingConfig(answers=3, max_new_tokens=6, temperature=1.5)
+QUESTION = Turn(question="Is it small ?", answer="It is .")
+
+
+def draw_asked(index: int, num_frames: int = 1) -> Sample:
+    """Draw a sample with a question beside its request."""
+    sample = draw_sample(index, num_frames)
+    return replace(sample, turns=(*sample.turns, QUESTION, replace(QUESTION, supervised=False)))
+
+
+@pytest.fixture(autouse=True)
+def datasets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, build in {"pictures": draw_asked, "clips": partial(draw_asked, num_frames=3)}.items():
+        monkeypatch.setitem(catalog.DATASETS, name, partial(Generated, build))
+
+
+def describe(**more: object) -> ReinforceConfig:
+    config = ReinforceConfig(
+        name="rewards", steps=3, batch_size=2, lr=1e-2, warmup_steps=1, save_every=1, log_every=1, autocast=False,
+        num_workers=0, datasets=(DatasetShare(name="pictures", weight=1),), lora_rank=4, sampling=SAMPLING,
+        policy=PolicyConfig(least_spread=1e-4), prompts_per_sample=1,
+    )  # fmt: skip
+    return replace(config, **more)
+
+
+@pytest.fixture(scope="module")
+def taught() -> dict[str, Tensor]:
+    """Return the weights of a model that has learned the form of the answers, so that some samples are right."""
+    model, processor = build_model(seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(catalog.DATASETS, "pictures", partial(Generated, draw_asked))
+        config = SupervisedConfig(
+            name="first", steps=14, batch_size=4, lr=1e-2, warmup_steps=2, num_workers=0, autocast=False, lora_rank=0,
+            datasets=(DatasetShare(name="pictures", weight=1),), mask_side=64,
+            losses=LossConfig(num_points=16, bce=0, dice=0),
+        )  # fmt: skip
+        fit_stage(config.build(share(model, processor, Path())))
+    return model.state_dict()
+
+
+def share(model: Sa2VA, processor: Processor, folder: Path) -> RunContext:
+    return RunContext(model=model, processor=processor, seed=0, folder=folder, device=torch.device("cpu"))
+
+
+def build_stage(taught: dict[str, Tensor], folder: Path, **more: object) -> ReinforceStage:
+    model, processor = build_model(seed=1)
+    model.load_state_dict(taught)
+    return describe(**more).build(share(model, processor, folder))
+
+
+def ask(sample: Sample, seed: int = 5) -> Prompt:
+    return Prompt(sample.frames, sample.turns[0], sample.masks, seed)
+
+
+def write(answer: str, processor: Processor, width: int) -> Answer:
+    """Build an answer of given tokens, without masks."""
+    ids, _ = processor.encode_answer(Turn(question="", answer=answer))
+    seg = processor.seg_id
+    ids = [*ids[:2], seg, *ids[2:], *processor.encode_end()]
+    nothing = torch.zeros(1, width)
+    return Answer(ids, nothing, nothing[:, 0], Sampled(answer, np.zeros((0, 1, 64, 64), bool), has_ended=True))
+
+
+@pytest.mark.parametrize("num_frames", [1, 2])
+def test_sampled_answers_are_those_of_a_prediction(num_frames: int) -> None:
+    model, processor = build_model(seed=1)
+    prompts = [ask(draw_sample(1, num_frames)), ask(draw_sample(2, num_frames), seed=6)]
+    groups = Sampler(model, processor, SAMPLING, noise=0.0).sample(prompts)
+    assert groups[0][0].token_ids == Sampler(model, processor, SAMPLING, noise=0.0).sample(prompts)[0][0].token_ids
+    texts = {answer.sampled.text for group in groups for answer in group}
+    assert len(groups) == 2 and all(len(group) == 3 for group in groups) and len(texts) > 3
+    predictor = Predictor(model, processor)
+    from sa2va.training.rollouts import _derive_seed
+
+    for prompt, group in zip(prompts, groups, strict=True):
+        for number, answer in enumerate(group):
+            options = Options(
+                max_new_tokens=6, temperature=1.5, seed=_derive_seed(prompt.seed, number), num_keyframes=num_frames
+            )
+            media = prompt.frames if num_frames > 1 else prompt.frames[0]
+            found = predictor.predict_batch([Request(media, prompt.turn.question)], options)[0]
+            assert found.text == answer.sampled.text.strip()
+            assert len(found.objects) == len(answer.sampled.masks)
+            for one, mask in zip(found.objects, answer.sampled.masks, strict=True):
+                assert (one.masks != mask).mean() < 0.01  # another batch changes the last bits
+
+
+@pytest.mark.parametrize("kind", ["embedded", "qwen3_vl", "internvl_internlm2"])
+def test_branches_give_the_probabilities_and_states_of_answers_alone(kind: str) -> None:
+    model, processor = build_model(seed=1) if kind == "embedded" else build_family(kind)
+    model.eval()
+    prompts = [ask(draw_sample(1)), ask(draw_sample(2))]
+    texts = [["It is small.", "Sure"], ["There is no square.", "It is the red circle left of it."]]
+    answers = [[write(text, processor, model.mllm.width) for text in group] for group in texts]
+    batch, actions = pack_answers(processor, prompts, answers, torch.zeros(2, 2), temperature=2.0, has_noise=True)
+    with torch.no_grad():
+        states = model.mllm.run_text(model.encode(batch))
+        found = actions.log_probs(states, model.mllm.logits)
+        seg_states = model.gather_seg_states(states, batch)
+    assert batch.branches is not None and len(batch.input_ids) == 2 and actions.seg_owners.tolist() == [0, 1, 2, 3]
+    done = 0
+    for number, (prompt, answer) in enumerate((p, a) for p, g in zip(prompts, answers, strict=True) for a in g):
+        with torch.no_grad():
+            stream, last = Sampler(model, processor, SAMPLING, 0.0).engine.prefill(
+                [Sampler(model, processor, SAMPLING, 0.0).engine.open(Request(prompt.frames[0], prompt.turn.question))]
+            )
+            alone = stream.append(model.mllm.embed_text(answer.token_ids, torch.device("cpu")))[0]
+            logits = model.mllm.logits(torch.cat([last, alone[:-1]])) / 2.0
+            wanted = logits.log_softmax(-1).gather(1, torch.tensor(answer.token_ids)[:, None])[:, 0]
+        size = len(answer.token_ids)
+        torch.testing.assert_close(found[done : done + size], wanted, atol=2e-4, rtol=1e-3)
+        torch.testing.assert_close(seg_states[number], alone[2], atol=2e-3, rtol=1e-2)
+        done += size
+    assert done == len(found)
+
+
+def test_equal_rewards_give_a_batch_without_advantages() -> None:
+    model, processor = build_model(seed=1)
+    only_format = RewardConfig(mask=0, presence=0, number=0, words=0)
+    found = roll_out(Sampler(model, processor, SAMPLING, 0.0), [ask(draw_sample(1))] * 2, only_format, 0.5)
+    assert found.num_kept == 0 and not found.actions.advantages.any() and len(found.batch.input_ids) == 1
+    assert set(found.scores) == {"mask", "presence", "number", "format"} and found.rewards.shape == (2, 3)
+
+
+def test_noise_is_that_of_the_seed_and_its_density_is_highest_at_the_mean() -> None:
+    model, processor = build_model(seed=1)
+    sampler = Sampler(model, processor, SAMPLING, noise=0.1)
+    states = [torch.full((64,), 2.0)]
+    noised, deviations = sampler._add_noise(states, 3)
+    assert torch.equal(noised, sampler._add_noise(states, 3)[0])
+    assert not torch.equal(noised, sampler._add_noise(states, 4)[0])
+    assert deviations.item() == pytest.approx(0.2) and (noised - 2).std().item() == pytest.approx(0.2, rel=0.4)
+
+
+def read_rewards(folder: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [line["losses"] for line in lines if "losses" in line]
+
+
+def run(stage: ReinforceStage, folder: Path) -> Sa2VA:
+    with RunLogger(folder, quiet=True, tensorboard=False) as logger:
+        run_stage(stage, folder, "cpu", logger)
+    return stage.module.model
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_a_run_trains_the_language_model_alone_and_resumes(
+    noise: float, taught: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = {"policy": PolicyConfig(least_spread=1e-4, noise=noise)}
+    stage = build_stage(taught, tmp_path / "whole", **more)
+    before = {name: value.clone() for name, value in stage.module.model.state_dict().items()}
+    whole = run(stage, tmp_path / "whole").state_dict()
+    changed = {name for name, value in whole.items() if not torch.equal(value, before[name])}
+    assert changed and all("language_model" in name or "vision_projector" in name or "mlp1" in name
+                           or "multi_modal_projector" in name for name in changed), changed  # fmt: skip
+    losses = read_rewards(tmp_path / "whole")
+    assert len(losses) == 3 and {"policy", "kl", "reward", "reward_format", "informative"} <= set(losses[0])
+    assert losses[0]["kl"] == pytest.approx(0, abs=1e-5) and losses[-1]["kl"] > 0
+    assert any("seg_policy" in each for each in losses) is bool(noise)
+
+    broken = build_stage(taught, tmp_path / "parts", **more)
+    keys = broken.data.keys
+    monkeypatch.setattr(broken.data, "keys", lambda step: keys(step) if step < 2 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(broken, tmp_path / "parts")
+    parts = run(build_stage(taught, tmp_path / "parts", **more), tmp_path / "parts").state_dict()
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value)
+
+
+def test_several_updates_use_the_same_answers_and_ratios_leave_1(taught: dict[str, Tensor], tmp_path: Path) -> None:
+    stage = build_stage(taught, tmp_path, updates=2, policy=PolicyConfig(kl=0, least_spread=1e-4))
+    data = stage.data
+    assert data.keys(0) == data.keys(1) != data.keys(2)
+    batch = data.collate([data[key] for key in data.keys(0)])
+    first = stage.module(batch)
+    policies: list[PolicyLoss] = [policy for _, policy in stage.module._rollouts.values()]
+    first["policy"].mean.backward()
+    with torch.no_grad():
+        for parameter in stage.parameters():
+            if parameter.grad is not None:
+                parameter -= 0.5 * parameter.grad
+    second = stage.module(batch)
+    assert [policy for _, policy in stage.module._rollouts.values()] == policies
+    assert first["policy"].mean.item() == pytest.approx(0, abs=1e-5)
+    assert second["policy"].mean.item() < -1e-4  # better answers are more likely now
+    assert "kl" not in second
+
+
+def test_questions_of_a_sample_are_asked_by_themselves() -> None:
+    _, processor = build_model()
+    data = ReinforceData(describe(prompts_per_sample=0), processor)
+    prompts = data.read_prompts(data[data.keys(0)[0]])
+    assert [prompt.turn.question for prompt in prompts][1] == QUESTION.question and len(prompts) == 2
+    assert [len(prompt.masks) for prompt in prompts] == [1, 0]
+    one = ReinforceData(describe(), processor)
+    asked = {one.read_prompts(one[key])[0].turn.question for step in range(3) for key in one.keys(step)}
+    assert QUESTION.question in asked and len(asked) >= 2
+    clips = ReinforceData(describe(datasets=(DatasetShare(name="clips", weight=1),), num_frames=2), processor)
+    assert clips.read_prompts(clips[clips.keys(0)[0]])[0].frames.shape[0] == 2
+
+
+def test_a_sample_without_a_picture_is_refused_by_name() -> None:
+    _, processor = build_model()
+    data = ReinforceData(describe(), processor)
+    text = ChosenFrames(Sample(turns=(QUESTION,)), [], 0, "drawn texts", "dataset texts, item 3")
+    with pytest.raises(ValueError, match=r"dataset texts, item 3: rewards need one picture or clip, got 0; leave"):
+        data.read_prompts(text)
+    silent = replace(draw_sample(1), turns=(replace(QUESTION, supervised=False),))
+    with pytest.raises(ValueError, match=r"item 4: no answer is supervised"):
+        data.read_prompts(ChosenFrames(silent, [0], 0, "", "item 4"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"trains_mask_decoder": True}, "rewards send no gradient to the mask decoder"),
+        ({"halves_frozen": True}, "answers are sampled in float32"),
+        ({"parallel": "fsdp"}, "a sharded model cannot sample answers; set parallel=ddp"),
+        ({"lora_dropout": 0.1}, "lora_dropout is 0.1; expected 0 to 0"),
+        ({"updates": 0}, "updates is 0; expected 1 to 64"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        describe(**settings)
+    for sampling, text in (({"answers": 1}, "expected 2 or more"), ({"temperature": 0.0}, "expected more than 0")):
+        with pytest.raises(ValueError, match=text):
+            SamplingConfig(**sampling)
