@@ -105,13 +105,13 @@ class PolicyLoss:
     def __call__(self, view: ForwardView) -> dict[str, LossTerm]:
         actions, config = self.actions, self.config
         log_probs = actions.log_probs(view.hidden_states, self.logits)
-        has_noise = bool(len(actions.states))
-        densities = actions.log_densities(view.seg_states) if has_noise else log_probs.new_zeros(0)
+        # Terms follow from the settings alone: all processes of a step must have the same.
+        densities = actions.log_densities(view.seg_states) if config.noise else log_probs.new_zeros(0)
         if self.old is None:
             self.old = log_probs.detach(), densities.detach()
         ratios = (log_probs - self.old[0]).exp()
         terms = {"policy": self._clipped(ratios, actions.owners)}
-        if has_noise:
+        if config.noise:
             term = self._clipped((densities - self.old[1]).exp(), actions.seg_owners)
             terms["seg_policy"] = LossTerm(term.total, term.count, config.noise_weight)
         if actions.reference is not None:

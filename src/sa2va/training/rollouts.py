@@ -110,7 +110,7 @@ class Sampler:
         stream, last = engine.prefill(queries)
         rows = torch.arange(len(prompts)).repeat_interleave(config.answers)
         stream.keep_rows(rows)
-        seeds = [_derive_seed(prompt.seed, number) for prompt in prompts for number in range(config.answers)]
+        seeds = [derive_seed(prompt.seed, number) for prompt in prompts for number in range(config.answers)]
         asked = [queries[row] for row in rows.tolist()]
         options = [replace(query.options, seed=seed) for query, seed in zip(asked, seeds, strict=True)]
         decoding = engine.decode(stream, last[rows.to(last.device)], options).finish()
@@ -158,7 +158,8 @@ def _to_request(prompt: Prompt) -> Request:
     return Request(frames, prompt.turn.question, np.stack(prompt.turn.regions) if prompt.turn.regions else None)
 
 
-def _derive_seed(*numbers: int) -> int:
+def derive_seed(*numbers: int) -> int:
+    """Derive the seed of an answer from that of its prompt and its place in the group."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 

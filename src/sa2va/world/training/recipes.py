@@ -139,7 +139,7 @@ def tiny_rl() -> SupervisedRun:
     """
     datasets = (DatasetShare(name="world/refseg", weight=0.75), DatasetShare(name="world/conversation", weight=0.25))
     stage = ReinforceConfig(
-        name="rewards", datasets=datasets, steps=100, prompts_per_sample=2, lr=1e-4, warmup_steps=5,
+        name="rewards", datasets=datasets, steps=60, prompts_per_sample=2, lr=1e-4, warmup_steps=5,
         group_by_length=False, lora_rank=0, new_tokens="all", trains_vision_projector=False, autocast=False,
         log_every=5,
     )  # fmt: skip
