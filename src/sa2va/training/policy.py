@@ -75,6 +75,7 @@ class Actions:
     states: Tensor  # (M, D) [SEG] states as sampled; (0, D) without noise
     deviations: Tensor  # (M,) standard deviation of their noise
     seg_owners: Tensor  # (M,) answer of each mask token
+    counts: float = 1.0  # count of each answer in the means; 0 = packed only so that there is a forward pass
     reference: Tensor | None = None  # (A,) log-probabilities of the tokens by the start model
 
     def log_probs(self, hidden_states: Tensor, logits: Callable[[Tensor], Tensor]) -> Tensor:
@@ -89,7 +90,7 @@ class Actions:
     def per_answer(self, values: Tensor, owners: Tensor) -> LossTerm:
         """Average values over each answer, then sum over the answers."""
         number = torch.bincount(owners, minlength=len(self.advantages))
-        return LossTerm((values / number[owners]).sum(), float(len(self.advantages)))
+        return LossTerm((values / number[owners]).sum() * self.counts, len(self.advantages) * self.counts)
 
 
 @dataclass

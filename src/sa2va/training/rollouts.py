@@ -182,8 +182,7 @@ def roll_out(sampler: Sampler, prompts: Sequence[Prompt], rewards: RewardConfig,
         sampler: of the model.
         prompts: B of them.
         rewards: weights of the rewards.
-        least_spread: see `normalize_groups`. If no group reaches it, the first is packed without advantages, so that
-            there is a batch.
+        least_spread: see `normalize_groups`. If no group reaches it, the first is packed, but does not count.
     """
     answers = sampler.sample(prompts)
     scored = [
@@ -197,6 +196,7 @@ def roll_out(sampler: Sampler, prompts: Sequence[Prompt], rewards: RewardConfig,
         sampler.engine.processor, [prompts[row] for row in rows], [answers[row] for row in rows], advantages[rows],
         temperature=sampler.config.temperature, has_noise=sampler.noise > 0,
     )  # fmt: skip
+    actions = replace(actions, counts=float(kept.any()))
     by_name: dict[str, list[float]] = {}
     for scores in (scores for group in scored for scores in group):
         for name, score in scores.items():
