@@ -36,7 +36,7 @@ def register() -> None:
 
 def describe(**more: object) -> ReinforceConfig:
     config = ReinforceConfig(
-        name="rewards", steps=3, batch_size=2, lr=1e-2, warmup_steps=1, save_every=1, log_every=1, autocast=False,
+        name="rewards", steps=3, batch_size=2, lr=1e-3, warmup_steps=1, save_every=1, log_every=1, autocast=False,
         num_workers=0, datasets=(DatasetShare(name="asked", weight=1),), lora_rank=4, sampling=SAMPLING,
         policy=PolicyConfig(least_spread=1e-4), prompts_per_sample=1, group_by_length=False,
     )  # fmt: skip

@@ -63,7 +63,7 @@ class SamplingConfig:
 class Answer:
     """One sampled answer."""
 
-    token_ids: list[int]  # the end token included
+    token_ids: list[int]  # the end token included, see `cut_after`
     seg_states: Tensor  # (m, D) states at its mask tokens, with their noise
     deviations: Tensor  # (m,) standard deviation of the noise; 0 = none
     sampled: Sampled
@@ -128,7 +128,9 @@ class Sampler:
             text = engine.processor.decode(ids)
             end = engine.processor.encode_end()[:1] if ended and not decoding.said_end[row] else []
             sampled = Sampled(text, _stack_masks(prediction, query), ended)
-            answers.append(Answer([*ids, *end], *noised[row], sampled))
+            kept = cut_after([*ids, *end], engine.processor.image_id)
+            num_segs = sum(token in engine.processor.seg_tokens for token in kept)
+            answers.append(Answer(kept, *(values[:num_segs] for values in noised[row]), sampled))
         return [answers[first : first + config.answers] for first in range(0, len(answers), config.answers)]
 
     def _options(self, prompt: Prompt) -> Options:
@@ -151,6 +153,11 @@ class Sampler:
         generator = torch.Generator("cpu").manual_seed(seed)  # the same noise on every device
         noise = torch.randn(means.shape, generator=generator).to(means)
         return means + deviations[:, None] * noise, deviations
+
+
+def cut_after(token_ids: list[int], image_id: int) -> list[int]:
+    """Cut an answer after its first image token, which a batch cannot embed: it is trained as the last prediction."""
+    return token_ids[: token_ids.index(image_id) + 1] if image_id in token_ids else token_ids
 
 
 def _to_request(prompt: Prompt) -> Request:
@@ -208,6 +215,8 @@ def roll_out(sampler: Sampler, prompts: Sequence[Prompt], rewards: RewardConfig,
 class _Packed:
     """Rows under construction, one for each prompt, and where they have the tokens of its answers."""
 
+    image_id: int
+    pad_id: int
     rows: list[tuple[list[int], list[int]]] = field(default_factory=list)  # token ids and visual index
     branches: list[list[int]] = field(default_factory=list)
     places: list[tuple[int, int]] = field(default_factory=list)  # of the states that predict the tokens
@@ -230,7 +239,7 @@ class _Packed:
             self.token_ids += answer
             self.owners += [self.num_answers] * len(answer)
             self.num_answers += 1
-            ids += answer
+            ids += [self.pad_id if token == self.image_id else token for token in answer]  # it is a last token
             branch += [number] * len(answer)
         self.rows.append((ids, visual_index))
         self.branches.append(branch)
@@ -259,7 +268,7 @@ def pack_answers(
         The batch, without labels or masks to decode, and what was sampled.
     """
     pictures = [processor.read_pictures(prompt.frames) for prompt in prompts]
-    packed = _Packed()
+    packed = _Packed(processor.image_id, processor.pad_id)
     for prompt, group, own in zip(prompts, answers, pictures, strict=True):
         question = processor.encode_question(prompt.turn, [picture.num_tokens for picture in own])
         packed.add(*question, [answer.token_ids for answer in group], set(processor.seg_tokens))

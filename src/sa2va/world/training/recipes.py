@@ -135,7 +135,7 @@ def world_layouts() -> RunConfig:
 def tiny_rl() -> SupervisedRun:
     """Train the text model of the embedded model with rewards for its masks, refusals and short answers.
 
-    The settings of docs/rewards.md, chosen on a seed of its own.
+    Its figures are in docs/training.md.
     """
     datasets = (DatasetShare(name="world/refseg", weight=0.75), DatasetShare(name="world/conversation", weight=0.25))
     stage = ReinforceConfig(
@@ -143,7 +143,7 @@ def tiny_rl() -> SupervisedRun:
         group_by_length=False, lora_rank=0, new_tokens="all", trains_vision_projector=False, autocast=False,
         log_every=5,
     )  # fmt: skip
-    return SupervisedRun(name="tiny_rl", output="runs/tiny_rl", start="tiny", stages=(stage,))
+    return SupervisedRun(name="tiny_rl", output="runs/tiny_rl", start="tiny", unties=False, stages=(stage,))
 
 
 def _language(*, steps: int, batch_size: int, lr: float, warmup_steps: int) -> CotrainConfig:
