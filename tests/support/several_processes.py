@@ -16,6 +16,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # as a program it knows its own folder only
 from support.small_model import build_model
+from support.small_rewards import build_rewards
 from support.small_stage import SmallRun, SmallStage, small_stages
 from support.toy_stage import ToyStage, toy_config
 
@@ -109,6 +110,7 @@ RUNS: dict[str, Callable[[], Any]] = {
     "small-ddp": build_small,
     "small-fsdp": lambda: build_small(parallel="fsdp"),
     "small-fsdp-killed": lambda: build_small(parallel="fsdp"),
+    "rewards-ddp": build_rewards,
     "lora-fsdp": lambda: build_lora(parallel="fsdp"),
     "stopped-late-toy-fsdp": lambda: stopping(build_toy(parallel="fsdp"), 11),
     "stopped-toy-fsdp": lambda: stopping(build_toy(parallel="fsdp"), STOP_AT),

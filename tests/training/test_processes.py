@@ -18,6 +18,7 @@ from support.several_processes import (
     STOP_AT,
     WHOLE_RUN,
     build_lora,
+    build_rewards,
     build_run,
     build_small,
     build_toy,
@@ -32,7 +33,16 @@ from sa2va.training.processes import start_process
 from sa2va.training.run import train_run
 from sa2va.training.state import read_state
 
-TOGETHER = ["toy-ddp", "toy-fsdp", "toy-accumulate-ddp", "toy-accumulate-fsdp", "small-ddp", "small-fsdp", "lora-fsdp"]
+TOGETHER = [
+    "toy-ddp",
+    "toy-fsdp",
+    "toy-accumulate-ddp",
+    "toy-accumulate-fsdp",
+    "small-ddp",
+    "small-fsdp",
+    "rewards-ddp",
+    "lora-fsdp",
+]
 STOPPED = ["stopped-toy-fsdp", "stopped-small-fsdp"]
 
 
@@ -75,7 +85,7 @@ def compare(folder: Path, alone: Path) -> None:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train each kind of stage in one process."""
     folder = tmp_path_factory.mktemp("alone")
-    for name, build in (("toy", build_toy), ("small", build_small), ("lora", build_lora)):
+    for name, build in (("toy", build_toy), ("small", build_small), ("lora", build_lora), ("rewards", build_rewards)):
         train(build(), folder / name)
     train(build_toy(validate_every=5), folder / "toy-fsdp")
     return folder

@@ -29,6 +29,7 @@ from sa2va.training.loader import StepSampler
 from sa2va.training.memory_plan import Load, MemoryPlan, measure_step
 from sa2va.training.mixture import drawn_name
 from sa2va.training.parts import find_parts
+from sa2va.training.reinforce import ReinforceConfig
 from sa2va.training.supervised import (
     SupervisedConfig,
     SupervisedData,
@@ -102,6 +103,7 @@ def plan_run(config: RunConfig, num_processes: int = 1) -> RunPlan:
     """
     described = map(config.describe_stage, config.stages)
     stages = [stage for stage in described if isinstance(stage, SupervisedConfig)]
+    stages = [stage for stage in stages if not isinstance(stage, ReinforceConfig)]  # their answers are not known yet
     if not isinstance(config, SupervisedRun) or len(stages) < len(config.stages):
         raise ValueError(f"recipe {config.name}: a dry run describes supervised training alone; start it without")
     device = choose_device(config.device)

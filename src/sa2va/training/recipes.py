@@ -12,6 +12,7 @@ from sa2va.data.stored import DrawConfig
 from sa2va.extensions import find_part
 from sa2va.training.config import RunConfig
 from sa2va.training.mixture import DatasetShare
+from sa2va.training.reinforce import ReinforceConfig
 from sa2va.training.supervised import SupervisedConfig, SupervisedRun
 
 # Draws of each record in one epoch. A repeated record gets other sentences and templates each time.
@@ -72,6 +73,13 @@ def sa2va_qwen3_vl_4b() -> SupervisedRun:
     return _qwen("sa2va_qwen3_vl_4b", "qwen3_vl", "Qwen3-VL-4B-Instruct", batch_size=128)
 
 
+def rewards() -> SupervisedRun:
+    """Train a model with rewards on referring expressions, absent objects among them, or on own data."""
+    datasets = (DatasetShare(name="grefcoco", repeats=1), DatasetShare(name="refcocog", repeats=1))
+    stage = ReinforceConfig(name="rewards", datasets=datasets, steps=500, save_every_s=1800)
+    return SupervisedRun(name="rewards", output="runs/rewards", unties=False, stages=(stage,))
+
+
 RECIPES: dict[str, Callable[[], RunConfig]] = {  # recipes of the core
     "sa2va_1b": sa2va_1b,
     "sa2va_4b": sa2va_4b,
@@ -83,6 +91,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {  # recipes of the core
     "sa2va_qwen2_5_vl_3b": sa2va_qwen2_5_vl_3b,
     "sa2va_qwen2_5_vl_7b": sa2va_qwen2_5_vl_7b,
     "sa2va_qwen3_vl_4b": sa2va_qwen3_vl_4b,
+    "rewards": rewards,
 }
 
 

@@ -26,6 +26,7 @@ RECIPES = {
     "tiny_more": "sa2va.world.training.recipes:tiny_more",
     "tiny_gpu": "sa2va.world.training.recipes:tiny_gpu",
     "tiny_tracking": "sa2va.world.training.recipes:tiny_tracking",
+    "tiny_rl": "sa2va.world.training.recipes:tiny_rl",
     "world_supervised": "sa2va.world.training.recipes:world_supervised",
     "world_layouts": "sa2va.world.training.recipes:world_layouts",
 }

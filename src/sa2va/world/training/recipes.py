@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sa2va.training.config import RunConfig
 from sa2va.training.mixture import DatasetShare
 from sa2va.training.recipes import sa2va_internvl3_2b
+from sa2va.training.reinforce import ReinforceConfig
 from sa2va.training.stage import StageConfig
 from sa2va.training.supervised import SupervisedConfig, SupervisedRun
 from sa2va.world.training.cotrain import CotrainConfig
@@ -129,6 +130,20 @@ def world_layouts() -> RunConfig:
     return replace(
         paper, name="world_layouts", output="runs/world_layouts", start="tiny", base="", template="", stages=(stage,)
     )
+
+
+def tiny_rl() -> SupervisedRun:
+    """Train the text model of the embedded model with rewards for its masks, refusals and short answers.
+
+    Its figures are in docs/training.md.
+    """
+    datasets = (DatasetShare(name="world/refseg", weight=0.75), DatasetShare(name="world/conversation", weight=0.25))
+    stage = ReinforceConfig(
+        name="rewards", datasets=datasets, steps=60, prompts_per_sample=2, lr=1e-4, warmup_steps=5,
+        group_by_length=False, lora_rank=0, new_tokens="all", trains_vision_projector=False, autocast=False,
+        log_every=5,
+    )  # fmt: skip
+    return SupervisedRun(name="tiny_rl", output="runs/tiny_rl", start="tiny", unties=False, stages=(stage,))
 
 
 def _language(*, steps: int, batch_size: int, lr: float, warmup_steps: int) -> CotrainConfig:
