@@ -83,7 +83,7 @@ def build_model(seed: int = 0, seg_design: str = "single") -> tuple[Sa2VA, Proce
     tokenizer = build_tokenizer()
     tokenizer.add_tokens(list(SEG_DESIGNS[seg_design].added_tokens(4)), special_tokens=True)
     config = shrink(json.loads((EMBEDDED / "config.json").read_text()), tokenizer)
-    config = replace(config, seg_design=seg_design)
+    config = replace(config, seg_design=seg_design, temporal_heads=2)
     model = Sa2VA(config)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -69,9 +69,9 @@ class Batch(Prompts):
 
     @property
     def parts(self) -> frozenset[str]:
-        """Parts of the model that this batch runs in addition to the text model: "pictures", "clips", "masks", "tracks"."""
-        own = {"pictures": len(self.visual_index), "masks": len(self.seg_rows), "tracks": self.tracks is not None}
-        own["clips"] = len(self.clips)
+        """Parts of the model that this batch runs beside the text model: "pictures", "clips", "masks", "tracks"."""
+        own = {"pictures": len(self.visual_index), "clips": len(self.clips), "masks": len(self.seg_rows)}
+        own["tracks"] = self.tracks is not None
         return self.shared_parts | {name for name, there in own.items() if there}
 
     def with_parts(self, parts: Collection[str]) -> Self:

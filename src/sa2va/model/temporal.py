@@ -99,26 +99,39 @@ class TemporalEncoder(nn.Module):
         return tokens
 
     def encode(self, tokens: Tensor) -> Tensor:
-        """Compare the frames of clips of equal length: (C, K, n, D) -> (C, K, n, D)."""
-        config, num_frames = self.config, tokens.shape[1]
-        times, seen = _sample(num_frames, config.num_frames, tokens.device)
+        """Encode clips of equal length: (C, K, n, D) -> (C, K, n, D)."""
         states = self.norm(tokens)
+        found = self.compare(states).flatten(3).to(states.dtype)
+        times, _ = _sample(tokens.shape[1], self.config.num_frames, tokens.device)
+        when = F.one_hot(times, self.config.num_frames)[:, None].expand(len(tokens), -1, tokens.shape[2], -1)
+        return self.leave(self.mlp(torch.cat([states, found, when.to(states.dtype)], dim=-1)))
+
+    def compare(self, states: Tensor) -> Tensor:
+        """Match each token with the tokens of each frame.
+
+        Args:
+            states: (C, K, n, D) normalized tokens of clips of equal length.
+
+        Returns:
+            (C, K, n, H, S, 3 + e): expected displacement x y of the match in cells of a grid of 4 x 4, log of its
+            strength, its expected contents.
+        """
+        config = self.config
+        times, seen = _sample(states.shape[1], config.num_frames, states.device)
         others = states[:, seen]  # (C, S, n, D)
         query = F.normalize(self.query(states).unflatten(-1, (config.num_heads, -1)), dim=-1)  # (C, K, n, H, d)
         key = F.normalize(self.key(others).unflatten(-1, (config.num_heads, -1)), dim=-1)
         value = self.value(others).unflatten(-1, (config.num_heads, -1))  # (C, S, n, H, e)
         match = torch.einsum("ctihd,csjhd->cthisj", query, key) * self.sharpness.exp()[:, None, None, None]
-        shifts, rows = self._shifts(tokens.device)
-        frames = torch.arange(config.num_frames, device=tokens.device) - times[:, None] + config.num_frames - 1
+        shifts, rows = self._shifts(states.device)
+        frames = torch.arange(config.num_frames, device=states.device) - times[:, None] + config.num_frames - 1
         bias = self.bias.flatten(2)[frames][..., rows]  # (K, S, H, n, n)
         match = match + bias.permute(0, 2, 3, 1, 4)
         strength = match.logsumexp(-1, keepdim=True)  # (C, K, H, n, S, 1)
         share = (match - strength).exp()
         shift = torch.einsum("cthisj,ijx->cthisx", share, shifts.to(share.dtype))
         content = torch.einsum("cthisj,csjhe->cthise", share, value.to(share.dtype))
-        found = torch.cat([shift, strength, content], dim=-1).transpose(2, 3).flatten(3)  # (C, K, n, ...)
-        when = F.one_hot(times, config.num_frames)[:, None].expand(len(tokens), -1, tokens.shape[2], -1)
-        return self.leave(self.mlp(torch.cat([states, found.to(states.dtype), when.to(states.dtype)], dim=-1)))
+        return torch.cat([shift, strength, content], dim=-1).transpose(2, 3)
 
     def encode_blank(self) -> Tensor:
         """Encode a blank clip; return the sum of its encoding, which connects the weights to the graph."""

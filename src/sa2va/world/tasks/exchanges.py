@@ -74,11 +74,16 @@ class Exchange:
     kind: str
     targets: tuple[int, ...]  # indices into `scene.objects` that the answer is about, if any
     is_request: bool  # asks for masks
-    about: tuple[Span, ...] = ()  # words of the answer with their objects, where different words are about different ones
+    about: tuple[Span, ...] = ()  # parts of the answer with their objects
 
 
 def draw_exchanges(
-    scene: Scene, rng: np.random.Generator, num_requests: int, num_questions: int, *, hard: bool = True,
+    scene: Scene,
+    rng: np.random.Generator,
+    num_requests: int,
+    num_questions: int,
+    *,
+    hard: bool = True,
     moving: bool = False,
 ) -> list[Exchange]:
     """Generate exchanges about a scene in random order.

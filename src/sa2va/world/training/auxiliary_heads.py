@@ -102,6 +102,7 @@ class AuxiliaryConfig:
     # Answers to requests have many tokens but carry no information.
     request_weight: float = 0.5
     answer_weight: float = 1.5
+    location_weight: float = 1.0  # of the heads that predict location and existence from states
 
 
 class GroundedSa2VA(nn.Module):
@@ -169,6 +170,9 @@ class GroundingLosses:
         if targets.alignment and self.trained.code is not None:
             prompt_embeds = view.prompt_embeds[targets.seg_index][there]
             terms["alignment"] = self._alignment(self.trained.code, prompt_embeds, targets.boxes[there])
+        for name, term in terms.items():
+            if name.endswith(("_location", "_exists")):
+                terms[name] = replace(term, weight=self.trained.auxiliary.location_weight * term.weight)
         return terms
 
     def _patch_losses(self, patches: PatchLabels, view: ForwardView) -> dict[str, LossTerm]:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from sa2va.files.atomic import whole_file
 from sa2va.media.source import uniform_indices
 from sa2va.model.losses import LossTerm
 from sa2va.model.processor import Processor
@@ -24,9 +26,11 @@ from sa2va.world.scenes.motion import MOTIONS
 from sa2va.world.scenes.sampling import make_scene
 from sa2va.world.tasks.items import CLIP_FRAMES, SIDE
 from sa2va.world.training.patch_labels import LEAST_COVER, attribute_words, label_loss, word_losses
-from sa2va.world.training.scene_batch import attribute_ids
+from sa2va.world.training.scene_batch import ATTRIBUTE_SIZES, attribute_ids
 
 MOTION_WEIGHT = 2.0
+NOBODY = -1
+MAX_OBJECTS = 6  # of a clip, at most
 
 
 def motion_words(tokenizer: PreTrainedTokenizerBase) -> Tensor:
@@ -65,6 +69,12 @@ def motion_losses(
     return terms | {"word_motion": label_loss(logits, labels.kinds, MOTION_WEIGHT)}
 
 
+def own_tokens(masks: Tensor, side: int) -> Tensor:
+    """Return the object that covers most of each visual token's cell, if enough: (O, K, S, S) bool -> (K*n,) long."""
+    cover, owners = nn.functional.adaptive_avg_pool2d(masks.float(), side).flatten(1).max(0)
+    return torch.where(cover >= LEAST_COVER, owners, NOBODY)
+
+
 def label_motions(samples: Sequence[Sample], side: int) -> MotionLabels:
     """List the visual tokens of clips that an object covers.
 
@@ -75,21 +85,62 @@ def label_motions(samples: Sequence[Sample], side: int) -> MotionLabels:
     cells, kinds, attributes = [], [], []
     for row, sample in enumerate(samples):
         objects = sample.meta["scene"].objects
-        masks = torch.from_numpy(sample.tracks.masks(range(len(objects)), range(sample.num_frames))).float()
-        cover, owners = nn.functional.adaptive_avg_pool2d(masks, side).flatten(1).max(0)  # (K*n,)
-        found = (cover >= LEAST_COVER).nonzero()[:, 0]
-        cells.append(torch.stack([torch.full_like(found, row), found], dim=1))
-        own = owners[found]
+        owners = own_tokens(torch.from_numpy(sample.tracks.masks(range(len(objects)), range(sample.num_frames))), side)
+        places = (owners != NOBODY).nonzero()[:, 0]
+        cells.append(torch.stack([torch.full_like(places, row), places], dim=1))
+        own = owners[places]
         kinds.append(torch.tensor([MOTIONS.index(one.motion.kind) for one in objects])[own])
         attributes.append(torch.tensor([attribute_ids(one) for one in objects])[own])
     return MotionLabels(torch.cat(cells), torch.cat(kinds), torch.cat(attributes))
 
 
 @dataclass(frozen=True)
-class MotionBatch:
-    """Key frames of B clips with the labels of their visual tokens."""
+class EncodedClips:
+    """Visual tokens of the key frames of N clips, which a frozen vision tower makes once, with their labels."""
 
-    pixel_values: Tensor  # (B*K, 3, s, s)
+    tokens: Tensor  # (N, K*n, D) float16
+    owners: Tensor  # (N, K*n) int8, object on each token, NOBODY on the background
+    kinds: Tensor  # (N, O) int8, index into MOTIONS of each object; O is the largest number of objects
+    attributes: Tensor  # (N, O, 4) int8
+
+    def label(self, index: Tensor) -> MotionLabels:
+        """Label the tokens of some clips, in their order."""
+        owners = self.owners[index].long()
+        row, place = (owners != NOBODY).nonzero().unbind(1)
+        own = owners[row, place]
+        return MotionLabels(
+            torch.stack([row, place], dim=1),
+            self.kinds[index[row], own].long(),
+            self.attributes[index[row], own].long(),
+        )
+
+
+def encode_clips(model: Sa2VA, processor: Processor, seed: int, indices: Sequence[int]) -> EncodedClips:
+    """Draw clips and encode their key frames with the image encoder of a model."""
+    config = processor.config
+    keyframes, side = uniform_indices(CLIP_FRAMES, config.num_keyframes), int(config.tokens_per_tile**0.5)
+    shape = len(indices), config.num_keyframes * config.tokens_per_tile
+    tokens = torch.empty(*shape, model.mllm.width, dtype=torch.float16)
+    owners = torch.full(shape, NOBODY, dtype=torch.int8)
+    kinds = torch.zeros(len(indices), MAX_OBJECTS, dtype=torch.int8)
+    attributes = torch.zeros(len(indices), MAX_OBJECTS, len(ATTRIBUTE_SIZES), dtype=torch.int8)
+    for row, index in enumerate(indices):
+        scene = make_scene(seed, "train", index, moving=True)
+        drawn = scene.render(SIDE, CLIP_FRAMES)
+        pixels = [picture.pixel_values for picture in processor.read_pictures(drawn.frames[keyframes])]
+        with torch.no_grad():
+            tokens[row] = model.mllm.encode_images(torch.cat(pixels), torch.zeros(0, 3)).tokens
+        owners[row] = own_tokens(torch.from_numpy(drawn.masks[:, keyframes]), side)
+        kinds[row, : len(scene.objects)] = torch.tensor([MOTIONS.index(one.motion.kind) for one in scene.objects])
+        attributes[row, : len(scene.objects)] = torch.tensor([attribute_ids(one) for one in scene.objects])
+    return EncodedClips(tokens, owners, kinds, attributes)
+
+
+@dataclass(frozen=True)
+class MotionBatch:
+    """Visual tokens of B clips with their labels."""
+
+    tokens: Tensor  # (B, K*n, D)
     labels: MotionLabels
 
 
@@ -97,7 +148,8 @@ class MotionBatch:
 class MotionConfig(StageConfig):
     """Settings of pretraining the temporal encoder."""
 
-    first_scene: int = 30_000_000  # index of the first clip; other stages use other clips
+    num_clips: int  # clips, encoded once
+    first_scene: int = 5_000_000  # index of the first clip; other stages use other clips
 
     def build(self, context: RunContext) -> "MotionStage":
         if context.model.mllm.temporal is None:
@@ -106,33 +158,27 @@ class MotionConfig(StageConfig):
 
 
 class MotionData:
-    """Data of the stage: key frames of drawn clips with labels."""
+    """Data of the stage: clips whose visual tokens are stored, in a new order in each pass."""
 
-    def __init__(self, config: MotionConfig, processor: Processor) -> None:
-        self.config, self.processor = config, processor
-        self.keyframes = uniform_indices(CLIP_FRAMES, processor.config.num_keyframes)
-        self.side = int(processor.config.tokens_per_tile**0.5)
+    def __init__(self, config: MotionConfig, clips: EncodedClips) -> None:
+        self.config, self.clips = config, clips
 
     def __len__(self) -> int:
         return self.config.steps
 
     def keys(self, step: int) -> list[Key]:
-        first = self.config.first_scene + step * self.config.batch_size
-        return [(step, first + i) for i in range(self.config.batch_size)]
+        number, size = self.config.num_clips, self.config.batch_size
+        places = range(step * size, (step + 1) * size)
+        orders = {one: np.random.default_rng([self.config.seed, one]).permutation(number) for one in
+                  {place // number for place in places}}  # fmt: skip
+        return [(step, int(orders[place // number][place % number])) for place in places]
 
-    def __getitem__(self, key: Key) -> MotionBatch:
-        scene = make_scene(self.config.seed, "train", int(key[1]), moving=True)
-        drawn = scene.render(SIDE, CLIP_FRAMES)
-        frames, masks = drawn.frames[self.keyframes], drawn.masks[:, self.keyframes]
-        sample = Sample.of_arrays(frames=frames, turns=(), masks=masks, task="world/motion", meta={"scene": scene})
-        pixels = torch.cat([picture.pixel_values for picture in self.processor.read_pictures(frames)])
-        return MotionBatch(pixels, label_motions([sample], self.side))
+    def __getitem__(self, key: Key) -> int:
+        return int(key[1])
 
-    def collate(self, items: Sequence[MotionBatch]) -> MotionBatch:
-        rows = [item.labels.cells + torch.tensor([row, 0]) for row, item in enumerate(items)]
-        joined = {one.name: torch.cat([getattr(item.labels, one.name) for item in items]) for one in fields(MotionLabels)}
-        labels = MotionLabels(**joined | {"cells": torch.cat(rows)})
-        return MotionBatch(torch.cat([item.pixel_values for item in items]), labels)
+    def collate(self, items: Sequence[int]) -> MotionBatch:
+        index = torch.tensor(items)
+        return MotionBatch(self.clips.tokens[index].float(), self.clips.label(index))
 
 
 class MotionModule(nn.Module):
@@ -140,36 +186,41 @@ class MotionModule(nn.Module):
 
     def __init__(self, model: Sa2VA, processor: Processor) -> None:
         super().__init__()
-        self.mllm = model.mllm
-        self.num_frames, self.size = model.config.num_keyframes, model.config.tokens_per_tile
-        self.motion_words, self.attribute_words = (
-            motion_words(processor.tokenizer),
-            attribute_words(processor.tokenizer),
-        )
+        assert model.mllm.temporal is not None
+        self.temporal = model.mllm.temporal
+        self.register_buffer("embeddings", model.mllm.word_embeddings.detach().clone(), persistent=False)
+        self.motion_words = motion_words(processor.tokenizer)
+        self.attribute_words = attribute_words(processor.tokenizer)
 
     def forward(self, batch: MotionBatch) -> dict[str, LossTerm]:
-        mllm, temporal = self.mllm, self.mllm.temporal
-        assert temporal is not None
-        with torch.no_grad():
-            seen = mllm.encode_images(batch.pixel_values, torch.zeros(0, 3)).tokens
-        first = torch.arange(0, len(seen), self.num_frames * self.size)
-        clips = torch.stack([first, torch.full_like(first, self.num_frames)], dim=1)
-        tokens = temporal(seen, clips).view(len(first), self.num_frames * self.size, -1)
-        tokens = tokens[batch.labels.cells.unbind(1)]
-        return motion_losses(
-            tokens, batch.labels, self.motion_words, self.attribute_words, mllm.word_embeddings.detach()
-        )
+        clips = batch.tokens.unflatten(1, (-1, self.temporal.config.tokens_per_frame))
+        tokens = (clips + self.temporal.encode(clips)).flatten(1, 2)[batch.labels.cells.unbind(1)]
+        embeddings = self.get_buffer("embeddings")
+        return motion_losses(tokens, batch.labels, self.motion_words, self.attribute_words, embeddings)
 
 
 class MotionStage:
     """Stage that trains the temporal encoder; everything else is frozen."""
 
     def __init__(self, config: MotionConfig, context: RunContext) -> None:
-        self.config, self.data = config, MotionData(config, context.processor)
+        self.config = config
         self.module = MotionModule(context.model, context.processor)
-        self.module.requires_grad_(False)
-        assert context.model.mllm.temporal is not None
-        context.model.mllm.temporal.requires_grad_(True)
+        self.module.requires_grad_(True)
+        self.data = MotionData(config, self._load_clips(context))
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        return (parameter for parameter in self.module.parameters() if parameter.requires_grad)
+        return self.module.temporal.parameters()
+
+    def _load_clips(self, context: RunContext) -> EncodedClips:
+        """Read the encoded clips of the run, or encode and store them."""
+        config, path = self.config, context.folder / self.config.name / "clips.safetensors"
+        if not path.is_file():
+            indices = range(config.first_scene, config.first_scene + config.num_clips)
+            clips = encode_clips(context.model, context.processor, config.seed, indices)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(path) as draft:
+                save_file({one.name: getattr(clips, one.name) for one in fields(clips)}, draft)
+        clips = EncodedClips(**load_file(path))
+        if len(clips.tokens) != config.num_clips:
+            raise ValueError(f"{path} holds {len(clips.tokens)} clips; expected {config.num_clips}; delete the file")
+        return clips

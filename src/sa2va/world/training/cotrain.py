@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from sa2va.media.source import uniform_indices
 from sa2va.model.batch import Batch, Tracks
@@ -220,7 +221,8 @@ class CotrainStage:
         # At the full rate the norm of visual tokens grew to a hundred times that of word embeddings, and the
         # contributions of the layers became negligible.
         model = self.module.model
-        slow = list(model.mllm.vision_projector.parameters()) + list(model.sam2.native.vision_encoder.parameters())
+        visual = model.mllm.vision_projector, model.mllm.temporal or nn.Module(), model.sam2.native.vision_encoder
+        slow = [parameter for part in visual for parameter in part.parameters()]
         apart = {id(p) for p in slow}
         yield {"params": [p for p in self.module.parameters() if p.requires_grad and id(p) not in apart]}
         yield {"params": slow, "lr_scale": self.config.pretrained_lr_scale}

@@ -13,6 +13,7 @@ from sa2va.training.recipes import sa2va_internvl3_2b
 from sa2va.training.reinforce import ReinforceConfig
 from sa2va.training.stage import StageConfig
 from sa2va.training.supervised import SupervisedConfig, SupervisedRun
+from sa2va.world.training.auxiliary_heads import AuxiliaryConfig
 from sa2va.world.training.clip_motion import MotionConfig
 from sa2va.world.training.cotrain import CotrainConfig
 from sa2va.world.training.encoders import SamVisionConfig, VisionConfig
@@ -103,7 +104,7 @@ def tiny_tracking() -> RunConfig:
 
 def tiny_motion() -> RunConfig:
     """Teach the packaged weights motion on one CPU core: the temporal encoder, then packed clips and pictures."""
-    return _go_on("tiny_motion", *_motion(batch_size=8))
+    return _go_on("tiny_motion", *_motion(batch_size=2))
 
 
 def world_supervised() -> RunConfig:
@@ -163,10 +164,16 @@ def _language(*, steps: int, batch_size: int, lr: float, warmup_steps: int) -> C
 def _motion(*, batch_size: int) -> tuple[StageConfig, ...]:
     """Configure the stages that teach motion."""
     return (
-        MotionConfig(name="motion", steps=1200, batch_size=batch_size, lr=2e-3, warmup_steps=50),
+        MotionConfig(
+            name="motion", steps=350, batch_size=16, num_clips=3300, lr=2e-3, warmup_steps=30, num_workers=0,
+            autocast=False,
+        ),
         PackedConfig(
-            name="clips", steps=2000, batch_size=batch_size // 2, lr=8e-4, warmup_steps=60, ema=0.998, hard_from=0.0,
-            cycle=("video_refseg", "video_refseg", "refseg"), first_scene=40_000_000,
+            name="clips", steps=600, batch_size=batch_size, lr=6e-4, warmup_steps=10, hard_from=0.0,
+            requests_per_branch=0.25, questions_per_branch=1.0,
+            # The heads of location start at random weights and would spoil the text model in so few steps.
+            auxiliary=AuxiliaryConfig(answer_weight=4.0, location_weight=0.0),
+            cycle=("video_refseg", "video_refseg", "video_refseg", "refseg"), first_scene=40_000_000,
         ),
     )  # fmt: skip
 
