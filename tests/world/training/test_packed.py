@@ -128,7 +128,8 @@ def test_answers_about_motion_look_at_their_object(model_and_processor):
     packed = pack(processor, samples, exchanges)
     grounding, ids = packed.grounding, packed.batch.input_ids
     said = processor.decode([int(ids[row, column + 1]) for row, column in grounding.answers.positions.tolist()])
-    assert all(thing.motion.kind in said for sample in samples for thing in sample.meta["scene"].objects)
+    kinds = {thing.motion.kind for sample in samples for thing in sample.meta["scene"].objects} - {"stays still"}
+    assert kinds and all(kind in said for kind in kinds)
     assert grounding.answers.cover.any(1).all() and grounding.answers.cover.shape[1] == 4 * 16
     wanted = label_motions(samples, 4)
     assert torch.equal(grounding.motions.cells, wanted.cells)
