@@ -47,7 +47,7 @@ def test_a_batch_says_which_parts_it_has(small: tuple[Sa2VA, Processor]) -> None
     assert processor([TEXT]).parts == frozenset()
     assert processor([draw_sample(0)], for_masks=False).parts == {"pictures"}
     assert processor([draw_sample(0)]).parts == {"pictures", "masks"}
-    assert clip_batch(processor).parts == {"pictures", "masks", "tracks"}
+    assert clip_batch(processor).parts == {"pictures", "clips", "masks", "tracks"}
     assert processor([TEXT]).with_parts({"masks"}).parts == {"masks"}
 
 
@@ -55,7 +55,7 @@ def test_every_part_runs_where_another_process_has_it() -> None:
     model, processor = build_model(seed=3)
     full, touched = run(model, clip_batch(processor))
     plain, _ = run(model, processor([TEXT]))
-    text, grads = run(model, processor([TEXT]).with_parts({"pictures", "masks", "tracks"}))
+    text, grads = run(model, processor([TEXT]).with_parts({"pictures", "clips", "masks", "tracks"}))
     assert set(text) == set(full) and set(plain) == {"lm"}
     torch.testing.assert_close(text["lm"].total, plain["lm"].total)
     assert all(term.total.item() == float(term.count) == 0 for name, term in text.items() if name != "lm")
@@ -67,7 +67,7 @@ def test_a_process_with_masks_follows_nothing_where_another_one_does() -> None:
     model, processor = build_model(seed=3)
     batch = processor([draw_sample(0)])
     own, _ = run(model, batch)
-    shared, grads = run(model, batch.with_parts({"pictures", "masks", "tracks"}))
+    shared, grads = run(model, batch.with_parts({"pictures", "clips", "masks", "tracks"}))
     for name, term in own.items():
         torch.testing.assert_close(shared[name].total, term.total)
         assert float(shared[name].count) == float(term.count)

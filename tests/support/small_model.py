@@ -17,6 +17,7 @@ from sa2va.model.families.templates import TURN_END, TURN_START
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.model.seg_design import SEG_DESIGNS
+from sa2va.model.temporal import TemporalConfig, TemporalEncoder
 from sa2va.tokens import ADDED_TOKENS
 from sa2va.types import Sample, Span, Turn
 
@@ -83,13 +84,21 @@ def build_model(seed: int = 0, seg_design: str = "single") -> tuple[Sa2VA, Proce
     tokenizer = build_tokenizer()
     tokenizer.add_tokens(list(SEG_DESIGNS[seg_design].added_tokens(4)), special_tokens=True)
     config = shrink(json.loads((EMBEDDED / "config.json").read_text()), tokenizer)
-    config = replace(config, seg_design=seg_design)
-    model = Sa2VA(config)
+    config = replace(config, seg_design=seg_design, temporal_heads=2)
+    model = Sa2VA(replace(config, temporal_heads=0))
+    _fill_zeros(model)
+    model.config, temporal = config, TemporalConfig.of(config)
+    assert temporal is not None
+    model.mllm.temporal = TemporalEncoder(temporal, model.mllm.width)  # last, so that other weights do not depend on it
+    _fill_zeros(model)
+    return model.eval(), Processor(config, tokenizer)
+
+
+def _fill_zeros(model: Sa2VA) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             if not parameter.any():
                 parameter.normal_(0, 0.1)
-    return model.eval(), Processor(config, tokenizer)
 
 
 def draw_sample(seed: int, num_frames: int = 1) -> Sample:

@@ -5,6 +5,7 @@ As a program it trains one in a process of its own: `toy_stage.py FOLDER name=va
 
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,13 @@ class ToyModule(nn.Module):
         return {"fit": float(len(batch.points)), "mark": float(batch.marked.sum())}
 
 
+@dataclass(frozen=True, kw_only=True)
+class ToyConfig(StageConfig):
+    """A config with a nested tuple, which a saved state holds as lists."""
+
+    spans: tuple[tuple[int, float], ...] = ((3, 1.5), (9, 0.5))
+
+
 class ToyStage:
     """Regression of x * y."""
 
@@ -77,7 +85,7 @@ def toy_config(**changes) -> StageConfig:
         "seed": 3,
         "num_workers": 0,
     }
-    return StageConfig(**{**settings, **changes})
+    return ToyConfig(**{**settings, **changes})
 
 
 def run_toy(stage: ToyStage, folder) -> None:

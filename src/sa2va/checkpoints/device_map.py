@@ -62,6 +62,8 @@ def spread(model: Sa2VA, plan: Plan, first: torch.device) -> None:
     model.mllm.native = accelerate.dispatch_model(model.mllm.native, device_map=plan, force_hooks=True)
     model.sam2.to(first)
     model.projector.to(first)
+    if model.mllm.temporal is not None:
+        model.mllm.temporal.to(first)
 
 
 def import_accelerate() -> Any:

@@ -48,7 +48,7 @@ class Size:
     """Parameter counts by part, and sizes of KV cache and activations."""
 
     vision_linear: int  # weights that quantize.py quantizes
-    vision_other: int
+    vision_other: int  # norms, embeddings and the temporal encoder
     language_linear: int
     language_other: int  # embeddings, norms and the output layer
     sam2: int  # with the [SEG] projector
@@ -93,7 +93,7 @@ def measure(config: Sa2VAConfig, device: torch.device) -> Size:
     output = native.get_output_embeddings()
     linear = {id(m.weight): m.weight.numel() for m in native.modules() if type(m) is nn.Linear and m is not output}
     of_language = {id(p): p.numel() for module in (language, output) for p in module.parameters()}
-    of_vision = {id(p): p.numel() for p in native.parameters() if id(p) not in of_language}
+    of_vision = {id(p): p.numel() for p in model.mllm.parameters() if id(p) not in of_language}
     text = native.config.get_text_config()
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     language_linear = sum(number for key, number in linear.items() if key in of_language)

@@ -33,6 +33,7 @@ class Prompts:
     pixel_values: Tensor  # pixels of all pictures in order: (P, 3, s, s) tiles, or (patches, values of a patch)
     grids: Tensor  # (pictures, 3) time, rows, columns of patches if the image encoder takes any size, else (0, 3)
     visual_index: Tensor  # (image tokens,) index of the visual token of each; regions repeat visual tokens
+    clips: Tensor  # (C, 2) long, first visual token and number of frames of each clip; its tokens are contiguous
     branches: Tensor | None = None  # (B, L) long, branch of each token in a packed row; see branches.py
 
     def to(self, device: torch.device | str) -> Self:
@@ -68,8 +69,9 @@ class Batch(Prompts):
 
     @property
     def parts(self) -> frozenset[str]:
-        """Parts of the model that this batch runs in addition to the text model: "pictures", "masks", "tracks"."""
-        own = {"pictures": len(self.visual_index), "masks": len(self.seg_rows), "tracks": self.tracks is not None}
+        """Parts of the model that this batch runs beside the text model: "pictures", "clips", "masks", "tracks"."""
+        own = {"pictures": len(self.visual_index), "clips": len(self.clips), "masks": len(self.seg_rows)}
+        own["tracks"] = self.tracks is not None
         return self.shared_parts | {name for name, there in own.items() if there}
 
     def with_parts(self, parts: Collection[str]) -> Self:

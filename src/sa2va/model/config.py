@@ -18,6 +18,7 @@ LIMITS = {
     "min_pixels": Limit(0, MAX_PIXELS),
     "max_pixels": Limit(0, MAX_PIXELS),
     "num_keyframes": Limit(1, 256),
+    "temporal_heads": Limit(0, 64),
     "sure_keyframes": SHARE,
 }
 
@@ -43,6 +44,7 @@ class Sa2VAConfig:
     num_keyframes: int = 5  # frames of a clip that the MLLM reads and [SEG] prompts
     keyframes: str = "uniform"  # selection of these frames; one of KEYFRAME_CHOICES
     sure_keyframes: float = 0.0  # least ratio of a prompting key frame's score to the object's best score
+    temporal_heads: int = 0  # heads of the comparison of the frames of a clip, see temporal.py; 0 = none
     seg_design: str = "single"  # a name in seg_design.py: how mask tokens map to frames
     gate_absent: bool = False  # an object with presence < 0.5 in a frame gets an empty mask there
 

@@ -20,16 +20,20 @@ from sa2va.model.batch import Prompts, move
 from sa2va.model.branches import additive_mask, branch_mask, branch_positions
 from sa2va.model.families.catalog import find_family
 from sa2va.model.families.protocol import TextInput, VisualTokens
+from sa2va.model.temporal import TemporalConfig, TemporalEncoder
 
 
 class Mllm(nn.Module):
     """Wrapper of a native Transformers MLLM: embed inputs, run the text model, score tokens."""
 
-    def __init__(self, family: str, config: dict[str, Any]) -> None:
+    def __init__(self, family: str, config: dict[str, Any], temporal: TemporalConfig | None = None) -> None:
         super().__init__()
         self._family = find_family(family)
+        if temporal is not None and self._family.takes_any_size:
+            raise ValueError(f"temporal_heads is {temporal.num_heads}; expected 0, since {family} cuts no tiles")
         # A copy, since a native config modifies its nested dictionaries.
         self.native: Any = self._family.build_mllm(deepcopy(config))
+        self.temporal = None if temporal is None else TemporalEncoder(temporal, self.width)
         for part in (self.vision_tower, self.text_model):
             if part.config._attn_implementation == "sdpa":  # else the config asks for another
                 part.set_attn_implementation(BLOCKWISE)
@@ -119,7 +123,7 @@ class Mllm(nn.Module):
             ValueError: the numbers of image tokens and visual tokens differ, so text and pictures belong to different
                 prompts.
         """
-        family, native, index = self._family, self.native, prompts.visual_index
+        family, native, index, clips = self._family, self.native, prompts.visual_index, prompts.clips
         places = prompts.input_ids == self.image_token_id
         if int(places.sum()) != len(index):
             raise ValueError(f"{int(places.sum())} image tokens in the text, {len(index)} visual tokens")
@@ -138,8 +142,9 @@ class Mllm(nn.Module):
         if len(index) == 0:
             return inputs
         visual = self.encode_images(prompts.pixel_values.to(inputs.embeds.dtype), prompts.grids)
+        tokens = visual.tokens if self.temporal is None else self.temporal(visual.tokens, clips)
         index, places = prompts.visual_index, move(places, inputs.embeds.device)
-        seen = visual.tokens[index].to(inputs.embeds)  # (n, D)
+        seen = tokens[index].to(inputs.embeds)  # (n, D)
         return replace(
             inputs,
             embeds=inputs.embeds.masked_scatter(places[..., None], seen),

@@ -6,6 +6,7 @@ Shapes: B samples, L tokens, P tiles, s their side, F frames for SAM 2 (all samp
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from sa2va.model.batch import Batch, Prompts
 from sa2va.model.config import Sa2VAConfig
 from sa2va.model.encoded_text import EncodedText, count_texts
 from sa2va.model.families.catalog import find_family
-from sa2va.model.families.protocol import NO_GRID, Picture
+from sa2va.model.families.protocol import NO_GRID, Picture, list_clips
 from sa2va.model.families.templates import find_template
 from sa2va.model.mask_rows import MaskRows
 from sa2va.model.pixels import SAM_MEAN, SAM_STD, normalize
@@ -58,7 +59,8 @@ class Processor:
 
     def read_pictures(self, frames: Frames) -> list[Picture]:
         """Prepare the MLLM's pixels; a frame of a clip may get fewer visual tokens than a single picture."""
-        return [self.family.read_picture(frame, self.config, is_frame=len(frames) > 1) for frame in frames]
+        pictures = [self.family.read_picture(frame, self.config, is_frame=len(frames) > 1) for frame in frames]
+        return [replace(picture, is_next=number > 0) for number, picture in enumerate(pictures)]
 
     def sam_frames(self, frames: Frames) -> Tensor:
         """Resize each frame to SAM 2's square input, ignoring aspect ratio: (F, H, W, 3) -> uint8 (F, S, S, 3)."""
@@ -329,6 +331,7 @@ class Processor:
             "pixel_values": torch.cat([picture.pixel_values for picture in flat]) if flat else torch.zeros(0),
             "grids": torch.tensor(grids, dtype=torch.long).reshape(-1, 3),
             "visual_index": torch.tensor(visual, dtype=torch.long),
+            "clips": list_clips(flat),
         }
 
     @property

@@ -25,6 +25,7 @@ from sa2va.model.projector import SegProjector, SegProjectorConfig
 from sa2va.model.sam.catalog import build_sam2
 from sa2va.model.sam.sam2 import FrameFeatures, MaskOutput
 from sa2va.model.seg_design import SEG_DESIGNS
+from sa2va.model.temporal import TemporalConfig
 from sa2va.tokens import IGNORE_INDEX
 
 BLANK = np.zeros((32, 32, 3), np.uint8)
@@ -36,7 +37,7 @@ class Sa2VA(nn.Module):
     def __init__(self, config: Sa2VAConfig) -> None:
         super().__init__()
         self.config = config
-        self.mllm = Mllm(config.family, config.mllm)
+        self.mllm = Mllm(config.family, config.mllm, TemporalConfig.of(config))
         self.sam2 = build_sam2(config.sam2)
         self.projector = SegProjector(SegProjectorConfig(in_dim=self.mllm.width, out_dim=self.sam2.width))
         self.design = SEG_DESIGNS[config.seg_design]
@@ -93,6 +94,8 @@ class Sa2VA(nn.Module):
         inputs = self.encode(batch)
         if "pictures" in batch.parts and not len(batch.visual_index):
             inputs = replace(inputs, embeds=inputs.embeds + 0 * self._blank_tokens())
+        if "clips" in batch.parts and not len(batch.clips) and self.mllm.temporal is not None:
+            inputs = replace(inputs, embeds=inputs.embeds + 0 * self.mllm.temporal.encode_blank())
         layers = tuple(auxiliary.attention_layers) if auxiliary else ()
         states, attentions = self.mllm.run_text_recorded(inputs, layers)
         terms = {"lm": self.text_loss(states, batch.labels, losses.lm)}

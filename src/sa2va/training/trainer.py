@@ -6,6 +6,7 @@ Flow: StageConfig.build -> Stage -> run_stage -> `<folder>/<stage>/state-*` whil
 """
 
 import dataclasses
+import json
 import math
 import tempfile
 import time
@@ -377,7 +378,7 @@ def _check_config(config: StageConfig, saved: dict[str, Any], path: Path, *, fin
     """Refuse a state of another config; steps may increase, and FREE_FIELDS may change."""
     for field, value in dataclasses.asdict(config).items():
         before = saved.get(field)
-        same = value == before or (isinstance(value, tuple) and before is not None and list(value) == list(before))
+        same = json.loads(json.dumps(value)) == before  # as it was saved: nested tuples become lists
         grew = field == "steps" and not finished and isinstance(before, int) and value >= before
         if not (same or grew or field in FREE_FIELDS):
             raise ValueError(

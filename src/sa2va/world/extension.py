@@ -27,6 +27,7 @@ RECIPES = {
     "tiny_gpu": "sa2va.world.training.recipes:tiny_gpu",
     "tiny_tracking": "sa2va.world.training.recipes:tiny_tracking",
     "tiny_rl": "sa2va.world.training.recipes:tiny_rl",
+    "tiny_motion": "sa2va.world.training.recipes:tiny_motion",
     "world_supervised": "sa2va.world.training.recipes:world_supervised",
     "world_layouts": "sa2va.world.training.recipes:world_layouts",
 }

@@ -13,17 +13,20 @@ from sa2va.tokens import IGNORE_INDEX
 from sa2va.training.stage import RunContext
 from sa2va.types import Sample
 from sa2va.world.tasks.exchanges import OPPOSITES, draw_exchanges
-from sa2va.world.tasks.items import draw_item, is_heldout, render_item
+from sa2va.world.tasks.items import draw_item, is_clip, is_heldout, render_item
+from sa2va.world.training.clip_motion import label_motions
 from sa2va.world.training.packed import PackedConfig, pack
 
 
-def draw_picture(index, number=5):
-    scene, rng = draw_item("refseg", 3, "train", index)
-    exchanges = draw_exchanges(scene, rng, number, number)
-    picture = render_item(scene, "refseg")
-    masks = np.concatenate([picture.masks, np.zeros_like(picture.masks[:1])])
+def draw_packed(index, number=5, task="refseg"):
+    """Draw a picture, or the four key frames of a clip, with its exchanges."""
+    scene, rng = draw_item(task, 3, "train", index)
+    exchanges = draw_exchanges(scene, rng, number, number, moving=is_clip(task))
+    picture, shown = render_item(scene, task), [0, 5, 10, 15] if is_clip(task) else [0]
+    masks = np.concatenate([picture.masks, np.zeros_like(picture.masks[:1])])[:, shown]
     turns = tuple(exchange.turn for exchange in exchanges)
-    return Sample.of_arrays(frames=picture.frames, turns=turns, masks=masks), exchanges
+    frames, meta = picture.frames[shown], {"scene": scene}
+    return Sample.of_arrays(frames=frames, turns=turns, masks=masks, meta=meta), exchanges
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +36,9 @@ def model_and_processor():
     return model, processor
 
 
-@pytest.fixture(scope="module")
-def item(model_and_processor):
-    samples, exchanges = zip(*map(draw_picture, range(2)), strict=True)
+@pytest.fixture(scope="module", params=["refseg", "video_refseg"])
+def item(model_and_processor, request):
+    samples, exchanges = zip(*(draw_packed(index, task=request.param) for index in range(2)), strict=True)
     return samples, exchanges, pack(model_and_processor[1], samples, exchanges)
 
 
@@ -66,7 +69,7 @@ def test_each_branch_has_the_states_that_it_has_alone(model_and_processor, item)
 def test_each_seg_has_its_object(model_and_processor, item):
     samples, _, packed = item
     side = int(model_and_processor[1].config.tokens_per_tile ** 0.5)
-    masks = [s.masks[i, 0] for s in samples for t in s.turns for span in t.spans for i in span.objects]
+    masks = [s.masks[i] for s in samples for t in s.turns for span in t.spans for i in span.objects]
     expected = F.adaptive_avg_pool2d(torch.from_numpy(np.stack(masks)).float(), side).flatten(1)
     assert len(masks) > 4
     objects = packed.grounding.objects
@@ -93,6 +96,58 @@ def test_pictures_of_training_show_and_ask_no_held_out_pair():
             assert not is_heldout(scene, exchange.targets)
 
 
+def test_clips_of_training_show_and_ask_no_held_out_pair_and_most_exchanges_are_about_motion():
+    kinds = []
+    for index in range(20):
+        scene, rng = draw_item("video_refseg", 0, "train", 40_000_000 + index)
+        assert not is_heldout(scene, range(len(scene.objects)))
+        drawn = draw_exchanges(scene, rng, 12, 12, moving=True)
+        kinds += [exchange.kind for exchange in drawn]
+        assert not any(is_heldout(scene, exchange.targets) for exchange in drawn)
+    assert {"motion", "who moves", "any motion", "count moving", "caption", "absent"} <= set(kinds)
+    assert sum(kind in ("motion", "who moves", "any motion", "count moving", "caption") for kind in kinds) > 10 * 20
+
+
+def test_each_clause_of_a_caption_is_about_its_object():
+    for index in range(10):
+        sample, exchanges = draw_packed(index, task="video_refseg")
+        objects = sample.meta["scene"].objects
+        (caption,) = (exchange for exchange in exchanges if exchange.kind == "caption")
+        assert sorted(span.objects[0] for span in caption.about) == list(range(len(objects)))
+        for span in caption.about:
+            clause, thing = caption.turn.answer[span.start : span.end], objects[span.objects[0]]
+            assert clause.startswith(("a ", "an ")) and thing.shape in clause
+            is_still = thing.motion.kind == "stays still"
+            assert is_still or clause.split(" that ")[1].startswith(thing.motion.kind)
+            assert caption.turn.answer[span.end] in ",. "
+
+
+def test_answers_about_motion_look_at_their_object(model_and_processor):
+    _, processor = model_and_processor
+    samples, exchanges = zip(*(draw_packed(index, task="video_refseg") for index in range(2)), strict=True)
+    packed = pack(processor, samples, exchanges)
+    grounding, ids = packed.grounding, packed.batch.input_ids
+    said = processor.decode([int(ids[row, column + 1]) for row, column in grounding.answers.positions.tolist()])
+    kinds = {thing.motion.kind for sample in samples for thing in sample.meta["scene"].objects} - {"stays still"}
+    assert kinds and all(kind in said for kind in kinds)
+    assert grounding.answers.cover.any(1).all() and grounding.answers.cover.shape[1] == 4 * 16
+    wanted = label_motions(samples, 4)
+    assert torch.equal(grounding.motions.cells, wanted.cells)
+
+
+def test_a_stage_can_train_the_temporal_encoder_alone():
+    model, processor = build_model(seed=2)
+    config = PackedConfig(
+        name="clips", steps=4, batch_size=1, lr=1e-3, branch_tokens=200, least_branches=1, cycle=("video_refseg",),
+        ordinary_every=0, only_temporal=True,
+    )  # fmt: skip
+    context = RunContext(model=model, processor=processor, seed=0, folder=Path("unused"), device=torch.device("cpu"))
+    stage = config.build(context)
+    total_loss(stage.module(stage.data.collate([stage.data[key] for key in stage.data.keys(3)]))).backward()
+    touched = {name for name, value in model.named_parameters() if value.grad is not None}
+    assert touched == {f"mllm.temporal.{name}" for name, _ in model.mllm.temporal.named_parameters()}
+
+
 def test_no_opposites_while_it_is_easy():
     texts = []
     for hard in (False, True):
@@ -102,17 +157,22 @@ def test_no_opposites_while_it_is_easy():
     assert texts[0] == [] and len(texts[1]) > 5
 
 
-def test_the_stage_takes_turns_and_leaves_the_image_encoders_alone():
+@pytest.mark.parametrize("cycle", [("refseg",), ("video_refseg", "refseg")])
+def test_the_stage_takes_turns_and_leaves_the_image_encoders_alone(cycle):
     model, processor = build_model(seed=2)
-    config = PackedConfig(name="packed", steps=40, batch_size=2, lr=1e-3, branch_tokens=300, least_branches=2)
+    config = PackedConfig(
+        name="packed", steps=40, batch_size=2, lr=1e-3, branch_tokens=300, least_branches=2, cycle=cycle
+    )
     context = RunContext(model=model, processor=processor, seed=0, folder=Path("unused"), device=torch.device("cpu"))
     stage = config.build(context)
-    for step in (0, config.ordinary_every - 1):
+    for step in (0, 1, config.ordinary_every - 1):
         batch = stage.data.collate([stage.data[key] for key in stage.data.keys(step)])
-        assert (batch.batch.branches is None) == bool(step)
+        is_packed = step < config.ordinary_every - 1
+        assert (batch.batch.branches is None) != is_packed
+        assert not is_packed or ("clips" in batch.batch.parts) == (cycle[step % len(cycle)] == "video_refseg")
         terms = stage.module(batch)
         assert all(torch.isfinite(term.total) for term in terms.values())
-        assert step or terms["lm"].weight, terms["lm_answers"].weight == (0.5, 1.5)
+        assert not is_packed or (terms["lm"].weight, terms["lm_answers"].weight) == (0.5, 1.5)
         total_loss(terms).backward()
     text = model.mllm.text_model
     assert all(layer.mlp.up_proj.weight.grad.any() for layer in text.layers)

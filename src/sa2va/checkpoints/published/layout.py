@@ -153,5 +153,6 @@ def key_rules(config: Sa2VAConfig) -> tuple[Rule, ...]:
     return (
         *(rule.under(SAM2_PREFIX, "sam2.native.") for rule in sam2_rules()),
         *(Rule.rename(official, ours) for official, ours in PROJECTOR.items()),
+        Rule.rename("temporal.{rest}", "mllm.temporal.{rest}"),
         *(rule.under("", "mllm.native.") for rule in LAYOUTS[config.family].key_rules(config.mllm)),
     )

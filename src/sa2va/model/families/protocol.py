@@ -4,11 +4,12 @@ Flow: processor.py -> Picture -> Mllm.embed_inputs -> VisualTokens -> TextInput 
 Shapes: B samples, L tokens, D width, V visual tokens of all pictures, n image tokens of the batch, Y vocabulary.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
@@ -25,6 +26,22 @@ class Picture:
     pixel_values: Tensor  # rows of the encoder's input: (P, 3, s, s) tiles, or (patches, values of a patch)
     num_tokens: int  # visual tokens of the picture
     grid: tuple[int, int, int] = NO_GRID  # time, rows, columns of patches, if the encoder takes any size
+    is_next: bool = False  # a frame of a clip that follows the frame before it
+
+
+def list_clips(pictures: Sequence[Picture]) -> Tensor:
+    """List the clips among all pictures of a batch: (C, 2) long, first visual token and number of frames."""
+    clips: list[list[int]] = []
+    first = begin = 0  # first visual token of this picture, and of the last one that is no next frame
+    for picture in pictures:
+        if not picture.is_next:
+            begin = first
+        elif clips and clips[-1][0] == begin:
+            clips[-1][1] += 1
+        else:
+            clips.append([begin, 2])
+        first += picture.num_tokens
+    return torch.tensor(clips, dtype=torch.long).reshape(-1, 2)
 
 
 @dataclass(frozen=True)

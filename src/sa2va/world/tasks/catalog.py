@@ -12,7 +12,7 @@ from sa2va.world.language.descriptions import describe
 from sa2va.world.language.grammar import to_motion_words, with_article
 from sa2va.world.language.noun_spans import find_noun_spans
 from sa2va.world.language.questions import ask
-from sa2va.world.scenes.scene import Scene
+from sa2va.world.scenes.scene import Scene, WorldObject
 from sa2va.world.scenes.splits import withheld_pairs
 from sa2va.world.tasks.grounded_turn import GroundedTurn
 from sa2va.world.tasks.items import draw_item, is_clip, is_heldout, render_item
@@ -41,10 +41,13 @@ def write_caption(scene: Scene, *, moving: bool = False, only: Sequence[int] | N
         text += "" if rank == 0 else " and " if rank == len(order) - 1 else ", "
         phrase = describe(obj)
         spans.append(Span(start=len(text), end=len(text) + len(phrase), objects=(index,)))
-        text += phrase
-        if moving and obj.motion.kind != "stays still":
-            text += " " + " ".join(to_motion_words(obj.motion.kind))
+        text += phrase + (say_motion(obj) if moving else "")
     return text + ".", spans
+
+
+def say_motion(obj: WorldObject) -> str:
+    """Return the words after an object's phrase in the caption of a clip: " that moves left"; "" if it stays still."""
+    return "" if obj.motion.kind == "stays still" else " " + " ".join(to_motion_words(obj.motion.kind))
 
 
 def _caption(task: str, seed: int, split: str, index: int, questions: tuple[str, ...]) -> Sample:

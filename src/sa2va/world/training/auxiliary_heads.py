@@ -18,10 +18,11 @@ from sa2va.model.auxiliary import ForwardView
 from sa2va.model.batch import Batch, move
 from sa2va.model.losses import LossConfig, LossTerm
 from sa2va.model.sa2va import Sa2VA
+from sa2va.world.training.clip_motion import MotionLabels, motion_losses, motion_words
 from sa2va.world.training.mask_decoder import UNKNOWN, ObjectCode
 from sa2va.world.training.patch_labels import UNMARKED, attribute_words, center_loss, center_word, word_losses
 from sa2va.world.training.scene_batch import ATTRIBUTE_SIZES
-from sa2va.world.training.word_grounding import QuestionWords, Words, attention_loss
+from sa2va.world.training.word_grounding import QuestionWords, Words, attention_loss, visual_columns
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Grounding:
     alignment: float = 0.0  # weight of the loss that aligns prompt embeddings with object codes
     patches: PatchLabels | None = None
     answers: Words | None = None  # tokens that predict answers in words, with the objects of each answer
+    motions: MotionLabels | None = None  # of clips
     answer_labels: Tensor | None = None  # (B, L) labels of answers in words, if these are weighted separately
 
 
@@ -100,6 +102,7 @@ class AuxiliaryConfig:
     # Answers to requests have many tokens but carry no information.
     request_weight: float = 0.5
     answer_weight: float = 1.5
+    location_weight: float = 1.0  # of the heads that predict location and existence from states
 
 
 class GroundedSa2VA(nn.Module):
@@ -118,6 +121,7 @@ class GroundedSa2VA(nn.Module):
         self.model, self.location, self.code = model, location, code
         self.losses, self.auxiliary = losses, auxiliary
         self.attribute_words, self.center_word = attribute_words(tokenizer), center_word(tokenizer)
+        self.motion_words = motion_words(tokenizer)
         model.mllm.record_attention()
 
     def forward(self, batch: WorldBatch) -> dict[str, LossTerm]:
@@ -161,9 +165,14 @@ class GroundingLosses:
             terms["lm_answers"] = self.trained.model.text_loss(states, targets.answer_labels, weight)
         if targets.patches is not None:
             terms |= self._patch_losses(targets.patches, view)
+        if targets.motions is not None:
+            terms |= self._motion_losses(targets.motions, view)
         if targets.alignment and self.trained.code is not None:
             prompt_embeds = view.prompt_embeds[targets.seg_index][there]
             terms["alignment"] = self._alignment(self.trained.code, prompt_embeds, targets.boxes[there])
+        for name, term in terms.items():
+            if name.endswith(("_location", "_exists")):
+                terms[name] = replace(term, weight=self.trained.auxiliary.location_weight * term.weight)
         return terms
 
     def _patch_losses(self, patches: PatchLabels, view: ForwardView) -> dict[str, LossTerm]:
@@ -177,6 +186,14 @@ class GroundingLosses:
         cells = first[marked] + torch.arange(patches.marks.shape[1], device=first.device)
         marks = patches.marks[marked[:, 0]]
         return terms | {"center": center_loss(tokens[marked, cells], marks, embeddings[trained.center_word])}
+
+    def _motion_losses(self, labels: MotionLabels, view: ForwardView) -> dict[str, LossTerm]:
+        """Classify visual tokens of clips by the words of their objects; see clip_motion.py."""
+        trained, (rows, places) = self.trained, labels.cells.unbind(1)
+        columns = visual_columns(view.is_visual)[rows, places]
+        embeddings = trained.model.mllm.word_embeddings
+        tokens = view.input_embeds[rows, columns]
+        return motion_losses(tokens, labels, trained.motion_words, trained.attribute_words, embeddings)
 
     def _alignment(self, code: ObjectCode, prompt_embeds: Tensor, boxes: Tensor) -> LossTerm:
         """Compute the squared distance between prompt embeddings (N, C) and the codes of their objects' boxes."""

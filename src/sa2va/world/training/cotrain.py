@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from sa2va.media.source import uniform_indices
 from sa2va.model.batch import Batch, Tracks
@@ -47,6 +48,7 @@ class CotrainConfig(StageConfig):
     auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
     decodes_masks: bool = True  # False trains only the MLLM and the projector, several times cheaper
     trains_sam_encoder: bool = True  # only if masks are decoded
+    only_temporal: bool = False  # True trains the temporal encoder alone, so that answers about pictures stay the same
     pretrained_lr_scale: float = 0.3  # factor of the learning rate of pretrained parts
     clips_per_picture: float = 3 / 8  # clips in a batch, relative to pictures; a clip has four times the visual tokens
     # (tracked frames, tracked objects per clip), sampled uniformly. Long spans contain whole occlusions; tracking all
@@ -220,7 +222,8 @@ class CotrainStage:
         # At the full rate the norm of visual tokens grew to a hundred times that of word embeddings, and the
         # contributions of the layers became negligible.
         model = self.module.model
-        slow = list(model.mllm.vision_projector.parameters()) + list(model.sam2.native.vision_encoder.parameters())
+        visual = model.mllm.vision_projector, model.mllm.temporal or nn.Module(), model.sam2.native.vision_encoder
+        slow = [parameter for part in visual for parameter in part.parameters()]
         apart = {id(p) for p in slow}
         yield {"params": [p for p in self.module.parameters() if p.requires_grad and id(p) not in apart]}
         yield {"params": slow, "lr_scale": self.config.pretrained_lr_scale}
@@ -229,6 +232,14 @@ class CotrainStage:
 def _choose_trained(module: GroundedSa2VA, config: CotrainConfig) -> None:
     """Select the trained parameters."""
     model = module.model
+    if config.only_temporal:
+        if model.mllm.temporal is None:
+            raise ValueError(
+                f"stage {config.name}: the model has no temporal encoder; set temporal_heads in its config"
+            )
+        module.requires_grad_(False)
+        model.mllm.temporal.requires_grad_(True)
+        return
     module.requires_grad_(True)
     # The vision tower is frozen, as in the paper. When trained here, it forgot shapes within 400 steps.
     model.mllm.vision_tower.requires_grad_(False)

@@ -1,9 +1,9 @@
-"""Pack many question-answer pairs per picture into one row: shared picture prefix, mutually masked branches.
+"""Pack many question-answer pairs per picture or clip into one row: shared visual prefix, mutually masked branches.
 
 Flow: exchanges.py -> PackedData -> WorldBatch whose rows have branches -> GroundedSa2VA -> LossTerms.
 Source: packing of texts that do not attend to each other, arXiv:2107.02027; branches with a shared picture are our own.
     A picture with one question takes about 90 tokens, 70 of them visual. Packed, 70 serve about twenty questions.
-Shapes: B pictures, L = P + R tokens of a row, P of the picture prefix and R of the branches.
+Shapes: B pictures or clips, L = P + R tokens of a row, P of the visual prefix and R of the branches, K key frames.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,15 @@ from sa2va.training.stage import Key, RunContext
 from sa2va.types import Sample
 from sa2va.world.scenes.scene import Scene
 from sa2va.world.tasks.exchanges import Exchange, draw_exchanges
-from sa2va.world.tasks.items import draw_item, render_item
+from sa2va.world.tasks.items import draw_item, is_clip, render_item
 from sa2va.world.training.auxiliary_heads import Grounding, WorldBatch
+from sa2va.world.training.clip_motion import label_motions
 from sa2va.world.training.cotrain import CotrainConfig, CotrainData, CotrainStage, DrawnItem
 from sa2va.world.training.scene_batch import mask_boxes
 from sa2va.world.training.task_mixture import BESIDE_PACKED_SHARES, TaskShares
 from sa2va.world.training.word_grounding import Placed, Words, cell_cover, ground_questions
 
-PICTURE = "packed"  # marks the key of a packed picture: (step, PICTURE, scene index)
+PACKED = "packed"  # marks the key of a packed picture or clip: (step, PACKED, scene index)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +38,13 @@ class PackedConfig(CotrainConfig):
     shares: TaskShares = BESIDE_PACKED_SHARES
     trains_sam_encoder: bool = False
     alignment: float = 0.0
+    cycle: tuple[str, ...] = ("refseg",)  # packed steps take turns: pictures of "refseg", clips of "video_refseg"
     branch_tokens: int = 640  # token limit of a picture's branches
     tokens_per_branch: int = 20  # estimate, for the number of branches that fit
     least_branches: int = 8  # least number of branches of a picture
     requests_per_branch: float = 0.6  # sampled requests per branch that fits; the sum with the questions exceeds 1
     questions_per_branch: float = 0.5  # sampled questions per branch that fits
-    ordinary_every: int = 4  # steps per ordinary batch (conversations and masks), against forgetting
+    ordinary_every: int = 4  # steps per ordinary batch (conversations and masks), against forgetting; 0 = none
     hard_from: float = 0.3  # share of the stage up to which one word of each opposite pair is left out
     first_scene: int = 20_000_000  # index of the first scene; other stages use other scenes
     scenes_per_picture: int = 2  # scenes to try until one has enough exchanges
@@ -53,7 +55,7 @@ class PackedConfig(CotrainConfig):
 
 @dataclass(frozen=True)
 class PackedItem:
-    """One picture with its exchanges; empty if none of the tried scenes has enough."""
+    """One picture or clip with its exchanges; empty if none of the tried scenes has enough."""
 
     step: int
     sample: Sample | None
@@ -61,7 +63,7 @@ class PackedItem:
 
 
 class PackedData:
-    """Data of the stage: packed pictures, and an ordinary batch every `ordinary_every` steps."""
+    """Data of the stage: packed pictures or clips, and an ordinary batch every `ordinary_every` steps."""
 
     def __init__(self, config: PackedConfig, processor: Processor) -> None:
         self.config, self.processor = config, processor
@@ -72,19 +74,23 @@ class PackedData:
 
     def keys(self, step: int) -> list[Key]:
         config = self.config
-        if step % config.ordinary_every == config.ordinary_every - 1:
+        if config.ordinary_every and step % config.ordinary_every == config.ordinary_every - 1:
             return self.ordinary.keys(step)
         first = config.first_scene + step * config.batch_size * config.scenes_per_picture
-        return [(step, PICTURE, first + i * config.scenes_per_picture) for i in range(config.batch_size)]
+        return [(step, PACKED, first + i * config.scenes_per_picture) for i in range(config.batch_size)]
 
     def __getitem__(self, key: Key) -> PackedItem | DrawnItem:
         step, kind, first = int(key[0]), key[1], int(key[2])
-        if kind != PICTURE:
+        if kind != PACKED:
             return self.ordinary[key]
+        every = self.config.ordinary_every
+        packed_steps = step - step // every if every else step  # packed steps before this one
+        task = self.config.cycle[packed_steps % len(self.config.cycle)]
+        keyframes = self.ordinary.keyframes if is_clip(task) else [0]
         for index in range(first, first + self.config.scenes_per_picture):
-            scene, exchanges = self._draw(index, hard=step >= self.config.hard_from * self.config.steps)
+            scene, exchanges = self._draw(task, index, hard=step >= self.config.hard_from * self.config.steps)
             if len(exchanges) >= self.config.least_branches:
-                return PackedItem(step, _render(scene, exchanges), tuple(exchanges))
+                return PackedItem(step, _render(scene, task, keyframes, exchanges), tuple(exchanges))
         return PackedItem(step, None)
 
     def collate(self, items: Sequence[PackedItem | DrawnItem]) -> WorldBatch:
@@ -101,12 +107,12 @@ class PackedData:
         exchanges = [item.exchanges for item in pictures if item.sample is not None]
         return pack(self.processor, samples, exchanges)
 
-    def _draw(self, index: int, hard: bool) -> tuple[Scene, list[Exchange]]:
+    def _draw(self, task: str, index: int, hard: bool) -> tuple[Scene, list[Exchange]]:
         config = self.config
-        scene, rng = draw_item("refseg", config.seed, "train", index)
+        scene, rng = draw_item(task, config.seed, "train", index)
         wanted = config.branch_tokens // config.tokens_per_branch
         requests, questions = round(config.requests_per_branch * wanted), round(config.questions_per_branch * wanted)
-        return scene, self._fit(draw_exchanges(scene, rng, requests, questions, hard=hard))
+        return scene, self._fit(draw_exchanges(scene, rng, requests, questions, hard=hard, moving=is_clip(task)))
 
     def _fit(self, exchanges: Sequence[Exchange]) -> list[Exchange]:
         """Keep the first exchanges that fit into `branch_tokens`."""
@@ -120,16 +126,18 @@ class PackedData:
         return kept
 
 
-def _render(scene: Scene, exchanges: Sequence[Exchange]) -> Sample:
-    picture = render_item(scene, "refseg")
-    masks = np.concatenate([picture.masks, np.zeros_like(picture.masks[:1])])  # the last object is absent
+def _render(scene: Scene, task: str, keyframes: Sequence[int], exchanges: Sequence[Exchange]) -> Sample:
+    """Render the key frames of a scene, with a last object that is absent."""
+    picture = render_item(scene, task)
+    masks = np.concatenate([picture.masks, np.zeros_like(picture.masks[:1])])[:, keyframes]
     turns = [exchange.turn for exchange in exchanges]
-    return Sample.of_arrays(frames=picture.frames, turns=turns, masks=masks, task="world/packed")
+    meta = {"scene": scene}
+    return Sample.of_arrays(frames=picture.frames[keyframes], turns=turns, masks=masks, task="world/packed", meta=meta)
 
 
 @dataclass
 class _Row:
-    """Row under construction: token ids, branches and labels of one picture."""
+    """Row under construction: token ids, branches and labels of one picture or clip."""
 
     ids: list[int] = field(default_factory=list)
     branches: list[int] = field(default_factory=list)
@@ -148,13 +156,14 @@ class _Row:
 
 
 def pack(processor: Processor, samples: Sequence[Sample], exchanges: Sequence[Sequence[Exchange]]) -> WorldBatch:
-    """Build a batch with one row per picture and one branch per exchange.
+    """Build a batch with one row per picture or clip and one branch per exchange.
 
     Args:
         processor: processor of the model.
-        samples: B samples of one picture each, whose turns are those of `exchanges`.
-        exchanges: at least one per picture.
+        samples: B samples of one picture each, or of K key frames each; their turns are those of `exchanges`.
+        exchanges: at least one per sample.
     """
+    frames = range(samples[0].num_frames)
     pictures = [processor.read_pictures(sample.frames) for sample in samples]
     side = int(processor.config.tokens_per_tile**0.5)
     rows = []
@@ -174,26 +183,27 @@ def pack(processor: Processor, samples: Sequence[Sample], exchanges: Sequence[Se
         seg_positions=torch.tensor(positions, dtype=torch.long).reshape(-1, 2),
         branches=processor.pad([row.branches for row in rows], -1, left=False),
     )
-    covers = [cell_cover(sample, row.objects, [0], side) for sample, row in zip(samples, rows, strict=True)]
+    covers = [cell_cover(sample, row.objects, frames, side) for sample, row in zip(samples, rows, strict=True)]
     masks = [sample.tracks.masks(row.objects, [0])[:, 0] for sample, row in zip(samples, rows, strict=True)]
     return WorldBatch(
         batch,
         Grounding(
-            questions=ground_questions(samples, batch.input_ids, [0], side, processor.tokenizer),
+            questions=ground_questions(samples, batch.input_ids, frames, side, processor.tokenizer),
             objects=Words(batch.seg_positions, torch.cat(covers)),
             seg_index=torch.arange(len(positions)),
             boxes=mask_boxes(torch.from_numpy(np.concatenate(masks))),
-            answers=Words.of(_answer_words(samples, rows, side), side**2),
+            answers=Words.of(_answer_words(samples, rows, frames, side), len(frames) * side**2),
+            motions=label_motions(samples, side) if len(frames) > 1 else None,
             answer_labels=processor.pad([row.answer_labels for row in rows], IGNORE_INDEX, left=False),
         ),
     )
 
 
 def _write(row: _Row, processor: Processor, number: int, exchange: Exchange, num_tokens: list[int]) -> None:
-    """Append a branch to a row; the first one is preceded by the picture."""
+    """Append a branch to a row; the first one is preceded by the picture or clip."""
     question, _ = processor.encode_question(exchange.turn, num_tokens)
-    answer, objects = processor.encode_answer(exchange.turn)
-    # The prefix ends with the token after the last image token, which closes the picture.
+    answer, objects = processor.encode_answer(exchange.turn, len(num_tokens))
+    # The prefix ends with the token after the last image token, which closes the picture or the last frame.
     prefix = len(question) - question[::-1].index(processor.image_id) + 1
     if number == 1:
         row.add(question[:prefix], [IGNORE_INDEX] * prefix, 0, is_request=True)
@@ -201,19 +211,23 @@ def _write(row: _Row, processor: Processor, number: int, exchange: Exchange, num
     first = begin + len(asked)  # column of the answer's first token
     row.seg_columns += [first + n for n, token in enumerate(answer) if token == processor.seg_id]
     row.objects += objects
-    if exchange.targets and not exchange.is_request:
+    if exchange.targets and not exchange.is_request and not exchange.about:
         # If the answer begins with an article, the column of the article predicts the object as well.
         columns = [first - 1] + [first] * exchange.turn.answer.startswith("the ")
         row.about += [(column, exchange.targets) for column in columns]
+    if exchange.about:
+        encoded = processor.tokenizer(exchange.turn.answer, add_special_tokens=False, return_offsets_mapping=True)
+        for column, (_, end) in enumerate(encoded["offset_mapping"], start=first - 1):
+            row.about += [(column, span.objects) for span in exchange.about if span.start < end <= span.end]
     answer = answer + processor.encode_end()
     labels = answer if exchange.turn.supervised else [IGNORE_INDEX] * len(answer)
     row.add(asked + answer, [IGNORE_INDEX] * len(asked) + labels, number, is_request=exchange.is_request)
 
 
-def _answer_words(samples: Sequence[Sample], rows: Sequence[_Row], side: int) -> list[Placed]:
+def _answer_words(samples: Sequence[Sample], rows: Sequence[_Row], frames: Sequence[int], side: int) -> list[Placed]:
     """List the columns that predict answers in words, with the cells that the objects of each answer cover."""
     return [
-        (index, column, cell_cover(sample, objects, [0], side).sum(0))
+        (index, column, cell_cover(sample, objects, frames, side).sum(0))
         for index, (sample, row) in enumerate(zip(samples, rows, strict=True))
         for column, objects in row.about
     ]

@@ -13,6 +13,8 @@ from sa2va.training.recipes import sa2va_internvl3_2b
 from sa2va.training.reinforce import ReinforceConfig
 from sa2va.training.stage import StageConfig
 from sa2va.training.supervised import SupervisedConfig, SupervisedRun
+from sa2va.world.training.auxiliary_heads import AuxiliaryConfig
+from sa2va.world.training.clip_motion import MotionConfig
 from sa2va.world.training.cotrain import CotrainConfig
 from sa2va.world.training.encoders import SamVisionConfig, VisionConfig
 from sa2va.world.training.head_calibration import calibrate
@@ -20,7 +22,7 @@ from sa2va.world.training.mask_decoder import MaskDecoderConfig
 from sa2va.world.training.memory import MemoryConfig
 from sa2va.world.training.packed import PackedConfig
 from sa2va.world.training.task_mixture import LANGUAGE_SHARES
-from sa2va.world.training.tiny_model import build_tiny_model, load_tokenizer
+from sa2va.world.training.tiny_model import build_tiny_model, load_tokenizer, with_temporal
 
 if TYPE_CHECKING:
     from sa2va.model.processor import Processor
@@ -50,7 +52,7 @@ class TinyRun(RunConfig):
 
     def build_model(self, folder: Path) -> "tuple[Sa2VA, Processor]":
         if self.start:
-            return super().build_model(folder)
+            return with_temporal(*super().build_model(folder))
         return build_tiny_model(load_tokenizer(folder / "tokenizer", self.seed))
 
     def finish(self, model: "Sa2VA", processor: "Processor") -> None:
@@ -98,6 +100,11 @@ def tiny_tracking() -> RunConfig:
     """Continue training only the memory of the packaged weights on one CPU core; masks of pictures stay the same."""
     stage = MemoryConfig(name="tracking", steps=300, batch_size=3, lr=1e-3, warmup_steps=20, ema=0.99)
     return TinyRun(name="tiny_tracking", output="runs/tiny_tracking", start="tiny", stages=(stage,), calibration=0)
+
+
+def tiny_motion() -> RunConfig:
+    """Teach the packaged weights motion on one CPU core: only the temporal encoder; answers about pictures stay."""
+    return TinyRun(name="tiny_motion", output="runs/tiny_motion", start="tiny", stages=_motion(), calibration=0)
 
 
 def world_supervised() -> RunConfig:
@@ -151,6 +158,23 @@ def _language(*, steps: int, batch_size: int, lr: float, warmup_steps: int) -> C
     return CotrainConfig(
         name="language", steps=steps, batch_size=batch_size, lr=lr, warmup_steps=warmup_steps,
         shares=LANGUAGE_SHARES, decodes_masks=False, alignment_share=0.0,
+    )  # fmt: skip
+
+
+def _motion() -> tuple[StageConfig, ...]:
+    """Configure the stages of the temporal encoder: motion words on tokens, then through the frozen text model."""
+    return (
+        MotionConfig(
+            name="motion", steps=350, batch_size=16, num_clips=3300, lr=2e-3, warmup_steps=30, num_workers=0,
+            autocast=False,
+        ),
+        PackedConfig(
+            name="clips", steps=300, batch_size=2, lr=1.5e-3, warmup_steps=10, hard_from=0.0,
+            cycle=("video_refseg",), ordinary_every=0, requests_per_branch=0.25, questions_per_branch=1.0,
+            first_scene=40_000_000, only_temporal=True, pretrained_lr_scale=1.0,
+            # The heads of location start at random weights, and their states at those of the frozen text model.
+            auxiliary=AuxiliaryConfig(answer_weight=4.0, location_weight=0.0),
+        ),
     )  # fmt: skip
 
 

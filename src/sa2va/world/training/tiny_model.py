@@ -5,6 +5,7 @@ Source: sizes are our own: the weights take at most 30 MB in bfloat16, and two C
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from sa2va.world.tasks.catalog import TASKS
 TILE_SIZE, PATCH_SIZE = 192, 12  # px
 SAM_SIZE, SAM_WIDTH, HIERA_WIDTH = 192, 128, 32
 VISION_WIDTH, TEXT_WIDTH = 192, 256
+TEMPORAL_HEADS = 4
 
 
 def build_tiny_config(tokenizer: PreTrainedTokenizerBase) -> Sa2VAConfig:
@@ -72,6 +74,7 @@ def build_tiny_config(tokenizer: PreTrainedTokenizerBase) -> Sa2VAConfig:
         tokens_per_tile=(TILE_SIZE // PATCH_SIZE // 2) ** 2,
         max_tiles=1,
         num_keyframes=4,
+        temporal_heads=TEMPORAL_HEADS,
         sure_keyframes=0.85,
         gate_absent=True,
     )
@@ -136,6 +139,17 @@ def build_tiny_model(tokenizer: PreTrainedTokenizerBase) -> tuple[Sa2VA, Process
     init_place_attention(model)
     init_memory_attention(model)
     return model, Processor(model.config, tokenizer)
+
+
+def with_temporal(model: Sa2VA, processor: Processor) -> tuple[Sa2VA, Processor]:
+    """Add an untrained temporal encoder to a model without one; its answers stay the same."""
+    if model.config.temporal_heads:
+        return model, processor
+    config = replace(model.config, temporal_heads=TEMPORAL_HEADS)
+    grown = Sa2VA(config)
+    left = grown.load_state_dict(model.state_dict(), strict=False)
+    assert not left.unexpected_keys and all(key.startswith("mllm.temporal.") for key in left.missing_keys)
+    return grown, Processor(config, processor.tokenizer)
 
 
 def load_tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerBase:

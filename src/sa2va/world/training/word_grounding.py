@@ -102,9 +102,14 @@ def attention_loss(attention: Tensor, is_visual: Tensor, words: Words) -> LossTe
     """
     (rows, columns), cover = words.positions.unbind(1), words.cover
     attended = attention[rows, :, columns].mean(1).float()  # (W, L)
-    columns_of_visual = is_visual.int().argsort(dim=1, descending=True, stable=True)[:, : cover.shape[1]]  # (B, V)
+    columns_of_visual = visual_columns(is_visual)[:, : cover.shape[1]]  # (B, V)
     there = cover >= 0.5 * cover.amax(1, keepdim=True).clamp(max=0.4)
     return LossTerm.of(-((attended.gather(1, columns_of_visual[rows]) * there).sum(1) + 1e-6).log())
+
+
+def visual_columns(is_visual: Tensor) -> Tensor:
+    """List the columns of each row, those of visual tokens first, in order: (B, L) bool -> (B, L) long."""
+    return is_visual.int().argsort(dim=1, descending=True, stable=True)
 
 
 def _place_questions(
