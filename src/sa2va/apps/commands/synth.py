@@ -113,16 +113,14 @@ def synth(
     its motion. A checker looks at each expression again; what it accepts is
     merged to one long caption. The same command again resumes.
 
-    Keys of servers: SA2VA_CAPTIONER_KEY; SA2VA_CHECKER_KEY, if the checker is
-    at another address.
+    Keys of servers: SA2VA_CAPTIONER_KEY; of another checker SA2VA_CHECKER_KEY.
     """
     from sa2va.evaluation.store import Shard
     from sa2va.synth.engine import Engine, Job
     from sa2va.synth.layout import start_run
     from sa2va.synth.sources import find_clips
 
-    if output.resolve().is_relative_to(videos.resolve()):
-        raise ValueError(f"{output}: lies in {videos}, which is searched for clips at any depth; choose another folder")
+    require_apart(output, videos)
     part, clips = Shard.parse(shard), find_clips(videos)[:limit]
     if checker is None:
         checker, checker_model = captioner, checker_model or captioner_model
@@ -134,6 +132,12 @@ def synth(
     start_run(output, describe_run(videos, engine.job, threshold))
     start, done = time.perf_counter(), run_blocks(engine, part, quiet)
     report(engine, done, time.perf_counter() - start, as_json=as_json, quiet=quiet)
+
+
+def require_apart(output: Path, videos: Path) -> None:
+    """Refuse results among the clips, since they would be found as clips by the next call."""
+    if output.resolve().is_relative_to(videos.resolve()):
+        raise ValueError(f"{output}: lies in {videos}, which is searched for clips at any depth; choose another folder")
 
 
 def describe_run(videos: Path, job: "Job", threshold: float) -> dict[str, Any]:
