@@ -39,11 +39,19 @@ class Unreachable(ValueError):
 
 
 class Reply(NamedTuple, Generic[T]):
-    """A reply that could be read, or the reason why there is none."""
+    """A reply that could be read, or the reason why there is none.
+
+    Attributes:
+        value: what `read` made of it; None = nothing.
+        text: of the reply.
+        error: why there is no value.
+        is_answered: whether the model said anything; otherwise its server was busy or broken each time.
+    """
 
     value: T | None
     text: str = ""
     error: str = ""
+    is_answered: bool = True
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -67,10 +75,17 @@ class Endpoint:
             pause: seconds before the first retry.
 
         Raises:
-            ValueError: no address of a server, no name of its model, or a key that no header can hold.
+            ValueError: no address of a server, an address that may hold a secret, no name of its model, or a key that
+                no header can hold.
         """
         if not is_url(url):
             raise ValueError(f"{noun} {url!r}: expected the base of a server, as in http://127.0.0.1:8000/v1")
+        parts = urlsplit(url)
+        if "@" in parts.netloc or parts.query or parts.fragment:  # not shown, since it would be kept in files and logs
+            raise ValueError(
+                f"{noun} at {parts.hostname}: its address has a user, a query or a fragment; give the base alone, as "
+                "in http://127.0.0.1:8000/v1, and a secret as the key"
+            )
         if not model:
             raise ValueError(f"{noun} {url}: needs the name of its model; add --{noun}-model NAME")
         check_key(key, noun)
@@ -90,7 +105,7 @@ class Endpoint:
         Raises:
             Unreachable: the server cannot be reached or refuses the request.
         """
-        error, pause = "", self._pause
+        error, pause, is_answered = "", self._pause, False
         for attempt in range(1 + RETRIES):
             if attempt:
                 time.sleep(pause)
@@ -101,17 +116,18 @@ class Endpoint:
                 if refused.code < 500 and refused.code not in _PASSING:
                     raise Unreachable(f"{self.noun} {self.url}: refuses with {refused.code} {refused.reason}") from None
                 error, pause = f"{refused.code} {refused.reason}", max(pause, _read_pause(refused))
+                is_answered = False
             except (OSError, http.client.HTTPException) as broken:
                 if attempt == RETRIES:
                     reason = getattr(broken, "reason", broken)  # of urllib's own error
                     raise Unreachable(f"{self.noun} {self.url}: cannot be reached ({reason})") from None
-            except (ValueError, KeyError, IndexError, TypeError) as wrong:
-                error = f"no chat completion ({type(wrong).__name__})"
+            except (ValueError, KeyError, IndexError, TypeError, RecursionError) as wrong:
+                error, is_answered = f"no chat completion ({type(wrong).__name__})", False
             else:
                 if (value := read(text)) is not None:
                     return Reply(value, text)
-                error = f"no {wanted} in {text!r:.60}"
-        return Reply(None, error=error)
+                error, is_answered = f"no {wanted} in {text!r:.60}", True
+        return Reply(None, error=error, is_answered=is_answered)
 
     def _post(self, messages: Sequence[Message]) -> str:
         body = {"model": self.model, "messages": list(messages), "temperature": 0}
@@ -120,7 +136,8 @@ class Endpoint:
             f"{self.url.rstrip('/')}/chat/completions", data=json.dumps(body).encode(), headers=headers
         )
         with self._opener.open(request, timeout=TIMEOUT) as response:
-            return str(json.loads(response.read(MAX_REPLY))["choices"][0]["message"]["content"] or "").strip()
+            text = str(json.loads(response.read(MAX_REPLY))["choices"][0]["message"]["content"] or "").strip()
+        return text.encode("utf-8", "replace").decode()  # no file can hold half a surrogate pair
 
 
 def _read_pause(refused: urllib.error.HTTPError) -> float:
@@ -131,7 +148,10 @@ def _read_pause(refused: urllib.error.HTTPError) -> float:
 
 def is_url(text: str) -> bool:
     """Return whether a text is the address of a server rather than a model's name."""
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # an unclosed bracket
+        return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
@@ -142,7 +162,7 @@ def check_key(key: str | None, noun: str) -> None:
         ValueError: it has other characters than printable ASCII.
     """
     if key is not None and not (key.isascii() and key.isprintable()):
-        raise ValueError(f"the key of the {noun} has other characters than printable ASCII; check its file")
+        raise ValueError(f"the key of the {noun} has other characters than printable ASCII; correct it")
 
 
 def write_message(text: str, pictures: Sequence[Frame] = ()) -> Message:

@@ -1,6 +1,7 @@
 """Check the data engine on small clips: layout, levels, reasons of rejection, and runs that are killed."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from support.own_process import run as run_process
 from support.stored_clips import track, write_mevis, write_refsav
 from support.synth_run import FAR, PixelCaptioner, run, start
 
+from sa2va.apps import cli
 from sa2va.data.catalog import FOLDERS, build_dataset
 from sa2va.data.stored import DrawConfig
 from sa2va.synth.captioner import CLIP, OBJECT, SCENE, VIDEO, NoCheck, Part, Verdict
@@ -191,3 +193,19 @@ def test_a_caption_has_the_object_and_what_was_accepted() -> None:
     nothing = Outcome("clip", 0, parts, verdicts | {SCENE: Verdict(problem="other")})
     assert not nothing.kept and not nothing.expressions
     assert NoCheck().check([], [Part(text="a", look=CLIP)]) == [Verdict()]
+
+
+def test_two_clips_of_one_name_are_refused(tmp_path: Path) -> None:
+    source = write_refsav(tmp_path / "source")
+    place = source / "sam_v_full" / "other"
+    place.mkdir()
+    for ending in (".mp4", "_manual.json"):
+        shutil.copy(source / f"sam_v_full/sav_000/sav_000001{ending}", place)
+    with pytest.raises(ValueError, match=r"two clips are named sav_000001, .*other.*sav_000"):
+        find_clips(source)
+
+
+def test_a_folder_of_results_among_the_clips_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_refsav(tmp_path / "source")
+    assert cli.main(["synth", str(source), "-o", str(source / "out")]) == 2
+    assert "choose another folder" in capsys.readouterr().err and not (source / "out").exists()

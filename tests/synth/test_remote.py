@@ -191,3 +191,70 @@ def test_a_bad_model_is_one_line(
     assert cli.main(["synth", str(source), "-o", str(tmp_path / "out"), "-q", *given]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("reply", [(503, b"busy"), (429, {}), (200, b"<html>"), (200, b"[" * 100_000)])
+def test_a_server_that_stays_busy_or_broken_ends_the_run_and_loses_nothing(
+    reply: Reply,
+    serve: Callable[..., Server],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sa2va.endpoint.time.sleep", lambda seconds: None)
+    source, out, state = write_refsav(tmp_path / "source"), tmp_path / "out", {"bad": True}
+    server = serve(lambda body: reply if state["bad"] else look(body))
+    command = ["synth", str(source), "-o", str(out), "--captioner", server.url, "--captioner-model", "m", "-q"]
+    assert cli.main(command) == 2
+    error = capsys.readouterr().err
+    assert "the same command again goes on" in error and error.count("\n") == 1
+    state["bad"] = False
+    assert cli.main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["report"]["objects with a caption"] == 6
+
+
+def test_a_key_goes_to_its_own_server_alone(
+    serve: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captioner, checker = serve(look), serve(look)
+    monkeypatch.setenv("SA2VA_CAPTIONER_KEY", "first")
+    source = str(write_refsav(tmp_path / "source"))
+    command = ["synth", source, "--captioner", captioner.url, "--captioner-model", "m", "-q", "--limit", "1"]
+    command += ["--checker", checker.url, "--checker-model", "m"]
+    assert cli.main([*command, "-o", str(tmp_path / "one")]) == 0
+    assert {one.get("Authorization") for one in captioner.headers} == {"Bearer first"}
+    assert checker.headers and {one.get("Authorization") for one in checker.headers} == {None}
+    monkeypatch.setenv("SA2VA_CHECKER_KEY", "second")
+    assert cli.main([*command, "-o", str(tmp_path / "two")]) == 0
+    assert {one.get("Authorization") for one in checker.headers} == {None, "Bearer second"}
+
+
+@pytest.mark.parametrize("address", ["http://me:word@127.0.0.1:9/v1", "http://127.0.0.1:9/v1?key=word"])
+def test_an_address_with_a_secret_is_refused_and_not_shown(
+    address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = write_refsav(tmp_path / "source"), tmp_path / "out"
+    command = ["synth", str(source), "-o", str(out), "--captioner", address, "--captioner-model", "m"]
+    assert cli.main(command) == 2
+    error = capsys.readouterr().err
+    assert "give the base alone" in error and "word" not in error and error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_half_a_surrogate_pair_becomes_a_question_mark(serve: Callable[..., Server]) -> None:
+    reply = endpoint(serve(completion("a \ud800 box"))).ask([write_message("What?")], read_line, "phrase")
+    assert reply.value == "a ? box"
+
+
+def test_pictures_are_drawn_when_they_are_asked_about(serve: Callable[..., Server]) -> None:
+    drawn: list[int] = []
+
+    class Drawn(View):
+        def outlined_frames(self) -> list[np.ndarray]:
+            drawn.append(len(server.requests))
+            return super().outlined_frames()
+
+    server = serve(look)
+    views = [Drawn(**vars(view(10))) for _ in range(40)]
+    EndpointCaptioner(endpoint(server)).caption(VIDEO, views, [{OBJECT: Part(text="a box.")}] * 40)
+    assert len(drawn) == 40 and max(drawn) > 20

@@ -78,8 +78,48 @@ def test_the_engine_runs_on_an_export(tmp_path: Path, capsys: pytest.CaptureFixt
         draw_scenes(data, {"sav_000009"})
 
 
-@pytest.mark.parametrize("given", [["nowhere", "--data", "nowhere"]])
-def test_bad_folders_are_one_line(given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["world", "check-expressions", *given]) == 2
+ROW = {
+    "clip": "sav_000000",
+    "object": 0,
+    "level": "object",
+    "text": "",
+    "expression": "",
+    "accepted": True,
+    "caption": "",
+}
+
+
+@pytest.mark.parametrize(
+    ("lines", "record", "message"),
+    [
+        (None, None, "expected the folder of a finished sa2va synth"),
+        ("{", None, "is damaged"),
+        ("1", None, "expected the fields accepted, caption"),
+        ("", None, "has no expressions to measure"),
+        (json.dumps(ROW), None, "give the folder of sa2va world export --as refsav"),
+        (json.dumps(ROW), {"valid": {}}, "export with --split train"),
+        (json.dumps(ROW), {"train": {"x": 1}}, "export again"),
+        (json.dumps(ROW), {"train": 3}, "export again"),
+    ],
+)
+def test_bad_folders_are_one_line(
+    lines: str | None, record: object, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if lines is not None:
+        (tmp_path / "expressions.jsonl").write_text(lines)
+    if record is not None:
+        (tmp_path / "drawn").mkdir()
+        (tmp_path / "drawn" / "refsav.json").write_text(json.dumps(record))
+    assert cli.main(["world", "check-expressions", str(tmp_path), "--data", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert "expected the folder of a finished sa2va synth" in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
+
+
+def test_a_share_of_nothing_is_null_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "expressions.jsonl").write_text(json.dumps(ROW))
+    (tmp_path / "drawn").mkdir()
+    scenes = {"split": "train", "seed": 5, "num_items": 1}
+    (tmp_path / "drawn" / "refsav.json").write_text(json.dumps({"train": scenes}))
+    assert cli.main(["world", "check-expressions", str(tmp_path), "--data", str(tmp_path), "--json"]) == 0
+    shares = {one["name"]: one for one in json.loads(capsys.readouterr().out, parse_constant=pytest.fail)}
+    assert shares["object, written"]["value"] == 0 and shares["object, rejected"]["value"] is None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from sa2va.endpoint import NUM_WORKERS, Endpoint, write_message
+from sa2va.endpoint import NUM_WORKERS, Endpoint, Unreachable, write_message
 from sa2va.metrics.text import normalize
 from sa2va.synth.captioner import CLIP, FIRST, LARGEST, OBJECT, SCENE, VIDEO, Part, Parts, Verdict
 from sa2va.synth.local import DISAGREE
@@ -43,11 +43,13 @@ MERGE = (
 CHECK = 'Does this text fit the outlined object, and no other object in the {}? "{}" Reply with yes or no alone.'
 _NO_ANSWER = "the model gives no answer"
 
+Show = Callable[[], Sequence[Frame]]  # draws the pictures of a question when it is asked, since all take gigabytes
+
 
 def ask_each(
     endpoint: Endpoint,
     prompts: Sequence[str],
-    pictures: Sequence[Sequence[Frame]],
+    shows: Sequence[Show],
     read: Callable[[str], str | None],
     wanted: str,
 ) -> list[str]:
@@ -56,19 +58,22 @@ def ask_each(
     Args:
         endpoint: the model.
         prompts: the questions.
-        pictures: those of each question.
+        shows: the pictures of each question.
         read: turns a reply into a value; None = ask again.
         wanted: what a reply must hold, for errors.
 
     Returns:
-        A value per question; "" if every reply was of no use.
+        A value per question; "" if the model's replies were of no use.
 
     Raises:
-        Unreachable: the server cannot be reached or refuses the request.
+        Unreachable: the server cannot be reached, refuses the request, or stays busy or broken.
     """
 
     def ask(number: int) -> str:
-        return endpoint.ask([write_message(prompts[number], pictures[number])], read, wanted).value or ""
+        reply = endpoint.ask([write_message(prompts[number], shows[number]())], read, wanted)
+        if not reply.is_answered:
+            raise Unreachable(f"{endpoint.noun} {endpoint.url}: {reply.error}; the same command again goes on")
+        return reply.value or ""
 
     with ThreadPoolExecutor(NUM_WORKERS) as pool:
         return list(pool.map(ask, range(len(prompts))))
@@ -101,21 +106,21 @@ class EndpointCaptioner:
             return self._describe(views)
         known = [strip_expression(one[OBJECT].text) for one in earlier]
         if level == SCENE:
-            prompts, pictures = [RELATE.format(text) for text in known], [[view.outlined()] for view in views]
+            prompts, shows = [RELATE.format(text) for text in known], [_alone(view.outlined) for view in views]
         else:
             prompts = [NARRATE.format(len(view.frames), text) for view, text in zip(views, known, strict=True)]
-            pictures = [view.outlined_frames() for view in views]
-        texts = ask_each(self.endpoint, prompts, pictures, read_line, "sentence")
+            shows = [view.outlined_frames for view in views]
+        texts = ask_each(self.endpoint, prompts, shows, read_line, "sentence")
         look = CLIP if level == VIDEO else LARGEST
         return [Part(text=f"{text}.", expression=text, look=look) if text else None for text in texts]
 
     def _describe(self, views: Sequence[View]) -> list[Part | None]:
         """Describe the object from its crop and in its frame; the model says whether both agree."""
         num = len(views)
-        pictures = [[view.crop()] for view in views] + [[view.outlined()] for view in views]
-        texts = ask_each(self.endpoint, [DESCRIBE] * num + [DESCRIBE_OUTLINED] * num, pictures, read_line, "phrase")
+        shows = [_alone(view.crop) for view in views] + [_alone(view.outlined) for view in views]
+        texts = ask_each(self.endpoint, [DESCRIBE] * num + [DESCRIBE_OUTLINED] * num, shows, read_line, "phrase")
         pairs = list(zip(texts[:num], texts[num:], strict=True))
-        conflicts = ask_each(self.endpoint, [AGREE.format(*p) for p in pairs], [[]] * num, read_yes, "yes or no")
+        conflicts = ask_each(self.endpoint, [AGREE.format(*p) for p in pairs], [list] * num, read_yes, "yes or no")
         found: list[Part | None] = []
         for (first, second), conflict in zip(pairs, conflicts, strict=True):
             problem = "" if conflict == "no" else f"{DISAGREE}: {second!r:.80}"
@@ -125,7 +130,7 @@ class EndpointCaptioner:
     def merge(self, parts: Sequence[Parts]) -> list[str]:
         """Let the model write one text of the sentences."""
         statements = ["\n".join(f"- {part.text}" for part in one.values()) for one in parts]
-        texts = ask_each(self.endpoint, [MERGE.format(s) for s in statements], [[]] * len(parts), read_line, "text")
+        texts = ask_each(self.endpoint, [MERGE.format(s) for s in statements], [list] * len(parts), read_line, "text")
         return [f"{text}." if text else "" for text in texts]
 
 
@@ -142,13 +147,17 @@ class EndpointChecker:
     def check(self, views: Sequence[View], parts: Sequence[Part]) -> list[Verdict]:
         """Ask about each expression. See `Checker`."""
         prompts = [CHECK.format("video" if part.look == CLIP else "picture", part.request) for part in parts]
-        pictures = [_show(view, part.look) for view, part in zip(views, parts, strict=True)]
-        replies = ask_each(self.endpoint, prompts, pictures, read_yes, "yes or no")
+        shows = [_choose(view, part.look) for view, part in zip(views, parts, strict=True)]
+        replies = ask_each(self.endpoint, prompts, shows, read_yes, "yes or no")
         problems = {"yes": "", "no": "the checker says that it does not fit", "": _NO_ANSWER}
         return [Verdict(problem=problems[reply]) for reply in replies]
 
 
-def _show(view: View, look: str) -> list[Frame]:
+def _alone(draw: Callable[[], Frame]) -> Show:
+    return lambda: [draw()]
+
+
+def _choose(view: View, look: str) -> Show:
     if look == CLIP:
-        return view.outlined_frames()
-    return view.outlined_frames()[:1] if look == FIRST else [view.outlined()]
+        return view.outlined_frames
+    return (lambda: view.outlined_frames()[:1]) if look == FIRST else _alone(view.outlined)

@@ -42,7 +42,7 @@ def find_clips(folder: Path) -> list[SourceClip]:
             of MeViS, or holds its split train.
 
     Raises:
-        ValueError: it is no folder, has no clips, or a file of it is damaged.
+        ValueError: it is no folder, has no clips or two of one name, or a file of it is damaged.
     """
     if not folder.is_dir():
         raise ValueError(f"{str(folder)!r}: expected a folder of clips with masks; there is none")
@@ -62,8 +62,10 @@ def _find_masklets(folder: Path) -> list[SourceClip]:
     """Find SA-V's videos; manual masklets are preferred to automatic ones."""
     found: dict[str, Path] = {}
     for ending in (AUTOMATIC, MANUAL):
-        for file in sorted(folder.rglob(f"*{ending}")):
-            found[file.name.removesuffix(ending)] = file
+        for name, files in _group_by_name(folder, ending).items():
+            if len(files) > 1:
+                raise ValueError(f"{folder}: two clips are named {name}, {files[0]} and {files[1]}; rename one")
+            found[name] = files[0]
     clips = []
     for name, file in sorted(found.items()):
         video = file.with_name(f"{name}.mp4")
@@ -71,6 +73,14 @@ def _find_masklets(folder: Path) -> list[SourceClip]:
             raise ValueError(f"{file}: there is no {video.name} beside it; fetch the missing file or remove this one")
         clips.append(SourceClip(name=name, open=_opener(name, video, file), video=video, masklets=file))
     return clips
+
+
+def _group_by_name(folder: Path, ending: str) -> dict[str, list[Path]]:
+    """List the files of an ending by the name before it."""
+    found: dict[str, list[Path]] = {}
+    for file in sorted(folder.rglob(f"*{ending}")):
+        found.setdefault(file.name.removesuffix(ending), []).append(file)
+    return found
 
 
 def _opener(name: str, video: Path, file: Path) -> Callable[[], tuple[FrameSource, MaskTracks]]:

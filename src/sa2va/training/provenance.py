@@ -21,7 +21,7 @@ _GIT_TIMEOUT = 10  # seconds
 
 @cache
 def find_commit() -> str | None:
-    """Return the commit of the code that runs, with "-dirty" if a file of the package differs; None outside git."""
+    """Return the commit at the first call, with "-dirty" if a file of the package differs; None outside git."""
     package = Path(sa2va.__file__).parent
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None  # installed within a repository of somebody else
@@ -62,7 +62,7 @@ def _describe(final: Path, name: str) -> dict[str, Any]:
         "steps": state.step,
         "samples_per_step": settings["batch_size"],
         "lr": settings["lr"],
-        "commit": state.record["commit"],
+        "commit": state.record.get("commit"),  # a stage may have ended before commits were recorded
         "hours": round(hours, 3),
     }
 

@@ -16,7 +16,7 @@ from sa2va.model.sa2va import Sa2VA
 from sa2va.training.config import RunConfig, apply_overrides, refuse_two_outputs
 from sa2va.training.logger import RunLogger, tell
 from sa2va.training.processes import end_process, is_main_process, main_process_first, start_process, wait_for_all
-from sa2va.training.provenance import write_record
+from sa2va.training.provenance import find_commit, write_record
 from sa2va.training.recipes import find_recipe
 from sa2va.training.stage import RunContext, StageConfig
 from sa2va.training.state import is_finished, mark_finished
@@ -61,6 +61,7 @@ def train_run(config: RunConfig, folder: Path, quiet: bool = False, command: str
 
 
 def _train(config: RunConfig, folder: Path, device: torch.device, quiet: bool, command: str) -> None:
+    find_commit()  # now, since the checkout may move on while its code trains
     stages = [config.describe_stage(stage) for stage in config.stages]
     with RunLogger(folder, quiet=quiet, main=is_main_process()) as logger:
         if config.parallel == "fsdp":

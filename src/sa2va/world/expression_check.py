@@ -31,6 +31,7 @@ _FORMS = (  # sentence of a caption -> words of an expression
 )
 
 Row = dict[str, Any]
+FIELDS = {"clip", "object", "level", "text", "expression", "accepted", "caption"}  # that are read here
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,20 @@ def read_rows(file: Path) -> list[Row]:
     """Read the lines of expressions.jsonl.
 
     Raises:
-        ValueError: the file is missing or damaged.
+        ValueError: the file is missing, damaged or empty.
     """
     try:
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file}: cannot be read ({error}); expected the folder of a finished sa2va synth") from None
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+    except OSError as error:
+        raise ValueError(f"{file}: {error.strerror}; expected the folder of a finished sa2va synth") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: is damaged ({error}); the command sa2va synth again writes it anew") from None
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or not FIELDS <= row.keys():
+            raise ValueError(f"{file}:{number}: expected the fields {', '.join(sorted(FIELDS))}, got {row!r:.60}")
+    if not rows:
+        raise ValueError(f"{file}: has no expressions to measure; the captioner wrote none")
+    return rows
 
 
 def draw_scenes(data: Path, clips: set[str]) -> dict[str, Scene]:
@@ -101,10 +110,17 @@ def draw_scenes(data: Path, clips: set[str]) -> dict[str, Scene]:
     Raises:
         ValueError: there is no record of an export, or a clip is not of it.
     """
-    record = read_json(data / record_of(LAYOUT))
+    file = data / record_of(LAYOUT)
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; give the folder of sa2va world export --as {LAYOUT}")
+    record = read_json(file)
     if TRAIN not in record:
-        raise ValueError(f"{data / record_of(LAYOUT)}: has no scenes of the split train; export with --split train")
-    drawn = draw_samples(Part(TRAIN, 0, Scenes(**record[TRAIN])), BLOCK)
+        raise ValueError(f"{file}: has no scenes of the split train; export with --split train")
+    try:
+        part = Part(TRAIN, 0, Scenes(**record[TRAIN]))
+    except TypeError:
+        raise ValueError(f"{file}: its scenes are {record[TRAIN]!r:.60}; restore it, or export again") from None
+    drawn = draw_samples(part, BLOCK)
     scenes = {f"sav_{number:06d}": sample.meta["scene"] for number, sample in drawn}
     if strange := sorted(clips - set(scenes)):
         raise ValueError(f"{data}: has no clip {strange[0]}; give the export on which sa2va synth ran")

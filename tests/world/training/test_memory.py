@@ -38,6 +38,18 @@ def test_objects_disappear_and_return_in_most_steps(tmp_path):
     assert absent >= 8
 
 
+def test_a_sliver_that_shrinks_to_nothing_is_not_prompted(tmp_path):
+    stage = build(tmp_path)
+    items = [stage.data[key] for key in stage.data.keys(0)]
+    masks = items[0].scene.masks.clone()
+    masks[0, 0] = False
+    masks[0, 0, 41, 20:200] = True
+    batch = stage.data.collate(
+        [dataclasses.replace(items[0], scene=dataclasses.replace(items[0].scene, masks=masks)), items[1]]
+    )
+    assert len(batch.given) and batch.given.flatten(1).any(1).all()
+
+
 def test_a_step_has_its_own_frames():
     plans = [CONFIG.plan(step) for step in range(60)]
     assert 10 < sum(plan.is_long for plan in plans) < 40

@@ -113,23 +113,31 @@ def synth(
     its motion. A checker looks at each expression again; what it accepts is
     merged to one long caption. The same command again resumes.
 
-    Keys of servers: SA2VA_CAPTIONER_KEY, SA2VA_CHECKER_KEY.
+    Keys of servers: SA2VA_CAPTIONER_KEY; of another checker SA2VA_CHECKER_KEY.
     """
     from sa2va.evaluation.store import Shard
     from sa2va.synth.engine import Engine, Job
     from sa2va.synth.layout import start_run
     from sa2va.synth.sources import find_clips
 
+    require_apart(output, videos)
     part, clips = Shard.parse(shard), find_clips(videos)[:limit]
     if checker is None:
         checker, checker_model = captioner, checker_model or captioner_model
     local = {name: LocalModel(replace(loading, model=name)) for name in {captioner, checker}}
     writes = build_captioner(captioner, captioner_model, local[captioner], wording)
-    checks = build_checker(checker, checker_model, local[checker], threshold)
+    role = "captioner" if checker == captioner else "checker"
+    checks = build_checker(checker, checker_model, local[checker], threshold, role)
     engine = Engine(Job(folder=output, clips=clips, captioner=writes, checker=checks, block=block))
     start_run(output, describe_run(videos, engine.job, threshold))
     start, done = time.perf_counter(), run_blocks(engine, part, quiet)
     report(engine, done, time.perf_counter() - start, as_json=as_json, quiet=quiet)
+
+
+def require_apart(output: Path, videos: Path) -> None:
+    """Refuse results among the clips, since they would be found as clips by the next call."""
+    if output.resolve().is_relative_to(videos.resolve()):
+        raise ValueError(f"{output}: lies in {videos}, which is searched for clips at any depth; choose another folder")
 
 
 def describe_run(videos: Path, job: "Job", threshold: float) -> dict[str, Any]:
@@ -162,7 +170,7 @@ def build_captioner(name: str, model: str | None, local: LocalModel, wording: st
     return find_part("captioner", wording, {PLAIN: ModelCaptioner})(local, local.name)
 
 
-def build_checker(name: str, model: str | None, local: LocalModel, threshold: float) -> "Checker":
+def build_checker(name: str, model: str | None, local: LocalModel, threshold: float, role: str) -> "Checker":
     """Return the checker of --checker.
 
     Raises:
@@ -176,16 +184,15 @@ def build_checker(name: str, model: str | None, local: LocalModel, threshold: fl
     if name == NO_CHECK:
         return NoCheck()
     if is_url(name):
-        return EndpointChecker(build_endpoint(name, model, "checker"))
+        return EndpointChecker(build_endpoint(name, model, role))
     return GroundingChecker(local, local.name, threshold)
 
 
 def build_endpoint(url: str, model: str | None, noun: str) -> "Endpoint":
-    """Return a server with the key of its environment variable; the checker's falls back to the captioner's."""
+    """Return a server with the key of its environment variable; a key is never sent to another address."""
     from sa2va.endpoint import Endpoint
 
-    key = os.environ.get(KEY.format(noun.upper())) or os.environ.get(KEY.format("CAPTIONER"))
-    return Endpoint(url, model, noun=noun, key=key)
+    return Endpoint(url, model, noun=noun, key=os.environ.get(KEY.format(noun.upper())) or None)
 
 
 def run_blocks(engine: "Engine", shard: "Shard", quiet: bool) -> int:

@@ -101,7 +101,8 @@ def check_expressions(
 
     shares = measure(folder, data)
     if as_json:
-        print(json.dumps([asdict(one) for one in shares]))
+        rows = ({name: None if value != value else value for name, value in asdict(one).items()} for one in shares)
+        print(json.dumps(list(rows)))
         return
     say(f"{'texts':50} {'N':>5} {'only it':>7} {'95 % interval':>15} {'holds':>6}")
     for one in shares:

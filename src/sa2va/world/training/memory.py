@@ -122,13 +122,16 @@ class ClipData:
         config, batch = self.config, join_scenes([item.scene for item in items])
         plan, rng = config.plan(items[0].step), np.random.default_rng([config.seed, items[0].step, 1])
         num_targets = batch.masks.shape[1] - 1
-        seen = torch.nonzero(batch.masks[:, 0].flatten(1).sum(1) >= config.least_pixels)[:, 0]
+        side = self.processor.sam_size
+        first = F.interpolate(batch.masks[:, :1].float(), (side, side), mode="bilinear", antialias=True)[:, 0] > 0.5
+        # A sliver of one pixel may be gone where a frame is shrunk to the input of SAM 2.
+        is_seen = (batch.masks[:, 0].flatten(1).sum(1) >= config.least_pixels) & first.flatten(1).any(1)
+        seen = torch.nonzero(is_seen)[:, 0]
         order = np.lexsort([rng.random(len(seen)), -rank_objects(batch.masks[seen])])
         share = len(items) / config.batch_size
         number = max(1, int(config.followed * share) // (num_targets - plan.num_settling))
         rows = seen[torch.from_numpy(order[:number])]
-        side = self.processor.sam_size
-        given = F.interpolate(batch.masks[rows, :1].float(), (side, side), mode="bilinear", antialias=True)[:, 0] > 0.5
+        given = first[rows]
         clips = torch.tensor([item.index for item in items])[batch.scene_index[rows]]
         return ClipBatch(
             sam_pixel_values=self.processor.sam_pixel_values(batch.frames),
