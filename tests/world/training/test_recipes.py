@@ -4,12 +4,15 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from support.small_families import build_family
 
+import sa2va
 from sa2va.checkpoints.folder import load_checkpoint, save_checkpoint
-from sa2va.training.recipes import RECIPES
+from sa2va.training.provenance import RECORD_FILE
+from sa2va.training.recipes import RECIPES, find_recipe
 from sa2va.training.run import train
 from sa2va.world.training.encoders import VisionConfig
 from sa2va.world.training.recipes import TinyRun
@@ -82,3 +85,17 @@ def test_one_recipe_trains_random_models_of_other_families(family: str, tmp_path
     totals = [line["losses"]["total"] for line in lines if "losses" in line]
     assert len(totals) == 4 and totals[-1] < totals[0], totals
     load_checkpoint(folder, torch.device("cpu"), torch.float32)  # adapters are merged: an ordinary model
+
+
+@pytest.mark.slow
+def test_the_embedded_model_is_trained_from_nothing_by_one_command(tmp_path: Path) -> None:
+    stages = [stage.name for stage in find_recipe("tiny")().stages]
+    assert stages == [
+        "vision", "sam_vision", "masks", "tracking", "language", "cotrain", "packed", "motion", "clips",
+    ]  # fmt: skip
+    words = [f"steps.{name}=2" for name in stages] + [f"batch_size.{name}=1" for name in stages]
+    words += ["num_clips.motion=4", "num_workers.packed=0", "calibration=50", "device=cpu"]
+    folder = train("tiny", words, output=str(tmp_path / "run"), quiet=True)
+    record = json.loads((folder / RECORD_FILE).read_text())
+    assert [stage["name"] for stage in record["stages"]] == stages and record["start"] is None
+    assert sa2va.load(folder).predict(np.zeros((64, 64, 3), np.uint8), "Please describe the image.").text

@@ -61,7 +61,11 @@ class TinyRun(RunConfig):
 
 
 def tiny() -> RunConfig:
-    """Train the embedded model: pretrain its parts (pretrained in the paper), then train all tasks jointly."""
+    """Train the embedded model from nothing: its parts (pretrained in the paper), all tasks jointly, then clips.
+
+    Many exchanges about one picture (`packed`) come after the joint stage, from which the text model knows what words
+    mean. The temporal encoder comes last, through the frozen text model.
+    """
     return TinyRun(
         name="tiny",
         output="runs/tiny",
@@ -72,6 +76,8 @@ def tiny() -> RunConfig:
             MemoryConfig(name="tracking", steps=600, batch_size=6, lr=1e-3, warmup_steps=20),
             _language(steps=2500, batch_size=16, lr=1e-3, warmup_steps=100),
             CotrainConfig(name="cotrain", steps=3000, batch_size=16, lr=8e-4, warmup_steps=100, ema=0.998),
+            PackedConfig(name="packed", steps=3000, batch_size=4, lr=3e-4, warmup_steps=60, ema=0.998),
+            *_motion(),
         ),
     )
 
