@@ -150,13 +150,7 @@ def open_mixture(shares: Sequence[DatasetShare], root: str, draw: DrawConfig, se
     kept = tuple(share for share in shares if share.number)
     if not kept:
         raise ValueError(f"the mixture has no dataset of a share above 0 among {', '.join(names) or 'none'}")
-    folders = [_find(share, root) for share in kept]
-    absent = (str(folder) for folder in folders if folder is not None and not folder.exists())
-    if missing := list(dict.fromkeys(absent)):
-        raise ValueError(
-            f"{', '.join(missing)} not found; put the data there, set data=ROOT or datasets.NAME.path, or leave a "
-            "dataset out with datasets.NAME.repeats=0"
-        )
+    folders = find_folders(kept, root)
     draw = replace(draw, seed=draw.seed or seed)
     datasets = tuple(share.open(folder, draw) for share, folder in zip(kept, folders, strict=True))
     sizes = [len(dataset) if share.weight is None else 1 for share, dataset in zip(kept, datasets, strict=True)]
@@ -165,6 +159,22 @@ def open_mixture(shares: Sequence[DatasetShare], root: str, draw: DrawConfig, se
             raise ValueError(f"dataset {share.name} is endless; give a weight, not repeats")
     weights = [share.number * size for share, size in zip(kept, sizes, strict=True)]
     return TrainingMixture(kept, datasets, Mixture(datasets, weights, seed))
+
+
+def find_folders(shares: Sequence[DatasetShare], root: str) -> list[Path | None]:
+    """Return the place of each dataset; None for a generated one.
+
+    Raises:
+        ValueError: some are missing; the message names all of them.
+    """
+    folders = [_find(share, root) for share in shares]
+    absent = (str(folder) for folder in folders if folder is not None and not folder.exists())
+    if missing := list(dict.fromkeys(absent)):
+        raise ValueError(
+            f"{', '.join(missing)} not found; put the data there, set data=ROOT or datasets.NAME.path, or leave a "
+            "dataset out with datasets.NAME.repeats=0"
+        )
+    return folders
 
 
 def _find(share: DatasetShare, root: str) -> Path | None:

@@ -12,6 +12,7 @@ from sa2va.world.ablations.arms import COLUMNS, TABLES, Column, Table
 from sa2va.world.ablations.results import Results, Spread
 
 Cells = Sequence[str]
+QUANTILES = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # 97.5 % of Student's t, 1 to 9 degrees of freedom
 
 
 def write_table(table: Table, results: Results) -> str:
@@ -19,8 +20,9 @@ def write_table(table: Table, results: Results) -> str:
     columns = [column for column in COLUMNS if any(results.spread(row.arm, column.name) for row in table.rows)]
     lines: list[Cells] = [["run", "seeds", *(column.name for column in columns)]]
     for row in table.rows:
-        cells = [_show(results.spread(row.arm, column.name), column) for column in columns]
-        lines.append([f"**{row.label}**", str(len(results.seeds(row.arm))), *cells])
+        num_seeds = len(results.seeds(row.arm))
+        cells = [_show(results.spread(row.arm, column.name), column, of=num_seeds) for column in columns]
+        lines.append([f"**{row.label}**", str(num_seeds), *cells])
         if row.paper:
             lines.append(["the paper", "", *(_plain(row.paper.get(column.name), column) for column in columns)])
     lines.append(["chance", "", *(_plain(results.chance(column.name), column) for column in columns)])
@@ -35,7 +37,7 @@ def write_changes(table: Table, results: Results) -> str:
         for column in COLUMNS:
             if column.name not in row.paper or column.name not in base.paper:
                 continue
-            theirs = row.paper[column.name] - base.paper[column.name]
+            theirs = round(row.paper[column.name] - base.paper[column.name], column.decimals)
             ours = results.difference(row.arm, base.arm, column.name)
             change = f"{theirs:+.{column.decimals}f}"
             lines.append([row.label, column.name, change, _show(ours, column, "+"), judge_sign(theirs, ours)])
@@ -43,21 +45,39 @@ def write_changes(table: Table, results: Results) -> str:
 
 
 def judge_sign(theirs: float, ours: Spread | None) -> str:
-    """Compare the sign of a change with the paper's; "within noise" if two standard errors of ours contain 0."""
+    """Compare the sign of a change with the paper's.
+
+    Args:
+        theirs: the paper's change, rounded as it is shown.
+        ours: our change, paired by seed.
+
+    Returns:
+        "within noise" if the 95 % interval of Student's t over seeds contains 0: with three seeds it is 4.30 standard
+        errors wide on each side.
+    """
     if ours is None:
         return "not run"
     if math.isnan(ours.deviation):
         return "one seed"
-    if abs(ours.mean) <= 2 * ours.deviation / math.sqrt(ours.num_seeds):
+    if abs(ours.mean) <= find_t(ours.num_seeds) * ours.deviation / math.sqrt(ours.num_seeds):
         return "within noise"
+    if theirs == 0:
+        return "no change in the paper"
     return "same" if (ours.mean > 0) == (theirs > 0) else "opposite"
 
 
-def _show(spread: Spread | None, column: Column, sign: str = "") -> str:
+def find_t(num_seeds: int) -> float:
+    """Return the 97.5 % quantile of Student's t for a mean of at least 2 seeds; beyond the table a larger one."""
+    return QUANTILES[min(num_seeds - 2, len(QUANTILES) - 1)]
+
+
+def _show(spread: Spread | None, column: Column, sign: str = "", of: int | None = None) -> str:
     if spread is None:
         return ""
-    mean = f"{spread.mean:{sign}.{column.decimals}f}"
-    return mean if math.isnan(spread.deviation) else f"{mean} ± {spread.deviation:.{column.decimals}f}"
+    text = f"{spread.mean:{sign}.{column.decimals}f}"
+    if not math.isnan(spread.deviation):
+        text += f" ± {spread.deviation:.{column.decimals}f}"
+    return text if of in (None, spread.num_seeds) else f"{text} ({spread.num_seeds} seeds)"
 
 
 def _plain(value: float | None, column: Column) -> str:

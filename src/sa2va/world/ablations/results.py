@@ -16,6 +16,8 @@ from sa2va.world.ablations.runs import RUNS
 
 SHARED = ("start", "steps", "batch_size", "lr", "items")  # by which runs of one table must agree
 
+FIELDS = {"arm", "seed", "figures", "chance", "train_s", "commit", *SHARED}
+
 
 class Spread(NamedTuple):
     """Mean over seeds and its sample standard deviation, NaN of one seed."""
@@ -62,19 +64,24 @@ def read_runs(folder: Path) -> Results:
     """Read the finished runs of a folder.
 
     Raises:
-        ValueError: there are none, or they were made with different settings.
+        ValueError: there are none, they are damaged, or they were made with different settings.
     """
     path = folder / RUNS
     if not path.is_file():
         raise ValueError(f"{path}: no such file; run sa2va ablate cotraining -o {folder} first")
     with Journal(path) as journal:
         rows = tuple(record for _, record in journal.items())
+    if bad := [row for row in rows if not isinstance(row, dict) or FIELDS - row.keys()]:
+        raise ValueError(f"{path}: expected {', '.join(sorted(FIELDS))}, got {bad[0]!r:.60}; delete the line")
     for name in SHARED:
         values = sorted({str(row[name]) for row in rows})
         if len(values) > 1:
             raise ValueError(f"{path}: runs with {name} {' and '.join(values)}; give each setting a folder of its own")
     if not rows:
         raise ValueError(f"{path}: has no finished run; run the same command to the end")
+    names = [f"{row['arm']}-{row['seed']}" for row in rows]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{path}: two runs of {twice[0]}, with other data; give each data root a folder of its own")
     return Results(rows)
 
 

@@ -110,6 +110,8 @@ def page(
     from sa2va.world.ablations.results import read_runs
     from sa2va.world.ablations.runs import RUNS
 
+    if file.suffix != ".md" or file.is_dir():
+        raise ValueError(f"{file}: expected the name of a page, as in docs/ablations.md")
     results, beside = read_runs(folder), file.with_suffix("")
     update_page(file, results, seeds)
     for chart in draw_tables(results, beside):
@@ -126,6 +128,7 @@ def run_tables(tables: Sequence[str], choice: AblationChoice, output: Path | Non
         ValueError: no folder for the results, or no data.
     """
     from sa2va.evaluation.store import Shard
+    from sa2va.training.mixture import find_folders
     from sa2va.world.ablations.arms import COLUMNS, TABLES
     from sa2va.world.ablations.runs import find_columns, list_runs, run_all
 
@@ -144,6 +147,7 @@ def run_tables(tables: Sequence[str], choice: AblationChoice, output: Path | Non
         return
     if output is None:
         raise ValueError("no folder for the runs; add -o FOLDER")
+    find_folders([share for run in mine for share in run.arm.datasets(settings.engine)], str(settings.data))
     for line in run_all(mine, settings, output, quiet):
         say(line)
 
