@@ -61,6 +61,7 @@ class ColumnChecker:
 
     limit: float
     name: str = "columns"
+    step: str = "check"
 
     def check(self, views: Sequence[View], parts: Sequence[Part]) -> list[Verdict]:
         centers = [
@@ -75,7 +76,7 @@ def start(source: Path, output: Path, *, block: int = 2, **how: Any) -> Engine:
     checker: Checker = how.get("checker", ColumnChecker(9.0))
     clips = find_clips(source)
     start_run(output, {"clips": [clip.name for clip in clips], "captioner": captioner.name, "checker": checker.name})
-    return Engine(Job(folder=output, clips=clips, captioner=captioner, checker=checker, block=block))
+    return Engine(Job(folder=output, clips=clips, captioner=captioner, checkers=[checker], block=block))
 
 
 def run(source: Path, output: Path, **how: Any) -> dict[str, bytes]:

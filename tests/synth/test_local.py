@@ -8,8 +8,17 @@ from support.toy_predictor import ToyPredictor
 
 from sa2va.inference.requests import Options, Request
 from sa2va.inference.results import BatchResult
-from sa2va.synth.captioner import CLIP, FIRST, LARGEST, OBJECT, SCENE, VIDEO, Part
-from sa2va.synth.local import ABSENT, DISAGREE, OTHER, GroundingChecker, ModelCaptioner, compare_looks
+from sa2va.synth.captioner import CLIP, FIRST, LARGEST, OBJECT, SCENE, VIDEO, Part, Verdict
+from sa2va.synth.local import (
+    ABSENT,
+    ALSO,
+    DISAGREE,
+    OTHER,
+    ErasureChecker,
+    GroundingChecker,
+    ModelCaptioner,
+    compare_looks,
+)
 from sa2va.synth.views import View
 
 BOX, OTHER_BOX = np.zeros((20, 30), bool), np.zeros((20, 30), bool)
@@ -32,6 +41,16 @@ def test_a_mask_of_the_object_is_accepted_and_others_are_not(look: str) -> None:
         ("", 1.0, 0.97), (OTHER, 0.0, 0.97), (ABSENT, None, 0.0)
     ]  # fmt: skip
     assert [prompt for prompt, _ in model.asked] == ["Please segment the box."] * 2 + ["Please segment nothing."]
+
+
+def test_an_expression_that_fits_more_than_the_object_is_rejected() -> None:
+    """Painted over, a dark box is gone; a second dark box is still found."""
+    checker = ErasureChecker(ToyPredictor(), "toy")
+    views = [view(BOX), view(BOX, BOX | OTHER_BOX)]
+    for look in (LARGEST, FIRST, CLIP):
+        found = checker.check(views, [Part(text="", expression="the box", look=look)] * 2)
+        assert [one.problem for one in found] == ["", ALSO]
+    assert Verdict(iou=0.9, presence=0.8).and_then(found[1]) == Verdict(problem=ALSO, iou=0.9, presence=0.8)
 
 
 def test_a_threshold_above_the_presence_rejects() -> None:

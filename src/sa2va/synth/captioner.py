@@ -53,6 +53,14 @@ class Verdict:
     iou: float | None = None
     presence: float | None = None
 
+    def and_then(self, later: "Verdict") -> "Verdict":
+        """Return the verdict of two checkers: the problem of the later one, and what either measured first."""
+        return Verdict(
+            problem=later.problem,
+            iou=later.iou if self.iou is None else self.iou,
+            presence=later.presence if self.presence is None else self.presence,
+        )
+
 
 Parts = Mapping[str, Part]  # by level
 
@@ -91,16 +99,11 @@ class Checker(Protocol):
         """Identity, which decides whether stored answers are still valid."""
         ...
 
+    @property
+    def step(self) -> str:
+        """Name of the step in the journal; distinct among the checkers of a run."""
+        ...
+
     def check(self, views: Sequence[View], parts: Sequence[Part]) -> list[Verdict]:
         """Check the expression of a part per object."""
         ...
-
-
-@dataclass(frozen=True)
-class NoCheck:
-    """Accepts every expression."""
-
-    name: str = "none"
-
-    def check(self, views: Sequence[View], parts: Sequence[Part]) -> list[Verdict]:
-        return [Verdict() for _ in parts]

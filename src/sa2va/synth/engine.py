@@ -19,7 +19,6 @@ from sa2va.synth.views import View, read_views
 
 JOURNAL = "journal.jsonl"
 MERGE = "merge"
-_CHECK = "check "  # before the name of a level
 
 _Place = tuple[str, int]  # clip, object
 
@@ -72,14 +71,15 @@ class Job:
     Attributes:
         folder: for the results.
         clips: of all shards.
-        captioner, checker: see captioner.py.
+        captioner: see captioner.py.
+        checkers: each is asked about what those before accepted; none = everything is accepted.
         block: clips whose questions are asked together.
     """
 
     folder: Path
     clips: Sequence[SourceClip]
     captioner: Captioner
-    checker: Checker
+    checkers: Sequence[Checker]
     block: int = 8
 
     @property
@@ -131,7 +131,7 @@ class Engine:
 
     def _ask(self, views: Sequence[View], clips: Sequence[str]) -> list[Outcome]:
         """Caption and check all levels of a block."""
-        captioner, checker = self.job.captioner, self.job.checker
+        captioner = self.job.captioner
         parts: dict[_Place, dict[str, Part]] = {_place(view): {} for view in views}
         verdicts: dict[_Place, dict[str, Verdict]] = {_place(view): {} for view in views}
         for level in LEVELS:
@@ -142,10 +142,14 @@ class Engine:
                 if one is not None:
                     parts[_place(view)][level] = Part(**one)
             asked = [view for view in open_ if _is_open(parts[_place(view)].get(level))]
-            wanted = [parts[_place(view)][level] for view in asked]
-            checked = self._step(_CHECK + level, clips, asked, lambda v, w=wanted: checker.check(v, w))
-            for view, one in zip(asked, checked, strict=True):
-                verdicts[_place(view)][level] = Verdict(**one)
+            for checker in self.job.checkers:
+                wanted = [parts[_place(view)][level] for view in asked]
+                name = f"{checker.step} {level}"
+                checked = self._step(name, clips, asked, lambda v, w=wanted, c=checker: c.check(v, w))
+                for view, one in zip(asked, checked, strict=True):
+                    before = verdicts[_place(view)].get(level, Verdict())
+                    verdicts[_place(view)][level] = before.and_then(Verdict(**one))
+                asked = [view for view in asked if not verdicts[_place(view)][level].problem]
         return [Outcome(*place, parts[place], verdicts[place]) for place in parts]
 
     def _merge(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -166,7 +170,7 @@ class Engine:
                 records[view.clip][str(view.object)] = None if one is None else asdict(one)
             self.journal.append_all([(keys[clip], record) for clip, record in records.items()])
         stored = {clip: self.journal.get(key) for clip, key in keys.items()}
-        return [stored[view.clip][str(view.object)] for view in views]
+        return [stored[view.clip].get(str(view.object)) for view in views]
 
     def outcomes(self) -> Iterator[tuple[SourceClip, str, list[Outcome]]]:
         """Yield each finished clip, why it could not be read ("" if it could), and what became of its objects."""

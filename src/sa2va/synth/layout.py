@@ -9,14 +9,15 @@ Shapes: T annotated frames; a written video has 4 * (T - 1) + 1 frames.
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sa2va.data.refsav import ANNOTATED_EVERY, CAPTIONS, VIDEOS
-from sa2va.files.atomic import refusals, whole_file, write_text
+from sa2va.files.atomic import flush, refusals
 from sa2va.files.json_file import read_json
-from sa2va.files.scratch import PREFIX, UNLOCKED
+from sa2va.files.scratch import PREFIX, UNLOCKED, open_scratch
 from sa2va.masks import encode_rle
 from sa2va.media.writer import VideoWriter
 from sa2va.synth.sources import MANUAL, SourceClip
@@ -43,7 +44,7 @@ def start_run(folder: Path, settings: Mapping[str, Any]) -> None:
     place = folder / SETTINGS
     if not place.exists():
         _require_empty(folder)
-        write_text(place, json.dumps(wanted, indent=1, sort_keys=True) + "\n")
+        write_json(folder, place, wanted)
     stored = read_json(place)
     for name in {**wanted, **stored}:
         if stored.get(name) != wanted.get(name):
@@ -58,9 +59,7 @@ def _require_empty(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise ValueError(f"{folder}: expected a new or empty folder; it is a file; choose another")
-    others = sorted(
-        one.name for one in folder.iterdir() if not one.name.startswith((PREFIX, UNLOCKED, f".{Path(SETTINGS).stem}."))
-    )
+    others = sorted(one.name for one in folder.iterdir() if not one.name.startswith((PREFIX, UNLOCKED)))
     if others and SETTINGS not in others:  # another shard may have started the same run meanwhile
         raise ValueError(
             f"{folder}: expected a new or empty folder; it holds other files, such as {others[0]}; choose another"
@@ -89,17 +88,41 @@ def place_media(folder: Path, clip: SourceClip, number: int) -> None:
     """
     video, masklets = (folder / ROOT / VIDEOS / name for name in _names(clip, number))
     if clip.video is not None and clip.masklets is not None:
-        _link(clip.video, video)
-        _link(clip.masklets, masklets)
+        _link(folder, clip.video, video)
+        _link(folder, clip.masklets, masklets)
         return
     media, tracks = clip.open()
     if not video.exists():
-        _write_video(media, video)
+        with placed(folder, video) as draft:
+            _write_video(media, draft)
     if not masklets.exists():
-        write_text(masklets, json.dumps(_list_masklets(clip.name, media, tracks), separators=(",", ":")))
+        write_json(folder, masklets, _list_masklets(clip.name, media, tracks), indent=None)
 
 
-def _link(source: Path, place: Path) -> None:
+@contextmanager
+def placed(folder: Path, place: Path) -> Generator[Path]:
+    """Yield a name in a scratch folder of the run; on success the file moves to `place` by one rename.
+
+    Raises:
+        CannotWrite: the disk refuses the file.
+    """
+    with refusals(place):
+        folder.mkdir(parents=True, exist_ok=True)
+        with open_scratch(folder) as scratch:
+            yield scratch / place.name
+            flush(scratch / place.name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(scratch / place.name, place)
+        flush(place.parent)
+
+
+def write_json(folder: Path, place: Path, values: Any, indent: int | None = 1) -> None:
+    """Write a JSON file of a run; see `placed`."""
+    with placed(folder, place) as draft:
+        draft.write_text(json.dumps(values, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _link(folder: Path, source: Path, place: Path) -> None:
     if place.exists():
         return
     with refusals(place):
@@ -109,8 +132,8 @@ def _link(source: Path, place: Path) -> None:
         except FileExistsError:  # another shard was faster
             return
         except OSError:  # another disk, or one without hard links
-            with whole_file(place) as part:
-                shutil.copyfile(source, part)
+            with placed(folder, place) as draft:
+                shutil.copyfile(source, draft)
 
 
 def _write_video(media: FrameSource, place: Path) -> None:
@@ -157,4 +180,4 @@ def write_captions(folder: Path, clips: Iterable[tuple[int, SourceClip, Mapping[
             video, masklets = _names(clip, number)
             objects = {str(place): {"formated": long, "short_caps": short} for place, (long, short) in captions.items()}
             videos[clip.name] = {"video_path": video, "anno_path": masklets, "objects": objects}
-    write_text(folder / ROOT / CAPTIONS, json.dumps(videos, indent=1, ensure_ascii=False) + "\n")
+    write_json(folder, folder / ROOT / CAPTIONS, videos)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from sa2va.inference.requests import Options, Request
-from sa2va.inference.results import BatchResult
+from sa2va.inference.results import BatchResult, Prediction
 from sa2va.metrics.iou import iou
 from sa2va.metrics.text import exact_match, normalize, plain_text
 from sa2va.synth.captioner import CLIP, FIRST, LARGEST, OBJECT, SCENE, VIDEO, Part, Parts, Verdict
@@ -26,6 +26,7 @@ NARRATE = "What does the outlined object do in the video? Answer in one sentence
 DISAGREE = "two looks disagree"
 BATCH = 16  # questions that go through the model together
 ABSENT, OTHER = "the checker finds no such object", "the checker finds another object"
+ALSO, SILENT = "something fits where the object is painted over", "the checker cannot answer"
 TEXT_ONLY = Options(max_objects=0)
 
 
@@ -112,27 +113,64 @@ class GroundingChecker:
     model: Answers
     name: str
     threshold: float = 0.5
+    step: str = "check"
 
     def check(self, views: Sequence[View], parts: Sequence[Part]) -> list[Verdict]:
         """Ask for the mask of each expression on what it is about. See `Checker`."""
-        shown = [_show(view, part.look) for view, part in zip(views, parts, strict=True)]
-        requests = [
-            Request(media, SEGMENT_REQUEST.format(part.request)) for (media, _), part in zip(shown, parts, strict=True)
-        ]
-        found = ask_all(self.model, requests, Options())
-        return [self._judge(one, truth) for one, (_, truth) in zip(found, shown, strict=True)]
+        truths = [_show(view, part.look)[1] for view, part in zip(views, parts, strict=True)]
+        found = ask_for_masks(self.model, views, parts)
+        return [self._judge(one, truth) for one, truth in zip(found, truths, strict=True)]
 
     def _judge(self, result: BatchResult, truth: np.ndarray) -> Verdict:
         if result.prediction is None:
-            return Verdict(problem=f"the checker cannot answer: {result.error!s:.80}")
-        objects = result.prediction.objects
-        if not objects:
-            return Verdict(problem=ABSENT, presence=0.0)
-        presence = round(max(float(one.presence) for one in objects), 4)
+            return Verdict(problem=f"{SILENT}: {result.error!s:.80}")
+        if (presence := read_presence(result.prediction)) == 0:
+            return Verdict(problem=ABSENT, presence=presence)
         masks = result.prediction.masks.any(0)  # (K, H, W), of all that the answer means
         shared = round(iou(np.asarray(masks), truth), 4)
         is_other = "" if shared >= self.threshold else OTHER
         return Verdict(problem=is_other if presence >= self.threshold else ABSENT, iou=shared, presence=presence)
+
+
+@dataclass(frozen=True)
+class ErasureChecker:
+    """Paints the object over, and rejects an expression for which the model still finds something.
+
+    Attributes:
+        model: segments.
+        name: identity of its weights.
+        threshold: presence from which something is found.
+    """
+
+    model: Answers
+    name: str
+    threshold: float = 0.5
+    step: str = "erase"
+
+    def check(self, views: Sequence[View], parts: Sequence[Part]) -> list[Verdict]:
+        """Ask for the mask of each expression where the object is painted over. See `Checker`."""
+        found = ask_for_masks(self.model, [view.erased() for view in views], parts)
+        return [self._judge(one) for one in found]
+
+    def _judge(self, result: BatchResult) -> Verdict:
+        if result.prediction is None:
+            return Verdict(problem=f"{SILENT}: {result.error!s:.80}")
+        is_found = read_presence(result.prediction) >= self.threshold and result.prediction.masks.any()
+        return Verdict(problem=ALSO if is_found else "")
+
+
+def ask_for_masks(model: Answers, views: Sequence[View], parts: Sequence[Part]) -> list[BatchResult]:
+    """Ask for the mask of each expression on what it is about."""
+    requests = [
+        Request(_show(view, part.look)[0], SEGMENT_REQUEST.format(part.request))
+        for view, part in zip(views, parts, strict=True)
+    ]
+    return ask_all(model, requests, Options())
+
+
+def read_presence(prediction: Prediction) -> float:
+    """Return the highest presence of the objects of an answer, 0..1; 0 without any."""
+    return round(max((float(one.presence) for one in prediction.objects), default=0.0), 4)
 
 
 def _show(view: View, look: str) -> tuple[Any, np.ndarray]:

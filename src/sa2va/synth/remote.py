@@ -139,6 +139,7 @@ class EndpointChecker:
     """Asks a chat model whether an expression fits the outlined object and no other."""
 
     endpoint: Endpoint
+    step: str = "check"
 
     @property
     def name(self) -> str:

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from sa2va.draw.overlay import contact_sheet
-from sa2va.files.atomic import whole_file, write_text
 from sa2va.media.pictures import save_image
 from sa2va.media.source import uniform_indices
 from sa2va.synth.captioner import LEVELS, Verdict
 from sa2va.synth.engine import Engine, Outcome
-from sa2va.synth.layout import write_captions
+from sa2va.synth.layout import placed, write_captions, write_json
 from sa2va.synth.sources import SourceClip
 from sa2va.synth.views import read_views
 
@@ -44,12 +43,12 @@ def finish(engine: Engine) -> dict[str, Any] | None:
         ),
     )
     rows = [row for _, _, outcomes in finished for one in outcomes for row in list_rows(one)]
-    write_text(folder / EXPRESSIONS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    report = count(finished)
-    write_text(folder / REPORT, json.dumps(report, indent=1) + "\n")
+    with placed(folder, folder / EXPRESSIONS) as draft:
+        draft.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     if (sheet := draw_sheet(finished)) is not None:
-        with whole_file(folder / SHEET) as part:
-            save_image(part, sheet)
+        with placed(folder, folder / SHEET) as draft:
+            save_image(draft, sheet)
+    write_json(folder, folder / REPORT, report := count(finished))
     return report
 
 

@@ -7,8 +7,9 @@ Shapes: K frames of a view, H W picture.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +22,7 @@ from sa2va.types import Frame, Frames, MaskTracks
 NUM_FRAMES = 8  # outlined frames of the video level
 MARGIN = 0.25  # around a crop, share of the longer side of the object's box
 GRAY = 200  # level of everything but the object where it is shown alone
+EDGE = 2  # px around a mask that are painted over with it
 _AT_ONCE = 16  # frames whose masks are decoded together to find the largest
 
 
@@ -54,6 +56,11 @@ class View:
         """Gray out everything but the object on its largest frame: uint8 (H, W, 3)."""
         return np.where(self.mask[..., None], self.frame, np.uint8(GRAY))
 
+    def erased(self) -> "View":
+        """Return the same frames with the object painted over in the mean color of what surrounds it."""
+        frames = np.stack([_erase(frame, mask) for frame, mask in zip(self.frames, self.masks, strict=True)])
+        return replace(self, frames=frames, frame=_erase(self.frame, self.mask))
+
     def outlined(self) -> Frame:
         """Outline the object on its largest frame: uint8 (H, W, 3)."""
         return overlay(self.frame, self.mask[None], alpha=0)
@@ -61,6 +68,17 @@ class View:
     def outlined_frames(self) -> list[Frame]:
         """Outline the object on K frames, each uint8 (H, W, 3)."""
         return [overlay(frame, mask[None], alpha=0) for frame, mask in zip(self.frames, self.masks, strict=True)]
+
+
+def _erase(frame: Frame, mask: NDArray[np.bool_]) -> Frame:
+    """Paint over a mask and its blurred edge: uint8 (H, W, 3)."""
+    if not mask.any():
+        return frame
+    edge = np.ones((2 * EDGE + 1, 2 * EDGE + 1), np.uint8)
+    covered = cv2.dilate(mask.astype(np.uint8), edge).astype(bool)
+    around = cv2.dilate(covered.astype(np.uint8), edge).astype(bool) & ~covered
+    color = frame[around].mean(0) if around.any() else np.full(3, GRAY)
+    return np.where(covered[..., None], np.rint(color).astype(np.uint8), frame)
 
 
 def read_views(clip: SourceClip) -> list[View]:

@@ -127,8 +127,8 @@ def synth(
     local = {name: LocalModel(replace(loading, model=name)) for name in {captioner, checker}}
     writes = build_captioner(captioner, captioner_model, local[captioner], wording)
     role = "captioner" if checker == captioner else "checker"
-    checks = build_checker(checker, checker_model, local[checker], threshold, role)
-    engine = Engine(Job(folder=output, clips=clips, captioner=writes, checker=checks, block=block))
+    checks = build_checkers(checker, checker_model, local[checker], threshold, role)
+    engine = Engine(Job(folder=output, clips=clips, captioner=writes, checkers=checks, block=block))
     start_run(output, describe_run(videos, engine.job, threshold))
     start, done = time.perf_counter(), run_blocks(engine, part, quiet)
     report(engine, done, time.perf_counter() - start, as_json=as_json, quiet=quiet)
@@ -146,7 +146,7 @@ def describe_run(videos: Path, job: "Job", threshold: float) -> dict[str, Any]:
         "videos": str(videos.resolve()),
         "clips": [clip.name for clip in job.clips],
         "captioner": job.captioner.name,
-        "checker": job.checker.name,
+        "checkers": {checker.step: checker.name for checker in job.checkers},
         "threshold": threshold,
         "block": job.block,
         "sa2va": sa2va.__version__,
@@ -170,22 +170,21 @@ def build_captioner(name: str, model: str | None, local: LocalModel, wording: st
     return find_part("captioner", wording, {PLAIN: ModelCaptioner})(local, local.name)
 
 
-def build_checker(name: str, model: str | None, local: LocalModel, threshold: float, role: str) -> "Checker":
-    """Return the checker of --checker.
+def build_checkers(name: str, model: str | None, local: LocalModel, threshold: float, role: str) -> "list[Checker]":
+    """Return the checkers of --checker.
 
     Raises:
         ValueError: as `build_captioner`.
     """
     from sa2va.endpoint import is_url
-    from sa2va.synth.captioner import NoCheck
-    from sa2va.synth.local import GroundingChecker
+    from sa2va.synth.local import ErasureChecker, GroundingChecker
     from sa2va.synth.remote import EndpointChecker
 
     if name == NO_CHECK:
-        return NoCheck()
+        return []
     if is_url(name):
-        return EndpointChecker(build_endpoint(name, model, role))
-    return GroundingChecker(local, local.name, threshold)
+        return [EndpointChecker(build_endpoint(name, model, role))]
+    return [GroundingChecker(local, local.name, threshold), ErasureChecker(local, local.name, threshold)]
 
 
 def build_endpoint(url: str, model: str | None, noun: str) -> "Endpoint":
