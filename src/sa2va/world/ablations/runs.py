@@ -1,7 +1,7 @@
 """Train and evaluate the runs of the ablations, each in a folder of its own, one line of runs.jsonl per finished run.
 
-Flow: arms, seeds -> list_runs -> run_arm: training/run.py (SupervisedRun without the link) -> evaluation/runner.py on
-    the exported benchmarks -> runs.jsonl. A killed command goes on with the last state of the run and with the answers
+Flow: arms, seeds -> list_runs -> run_arm: training/run.py (SupervisedRun, link.py) -> evaluation/runner.py on the
+    exported benchmarks -> runs.jsonl. A killed command goes on with the last state of the run and with the answers
     that are there; two processes share the runs by `Shard`.
 """
 
@@ -27,7 +27,7 @@ from sa2va.training.run import train_run
 from sa2va.training.supervised import SupervisedConfig, SupervisedRun
 from sa2va.world.ablations.arms import COLUMNS, Arm, Column
 from sa2va.world.ablations.judge import ShareJudge
-from sa2va.world.ablations.link import forget_link
+from sa2va.world.ablations.link import KEPT, damage_link
 from sa2va.world.training.recipes import world_layouts
 
 if TYPE_CHECKING:
@@ -40,15 +40,15 @@ LORA_RANK = 16  # of 256 dimensions, as the paper's 128 of 896
 
 @dataclass(frozen=True, kw_only=True)
 class AblationRun(SupervisedRun):
-    """Supervised run that begins without a link between the language model and SAM 2."""
+    """Supervised run that begins with a damaged link between the language model and SAM 2."""
 
     def prepare(self, model: "Sa2VA", processor: "Processor") -> "tuple[Sa2VA, Processor]":
-        forget_link(model, processor, self.seed)
+        damage_link(model, processor, self.seed)
         return super().prepare(model, processor)
 
     @property
     def origin(self) -> tuple[str, ...]:
-        return (*super().origin, "link=forgotten")
+        return (*super().origin, f"link={KEPT}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +67,10 @@ class Settings:
 
     data: Path
     start: str = "tiny"
-    steps: int = 100
+    steps: int = 40
     batch_size: int = 8
-    lr: float = 5e-4
-    items: int = 40
+    lr: float = 2e-3
+    items: int = 24
     engine: Path | None = None
 
 
