@@ -32,8 +32,8 @@ SETTINGS = Settings(data=Path("data"))
 def test_all_arms_of_a_seed_come_before_the_next_and_shared_ones_once() -> None:
     arms = [arm for table in TABLES.values() for arm in table.arms()]
     runs = list_runs(arms, 2, SETTINGS)
-    assert [run.seed for run in runs] == [0] * 9 + [1] * 9
-    assert len({run.name for run in runs}) == 18 and "refsav_engine-0" not in {run.name for run in runs}
+    assert [run.seed for run in runs] == [0] * 10 + [1] * 10
+    assert len({run.name for run in runs}) == 20 and "refsav_engine-0" not in {run.name for run in runs}
     with_engine = list_runs(arms, 1, replace(SETTINGS, engine=Path("engine")))
     assert {run.arm.name for run in with_engine} == set(ARMS)
 

@@ -18,7 +18,7 @@ def test_a_dry_run_lists_the_runs_of_a_shard_and_names_what_is_left_out(capsys: 
 def test_all_tables_share_their_base(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main(["ablate", "all", "--seeds", "1", "--dry-run", "--engine", str(tmp_path)]) == 0
     names = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()[:-1]]
-    assert len(names) == len(set(names)) == 10
+    assert len(names) == len(set(names)) == 11
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def read_runs(folder: Path) -> Results:
     with Journal(path) as journal:
         rows = tuple(record for _, record in journal.items())
     for name in SHARED:
-        values = sorted({str(row[name]) for row in rows})
+        values = sorted({str(row[name]) for row in rows if name != "steps" or row[name]})
         if len(values) > 1:
             raise ValueError(f"{path}: runs with {name} {' and '.join(values)}; give each setting a folder of its own")
     if not rows:

@@ -22,7 +22,7 @@ from sa2va.evaluation.stamp import describe_run, hash_files, list_model_files
 from sa2va.inference.embedded import drawn_scenes
 from sa2va.inference.loading import load
 from sa2va.journal import Journal, content_key
-from sa2va.training.provenance import RECORD_FILE
+from sa2va.training.provenance import RECORD_FILE, find_commit
 from sa2va.training.run import train_run
 from sa2va.training.supervised import SupervisedConfig, SupervisedRun
 from sa2va.world.ablations.arms import COLUMNS, Arm, Column
@@ -148,25 +148,36 @@ def run_arm(run: PlannedRun, settings: Settings, folder: Path, quiet: bool = Fal
         ValueError: the data or the start model is missing.
     """
     own, began = folder / run.name, time.monotonic()
-    train_run(build_config(run, settings), own, quiet, f"sa2va ablate: {run.name}")
+    hours, commit = train_arm(run, settings, own, quiet)
     report = evaluate_model(own / "model", settings, own / "eval", quiet)
-    trained = json.loads((own / "model" / RECORD_FILE).read_text(encoding="utf-8"))
     start = find_model(settings.start)
     return {
         "arm": run.arm.name,
         "seed": run.seed,
         **read_figures(report),
-        "steps": settings.steps,
+        "steps": settings.steps if run.arm.groups else 0,
         "batch_size": settings.batch_size,
         "lr": settings.lr,
         "items": settings.items,
-        "train_s": round(3600 * trained["hours"]),
+        "train_s": round(3600 * hours),
         "last_call_s": round(time.monotonic() - began),  # with the evaluation; less than all of it after a kill
-        "commit": trained["commit"],
+        "commit": commit,
         "start": hash_files(start, list_model_files(start)),
         "model": report.run.model_hash,
         "code": report.run.code_hash,
     }
+
+
+def train_arm(run: PlannedRun, settings: Settings, folder: Path, quiet: bool) -> tuple[float, str | None]:
+    """Train a run into `folder`/model, or only damage its link if it has no data; return hours and commit."""
+    config, model = build_config(run, settings), folder / "model"
+    if run.arm.groups:
+        train_run(config, folder, quiet, f"sa2va ablate: {run.name}")
+        trained = json.loads((model / RECORD_FILE).read_text(encoding="utf-8"))
+        return trained["hours"], trained["commit"]
+    if not model.exists():
+        config.save(*config.build_model(folder), folder)
+    return 0.0, find_commit()
 
 
 def evaluate_model(model: Path, settings: Settings, folder: Path, quiet: bool) -> Report:
