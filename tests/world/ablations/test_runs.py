@@ -78,9 +78,9 @@ def test_a_killed_run_goes_on_and_a_finished_one_is_not_repeated(tmp_path: Path)
     }
     assert list(export(layouts, data, choose_scenes(["train", "dev"], None, 1)))
     command = [sys.executable, "-c", PROGRAM, str(data), str(out)]
-    model = out / "all-0" / "model"
+    model, finished = out / "all-0" / "model", out / "all-0" / "finished.json"  # of the training
     with subprocess.Popen(command) as killed:
-        while killed.poll() is None and not model.exists():
+        while killed.poll() is None and not finished.exists():
             time.sleep(0.02)
         killed.send_signal(signal.SIGKILL)
     trained = (model / "model.safetensors").stat().st_mtime_ns
@@ -92,5 +92,10 @@ def test_a_killed_run_goes_on_and_a_finished_one_is_not_repeated(tmp_path: Path)
     assert (row["arm"], row["seed"], row["steps"]) == ("all", 0, 2)
     assert set(row["figures"]) == {column.name for column in find_columns()}
     assert (model / "model.safetensors").stat().st_mtime_ns == trained
-    assert list(run_all([PlannedRun(ARMS["all"], 0)], settings, out, quiet=True)) == ["all-0: done already"]
-    assert (out / RUNS).read_text().splitlines() == [line]
+    told = list(run_all([PlannedRun(ARMS["all"], 0), PlannedRun(ARMS["start"], 0)], settings, out, quiet=True))
+    assert told[0] == "all-0: done already" and told[1].startswith("start-0: ")
+    (same, start) = (out / RUNS).read_text().splitlines()
+    assert same == line
+    untrained = json.loads(start)["record"]
+    assert (untrained["steps"], untrained["train_s"]) == (0, 0) and untrained["model"] != row["model"]
+    assert untrained["start"] == row["start"] and set(untrained["figures"]) == set(row["figures"])
