@@ -70,7 +70,7 @@ class Settings:
     steps: int = 40
     batch_size: int = 8
     lr: float = 2e-3
-    items: int = 24
+    items: int = 16
     engine: Path | None = None
 
 
