@@ -40,6 +40,7 @@ ROWS = (
     row("no_image_segmentation", 0, RefCOCO=10.0, MMBench=20.0),
     row("no_image_segmentation", 1, RefCOCO=12.0, MMBench=40.0),
     row("no_image_qa", 1, RefCOCO=46.0, MMBench=25.0),
+    row("start", 0, RefCOCO=15.0, steps=0),
 )
 
 
@@ -50,6 +51,7 @@ def test_a_table_has_mean_and_deviation_over_seeds_beside_the_papers_row() -> No
     assert lines[3] == "| the paper |  | 77.4 | 68.3 |"
     assert lines[4] == "| **without image QA** | 1 | 46.0 | 25.0 |"
     assert lines[8] == "| **without video QA** | 0 |  |  |"
+    assert lines[-2] == "| **before training** | 1 | 15.0 |  |"
     assert lines[-1] == "| chance |  | 14.0 |  |"
 
 

@@ -33,7 +33,7 @@ class Arm:
 
     Attributes:
         name: of its runs.
-        groups: what it draws from, besides or without the base.
+        groups: what it draws from, besides or without the base; () = it is evaluated as it starts.
         seg_design: of model/seg_design.py; "" = that of the start model.
         needs_engine: its Ref-SAV was written by the data engine and lies in a folder of its own.
     """
@@ -69,6 +69,7 @@ ARMS: dict[str, Arm] = {
         Arm("infinity_mm", (*BASE, MORE_QA)),
         Arm("refsav", (*BASE, MORE_VIDEOS)),
         Arm("refsav_engine", (*BASE, MORE_VIDEOS), needs_engine=True),
+        Arm("start", ()),
     )
 }
 
@@ -146,6 +147,7 @@ TABLES: dict[str, Table] = {
                 "no_video_segmentation", "without video segmentation",
                 {"RefCOCO": 77.4, "MeViS": 44.4, "MMBench": 67.8},
             ),
+            Row("start", "before training"),
         ),
     ),
     "seg-tokens": Table(

@@ -1,6 +1,8 @@
-"""Forget what links a language model with SAM 2: the paper's runs start from two parts that never met.
+"""Damage what links a language model with SAM 2, so that every run has to learn it, with a seed of its own.
 
-Flow: runs.py -> forget_link -> projector, embeddings and logits of the added tokens with new random weights.
+Flow: runs.py -> damage_link -> projector, embeddings and logits of the added tokens, a quarter kept, the rest random.
+    The paper's runs start from two parts that never met. Runs of some hundred samples are too short to learn the link
+    from nothing: see docs/ablations.md.
 """
 
 import math
@@ -13,9 +15,11 @@ from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
 from sa2va.training.supervised import new_token_ids
 
+KEPT = 0.25  # share of the old weights, with which no mask is right any more; the rest is as weights begin
 
-def forget_link(model: Sa2VA, processor: Processor, seed: int) -> None:
-    """Draw the projector and the rows of [SEG], <p>, </p>, <vp> and </vp> anew, in place.
+
+def damage_link(model: Sa2VA, processor: Processor, seed: int) -> None:
+    """Mix the projector and the rows of [SEG], <p>, </p>, <vp> and </vp> with new random weights, in place.
 
     The rest of both models keeps its weights. Masks are shown whatever their presence score, as by the published
     models: that score was learned with the old link, and the paper's losses do not train it.
@@ -32,8 +36,9 @@ def forget_link(model: Sa2VA, processor: Processor, seed: int) -> None:
         for layer in (model.projector.fc1, model.projector.fc2):
             bound = 1 / math.sqrt(layer.in_features)  # as nn.Linear begins
             for values in (layer.weight, layer.bias):
-                values.copy_(torch.empty(values.shape).uniform_(-bound, bound, generator=generator))
+                drawn = torch.empty(values.shape).uniform_(-bound, bound, generator=generator)
+                values.lerp_(drawn.to(values.device), 1 - KEPT)
         for weight in (table.weight for table in tables):
-            drawn = torch.empty(len(rows), weight.shape[1]).normal_(generator=generator)
-            weight[rows] = drawn.to(weight.device) * weight.std()
+            drawn = torch.empty(len(rows), weight.shape[1]).normal_(generator=generator).to(weight.device)
+            weight[rows] = weight[rows].lerp(drawn * weight.std(), 1 - KEPT)
     model.config = replace(model.config, gate_absent=False)

@@ -92,10 +92,11 @@ def _markdown(lines: Sequence[Cells]) -> str:
 
 def describe_runs(results: Results, num_seeds: int) -> str:
     """Say how the runs were made, and which are missing."""
-    first = results.rows[0]
+    trained = [row for row in results.rows if row["steps"]]
+    first = (trained or results.rows)[0]
     seconds = sum(row["train_s"] for row in results.rows)
     text = (
-        f"{len(results.rows)} runs of {first['steps']} steps of {first['batch_size']} samples (learning rate "
+        f"{len(trained)} runs of {first['steps']} steps of {first['batch_size']} samples (learning rate "
         f"{first['lr']:g}), {first['items']} items of each benchmark, start `{first['start']}`, code "
         f"{', '.join(f'`{one}`' for one in sorted({str(row['commit'])[:9] for row in results.rows}))}; "
         f"{seconds / 3600:.1f} hours of training in all.\n"

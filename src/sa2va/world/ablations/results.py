@@ -74,7 +74,7 @@ def read_runs(folder: Path) -> Results:
     if bad := [row for row in rows if not isinstance(row, dict) or FIELDS - row.keys()]:
         raise ValueError(f"{path}: expected {', '.join(sorted(FIELDS))}, got {bad[0]!r:.60}; delete the line")
     for name in SHARED:
-        values = sorted({str(row[name]) for row in rows})
+        values = sorted({str(row[name]) for row in rows if name != "steps" or row[name]})
         if len(values) > 1:
             raise ValueError(f"{path}: runs with {name} {' and '.join(values)}; give each setting a folder of its own")
     if not rows:

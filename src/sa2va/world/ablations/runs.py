@@ -1,7 +1,7 @@
 """Train and evaluate the runs of the ablations, each in a folder of its own, one line of runs.jsonl per finished run.
 
-Flow: arms, seeds -> list_runs -> run_arm: training/run.py (SupervisedRun without the link) -> evaluation/runner.py on
-    the exported benchmarks -> runs.jsonl. A killed command goes on with the last state of the run and with the answers
+Flow: arms, seeds -> list_runs -> run_arm: training/run.py (SupervisedRun, link.py) -> evaluation/runner.py on the
+    exported benchmarks -> runs.jsonl. A killed command goes on with the last state of the run and with the answers
     that are there; two processes share the runs by `Shard`.
 """
 
@@ -22,12 +22,12 @@ from sa2va.evaluation.stamp import describe_run, hash_files, list_model_files
 from sa2va.inference.embedded import drawn_scenes
 from sa2va.inference.loading import load
 from sa2va.journal import Journal, content_key
-from sa2va.training.provenance import RECORD_FILE
+from sa2va.training.provenance import RECORD_FILE, find_commit
 from sa2va.training.run import train_run
 from sa2va.training.supervised import SupervisedConfig, SupervisedRun
 from sa2va.world.ablations.arms import COLUMNS, Arm, Column
 from sa2va.world.ablations.judge import ShareJudge
-from sa2va.world.ablations.link import forget_link
+from sa2va.world.ablations.link import KEPT, damage_link
 from sa2va.world.training.recipes import world_layouts
 
 if TYPE_CHECKING:
@@ -40,15 +40,15 @@ LORA_RANK = 16  # of 256 dimensions, as the paper's 128 of 896
 
 @dataclass(frozen=True, kw_only=True)
 class AblationRun(SupervisedRun):
-    """Supervised run that begins without a link between the language model and SAM 2."""
+    """Supervised run that begins with a damaged link between the language model and SAM 2."""
 
     def prepare(self, model: "Sa2VA", processor: "Processor") -> "tuple[Sa2VA, Processor]":
-        forget_link(model, processor, self.seed)
+        damage_link(model, processor, self.seed)
         return super().prepare(model, processor)
 
     @property
     def origin(self) -> tuple[str, ...]:
-        return (*super().origin, "link=forgotten")
+        return (*super().origin, f"link={KEPT}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +67,10 @@ class Settings:
 
     data: Path
     start: str = "tiny"
-    steps: int = 100
+    steps: int = 40
     batch_size: int = 8
-    lr: float = 5e-4
-    items: int = 40
+    lr: float = 2e-3
+    items: int = 16
     engine: Path | None = None
 
 
@@ -148,25 +148,36 @@ def run_arm(run: PlannedRun, settings: Settings, folder: Path, quiet: bool = Fal
         ValueError: the data or the start model is missing.
     """
     own, began = folder / run.name, time.monotonic()
-    train_run(build_config(run, settings), own, quiet, f"sa2va ablate: {run.name}")
+    hours, commit = train_arm(run, settings, own, quiet)
     report = evaluate_model(own / "model", settings, own / "eval", quiet)
-    trained = json.loads((own / "model" / RECORD_FILE).read_text(encoding="utf-8"))
     start = find_model(settings.start)
     return {
         "arm": run.arm.name,
         "seed": run.seed,
         **read_figures(report),
-        "steps": settings.steps,
+        "steps": settings.steps if run.arm.groups else 0,
         "batch_size": settings.batch_size,
         "lr": settings.lr,
         "items": settings.items,
-        "train_s": round(3600 * trained["hours"]),
+        "train_s": round(3600 * hours),
         "last_call_s": round(time.monotonic() - began),  # with the evaluation; less than all of it after a kill
-        "commit": trained["commit"],
+        "commit": commit,
         "start": hash_files(start, list_model_files(start)),
         "model": report.run.model_hash,
         "code": report.run.code_hash,
     }
+
+
+def train_arm(run: PlannedRun, settings: Settings, folder: Path, quiet: bool) -> tuple[float, str | None]:
+    """Train a run into `folder`/model, or only damage its link if it has no data; return hours and commit."""
+    config, model = build_config(run, settings), folder / "model"
+    if run.arm.groups:
+        train_run(config, folder, quiet, f"sa2va ablate: {run.name}")
+        trained = json.loads((model / RECORD_FILE).read_text(encoding="utf-8"))
+        return trained["hours"], trained["commit"]
+    if not model.exists():
+        config.save(*config.build_model(folder), folder)
+    return 0.0, find_commit()
 
 
 def evaluate_model(model: Path, settings: Settings, folder: Path, quiet: bool) -> Report:
