@@ -213,6 +213,18 @@ def test_questions_of_a_sample_are_asked_by_themselves() -> None:
     assert clips.read_prompts(clips[clips.keys(0)[0]])[0].frames.shape[0] == 2
 
 
+def test_questions_with_and_without_masks_are_asked_as_often() -> None:
+    _, processor = build_model()
+    sample = draw_sample(1)
+    sample = replace(sample, turns=(*sample.turns * 5, QUESTION))
+    counts = {}
+    for balances in (True, False):
+        data = ReinforceData(describe(balances=balances), processor)
+        asked = [data.read_prompts(ChosenFrames(sample, [0], seed, "", ""))[0].turn for seed in range(120)]
+        counts[balances] = sum(turn is QUESTION for turn in asked)
+    assert 45 <= counts[True] <= 75 and 8 <= counts[False] <= 32
+
+
 def test_a_sample_without_a_picture_is_refused_by_name() -> None:
     _, processor = build_model()
     data = ReinforceData(describe(), processor)
