@@ -200,6 +200,16 @@ def test_several_updates_use_the_same_answers_and_ratios_leave_1(tmp_path: Path)
     assert "kl" not in second
 
 
+def test_sampling_within_autocast_leaves_gradients_and_agrees_with_the_reference(tmp_path: Path) -> None:
+    stage = build_rewards(tmp_path)
+    batch = stage.data.collate([stage.data[key] for key in stage.data.keys(0)])
+    with torch.autocast("cpu", torch.bfloat16):  # weights that were cast without gradients must not be reused
+        terms = stage.module(batch)
+    assert terms["kl"].mean.item() == pytest.approx(0, abs=1e-3) and terms["policy"].count
+    terms["policy"].mean.backward()
+    assert any(parameter.grad is not None and parameter.grad.any() for parameter in stage.parameters())
+
+
 def test_questions_of_a_sample_are_asked_by_themselves() -> None:
     _, processor = build_model()
     data = ReinforceData(describe(prompts_per_sample=0), processor)

@@ -168,9 +168,8 @@ class ReinforceModule(SupervisedModule):
         (mllm,) = self._reference
         if mllm is None:
             return actions
-        with torch.autocast(batch.input_ids.device.type, enabled=torch.is_autocast_enabled(), cache_enabled=False):
-            states = mllm.run_packed(mllm.embed_inputs(batch))
-            return replace(actions, reference=actions.log_probs(states, mllm.logits))
+        states = mllm.run_packed(mllm.embed_inputs(batch))
+        return replace(actions, reference=actions.log_probs(states, mllm.logits))
 
 
 def _figures(rollout: Rollout) -> dict[str, LossTerm]:
