@@ -1,7 +1,9 @@
-"""Print and plot the rewards of runs of `sa2va train tiny_rl`, as they sampled them on new prompts.
+"""Print and plot the rewards of runs of `sa2va train tiny_rl`, and print what evaluated models say.
 
-Flow: log.jsonl of each run -> means of the first and of the last third -> table, and a plot with --plot.
+Flow: log.jsonl of each run -> means of the first and of the last third -> table, and a plot with --plot;
+    records.jsonl of `sa2va eval -o` before and after -> shares of answers, with the interval of their difference.
 Run: python benchmarks/rewards.py runs/tiny_rl [FOLDER ...] [--plot docs/rewards.png]
+    python benchmarks/rewards.py --answers BEFORE AFTER
 """
 
 import argparse
@@ -9,6 +11,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+
+from sa2va.metrics.interval import bootstrap_interval
+from sa2va.tokens import SEG_TOKEN
+from sa2va.training.rewards import has_paired_tags
 
 NAMES = ("reward", "reward_mask", "reward_presence", "reward_number", "reward_words", "informative", "kl")
 
@@ -31,6 +37,34 @@ def print_table(folders: list[Path]) -> None:
             print(f"| {name} | {first:.3f} | {last:.3f} |")
 
 
+def read_answers(folder: Path) -> dict[str, dict[str, bool]]:
+    """Return for each fact about an answer whether it holds, by benchmark and item."""
+    facts: dict[str, dict[str, bool]] = {"well-formed": {}, "mask for held-out pairs": {}, "absent, said in words": {}}
+    for line in (folder / "records.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        name, record, key = row["benchmark"], row["record"], f"{row['benchmark']} {row['item']}"
+        text = record["text"] if name == "world/absent" else record["said"]
+        facts["well-formed"][key] = has_paired_tags(text) and text.endswith(".")
+        if name == "world/heldout":
+            facts["mask for held-out pairs"][key] = record["num_objects"] > 0
+        if name == "world/absent" and not record["present"]:
+            facts["absent, said in words"][key] = SEG_TOKEN not in text
+    return facts
+
+
+def print_answers(before: Path, after: Path) -> None:
+    """Print the share of each fact in two evaluations of the same items, and their difference."""
+    first, second = read_answers(before), read_answers(after)
+    print("| share of answers | items | before | after | difference | 95 % interval |\n|---|--:|--:|--:|--:|--:|")
+    for name, held in first.items():
+        pairs = np.array([(held[key], second[name][key]) for key in held if key in second[name]], float)
+        if not len(pairs):
+            continue
+        low, high = bootstrap_interval(pairs[:, 1] - pairs[:, 0])
+        one, other = pairs.mean(0)
+        print(f"| {name} | {len(pairs)} | {one:.3f} | {other:.3f} | {other - one:+.3f} | {low:+.3f} .. {high:+.3f} |")
+
+
 def plot(folders: list[Path], path: Path) -> None:
     """Draw the mean reward over the steps, a line for each run."""
     from matplotlib.figure import Figure
@@ -47,10 +81,14 @@ def plot(folders: list[Path], path: Path) -> None:
 def main() -> None:
     """Read the logs that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="folder of a run")
+    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="folder of a run")
+    parser.add_argument("--answers", nargs=2, type=Path, metavar="OUT", help="folders of sa2va eval -o")
     parser.add_argument("--plot", type=Path, help="PNG file to write")
     arguments = parser.parse_args()
-    print_table(arguments.folders)
+    if arguments.answers:
+        print_answers(*arguments.answers)
+    if arguments.folders:
+        print_table(arguments.folders)
     if arguments.plot:
         plot(arguments.folders, arguments.plot)
 

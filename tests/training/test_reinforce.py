@@ -200,6 +200,16 @@ def test_several_updates_use_the_same_answers_and_ratios_leave_1(tmp_path: Path)
     assert "kl" not in second
 
 
+def test_sampling_within_autocast_leaves_gradients_and_agrees_with_the_reference(tmp_path: Path) -> None:
+    stage = build_rewards(tmp_path)
+    batch = stage.data.collate([stage.data[key] for key in stage.data.keys(0)])
+    with torch.autocast("cpu", torch.bfloat16):  # weights that were cast without gradients must not be reused
+        terms = stage.module(batch)
+    assert terms["kl"].mean.item() == pytest.approx(0, abs=1e-3) and terms["policy"].count
+    terms["policy"].mean.backward()
+    assert any(parameter.grad is not None and parameter.grad.any() for parameter in stage.parameters())
+
+
 def test_questions_of_a_sample_are_asked_by_themselves() -> None:
     _, processor = build_model()
     data = ReinforceData(describe(prompts_per_sample=0), processor)
@@ -211,6 +221,18 @@ def test_questions_of_a_sample_are_asked_by_themselves() -> None:
     assert QUESTION.question in asked and len(asked) >= 2
     clips = ReinforceData(describe(datasets=(DatasetShare(name="asked_clips", weight=1),), num_frames=2), processor)
     assert clips.read_prompts(clips[clips.keys(0)[0]])[0].frames.shape[0] == 2
+
+
+def test_questions_with_and_without_masks_are_asked_as_often() -> None:
+    _, processor = build_model()
+    sample = draw_sample(1)
+    sample = replace(sample, turns=(*sample.turns * 5, QUESTION))
+    counts = {}
+    for balances in (True, False):
+        data = ReinforceData(describe(balances=balances), processor)
+        asked = [data.read_prompts(ChosenFrames(sample, [0], seed, "", ""))[0].turn for seed in range(120)]
+        counts[balances] = sum(turn is QUESTION for turn in asked)
+    assert 45 <= counts[True] <= 75 and 8 <= counts[False] <= 32
 
 
 def test_a_sample_without_a_picture_is_refused_by_name() -> None:

@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sa2va.model.batch import Batch, move
 from sa2va.model.losses import LossConfig, LossTerm
@@ -46,6 +47,7 @@ class ReinforceConfig(SupervisedConfig):
     """
 
     prompts_per_sample: int = 4  # questions of a sample, at random; 0 = all. Each is asked by itself
+    balances: bool = True  # questions with and without masks are equally likely; else rewards favor the usual answer
     updates: int = 1  # updates with the answers of a step, before others are sampled
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     rewards: RewardConfig = field(default_factory=RewardConfig)
@@ -116,11 +118,18 @@ class ReinforceData(SupervisedData):
         number = min(len(turns), self.config.prompts_per_sample or len(turns))
         frames = sample.media[0].frames(item.keyframes)
         prompts = []
-        for place in sorted(rng.choice(len(turns), number, replace=False).tolist()):
+        shares = _balance([bool(turn.spans) for turn in turns]) if self.config.balances else None
+        for place in sorted(rng.choice(len(turns), number, replace=False, p=shares).tolist()):
             objects = [index for span in turns[place].spans for index in span.objects]
             masks = sample.tracks.masks(objects, item.keyframes) if objects else np.zeros((0, *frames.shape[:3]), bool)
             prompts.append(Prompt(frames, turns[place], masks, int(rng.integers(2**31))))
         return prompts
+
+
+def _balance(has_masks: Sequence[bool]) -> NDArray[np.float64]:
+    """Return a probability for each turn, with the same sum over those with and without masks, if there are both."""
+    shares = np.array([1 / list(has_masks).count(one) for one in has_masks])
+    return shares / shares.sum()
 
 
 class ReinforceModule(SupervisedModule):
@@ -159,9 +168,8 @@ class ReinforceModule(SupervisedModule):
         (mllm,) = self._reference
         if mllm is None:
             return actions
-        with torch.autocast(batch.input_ids.device.type, enabled=torch.is_autocast_enabled(), cache_enabled=False):
-            states = mllm.run_packed(mllm.embed_inputs(batch))
-            return replace(actions, reference=actions.log_probs(states, mllm.logits))
+        states = mllm.run_packed(mllm.embed_inputs(batch))
+        return replace(actions, reference=actions.log_probs(states, mllm.logits))
 
 
 def _figures(rollout: Rollout) -> dict[str, LossTerm]:
