@@ -135,19 +135,6 @@ def test_answers_about_motion_look_at_their_object(model_and_processor):
     assert torch.equal(grounding.motions.cells, wanted.cells)
 
 
-def test_a_stage_can_train_the_temporal_encoder_alone():
-    model, processor = build_model(seed=2)
-    config = PackedConfig(
-        name="clips", steps=4, batch_size=1, lr=1e-3, branch_tokens=200, least_branches=1, cycle=("video_refseg",),
-        ordinary_every=0, only_temporal=True,
-    )  # fmt: skip
-    context = RunContext(model=model, processor=processor, seed=0, folder=Path("unused"), device=torch.device("cpu"))
-    stage = config.build(context)
-    total_loss(stage.module(stage.data.collate([stage.data[key] for key in stage.data.keys(3)]))).backward()
-    touched = {name for name, value in model.named_parameters() if value.grad is not None}
-    assert touched == {f"mllm.temporal.{name}" for name, _ in model.mllm.temporal.named_parameters()}
-
-
 def test_no_opposites_while_it_is_easy():
     texts = []
     for hard in (False, True):

@@ -48,7 +48,6 @@ class CotrainConfig(StageConfig):
     auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
     decodes_masks: bool = True  # False trains only the MLLM and the projector, several times cheaper
     trains_sam_encoder: bool = True  # only if masks are decoded
-    only_temporal: bool = False  # True trains the temporal encoder alone, so that answers about pictures stay the same
     pretrained_lr_scale: float = 0.3  # factor of the learning rate of pretrained parts
     clips_per_picture: float = 3 / 8  # clips in a batch, relative to pictures; a clip has four times the visual tokens
     # (tracked frames, tracked objects per clip), sampled uniformly. Long spans contain whole occlusions; tracking all
@@ -232,14 +231,6 @@ class CotrainStage:
 def _choose_trained(module: GroundedSa2VA, config: CotrainConfig) -> None:
     """Select the trained parameters."""
     model = module.model
-    if config.only_temporal:
-        if model.mllm.temporal is None:
-            raise ValueError(
-                f"stage {config.name}: the model has no temporal encoder; set temporal_heads in its config"
-            )
-        module.requires_grad_(False)
-        model.mllm.temporal.requires_grad_(True)
-        return
     module.requires_grad_(True)
     # The vision tower is frozen, as in the paper. When trained here, it forgot shapes within 400 steps.
     model.mllm.vision_tower.requires_grad_(False)

@@ -44,7 +44,7 @@ class PackedConfig(CotrainConfig):
     least_branches: int = 8  # least number of branches of a picture
     requests_per_branch: float = 0.6  # sampled requests per branch that fits; the sum with the questions exceeds 1
     questions_per_branch: float = 0.5  # sampled questions per branch that fits
-    ordinary_every: int = 4  # steps per ordinary batch (conversations and masks), against forgetting; 0 = none
+    ordinary_every: int = 4  # steps per ordinary batch (conversations and masks), against forgetting
     hard_from: float = 0.3  # share of the stage up to which one word of each opposite pair is left out
     first_scene: int = 20_000_000  # index of the first scene; other stages use other scenes
     scenes_per_picture: int = 2  # scenes to try until one has enough exchanges
@@ -74,7 +74,7 @@ class PackedData:
 
     def keys(self, step: int) -> list[Key]:
         config = self.config
-        if config.ordinary_every and step % config.ordinary_every == config.ordinary_every - 1:
+        if step % config.ordinary_every == config.ordinary_every - 1:
             return self.ordinary.keys(step)
         first = config.first_scene + step * config.batch_size * config.scenes_per_picture
         return [(step, PACKED, first + i * config.scenes_per_picture) for i in range(config.batch_size)]
@@ -83,8 +83,7 @@ class PackedData:
         step, kind, first = int(key[0]), key[1], int(key[2])
         if kind != PACKED:
             return self.ordinary[key]
-        every = self.config.ordinary_every
-        packed_steps = step - step // every if every else step  # packed steps before this one
+        packed_steps = step - step // self.config.ordinary_every  # packed steps before this one
         task = self.config.cycle[packed_steps % len(self.config.cycle)]
         keyframes = self.ordinary.keyframes if is_clip(task) else [0]
         for index in range(first, first + self.config.scenes_per_picture):

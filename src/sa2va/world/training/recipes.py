@@ -109,8 +109,8 @@ def tiny_tracking() -> RunConfig:
 
 
 def tiny_motion() -> RunConfig:
-    """Teach the packaged weights motion on one CPU core: only the temporal encoder; answers about pictures stay."""
-    return TinyRun(name="tiny_motion", output="runs/tiny_motion", start="tiny", stages=_motion(), calibration=0)
+    """Teach the packaged weights motion on one CPU core: the temporal encoder, then packed clips and pictures."""
+    return _go_on("tiny_motion", *_motion())
 
 
 def world_supervised() -> RunConfig:
@@ -168,17 +168,17 @@ def _language(*, steps: int, batch_size: int, lr: float, warmup_steps: int) -> C
 
 
 def _motion() -> tuple[StageConfig, ...]:
-    """Configure the stages of the temporal encoder: motion words on tokens, then through the frozen text model."""
+    """Configure the stages that teach motion: its words on visual tokens, then answers of the text model."""
     return (
         MotionConfig(
             name="motion", steps=350, batch_size=16, num_clips=3300, lr=2e-3, warmup_steps=30, num_workers=0,
             autocast=False,
         ),
         PackedConfig(
-            name="clips", steps=300, batch_size=2, lr=1.5e-3, warmup_steps=10, hard_from=0.0,
-            cycle=("video_refseg",), ordinary_every=0, requests_per_branch=0.25, questions_per_branch=1.0,
-            first_scene=40_000_000, only_temporal=True, pretrained_lr_scale=1.0,
-            # The heads of location start at random weights, and their states at those of the frozen text model.
+            name="clips", steps=2000, batch_size=2, lr=3e-4, warmup_steps=20, ema=0.995, hard_from=0.0,
+            cycle=("video_refseg", "video_refseg", "video_refseg", "refseg"), first_scene=40_000_000,
+            requests_per_branch=0.25, questions_per_branch=1.0,
+            # The heads of location start at random weights and would spoil the text model in so few steps.
             auxiliary=AuxiliaryConfig(answer_weight=4.0, location_weight=0.0),
         ),
     )  # fmt: skip
