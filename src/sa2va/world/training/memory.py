@@ -75,7 +75,7 @@ class MemoryConfig(StageConfig):
     window: int = 12  # frames of such a window
     strides: tuple[int, ...] = (1, 2, 3)  # distance of its frames
     most_settling: int = 6  # largest number of first tracked frames without gradients
-    followed: int = 60  # tracked objects times tracked frames with gradients per step
+    followed: int = 72  # tracked objects times tracked frames with gradients per step
     least_pixels: int = 24  # least visible area of a tracked object on the prompted frame
     first_clip: int = 20_000_000  # index of the first clip; the tasks use other clips
 
@@ -85,7 +85,8 @@ class MemoryConfig(StageConfig):
     def plan(self, step: int) -> TrackPlan:
         """Sample the frames of a step."""
         rng = np.random.default_rng([self.seed, step])
-        is_long, settling = bool(rng.random() < self.long_share), int(rng.integers(self.most_settling + 1))
+        is_long = bool(rng.random() < self.long_share)
+        settling = max(0, int(rng.integers(-self.most_settling, self.most_settling + 1)))  # 0 in half of the steps
         if is_long:
             return TrackPlan(True, (0, *range(LONG_GAP, LONG_GAP + self.window)), min(settling, self.window - 1))
         num_frames, stride = self.spans[int(rng.integers(len(self.spans)))]
