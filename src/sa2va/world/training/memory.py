@@ -66,8 +66,8 @@ class DrawnClip:
 class MemoryConfig(StageConfig):
     """Settings of pretraining SAM 2's memory modules."""
 
-    # The decoder's heads are frozen. With a loss on predicted IoU, or on the best candidate instead of the shown one, the
-    # features drifted until the heads gave the mean of all frames: masks right after the prompt fell from IoU 0.83 to 0.6.
+    # The decoder and its heads are frozen. A loss on predicted IoU, and one on the best candidate instead of the shown
+    # one, let the features drift until the heads gave the mean of all frames; masks right after the prompt got worse.
     losses: LossConfig = replace(TINY_LOSSES, iou=0.0, presence=0.5, candidate="predicted")
     # (frames, stride) of a short clip, sampled uniformly; a larger stride means faster motion. 16 frames contain whole
     # occlusions; with only four frames after the prompt, no model learned to find objects again.
