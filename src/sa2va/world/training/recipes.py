@@ -98,7 +98,7 @@ def tiny_gpu() -> RunConfig:
 
 def tiny_tracking() -> RunConfig:
     """Continue training only the memory of the packaged weights on one CPU core; masks of pictures stay the same."""
-    stage = MemoryConfig(name="tracking", steps=150, batch_size=3, lr=2e-4, warmup_steps=10, ema=0.98)
+    stage = MemoryConfig(name="tracking", steps=90, batch_size=3, lr=1e-4, warmup_steps=10, ema=0.97)
     return TinyRun(name="tiny_tracking", output="runs/tiny_tracking", start="tiny", stages=(stage,), calibration=0)
 
 
