@@ -66,8 +66,8 @@ class DrawnClip:
 class MemoryConfig(StageConfig):
     """Settings of pretraining SAM 2's memory modules."""
 
-    # Where the object is not found yet, BCE and the location loss are lowest for blurred masks; with them, and with losses
-    # of the frozen IoU head, trained memory forgot to follow objects within 30 steps. Dice rewards only masks that match.
+    # Where an object is not found yet, BCE and the location loss are lowest for blurred masks. With them, and with the
+    # loss of the frozen IoU head, trained memory lost objects within 30 steps. Dice rewards only masks that match.
     losses: LossConfig = replace(
         TINY_LOSSES, bce=0.25, dice=2.0, place=0.0, iou=0.0, presence=0.5, candidate="predicted"
     )
