@@ -8,7 +8,7 @@ Shapes: B clips, K frames of each, the first of them prompted, N objects, S SAM 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -66,16 +66,20 @@ class DrawnClip:
 class MemoryConfig(StageConfig):
     """Settings of pretraining SAM 2's memory modules."""
 
-    losses: LossConfig = TINY_LOSSES
+    # Where an object is not found yet, BCE and the location loss are lowest for blurred masks. With them, and with the
+    # loss of the frozen IoU head, trained memory lost objects within 30 steps. Dice rewards only masks that match.
+    losses: LossConfig = replace(
+        TINY_LOSSES, bce=0.25, dice=2.0, place=0.0, iou=0.0, presence=0.5, candidate="predicted"
+    )
     # (frames, stride) of a short clip, sampled uniformly; a larger stride means faster motion. 16 frames contain whole
     # occlusions; with only four frames after the prompt, no model learned to find objects again.
-    spans: tuple[tuple[int, int], ...] = ((16, 1), (16, 1), (8, 2), (5, 3))
+    spans: tuple[tuple[int, int], ...] = ((16, 1), (16, 1), (8, 2))
     later_prompt: float = 0.3  # share of steps with short clips that prompt another frame than the first
-    long_share: float = 0.4  # share of steps with windows of long clips
+    long_share: float = 0.3  # share of steps with windows of long clips
     window: int = 12  # frames of such a window
-    strides: tuple[int, ...] = (1, 2, 3)  # distance of its frames
+    strides: tuple[int, ...] = (1, 2)  # distance of its frames
     most_settling: int = 6  # largest number of first tracked frames without gradients
-    followed: int = 60  # tracked objects times tracked frames with gradients per step
+    followed: int = 72  # tracked objects times tracked frames with gradients per step
     least_pixels: int = 24  # least visible area of a tracked object on the prompted frame
     first_clip: int = 20_000_000  # index of the first clip; the tasks use other clips
 
@@ -85,7 +89,8 @@ class MemoryConfig(StageConfig):
     def plan(self, step: int) -> TrackPlan:
         """Sample the frames of a step."""
         rng = np.random.default_rng([self.seed, step])
-        is_long, settling = bool(rng.random() < self.long_share), int(rng.integers(self.most_settling + 1))
+        is_long = bool(rng.random() < self.long_share)
+        settling = max(0, int(rng.integers(-self.most_settling, self.most_settling + 1)))  # 0 in half of the steps
         if is_long:
             return TrackPlan(True, (0, *range(LONG_GAP, LONG_GAP + self.window)), min(settling, self.window - 1))
         num_frames, stride = self.spans[int(rng.integers(len(self.spans)))]
@@ -171,6 +176,7 @@ class MemoryModule(nn.Module):
                 self.prompt(tracker, frames.select(rows), batch)
             for place in settling:
                 tracker.step(batch.numbers[place], frames.select(rows + place))
+        torch.clear_autocast_cache()  # its copies of the weights would get no gradient
         self.prompt(tracker, frames.select(rows), batch)
         outputs = [tracker.step(batch.numbers[place], frames.select(rows + place)) for place in learning]
         targets = batch.targets[:, batch.num_settling :].transpose(0, 1).flatten(0, 1)

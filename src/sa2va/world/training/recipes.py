@@ -104,7 +104,7 @@ def tiny_gpu() -> RunConfig:
 
 def tiny_tracking() -> RunConfig:
     """Continue training only the memory of the packaged weights on one CPU core; masks of pictures stay the same."""
-    stage = MemoryConfig(name="tracking", steps=300, batch_size=3, lr=1e-3, warmup_steps=20, ema=0.99)
+    stage = MemoryConfig(name="tracking", steps=90, batch_size=3, lr=1e-4, warmup_steps=10, ema=0.97)
     return TinyRun(name="tiny_tracking", output="runs/tiny_tracking", start="tiny", stages=(stage,), calibration=0)
 
 
