@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from sa2va.apps import cli
 from sa2va.data.catalog import FOLDERS, build_dataset
 from sa2va.data.stored import DrawConfig
 from sa2va.files.scratch import UNLOCKED
-from sa2va.synth.captioner import OBJECT, SCENE, VIDEO, Part, Verdict
+from sa2va.synth.captioner import OBJECT, SCENE, VIDEO, Part, Parts, Verdict
 from sa2va.synth.engine import Outcome
 from sa2va.synth.layout import start_run
 from sa2va.synth.report import finish
@@ -211,3 +212,21 @@ def test_a_folder_of_results_among_the_clips_is_refused(tmp_path: Path, capsys: 
     source = write_refsav(tmp_path / "source")
     assert cli.main(["synth", str(source), "-o", str(source / "out")]) == 2
     assert "choose another folder" in capsys.readouterr().err and not (source / "out").exists()
+
+
+def test_a_clip_that_can_be_read_again_after_a_kill_is_captioned(tmp_path: Path) -> None:
+    """The first call cannot read a clip and ends before the merge; its empty records are not taken for answers."""
+    source = write_refsav(tmp_path / "source")
+    expected = run(source, tmp_path / "whole")["expressions.jsonl"]
+    file = source / "sam_v_full/sav_000/sav_000001_manual.json"
+    content = file.read_text()
+    file.write_text("{")
+
+    class Dies(PixelCaptioner):
+        def merge(self, parts: Sequence[Parts]) -> list[str]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(source, tmp_path / "out", captioner=Dies())
+    file.write_text(content)
+    assert run(source, tmp_path / "out")["expressions.jsonl"] == expected

@@ -161,16 +161,18 @@ class Engine:
     def _step(
         self, name: str, clips: Sequence[str], views: Sequence[View], ask: Callable[[Sequence[View]], Sequence[Any]]
     ) -> list[Any]:
-        """Return the stored answers of a step, one per view; ask for all of them if those of a clip are missing."""
+        """Return the stored answers of a step, one per view; ask for all of them if one is missing."""
         keys = {clip: _key(clip, name) for clip in clips}
-        if not all(map(self.journal.done, keys.values())):
+        stored: dict[str, dict[str, Any]] = {clip: self.journal.get(key) or {} for clip, key in keys.items()}
+        # A clip that could not be read when the run was killed has a record without objects.
+        has_all = all(str(view.object) in stored[view.clip] for view in views)
+        if not (has_all and all(map(self.journal.done, keys.values()))):
             found = list(ask(views)) if views else []
-            records: dict[str, dict[str, Any]] = {clip: {} for clip in clips}
+            stored = {clip: {} for clip in clips}
             for view, one in zip(views, found, strict=True):
-                records[view.clip][str(view.object)] = None if one is None else asdict(one)
-            self.journal.append_all([(keys[clip], record) for clip, record in records.items()])
-        stored = {clip: self.journal.get(key) for clip, key in keys.items()}
-        return [stored[view.clip].get(str(view.object)) for view in views]
+                stored[view.clip][str(view.object)] = None if one is None else asdict(one)
+            self.journal.append_all([(keys[clip], record) for clip, record in stored.items()])
+        return [stored[view.clip][str(view.object)] for view in views]
 
     def outcomes(self) -> Iterator[tuple[SourceClip, str, list[Outcome]]]:
         """Yield each finished clip, why it could not be read ("" if it could), and what became of its objects."""
