@@ -10,8 +10,11 @@ from support.small_model import build_model
 from sa2va.training.optim import build_optimizer
 from sa2va.training.stage import RunContext
 from sa2va.world.training.memory import LONG_GAP, ClipBatch, MemoryConfig, MemoryStage
+from sa2va.world.training.recipes import tiny_tracking
 
-CONFIG = MemoryConfig(name="tracking", steps=100, batch_size=2, lr=1e-3, followed=12, window=6)
+(STAGE,) = tiny_tracking().stages
+assert isinstance(STAGE, MemoryConfig)
+CONFIG = dataclasses.replace(STAGE, batch_size=2, followed=12, window=6)
 
 
 def build(tmp_path, config: MemoryConfig = CONFIG) -> MemoryStage:
@@ -52,7 +55,7 @@ def test_a_sliver_that_shrinks_to_nothing_is_not_prompted(tmp_path):
 
 def test_a_step_has_its_own_frames():
     plans = [CONFIG.plan(step) for step in range(60)]
-    assert 10 < sum(plan.is_long for plan in plans) < 40
+    assert 6 < sum(plan.is_long for plan in plans) < 40
     for plan in plans:
         prompted, *tracked = plan.numbers
         assert prompted not in tracked

@@ -11,14 +11,14 @@ NUM_FRAMES = 16
 
 
 def test_most_short_clips_hide_an_object_and_show_it_again():
-    chosen = [choose_short(0, index, NUM_FRAMES, range(NUM_FRAMES)) for index in range(12)]
+    chosen = [choose_short(0, index, NUM_FRAMES, range(NUM_FRAMES), 8) for index in range(12)]
     hidden = 0
     for one in chosen:
         seen = one.scene.render(64, NUM_FRAMES).masks.any((2, 3))  # (N, T)
         hidden += bool((~seen[:, :-1] & seen[:, 1:]).any())
         assert not {item.pair for item in one.scene.objects} & UNSEEN_PAIRS
     assert hidden >= 9
-    assert chosen[3] == choose_short(0, 3, NUM_FRAMES, range(NUM_FRAMES)) != chosen[4]
+    assert chosen[3] == choose_short(0, 3, NUM_FRAMES, range(NUM_FRAMES), 8) != chosen[4]
 
 
 @pytest.mark.parametrize("index", range(3))

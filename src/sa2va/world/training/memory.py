@@ -8,7 +8,7 @@ Shapes: B clips, K frames of each, the first of them prompted, N objects, S SAM 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -66,19 +66,17 @@ class DrawnClip:
 class MemoryConfig(StageConfig):
     """Settings of pretraining SAM 2's memory modules."""
 
-    # Where an object is not found yet, BCE and the location loss are lowest for blurred masks. With them, and with the
-    # loss of the frozen IoU head, trained memory lost objects within 30 steps. Dice rewards only masks that match.
-    losses: LossConfig = replace(
-        TINY_LOSSES, bce=0.25, dice=2.0, place=0.0, iou=0.0, presence=0.5, candidate="predicted"
-    )
-    # (frames, stride) of a short clip, sampled uniformly; a larger stride means faster motion. 16 frames contain whole
+    losses: LossConfig = TINY_LOSSES
+    # (frames, stride) of a short clip, sampled uniformly; a larger stride means faster motion. Long spans contain whole
     # occlusions; with only four frames after the prompt, no model learned to find objects again.
-    spans: tuple[tuple[int, int], ...] = ((16, 1), (16, 1), (8, 2))
-    later_prompt: float = 0.3  # share of steps with short clips that prompt another frame than the first
-    long_share: float = 0.3  # share of steps with windows of long clips
+    spans: tuple[tuple[int, int], ...] = ((5, 1), (5, 2), (5, 3), (8, 2), (12, 1))
+    candidates: int = 1  # scenes per short clip, of which one with a hidden and returning object is preferred
+    mask_share: float = 1.0  # share of objects that are prompted by their mask, the others by the decoder's own mask
+    later_prompt: float = 0.0  # share of steps with short clips that prompt another frame than the first
+    long_share: float = 0.0  # share of steps with windows of long clips
     window: int = 12  # frames of such a window
     strides: tuple[int, ...] = (1, 2)  # distance of its frames
-    most_settling: int = 6  # largest number of first tracked frames without gradients
+    most_settling: int = 0  # largest number of first tracked frames without gradients
     followed: int = 72  # tracked objects times tracked frames with gradients per step
     least_pixels: int = 24  # least visible area of a tracked object on the prompted frame
     first_clip: int = 20_000_000  # index of the first clip; the tasks use other clips
@@ -120,7 +118,7 @@ class ClipData:
         if plan.is_long:
             chosen = choose_long(config.seed, index, config.window, config.strides)
         else:
-            chosen = choose_short(config.seed, index, CLIP_FRAMES, plan.numbers)
+            chosen = choose_short(config.seed, index, CLIP_FRAMES, plan.numbers, config.candidates)
         return DrawnClip(step, index, render_scene(chosen.scene, chosen.num_frames, chosen.frames))
 
     def collate(self, items: Sequence[DrawnClip]) -> ClipBatch:
@@ -143,7 +141,7 @@ class ClipData:
             clip_index=batch.scene_index[rows],
             given=given,
             points=torch.stack([_inner_point(mask) for mask in given])[:, None],
-            by_mask=torch.from_numpy(rng.random(len(rows)) < 0.5),
+            by_mask=torch.from_numpy(rng.random(len(rows)) < config.mask_share),
             targets=batch.masks[rows, 1:],
             seeds=row_seeds(0, clips * 64 + rows, torch.arange(num_targets)[:, None]).T,
             numbers=plan.numbers,

@@ -16,7 +16,6 @@ from sa2va.world.scenes.sampling import make_scene
 from sa2va.world.scenes.scene import Scene
 from sa2va.world.scenes.splits import TRAIN
 
-CANDIDATES = 8  # scenes per short clip
 _GAPS = ("passes behind", "blinks")  # motions with a gap, the rarer one first
 _RETURN, _EXIT = 0.6, 0.2  # shares of long windows; the others begin anywhere after the prompt
 
@@ -30,16 +29,17 @@ class ChosenFrames:
     frames: tuple[int, ...]  # K indices, the prompted frame first, then the tracked ones
 
 
-def choose_short(seed: int, index: int, num_frames: int, frames: Sequence[int]) -> ChosenFrames:
-    """Choose the first of CANDIDATES scenes with an object that passes behind another, else one that blinks.
+def choose_short(seed: int, index: int, num_frames: int, frames: Sequence[int], candidates: int) -> ChosenFrames:
+    """Choose the first of some scenes with an object that passes behind another, else one that blinks.
 
     Args:
         seed: random seed of the scenes.
         index: number of the clip; each number has candidates of its own.
         num_frames: T.
         frames: the kept frames, the prompted one first.
+        candidates: number of scenes to choose from.
     """
-    scenes = [make_scene(seed, TRAIN, index * CANDIDATES + number, moving=True) for number in range(CANDIDATES)]
+    scenes = [make_scene(seed, TRAIN, index * candidates + number, moving=True) for number in range(candidates)]
     return ChosenFrames(min(scenes, key=_rank_gaps), num_frames, tuple(frames))
 
 
