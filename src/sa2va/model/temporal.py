@@ -3,7 +3,7 @@
 Flow: encode_images -> visual tokens -> TemporalEncoder, for the clips of `Prompts` -> text model. Pictures skip it.
 Source: displacements as the expectation over a correlation volume, as in MotionSqueeze, arXiv:2007.09933, here between
     all frames and with contents of the matched tokens. The output starts at zero, so that an untrained encoder changes
-    nothing. Joint space-time attention of the same cost learned no motion in the time in which this learned most.
+    nothing. After the same minute of training, joint space-time attention named no motion.
 Shapes: C clips, K frames of a clip, S frames of training, n = g*g visual tokens of a frame, D width of the tokens,
     H heads, d and e widths of a head's keys and values.
 """
