@@ -107,8 +107,8 @@ def tiny_tracking() -> RunConfig:
     """Continue training only the memory of the packaged weights, on returns and exits; pictures stay the same."""
     stage = MemoryConfig(
         name="tracking", steps=90, batch_size=3, lr=1e-4, warmup_steps=10, ema=0.97,
-        # Where an object is not found yet, BCE and the location loss are lowest for blurred masks. With them, and with
-        # the loss of the frozen IoU head, memory lost objects within 30 steps. Dice rewards only masks that match.
+        # Two runs with TINY_LOSSES, with and without its IoU term, made memory worse, masks right after the prompt
+        # included. This run did not; it also had a lower rate and slower clips, so the cause is not isolated.
         losses=replace(TINY_LOSSES, bce=0.25, dice=2.0, place=0.0, iou=0.0, presence=0.5, candidate="predicted"),
         spans=((16, 1), (16, 1), (8, 2)), candidates=8, mask_share=0.5, later_prompt=0.3, long_share=0.3,
         most_settling=6,
