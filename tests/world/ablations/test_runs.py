@@ -1,6 +1,7 @@
 """Plan runs, and train and evaluate one for real: killed, resumed, done."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sa2va.checkpoints.find import find_model
 from sa2va.training.supervised import SupervisedConfig, SupervisedRun
 from sa2va.world.ablations.arms import ARMS, TABLES
 from sa2va.world.ablations.runs import (
@@ -21,6 +23,7 @@ from sa2va.world.ablations.runs import (
     key_of,
     list_runs,
     run_all,
+    train_arm,
 )
 from sa2va.world.export.catalog import LAYOUTS
 from sa2va.world.export.layout import choose_scenes, export
@@ -56,6 +59,18 @@ def test_a_key_changes_with_everything_that_decides_the_figures() -> None:
     others += [(run, replace(SETTINGS, **{name: value})) for name, value in (("steps", 7), ("items", 7), ("lr", 0.1))]
     keys = [key_of(run, SETTINGS), *(key_of(*other) for other in others)]
     assert len(set(keys)) == len(keys) and key_of(run, replace(SETTINGS)) == keys[0]
+
+
+def test_an_untrained_run_is_made_anew_from_another_start(tmp_path: Path) -> None:
+    copy, run, folder = tmp_path / "start", PlannedRun(ARMS["start"], 0), tmp_path / "run"
+    shutil.copytree(find_model("tiny"), copy)
+    train_arm(run, SETTINGS, folder, quiet=True)
+    file = folder / "model" / "model.safetensors"
+    before = file.stat().st_mtime_ns
+    train_arm(run, SETTINGS, folder, quiet=True)
+    assert file.stat().st_mtime_ns == before
+    train_arm(run, replace(SETTINGS, start=str(copy)), folder, quiet=True)
+    assert file.stat().st_mtime_ns > before
 
 
 PROGRAM = """

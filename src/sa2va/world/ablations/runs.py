@@ -24,6 +24,7 @@ from sa2va.inference.loading import load
 from sa2va.journal import Journal, content_key
 from sa2va.training.provenance import RECORD_FILE, find_commit
 from sa2va.training.run import train_run
+from sa2va.training.state import is_finished, mark_finished
 from sa2va.training.supervised import SupervisedConfig, SupervisedRun
 from sa2va.world.ablations.arms import COLUMNS, Arm, Column
 from sa2va.world.ablations.judge import ShareJudge
@@ -175,8 +176,9 @@ def train_arm(run: PlannedRun, settings: Settings, folder: Path, quiet: bool) ->
         train_run(config, folder, quiet, f"sa2va ablate: {run.name}")
         trained = json.loads((model / RECORD_FILE).read_text(encoding="utf-8"))
         return trained["hours"], trained["commit"]
-    if not model.exists():
+    if not is_finished(folder, config):
         config.save(*config.build_model(folder), folder)
+        mark_finished(folder, config, [model])
     return 0.0, find_commit()
 
 
