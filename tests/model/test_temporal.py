@@ -141,8 +141,6 @@ def test_bad_configurations_are_refused() -> None:
     model, _ = build_model()
     with pytest.raises(ValueError, match="temporal_heads is 65"):
         replace(model.config, temporal_heads=65)
-    with pytest.raises(ValueError, match="square grid"):
-        TemporalEncoder(replace(CONFIG, tokens_per_frame=15), 12)
     qwen, _ = build_family("qwen3_vl")
     with pytest.raises(ValueError, match="temporal_heads is 2; expected 0"):
         Sa2VA(replace(qwen.config, temporal_heads=2))

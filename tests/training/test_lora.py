@@ -50,7 +50,7 @@ def test_a_saved_adapter_gives_the_trained_model(parts: PartsConfig, tmp_path: P
     before = losses_of(loaded)
     merge_adapter(loaded, tmp_path)
     assert losses_of(loaded) == pytest.approx(losses_of(trained), abs=1e-4)
-    assert losses_of(loaded) != pytest.approx(before, abs=1e-3)
+    assert losses_of(loaded) != pytest.approx(before, abs=3e-4)
     assert loaded.state_dict().keys() == build_model()[0].state_dict().keys()  # nothing of peft is left
 
 

@@ -53,8 +53,6 @@ class TemporalEncoder(nn.Module):
 
     def __init__(self, config: TemporalConfig, width: int) -> None:
         super().__init__()
-        if config.side**2 != config.tokens_per_frame:
-            raise ValueError(f"tokens_per_tile is {config.tokens_per_frame}; temporal_heads needs a square grid")
         self.config = config
         heads, frames, side = config.num_heads, config.num_frames, config.side
         self.norm = nn.LayerNorm(width)
