@@ -174,6 +174,19 @@ class ModelChoice:
 
         return find_model(self.model, revision=self.revision, offline=self.offline)
 
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the answers of the model: hashes of its files, and arguments of `sa2va.load`."""
+        from sa2va.checkpoints.find import find_model
+        from sa2va.evaluation.stamp import hash_files, list_model_files
+
+        folder = self.folder()
+        hashes: dict[str, str | None] = {"weights": hash_files(folder, list_model_files(folder))}
+        for name, value in {"adapter": self.adapter, "sam": self.sam}.items():
+            place = None if value is None else find_model(value, offline=self.offline)
+            files = () if place is None else sorted(p for p in place.iterdir() if p.suffix in (".json", ".safetensors"))
+            hashes[name] = None if place is None else hash_files(place, files)
+        return hashes | {name: self.arguments()[name] for name in ("dtype", "quantize", "compile")}
+
 
 def takes(
     command: Callable[..., Any],

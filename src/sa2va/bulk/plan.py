@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from sa2va.bulk.expressions import Item
 from sa2va.extras import needs
 from sa2va.files.atomic import flush, refusals
-from sa2va.files.scratch import PREFIX, UNLOCKED, open_scratch
+from sa2va.files.run_folder import require_new, require_same
+from sa2va.files.scratch import open_scratch
 from sa2va.journal import content_key
 
 if TYPE_CHECKING:
@@ -107,27 +108,10 @@ def start_plan(folder: Path, settings: Mapping[str, Any], list_items: Callable[[
     settings = json.loads(json.dumps({**settings, "block": block}))
     plan = Plan(folder)
     if not (folder / ITEMS).exists():
-        _require_empty(folder)
+        require_new(folder, ITEMS)
         _write(folder, settings, list_items(), block)
-    for name in settings | plan.settings:
-        found, wanted = plan.settings.get(name), settings.get(name)
-        if found != wanted:
-            raise ValueError(
-                f"{folder} holds a run with {name} {found!r:.80}, not {wanted!r:.80}; choose another folder"
-            )
+    require_same(folder, plan.settings, settings)
     return plan
-
-
-def _require_empty(folder: Path) -> None:
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: expected a new or empty folder; it is a file; choose another")
-    others = sorted(one.name for one in folder.iterdir() if not one.name.startswith((PREFIX, UNLOCKED)))
-    if others and ITEMS not in others:  # another process may have started the same run meanwhile
-        raise ValueError(
-            f"{folder}: expected a new or empty folder; it holds other files, such as {others[0]}; choose another"
-        )
 
 
 def _write(folder: Path, settings: dict[str, Any], items: Sequence[Item], block: int) -> None:

@@ -4,15 +4,13 @@ Flow: item, Prediction or error -> to_row -> write_rows -> OUT/parts/<block>.par
 Shapes: T frames, H W picture.
 """
 
-import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sa2va.bulk.expressions import Item
-from sa2va.files.atomic import flush, refusals
-from sa2va.files.scratch import open_scratch
+from sa2va.files.run_folder import placed
 from sa2va.inference.results import BatchResult, ObjectMasks
 from sa2va.masks import measure_rle
 
@@ -101,14 +99,8 @@ def write_rows(folder: Path, place: Path, rows: Sequence[Row], key: str) -> None
     from pyarrow.parquet import write_table
 
     table = pa.Table.from_pylist(list(rows), row_schema().with_metadata({_KEY: key.encode()}))
-    with refusals(place):
-        place.parent.mkdir(exist_ok=True)
-        with open_scratch(folder) as scratch:
-            draft = scratch / place.name
-            write_table(table, draft, compression="zstd")
-            flush(draft)
-            os.replace(draft, place)
-        flush(place.parent)
+    with placed(folder, place) as draft:
+        write_table(table, draft, compression="zstd")
 
 
 def read_rows(place: Path, key: str, num_rows: int, columns: Sequence[str] | None = None) -> list[Row]:

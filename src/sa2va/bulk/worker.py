@@ -10,24 +10,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
 
 from sa2va.bulk.expressions import Item
 from sa2va.bulk.plan import Plan
 from sa2va.bulk.rows import Row, read_rows, to_row, write_rows
 from sa2va.bulk.sources import Store
 from sa2va.inference.requests import Options, Request
-from sa2va.inference.results import BatchResult
+from sa2va.inference.results import Answers, BatchResult
 from sa2va.media.source import Media
 from sa2va.tokens import SEGMENT_REQUEST
 
 READERS = 4  # threads that open media; they wait for the disk or the network most of the time
-
-
-class Answers(Protocol):
-    """Interface of a model: `Predictor.answer_batch`."""
-
-    def answer_batch(self, requests: Sequence[Request], options: Options | None = None) -> list[BatchResult]: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,11 @@ Shapes: N objects, T frames, H W the input's own size.
 
 import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from sa2va.draw import overlay
 from sa2va.files.atomic import write_text
 from sa2va.files.claim import Claim
 from sa2va.files.staging import staged
+from sa2va.inference.requests import Options, Request
 from sa2va.media.pictures import save_image
 from sa2va.media.source import FRAME_DIGITS, Media
 from sa2va.media.writer import VideoWriter
@@ -276,6 +277,12 @@ class BatchResult:
             raise self.error
         assert self.prediction is not None
         return self.prediction
+
+
+class Answers(Protocol):
+    """Interface of a model that answers batches: `Predictor.answer_batch`."""
+
+    def answer_batch(self, requests: Sequence[Request], options: Options | None = None) -> list[BatchResult]: ...
 
 
 def claim_files(*, is_image: bool) -> Claim:

@@ -2,12 +2,14 @@
 
 Flow: Prompts.branches -> attention mask and positions -> TextInput (mllm.py).
 Source: sequence packing without cross-contamination, arXiv:2107.02027; the shared prefix is our own.
-Shapes: B rows, L tokens. A branch number is 0 in the prefix, 1, 2, ... in branches, -1 in the padding.
+Shapes: B rows, L tokens. A branch number is 0 in the prefix, 1, 2, ... in branches, PADDING in the padding.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+PADDING = -1  # branch number of padding
 
 
 def additive_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:

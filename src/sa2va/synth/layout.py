@@ -9,15 +9,14 @@ Shapes: T annotated frames; a written video has 4 * (T - 1) + 1 frames.
 import json
 import os
 import shutil
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sa2va.data.refsav import ANNOTATED_EVERY, CAPTIONS, VIDEOS
-from sa2va.files.atomic import flush, refusals
+from sa2va.files.atomic import refusals
 from sa2va.files.json_file import read_json
-from sa2va.files.scratch import PREFIX, UNLOCKED, open_scratch
+from sa2va.files.run_folder import placed, require_new, require_same
 from sa2va.masks import encode_rle
 from sa2va.media.writer import VideoWriter
 from sa2va.synth.sources import MANUAL, SourceClip
@@ -43,27 +42,9 @@ def start_run(folder: Path, settings: Mapping[str, Any]) -> None:
     wanted = json.loads(json.dumps(dict(settings)))
     place = folder / SETTINGS
     if not place.exists():
-        _require_empty(folder)
+        require_new(folder, SETTINGS)
         write_json(folder, place, wanted)
-    stored = read_json(place)
-    for name in {**wanted, **stored}:
-        if stored.get(name) != wanted.get(name):
-            raise ValueError(
-                f"{folder} holds a run with {name} {stored.get(name)!r:.80}, not {wanted.get(name)!r:.80}; "
-                "choose another folder"
-            )
-
-
-def _require_empty(folder: Path) -> None:
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: expected a new or empty folder; it is a file; choose another")
-    others = sorted(one.name for one in folder.iterdir() if not one.name.startswith((PREFIX, UNLOCKED)))
-    if others and SETTINGS not in others:  # another shard may have started the same run meanwhile
-        raise ValueError(
-            f"{folder}: expected a new or empty folder; it holds other files, such as {others[0]}; choose another"
-        )
+    require_same(folder, read_json(place), wanted)
 
 
 def _names(clip: SourceClip, number: int) -> tuple[str, str]:
@@ -97,23 +78,6 @@ def place_media(folder: Path, clip: SourceClip, number: int) -> None:
             _write_video(media, draft)
     if not masklets.exists():
         write_json(folder, masklets, _list_masklets(clip.name, media, tracks), indent=None)
-
-
-@contextmanager
-def placed(folder: Path, place: Path) -> Generator[Path]:
-    """Yield a name in a scratch folder of the run; on success the file moves to `place` by one rename.
-
-    Raises:
-        CannotWrite: the disk refuses the file.
-    """
-    with refusals(place):
-        folder.mkdir(parents=True, exist_ok=True)
-        with open_scratch(folder) as scratch:
-            yield scratch / place.name
-            flush(scratch / place.name)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(scratch / place.name, place)
-        flush(place.parent)
 
 
 def write_json(folder: Path, place: Path, values: Any, indent: int | None = 1) -> None:

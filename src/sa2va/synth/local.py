@@ -5,14 +5,15 @@ Flow: View -> ModelCaptioner: questions with the object as region1 or outlined -
 Shapes: K frames of a view, H W picture.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any
 
 import numpy as np
 
 from sa2va.inference.requests import Options, Request
-from sa2va.inference.results import BatchResult, Prediction
+from sa2va.inference.results import Answers, BatchResult, Prediction
 from sa2va.metrics.iou import iou
 from sa2va.metrics.text import exact_match, normalize, plain_text
 from sa2va.synth.captioner import CLIP, FIRST, LARGEST, OBJECT, SCENE, VIDEO, Part, Parts, Verdict
@@ -30,16 +31,12 @@ ALSO, SILENT = "something fits where the object is painted over", "the checker c
 TEXT_ONLY = Options(max_objects=0)
 
 
-class Answers(Protocol):
-    """Interface of a model: `Predictor.answer_batch`."""
-
-    def answer_batch(self, requests: Sequence[Request], options: Options | None = None) -> list[BatchResult]: ...
-
-
-def ask_all(model: Answers, requests: Sequence[Request], options: Options, batch: int = BATCH) -> list[BatchResult]:
-    """Ask questions in batches."""
-    parts = [requests[start : start + batch] for start in range(0, len(requests), batch)]
-    return [one for part in parts for one in model.answer_batch(part, options)]
+def ask_all(model: Answers, requests: Iterable[Request], options: Options, batch: int = BATCH) -> list[BatchResult]:
+    """Ask questions in batches; requests are made when their batch is, since the frames of all take gigabytes."""
+    left, found = iter(requests), []
+    while part := list(islice(left, batch)):
+        found += model.answer_batch(part, options)
+    return found
 
 
 def read_text(result: BatchResult) -> str:
@@ -48,8 +45,8 @@ def read_text(result: BatchResult) -> str:
 
 
 @dataclass(frozen=True)
-class ModelCaptioner:
-    """Captions of a Sa2VA model, one question per level.
+class LocalCaptioner:
+    """What captioners of a model on this machine share.
 
     Attributes:
         model: answers.
@@ -59,45 +56,45 @@ class ModelCaptioner:
     model: Answers
     name: str
 
+    def ask(self, requests: Iterable[Request]) -> list[str]:
+        """Return the text of each answer; see `read_text`."""
+        return [read_text(one) for one in ask_all(self.model, requests, TEXT_ONLY)]
+
+    def merge(self, parts: Sequence[Parts]) -> list[str]:
+        """Join the sentences of each object's parts, in the order of the levels."""
+        return [" ".join(part.text for part in one.values() if part.text) for one in parts]
+
+
+class ModelCaptioner(LocalCaptioner):
+    """Captions of a Sa2VA model, one question per level."""
+
     def caption(self, level: str, views: Sequence[View], earlier: Sequence[Parts]) -> list[Part | None]:
         """Ask about the marked object; a part without a text is left out. See `Captioner`."""
         if level == OBJECT:
             return self._describe(views)
         if level == SCENE:
-            requests = [Request(view.frame, RELATE, [view.mask]) for view in views]
+            texts = self.ask(Request(view.frame, RELATE, [view.mask]) for view in views)
         else:
-            requests = [Request(np.stack(view.outlined_frames()), NARRATE) for view in views]
-        answers = map(read_text, ask_all(self.model, requests, TEXT_ONLY))
+            texts = self.ask(Request(np.stack(view.outlined_frames()), NARRATE) for view in views)
         look = CLIP if level == VIDEO else LARGEST
-        return [Part(text=f"{text}.", expression=text, look=look) if text else None for text in answers]
+        return [Part(text=f"{text}.", expression=text, look=look) if text else None for text in texts]
 
     def _describe(self, views: Sequence[View]) -> list[Part | None]:
         """Describe the object in its frame and alone; the texts must agree."""
-        requests = [Request(view.frame, DESCRIBE, [view.mask]) for view in views]
-        requests += [Request(view.alone(), DESCRIBE, [view.mask]) for view in views]
-        texts = [read_text(one) for one in ask_all(self.model, requests, TEXT_ONLY)]
-        pairs = list(zip(texts[: len(views)], texts[len(views) :], strict=True))
-        asked = [Request(view.frame, AGREE.format(*pair)) for view, pair in zip(views, pairs, strict=True)]
-        agreed = [read_text(one) for one in ask_all(self.model, asked, TEXT_ONLY)]
+        marked = self.ask(Request(view.frame, DESCRIBE, [view.mask]) for view in views)
+        alone = self.ask(Request(view.alone(), DESCRIBE, [view.mask]) for view in views)
+        pairs = list(zip(marked, alone, strict=True))
+        agreed = self.ask(Request(view.frame, AGREE.format(*pair)) for view, pair in zip(views, pairs, strict=True))
         return [
             Part(text=f"{first}.", expression=first, problem=compare_looks(first, second, said)) if first else None
             for (first, second), said in zip(pairs, agreed, strict=True)
         ]
-
-    def merge(self, parts: Sequence[Parts]) -> list[str]:
-        """Join the sentences."""
-        return [join_sentences(one) for one in parts]
 
 
 def compare_looks(first: str, second: str, agreed: str = "") -> str:
     """Return why two descriptions of an object disagree; "" if they are the same, or a model said "yes" to that."""
     is_same = exact_match(first, second) or normalize(agreed).startswith("yes")
     return "" if is_same else f"{DISAGREE}: {second!r:.80}"
-
-
-def join_sentences(parts: Parts) -> str:
-    """Join the sentences of an object's parts in the order of the levels."""
-    return " ".join(part.text for part in parts.values() if part.text)
 
 
 @dataclass(frozen=True)
@@ -149,7 +146,7 @@ class ErasureChecker:
 
     def check(self, views: Sequence[View], parts: Sequence[Part]) -> list[Verdict]:
         """Ask for the mask of each expression where the object is painted over. See `Checker`."""
-        found = ask_for_masks(self.model, [view.erased() for view in views], parts)
+        found = ask_for_masks(self.model, (view.erased() for view in views), parts)
         return [self._judge(one) for one in found]
 
     def _judge(self, result: BatchResult) -> Verdict:
@@ -159,12 +156,12 @@ class ErasureChecker:
         return Verdict(problem=ALSO if is_found else "")
 
 
-def ask_for_masks(model: Answers, views: Sequence[View], parts: Sequence[Part]) -> list[BatchResult]:
+def ask_for_masks(model: Answers, views: Iterable[View], parts: Sequence[Part]) -> list[BatchResult]:
     """Ask for the mask of each expression on what it is about."""
-    requests = [
+    requests = (
         Request(_show(view, part.look)[0], SEGMENT_REQUEST.format(part.request))
         for view, part in zip(views, parts, strict=True)
-    ]
+    )
     return ask_all(model, requests, Options())
 
 

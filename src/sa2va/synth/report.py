@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from sa2va.draw.overlay import contact_sheet
+from sa2va.files.run_folder import placed
 from sa2va.media.pictures import save_image
 from sa2va.media.source import uniform_indices
 from sa2va.synth.captioner import LEVELS, Verdict
 from sa2va.synth.engine import Engine, Outcome
-from sa2va.synth.layout import placed, write_captions, write_json
+from sa2va.synth.layout import write_captions, write_json
 from sa2va.synth.sources import SourceClip
 from sa2va.synth.views import read_views
 

@@ -17,6 +17,7 @@ from sa2va.inference.query import Query
 from sa2va.inference.requests import Options, Request
 from sa2va.inference.results import Prediction
 from sa2va.model.batch import Batch
+from sa2va.model.branches import PADDING
 from sa2va.model.mask_rows import MaskRows
 from sa2va.model.processor import Processor
 from sa2va.model.sa2va import Sa2VA
@@ -25,8 +26,6 @@ from sa2va.tokens import IGNORE_INDEX
 from sa2va.training.policy import Actions, normalize_groups
 from sa2va.training.rewards import RewardConfig, Sampled, Truth, score_answer
 from sa2va.types import Frames, Masks, Turn
-
-BRANCH_OF_PADDING = -1
 
 
 @dataclass(frozen=True)
@@ -276,7 +275,7 @@ def pack_answers(
     batch = Batch(
         **tensors,
         **MaskRows(processor.design, None).tensors(),
-        branches=processor.pad(packed.branches, BRANCH_OF_PADDING, left=False),
+        branches=processor.pad(packed.branches, PADDING, left=False),
         labels=torch.full_like(tensors["input_ids"], IGNORE_INDEX),
         sam_pixel_values=torch.zeros(0),
         seg_positions=torch.tensor(packed.seg_places, dtype=torch.long).reshape(-1, 2),

@@ -6,12 +6,11 @@ Shapes: K frames of a view, H W picture.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sa2va.inference.requests import Request
 from sa2va.metrics.text import exact_match, normalize
 from sa2va.synth.captioner import CLIP, FIRST, OBJECT, SCENE, Part, Parts
-from sa2va.synth.local import DISAGREE, TEXT_ONLY, Answers, ask_all, join_sentences, read_text
+from sa2va.synth.local import DISAGREE, LocalCaptioner
 from sa2va.synth.views import View
 from sa2va.world.language.descriptions import parse_descriptions
 from sa2va.world.language.grammar import MODIFIERS, PLACES, Attributes, with_article
@@ -30,17 +29,8 @@ def read_name(text: str) -> str:
     return " ".join(Attributes(**words).to_words())
 
 
-@dataclass(frozen=True)
-class DrawnCaptioner:
-    """Captions of the embedded model.
-
-    Attributes:
-        model: answers.
-        name: identity of its weights.
-    """
-
-    model: Answers
-    name: str
+class DrawnCaptioner(LocalCaptioner):
+    """Captions of the embedded model."""
 
     def caption(self, level: str, views: Sequence[View], earlier: Sequence[Parts]) -> list[Part | None]:
         """Ask about the object of each view. See `sa2va.synth.captioner.Captioner`."""
@@ -49,17 +39,10 @@ class DrawnCaptioner:
         names = [one[OBJECT].expression.removeprefix("the ") for one in earlier]
         return self._locate(views, names) if level == SCENE else self._narrate(views, names)
 
-    def merge(self, parts: Sequence[Parts]) -> list[str]:
-        """Join the sentences."""
-        return [join_sentences(one) for one in parts]
-
-    def _texts(self, requests: Sequence[Request]) -> list[str]:
-        return [read_text(one) for one in ask_all(self.model, requests, TEXT_ONLY)]
-
     def _describe(self, views: Sequence[View]) -> list[Part | None]:
         """Describe each object in its frame and alone."""
-        first = self._texts([Request(view.frame, DESCRIBE, [view.mask]) for view in views])
-        second = self._texts([Request(view.alone(), DESCRIBE, [view.mask]) for view in views])
+        first = self.ask(Request(view.frame, DESCRIBE, [view.mask]) for view in views)
+        second = self.ask(Request(view.alone(), DESCRIBE, [view.mask]) for view in views)
         parts: list[Part | None] = []
         for one, other in zip(map(read_name, first), map(read_name, second), strict=True):
             problem = "" if one == other else f"{DISAGREE}: {other!r}"
@@ -71,7 +54,7 @@ class DrawnCaptioner:
         """Say where each object is on the first frame, if it is there."""
         shown = [index for index, view in enumerate(views) if view.masks[0].any()]
         asked = [(views[index].frames[0], names[index]) for index in shown]
-        cells = self._texts([Request(frame, PLACE.format(name)) for frame, name in asked])
+        cells = self.ask(Request(frame, PLACE.format(name)) for frame, name in asked)
         parts: list[Part | None] = [None] * len(views)
         for index, cell in zip(shown, map(normalize, cells), strict=True):
             if cell in CELLS:
@@ -82,7 +65,7 @@ class DrawnCaptioner:
 
     def _narrate(self, views: Sequence[View], names: Sequence[str]) -> list[Part | None]:
         """Say what each object does, and ask the other way round which object does that."""
-        said = self._texts([Request(view.frames, MOTION.format(name)) for view, name in zip(views, names, strict=True)])
+        said = self.ask(Request(view.frames, MOTION.format(name)) for view, name in zip(views, names, strict=True))
         does = [text.lower().removeprefix("it ").strip() for text in said]
         known = [index for index, verb in enumerate(does) if tuple(f"that {verb}".split()) in MODIFIERS]
         second = self._look_again(
@@ -103,12 +86,12 @@ class DrawnCaptioner:
         moving = [index for index, verb in enumerate(does) if verb != STILL]
         resting = [index for index, verb in enumerate(does) if verb == STILL]
         problems = [""] * len(views)
-        who = self._texts([Request(views[index].frames, WHO.format(does[index])) for index in moving])
+        who = self.ask(Request(views[index].frames, WHO.format(does[index])) for index in moving)
         for index, answer in zip(moving, who, strict=True):
             if read_name(answer) != names[index]:
                 problems[index] = f"{DISAGREE}: {answer!r:.80}"
         ends = [Request(views[i].frames[end], PLACE.format(names[i])) for i in resting for end in (0, -1)]
-        places = self._texts(ends)
+        places = self.ask(ends)
         for index, first, last in zip(resting, places[::2], places[1::2], strict=True):
             if not exact_match(first, last):
                 problems[index] = f"{DISAGREE}: first {first!r:.40}, at last {last!r:.40}"

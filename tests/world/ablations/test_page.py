@@ -14,7 +14,7 @@ from sa2va.apps import cli
 from sa2va.data.catalog import FOLDERS
 from sa2va.journal import Journal
 from sa2va.world.ablations.arms import TABLES
-from sa2va.world.ablations.page import find_t, judge_sign, update_page, write_changes, write_table
+from sa2va.world.ablations.page import describe_runs, find_t, judge_sign, update_page, write_changes, write_table
 from sa2va.world.ablations.plots import draw_tables
 from sa2va.world.ablations.results import Results, Spread, read_runs
 from sa2va.world.ablations.runs import RUNS
@@ -80,7 +80,7 @@ def test_chance_alone_has_a_sign_once_in_twenty_times(num_seeds: int) -> None:
         judge_sign(1.0, Spread(*pair, num_seeds)) for pair in zip(draws.mean(1), draws.std(1, ddof=1), strict=True)
     ]
     assert np.mean([one != "within noise" for one in verdicts]) == pytest.approx(0.05, abs=0.006)
-    assert find_t(50) >= 2.01
+    assert find_t(3) == pytest.approx(4.303, abs=1e-3)
 
 
 def test_a_change_that_the_paper_does_not_have_has_no_sign() -> None:
@@ -157,3 +157,10 @@ def test_charts_are_written_for_every_table(tmp_path: Path) -> None:
     charts = draw_tables(Results(ROWS), tmp_path)
     assert [chart.name for chart in charts] == ["cotraining.png", "seg-tokens.png", "data-scale.png"]
     assert all(Image.open(chart).size[0] > 500 for chart in charts)
+
+
+def test_runs_of_several_revisions_are_told() -> None:
+    told = [
+        describe_runs(Results((row("all", 0), {**row("all", 1), "commit": one})), 2) for one in ("abcdef0123456", "b")
+    ]
+    assert ["several revisions" in text for text in told] == [False, True]

@@ -17,7 +17,6 @@ from sa2va.world.ablations.arms import ARMS, TABLES
 from sa2va.world.ablations.runs import (
     RUNS,
     PlannedRun,
-    Settings,
     build_config,
     find_columns,
     key_of,
@@ -25,11 +24,12 @@ from sa2va.world.ablations.runs import (
     run_all,
     train_arm,
 )
+from sa2va.world.commands.ablate import AblationChoice
 from sa2va.world.export.catalog import LAYOUTS
 from sa2va.world.export.layout import choose_scenes, export
 from sa2va.world.training.recipes import world_layouts
 
-SETTINGS = Settings(data=Path("data"))
+SETTINGS = AblationChoice(data=Path("data")).settings()
 
 
 def test_all_arms_of_a_seed_come_before_the_next_and_shared_ones_once() -> None:
@@ -77,8 +77,9 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from sa2va.world.ablations.arms import ARMS
-from sa2va.world.ablations.runs import PlannedRun, Settings, run_all
-settings = Settings(data=Path(sys.argv[1]), steps=2, batch_size=2, items=1)
+from sa2va.world.ablations.runs import PlannedRun, run_all
+from sa2va.world.commands.ablate import AblationChoice
+settings = AblationChoice(data=Path(sys.argv[1]), steps=2, batch_size=2, items=1).settings()
 print(*run_all([PlannedRun(ARMS["all"], 0)], settings, Path(sys.argv[2]), quiet=True))
 """
 
@@ -101,7 +102,7 @@ def test_a_killed_run_goes_on_and_a_finished_one_is_not_repeated(tmp_path: Path)
     trained = (model / "model.safetensors").stat().st_mtime_ns
     assert not (out / RUNS).exists()
     subprocess.run(command, check=True)
-    settings = Settings(data=data, steps=2, batch_size=2, items=1)
+    settings = AblationChoice(data=data, steps=2, batch_size=2, items=1).settings()
     (line,) = (out / RUNS).read_text().splitlines()
     row = json.loads(line)["record"]
     assert (row["arm"], row["seed"], row["steps"]) == ("all", 0, 2)

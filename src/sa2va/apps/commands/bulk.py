@@ -96,7 +96,7 @@ def bulk(
     settings = {
         "source": found.name,
         "expressions": sha256(expressions.read_bytes()).hexdigest(),
-        "model": describe_model(choice),
+        "model": choice.identity(),
         "sa2va": sa2va.__version__,
         "batch": scale.batch,
         "max_objects": max_objects,
@@ -117,20 +117,6 @@ def bulk(
     if coco and not plan.todo():
         merge(plan)
     report(plan, num_answered, seconds, as_json=as_json, quiet=quiet)
-
-
-def describe_model(choice: ModelChoice) -> dict[str, Any]:
-    """Return what decides the answers of a model: hashes of its files, and the arguments of `sa2va.load`."""
-    from sa2va.checkpoints.find import find_model
-    from sa2va.evaluation.stamp import hash_files, list_model_files
-
-    folder = choice.folder()
-    hashes: dict[str, str | None] = {"weights": hash_files(folder, list_model_files(folder))}
-    for name, value in {"adapter": choice.adapter, "sam": choice.sam}.items():
-        place = None if value is None else find_model(value, offline=choice.offline)
-        files = () if place is None else sorted(p for p in place.iterdir() if p.suffix in (".json", ".safetensors"))
-        hashes[name] = None if place is None else hash_files(place, files)
-    return hashes | {name: choice.arguments()[name] for name in ("dtype", "quantize", "compile")}
 
 
 def watch(done: "Iterable[Done]", total: int, left: int, quiet: bool) -> int:

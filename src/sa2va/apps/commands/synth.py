@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import sa2va
-from sa2va.apps.commands.bulk import describe_model
 from sa2va.apps.options import (
     JsonOption,
     ModelChoice,
@@ -62,7 +61,7 @@ class LocalModel:
     @cached_property
     def name(self) -> str:
         """Name of the model with what decides its answers."""
-        return json.dumps({"model": self.choice.model, **describe_model(self.choice)}, sort_keys=True)
+        return json.dumps({"model": self.choice.model, **self.choice.identity()}, sort_keys=True)
 
 
 def takes_loading(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,14 +5,15 @@ Flow: Results -> write_table, write_changes -> update_page: <!-- NAME --> ... <!
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
+from sa2va.extras import needs
 from sa2va.files.atomic import write_text
 from sa2va.world.ablations.arms import COLUMNS, TABLES, Column, Table
 from sa2va.world.ablations.results import Results, Spread
 
 Cells = Sequence[str]
-QUANTILES = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # 97.5 % of Student's t, 1 to 9 degrees of freedom
 
 
 def write_table(table: Table, results: Results) -> str:
@@ -66,9 +67,16 @@ def judge_sign(theirs: float, ours: Spread | None) -> str:
     return "same" if (ours.mean > 0) == (theirs > 0) else "opposite"
 
 
+@cache
 def find_t(num_seeds: int) -> float:
-    """Return the 97.5 % quantile of Student's t for a mean of at least 2 seeds; beyond the table a larger one."""
-    return QUANTILES[min(num_seeds - 2, len(QUANTILES) - 1)]
+    """Return the 97.5 % quantile of Student's t for a mean of at least 2 seeds.
+
+    Raises:
+        ValueError: scipy is not installed.
+    """
+    with needs("eval"):
+        from scipy.stats import t
+    return float(t.ppf(0.975, num_seeds - 1))
 
 
 def _show(spread: Spread | None, column: Column, sign: str = "", of: int | None = None) -> str:
@@ -101,6 +109,8 @@ def describe_runs(results: Results, num_seeds: int) -> str:
         f"{', '.join(f'`{one}`' for one in sorted({str(row['commit'])[:9] for row in results.rows}))}; "
         f"{seconds / 3600:.1f} hours of training in all.\n"
     )
+    if len({row["commit"] for row in results.rows}) > 1:
+        text += "\nThe runs are of several revisions of the code, so that a change may mix two of them.\n"
     arms = dict.fromkeys(row.arm for table in TABLES.values() for row in table.rows)
     missing = [f"{arm}-{seed}" for seed in range(num_seeds) for arm in arms if seed not in results.seeds(arm)]
     return text + (f"\nMissing, to be resumed by the same command: {', '.join(missing)}.\n" if missing else "")

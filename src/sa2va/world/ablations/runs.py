@@ -67,12 +67,12 @@ class Settings:
     """
 
     data: Path
-    start: str = "tiny"
-    steps: int = 40
-    batch_size: int = 8
-    lr: float = 2e-3
-    items: int = 16
-    engine: Path | None = None
+    start: str
+    steps: int
+    batch_size: int
+    lr: float
+    items: int
+    engine: Path | None
 
 
 @dataclass(frozen=True)

@@ -80,15 +80,15 @@ class LocationHead(nn.Module):
         self.place = nn.Linear(width, num_cells)
         self.find = nn.Linear(width, 1)
 
-    def location_loss(self, states: Tensor, cover: Tensor) -> LossTerm:
+    def location_loss(self, states: Tensor, cover: Tensor, weight: float) -> LossTerm:
         """Compute the cross-entropy between the location predicted from states (N, D) and the covered cells (N, V)."""
         logits = self.place(states)[:, : cover.shape[1]].float()
-        return LossTerm.of(F.cross_entropy(logits, cover / cover.sum(1, keepdim=True), reduction="none"))
+        return LossTerm.of(F.cross_entropy(logits, cover / cover.sum(1, keepdim=True), reduction="none"), weight)
 
-    def existence_loss(self, states: Tensor, exists: Tensor) -> LossTerm:
+    def existence_loss(self, states: Tensor, exists: Tensor, weight: float) -> LossTerm:
         """Compute the cross-entropy of whether the object of each state (N, D) exists: (N,) bool."""
         logits = self.find(states)[:, 0].float()
-        return LossTerm.of(F.binary_cross_entropy_with_logits(logits, exists.float(), reduction="none"))
+        return LossTerm.of(F.binary_cross_entropy_with_logits(logits, exists.float(), reduction="none"), weight)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,21 +148,23 @@ class GroundingLosses:
         states, there = view.hidden_states, targets.objects.cover.any(1)
         nouns, referents, segs = (view.attentions[layer][:, : self.num_heads] for layer in self.attention_layers)
         seg_states = view.seg_states[targets.seg_index]
-        seen = targets.objects.visible()
+        seen, weight = targets.objects.visible(), self.trained.auxiliary.location_weight
         terms = {
-            "word_location": head.location_loss(states[words.possible.positions.unbind(1)], words.possible.cover),
-            "word_exists": head.existence_loss(states[words.asked.unbind(1)], words.exists),
+            "word_location": head.location_loss(
+                states[words.possible.positions.unbind(1)], words.possible.cover, weight
+            ),
+            "word_exists": head.existence_loss(states[words.asked.unbind(1)], words.exists, weight),
             "noun_attention": attention_loss(nouns, view.is_visual, words.attended),
             "referent_attention": attention_loss(referents, view.is_visual, words.possible),
-            "seg_location": head.location_loss(seg_states[there], seen.cover),
-            "seg_exists": head.existence_loss(seg_states, there),
+            "seg_location": head.location_loss(seg_states[there], seen.cover, weight),
+            "seg_exists": head.existence_loss(seg_states, there, weight),
             "seg_attention": attention_loss(segs, view.is_visual, seen),
         }
         if targets.answers is not None:
             terms["answer_attention"] = attention_loss(referents, view.is_visual, targets.answers)
         if targets.answer_labels is not None:
-            weight = self.trained.auxiliary.answer_weight
-            terms["lm_answers"] = self.trained.model.text_loss(states, targets.answer_labels, weight)
+            answer_weight = self.trained.auxiliary.answer_weight
+            terms["lm_answers"] = self.trained.model.text_loss(states, targets.answer_labels, answer_weight)
         if targets.patches is not None:
             terms |= self._patch_losses(targets.patches, view)
         if targets.motions is not None:
@@ -170,9 +172,6 @@ class GroundingLosses:
         if targets.alignment and self.trained.code is not None:
             prompt_embeds = view.prompt_embeds[targets.seg_index][there]
             terms["alignment"] = self._alignment(self.trained.code, prompt_embeds, targets.boxes[there])
-        for name, term in terms.items():
-            if name.endswith(("_location", "_exists")):
-                terms[name] = replace(term, weight=self.trained.auxiliary.location_weight * term.weight)
         return terms
 
     def _patch_losses(self, patches: PatchLabels, view: ForwardView) -> dict[str, LossTerm]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from sa2va.model.batch import Batch
+from sa2va.model.branches import PADDING
 from sa2va.model.mask_rows import MaskRows
 from sa2va.model.processor import Processor
 from sa2va.tokens import IGNORE_INDEX
@@ -180,7 +181,7 @@ def pack(processor: Processor, samples: Sequence[Sample], exchanges: Sequence[Se
         labels=processor.pad([row.request_labels for row in rows], IGNORE_INDEX, left=False),
         sam_pixel_values=torch.zeros(0),
         seg_positions=torch.tensor(positions, dtype=torch.long).reshape(-1, 2),
-        branches=processor.pad([row.branches for row in rows], -1, left=False),
+        branches=processor.pad([row.branches for row in rows], PADDING, left=False),
     )
     covers = [cell_cover(sample, row.objects, frames, side) for sample, row in zip(samples, rows, strict=True)]
     masks = [sample.tracks.masks(row.objects, [0])[:, 0] for sample, row in zip(samples, rows, strict=True)]

@@ -65,7 +65,7 @@ def tiny() -> RunConfig:
     """Train the embedded model from nothing: its parts (pretrained in the paper), all tasks jointly, then clips.
 
     Many exchanges about one picture (`packed`) come after the joint stage, from which the text model knows what words
-    mean. The temporal encoder comes last, through the frozen text model.
+    mean. Motion comes last: the temporal encoder alone, then with the text model.
     """
     return TinyRun(
         name="tiny",
