@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sa2va.world.ablations.runs import Settings
 
 app = build_group("Run the paper's ablations on drawn scenes.")
-EVALUATION_S = 70.0  # seconds of a core, for 16 items of each benchmark
+EVALUATION_S = 70.0  # seconds of a core, for 20 items of each benchmark
 STEP_S = 2.4  # seconds of a core, for a step of 8 samples
 
 
@@ -40,10 +40,10 @@ class AblationChoice:
     ] = Path("data")
     start: Annotated[str, typer.Option(metavar="MODEL", help="Model that the runs start from.")] = "tiny"
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds: 0, 1, ...")] = 3
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each run.")] = 40
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each run.")] = 80
     batch_size: Annotated[int, typer.Option(min=1, help="Samples of a step.")] = 8
     lr: Annotated[float, typer.Option(min=0.0, callback=require_finite, help="Learning rate.")] = 2e-3
-    items: Annotated[int, typer.Option(min=1, help="Number of items of each benchmark.")] = 16
+    items: Annotated[int, typer.Option(min=1, help="Number of items of each benchmark.")] = 20
     engine: Annotated[
         Path | None,
         typer.Option(
@@ -148,7 +148,7 @@ def run_tables(tables: Sequence[str], choice: AblationChoice, output: Path | Non
     if missing := [column.name for column in COLUMNS if column not in find_columns()]:
         remark(f"columns {', '.join(missing)} are left out: lmms-eval is not installed", quiet)
     if choice.dry_run:
-        hours = (STEP_S / 8 * choice.steps * choice.batch_size + EVALUATION_S * choice.items / 16) / 3600
+        hours = (STEP_S / 8 * choice.steps * choice.batch_size + EVALUATION_S * choice.items / 20) / 3600
         for run in mine:
             say(f"{run.name}: about {hours:.2f} hours of a core")
         say(f"{len(mine)} runs, about {hours * len(mine):.1f} hours of a core")
