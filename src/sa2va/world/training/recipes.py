@@ -183,9 +183,10 @@ def _motion() -> tuple[StageConfig, ...]:
             autocast=False,
         ),
         PackedConfig(
-            name="clips", steps=2000, batch_size=2, lr=3e-4, warmup_steps=20, ema=0.995, hard_from=0.0,
-            cycle=("video_refseg", "video_refseg", "video_refseg", "refseg"), first_scene=40_000_000,
-            requests_per_branch=0.25, questions_per_branch=1.0,
+            name="clips", steps=1200, batch_size=4, lr=1e-3, warmup_steps=20, ema=0.998, hard_from=0.0,
+            cycle=("video_refseg", "video_refseg", "refseg"), first_scene=40_000_000,
+            # Short rows: other clips teach more than more questions about the same one.
+            branch_tokens=320, least_branches=4, requests_per_branch=0.25, questions_per_branch=1.4,
             # The heads of location start at random weights and would spoil the text model in so few steps.
             auxiliary=AuxiliaryConfig(answer_weight=4.0, location_weight=0.0),
         ),
