@@ -4,7 +4,7 @@ Flow: trainer.py -> build_optimizer, build_schedule, build_average once per stag
 Source: AdamW, arXiv:1711.05101; cosine schedule, arXiv:1608.03983.
 """
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -128,13 +128,25 @@ def copy_tensors(source: dict[str, Tensor], target: dict[str, Any]) -> None:
         target[name].copy_(tensor)
 
 
+def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors."""
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+@torch.no_grad()
+def blend_tensors(source: Mapping[str, Tensor], target: Mapping[str, Tensor], share: float) -> None:
+    """Move each tensor of `target` by `share` of the way to that of `source` with its name, in place."""
+    for name, tensor in source.items():
+        target[name].lerp_(tensor, share)
+
+
 @contextmanager
 def averaged(average: AveragedModel | None, trained: dict[str, nn.Parameter]) -> Generator[None]:
     """Use the averaged weights within a `with` block."""
     if average is None:
         yield
         return
-    kept = {name: p.detach().clone() for name, p in trained.items()}
+    kept = copies(trained)
     copy_tensors(average_tensors(average, trained), trained)
     try:
         yield

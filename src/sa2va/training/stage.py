@@ -55,6 +55,7 @@ class StageConfig:
     validate_every: int = 0  # steps between two calls of validate; 0 = never
     autocast: bool = True  # bf16 autocast (cpu and cuda)
     ema: float = 0.0  # decay of the averaged weights (EMA); 0 = off
+    start_share: float = 0.0  # share of the weights before the stage in its final weights (WiSE-FT, arXiv:2109.01903)
     seed: int = dataclasses.field(default=0, metadata=OF_THE_RUN)
     num_workers: int = 1  # data loader workers; 0 = load in the training process
     origin: tuple[str, ...] = dataclasses.field(default=(), metadata=OF_THE_RUN)  # what the model of the run began as
@@ -75,6 +76,7 @@ class StageConfig:
             ("log_every", 1, math.inf),
             ("validate_every", 0, math.inf),
             ("ema", 0, 0.999999),
+            ("start_share", 0, 1),
             ("seed", 0, 2**63 - 1),
             ("num_workers", 0, 64),
         )

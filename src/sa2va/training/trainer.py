@@ -28,9 +28,11 @@ from sa2va.training.meter import Meter
 from sa2va.training.optim import (
     average_tensors,
     averaged,
+    blend_tensors,
     build_average,
     build_optimizer,
     build_schedule,
+    copies,
     copy_tensors,
     trained_parameters,
 )
@@ -138,6 +140,8 @@ class _StageRun:
         self.trained = trained_parameters(self.module, self.optimizer)
         self.weights = torch.nn.ParameterList(self.trained.values())
         self.average = build_average(self.weights, self.config.ema) if self.config.ema else None
+        # Before `restore`, the weights are those that the stage began with, in a resumed run as well.
+        self.initial = copies(self.trained) if self.config.start_share else None
         self.meter = Meter()
         self.counts: Counter[str] = Counter()  # sums of Batch.counts; the main process also has those of earlier runs
         self.step = 0  # number of finished steps
@@ -226,6 +230,8 @@ class _StageRun:
                     raise SystemExit(INTERRUPTED)
         if self.average is not None:
             copy_tensors(average_tensors(self.average, self.trained), self.trained)
+        if self.initial is not None:
+            blend_tensors(self.initial, self.trained, config.start_share)
         self.save(final=True)
         self.summarize()
 

@@ -128,9 +128,7 @@ def draw_exchanges(
     return [drawn[i] for i in rng.permutation(len(drawn))]
 
 
-def _is_idle(
-    scene: Scene, targets: tuple[int, ...], found: Mapping[str, Exchange], rng: np.random.Generator
-) -> bool:
+def _is_idle(scene: Scene, targets: tuple[int, ...], found: Mapping[str, Exchange], rng: np.random.Generator) -> bool:
     """Tell whether a question about the motion of an object is left out: asked before, or of one that stays still."""
     if any(one.kind == "motion" and not one.is_request and one.targets == targets for one in found.values()):
         return True

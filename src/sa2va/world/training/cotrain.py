@@ -47,7 +47,8 @@ class CotrainConfig(StageConfig):
     losses: LossConfig = TINY_LOSSES
     auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
     decodes_masks: bool = True  # False trains only the MLLM and the projector, several times cheaper
-    trains_sam_encoder: bool = True  # only if masks are decoded
+    trains_sam: bool = True  # only if masks are decoded; False: masks train the text model and the projector alone
+    trains_sam_encoder: bool = True  # only if SAM 2 is trained
     pretrained_lr_scale: float = 0.3  # factor of the learning rate of pretrained parts
     clips_per_picture: float = 3 / 8  # clips in a batch, relative to pictures; a clip has four times the visual tokens
     # (tracked frames, tracked objects per clip), sampled uniformly. Long spans contain whole occlusions; tracking all
@@ -234,7 +235,7 @@ def _choose_trained(module: GroundedSa2VA, config: CotrainConfig) -> None:
     module.requires_grad_(True)
     # The vision tower is frozen, as in the paper. When trained here, it forgot shapes within 400 steps.
     model.mllm.vision_tower.requires_grad_(False)
-    if not config.decodes_masks:
+    if not (config.decodes_masks and config.trains_sam):
         model.sam2.requires_grad_(False)
     elif not config.trains_sam_encoder:
         model.sam2.native.vision_encoder.requires_grad_(False)

@@ -176,19 +176,29 @@ def _language(*, steps: int, batch_size: int, lr: float, warmup_steps: int) -> C
 
 
 def _motion() -> tuple[StageConfig, ...]:
-    """Configure the stages that teach motion: its words on visual tokens, then answers of the text model."""
+    """Configure the stages that teach motion: its words on visual tokens, answers of the text model, rehearsal.
+
+    Clips at a high rate cost tasks on pictures a tenth of their figures; a part of the weights before them, and a
+    rehearsal, bring those back. SAM 2 rests, since memory got worse with so few masks.
+    """
     return (
         MotionConfig(
             name="motion", steps=350, batch_size=16, num_clips=3300, lr=2e-3, warmup_steps=30, num_workers=0,
             autocast=False,
         ),
         PackedConfig(
-            name="clips", steps=1200, batch_size=4, lr=1e-3, warmup_steps=20, ema=0.998, hard_from=0.0,
+            name="clips", steps=1200, batch_size=4, lr=1e-3, warmup_steps=20, ema=0.998, start_share=0.3,
+            hard_from=0.0, trains_sam=False,
             cycle=("video_refseg", "video_refseg", "refseg"), first_scene=40_000_000,
             # Short rows: other clips teach more than more questions about the same one.
             branch_tokens=320, least_branches=4, requests_per_branch=0.25, questions_per_branch=1.4,
             # The heads of location start at random weights and would spoil the text model in so few steps.
             auxiliary=AuxiliaryConfig(answer_weight=4.0, location_weight=0.0),
+        ),
+        PackedConfig(
+            name="rehearsal", steps=1200, batch_size=4, lr=5e-4, warmup_steps=20, ema=0.998, hard_from=0.0,
+            trains_sam=False, cycle=("refseg", "refseg", "video_refseg"), first_scene=60_000_000, branch_tokens=420,
+            auxiliary=AuxiliaryConfig(location_weight=0.0),
         ),
     )  # fmt: skip
 
