@@ -132,6 +132,21 @@ def test_a_done_stage_is_skipped_and_gives_its_averaged_weights(tmp_path):
     assert not torch.equal(first_weight(plain), first_weight(trained))
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_final_weights_keep_a_share_of_the_first_ones_in_a_resumed_run_too(tmp_path, ema):
+    began, trained = ToyStage(toy_config(ema=ema)), ToyStage(toy_config(ema=ema))
+    run_toy(trained, tmp_path / "trained")
+    config = toy_config(ema=ema, start_share=0.25)
+    with pytest.raises(ValueError, match="no points for 7"):
+        run_toy(ToyStage(config, fail_at=7), tmp_path / "blended")
+    blended = ToyStage(config)
+    run_toy(blended, tmp_path / "blended")
+    for first, last, found in zip(*(one.module.parameters() for one in (began, trained, blended)), strict=True):
+        torch.testing.assert_close(found, 0.25 * first + 0.75 * last)
+    assert not torch.equal(first_weight(began), first_weight(trained))
+    assert read_log(tmp_path / "blended") == read_log(tmp_path / "trained")
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -12,7 +12,8 @@ from support.small_model import build_model
 from sa2va.tokens import IGNORE_INDEX
 from sa2va.training.stage import RunContext
 from sa2va.types import Sample
-from sa2va.world.tasks.exchanges import OPPOSITES, draw_exchanges
+from sa2va.world.scenes.motion import STILL
+from sa2va.world.tasks.exchanges import OPPOSITES, STILL_KEPT, draw_exchanges
 from sa2va.world.tasks.items import draw_item, is_clip, is_heldout, render_item
 from sa2va.world.training.clip_motion import label_motions
 from sa2va.world.training.packed import PackedConfig, pack
@@ -108,6 +109,22 @@ def test_clips_of_training_show_and_ask_no_held_out_pair_and_most_exchanges_are_
     assert sum(kind in ("motion", "who moves", "any motion", "count moving", "caption") for kind in kinds) > 10 * 20
 
 
+def test_an_object_of_a_clip_is_asked_once_what_it_does_and_less_often_if_it_stays_still(monkeypatch):
+    stays = {}
+    for kept in (0.0, STILL_KEPT, 1.0):
+        monkeypatch.setattr("sa2va.world.tasks.exchanges.STILL_KEPT", kept)
+        stays[kept] = moves = 0
+        for index in range(40):
+            scene, rng = draw_item("video_refseg", 0, "train", 40_000_000 + index)
+            drawn = draw_exchanges(scene, rng, 12, 24, moving=True)
+            asked = [one.targets for one in drawn if one.kind == "motion" and not one.is_request]
+            assert len(asked) == len(set(asked))
+            still = [scene.objects[target].motion == STILL for (target,) in asked]
+            stays[kept], moves = stays[kept] + sum(still), moves + still.count(False)
+        assert moves > 20
+    assert stays[0.0] == 0 < stays[STILL_KEPT] < 0.8 * stays[1.0]
+
+
 def test_each_clause_of_a_caption_is_about_its_object():
     for index in range(10):
         sample, exchanges = draw_packed(index, task="video_refseg")
@@ -165,3 +182,18 @@ def test_the_stage_takes_turns_and_leaves_the_image_encoders_alone(cycle):
     assert all(layer.mlp.up_proj.weight.grad.any() for layer in text.layers)
     resting = (model.sam2.native.vision_encoder, model.mllm.vision_tower)
     assert all(p.grad is None for part in resting for p in part.parameters())
+
+
+def test_masks_train_the_text_model_and_the_projector_while_sam_rests():
+    model, processor = build_model(seed=2)
+    config = PackedConfig(name="packed", steps=40, batch_size=2, lr=1e-3, ordinary_every=1, trains_sam=False)
+    context = RunContext(model=model, processor=processor, seed=0, folder=Path("unused"), device=torch.device("cpu"))
+    stage = config.build(context)
+    batches = (stage.data.collate([stage.data[key] for key in stage.data.keys(step)]) for step in range(40))
+    batch = next(one for one in batches if len(one.batch.seg_rows))
+    terms = stage.module(batch)
+    assert {"bce", "dice"} <= set(terms)
+    (terms["bce"].mean + terms["dice"].mean).backward()
+    assert all(p.grad is None and not p.requires_grad for p in model.sam2.parameters())
+    assert all(p.grad.any() for p in model.projector.parameters())
+    assert all(layer.mlp.up_proj.weight.grad.any() for layer in model.mllm.text_model.layers)
