@@ -10,6 +10,7 @@ from support.loss_terms import total_loss
 from support.small_model import build_model
 
 from sa2va.tokens import IGNORE_INDEX
+from sa2va.training.new_tokens import change_seg_design
 from sa2va.training.stage import RunContext
 from sa2va.types import Sample
 from sa2va.world.scenes.motion import STILL
@@ -17,6 +18,7 @@ from sa2va.world.tasks.exchanges import OPPOSITES, STILL_KEPT, draw_exchanges
 from sa2va.world.tasks.items import draw_item, is_clip, is_heldout, render_item
 from sa2va.world.training.clip_motion import label_motions
 from sa2va.world.training.packed import PackedConfig, pack
+from sa2va.world.training.scene_batch import mask_boxes
 
 
 def draw_packed(index, number=5, task="refseg"):
@@ -77,6 +79,31 @@ def test_each_seg_has_its_object(model_and_processor, item):
     torch.testing.assert_close(objects.cover, expected)
     said = packed.batch.input_ids[objects.positions.unbind(1)]
     assert set(said.tolist()) == {model_and_processor[1].seg_id}
+
+
+@pytest.mark.parametrize("name", ["repeat", "multiple"])
+def test_a_token_of_one_key_frame_stands_for_its_object_there(name):
+    model, processor = change_seg_design(*build_model(seed=4), name)
+    samples, exchanges = zip(*(draw_packed(index, task="video_refseg") for index in range(3)), strict=True)
+    batch = pack(processor, samples, exchanges)
+    masks = [s.masks[i] for s in samples for t in s.turns for span in t.spans for i in span.objects]
+    wanted = F.adaptive_avg_pool2d(torch.from_numpy(np.stack(masks)).float(), 4)  # (n, 4 key frames, 4, 4)
+    cover = batch.grounding.objects.cover.unflatten(1, (4, 16)).unflatten(0, (-1, 4))  # (n, token, frame, cell)
+    for token in range(4):
+        torch.testing.assert_close(cover[:, token, token], wanted[:, token].flatten(1))
+        assert not cover[:, token, torch.arange(4) != token].any()
+    assert torch.equal(batch.grounding.boxes.unflatten(0, (-1, 4)), mask_boxes(torch.from_numpy(np.stack(masks))))
+    said = batch.batch.input_ids[batch.grounding.objects.positions.unbind(1)].unflatten(0, (-1, 4))
+    assert [processor.seg_tokens[one] for one in said[0].tolist()] == list(processor.design.object_tokens(4))
+    assert len(said) == len(masks) > 4
+    config = PackedConfig(name="packed", steps=40, batch_size=2, lr=1e-3, ordinary_every=1)
+    context = RunContext(model=model, processor=processor, seed=0, folder=Path("unused"), device=torch.device("cpu"))
+    stage = config.build(context)
+    drawn = (stage.data.collate([stage.data[key] for key in stage.data.keys(step)]) for step in range(40))
+    clips = next(one for one in drawn if len(one.batch.seg_rows) and "clips" in one.batch.parts)
+    assert len(clips.grounding.objects.cover) == len(clips.grounding.boxes) == len(clips.batch.seg_positions)
+    for one in (batch, clips):
+        assert all(torch.isfinite(term.total) for term in stage.module(one).values())
 
 
 def test_an_empty_mask_is_no_lesson_for_words():

@@ -39,9 +39,8 @@ class Grounding:
     """Ground truth of a batch of synthetic scenes beyond labels and masks."""
 
     questions: QuestionWords
-    objects: Words  # first mask token of each object of an answer; cover is 0 for an absent object
-    seg_index: Tensor  # (N,) index of each of these tokens among the batch's mask tokens
-    boxes: Tensor  # (N, 4) boxes of the objects on the first key frame: center x, y, width, height, 0..1
+    objects: Words  # the M mask tokens of the batch; cover is 0 for an absent object
+    boxes: Tensor  # (M, 4) boxes of their objects, see `ground_mask_tokens`: center x, y, width, height, 0..1
     alignment: float = 0.0  # weight of the loss that aligns prompt embeddings with object codes
     patches: PatchLabels | None = None
     answers: Words | None = None  # tokens that predict answers in words, with the objects of each answer
@@ -147,7 +146,7 @@ class GroundingLosses:
         targets, words, head = self.targets, self.targets.questions, self.trained.location
         states, there = view.hidden_states, targets.objects.cover.any(1)
         nouns, referents, segs = (view.attentions[layer][:, : self.num_heads] for layer in self.attention_layers)
-        seg_states = view.seg_states[targets.seg_index]
+        seg_states = view.seg_states
         seen, weight = targets.objects.visible(), self.trained.auxiliary.location_weight
         terms = {
             "word_location": head.location_loss(
@@ -170,7 +169,7 @@ class GroundingLosses:
         if targets.motions is not None:
             terms |= self._motion_losses(targets.motions, view)
         if targets.alignment and self.trained.code is not None:
-            prompt_embeds = view.prompt_embeds[targets.seg_index][there]
+            prompt_embeds = view.prompt_embeds[there]
             terms["alignment"] = self._alignment(self.trained.code, prompt_embeds, targets.boxes[there])
         return terms
 

@@ -33,10 +33,10 @@ from sa2va.world.training.auxiliary_heads import (
 )
 from sa2va.world.training.mask_decoder import ObjectCode
 from sa2va.world.training.patch_labels import label_cells
-from sa2va.world.training.scene_batch import mask_boxes, rank_objects
+from sa2va.world.training.scene_batch import rank_objects
 from sa2va.world.training.task_mixture import COTRAIN_SHARES, TaskShares, draw_tasks
 from sa2va.world.training.tiny_losses import TINY_LOSSES
-from sa2va.world.training.word_grounding import Words, cell_cover, ground_questions
+from sa2va.world.training.word_grounding import Words, ground_mask_tokens, ground_questions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,19 +186,17 @@ def ground(
         processor: processor that built the batch.
         alignment: see `Grounding`.
     """
+    per_object = len(processor.design.object_tokens(len(keyframes)))
     covers, boxes = [torch.zeros(0, len(keyframes) * side**2)], [torch.zeros(0, 4)]
     for sample in samples:
         objects = answer_objects(sample)
         if objects:
-            covers.append(cell_cover(sample, objects, keyframes, side))
-            boxes.append(mask_boxes(torch.from_numpy(sample.tracks.masks(objects, keyframes[:1])[:, 0])))
-    cover = torch.cat(covers)
-    per_object = len(processor.design.object_tokens(len(keyframes)))
-    first = torch.arange(len(cover)) * per_object
+            cover, box = ground_mask_tokens(sample, objects, keyframes, side, per_object)
+            covers.append(cover)
+            boxes.append(box)
     return Grounding(
         questions=ground_questions(samples, batch.input_ids, keyframes, side, processor.tokenizer),
-        objects=Words(batch.seg_positions[first], cover),
-        seg_index=first,
+        objects=Words(batch.seg_positions, torch.cat(covers)),
         boxes=torch.cat(boxes),
         alignment=alignment,
         patches=PatchLabels(*label_cells(samples, side)),

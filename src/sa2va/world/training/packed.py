@@ -25,9 +25,14 @@ from sa2va.world.tasks.items import draw_item, is_clip, render_item
 from sa2va.world.training.auxiliary_heads import Grounding, WorldBatch
 from sa2va.world.training.clip_motion import label_motions
 from sa2va.world.training.cotrain import CotrainConfig, CotrainData, CotrainStage, DrawnItem
-from sa2va.world.training.scene_batch import mask_boxes
 from sa2va.world.training.task_mixture import BESIDE_PACKED_SHARES, TaskShares
-from sa2va.world.training.word_grounding import Placed, Words, cell_cover, ground_questions
+from sa2va.world.training.word_grounding import (
+    Placed,
+    Words,
+    cell_cover,
+    ground_mask_tokens,
+    ground_questions,
+)
 
 PACKED = "packed"  # marks the key of a packed picture or clip: (step, PACKED, scene index)
 
@@ -144,7 +149,7 @@ class _Row:
     request_labels: list[int] = field(default_factory=list)
     answer_labels: list[int] = field(default_factory=list)
     seg_columns: list[int] = field(default_factory=list)
-    objects: list[int] = field(default_factory=list)  # object of each mask token
+    objects: list[int] = field(default_factory=list)  # objects of the answers, in the order of their mask tokens
     about: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)  # (column that predicts an answer, objects)
 
     def add(self, ids: list[int], labels: list[int], branch: int, *, is_request: bool) -> None:
@@ -183,15 +188,18 @@ def pack(processor: Processor, samples: Sequence[Sample], exchanges: Sequence[Se
         seg_positions=torch.tensor(positions, dtype=torch.long).reshape(-1, 2),
         branches=processor.pad([row.branches for row in rows], PADDING, left=False),
     )
-    covers = [cell_cover(sample, row.objects, frames, side) for sample, row in zip(samples, rows, strict=True)]
-    masks = [sample.tracks.masks(row.objects, [0])[:, 0] for sample, row in zip(samples, rows, strict=True)]
+    per_object = len(processor.design.object_tokens(len(frames)))
+    grounded = [
+        ground_mask_tokens(sample, row.objects, frames, side, per_object)
+        for sample, row in zip(samples, rows, strict=True)
+    ]
+    covers, boxes = zip(*grounded, strict=True)
     return WorldBatch(
         batch,
         Grounding(
             questions=ground_questions(samples, batch.input_ids, frames, side, processor.tokenizer),
             objects=Words(batch.seg_positions, torch.cat(covers)),
-            seg_index=torch.arange(len(positions)),
-            boxes=mask_boxes(torch.from_numpy(np.concatenate(masks))),
+            boxes=torch.cat(boxes),
             answers=Words.of(_answer_words(samples, rows, frames, side), len(frames) * side**2),
             motions=label_motions(samples, side) if len(frames) > 1 else None,
             answer_labels=processor.pad([row.answer_labels for row in rows], IGNORE_INDEX, left=False),
@@ -209,7 +217,7 @@ def _write(row: _Row, processor: Processor, number: int, exchange: Exchange, num
         row.add(question[:prefix], [IGNORE_INDEX] * prefix, 0, is_request=True)
     asked, begin = question[prefix:], len(row.ids)
     first = begin + len(asked)  # column of the answer's first token
-    row.seg_columns += [first + n for n, token in enumerate(answer) if token == processor.seg_id]
+    row.seg_columns += [first + n for n, token in enumerate(answer) if token in processor.seg_tokens]
     row.objects += objects
     if exchange.targets and not exchange.is_request and not exchange.about:
         # If the answer begins with an article, the column of the article predicts the object as well.

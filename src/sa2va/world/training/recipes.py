@@ -5,10 +5,11 @@ Flow: `sa2va train tiny` -> RunConfig -> training/run.py, which builds the model
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sa2va.training.config import RunConfig
 from sa2va.training.mixture import DatasetShare
+from sa2va.training.new_tokens import change_seg_design
 from sa2va.training.recipes import sa2va_internvl3_2b
 from sa2va.training.reinforce import ReinforceConfig
 from sa2va.training.stage import StageConfig
@@ -43,6 +44,7 @@ class TinyRun(RunConfig):
     """Run of the embedded model; `start=""` begins with random weights."""
 
     calibration: int = 600  # requests for the final calibration of presence and scores; 0 = no calibration
+    seg_design: Literal["", "single", "repeat", "multiple"] = ""  # [SEG] design; "" = that of the start model
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,10 +53,16 @@ class TinyRun(RunConfig):
                 f"run {self.name}: calibration on {self.calibration} requests; use 0 or at least {MIN_CALIBRATION}"
             )
 
+    @property
+    def origin(self) -> tuple[str, ...]:
+        return (*super().origin, f"seg_design={self.seg_design}")
+
     def build_model(self, folder: Path) -> "tuple[Sa2VA, Processor]":
         if self.start:
-            return with_temporal(*super().build_model(folder))
-        return build_tiny_model(load_tokenizer(folder / "tokenizer", self.seed))
+            model, processor = with_temporal(*super().build_model(folder))
+        else:
+            model, processor = build_tiny_model(load_tokenizer(folder / "tokenizer", self.seed))
+        return change_seg_design(model, processor, self.seg_design) if self.seg_design else (model, processor)
 
     def finish(self, model: "Sa2VA", processor: "Processor") -> None:
         if self.calibration:

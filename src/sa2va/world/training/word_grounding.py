@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from sa2va.model.losses import LossTerm
 from sa2va.types import Sample
 from sa2va.world.tasks.grounded_turn import GroundedTurn
+from sa2va.world.training.scene_batch import mask_boxes
 
 Placed = tuple[int, int, Tensor]  # row and column of a token, and the cover (V,) of its referents
 
@@ -55,6 +56,29 @@ def cell_cover(sample: Sample, objects: Sequence[int], keyframes: Sequence[int],
     """Return the share of each visual token's cell that each object covers: (n, V)."""
     masks = torch.from_numpy(sample.tracks.masks(objects, keyframes)).float()  # (n, K, H, W)
     return F.adaptive_avg_pool2d(masks, side).flatten(1)
+
+
+def ground_mask_tokens(
+    sample: Sample, objects: Sequence[int], keyframes: Sequence[int], side: int, per_object: int
+) -> tuple[Tensor, Tensor]:
+    """Return what each mask token of an answer stands for: cover (M, V) of its object, and its box (M, 4).
+
+    A token of all key frames has the cover on all of them and the box on the first. One of several tokens of an object
+    stands for it on one key frame.
+
+    Args:
+        sample: gives the masks.
+        objects: n, of the answer, in the order of their tokens.
+        keyframes: K, indices of the key frames.
+        side: g.
+        per_object: mask tokens of an object, 1 or K; M = n * per_object.
+    """
+    cover = cell_cover(sample, objects, keyframes, side)
+    masks = torch.from_numpy(sample.tracks.masks(objects, keyframes[:per_object]))
+    if per_object > 1:
+        frames = torch.eye(per_object)[:, :, None]  # token, frame, any cell
+        cover = (cover.unflatten(1, (1, per_object, -1)) * frames).flatten(2).flatten(0, 1)
+    return cover, mask_boxes(masks.flatten(0, 1))
 
 
 def ground_questions(
