@@ -22,7 +22,7 @@ from sa2va.world.training.head_calibration import calibrate
 from sa2va.world.training.mask_decoder import MaskDecoderConfig
 from sa2va.world.training.memory import MemoryConfig
 from sa2va.world.training.packed import PackedConfig
-from sa2va.world.training.task_mixture import LANGUAGE_SHARES
+from sa2va.world.training.task_mixture import LANGUAGE_SHARES, REHEARSAL_SHARES
 from sa2va.world.training.tiny_losses import TINY_LOSSES
 from sa2va.world.training.tiny_model import build_tiny_model, load_tokenizer, with_temporal
 
@@ -36,6 +36,8 @@ PUBLIC_RECORDS = {  # records of the public datasets, in thousands, as their aut
     "gcg_refcocog": 24.7, "gcg_grandf": 1.0, "gcg_flickr30k": 149.0, "gcg_openpsg": 39.0,
     "osprey": 127.0, "osprey_description": 70.0,
 }  # fmt: skip
+# A state of this width holds one place, and an object that moves has several. Pictures have one token in either design.
+TINY_DESIGN = "repeat"
 MIN_CALIBRATION = 50  # requests; fewer may contain too few absent objects for a fit
 
 
@@ -78,6 +80,7 @@ def tiny() -> RunConfig:
     return TinyRun(
         name="tiny",
         output="runs/tiny",
+        seg_design=TINY_DESIGN,
         stages=(
             VisionConfig(name="vision", steps=3500, batch_size=16, lr=1.5e-3, warmup_steps=200),
             SamVisionConfig(name="sam_vision", steps=1500, batch_size=16, lr=1.5e-3, warmup_steps=100),
@@ -125,8 +128,11 @@ def tiny_tracking() -> RunConfig:
 
 
 def tiny_motion() -> RunConfig:
-    """Teach the packaged weights motion on one CPU core: the temporal encoder, then packed clips and pictures."""
-    return _go_on("tiny_motion", *_motion())
+    """Teach the packaged weights motion on one CPU core: the temporal encoder, then packed clips and pictures.
+
+    The model gets a [SEG] for each key frame.
+    """
+    return replace(_go_on("tiny_motion", *_motion()), seg_design=TINY_DESIGN)
 
 
 def world_supervised() -> RunConfig:
@@ -204,14 +210,15 @@ def _motion() -> tuple[StageConfig, ...]:
             auxiliary=AuxiliaryConfig(answer_weight=4.0, location_weight=0.0),
         ),
         PackedConfig(
-            name="rehearsal", steps=1200, batch_size=4, lr=5e-4, warmup_steps=20, ema=0.998, hard_from=0.0,
-            trains_sam=False, cycle=("refseg", "refseg", "video_refseg"), first_scene=60_000_000, branch_tokens=420,
+            name="rehearsal", steps=2000, batch_size=4, lr=5e-4, warmup_steps=20, ema=0.998, hard_from=0.0,
+            trains_sam=False, cycle=("refseg", "video_refseg"), first_scene=60_000_000, branch_tokens=420,
+            shares=REHEARSAL_SHARES, clips_per_picture=0.75, ordinary_every=3,
             auxiliary=AuxiliaryConfig(location_weight=0.0),
         ),
     )  # fmt: skip
 
 
-def _go_on(name: str, *stages: StageConfig) -> RunConfig:
+def _go_on(name: str, *stages: StageConfig) -> TinyRun:
     """Configure a run that starts from the packaged weights and ends with a calibration."""
     return TinyRun(name=name, output=f"runs/{name}", start="tiny", stages=stages)
 

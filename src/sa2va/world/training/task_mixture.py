@@ -42,6 +42,8 @@ LANGUAGE_SHARES = TaskShares(region=0.06, gcg=0.16, refseg=0.38, text=0.22, vide
 COTRAIN_SHARES = TaskShares(region=0.05, gcg=0.15, refseg=0.33, text=0.18, video_refseg=0.20, video_text=0.09)
 # Packed batches contain requests and comparisons, so the ordinary batches between them have more captions and clips.
 BESIDE_PACKED_SHARES = TaskShares(region=0.05, gcg=0.15, refseg=0.22, text=0.14, video_refseg=0.27, video_text=0.17)
+# After a stage about motion: masks of clips, since each key frame has a token of its own, and what it cost pictures.
+REHEARSAL_SHARES = TaskShares(region=0.05, gcg=0.13, refseg=0.22, text=0.12, video_refseg=0.36, video_text=0.12)
 
 
 def draw_tasks(
