@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from support.small_families import build_family
 
 import sa2va
 from sa2va.checkpoints.folder import load_checkpoint, save_checkpoint
+from sa2va.inference.embedded import drawn_scenes
 from sa2va.training.provenance import RECORD_FILE
 from sa2va.training.recipes import RECIPES, find_recipe
 from sa2va.training.run import train
+from sa2va.world.tasks.catalog import TASKS
 from sa2va.world.training.encoders import VisionConfig
 from sa2va.world.training.recipes import TinyRun
 
@@ -99,3 +102,20 @@ def test_the_embedded_model_is_trained_from_nothing_by_one_command(tmp_path: Pat
     record = json.loads((folder / RECORD_FILE).read_text())
     assert [stage["name"] for stage in record["stages"]] == stages and record["start"] is None
     assert sa2va.load(folder).predict(np.zeros((64, 64, 3), np.uint8), "Please describe the image.").text
+
+
+def test_a_run_that_goes_on_has_a_token_per_key_frame_and_the_same_answers_about_pictures(tmp_path: Path) -> None:
+    run = replace(find_recipe("tiny_motion")(), stages=())
+    assert isinstance(run, TinyRun) and run.seg_design == "repeat"
+    model, processor = run.build_model(tmp_path)
+    save_checkpoint(model, processor.tokenizer, tmp_path / "model", torch.float32)
+    grown, packaged = sa2va.load(tmp_path / "model"), sa2va.load("tiny")
+    sample = TASKS["refseg"](3, "train", 0)
+    for turn in sample.turns:
+        with drawn_scenes():
+            answers = [one.predict(sample.frames[0], turn.question) for one in (grown, packaged)]
+        assert answers[0].text == answers[1].text
+        np.testing.assert_array_equal(answers[0].masks, answers[1].masks)
+    clip = TASKS["video_refseg"](3, "train", 0)
+    turns = [len(processor.encode_answer(turn, 4)[0]) - len(processor.encode_answer(turn, 1)[0]) for turn in clip.turns]
+    assert turns == [3 * sum(len(span.objects) for span in turn.spans) for turn in clip.turns] and any(turns)
