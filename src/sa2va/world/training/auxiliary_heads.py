@@ -22,6 +22,7 @@ from sa2va.world.training.clip_motion import MotionLabels, motion_losses, motion
 from sa2va.world.training.mask_decoder import UNKNOWN, ObjectCode
 from sa2va.world.training.patch_labels import UNMARKED, attribute_words, center_loss, center_word, word_losses
 from sa2va.world.training.scene_batch import ATTRIBUTE_SIZES
+from sa2va.world.training.teacher import KeptAnswers, Teacher, kept_losses
 from sa2va.world.training.word_grounding import QuestionWords, Words, attention_loss, visual_columns
 
 
@@ -102,6 +103,13 @@ class AuxiliaryConfig:
     request_weight: float = 0.5
     answer_weight: float = 1.5
     location_weight: float = 1.0  # of the heads that predict location and existence from states
+    # Of the distance to the answers that the model gave to the same pictures before the stage; see teacher.py.
+    kept_words_weight: float = 0.0
+    kept_prompts_weight: float = 0.0
+
+    @property
+    def keeps_answers(self) -> bool:
+        return bool(self.kept_words_weight or self.kept_prompts_weight)
 
 
 class GroundedSa2VA(nn.Module):
@@ -121,20 +129,24 @@ class GroundedSa2VA(nn.Module):
         self.losses, self.auxiliary = losses, auxiliary
         self.attribute_words, self.center_word = attribute_words(tokenizer), center_word(tokenizer)
         self.motion_words = motion_words(tokenizer)
+        self.teacher = Teacher(model) if auxiliary.keeps_answers else None
         model.mllm.record_attention()
 
     def forward(self, batch: WorldBatch) -> dict[str, LossTerm]:
         """Return the loss terms of Sa2VA and of the heads."""
         is_split = batch.grounding.answer_labels is not None
         losses = replace(self.losses, lm=self.auxiliary.request_weight) if is_split else self.losses
-        return self.model(batch.batch, losses, auxiliary=GroundingLosses(self, batch.grounding))
+        kept = None
+        if self.teacher is not None and not len(batch.batch.clips):
+            kept = self.teacher.answer(batch.batch, batch.grounding.answer_labels)
+        return self.model(batch.batch, losses, auxiliary=GroundingLosses(self, batch.grounding, kept))
 
 
 class GroundingLosses:
     """Auxiliary losses of one batch; see `model.auxiliary.Auxiliary`."""
 
-    def __init__(self, trained: GroundedSa2VA, targets: Grounding) -> None:
-        self.trained, self.targets = trained, targets
+    def __init__(self, trained: GroundedSa2VA, targets: Grounding, kept: KeptAnswers | None = None) -> None:
+        self.trained, self.targets, self.kept = trained, targets, kept
         text: Any = trained.model.mllm.text_model.config
         depths = trained.auxiliary.noun_depth, trained.auxiliary.referent_depth, trained.auxiliary.seg_depth
         self.attention_layers = [int(depth * text.num_hidden_layers) for depth in depths]
@@ -164,6 +176,8 @@ class GroundingLosses:
         if targets.answer_labels is not None:
             answer_weight = self.trained.auxiliary.answer_weight
             terms["lm_answers"] = self.trained.model.text_loss(states, targets.answer_labels, answer_weight)
+        if self.kept is not None:
+            terms |= self._kept_losses(self.kept, view)
         if targets.patches is not None:
             terms |= self._patch_losses(targets.patches, view)
         if targets.motions is not None:
@@ -172,6 +186,17 @@ class GroundingLosses:
             prompt_embeds = view.prompt_embeds[there]
             terms["alignment"] = self._alignment(self.trained.code, prompt_embeds, targets.boxes[there])
         return terms
+
+    def _kept_losses(self, kept: KeptAnswers, view: ForwardView) -> dict[str, LossTerm]:
+        """Compare the answers with those of the teacher; see teacher.py."""
+        weights = self.trained.auxiliary
+        return kept_losses(
+            kept,
+            self.trained.model.mllm.logits(view.hidden_states[:, :-1][kept.answered]),
+            view.prompt_embeds,
+            words=weights.kept_words_weight,
+            prompts=weights.kept_prompts_weight,
+        )
 
     def _patch_losses(self, patches: PatchLabels, view: ForwardView) -> dict[str, LossTerm]:
         """Classify visual tokens of first frames by the attribute words of their objects; see patch_labels.py."""

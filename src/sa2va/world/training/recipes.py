@@ -201,19 +201,15 @@ def _motion() -> tuple[StageConfig, ...]:
             autocast=False,
         ),
         PackedConfig(
-            name="clips", steps=1200, batch_size=4, lr=1e-3, warmup_steps=20, ema=0.998, start_share=0.3,
-            hard_from=0.0, trains_sam=False,
-            cycle=("video_refseg", "video_refseg", "refseg"), first_scene=40_000_000,
+            name="clips", steps=4000, batch_size=4, lr=6e-4, warmup_steps=20, ema=0.998, hard_from=0.0,
+            trains_sam=False, cycle=("video_refseg", "refseg"), first_scene=40_000_000,
             # Short rows: other clips teach more than more questions about the same one.
-            branch_tokens=320, least_branches=4, requests_per_branch=0.25, questions_per_branch=1.4,
-            # The heads of location start at random weights and would spoil the text model in so few steps.
-            auxiliary=AuxiliaryConfig(answer_weight=4.0, location_weight=0.0),
-        ),
-        PackedConfig(
-            name="rehearsal", steps=2000, batch_size=4, lr=5e-4, warmup_steps=20, ema=0.998, hard_from=0.0,
-            trains_sam=False, cycle=("refseg", "video_refseg"), first_scene=60_000_000, branch_tokens=420,
+            branch_tokens=320, least_branches=4, requests_per_branch=0.4, questions_per_branch=1.2,
             shares=REHEARSAL_SHARES, clips_per_picture=0.75, ordinary_every=3,
-            auxiliary=AuxiliaryConfig(location_weight=0.0),
+            # The heads of location start at random weights and would spoil the text model in so few steps.
+            auxiliary=AuxiliaryConfig(
+                answer_weight=4.0, location_weight=0.0, kept_words_weight=8.0, kept_prompts_weight=30.0
+            ),
         ),
     )  # fmt: skip
 
