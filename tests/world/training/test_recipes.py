@@ -94,7 +94,7 @@ def test_one_recipe_trains_random_models_of_other_families(family: str, tmp_path
 def test_the_embedded_model_is_trained_from_nothing_by_one_command(tmp_path: Path) -> None:
     stages = [stage.name for stage in find_recipe("tiny")().stages]
     assert stages == [
-        "vision", "sam_vision", "masks", "tracking", "language", "cotrain", "packed", "motion", "clips", "rehearsal",
+        "vision", "sam_vision", "masks", "tracking", "language", "cotrain", "packed", "motion", "clips",
     ]  # fmt: skip
     words = [f"steps.{name}=2" for name in stages] + [f"batch_size.{name}=1" for name in stages]
     words += ["num_clips.motion=4", "num_workers.packed=0", "calibration=50", "device=cpu"]

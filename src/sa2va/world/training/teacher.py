@@ -1,8 +1,8 @@
 """Keep what a model answers to pictures while it learns clips: a copy from before the stage teaches it.
 
 Flow: model at the start of a stage -> Teacher -> KeptAnswers to a batch of pictures -> kept_losses -> LossTerms.
-Source: Learning without Forgetting, arXiv:1606.09282, for its loss on words. That on prompts is our own: SAM 2 rests, so
-    that the same prompt gives the same mask.
+Source: Learning without Forgetting, arXiv:1606.09282, for its loss on words. That on prompts is our own: SAM 2 rests,
+    so that the same prompt gives the same mask.
 Shapes: B samples, L tokens, R supervised tokens, V words, M mask tokens, C SAM 2 width, D MLLM width.
 """
 
